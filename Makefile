@@ -1,0 +1,42 @@
+# Lunette's front door. `make run` and `make test` do all set-up themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCES := $(wildcard core/*.pyx core/*.pxd core/*.h core/layout.py) setup.py pyproject.toml
+
+.PHONY: all build run test lint bench clean clients
+all: build
+
+$(VENV)/.deps: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt setuptools cython
+	$(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print('\n'.join(p['dependencies'] + p['optional-dependencies']['dev']))" > $(VENV)/requirements.txt
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -r $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/.built: $(VENV)/.deps $(SOURCES)
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(BIN)/python setup.py -q build_ext --inplace -j $$(nproc)
+	touch $@
+
+build: $(VENV)/.built
+
+run: build
+	exec $(BIN)/python -m target.demo
+
+clients:
+	@sh tests/support/clients.sh
+
+test: build clients
+	$(BIN)/python -m pytest -q
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/cython-lint core/*.pyx core/*.pxd
+
+bench: build
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build *.egg-info core/*.c core/*.so core/_layout.h

@@ -1,0 +1,1 @@
+"""Native block core of Lunette: map, allocator, journal, engine and reactor."""

@@ -1,0 +1,97 @@
+"""The pool: objects, map, space and durability behind one class (docs/architecture.md)."""
+
+from typing import Any, Literal, NamedTuple
+
+from core.device import Device
+
+class ObjectInfo(NamedTuple):
+    id: int                 # stable, never reused
+    kind: Literal["volume", "snapshot", "clone"]
+    name: str               # volumes and clones: NAME; snapshots: NAME@LABEL
+    size_bytes: int
+    block_bytes: int        # 512 or 4096
+    mapped_bytes: int
+    created_s: float        # Unix time
+    origin: str             # for people: the source's name when it was made; "" for a plain volume
+    origin_id: int
+    checksum: bool
+    quota_bytes: int        # 0: none
+    reserve_bytes: int
+    serial: str             # 32 hex digits, unique for ever; NAA and T10 identities are made from it
+    props: bytes            # opaque to the core (labels, JSON), at most 160 bytes
+
+class Completion(NamedTuple):
+    token: int
+    code: str               # core.errors.STATUS_CODES
+    value: Any              # the operation's result
+
+class Pool:
+    """An open pool. All state-changing work is *started* and completes later; nothing blocks the caller.
+
+    With a queue device (tools, tests) `call` pumps the device itself. With reactors attached the work runs on
+    reactor 0's thread; `completion_fd` becomes readable and `reap` returns what finished.
+    """
+
+    name: str
+    uuid: bytes
+    size_bytes: int
+    read_only: bool
+    completion_fd: int
+
+    @staticmethod
+    def create(device: Device, *, name: str, size_bytes: int = 0) -> None:
+        """Format `device` (it must be zero-sized-or-blank; the caller checks). PoolError: invalid."""
+    def __init__(self, device: Device, *, cache_bytes: int = 268435456, read_only: bool = False,
+                 mutations: str = "") -> None:
+        """Open and recover. PoolError: foreign, newer, damaged, io_read, io_write. `mutations`: see tests/crash."""
+    def close(self) -> None:
+        """Checkpoint and mark clean. Idempotent."""
+    def abandon(self) -> None:
+        """Drop everything in memory without any I/O, as a crash would."""
+
+    # -- starting work ------------------------------------------------------------------------------------------
+    def start(self, op: str, **args: Any) -> int:
+        """Start an operation, return its token. Operations, arguments and results:
+
+        create(name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0, props=b"") -> id
+        snapshot(pairs=[(source_id, name), ...]) -> [id, ...]      all at one instant, one journal record
+        clone(source_id, name) -> id
+        delete(object_id)                                       returns once durable; space comes back in background
+        revert(volume_id, snapshot_id, safety_name="") -> safety snapshot id or 0
+        resize(object_id, size_bytes)
+        rename(object_id, name)
+        set(object_id, props=None, quota_bytes=None, reserve_bytes=None)
+        read(object_id, offset_bytes, length_bytes) -> bytes
+        write(object_id, offset_bytes, data, fua=False)
+        unmap(object_id, offset_bytes, length_bytes, fua=False, keep=False)
+        compare_and_write(object_id, offset_bytes, expected, data, fua=False)   value of miscompare: byte offset
+        share(dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes)  copy by reference; unaligned ends are copied
+        flush()
+        extents(object_id, offset_bytes, length_bytes, limit) -> [(offset_bytes, length_bytes, mapped), ...]
+        diff(a_id, b_id, offset_bytes, limit) -> [(offset_bytes, length_bytes), ...]
+        exclusive(object_id) -> bytes that deleting it would free
+        kv(changes={key: bytes | None}) -> None                atomic, durable when done; None deletes
+        checkpoint()
+        grow(size_bytes)                                        after the device was enlarged
+        """
+    def reap(self) -> list[Completion]: ...
+    def call(self, op: str, **args: Any) -> Any:
+        """start, pump the queue device until done, return the value. PoolError on any other code than ok."""
+
+    # -- queue device: one step at a time (tests decide the order) -----------------------------------------------
+    def pending_io(self) -> list[tuple[int, str, int, int]]:
+        """(io id, "read" | "write" | "sync" | "discard", offset_bytes, length_bytes) submitted and not completed."""
+    def perform(self, io_id: int) -> None:
+        """Do that request on the device now and tell the engine; an OSError becomes its negative errno."""
+    def turn(self, now_us: int | None = None) -> int:
+        """One engine turn (lnt_dev_run + reap); returns microseconds until the next, 0 = more to do."""
+    def drain(self) -> None:
+        """Turn and perform until nothing is pending and all background work is done."""
+
+    # -- reading state (consistent, never blocks on the disk) ----------------------------------------------------
+    def objects(self) -> list[ObjectInfo]: ...
+    def lookup(self, name: str) -> ObjectInfo | None: ...
+    def info(self, object_id: int) -> ObjectInfo | None: ...
+    def kv(self) -> dict[str, bytes]: ...
+    def stats(self) -> dict[str, int]:
+        """size/used/free/reserve bytes, backlog, cache, journal, commits, checkpoints, syncs ... all numbers."""

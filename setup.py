@@ -1,0 +1,43 @@
+"""Build the native core: one extension a Cython module, constants generated from `core/layout.py`."""
+
+import os
+import runpy
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+HERE = Path(__file__).parent
+SANITIZE = os.environ.get("LUNETTE_SANITIZE", "")  # "address,undefined" for the fuzzers
+
+
+def write_layout_header() -> None:
+    """Write core/_layout.h, so that C and Python read one table of on-disk offsets."""
+    header = runpy.run_path(str(HERE / "core" / "layout.py"))["c_header"]()
+    path = HERE / "core" / "_layout.h"
+    if not path.exists() or path.read_text() != header:
+        path.write_text(header)
+
+
+def extensions() -> list[Extension]:
+    cflags = ["-O3", "-g1", "-std=gnu11", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-cpp"]
+    ldflags = ["-ldl", "-lpthread"]
+    if SANITIZE:
+        cflags = ["-O1", "-g", "-std=gnu11", "-fno-strict-aliasing", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+        ldflags += [f"-fsanitize={SANITIZE}"]
+    depends = sorted(str(p.relative_to(HERE)) for p in (HERE / "core").glob("*.h")) + ["core/layout.py"]
+    return [
+        Extension(f"core.{p.stem}", [f"core/{p.name}"], include_dirs=["core"], depends=depends,
+                  extra_compile_args=cflags, extra_link_args=ldflags)
+        for p in sorted((HERE / "core").glob("_*.pyx"))
+    ]
+
+
+write_layout_header()
+setup(
+    ext_modules=cythonize(
+        extensions(), nthreads=os.cpu_count() or 1,
+        compiler_directives={"language_level": "3", "embedsignature": False, "boundscheck": True,
+                             "wraparound": False, "initializedcheck": False, "cdivision": True},
+    ),
+)

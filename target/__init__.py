@@ -1,0 +1,1 @@
+"""Lunette: the iSCSI front-end and control plane over `core`."""

@@ -1,0 +1,1 @@
+"""The only I/O shell: sockets, daemon, API."""
