@@ -1,0 +1,194 @@
+"""Every on-disk offset, size and number of a Lunette pool, in one table (docs/on-disk-format.md).
+
+The native core reads the same numbers: setup.py writes `c_header()` to core/_layout.h. All integers are little-endian.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+BLOCK_BYTES = 4096
+RUN_BLOCKS = 512            # 2 MiB: what one leaf of the map spans, and what a huge entry maps
+GROUP_BLOCKS = 1024         # what one page of reference counts covers
+ZONE_BLOCKS = 1 << 20       # 4 GiB: the unit of the fixed metadata
+FORMAT_VERSION = 1
+
+# -- fixed regions of a zone, in blocks from the zone's start ------------------------------------------------------
+SUPERBLOCK_SLOTS = (0, 1)   # zone 0 only; both copies say the same, written one after the other with a sync between
+SUMMARY_START = 16          # 2 pages: used blocks of each of the zone's 2048 runs
+SUMMARY_PAGES = 2
+SUMMARY_RUNS = 1024         # runs a summary page covers
+COUNT_START = 32            # 1024 pages: reference counts, one page a group
+COUNT_PAGES = 1024
+CSUM_START = 1056           # 1041 pages: CRC32C of data blocks (volumes with --checksum)
+CSUM_PAGES = 1041
+CSUM_BLOCKS = 1008          # blocks a checksum page covers
+ZONE_META_BLOCKS = 2560     # the fixed part of each zone: 5 runs
+
+# -- identifiers -----------------------------------------------------------------------------------------------------
+SUPERBLOCK_MAGIC = b"LUNETTE\0"
+PAGE_MAGIC = 0x47504E4C     # "LNPG"
+FRAME_MAGIC = 0x4A504E4C    # "LNPJ"
+PAGE_KINDS = {"node": 1, "count": 2, "csum": 3, "catalog": 4, "summary": 5, "directory": 6, "pending": 7}
+
+# -- limits ----------------------------------------------------------------------------------------------------------
+NODE_ENTRIES = 512
+MAX_LEVEL = 4               # root level: 0 spans 2 MiB, 1 1 GiB, 2 512 GiB, 3 256 TiB, 4 128 PiB
+PBA_BITS = 40
+COUNT_MAX = (1 << 24) - 1
+SLOTS_PER_PAGE = 7
+SLOT_BYTES = 512
+NAME_BYTES = 128
+PROPS_BYTES = 160
+KV_KEY_BYTES = 120
+KV_CHUNK_BYTES = 376
+KV_VALUE_BYTES = 131072
+FRAME_BLOCKS = 64           # the largest journal frame: 256 KiB
+DIRECTORY_ENTRIES = 252     # (home u64, crc u32, pad u32) a page
+PENDING_ITEMS = 252         # (ref u64, length u32, flags u32) a page
+
+
+class Field(NamedTuple):
+    """One field of an on-disk structure."""
+
+    offset: int
+    size: int
+    name: str
+    meaning: str
+
+
+# -- superblock: one block, twice ---------------------------------------------------------------------------------------
+SUPERBLOCK = (
+    Field(0, 8, "magic", "`LUNETTE\\0`"),
+    Field(8, 4, "crc", "CRC32C of bytes 12..4095"),
+    Field(12, 4, "version", "format version; a newer one is refused"),
+    Field(16, 16, "uuid", "of the pool; its first 4 bytes tag every page, all 16 every journal frame"),
+    Field(32, 8, "sb_gen", "raised by every superblock write"),
+    Field(40, 8, "ckpt_gen", "the checkpoint that this superblock publishes"),
+    Field(48, 8, "total_blocks", "size of the pool, a multiple of 512"),
+    Field(56, 8, "journal_start", "first block of the journal ring"),
+    Field(64, 4, "journal_blocks", "length of the ring"),
+    Field(68, 4, "area_blocks", "length of ONE checkpoint area half"),
+    Field(72, 8, "area_start", "first block of the two checkpoint area halves"),
+    Field(80, 8, "journal_seq", "sequence number of the first frame after the checkpoint"),
+    Field(88, 4, "journal_pos", "its place in the ring, in blocks"),
+    Field(92, 4, "area_images", "page images in area half ckpt_gen & 1"),
+    Field(96, 4, "area_pending", "pending-list pages behind the images"),
+    Field(100, 4, "flags", "1: closed cleanly (journal empty, homes written); 2: frames not synced must not be trusted"),
+    Field(104, 8, "catalog_root", "block of the catalog tree's root node, 0: none"),
+    Field(112, 4, "catalog_level", "level of that node"),
+    Field(116, 4, "catalog_slots", "slots in the catalog, used or free"),
+    Field(120, 8, "next_id", "the next object id; ids are never reused"),
+    Field(128, 8, "free_blocks", "blocks no one refers to, at the checkpoint"),
+    Field(136, 8, "pending_crc", "CRC32C over the directory pages of the area half"),
+    Field(144, 64, "cache_token", "life of the page cache above the medium when the pool was opened, zero-padded"),
+    Field(208, 64, "name", "the pool's name, UTF-8, zero-padded"),
+)
+SUPERBLOCK_FLAGS = {"clean": 1, "distrust": 2}
+
+# -- page header: the first 64 bytes of every metadata page but the superblock and journal frames ---------------------
+PAGE_HEADER_BYTES = 64
+PAGE_HEADER = (
+    Field(0, 4, "magic", "`LNPG`"),
+    Field(4, 4, "crc", "CRC32C of bytes 8..4095"),
+    Field(8, 1, "kind", "1 node, 2 count, 3 csum, 4 catalog, 5 summary, 6 directory, 7 pending"),
+    Field(9, 1, "level", "of a node: 0 leaf"),
+    Field(10, 2, "n", "directory, pending: entries used"),
+    Field(12, 4, "tag", "first 4 bytes of the pool's uuid"),
+    Field(16, 8, "home", "block where this page belongs; directory and pending: its index"),
+    Field(24, 8, "gen", "checkpoint that wrote it"),
+)
+# payloads start at byte 64:
+NODE_ENTRY_BYTES = 7        # 512 entries: bits 0..39 pba, bits 48..55 entry flags
+NODE_FLAGS = {"data": 1, "node": 2, "huge": 4}
+COUNT_BYTES = 3             # 1024 counts
+SUMMARY_BYTES = 2           # 1024 used-block counts
+CSUM_BYTES = 4              # 1008 checksums
+
+# -- journal frame ----------------------------------------------------------------------------------------------------
+FRAME_HEADER_BYTES = 64
+FRAME_HEADER = (
+    Field(0, 4, "magic", "`LNPJ`"),
+    Field(4, 4, "crc", "CRC32C of bytes 8..length"),
+    Field(8, 16, "uuid", "of the pool"),
+    Field(24, 8, "seq", "rises by one a frame"),
+    Field(32, 8, "hard_upto", "data of every record in frames up to this one was synced before this frame was written"),
+    Field(40, 8, "synced_upto", "frames up to this one were themselves synced before this frame was written"),
+    Field(48, 4, "length", "bytes of header and records; the frame takes whole blocks"),
+    Field(52, 4, "flags", "1: pad, the ring goes on at its start"),
+    Field(56, 4, "records", "number of records"),
+)
+FRAME_FLAGS = {"pad": 1}
+RECORD_HEADER = (
+    Field(0, 1, "type", "see RECORD_TYPES"),
+    Field(1, 1, "flags", "map: 1 = `count` CRC32C values follow"),
+    Field(4, 4, "length", "bytes of the record with this header, a multiple of 8"),
+)
+RECORD_TYPES = {"map": 1, "unmap": 2, "object": 3, "derive": 4, "delete": 5, "revert": 6, "resize": 7, "share": 8,
+                "kv": 9, "grow": 10}
+RECORDS = {
+    "map": ((8, 8, "object"), (16, 8, "lba"), (24, 8, "pba"), (32, 4, "count")),
+    "unmap": ((8, 8, "object"), (16, 8, "lba"), (24, 8, "count")),
+    "object": ((8, 512, "slot"),),
+    "derive": ((8, 8, "source"), (16, 512, "slot")),
+    "delete": ((8, 8, "object"),),
+    "revert": ((8, 8, "object"), (16, 8, "source")),
+    "resize": ((8, 8, "object"), (16, 8, "size_bytes")),
+    "share": ((8, 8, "object"), (16, 8, "lba"), (24, 8, "source"), (32, 8, "source_lba"), (40, 8, "count")),
+    "kv": ((8, 4, "key_bytes"), (12, 4, "value_bytes")),
+    "grow": ((8, 8, "total_blocks"),),
+}
+
+# -- catalog slot --------------------------------------------------------------------------------------------------------
+SLOT_KINDS = {"free": 0, "object": 1, "kv": 2}
+OBJECT_KINDS = {"volume": 1, "snapshot": 2, "clone": 3}
+OBJECT_FLAGS = {"checksum": 1}
+OBJECT_SLOT = (
+    Field(0, 1, "slot_kind", "1"),
+    Field(1, 1, "kind", "1 volume, 2 snapshot, 3 clone"),
+    Field(2, 1, "flags", "1: checksums of data are kept"),
+    Field(3, 1, "level", "level of the root node"),
+    Field(4, 4, "block_bytes", "logical block, 512 or 4096"),
+    Field(8, 8, "id", "never reused"),
+    Field(16, 8, "size_bytes", "a multiple of 4096"),
+    Field(24, 8, "root", "block of the root node, 0: nothing mapped"),
+    Field(32, 8, "mapped_blocks", "blocks that the map refers to"),
+    Field(40, 8, "created_us", "Unix time in microseconds"),
+    Field(48, 8, "origin_id", "0: none; for people, nothing depends on it"),
+    Field(56, 8, "quota_bytes", "0: none"),
+    Field(64, 8, "reserve_bytes", "space kept for this object"),
+    Field(72, 16, "serial", "random, identifies the LUN for ever"),
+    Field(88, 1, "name_bytes", ""),
+    Field(89, 1, "origin_bytes", ""),
+    Field(90, 1, "props_bytes", ""),
+    Field(96, 128, "name", "UTF-8"),
+    Field(224, 128, "origin", "UTF-8"),
+    Field(352, 160, "props", "opaque to the core"),
+)
+KV_SLOT = (
+    Field(0, 1, "slot_kind", "2"),
+    Field(1, 1, "key_bytes", ""),
+    Field(2, 2, "part", "which part of the value"),
+    Field(4, 2, "parts", "how many there are"),
+    Field(6, 2, "chunk_bytes", "bytes of the value in this part"),
+    Field(16, 120, "key", "UTF-8"),
+    Field(136, 376, "chunk", ""),
+)
+
+STRUCTURES: dict[str, tuple[Field, ...]] = {
+    "SB": SUPERBLOCK, "PG": PAGE_HEADER, "FR": FRAME_HEADER, "RC": RECORD_HEADER, "OB": OBJECT_SLOT, "KV": KV_SLOT,
+}
+
+
+def c_header() -> str:
+    """The same table as C macros: plain constants, `XX_FIELD` offsets, flag and type numbers."""
+    lines = ["/* Made by setup.py from core/layout.py. */", "#ifndef LNT_LAYOUT_H", "#define LNT_LAYOUT_H"]
+    for name, value in sorted(globals().items()):
+        if name.isupper() and isinstance(value, int):
+            lines.append(f"#define L_{name} {value:#x}ULL" if value > 0x7FFFFFFF else f"#define L_{name} {value}")
+    for prefix, fields in STRUCTURES.items():
+        lines += [f"#define {prefix}_{f.name.upper()} {f.offset}" for f in fields]
+    for prefix, table in (("PK", PAGE_KINDS), ("EF", NODE_FLAGS), ("FF", FRAME_FLAGS), ("RT", RECORD_TYPES),
+                          ("SK", SLOT_KINDS), ("OK", OBJECT_KINDS), ("OF", OBJECT_FLAGS), ("SF", SUPERBLOCK_FLAGS)):
+        lines += [f"#define {prefix}_{key.upper()} {value}" for key, value in table.items()]
+    return "\n".join([*lines, "#endif", ""])
