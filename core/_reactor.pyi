@@ -1,21 +1,163 @@
-"""The data plane: one native thread, one io_uring, many connections (docs/architecture.md). To be completed by its author."""
+"""The data plane: one native thread, one io_uring, many full-feature connections (docs/architecture.md, "The seams")."""
 
-from typing import Any
+from typing import NamedTuple, TypedDict
+
+from typing_extensions import Buffer
 
 from core._engine import Pool
 
+# Flag word of a (session, LUN). Python writes it, the reactor only reads it; a change takes effect at once.
+LUNF_SLOW: int          # every command goes to Python (unit attention pending, reservation conflict possible, LUN leaving)
+LUNF_RO: int            # write-protected: the reactor itself answers writes with DATA PROTECT 27h/00h
+LUNF_DSENSE: int        # the reactor builds descriptor-format sense (control mode page, D_SENSE)
+LUNF_WRITE_SLOW: int    # commands that write go to Python, READ stays fast (write-exclusive reservation of another nexus)
+
+class CommandEvent(NamedTuple):
+    """A SCSI command the reactor may not decide; its Data-Out is complete. Answer with `Reactor.complete(task, ...)`."""
+
+    task: int
+    session: int
+    conn: int
+    lun: int            # decoded LUN number; -1 if the 8 bytes are not a single-level address (see bhs[8:16])
+    itt: int            # Initiator Task Tag
+    cdb: bytes          # 16 bytes, or longer with an extended-CDB AHS
+    data_out: bytes     # at most max(EDTL, 0) bytes; shorter when the initiator declared more than max_transfer_bytes
+    edtl: int           # Expected Data Transfer Length
+    flags: int          # byte 1 of the BHS (F 80h, R 40h, W 20h, ATTR in the low 3 bits)
+    bhs: bytes          # all 48 bytes
+
+class PduEvent(NamedTuple):
+    """A PDU that is not I/O, in CmdSN order unless immediate: TMF, Text, Logout, SNACK. Answer with `send_pdu`."""
+
+    session: int
+    conn: int
+    opcode: int         # without the immediate bit
+    bhs: bytes
+    data: bytes
+
+class ClosedEvent(NamedTuple):
+    """The connection is gone: its socket is closed and its tasks are terminated; `complete` on them is ignored."""
+
+    session: int
+    conn: int
+    reason: str         # one of CLOSE_REASONS
+    detail: str         # for the log; never contains initiator data
+
+class AbortedEvent(NamedTuple):
+    """The task set named by `Reactor.abort(token, ...)` is quiescent: no response and no write of it will follow."""
+
+    token: int
+    count: int          # how many tasks were aborted (or found, with query=True)
+
+class LunReleasedEvent(NamedTuple):
+    """A LUN removed by `set_lun(..., None)` (or replaced) has no I/O in flight any more and its handle is closed."""
+
+    session: int
+    lun: int
+    object_id: int
+
+class SessionClosedEvent(NamedTuple):
+    """A session removed by `remove_session` is quiescent: no I/O in flight, all handles closed, the number is invalid."""
+
+    session: int
+
+Event = CommandEvent | PduEvent | ClosedEvent | AbortedEvent | LunReleasedEvent | SessionClosedEvent
+
+# peer (it closed), error (socket error), protocol (it broke the protocol), digest (header digest), keepalive
+# (NOP-In unanswered), requested (close_connection, remove_session, close=True), stopped (the reactor stops)
+CLOSE_REASONS: tuple[str, ...]
+
+class ConnectionStats(TypedDict):
+    session: int
+    conn: int
+    cid: int
+    rx_bytes: int
+    tx_bytes: int
+    rx_pdus: int
+    tx_pdus: int
+    tasks: int              # now
+    digest_errors: int
+    rejects: int
+
+class LunStats(TypedDict):
+    """Sum over all sessions of this reactor (objects) or one (session, LUN) (luns)."""
+
+    session: int            # 0 in "objects"
+    lun: int                # -1 in "objects"
+    object_id: int
+    fast_reads: int
+    fast_writes: int
+    fast_other: int         # SYNCHRONIZE CACHE, TEST UNIT READY
+    slow: int               # commands given to Python
+    read_bytes: int
+    write_bytes: int
+    errors: int             # commands that did not end in GOOD (natively answered ones)
+
+class ReactorStats(TypedDict):
+    connections: list[ConnectionStats]
+    luns: list[LunStats]
+    objects: list[LunStats]
+    loop: dict[str, int]    # wakeups, cqes, sends, device_reads, device_writes, device_syncs, buffer_bytes, tasks, unmapped ...
+
 class Reactor:
-    event_fd: int
-    def __init__(self, pool: Pool, *, cpu: int | None = None, poll_us: int = 0) -> None: ...
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def add_session(self, **params: Any) -> int: ...
-    def remove_session(self, session: int) -> None: ...
-    def add_connection(self, session: int, fd: int, *, cid: int, leftover: bytes, **params: Any) -> int: ...
-    def close_connection(self, conn: int) -> None: ...
-    def set_lun(self, session: int, lun: int, object_id: int | None, flags: int = 0) -> None: ...
+    """One thread that owns its connections. Every method may be called from any Python thread and never waits on I/O.
+
+    Session, connection and task numbers are opaque, never 0, and become invalid when their object goes; calls with an
+    invalid number are ignored unless stated otherwise (they race with the peer by nature).
+    """
+
+    event_fd: int       # readable when `events` has something
+
+    def __init__(self, pool: Pool, *, cpu: int | None = None, poll_us: int = 0, max_transfer_bytes: int = 8 << 20,
+                 buffer_bytes: int = 256 << 20, max_tasks: int = 8192, inline_io: bool | None = None) -> None:
+        """poll_us: spin this long before sleeping (0: never). max_transfer_bytes: as in the Block Limits VPD page; bigger
+        READs and WRITEs go to Python. buffer_bytes: bound on the data buffers of all connections. cpu: pin the thread.
+        inline_io: run device reads and writes inline instead of through io_uring (None: decide by file system)."""
+    def start(self) -> None:
+        """Create the thread and attach its device to the pool. OSError when io_uring is not available."""
+    def stop(self) -> None:
+        """Close all connections, wait for I/O in flight, end the thread, detach from the pool. Idempotent."""
+
+    def add_session(self, *, exp_cmd_sn: int, max_cmd_window: int = 128, initial_r2t: bool = True,
+                    immediate_data: bool = True, first_burst_length: int = 65536, max_burst_length: int = 262144,
+                    max_outstanding_r2t: int = 1, tsih: int = 0) -> int:
+        """A session (I_T nexus) after login. exp_cmd_sn: the next CmdSN expected. Keys as negotiated (RFC 7143 §13)."""
+    def remove_session(self, session: int) -> None:
+        """Close its connections, terminate its tasks, release its LUNs; SessionClosedEvent follows."""
+    def add_connection(self, session: int, fd: int, *, cid: int, stat_sn: int, leftover: bytes = b"",
+                       header_digest: bool = False, data_digest: bool = False,
+                       max_send_data_segment_length: int = 8192, max_recv_data_segment_length: int = 262144,
+                       nop_interval_s: float = 0.0, nop_timeout_s: float = 5.0) -> int:
+        """Take over a logged-in socket: the reactor owns `fd` from now on and closes it (detach it first).
+
+        stat_sn: the next StatSN to use. leftover: bytes read beyond the last login PDU. max_send_...: what the initiator
+        declared; max_recv_...: what we declared. nop_interval_s: ping after so long without a PDU (0: never).
+        KeyError: no such session (fd is then still the caller's).
+        """
+    def close_connection(self, conn: int) -> None:
+        """Close at once; ClosedEvent with reason "requested" follows."""
+
+    def set_lun(self, session: int, lun: int, object_id: int | None, flags: int = 0) -> bool:
+        """Map, replace or (None) remove. False when the object or the session does not exist."""
     def set_lun_flags(self, session: int, lun: int, flags: int) -> None: ...
-    def events(self) -> list[tuple[Any, ...]]: ...
-    def complete(self, task: int, status: int, sense: bytes = b"", data_in: bytes = b"") -> None: ...
-    def send_pdu(self, conn: int, bhs: bytes, data: bytes = b"") -> None: ...
-    def stats(self) -> dict[str, Any]: ...
+    def lun_flags(self, session: int, lun: int) -> int | None: ...
+
+    def events(self) -> list[Event]:
+        """All pending events, in the order they happened; resets event_fd."""
+    def complete(self, task: int, status: int, sense: bytes = b"", data_in: Buffer = b"", *,
+                 data_out_length: int | None = None, response: int = 0) -> None:
+        """Answer a CommandEvent. `sense` is the sense data itself (its 2-byte length is added here). The residual is
+        computed from EDTL and len(data_in), or data_out_length for a command that writes (None: all of EDTL was used).
+        response: the iSCSI response code (RFC 7143 §11.4.3), 0 = completed at target."""
+    def send_pdu(self, conn: int, bhs: bytes, data: bytes = b"", *, close: bool = False) -> None:
+        """Queue a PDU behind what is already queued on the connection. StatSN, ExpCmdSN, MaxCmdSN, DataSegmentLength,
+        padding and digests are filled in; StatSN advances as the opcode demands. close: close once it is sent."""
+    def abort(self, token: int, *, session: int | None = None, lun: int | None = None, itt: int | None = None,
+              object_id: int | None = None, conn: int | None = None, before_cmd_sn: int | None = None,
+              exclude_session: int | None = None, query: bool = False) -> None:
+        """Terminate, without responses, the tasks that match every argument given; AbortedEvent(token) when quiescent.
+
+        before_cmd_sn: only commands with a lower CmdSN (a TMF concerns what was numbered before it; of the named
+        session), and commands below it that have not arrived yet count as aborted when they do. query: only count.
+        """
+    def stats(self) -> ReactorStats: ...
