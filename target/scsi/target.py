@@ -1,0 +1,125 @@
+"""The SCSI target device: ports, port groups, open nexuses and what LUN each of them calls what (SAM-5 §4.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from target.scsi.model import ITNexus
+from target.scsi.unit import LogicalUnit
+from target.scsi.unit_attention import UnitAttention
+
+
+class AccessState(IntEnum):
+    """Asymmetric access states of a target port group (SPC-4 §5.11.2)."""
+
+    ACTIVE_OPTIMIZED = 0x0
+    ACTIVE_NON_OPTIMIZED = 0x1
+    STANDBY = 0x2
+    UNAVAILABLE = 0x3
+    OFFLINE = 0xE
+    TRANSITIONING = 0xF
+
+
+MEDIUM_STATES = frozenset({AccessState.ACTIVE_OPTIMIZED, AccessState.ACTIVE_NON_OPTIMIZED})
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPort:
+    """An iSCSI target port is a portal group of the target (RFC 7143 §4.4.1)."""
+
+    relative_id: int           # 1..65535, as in ITNexus.target_port
+    portal_group_tag: int
+    group: int = 1             # target port group
+
+
+class Target:
+    """All that a command's nexus can reach, and nothing else: the LUN map is per nexus."""
+
+    def __init__(self, name: str, ports: Iterable[TargetPort] = (TargetPort(1, 1),)) -> None:
+        """`name` is the iSCSI target name."""
+        self.name = name
+        self.ports: dict[int, TargetPort] = {port.relative_id: port for port in ports}
+        self.group_states: dict[int, AccessState] = {
+            port.group: AccessState.ACTIVE_OPTIMIZED for port in self.ports.values()}
+        self._luns: dict[ITNexus, dict[int, LogicalUnit]] = {}
+
+    def port_name(self, port: TargetPort) -> str:
+        """The SCSI port name (RFC 7143 §4.4.1)."""
+        return f"{self.name},t,0x{port.portal_group_tag:04x}"
+
+    # -- nexuses and their LUN maps ----------------------------------------------------------------------------
+    def open_nexus(self, nexus: ITNexus, luns: Mapping[int, LogicalUnit],
+                   condition: UnitAttention = UnitAttention.POWER_ON) -> None:
+        """A session logged in and sees `luns`."""
+        self.close_nexus(nexus)
+        self._luns[nexus] = {}
+        for lun, unit in luns.items():
+            self._attach(nexus, lun, unit, condition)
+
+    def close_nexus(self, nexus: ITNexus) -> None:
+        """The session is gone (logout, connection loss, reinstatement)."""
+        for unit in set(self._luns.pop(nexus, {}).values()):
+            unit.nexus_closed(nexus)
+
+    def attach(self, nexus: ITNexus, lun: int, unit: LogicalUnit) -> None:
+        """A LUN appears for an open nexus: the others it sees say that the list changed."""
+        others = set(self._luns[nexus].values())
+        self._attach(nexus, lun, unit, UnitAttention.POWER_ON)
+        self._tell_luns_changed(nexus, others or {unit})
+
+    def detach(self, nexus: ITNexus, lun: int) -> None:
+        """A LUN disappears for an open nexus."""
+        unit = self._luns[nexus].pop(lun)
+        if unit not in self._luns[nexus].values():
+            unit.nexus_closed(nexus)
+        self._tell_luns_changed(nexus, set(self._luns[nexus].values()))
+
+    def _attach(self, nexus: ITNexus, lun: int, unit: LogicalUnit, condition: UnitAttention) -> None:
+        fresh = unit not in self._luns[nexus].values()
+        self._luns[nexus][lun] = unit
+        if fresh:
+            unit.nexus_opened(nexus, condition)
+            unit.set_ready(nexus, self.state_of(nexus) in MEDIUM_STATES)
+
+    def _tell_luns_changed(self, nexus: ITNexus, units: Iterable[LogicalUnit]) -> None:
+        for unit in units:
+            unit.attention.raise_for(nexus, UnitAttention.REPORTED_LUNS_CHANGED)
+
+    def luns(self, nexus: ITNexus) -> Mapping[int, LogicalUnit]:
+        """LUN number to logical unit, for one nexus; empty when it is not open."""
+        return self._luns.get(nexus, {})
+
+    def luns_of(self, nexus: ITNexus, unit: LogicalUnit) -> list[int]:
+        """The LUN numbers by which a nexus knows a unit."""
+        return [lun for lun, each in self.luns(nexus).items() if each is unit]
+
+    def units(self) -> list[LogicalUnit]:
+        """Every logical unit that some open nexus sees, once."""
+        return list({id(unit): unit for luns in self._luns.values() for unit in luns.values()}.values())
+
+    def nexuses(self) -> list[ITNexus]:
+        return list(self._luns)
+
+    # -- asymmetric access -------------------------------------------------------------------------------------
+    def state_of(self, nexus: ITNexus) -> AccessState:
+        """The access state of the nexus's target port group."""
+        port = self.ports.get(nexus.target_port)
+        return AccessState.ACTIVE_OPTIMIZED if port is None else self.group_states[port.group]
+
+    def set_group_state(self, group: int, state: AccessState, by: ITNexus | None = None) -> None:
+        """Change a group's state; every nexus but the one that asked is told 2A/06. KeyError: no such group."""
+        if self.group_states[group] == state:
+            return
+        self.group_states[group] = state
+        for nexus, luns in self._luns.items():
+            for unit in luns.values():
+                unit.set_ready(nexus, self.state_of(nexus) in MEDIUM_STATES)
+                if nexus != by:
+                    unit.attention.raise_for(nexus, UnitAttention.ASYMMETRIC_ACCESS_CHANGED)
+
+    def reset(self) -> None:
+        """Target reset: every logical unit is reset (RFC 7143 §11.5.1)."""
+        for unit in self.units():
+            unit.reset(UnitAttention.TARGET_RESET)

@@ -1,0 +1,156 @@
+"""The logical unit: identity, medium, modes, reservations, unit attentions of one volume or snapshot (SAM-5 §4.6)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from target.scsi.backend import BlockBackend
+from target.scsi.mode import ModePages
+from target.scsi.model import SLOW_READS, SLOW_WRITES, Gate, Identity, ITNexus, Limits, UnitHooks
+from target.scsi.reservations import Reservations
+from target.scsi.unit_attention import AttentionQueues, UnitAttention
+
+STATE_VERSION = 1
+
+
+class LogicalUnit:
+    """One object served. Shared by every nexus and LUN number that maps it.
+
+    The server reports what happens outside commands through the `*_changed`, `reset` and nexus methods, and learns
+    of changes to the native path's permission through `hooks.gate_changed`.
+    """
+
+    def __init__(self, identity: Identity, backend: BlockBackend, *, hooks: UnitHooks | None = None,
+                 limits: Limits | None = None, state: bytes = b"") -> None:
+        """`state` is what `hooks.persist` was last given; ValueError if it is not that."""
+        self.identity = identity
+        self.backend = backend
+        self.hooks = hooks or UnitHooks()
+        self.limits = limits or Limits()
+        self.mode = ModePages()
+        self.reservations = Reservations()
+        self.attention = AttentionQueues(self.gate_check)
+        self.stopped = False
+        self.identifying_information = b""
+        self._gates: dict[ITNexus, Gate] = {}
+        self._not_ready: set[ITNexus] = set()
+        if state:
+            self._load(state)
+
+    # -- the medium --------------------------------------------------------------------------------------------
+    @property
+    def block_bytes(self) -> int:
+        return self.backend.block_bytes
+
+    @property
+    def size_blocks(self) -> int:
+        return self.backend.size_bytes // self.backend.block_bytes
+
+    @property
+    def write_protected(self) -> bool:
+        return self.backend.read_only or self.mode.software_write_protect
+
+    # -- the native path's permission --------------------------------------------------------------------------
+    def gate(self, nexus: ITNexus) -> Gate:
+        """Why the native path may not decide alone for this nexus, now."""
+        gate = Gate.OPEN
+        if self.attention.pending(nexus):
+            gate |= Gate.ATTENTION
+        if self.reservations.restricts(nexus):
+            gate |= Gate.RESERVED
+        if self.write_protected:
+            gate |= Gate.WRITE_PROTECTED
+        if not self.mode.write_cache_enabled:
+            gate |= Gate.WRITE_THROUGH
+        if self.stopped or nexus in self._not_ready:
+            gate |= Gate.NOT_READY
+        if self.mode.descriptor_sense:
+            gate |= Gate.DESCRIPTOR
+        return gate
+
+    def needs_slow_path(self, nexus: ITNexus, write: bool = True) -> bool:
+        """Whether READ (or, with `write`, WRITE) of this nexus must come through `execute`."""
+        return bool(self.gate(nexus) & (SLOW_WRITES if write else SLOW_READS))
+
+    def gate_check(self, nexus: ITNexus | None = None) -> None:
+        """Tell the server about every nexus (or one) whose gate is no longer what it was last told."""
+        for each in self.attention.nexuses() if nexus is None else [nexus]:
+            gate = self.gate(each)
+            if self._gates.get(each) != gate:
+                self._gates[each] = gate
+                self.hooks.gate_changed(self, each, gate)
+
+    # -- nexuses -----------------------------------------------------------------------------------------------
+    def nexus_opened(self, nexus: ITNexus, condition: UnitAttention | None = UnitAttention.POWER_ON) -> None:
+        """A session of this nexus can reach the unit; it is told `condition` first."""
+        self.attention.open(nexus)
+        if condition is not None:
+            self.attention.raise_for(nexus, condition)
+        self.gate_check(nexus)
+
+    def nexus_closed(self, nexus: ITNexus) -> None:
+        """I_T nexus loss (SAM-5 §6.3.4): SPC-2 reservations and prevent states go, persistent reservations stay."""
+        self.attention.close(nexus)
+        self._gates.pop(nexus, None)
+        self._not_ready.discard(nexus)
+        if self.reservations.release_legacy(nexus):
+            self.gate_check()
+
+    def set_ready(self, nexus: ITNexus, ready: bool) -> None:
+        """Whether the nexus's target port group is in a state that allows access to the medium."""
+        (self._not_ready.discard if ready else self._not_ready.add)(nexus)
+        self.gate_check(nexus)
+
+    # -- events ------------------------------------------------------------------------------------------------
+    def raise_attention(self, condition: UnitAttention, but: ITNexus | None = None) -> None:
+        self.attention.raise_for_all(condition, but)
+
+    def capacity_changed(self) -> None:
+        """The object was resized."""
+        self.raise_attention(UnitAttention.CAPACITY_CHANGED)
+
+    def inquiry_changed(self) -> None:
+        """INQUIRY data (read-only, the device identification page) is no longer what it was."""
+        self.raise_attention(UnitAttention.INQUIRY_CHANGED)
+        self.gate_check()
+
+    def medium_changed(self) -> None:
+        """The contents were replaced under the initiator (revert)."""
+        self.raise_attention(UnitAttention.MEDIUM_CHANGED)
+
+    def threshold_reached(self) -> None:
+        """A thin provisioning soft threshold was crossed (SBC-4 §4.7.3.8)."""
+        if self.mode.threshold_reporting:
+            self.raise_attention(UnitAttention.THRESHOLD_REACHED)
+
+    def reset(self, condition: UnitAttention = UnitAttention.BUS_DEVICE_RESET) -> None:
+        """Logical unit reset (SAM-5 §6.3.3). The server aborts the tasks; the rest of its effects are here."""
+        self.reservations.release_legacy(None)
+        self.mode.reset()
+        self.stopped = False
+        self.raise_attention(condition)
+        self.gate_check()
+
+    # -- what outlives the process -----------------------------------------------------------------------------
+    def state(self) -> bytes:
+        """Registrations and reservation when APTPL is active, saved mode pages, identifying information."""
+        document: dict[str, Any] = {"version": STATE_VERSION, "mode": self.mode.saved(),
+                                    "reservations": self.reservations.saved(),
+                                    "identifying": self.identifying_information.hex()}
+        return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+    def _load(self, state: bytes) -> None:
+        try:
+            document = json.loads(state)
+            if document["version"] != STATE_VERSION:
+                raise ValueError(f"logical unit state of version {document['version']!r}")
+            self.mode.load(document["mode"])
+            self.reservations.load(document["reservations"])
+            self.identifying_information = bytes.fromhex(document["identifying"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a logical unit's state: {error!r}") from error
+
+    async def persist(self) -> None:
+        """Give the state to the server to keep; returns when it is durable."""
+        await self.hooks.persist(self, self.state())
