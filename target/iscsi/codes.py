@@ -1,0 +1,148 @@
+"""Every number that RFC 7143 gives a name: opcodes, stages, statuses and reasons (RFC 7143 §11)."""
+
+from enum import IntEnum
+
+RESERVED_TAG = 0xFFFFFFFF
+"""The Initiator or Target Task Tag that names no task (RFC 7143 §11.2.1.8)."""
+
+BHS_SIZE_BYTES = 48
+DEFAULT_PORT = 3260
+
+
+class Opcode(IntEnum):
+    """The low six bits of byte 0 (RFC 7143 §11.2.1.2)."""
+
+    NOP_OUT = 0x00
+    SCSI_COMMAND = 0x01
+    TASK_MANAGEMENT_REQUEST = 0x02
+    LOGIN_REQUEST = 0x03
+    TEXT_REQUEST = 0x04
+    DATA_OUT = 0x05
+    LOGOUT_REQUEST = 0x06
+    SNACK_REQUEST = 0x10
+    NOP_IN = 0x20
+    SCSI_RESPONSE = 0x21
+    TASK_MANAGEMENT_RESPONSE = 0x22
+    LOGIN_RESPONSE = 0x23
+    TEXT_RESPONSE = 0x24
+    DATA_IN = 0x25
+    LOGOUT_RESPONSE = 0x26
+    R2T = 0x31
+    ASYNC_MESSAGE = 0x32
+    REJECT = 0x3F
+
+
+class Stage(IntEnum):
+    """CSG and NSG of a login PDU (RFC 7143 §11.12.3)."""
+
+    SECURITY = 0
+    OPERATIONAL = 1
+    FULL_FEATURE = 3
+
+
+class LoginStatus(IntEnum):
+    """Status-Class in the high byte, Status-Detail in the low one (RFC 7143 §11.13.5)."""
+
+    SUCCESS = 0x0000
+    TARGET_MOVED_TEMPORARILY = 0x0101
+    TARGET_MOVED_PERMANENTLY = 0x0102
+    INITIATOR_ERROR = 0x0200
+    AUTHENTICATION_FAILURE = 0x0201
+    AUTHORIZATION_FAILURE = 0x0202
+    NOT_FOUND = 0x0203
+    TARGET_REMOVED = 0x0204
+    UNSUPPORTED_VERSION = 0x0205
+    TOO_MANY_CONNECTIONS = 0x0206
+    MISSING_PARAMETER = 0x0207
+    CANNOT_INCLUDE_IN_SESSION = 0x0208
+    SESSION_TYPE_NOT_SUPPORTED = 0x0209
+    SESSION_DOES_NOT_EXIST = 0x020A
+    INVALID_DURING_LOGIN = 0x020B
+    TARGET_ERROR = 0x0300
+    SERVICE_UNAVAILABLE = 0x0301
+    OUT_OF_RESOURCES = 0x0302
+
+
+class RejectReason(IntEnum):
+    """Why a PDU was refused (RFC 7143 §11.17.1)."""
+
+    DATA_DIGEST_ERROR = 0x02
+    SNACK_REJECT = 0x03
+    PROTOCOL_ERROR = 0x04
+    COMMAND_NOT_SUPPORTED = 0x05
+    IMMEDIATE_COMMAND_REJECT = 0x06
+    TASK_IN_PROGRESS = 0x07
+    INVALID_DATA_ACK = 0x08
+    INVALID_PDU_FIELD = 0x09
+    LONG_OPERATION_REJECT = 0x0A
+    NEGOTIATION_RESET = 0x0B
+    WAITING_FOR_LOGOUT = 0x0C
+
+
+class LogoutReason(IntEnum):
+    """What a Logout Request asks for (RFC 7143 §11.14.1)."""
+
+    CLOSE_SESSION = 0
+    CLOSE_CONNECTION = 1
+    REMOVE_CONNECTION_FOR_RECOVERY = 2
+
+
+class LogoutResponseCode(IntEnum):
+    """RFC 7143 §11.15.1."""
+
+    SUCCESS = 0
+    CID_NOT_FOUND = 1
+    RECOVERY_NOT_SUPPORTED = 2
+    CLEANUP_FAILED = 3
+
+
+class TaskFunction(IntEnum):
+    """Task management functions: RFC 7143 §11.5.1, and from QUERY_TASK on RFC 7144 §6.1."""
+
+    ABORT_TASK = 1
+    ABORT_TASK_SET = 2
+    CLEAR_ACA = 3
+    CLEAR_TASK_SET = 4
+    LOGICAL_UNIT_RESET = 5
+    TARGET_WARM_RESET = 6
+    TARGET_COLD_RESET = 7
+    TASK_REASSIGN = 8
+    QUERY_TASK = 9
+    QUERY_TASK_SET = 10
+    I_T_NEXUS_RESET = 11
+    QUERY_ASYNCHRONOUS_EVENT = 12
+
+
+class TaskResponse(IntEnum):
+    """RFC 7143 §11.6.1; FUNCTION_SUCCEEDED is RFC 7144 §6.2."""
+
+    FUNCTION_COMPLETE = 0
+    TASK_DOES_NOT_EXIST = 1
+    LUN_DOES_NOT_EXIST = 2
+    TASK_STILL_ALLEGIANT = 3
+    ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED = 4
+    FUNCTION_NOT_SUPPORTED = 5
+    AUTHORIZATION_FAILED = 6
+    FUNCTION_SUCCEEDED = 7
+    FUNCTION_REJECTED = 255
+
+
+class AsyncEvent(IntEnum):
+    """What an Asynchronous Message tells (RFC 7143 §11.9.1)."""
+
+    SCSI_EVENT = 0
+    LOGOUT_REQUEST = 1
+    DROP_CONNECTION = 2
+    DROP_ALL_CONNECTIONS = 3
+    PARAMETER_NEGOTIATION = 4
+    TASK_TERMINATION = 5
+    VENDOR_SPECIFIC = 255
+
+
+class SnackType(IntEnum):
+    """RFC 7143 §11.16.1."""
+
+    DATA_OR_R2T = 0
+    STATUS = 1
+    DATA_ACK = 2
+    R_DATA = 3
