@@ -1,0 +1,5 @@
+"""`python -m target`: the command line."""
+
+from target.cli import main
+
+main()

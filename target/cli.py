@@ -1,0 +1,72 @@
+"""The command line: `lunette COMMAND`. One-line errors on stderr with exit status 1; 2 for misuse (docs/operations.md)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from target.config import API_ENVIRONMENT
+from target.errors import LunetteError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(context_settings=CONTEXT)
+@click.option("--api", "api", metavar="SOCKET", help=f"The daemon's API socket. Default: ${API_ENVIRONMENT}, else "
+              "./run/api.sock, else /run/lunette/api.sock, the first that exists.")
+@click.version_option(package_name="lunette")
+@click.pass_context
+def cli(ctx: click.Context, api: str | None) -> None:
+    """An iSCSI target whose LUNs are volumes, snapshots and clones."""
+    ctx.obj = api
+
+
+def register() -> None:
+    """Hang all commands below the group."""
+    from target import cli_admin, cli_hosts, cli_list, cli_pool
+
+    for module in (cli_pool, cli_admin, cli_list, cli_hosts):
+        for command in module.COMMANDS:
+            cli.add_command(command)
+
+
+@cli.result_callback()
+def _finish(value: Any, **_: Any) -> Any:
+    """Send a command that its function only described, and show the answer; else pass the exit status on."""
+    from target.cli_request import Request
+
+    if isinstance(value, Request):
+        return value.perform(click.get_current_context())
+    return value
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of the `lunette` program."""
+    register()
+    try:
+        status = cli.main(args=args, prog_name="lunette", standalone_mode=False)
+    except LunetteError as error:
+        _fail(str(error))
+    except click.UsageError as error:
+        context = error.ctx.command_path if error.ctx else "lunette"
+        click.echo(f"lunette: {error.format_message()} (see {context} --help)", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except click.Abort:
+        _fail("interrupted")
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _fail("interrupted")
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> None:
+    click.echo("lunette: " + " ".join(message.split()), err=True)
+    sys.exit(1)
+

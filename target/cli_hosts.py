@@ -1,0 +1,115 @@
+"""Commands about hosts: who may log in, with which secrets. A secret comes from a file or a prompt, never an argument."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from target.cli_request import Request, RequestCommand, connect, json_option, print_json, print_table
+from target.errors import LunetteError
+
+
+@click.group()
+def host() -> None:
+    """Initiators by name: their IQNs and CHAP secrets."""
+
+
+def _secret_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--mutual-secret-file", type=click.Path(exists=True, dir_okay=False),
+                     help="What the target proves itself with."),
+        click.option("--mutual-name", help="The name the target proves itself under (lunette if not given)."),
+        click.option("--chap-name", help="The name the initiator proves itself under (its IQN if not given)."),
+        click.option("--chap", "ask", is_flag=True, help="Ask for the initiator's CHAP secret."),
+        click.option("--secret-file", type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+                     help="The initiator's CHAP secret; - is stdin."),
+    ):
+        function = option(function)
+    return function
+
+
+@host.command("create", cls=RequestCommand)
+@click.argument("name")
+@click.argument("initiators", nargs=-1, metavar="IQN...")
+@_secret_options
+def create(name: str, initiators: tuple[str, ...], secret_file: str | None, ask: bool, chap_name: str | None,
+           mutual_name: str | None, mutual_secret_file: str | None) -> Request:
+    """Create a host."""
+    return Request("host_create", {"name": name, "initiators": list(initiators), **_secrets(
+        secret_file, ask, chap_name, mutual_name, mutual_secret_file)}, _show)
+
+
+@host.command("change", cls=RequestCommand)
+@click.argument("name")
+@click.option("--add", multiple=True, metavar="IQN")
+@click.option("--remove", multiple=True, metavar="IQN")
+@click.option("--rename", "new_name", metavar="NAME")
+@click.option("--no-chap", is_flag=True, help="Ask for no secret any more.")
+@_secret_options
+def change(name: str, add: tuple[str, ...], remove: tuple[str, ...], new_name: str | None, no_chap: bool,
+           secret_file: str | None, ask: bool, chap_name: str | None, mutual_name: str | None,
+           mutual_secret_file: str | None) -> Request:
+    """Change a host's initiators, name or secrets."""
+    args = {"name": name, "add": list(add), "remove": list(remove), "no_chap": no_chap,
+            **_secrets(secret_file, ask, chap_name, mutual_name, mutual_secret_file)}
+    if new_name:
+        args["new_name"] = new_name
+    return Request("host_change", args, _show)
+
+
+@host.command("delete", cls=RequestCommand)
+@click.argument("name")
+def delete(name: str) -> Request:
+    """Delete a host; its sessions lose their LUNs."""
+    return Request("host_delete", {"name": name})
+
+
+@host.command("ls")
+@json_option
+@click.pass_context
+def list_(ctx: click.Context, as_json: bool) -> None:
+    """List hosts, never their secrets."""
+    rows = connect(ctx).get("/v1/hosts")
+    if as_json:
+        print_json(rows)
+        return
+    print_table([[row["name"], " ".join(row["initiators"]), "mutual" if row["mutual_chap"] else "yes" if row["chap"] else "no",
+                  " ".join(f"{each['lun']}:{each['name']}" for each in row["luns"])] for row in rows],
+                ["HOST", "INITIATORS", "CHAP", "LUNS"])
+
+
+def _show(result: dict[str, object]) -> None:
+    initiators = result["initiators"]
+    assert isinstance(initiators, list)
+    click.echo(f"{result['name']}  {' '.join(initiators)}  CHAP {'yes' if result['chap'] else 'no'}")
+
+
+def _secrets(secret_file: str | None, ask: bool, chap_name: str | None, mutual_name: str | None,
+             mutual_secret_file: str | None) -> dict[str, object]:
+    found: dict[str, object] = {}
+    if secret_file is not None:
+        found["secret"] = _read(secret_file)
+    elif ask:
+        found["secret"] = click.prompt("CHAP secret of the initiator", hide_input=True, confirmation_prompt=True)
+    if mutual_secret_file is not None:
+        found["mutual_secret"] = _read(mutual_secret_file)
+    if chap_name:
+        found["chap_name"] = chap_name
+    if mutual_name:
+        found["mutual_name"] = mutual_name
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LunetteError("invalid", f"cannot read a secret from {path}: {getattr(error, 'strerror', error)}") from None
+    return text.rstrip("\r\n")
+
+
+COMMANDS: list[click.Command] = [host]

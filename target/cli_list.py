@@ -1,0 +1,113 @@
+"""Commands that look: ls, stats, sessions, diff, scrub."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from target.cli_request import SIZE, connect, json_option, print_json, print_table, size
+
+NUMBERS = frozenset({"SIZE", "MAPPED", "EXCLUSIVE", "LUN", "FAST", "SLOW", "READ", "WRITTEN", "ERRORS", "LUNS"})
+
+
+@click.command()
+@click.argument("name", required=False)
+@json_option
+@click.pass_context
+def ls(ctx: click.Context, name: str | None, as_json: bool) -> None:
+    """List volumes, snapshots and clones: sizes, origin, LUN and URL."""
+    rows = connect(ctx).get("/v1/objects", **({"name": name} if name else {}))
+    if as_json:
+        print_json(rows)
+        return
+    print_table([[row["name"], row["kind"], size(row["size_bytes"]), size(row["mapped_bytes"]),
+                  size(row["exclusive_bytes"]), row["origin"], row["lun"], row["url"]] for row in rows],
+                ["NAME", "KIND", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "LUN", "URL"], right=NUMBERS)
+
+
+@click.command()
+@json_option
+@click.pass_context
+def stats(ctx: click.Context, as_json: bool) -> None:
+    """Show fast (native) and slow (Python) commands per LUN, and the pool's state."""
+    value = connect(ctx).get("/v1/stats")
+    if as_json:
+        print_json(value)
+        return
+    print_table([[row["name"], row["lun"], row["fast"], row["slow"], size(row["read_bytes"]), size(row["write_bytes"]),
+                  row["errors"]] for row in value["luns"]],
+                ["NAME", "LUN", "FAST", "SLOW", "READ", "WRITTEN", "ERRORS"], right=NUMBERS)
+    pool = value["pool"]
+    click.echo()
+    for key in sorted(pool):
+        if isinstance(pool[key], (int, float)) and not isinstance(pool[key], bool):
+            click.echo(f"{key} {size(pool[key]) if key.endswith('_bytes') else pool[key]}")
+    click.echo(f"sessions {value['sessions']}, connections {value['connections']}")
+
+
+@click.command()
+@json_option
+@click.pass_context
+def sessions(ctx: click.Context, as_json: bool) -> None:
+    """List who is logged in."""
+    rows = connect(ctx).get("/v1/sessions")
+    if as_json:
+        print_json(rows)
+        return
+    print_table([[row["initiator"], row["peer"], row["host"], row["luns"],
+                  ",".join(map(str, row["in_use"])), time.strftime("%F %T", time.localtime(row["started_s"]))]
+                 for row in rows], ["INITIATOR", "PEER", "HOST", "LUNS", "IN USE", "SINCE"], right=NUMBERS)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.pass_context
+def diff(ctx: click.Context, a: str, b: str) -> None:
+    """List the byte ranges in which A and B may differ, as a JSON array."""
+    for piece in connect(ctx).stream("/v1/diff", a=a, b=b):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+@click.command()
+@click.option("--rate", "rate_bytes", type=SIZE, default=0, help="Read at most so many bytes a second.")
+@click.option("--background", is_flag=True, help="Start it and return.")
+@click.option("--status", "only_status", is_flag=True, help="Show how the last one stands.")
+@click.option("--stop", is_flag=True, help="Stop the one that runs.")
+@json_option
+@click.pass_context
+def scrub(ctx: click.Context, rate_bytes: int, background: bool, only_status: bool, stop: bool, as_json: bool) -> int:
+    """Read everything in the pool and verify its checksums; exit status 1 if something is damaged."""
+    client = connect(ctx)
+    if stop:
+        state = client.delete("/v1/scrub")
+    elif only_status:
+        state = client.get("/v1/scrub")
+    else:
+        state = client.post("/v1/scrub", {"rate_bytes": rate_bytes})
+        while state["state"] == "running" and not background:
+            if sys.stderr.isatty():
+                click.echo(f"\r{_progress(state)}", nl=False, err=True)
+            time.sleep(0.2)
+            state = client.get("/v1/scrub")
+        if sys.stderr.isatty() and not background:
+            click.echo("", err=True)
+    if as_json:
+        click.echo(json.dumps(state, indent=2))
+    else:
+        for row in state.get("damaged", []):
+            click.echo(f"damaged: {row['name']} {row['length_bytes']} bytes at {row['offset_bytes']} ({row['code']})")
+        click.echo(f"{state['state']}: {_progress(state)}" if "objects" in state else state["state"])
+    return 1 if state.get("damaged") or str(state["state"]).startswith("failed") else 0
+
+
+def _progress(state: dict[str, Any]) -> str:
+    return f"{state['objects_done']} of {state['objects']} objects, {size(state['read_bytes'])} read"
+
+
+COMMANDS: list[click.Command] = [ls, stats, sessions, diff, scrub]

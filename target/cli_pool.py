@@ -1,0 +1,105 @@
+"""Commands about the pool itself (create, check, grow, info), and serve. Create, check and serve need no daemon."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from target.cli_request import SIZE, Request, RequestCommand, connect, json_option, print_json, size
+from target.config import Portal, ServeConfig, find_api_socket, format_size, parse_portal
+from target.errors import LunetteError
+
+
+@click.group()
+def pool() -> None:
+    """The pool: one file or block device that everything lives in."""
+
+
+@pool.command("create")
+@click.argument("path", type=click.Path())
+@click.option("--size", "size_bytes", type=SIZE, help="How large the pool is; needed for a new file.")
+@click.option("--name", help="The pool's name, part of its target's name; PATH's file name without suffix if not given.")
+def create(path: str, size_bytes: int | None, name: str | None) -> None:
+    """Format a new file (sparse) or a blank block device. Never overwrites anything."""
+    from target.volumes.gateway import create_pool
+
+    chosen = name or Path(path).stem.lower()
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", chosen):
+        raise LunetteError("invalid", f"{chosen!r} cannot be part of an iSCSI name: lower-case letters, digits, . and - "
+                                      "only; --name gives another")
+    made = create_pool(path, name=chosen, size_bytes=size_bytes)
+    click.echo(f"{path}: pool {chosen}, {format_size(made)}")
+
+
+@pool.command("check")
+@click.argument("path", type=click.Path())
+@json_option
+def check(path: str, as_json: bool) -> int:
+    """Verify every checksum, count and reference of a pool that nobody serves; exit status 1 if it is not clean."""
+    from target.volumes.gateway import check_pool
+
+    clean, errors, summary = check_pool(path)
+    if as_json:
+        print_json({"clean": clean, "errors": errors, "summary": summary})
+        return 0 if clean else 1
+    for line in errors:
+        click.echo(line)
+    verdict = "clean" if clean else f"NOT clean, {len(errors)} errors"
+    click.echo(f"{path}: {verdict}" + (f" ({summary})" if summary else ""))
+    return 0 if clean else 1
+
+
+@pool.command("grow", cls=RequestCommand)
+@click.argument("size_bytes", type=SIZE, metavar="SIZE")
+def grow(size_bytes: int) -> Request:
+    """Enlarge the running daemon's pool to SIZE; a file grows with it, a block device must have grown already."""
+    return Request("grow", {"size_bytes": size_bytes}, lambda result: click.echo(f"pool {size(result['size_bytes'])}"))
+
+
+@pool.command("info")
+@json_option
+@click.pass_context
+def info(ctx: click.Context, as_json: bool) -> None:
+    """Show the running daemon's pool."""
+    value: dict[str, Any] = connect(ctx).get("/v1/pool")
+    if as_json:
+        print_json(value)
+        return
+    for key, item in value.items():
+        shown = size(item) if key.endswith("_bytes") else " ".join(item) if isinstance(item, list) else item
+        click.echo(f"{key} {shown}")
+
+
+@click.command()
+@click.argument("path", type=click.Path())
+@click.option("--listen", "portals", multiple=True, metavar="ADDR:PORT",
+              help="Where initiators connect; more than once for several. Default 127.0.0.1:3260.")
+@click.option("--api", "api", metavar="SOCKET", help="Where the API listens.")
+@click.option("--open", "open_access", is_flag=True, help="Let every initiator in; loopback only.")
+@click.option("--force-open", is_flag=True, help="Let every initiator in on any address. Anyone who reaches it owns the data.")
+@click.option("--reactors", type=click.IntRange(1, 64), default=1, show_default=True, help="Data-plane threads.")
+@click.option("--poll-us", type=click.IntRange(0, 10000), default=0, show_default=True,
+              help="Spin so long before sleeping: less latency for more CPU.")
+@click.option("--cache", "cache_bytes", type=SIZE, default=256 << 20, help="Memory for map and counts. Default 256M.")
+@click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
+@click.option("--verbose", "-v", is_flag=True, help="Log logins, sessions and their ends.")
+@click.pass_context
+def serve(ctx: click.Context, path: str, portals: tuple[str, ...], api: str | None, open_access: bool, force_open: bool,
+          reactors: int, poll_us: int, cache_bytes: int, direct: bool, verbose: bool) -> int:
+    """Serve a pool in the foreground. Ready when the portals are printed; SIGTERM or Ctrl-C stops it cleanly."""
+    try:
+        chosen = tuple(parse_portal(each) for each in portals) or (Portal("127.0.0.1"),)
+    except LunetteError as error:
+        raise click.BadParameter(str(error)) from None
+    from target.server.daemon import serve as run
+
+    return run(ServeConfig(
+        pool_path=Path(path), portals=chosen, api_path=Path(find_api_socket(api or ctx.find_root().obj, serving=True)),
+        open_access=open_access or force_open, force_open=force_open, reactors=reactors, poll_us=poll_us,
+        cache_bytes=cache_bytes, direct=direct, verbose=verbose))
+
+
+COMMANDS: list[click.Command] = [pool, serve]

@@ -1,0 +1,78 @@
+"""What the commands share: a described request, the size type, rendering of tables and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from target.client import Client
+from target.config import find_api_socket, format_size, parse_size
+from target.errors import LunetteError
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A management command for the daemon, and how its result is shown. A batch sends it without showing."""
+
+    command: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    show: Callable[[Any], None] = lambda result: None
+
+    def perform(self, ctx: click.Context) -> None:
+        self.show(connect(ctx).command(self.command, dict(self.args)))
+
+
+class RequestCommand(click.Command):
+    """A command whose function only returns a Request: what may stand in a batch."""
+
+
+class Size(click.ParamType[int]):
+    """A size in bytes: K, M, G and T are powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
+        except LunetteError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = Size()
+api_option = click.option("--api", "api", metavar="SOCKET", help="The daemon's API socket.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def connect(ctx: click.Context, api: str | None = None) -> Client:
+    """The client for the daemon that this invocation means."""
+    return Client(find_api_socket(api or ctx.find_root().obj))
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(rows: list[list[Any]], headers: list[str], *, right: frozenset[str] = frozenset()) -> None:
+    """A plain table; None shows as a dash."""
+    from tabulate import tabulate
+
+    shown = [["-" if cell is None or cell == "" else str(cell) for cell in row] for row in rows]
+    align = ["right" if header in right else "left" for header in headers]
+    click.echo(tabulate(shown, headers=headers, tablefmt="plain", colalign=align if rows else None, disable_numparse=True))
+
+
+def size(value: int | None) -> str:
+    return "?" if value is None else format_size(value)
+
+
+def show_object(result: Any) -> None:
+    """One line about an object that a command made or changed."""
+    for each in result if isinstance(result, list) else [result]:
+        where = "" if each.get("url") is None else f"  LUN {each['lun']}  {each['url']}"
+        click.echo(f"{each['name']}  {each['kind']}  {format_size(each['size_bytes'])}{where}")

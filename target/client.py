@@ -1,0 +1,143 @@
+"""The API's client: plain HTTP over a Unix socket with the standard library alone, so that the command line starts fast."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from target.errors import LunetteError
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("lunette")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """One daemon, at its API socket. Every method raises LunetteError: what the daemon says, or `unreachable`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def get(self, path: str, **query: str) -> Any:
+        """A listing."""
+        return self._request("GET", path + ("?" + urllib.parse.urlencode(query) if query else ""))
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self._request("POST", path, json.dumps(body or {}).encode())
+
+    def delete(self, path: str) -> Any:
+        return self._request("DELETE", path)
+
+    def command(self, name: str, args: dict[str, Any]) -> Any:
+        """Run one management command."""
+        return self.post(f"/v1/commands/{name}", args)
+
+    def stream(self, path: str, **query: str) -> Iterator[bytes]:
+        """A long answer, piece by piece."""
+        connection, response = self._open("GET", f"{path}?{urllib.parse.urlencode(query)}", None)
+        with contextlib.closing(connection):
+            try:
+                while piece := response.read1(65536):
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                raise self._lost(error) from None
+
+    def batch(self, rows: Iterable[dict[str, Any]], *, keep_going: bool) -> Iterator[dict[str, Any]]:
+        """Send commands while results come back. The generator `rows` runs in another thread."""
+        connection = _UnixConnection(self.path)
+        failure: list[BaseException] = []
+        stopping = threading.Event()
+
+        def chunks() -> Iterator[bytes]:
+            pending = bytearray()
+            for row in rows:
+                if stopping.is_set():
+                    return
+                pending += json.dumps(row, separators=(",", ":")).encode() + b"\n"
+                if len(pending) >= 4096 or row.get("flush"):
+                    yield bytes(pending)
+                    pending.clear()
+            if pending:
+                yield bytes(pending)
+
+        def send() -> None:
+            try:
+                for chunk in chunks():
+                    connection.send(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                connection.send(b"0\r\n\r\n")
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # the daemon stopped reading: its answer says why
+            except BaseException as error:
+                failure.append(error)
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_WR)
+
+        with contextlib.closing(connection):
+            try:
+                connection.connect()
+                connection.putrequest("POST", f"/v1/batch?keep_going={int(keep_going)}")
+                connection.putheader("Transfer-Encoding", "chunked")
+                connection.putheader("Content-Type", "application/x-ndjson")
+                connection.endheaders()
+                sender = threading.Thread(target=send, daemon=True)
+                sender.start()
+                response = connection.getresponse()
+                if response.status != 200:
+                    raise _error(response.status, response.read())
+                for line in response:
+                    yield json.loads(line)
+            except (OSError, http.client.HTTPException) as error:
+                raise self._lost(error) from None
+            finally:
+                stopping.set()
+        if failure:
+            raise failure[0]
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> Any:
+        connection, response = self._open(method, path, body)
+        with contextlib.closing(connection):
+            try:
+                return json.loads(response.read())
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise self._lost(error) from None
+
+    def _open(self, method: str, path: str, body: bytes | None) -> tuple[_UnixConnection, http.client.HTTPResponse]:
+        connection = _UnixConnection(self.path)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise _error(response.status, response.read())
+            return connection, response
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._lost(error) from None
+        except BaseException:
+            connection.close()
+            raise
+
+    def _lost(self, error: Exception) -> LunetteError:
+        if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+            return LunetteError("unreachable", f"no daemon answers at {self.path}; --api or LUNETTE_API says where it is")
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return LunetteError("unreachable", f"{self.path}: {why}")
+
+
+def _error(status: int, body: bytes) -> LunetteError:
+    try:
+        document = json.loads(body)["error"]
+        return LunetteError(str(document["code"]), str(document["message"]))
+    except (ValueError, KeyError, TypeError):
+        return LunetteError("internal", f"the daemon answered with HTTP status {status}")

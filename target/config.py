@@ -1,0 +1,125 @@
+"""What can be configured, its defaults, and the text forms people type: sizes, portals, the API socket's place."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from target.errors import LunetteError
+
+IQN_PREFIX = "iqn.2026-11.dev.lunette:"
+DEFAULT_PORT = 3260
+API_ENVIRONMENT = "LUNETTE_API"
+API_PLACES = ("run/api.sock", "/run/lunette/api.sock")
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+_SIZE = re.compile(r"(\d+)(?:\.(\d+))?\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Portal:
+    """An address to listen on. `host` is a literal IPv4 or IPv6 address; the unspecified ones are wildcards."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    @property
+    def is_loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def is_wildcard(self) -> bool:
+        return ipaddress.ip_address(self.host).is_unspecified
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.host
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeConfig:
+    """How the daemon serves one pool. Sizes are bytes, times seconds."""
+
+    pool_path: Path
+    portals: tuple[Portal, ...] = (Portal("127.0.0.1"),)
+    api_path: Path | None = None
+    open_access: bool = False
+    force_open: bool = False
+    reactors: int = 1
+    poll_us: int = 0
+    cache_bytes: int = 256 << 20
+    direct: bool = False
+    login_timeout_seconds: float = 15.0
+    max_connections: int = 1024
+    max_connections_per_peer: int = 256
+    max_sessions: int = 1024
+    shutdown_seconds: float = 3.0
+    ping_seconds: float = 30.0
+    verbose: bool = False
+
+
+def target_name(pool_name: str) -> str:
+    """The iSCSI name of a pool's target."""
+    return IQN_PREFIX + pool_name
+
+
+def parse_size(text: str) -> int:
+    """`10G`, `512M`, `1.5T` or a number of bytes, in powers of 1024 -> bytes. LunetteError: invalid."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise LunetteError("invalid", f"{text!r} is not a size: a number with K, M, G or T")
+    whole, fraction, unit = match.groups()
+    scale = _UNITS[unit.upper()]
+    size_bytes = int(whole) * scale
+    if fraction:
+        size_bytes += int(fraction) * scale // 10 ** len(fraction)
+    if size_bytes >= 1 << 62:
+        raise LunetteError("invalid", f"{text!r} is too large")
+    return size_bytes
+
+
+def format_size(size_bytes: int) -> str:
+    """Bytes for people: exact where a unit divides them, else one decimal."""
+    for unit, scale in (("P", 1 << 50), ("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
+        if size_bytes >= scale:
+            return f"{size_bytes // scale}{unit}" if size_bytes % scale == 0 else f"{size_bytes / scale:.1f}{unit}"
+    return str(size_bytes)
+
+
+def parse_portal(text: str) -> Portal:
+    """`ADDR`, `ADDR:PORT`, `[IPV6]:PORT`, `*:PORT` or `:PORT`. LunetteError: invalid."""
+    bad = LunetteError("invalid", f"{text!r} is not an address to listen on: ADDR:PORT, with IPv6 in brackets")
+    match = re.fullmatch(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*))(?::(?P<port>\d{1,5}))?", text.strip())
+    if match is None:
+        if text.count(":") < 2:
+            raise bad
+        host, port = text.strip(), DEFAULT_PORT
+    else:
+        host = match["six"] if match["six"] is not None else match["four"]
+        port = DEFAULT_PORT if match["port"] is None else int(match["port"])
+    host = {"": "0.0.0.0", "*": "0.0.0.0", "localhost": "127.0.0.1"}.get(host, host)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise bad from None
+    if not 0 <= port <= 65535:
+        raise bad
+    return Portal(str(address), port)
+
+
+def find_api_socket(given: str | None, *, serving: bool = False) -> str:
+    """The API socket: --api, else LUNETTE_API, else the first of API_PLACES that exists.
+
+    Where none does, a daemon (`serving`) takes the first whose directory exists, or else the last.
+    """
+    chosen = given or os.environ.get(API_ENVIRONMENT)
+    if chosen:
+        return chosen
+    if serving:
+        return next((place for place in API_PLACES if os.path.isdir(os.path.dirname(place))), API_PLACES[-1])
+    return next((place for place in API_PLACES if os.path.exists(place)), API_PLACES[0])

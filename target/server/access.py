@@ -1,0 +1,81 @@
+"""Who may log in and what discovery shows: the login code's gatekeeper, answered from the catalog (RFC 7143 §9.2, §4.3)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from target.config import Portal
+from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord
+from target.server.netlink import LocalAddresses
+from target.volumes.catalog import Catalog
+
+PORTAL_GROUP_TAG = 1
+
+
+class Access:
+    """The rules of one daemon: what is open, which portals there are."""
+
+    def __init__(self, catalog: Catalog, target_name: str, *, open_access: bool, portals: Sequence[Portal],
+                 addresses: LocalAddresses) -> None:
+        self.catalog = catalog
+        self.target_name = target_name
+        self.open_access = open_access
+        self.portals = list(portals)
+        self.addresses = addresses
+
+    def allowed(self, initiator_name: str) -> bool:
+        """Whether an initiator may reach the target at all. Deny by default."""
+        return self.open_access or self.catalog.host_of(initiator_name) is not None
+
+    def lun_map(self, initiator_name: str) -> dict[int, int]:
+        """LUN -> object id as this initiator sees it."""
+        return self.catalog.lun_map(self.catalog.host_of(initiator_name), open_access=self.open_access)
+
+    def expand(self, portal: Portal, *, loopback: bool) -> list[str]:
+        """The addresses a portal can be reached at; loopback ones only for a peer that came by one."""
+        if not portal.is_wildcard:
+            return [portal.host]
+        return [each for each in self.addresses.of_family(portal.is_ipv6)
+                if loopback or not ipaddress.ip_address(each).is_loopback]
+
+    def at(self, host: str, port: int) -> Gatekeeper:
+        """The gatekeeper for a connection that came in at this local address."""
+        return Gatekeeper(self, host, port)
+
+
+class Gatekeeper:
+    """`target.iscsi.Gatekeeper` for one connection."""
+
+    def __init__(self, access: Access, local_host: str, local_port: int) -> None:
+        self._access = access
+        self._local = PortalAddress(local_host, local_port, PORTAL_GROUP_TAG)
+
+    def credentials_for(self, initiator_name: str, session_type: SessionType) -> Credentials | None:
+        host = self._access.catalog.host_of(initiator_name)
+        if host is None or host.chap is None:
+            return None
+        return Credentials(name=host.chap.name, secret=host.chap.secret, mutual_name=host.chap.mutual_name,
+                           mutual_secret=host.chap.mutual_secret)
+
+    def find_target(self, initiator_name: str, target_name: str) -> TargetInfo | Redirect | LoginStatus:
+        if target_name.lower() != self._access.target_name.lower():
+            return LoginStatus.NOT_FOUND
+        if not self._access.allowed(initiator_name):
+            return LoginStatus.AUTHORIZATION_FAILURE
+        return TargetInfo(self._access.target_name, PORTAL_GROUP_TAG)
+
+    def discovery_portal_group_tag(self) -> int:
+        return PORTAL_GROUP_TAG
+
+    def targets_for(self, initiator_name: str) -> Sequence[TargetRecord]:
+        if not self._access.allowed(initiator_name):
+            return []
+        loopback = ipaddress.ip_address(self._local.host).is_loopback
+        addresses = [self._local]
+        for portal in self._access.portals:
+            for host in self._access.expand(portal, loopback=loopback):
+                address = PortalAddress(host, portal.port, PORTAL_GROUP_TAG)
+                if address not in addresses:
+                    addresses.append(address)
+        return [TargetRecord(self._access.target_name, addresses)]

@@ -1,0 +1,221 @@
+"""The management API: HTTP on a Unix socket that only its owner may open, JSON both ways (docs/operations.md)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from target.config import find_api_socket
+from target.errors import LunetteError
+from target.server.batch import MAX_LINE_BYTES, Batch
+from target.server.commands import Commands
+from target.server.listing import Listing
+from target.server.metrics import CONTENT_TYPE, Metrics
+from target.server.scrub import Scrub
+
+if TYPE_CHECKING:
+    from target.server.daemon import Daemon
+
+log = logging.getLogger("lunette.api")
+
+MAX_BODY_BYTES = 1 << 20
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ApiServer:
+    """Serves one daemon's API until stopped."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._commands = Commands(daemon)
+        self._listing = Listing(daemon, self._commands)
+        self._metrics = Metrics(self._listing)
+        self._scrub = Scrub(daemon.pool)
+        self._runner: web.AppRunner | None = None
+        self._path = ""
+
+    async def start(self) -> None:
+        """Listen. LunetteError in_use or invalid when the socket cannot be had."""
+        self._path = str(self._daemon.config.api_path or find_api_socket(None, serving=True))
+        sock = _bind(self._path)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_typed_errors])
+        app.add_routes([
+            web.get("/v1/objects", self._objects), web.get("/v1/sessions", self._value(self._listing.sessions)),
+            web.get("/v1/hosts", self._value(self._listing.hosts)), web.get("/v1/stats", self._value(self._listing.stats)),
+            web.get("/v1/pool", self._value(self._listing.pool)), web.get("/v1/diff", self._diff),
+            web.get("/v1/scrub", self._value(self._scrub.status)), web.post("/v1/scrub", self._start_scrub),
+            web.delete("/v1/scrub", self._stop_scrub), web.post("/v1/commands/{command}", self._command),
+            web.post("/v1/batch", self._batch), web.get("/metrics", self._metrics_text),
+        ])
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.SockSite(self._runner, sock).start()
+
+    async def stop(self) -> None:
+        await self._scrub.stop()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            _remove(self._path)
+
+    def _value(self, read: Callable[[], Any]) -> Handler:
+        async def handler(request: web.Request) -> web.Response:
+            return _json(read())
+        return handler
+
+    async def _objects(self, request: web.Request) -> web.Response:
+        return _json(await self._listing.objects(request.query.get("name")))
+
+    async def _command(self, request: web.Request) -> web.Response:
+        return _json(await self._commands.run(request.match_info["command"], await _body(request)))
+
+    async def _metrics_text(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _diff(self, request: web.Request) -> web.StreamResponse:
+        try:
+            chunks = self._listing.diff(request.query["a"], request.query["b"])
+        except KeyError:
+            raise LunetteError("invalid", "diff needs a and b") from None
+        rows = await anext(chunks, None)  # an error before anything is sent is an HTTP error
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        lead = b"["
+        while rows:
+            await response.write(lead + ",\n".join(json.dumps(row) for row in rows).encode())
+            lead = b",\n"
+            rows = await anext(chunks, None)
+        await response.write(b"]\n" if lead != b"[" else b"[]\n")
+        return response
+
+    async def _start_scrub(self, request: web.Request) -> web.Response:
+        rate = (await _body(request)).get("rate_bytes", 0)
+        if not isinstance(rate, int) or rate < 0:
+            raise LunetteError("invalid", "rate_bytes must be a number of bytes a second")
+        self._scrub.start(rate)
+        return _json(self._scrub.status())
+
+    async def _stop_scrub(self, request: web.Request) -> web.Response:
+        await self._scrub.stop()
+        return _json(self._scrub.status())
+
+    async def _batch(self, request: web.Request) -> web.StreamResponse:
+        """Newline-delimited commands in, newline-delimited results out, both while the other goes on."""
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        pending: list[bytes] = []
+        pending_bytes = 0
+
+        async def emit(row: dict[str, Any]) -> None:
+            nonlocal pending_bytes
+            raw = json.dumps(row, separators=(",", ":")).encode() + b"\n"
+            pending.append(raw)
+            pending_bytes += len(raw)
+            if pending_bytes >= 16384 or "error" in row:
+                await flush()
+
+        async def flush() -> None:
+            nonlocal pending_bytes
+            if pending:
+                data = b"".join(pending)
+                pending.clear()
+                pending_bytes = 0
+                await response.write(data)
+
+        batch = Batch(self._commands, emit, keep_going=request.query.get("keep_going") == "1")
+        await batch.run(_lines(request))
+        await emit({"done": batch.done, "failures": batch.failures})
+        await flush()
+        return response
+
+
+async def _lines(request: web.Request) -> AsyncIterator[bytes]:
+    rest = b""
+    async for chunk in request.content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+        if len(rest) > MAX_LINE_BYTES:
+            raise LunetteError("too_large", "a batch line is too long")
+    if rest.strip():
+        yield rest
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    raw = await request.read()
+    try:
+        document = json.loads(raw) if raw else {}
+    except ValueError:
+        raise LunetteError("invalid", "the body is not JSON") from None
+    if not isinstance(document, dict):
+        raise LunetteError("invalid", "the body must be a JSON object")
+    return document
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(body=json.dumps(value, separators=(",", ":")).encode(), content_type="application/json")
+
+
+@web.middleware
+async def _typed_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except LunetteError as error:
+        return web.Response(status=error.http_status, text=json.dumps(error.as_json()), content_type="application/json")
+    except web.HTTPException as error:
+        code = {404: "not_found", 413: "too_large"}.get(error.status, "invalid")
+        failed = LunetteError(code, error.reason or code)
+        return web.Response(status=error.status, text=json.dumps(failed.as_json()), content_type="application/json")
+    except ConnectionError:
+        raise
+    except Exception as error:
+        log.exception("%s %s failed", request.method, request.path)
+        failed = LunetteError("internal", f"{type(error).__name__}: {error}")
+        return web.Response(status=500, text=json.dumps(failed.as_json()), content_type="application/json")
+
+
+def _bind(path: str) -> socket.socket:
+    """A listening Unix socket of mode 0600; one that a dead daemon left behind is replaced."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if _alive(path):
+            raise LunetteError("in_use", f"another daemon answers at {path}; --api chooses another place")
+        Path(path).unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+        sock.listen(128)
+        return sock
+    except OSError as error:
+        sock.close()
+        raise LunetteError("invalid", f"cannot listen on {path}: {error.strerror or error}") from None
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _remove(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+
+
+def _alive(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                return False
+            raise

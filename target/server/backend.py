@@ -1,0 +1,112 @@
+"""A pool object as the SCSI layer's block backend: every method is one pool operation (SBC-4's view of the medium)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from target.scsi import BackendError, BlockBackend, Extent, IOStatistics, Space
+from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError
+
+STREAM_BYTES = 4 << 20  # larger transfers go through the pool in pieces of this size
+
+
+class PoolBackend:
+    """One volume, snapshot or clone. Reads current state from the pool; `statistics` comes from the data plane."""
+
+    def __init__(self, pool: AsyncPool, info: ObjectInfo,
+                 statistics: Callable[[int], IOStatistics] | None = None) -> None:
+        self._pool = pool
+        self._object_id = info.id
+        self._block_bytes = info.block_bytes
+        self._read_only = info.kind == "snapshot"
+        self._size_bytes = info.size_bytes
+        self._statistics = statistics
+
+    @property
+    def object_id(self) -> int:
+        return self._object_id
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    @property
+    def block_bytes(self) -> int:
+        return self._block_bytes
+
+    @property
+    def read_only(self) -> bool:
+        return self._read_only
+
+    @property
+    def pool_id(self) -> bytes:
+        return bytes(self._pool.pool.uuid)
+
+    def refresh(self) -> None:
+        """Take a new size over from the pool, before `LogicalUnit.capacity_changed`."""
+        info = self._pool.info(self._object_id)
+        if info is not None:
+            self._size_bytes = info.size_bytes
+
+    def space(self) -> Space:
+        info = self._pool.info(self._object_id)
+        stats = self._pool.stats()
+        return Space(info.mapped_bytes if info is not None else 0, stats.get("used_bytes", 0), stats.get("free_bytes", 0))
+
+    def statistics(self) -> IOStatistics:
+        return IOStatistics() if self._statistics is None else self._statistics(self._object_id)
+
+    async def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        parts = [await self._call("read", offset_bytes=at, length_bytes=length)
+                 for at, length in _pieces(offset_bytes, length_bytes)]
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+    async def write(self, offset_bytes: int, data: bytes, fua: bool) -> None:
+        view = memoryview(data)
+        for at, length in _pieces(offset_bytes, len(data)):
+            start = at - offset_bytes
+            await self._call("write", offset_bytes=at, data=bytes(view[start:start + length]), fua=fua)
+
+    async def unmap(self, offset_bytes: int, length_bytes: int, fua: bool, keep: bool) -> None:
+        if length_bytes:
+            await self._call("unmap", offset_bytes=offset_bytes, length_bytes=length_bytes, fua=fua, keep=keep)
+
+    async def flush(self) -> None:
+        try:
+            await self._pool.call("flush")
+        except PoolError as error:
+            raise BackendError(error.code, str(error), error.value) from None
+
+    async def compare_and_write(self, offset_bytes: int, expected: bytes, data: bytes, fua: bool) -> int | None:
+        try:
+            await self._call("compare_and_write", offset_bytes=offset_bytes, expected=expected, data=data, fua=fua)
+        except BackendError as error:
+            if error.code == "miscompare":
+                return error.value
+            raise
+        return None
+
+    async def extents(self, offset_bytes: int, length_bytes: int, limit: int) -> list[Extent]:
+        found = await self._call("extents", offset_bytes=offset_bytes, length_bytes=length_bytes, limit=limit)
+        return [Extent(int(offset), int(length), bool(mapped)) for offset, length, mapped in found]
+
+    async def share(self, source: BlockBackend, source_offset_bytes: int, offset_bytes: int, length_bytes: int) -> None:
+        if not isinstance(source, PoolBackend) or source.pool_id != self.pool_id:
+            raise BackendError("invalid", "blocks are shared within one pool only")
+        try:
+            await self._pool.call("share", dst_id=self._object_id, dst_offset_bytes=offset_bytes,
+                                  src_id=source.object_id, src_offset_bytes=source_offset_bytes, length_bytes=length_bytes)
+        except PoolError as error:
+            raise BackendError(error.code, str(error), error.value) from None
+
+    async def _call(self, op: str, **args: Any) -> Any:
+        try:
+            return await self._pool.call(op, object_id=self._object_id, **args)
+        except PoolError as error:
+            raise BackendError(error.code, str(error), error.value) from None
+
+
+def _pieces(offset_bytes: int, length_bytes: int) -> list[tuple[int, int]]:
+    end = offset_bytes + length_bytes
+    return [(at, min(STREAM_BYTES, end - at)) for at in range(offset_bytes, end, STREAM_BYTES)]

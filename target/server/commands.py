@@ -1,0 +1,358 @@
+"""Every management command: one table row each, with what it reads and writes by name so that a batch may overlap them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from target.errors import LunetteError
+from target.volumes.catalog import (
+    EVERYONE,
+    Chap,
+    Host,
+    check_snapshot_name,
+    check_volume_name,
+    read_labels,
+    write_labels,
+)
+from target.volumes.gateway import ObjectInfo, PoolError, pool_error
+
+if TYPE_CHECKING:
+    from target.server.daemon import Daemon
+
+Json = dict[str, Any]
+Arguments = Mapping[str, Any]
+MAX_VOLUME_BYTES = 1 << 56  # what a map of four levels spans
+
+
+@dataclass(frozen=True, slots=True)
+class Touches:
+    """Names a command depends on. Two commands may overlap unless one writes what the other names."""
+
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One command: its coroutine and, for batches, what it touches."""
+
+    run: Callable[[Arguments], Awaitable[Any]]
+    touches: Callable[[Arguments], Touches]
+
+
+def take(args: Arguments, name: str, kind: type, default: Any = ...) -> Any:
+    """One argument of the right JSON type, or LunetteError invalid. Without `default` it must be there."""
+    value = args.get(name, default)
+    if value is ...:
+        raise LunetteError("invalid", f"{name} is missing")
+    if value is default:
+        return value
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise LunetteError("invalid", f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def names(args: Arguments, key: str = "names") -> list[str]:
+    """A non-empty list of names."""
+    value = args.get(key)
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        raise LunetteError("invalid", f"{key} must be a list of names")
+    return value
+
+
+def _names_touched(reads: tuple[str, ...] = (), writes: tuple[str, ...] = ()) -> Callable[[Arguments], Touches]:
+    def collect(args: Arguments, keys: tuple[str, ...]) -> frozenset[str]:
+        found: set[str] = set()
+        for key in keys:
+            value = args.get(key, ())
+            found.update([value] if isinstance(value, str) else [each for each in value or () if isinstance(each, str)])
+        return frozenset(found)
+
+    return lambda args: Touches(collect(args, reads), collect(args, writes))
+
+
+def _snapshot_touched(args: Arguments) -> Touches:
+    made = [each for each in args.get("names", ()) if isinstance(each, str)]
+    return Touches(frozenset(each.partition("@")[0] for each in made), frozenset(made))
+
+
+def _revert_touched(args: Arguments) -> Touches:
+    name = str(args.get("name", ""))
+    volume = name.partition("@")[0]
+    writes = {volume} | ({f"{volume}@{args['safety']}"} if args.get("safety") else set())
+    return Touches(frozenset({name}), frozenset(writes))
+
+
+def _everything(args: Arguments) -> Touches:
+    return Touches(everything=True)
+
+
+class Commands:
+    """The management commands on one daemon. Arguments and results are JSON values; failures are LunetteError."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._pool = daemon.pool
+        self._catalog = daemon.catalog
+        self.table: dict[str, Row] = {
+            "create": Row(self.create, _names_touched(writes=("name",))),
+            "snapshot": Row(self.snapshot, _snapshot_touched),
+            "clone": Row(self.clone, _names_touched(reads=("source",), writes=("name",))),
+            "delete": Row(self.delete, _names_touched(writes=("names",))),
+            "revert": Row(self.revert, _revert_touched),
+            "resize": Row(self.resize, _names_touched(writes=("name",))),
+            "rename": Row(self.rename, _everything),
+            "label": Row(self.label, _names_touched(writes=("name",))),
+            "set": Row(self.set, _names_touched(writes=("name",))),
+            "connect": Row(self.connect, _everything),
+            "disconnect": Row(self.disconnect, _everything),
+            "host_create": Row(self.host_create, _everything),
+            "host_change": Row(self.host_change, _everything),
+            "host_delete": Row(self.host_delete, _everything),
+            "grow": Row(self.grow, _everything),
+        }
+
+    async def run(self, command: str, args: Arguments) -> Any:
+        """Run one command by its name."""
+        row = self.table.get(command)
+        if row is None:
+            raise LunetteError("invalid", f"there is no command {command!r}")
+        return await row.run(args)
+
+    def describe(self, info: ObjectInfo) -> Json:
+        """An object as commands that make or change one return it."""
+        connections = self._catalog.connections_of(info.id)
+        lun = connections[0].lun if connections else None
+        return {"name": info.name, "kind": info.kind, "id": info.id, "size_bytes": info.size_bytes, "lun": lun,
+                "url": None if lun is None else self._daemon.url(lun)}
+
+    # -- objects -----------------------------------------------------------------------------------------------
+    async def create(self, args: Arguments) -> Json:
+        name = check_volume_name(take(args, "name", str))
+        size_bytes = take(args, "size_bytes", int)
+        block_bytes = take(args, "block_bytes", int, 512)
+        if block_bytes not in (512, 4096):
+            raise LunetteError("invalid", "a logical block has 512 or 4096 bytes")
+        if not 0 < size_bytes <= MAX_VOLUME_BYTES or size_bytes % 4096:
+            raise LunetteError("invalid", "a volume's size is a multiple of 4K, more than 0 and at most 64P")
+        object_id = await self._call(
+            f"create {name}", "create", name=name, size_bytes=size_bytes, block_bytes=block_bytes,
+            checksum=take(args, "checksum", bool, False), quota_bytes=take(args, "quota_bytes", int, 0),
+            reserve_bytes=take(args, "reserve_bytes", int, 0), props=write_labels(take(args, "labels", dict, {})))
+        return await self._made(object_id)
+
+    async def snapshot(self, args: Arguments) -> list[Json]:
+        """One or several volumes at one instant."""
+        pairs = []
+        for name in names(args):
+            volume, _ = check_snapshot_name(name)
+            source = self._catalog.find(volume)
+            if source.kind == "snapshot":
+                raise LunetteError("invalid", f"{volume} is a snapshot already")
+            pairs.append((source.id, name))
+        if len({source for source, _ in pairs}) != len(pairs):
+            raise LunetteError("invalid", "a group snapshot names each volume once")
+        made = await self._call(f"snapshot {' '.join(name for _, name in pairs)}", "snapshot", pairs=pairs)
+        return [self.describe(info) for info in map(self._pool.info, made) if info is not None]
+
+    async def clone(self, args: Arguments) -> Json:
+        source = self._catalog.find(take(args, "source", str))
+        name = check_volume_name(take(args, "name", str))
+        object_id = await self._call(f"clone {source.name} {name}", "clone", source_id=source.id, name=name)
+        return await self._made(object_id)
+
+    async def delete(self, args: Arguments) -> None:
+        force = take(args, "force", bool, False)
+        found = [self._catalog.find(name) for name in names(args)]
+        for info in found:
+            users = self._daemon.table.users(info.id)
+            if users and not force:
+                raise LunetteError("in_use", f"{info.name} is in use by {users[0].nexus.initiator_name}; "
+                                             "--force deletes it all the same")
+        await asyncio.gather(*(self._delete(info) for info in found))
+
+    async def _delete(self, info: ObjectInfo) -> None:
+        await self._call(f"delete {info.name}", "delete", object_id=info.id)
+        self._daemon.table.withdraw(info.id)
+        self._daemon.units.forget(info.id)
+        await self._catalog.forget_object(info.id)
+
+    async def revert(self, args: Arguments) -> Json:
+        name = take(args, "name", str)
+        volume_name, _ = check_snapshot_name(name)
+        snapshot, volume = self._catalog.find(name), self._catalog.find(volume_name)
+        safety = take(args, "safety", str, "")
+        safety_name = f"{volume_name}@{safety}" if safety else ""
+        if safety:
+            check_snapshot_name(safety_name)
+        await self._call(f"revert {name}", "revert", volume_id=volume.id, snapshot_id=snapshot.id,
+                         safety_name=safety_name)
+        self._daemon.units.reverted(volume.id)
+        return {**self.describe(self._current(volume)), "safety": safety_name or None}
+
+    async def resize(self, args: Arguments) -> Json:
+        info = self._catalog.find(take(args, "name", str))
+        size_bytes = take(args, "size_bytes", int)
+        if info.kind == "snapshot":
+            raise LunetteError("protected", f"{info.name} is a snapshot: its size is fixed")
+        if not 0 < size_bytes <= MAX_VOLUME_BYTES or size_bytes % 4096:
+            raise LunetteError("invalid", "a volume's size is a multiple of 4K, more than 0 and at most 64P")
+        if size_bytes < info.size_bytes and not take(args, "force", bool, False):
+            raise LunetteError("invalid", f"{info.name} has {info.size_bytes} bytes; --force cuts it and loses its end")
+        await self._call(f"resize {info.name}", "resize", object_id=info.id, size_bytes=size_bytes)
+        self._daemon.units.resized(info.id)
+        return self.describe(self._current(info))
+
+    async def rename(self, args: Arguments) -> Json:
+        """A volume's snapshots follow it: they are named after it."""
+        info = self._catalog.find(take(args, "name", str))
+        new = take(args, "new_name", str)
+        if info.kind == "snapshot":
+            check_snapshot_name(new)
+        else:
+            check_volume_name(new)
+        renames = [(info, new)]
+        if info.kind != "snapshot":
+            prefix = info.name + "@"
+            renames += [(each, new + each.name[len(prefix) - 1:]) for each in self._pool.objects()
+                        if each.origin_id == info.id and each.kind == "snapshot" and each.name.startswith(prefix)]
+        for each, name in renames:
+            if name != each.name and self._pool.lookup(name) is not None:
+                raise LunetteError("exists", f"there is {name!r} already")
+        await asyncio.gather(*(self._call(f"rename {each.name}", "rename", object_id=each.id, name=name)
+                               for each, name in renames))
+        return self.describe(self._current(info))
+
+    async def label(self, args: Arguments) -> Json:
+        info = self._catalog.find(take(args, "name", str))
+        labels = read_labels(info)
+        labels.update({str(key): str(value) for key, value in take(args, "set", dict, {}).items()})
+        for key in take(args, "remove", list, []):
+            labels.pop(str(key), None)
+        await self._call(f"label {info.name}", "set", object_id=info.id, props=write_labels(labels))
+        return {"name": info.name, "labels": labels}
+
+    async def set(self, args: Arguments) -> Json:
+        info = self._catalog.find(take(args, "name", str))
+        changes = {key: take(args, key, int) for key in ("quota_bytes", "reserve_bytes") if args.get(key) is not None}
+        if any(value < 0 for value in changes.values()):
+            raise LunetteError("invalid", "a quota or reservation is not negative")
+        await self._call(f"set {info.name}", "set", object_id=info.id, **changes)
+        return self.describe(self._current(info))
+
+    # -- connections and hosts ---------------------------------------------------------------------------------
+    async def connect(self, args: Arguments) -> Json:
+        info = self._catalog.find(take(args, "name", str))
+        host = take(args, "host", str, None)
+        host_id = EVERYONE if host is None else self._catalog.host(host).id
+        if host is None and not self._daemon.access.open_access:
+            raise LunetteError("forbidden", "this daemon serves hosts only: --host says which (or serve with --open)")
+        connection = await self._catalog_call(self._catalog.connect(info, host_id, take(args, "lun", int, None)))
+        self._daemon.table.refresh()
+        return {**self.describe(info), "lun": connection.lun, "url": self._daemon.url(connection.lun), "host": host or "*"}
+
+    async def disconnect(self, args: Arguments) -> Json:
+        info = self._catalog.find(take(args, "name", str))
+        host = take(args, "host", str, None)
+        gone = self._catalog.connections_of(info.id)
+        if host is not None:
+            host_id = self._catalog.host(host).id
+            gone = [each for each in gone if each.host_id == host_id]
+        if not gone:
+            raise LunetteError("not_found", f"{info.name} is not connected" + (f" to {host}" if host else ""))
+        await self._catalog_call(self._catalog.disconnect(gone))
+        self._daemon.table.refresh()
+        return self.describe(info)
+
+    async def host_create(self, args: Arguments) -> Json:
+        host = Host(0, take(args, "name", str), tuple(take(args, "initiators", list, [])), _chap(args, None))
+        if any(each.name == host.name for each in self._catalog.hosts()):
+            raise LunetteError("exists", f"there is a host {host.name!r} already")
+        made = await self._catalog_call(self._catalog.save_host(host))
+        self._daemon.table.refresh()
+        return self.describe_host(made)
+
+    async def host_change(self, args: Arguments) -> Json:
+        before = self._catalog.host(take(args, "name", str))
+        initiators = [each for each in before.initiators if each not in take(args, "remove", list, [])]
+        initiators += take(args, "add", list, [])
+        chap = None if take(args, "no_chap", bool, False) else _chap(args, before.chap)
+        changed = Host(before.id, take(args, "new_name", str, before.name), tuple(initiators), chap)
+        made = await self._catalog_call(self._catalog.save_host(changed))
+        self._daemon.table.refresh()
+        return self.describe_host(made)
+
+    async def host_delete(self, args: Arguments) -> None:
+        await self._catalog_call(self._catalog.delete_host(self._catalog.host(take(args, "name", str))))
+        self._daemon.table.refresh()
+
+    def describe_host(self, host: Host) -> Json:
+        """A host as listings show it: never its secrets."""
+        luns = []
+        for connection in self._catalog.connections(host.id):
+            info = self._pool.info(connection.object_id)
+            luns.append({"lun": connection.lun, "name": None if info is None else info.name})
+        return {"name": host.name, "initiators": list(host.initiators), "chap": host.chap.name if host.chap else None,
+                "mutual_chap": bool(host.chap and host.chap.mutual_secret), "luns": luns}
+
+    # -- pool --------------------------------------------------------------------------------------------------
+    async def grow(self, args: Arguments) -> Json:
+        size_bytes = take(args, "size_bytes", int)
+        if size_bytes <= self._pool.pool.size_bytes:
+            raise LunetteError("invalid", f"the pool has {self._pool.pool.size_bytes} bytes already")
+        try:
+            self._daemon.enlarge(size_bytes)
+        except PoolError as error:
+            raise LunetteError(error.code, str(error)) from None
+        except OSError as error:
+            raise LunetteError("io_write", f"cannot enlarge the pool: {error.strerror}") from None
+        await self._call("grow", "grow", size_bytes=size_bytes)
+        return {"size_bytes": size_bytes}
+
+    # -- inside ------------------------------------------------------------------------------------------------
+    async def _made(self, object_id: int) -> Json:
+        """A new volume or clone, connected for everyone when access is open."""
+        info = self._pool.info(object_id)
+        if info is None:
+            raise LunetteError("gone", "the object was deleted as soon as it was made")
+        if self._daemon.access.open_access:
+            await self._catalog_call(self._catalog.connect(info))
+            self._daemon.table.refresh()
+        return self.describe(info)
+
+    def _current(self, info: ObjectInfo) -> ObjectInfo:
+        return self._pool.info(info.id) or info
+
+    async def _call(self, what: str, op: str, **args: Any) -> Any:
+        try:
+            return await self._pool.call(op, **args)
+        except PoolError as error:
+            raise pool_error(error.code, what) from None
+
+    async def _catalog_call(self, change: Awaitable[Any]) -> Any:
+        try:
+            return await change
+        except PoolError as error:
+            raise pool_error(error.code, "keep the configuration") from None
+
+
+def _chap(args: Arguments, before: Chap | None) -> Chap | None:
+    """CHAP as the arguments change it; `secret` and `mutual_secret` come from a file or prompt of the client."""
+    secret, mutual = take(args, "secret", str, None), take(args, "mutual_secret", str, None)
+    if before is None and secret is None:
+        if mutual is not None:
+            raise LunetteError("invalid", "mutual CHAP needs a secret of the initiator too")
+        return None
+    name = take(args, "chap_name", str, None) or (before.name if before else "")
+    if not name:
+        initiators = args.get("initiators") or args.get("add") or [take(args, "name", str)]
+        name = str(initiators[0])
+    return Chap(name, secret.encode() if secret is not None else before.secret if before else b"",
+                take(args, "mutual_name", str, None) or (before.mutual_name if before else "") or ("lunette" if mutual else ""),
+                mutual.encode() if mutual is not None else before.mutual_secret if before else b"")

@@ -1,0 +1,166 @@
+"""The daemon: one pool, its reactors, portals and API, from start to clean stop (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from typing import Any
+
+from target.config import Portal, ServeConfig, target_name
+from target.errors import LunetteError
+from target.iscsi import SessionRegistry
+from target.scsi import Target, TargetPort
+from target.server.access import PORTAL_GROUP_TAG, Access
+from target.server.dataplane import Reactor
+from target.server.netlink import LocalAddresses
+from target.server.portal import Portals
+from target.server.sessions import SessionTable
+from target.server.statistics import Statistics
+from target.server.tasks import TaskManagement
+from target.server.units import Units
+from target.volumes.catalog import Catalog
+from target.volumes.gateway import AsyncPool, open_pool
+
+log = logging.getLogger("lunette.daemon")
+
+
+class Daemon:
+    """Everything that runs, wired together. `run` lives from readiness to the stop."""
+
+    def __init__(self, config: ServeConfig) -> None:
+        self.config = config
+        self.started_s = time.time()
+        self._stopping = asyncio.Event()
+        self._device: Any = None
+        self._pool: Any = None
+        self.reactors: list[Reactor] = []
+
+    def start_pool(self) -> None:
+        """Open the pool, start the reactors, read the catalog. LunetteError in one line when that cannot be."""
+        config = self.config
+        self._pool, self._device = open_pool(config.pool_path, cache_bytes=config.cache_bytes, direct=config.direct)
+        try:
+            for _ in range(config.reactors):
+                reactor = Reactor(self._pool, poll_us=config.poll_us)
+                reactor.start()
+                self.reactors.append(reactor)
+        except OSError as error:
+            raise LunetteError("invalid", f"cannot start the data plane: {error}") from None
+        self.wire(self._pool)
+
+    def wire(self, native_pool: Any) -> None:
+        """Make everything that stands on an open pool and the reactors, without starting any of it."""
+        config = self.config
+        self.pool = AsyncPool(native_pool)
+        self.catalog = Catalog(self.pool)
+        self.target_name = target_name(native_pool.name)
+        self.addresses = LocalAddresses()
+        self.access = Access(self.catalog, self.target_name, open_access=config.open_access,
+                             portals=config.portals, addresses=self.addresses)
+        self.target = Target(self.target_name, (TargetPort(1, PORTAL_GROUP_TAG),))
+        self.registry = SessionRegistry(max_sessions=config.max_sessions)
+        self.table = SessionTable(self.target, self.access, self.reactors, self.registry)
+        self.statistics = Statistics(self.table, self.pool)
+        self.units = self.table.units = Units(
+            self.pool, self.catalog, gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt,
+            statistics=self.statistics.of_object)
+        self.tasks = TaskManagement(self.table)
+        self.portals = Portals(config, self.access, self.table)
+
+    @property
+    def device(self) -> Any:
+        return self._device
+
+    def enlarge(self, size_bytes: int) -> None:
+        """Make the pool's file as large as it is to grow to. LunetteError: invalid."""
+        self._device.enlarge(size_bytes)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or `stop`; prints the portals on stdout when ready."""
+        from target.server.api import ApiServer
+
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            self.start_pool()
+            bound = self.portals.open()
+            self.pool.attach()
+            self.table.start()
+            await self.addresses.start()
+            api = ApiServer(self)
+            await api.start()
+            try:
+                self.portals.start()
+                self._announce(bound)
+                await self._stopping.wait()
+            finally:
+                await self._quiesce()
+                await api.stop()
+        finally:
+            await self._close()
+
+    def stop(self) -> None:
+        """Begin the clean stop."""
+        self._stopping.set()
+
+    def url(self, lun: int) -> str:
+        """The iscsi:// URL of a LUN through the first portal, at an address that can be reached."""
+        portal = self.access.portals[0]
+        host = next(iter(self.access.expand(portal, loopback=False)), "127.0.0.1")
+        return f"iscsi://{Portal(host, portal.port)}/{self.target_name}/{lun}"
+
+    def _check_open(self) -> None:
+        outside = [str(each) for each in self.config.portals if not each.is_loopback]
+        if self.config.open_access and outside and not self.config.force_open:
+            raise LunetteError("forbidden", f"--open lets every initiator in and {outside[0]} is not loopback; "
+                                            "--force-open if that is meant")
+
+    def _announce(self, bound: list[Portal]) -> None:
+        for portal in bound:
+            print(f"{self.target_name} on {portal}", flush=True)
+        log.info("ready: %d objects, %d reactors", len(self.pool.objects()), len(self.reactors))
+
+    async def _quiesce(self) -> None:
+        """Take nothing new, ask initiators to log out, give them a moment."""
+        self.portals.close_listeners()
+        if self.table.sessions():
+            self.table.ask_for_logout(max(1, int(self.config.shutdown_seconds)))
+            await self.table.wait_empty(self.config.shutdown_seconds)
+        for session in self.table.sessions():
+            self.table.end(session, "the daemon stops")
+        await self.portals.stop()
+
+    async def _close(self) -> None:
+        loop = asyncio.get_running_loop()
+        if hasattr(self, "addresses"):
+            await self.addresses.stop()
+        if hasattr(self, "table"):
+            with contextlib.suppress(Exception):
+                self.table.stop()
+        for reactor in reversed(self.reactors):
+            await loop.run_in_executor(None, reactor.stop)
+        if hasattr(self, "pool"):
+            self.pool.detach()
+        if self._pool is not None:
+            await loop.run_in_executor(None, self._pool.close)
+        if self._device is not None:
+            self._device.close()
+
+
+def serve(config: ServeConfig) -> int:
+    """Run a daemon to its end; the exit status. Errors go to stderr in one line."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO if config.verbose else logging.WARNING,
+                        format="lunette: %(levelname)s: %(message)s" if not config.verbose else
+                        "%(asctime)s %(name)s %(levelname)s: %(message)s")
+
+    async def main() -> None:
+        await Daemon(config).run()
+
+    asyncio.run(main())
+    return 0

@@ -1,0 +1,20 @@
+"""The control plane's one door to the native reactor: its class, events and flags under their own names."""
+
+from core._reactor import (
+    LUNF_DSENSE,
+    LUNF_RO,
+    LUNF_SLOW,
+    LUNF_WRITE_SLOW,
+    AbortedEvent,
+    ClosedEvent,
+    CommandEvent,
+    LunReleasedEvent,
+    PduEvent,
+    Reactor,
+    SessionClosedEvent,
+)
+
+__all__ = [
+    "LUNF_DSENSE", "LUNF_RO", "LUNF_SLOW", "LUNF_WRITE_SLOW", "AbortedEvent", "ClosedEvent", "CommandEvent",
+    "LunReleasedEvent", "PduEvent", "Reactor", "SessionClosedEvent",
+]

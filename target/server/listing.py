@@ -1,0 +1,139 @@
+"""What the listings say: objects with their accounting, sessions, hosts, counters, the pool; all plain JSON values."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from target.errors import LunetteError
+from target.server.commands import Commands
+from target.volumes.catalog import read_labels
+from target.volumes.gateway import ObjectInfo, PoolError, pool_error
+
+if TYPE_CHECKING:
+    from target.server.daemon import Daemon
+
+Json = dict[str, Any]
+EXACT_OBJECTS = 512        # up to so many objects, exclusive bytes are always computed anew
+ACCOUNTING_SECONDS = 0.3   # beyond, for so long; the rest shows what was last known, or null
+CHUNK = 256
+DIFF_RANGES = 4096
+
+
+class Listing:
+    """Reads the daemon's state for people and programs."""
+
+    def __init__(self, daemon: Daemon, commands: Commands) -> None:
+        self._daemon = daemon
+        self._commands = commands
+        self._exclusive: dict[int, int] = {}
+        self._next_account = 0
+
+    async def objects(self, name: str | None = None) -> list[Json]:
+        """All objects (or one) by name: size, mapped and exclusive bytes, origin, LUN, URL and the rest."""
+        catalog, pool = self._daemon.catalog, self._daemon.pool
+        infos = [catalog.find(name)] if name is not None else sorted(pool.objects(), key=lambda each: each.name)
+        await self._account(infos)
+        used = {object_id for session in self._daemon.table.sessions() for object_id in session.used}
+        url = self._daemon.url(0).removesuffix("0") if infos else ""
+        rows = []
+        for info in infos:
+            connections = catalog.connections_of(info.id)
+            lun = connections[0].lun if connections else None
+            rows.append({
+                "name": info.name, "kind": info.kind, "size_bytes": info.size_bytes, "mapped_bytes": info.mapped_bytes,
+                "exclusive_bytes": self._exclusive.get(info.id), "origin": info.origin or None, "lun": lun,
+                "url": None if lun is None else f"{url}{lun}", "id": info.id, "block_bytes": info.block_bytes,
+                "created_s": info.created_s, "serial": info.serial, "labels": read_labels(info),
+                "checksum": info.checksum, "quota_bytes": info.quota_bytes, "reserve_bytes": info.reserve_bytes,
+                "in_use": info.id in used,
+                "connections": [{"host": catalog.host_name(each.host_id), "lun": each.lun} for each in connections],
+            })
+        return rows
+
+    async def _account(self, infos: Sequence[ObjectInfo]) -> None:
+        """Bring exclusive bytes up to date, in bounded time: in turns when there are very many objects."""
+        pool = self._daemon.pool
+        deadline = time.monotonic() + ACCOUNTING_SECONDS
+        exact = len(infos) <= EXACT_OBJECTS
+        start = 0 if exact else self._next_account % len(infos)
+        order = [*infos[start:], *infos[:start]]
+        done = 0
+        while done < len(order) and (exact or time.monotonic() < deadline):
+            chunk = order[done:done + CHUNK]
+            values = await asyncio.gather(*(pool.call("exclusive", object_id=each.id) for each in chunk),
+                                          return_exceptions=True)
+            for info, value in zip(chunk, values, strict=True):
+                if isinstance(value, int):
+                    self._exclusive[info.id] = value
+            done += len(chunk)
+        self._next_account = (start + done) % len(infos) if infos and not exact else 0
+        if not exact and len(self._exclusive) > 2 * len(infos):
+            alive = {info.id for info in infos}
+            self._exclusive = {key: value for key, value in self._exclusive.items() if key in alive}
+
+    def sessions(self) -> list[Json]:
+        """Normal sessions, oldest first."""
+        rows = []
+        for session in sorted(self._daemon.table.sessions(), key=lambda each: each.started_s):
+            host = self._daemon.catalog.host_of(session.nexus.initiator_name)
+            rows.append({
+                "initiator": session.nexus.initiator_name, "isid": session.nexus.isid.hex(), "peer": session.peer,
+                "host": host.name if host else None, "tsih": session.params.tsih, "started_s": session.started_s,
+                "connections": len(session.connections), "luns": len(session.luns),
+                "in_use": sorted(lun for lun, each in session.luns.items() if each in session.used),
+                "header_digest": session.params.header_digest, "data_digest": session.params.data_digest,
+                "authenticated": session.params.authenticated, "reactor": self._daemon.reactors.index(session.reactor),
+                "slow_commands_running": len(session.running)})
+        return rows
+
+    def hosts(self) -> list[Json]:
+        return [self._commands.describe_host(host) for host in self._daemon.catalog.hosts()]
+
+    def stats(self) -> Json:
+        """Counters per LUN, the pool's and the reactors'."""
+        pool = self._daemon.pool
+        counts = self._daemon.statistics.objects()
+        rows = []
+        for object_id in sorted(counts):
+            info = pool.info(object_id)
+            if info is not None:
+                connections = self._daemon.catalog.connections_of(object_id)
+                row = counts[object_id]
+                rows.append({"name": info.name, "lun": connections[0].lun if connections else None,
+                             "fast": row["fast_reads"] + row["fast_writes"] + row["fast_other"], **row})
+        return {"luns": rows, "pool": self.pool(), "reactors": self._daemon.statistics.loops(),
+                "sessions": len(self._daemon.table.sessions()), "connections": self._daemon.portals.connections,
+                "logins": dict(self._daemon.portals.counts), "uptime_s": time.time() - self._daemon.started_s}
+
+    def pool(self) -> Json:
+        """The pool: its name, state and all numbers the engine keeps."""
+        native = self._daemon.pool.pool
+        objects = self._daemon.pool.objects()
+        logical = sum(info.size_bytes for info in objects if info.kind != "snapshot")
+        return {"name": native.name, "uuid": native.uuid.hex(), "size_bytes": native.size_bytes,
+                "read_only": bool(native.read_only), "objects": len(objects), "provisioned_bytes": logical,
+                "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
+                "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
+                "open": self._daemon.access.open_access, **self._daemon.pool.stats()}
+
+    async def diff(self, a: str, b: str) -> AsyncIterator[list[Json]]:
+        """Changed ranges between two objects, in order, some thousands at a time."""
+        first, second = self._daemon.catalog.find(a), self._daemon.catalog.find(b)
+        offset_bytes = 0
+        while True:
+            try:
+                ranges = await self._daemon.pool.call("diff", a_id=first.id, b_id=second.id, offset_bytes=offset_bytes,
+                                                      limit=DIFF_RANGES)
+            except PoolError as error:
+                raise pool_error(error.code, f"diff {a} {b}") from None
+            if ranges:
+                yield [{"offset_bytes": offset, "length_bytes": length} for offset, length in ranges]
+            if len(ranges) < DIFF_RANGES:
+                return
+            following = ranges[-1][0] + ranges[-1][1]
+            if following <= offset_bytes:
+                raise LunetteError("internal", "diff does not advance")
+            offset_bytes = following

@@ -1,0 +1,229 @@
+"""Portals: listening sockets, and each connection until its login hands it on (RFC 7143 §4.3, §6.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from target.config import Portal, ServeConfig
+from target.errors import LunetteError
+from target.iscsi import (
+    Closed,
+    DiscoveryConnection,
+    Limits,
+    LoginComplete,
+    LoginConnection,
+    LoginFailed,
+    LoginPolicy,
+    SessionType,
+)
+from target.server.access import Access
+from target.server.sessions import NexusSession, SessionTable
+
+log = logging.getLogger("lunette.portal")
+
+RECEIVE_BYTES = 65536
+BACKLOG = 128
+
+
+def open_listener(portal: Portal) -> socket.socket:
+    """A listening socket. LunetteError in_use or invalid, in one line that names the portal."""
+    family = socket.AF_INET6 if portal.is_ipv6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if portal.is_ipv6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((portal.host, portal.port))
+        sock.listen(BACKLOG)
+        return sock
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise LunetteError("in_use", f"{portal} is in use by another program; --listen chooses another") from None
+        raise LunetteError("invalid", f"cannot listen on {portal}: {error.strerror}") from None
+
+
+class Portals:
+    """All listening sockets of the daemon, its connection caps and the logins in progress."""
+
+    def __init__(self, config: ServeConfig, access: Access, table: SessionTable) -> None:
+        self.config = config
+        self.access = access
+        self.table = table
+        self.limits = Limits()
+        self.counts: Counter[str] = Counter()      # logins, refused, failed ...
+        self._listeners: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: list[asyncio.Task[None]] = []
+        self._peers: Counter[str] = Counter()      # open connections by peer address
+        self._owners: dict[tuple[NexusSession, int], str] = {}
+        table.on_connection_closed = self._closed
+
+    def open(self) -> list[Portal]:
+        """Listen everywhere; the portals with the ports that were really taken. LunetteError when one cannot be had."""
+        bound: list[Portal] = []
+        try:
+            for portal in self.config.portals:
+                sock = open_listener(portal)
+                self._listeners.append(sock)
+                bound.append(Portal(portal.host, sock.getsockname()[1]))
+        except LunetteError:
+            self.close_listeners()
+            raise
+        self.access.portals = bound
+        return bound
+
+    def start(self) -> None:
+        """Accept connections on the running loop."""
+        loop = asyncio.get_running_loop()
+        self._accepting = [loop.create_task(self._accept(sock)) for sock in self._listeners]
+
+    def close_listeners(self) -> None:
+        """Take no new connections."""
+        for task in self._accepting:
+            task.cancel()
+        self._accepting.clear()
+        for sock in self._listeners:
+            sock.close()
+        self._listeners.clear()
+
+    async def stop(self) -> None:
+        """Drop every connection that is not yet the data plane's."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2)
+        self.close_listeners()
+
+    @property
+    def connections(self) -> int:
+        return sum(self._peers.values())
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listener)
+            except OSError as error:
+                log.warning("cannot accept a connection: %s", error.strerror)
+                await asyncio.sleep(0.1)  # out of descriptors or memory: others will end
+                continue
+            peer = str(address[0])
+            if self.connections >= self.config.max_connections or self._peers[peer] >= self.config.max_connections_per_peer:
+                self.counts["refused"] += 1
+                sock.close()
+                continue
+            self._peers[peer] += 1
+            self._spawn(self._connection(sock, peer))
+
+    async def _connection(self, sock: socket.socket, peer: str) -> None:
+        kept = False
+        try:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            kept = await self._login(sock, peer)
+        except (TimeoutError, OSError) as error:
+            log.info("connection from %s: %s", peer, error or "timed out")
+        except Exception:
+            log.exception("the login of a connection from %s failed", peer)
+        finally:
+            if not kept:
+                sock.close()
+                self._leave(peer)
+
+    async def _login(self, sock: socket.socket, peer: str) -> bool:
+        """Run the login phase; True when the data plane has the socket."""
+        host, port = sock.getsockname()[:2]
+        policy = LoginPolicy(gatekeeper=self.access.at(host, port), registry=self.table.registry, limits=self.limits,
+                             login_timeout_seconds=self.config.login_timeout_seconds)
+        login = LoginConnection(policy, time.monotonic())
+        for event in await self._converse(sock, login):
+            if isinstance(event, LoginComplete):
+                self.counts["logins"] += 1
+                return await self._enter(sock, peer, policy, login, event)
+            self.counts["failed"] += 1
+            log.info("login from %s refused: %s", peer, event.reason)
+            await self._send(sock, login.data_to_send(), self.config.login_timeout_seconds)
+        return False
+
+    async def _enter(self, sock: socket.socket, peer: str, policy: LoginPolicy, login: LoginConnection,
+                     done: LoginComplete) -> bool:
+        params, session = done.params, done.admission.session
+        cid = params.cid
+        if params.session_type is SessionType.DISCOVERY:
+            try:
+                await self._send(sock, login.data_to_send(), self.config.login_timeout_seconds)
+                discovery = DiscoveryConnection(policy, params, session, time.monotonic())
+                await self._converse(sock, discovery, done.leftover)
+                await self._send(sock, discovery.data_to_send(), self.config.login_timeout_seconds)
+            finally:
+                self.table.registry.remove_connection(session, cid)
+            return False
+        nexus_session = self.table.admit(params, done.admission, peer)
+        try:
+            await self._send(sock, login.data_to_send(), self.config.login_timeout_seconds)
+        except BaseException:
+            self._abandon(nexus_session, cid)
+            raise
+        conn = self.table.serve(nexus_session, policy, params, sock, done.leftover, self.config.ping_seconds)
+        if conn is None:
+            self._leave(peer)
+            return True  # the socket is closed already
+        self._owners[nexus_session, conn] = peer
+        log.info("%s logged in from %s", params.initiator_name, peer)
+        return True
+
+    async def _converse(self, sock: socket.socket, protocol: LoginConnection | DiscoveryConnection,
+                        data: bytes = b"") -> Sequence[LoginComplete | LoginFailed | Closed]:
+        """Feed a sans-I/O connection until it says something; what it then has to send is left to the caller."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if not data:
+                try:
+                    wait = max(0.0, protocol.deadline - time.monotonic())
+                    data = await asyncio.wait_for(loop.sock_recv(sock, RECEIVE_BYTES), wait)
+                except TimeoutError:
+                    over = protocol.timeout(time.monotonic())
+                    if over:
+                        return over
+                    continue
+            events = protocol.receive(data, time.monotonic())
+            if events:
+                return events
+            if not data:
+                return [Closed("the peer closed the connection")]
+            await self._send(sock, protocol.data_to_send(), self.config.login_timeout_seconds)
+            data = b""
+
+    async def _send(self, sock: socket.socket, data: bytes, timeout_seconds: float) -> None:
+        if data:
+            await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(sock, data), timeout_seconds)
+
+    def _abandon(self, session: NexusSession, cid: int) -> None:
+        """A connection went away between its login and its hand-over."""
+        if self.table.registry.remove_connection(session.session, cid):
+            self.table.end(session, "its connection closed during login")
+
+    def _closed(self, session: NexusSession, conn: int) -> None:
+        peer = self._owners.pop((session, conn), None)
+        if peer is not None:
+            self._leave(peer)
+
+    def _leave(self, peer: str) -> None:
+        self._peers[peer] -= 1
+        if self._peers[peer] <= 0:
+            del self._peers[peer]

@@ -1,0 +1,130 @@
+"""Scrub: read everything that is mapped at a bounded rate, so that checksums are verified; names what is damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+from target.errors import LunetteError
+from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError
+
+PIECE_BYTES = 1 << 20
+EXTENTS = 1024
+DAMAGE = frozenset({"checksum", "io_read"})
+MAX_DAMAGED = 1000
+
+
+class Scrub:
+    """One scrub at a time. Blocks that an object shares with the previous one of its family are read once.
+
+    Objects go in families (a volume, its snapshots and clones by age): the first is read whole, each next one only
+    where `diff` says that it is not the one before it.
+    """
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self._pool = pool
+        self._task: asyncio.Task[None] | None = None
+        self._state: dict[str, Any] = {"state": "never run"}
+
+    def status(self) -> dict[str, Any]:
+        """Progress: state, objects done, bytes read, and damaged ranges with their object's name."""
+        return dict(self._state)
+
+    def start(self, rate_bytes: int) -> None:
+        """Begin, at `rate_bytes` a second at most (0: as fast as it goes). LunetteError busy when one runs."""
+        if self._task is not None and not self._task.done():
+            raise LunetteError("busy", "a scrub is running already")
+        self._state = {"state": "running", "started_s": time.time(), "objects": len(self._pool.objects()),
+                       "objects_done": 0, "read_bytes": 0, "rate_bytes": rate_bytes, "damaged": []}
+        self._task = asyncio.create_task(self._run(rate_bytes), name="scrub")
+
+    async def stop(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._state["state"] = "stopped"
+
+    async def _run(self, rate_bytes: int) -> None:
+        began = time.monotonic()
+        previous: ObjectInfo | None = None
+        try:
+            for info in _families(self._pool.objects()):
+                await self._object(info, previous, rate_bytes, began)
+                previous = info
+                self._state["objects_done"] += 1
+            self._state["state"] = "damaged" if self._state["damaged"] else "clean"
+        except PoolError as error:
+            self._state["state"] = f"failed: {error}"
+        finally:
+            self._state["finished_s"] = time.time()
+
+    async def _object(self, info: ObjectInfo, previous: ObjectInfo | None, rate_bytes: int, began: float) -> None:
+        at = 0
+        while at < info.size_bytes:
+            try:
+                ranges, at = await self._next_ranges(info, previous, at)
+            except PoolError as error:
+                if error.code == "gone" or error.code == "not_found":
+                    return
+                if error.code not in DAMAGE:
+                    raise
+                self._damaged(info, at, min(PIECE_BYTES, info.size_bytes - at), error.code)
+                at += PIECE_BYTES
+                continue
+            for offset_bytes, length_bytes in ranges:
+                for start in range(offset_bytes, offset_bytes + length_bytes, PIECE_BYTES):
+                    length = min(PIECE_BYTES, offset_bytes + length_bytes - start)
+                    if not await self._read(info, start, length):
+                        return
+                    self._state["read_bytes"] += length
+                    if rate_bytes:
+                        ahead = self._state["read_bytes"] / rate_bytes - (time.monotonic() - began)
+                        await asyncio.sleep(max(0.0, ahead))
+
+    async def _next_ranges(self, info: ObjectInfo, previous: ObjectInfo | None, at: int) -> tuple[list[tuple[int, int]], int]:
+        """Ranges to read from `at` on, and where to go on after them."""
+        if previous is not None and _family(previous) == _family(info):
+            found = await self._pool.call("diff", a_id=previous.id, b_id=info.id, offset_bytes=at, limit=EXTENTS)
+            ranges = [(offset, min(length, info.size_bytes - offset)) for offset, length in found if offset < info.size_bytes]
+            following = found[-1][0] + found[-1][1] if len(found) == EXTENTS else info.size_bytes
+            return ranges, following
+        extents = await self._pool.call("extents", object_id=info.id, offset_bytes=at, length_bytes=info.size_bytes - at,
+                                        limit=EXTENTS)
+        ranges = [(offset, length) for offset, length, mapped in extents if mapped]
+        return ranges, extents[-1][0] + extents[-1][1] if extents else info.size_bytes
+
+    async def _read(self, info: ObjectInfo, offset_bytes: int, length_bytes: int) -> bool:
+        """Read a piece; False when the object is gone. A damaged piece is narrowed down to its 4 KiB blocks."""
+        try:
+            await self._pool.call("read", object_id=info.id, offset_bytes=offset_bytes, length_bytes=length_bytes)
+        except PoolError as error:
+            if error.code in ("gone", "not_found"):
+                return False
+            if error.code not in DAMAGE:
+                raise
+            if length_bytes <= 4096:
+                self._damaged(info, offset_bytes, length_bytes, error.code)
+                return True
+            half = (length_bytes // 2 + 4095) // 4096 * 4096
+            return (await self._read(info, offset_bytes, half)
+                    and await self._read(info, offset_bytes + half, length_bytes - half))
+        return True
+
+    def _damaged(self, info: ObjectInfo, offset_bytes: int, length_bytes: int, code: str) -> None:
+        rows: list[dict[str, Any]] = self._state["damaged"]
+        if rows and rows[-1]["name"] == info.name and rows[-1]["code"] == code \
+                and rows[-1]["offset_bytes"] + rows[-1]["length_bytes"] == offset_bytes:
+            rows[-1]["length_bytes"] += length_bytes
+        elif len(rows) < MAX_DAMAGED:
+            rows.append({"name": info.name, "offset_bytes": offset_bytes, "length_bytes": length_bytes, "code": code})
+
+
+def _family(info: ObjectInfo) -> int:
+    return info.origin_id or info.id
+
+
+def _families(objects: list[ObjectInfo]) -> list[ObjectInfo]:
+    return sorted(objects, key=lambda each: (_family(each), each.id))

@@ -1,0 +1,395 @@
+"""Sessions: each I_T nexus bound to a data-plane session, its LUN table, its slow commands (SAM-5 §4.6, RFC 7143 §4.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from target.iscsi import (
+    Admission,
+    AdmissionKind,
+    AsyncEvent,
+    Closed,
+    Event,
+    FullFeatureConnection,
+    LoginPolicy,
+    LogoutRequested,
+    NegotiatedParams,
+    RawPdu,
+    SendPdu,
+    Session,
+    SessionRegistry,
+    TaskManagementRequested,
+)
+from target.scsi import Command, Gate, ITNexus, LogicalUnit, Result, Status, Target, TaskAttribute, execute
+from target.scsi.sense import Sense, SenseKey
+from target.server.access import Access
+from target.server.dataplane import (
+    LUNF_DSENSE,
+    LUNF_RO,
+    LUNF_SLOW,
+    LUNF_WRITE_SLOW,
+    AbortedEvent,
+    ClosedEvent,
+    CommandEvent,
+    PduEvent,
+    Reactor,
+)
+from target.server.units import Units
+
+log = logging.getLogger("lunette.sessions")
+
+INQUIRY, REPORT_LUNS, REQUEST_SENSE = 0x12, 0xA0, 0x03
+LOOKS_ONLY = frozenset({INQUIRY, REPORT_LUNS, REQUEST_SENSE})  # commands of a scan: they do not open a LUN
+BHS_W = 0x20
+INTERNAL_TARGET_FAILURE = Sense(SenseKey.HARDWARE_ERROR, 0x4400)
+
+
+@dataclass(eq=False, slots=True)
+class NexusSession:
+    """One normal session. `number` names it on its reactor; `luns` is what it sees; `used` what it has touched."""
+
+    session: Session
+    nexus: ITNexus
+    params: NegotiatedParams
+    peer: str
+    reactor: Reactor
+    number: int
+    started_s: float
+    luns: dict[int, int] = field(default_factory=dict)          # LUN -> object id
+    used: set[int] = field(default_factory=set)                 # object ids
+    connections: dict[int, FullFeatureConnection] = field(default_factory=dict)  # reactor's number -> protocol state
+    cids: dict[int, int] = field(default_factory=dict)          # reactor's connection number -> CID
+    running: dict[int, RunningTask] = field(default_factory=dict)  # reactor's task number ->
+    ended: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class RunningTask:
+    """A command that Python executes."""
+
+    task: asyncio.Task[None]
+    lun: int
+    initiator_task_tag: int
+
+
+def lun_flags(unit: LogicalUnit, gate: Gate) -> int:
+    """The data plane's flag word for a gate of the SCSI layer."""
+    flags = 0
+    if gate & (Gate.ATTENTION | Gate.RESERVED | Gate.NOT_READY):
+        flags |= LUNF_SLOW
+    if gate & Gate.WRITE_PROTECTED:
+        flags |= LUNF_RO if unit.backend.read_only else LUNF_WRITE_SLOW  # software protection has another sense code
+    if gate & Gate.WRITE_THROUGH:
+        flags |= LUNF_WRITE_SLOW
+    if gate & Gate.DESCRIPTOR:
+        flags |= LUNF_DSENSE
+    return flags
+
+
+class SessionTable:
+    """Every normal session of the daemon, and what its connections' events lead to. One event loop uses it."""
+
+    def __init__(self, target: Target, access: Access, reactors: list[Reactor], registry: SessionRegistry) -> None:
+        self.target = target
+        self.units: Units  # the units' hooks lead back here: the daemon ties the knot
+        self.access = access
+        self.reactors = reactors
+        self.registry = registry
+        self.on_task_management: Callable[[NexusSession, int, TaskManagementRequested], None] | None = None
+        self.on_connection_closed: Callable[[NexusSession, int], None] | None = None
+        self._sessions: dict[tuple[int, int], NexusSession] = {}   # (reactor index, number)
+        self._by_nexus: dict[ITNexus, NexusSession] = {}
+        self._aborts: dict[int, asyncio.Future[int]] = {}
+        self._tokens = itertools.count(1)
+        self._background: set[asyncio.Task[Any]] = set()
+        self._empty = asyncio.Event()
+
+    def start(self) -> None:
+        """Take events from every reactor on the running loop."""
+        loop = asyncio.get_running_loop()
+        for index, reactor in enumerate(self.reactors):
+            loop.add_reader(reactor.event_fd, self._events, index, reactor)
+
+    def stop(self) -> None:
+        loop = asyncio.get_running_loop()
+        for reactor in self.reactors:
+            loop.remove_reader(reactor.event_fd)
+        for session in self.sessions():
+            for running in session.running.values():
+                running.task.cancel()
+
+    def sessions(self) -> list[NexusSession]:
+        return list(self._sessions.values())
+
+    async def wait_empty(self, timeout_seconds: float) -> None:
+        """Wait until no session is left, but not for longer than that."""
+        self._empty.clear()
+        if self._sessions:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout_seconds)
+
+    def spawn(self, coroutine: Any, name: str) -> asyncio.Task[Any]:
+        """Run a coroutine in the background and keep it alive until it ends."""
+        task: asyncio.Task[Any] = asyncio.create_task(coroutine, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    # -- coming ------------------------------------------------------------------------------------------------
+    def admit(self, params: NegotiatedParams, admission: Admission, peer: str) -> NexusSession:
+        """Carry out what a finished login means; the connection itself follows with `serve`."""
+        if admission.replaced is not None and isinstance(admission.replaced.handle, NexusSession):
+            self.end(admission.replaced.handle, "reinstated")
+        if admission.kind is AdmissionKind.REINSTATE_CONNECTION and isinstance(admission.session.handle, NexusSession):
+            held = admission.session.handle
+            for conn in [conn for conn, cid in held.cids.items() if cid == params.cid]:
+                held.cids.pop(conn)
+                held.reactor.close_connection(conn)
+            return held
+        if isinstance(admission.session.handle, NexusSession):
+            return admission.session.handle
+        return self._open(params, admission.session, peer)
+
+    def _open(self, params: NegotiatedParams, session: Session, peer: str) -> NexusSession:
+        index = min(range(len(self.reactors)), key=lambda each: sum(key[0] == each for key in self._sessions))
+        reactor = self.reactors[index]
+        number = reactor.add_session(
+            exp_cmd_sn=params.exp_cmd_sn, max_cmd_window=128, initial_r2t=params.initial_r2t,
+            immediate_data=params.immediate_data, first_burst_length=params.first_burst_length,
+            max_burst_length=params.max_burst_length, max_outstanding_r2t=params.max_outstanding_r2t, tsih=params.tsih)
+        nexus = ITNexus(params.initiator_name, params.isid, params.portal_group_tag)
+        made = NexusSession(session, nexus, params, peer, reactor, number, time.time())
+        session.handle = made
+        self._sessions[index, number] = made
+        self._by_nexus[nexus] = made
+        units: dict[int, LogicalUnit] = {}
+        for lun, object_id in self.access.lun_map(params.initiator_name).items():
+            unit = self._unit(object_id)
+            if unit is not None:
+                units[lun] = unit
+                made.luns[lun] = object_id
+        self.target.open_nexus(nexus, units)
+        for lun, unit in units.items():
+            reactor.set_lun(number, lun, made.luns[lun], lun_flags(unit, unit.gate(nexus)))
+        return made
+
+    def serve(self, session: NexusSession, policy: LoginPolicy, params: NegotiatedParams, sock: socket.socket,
+              leftover: bytes, ping_seconds: float) -> int | None:
+        """Give a connection's socket to the data plane; its number there, or None when the session ended meanwhile."""
+        if session.ended:
+            sock.close()
+            return None
+        fd = sock.detach()
+        try:
+            conn = session.reactor.add_connection(
+                session.number, fd, cid=params.cid, stat_sn=params.stat_sn, leftover=leftover,
+                header_digest=params.header_digest, data_digest=params.data_digest,
+                max_send_data_segment_length=params.initiator_max_recv_data_segment_length,
+                max_recv_data_segment_length=params.target_max_recv_data_segment_length, nop_interval_s=ping_seconds)
+        except KeyError:
+            os.close(fd)
+            return None
+        session.connections[conn] = FullFeatureConnection(policy, params, session.session)
+        session.cids[conn] = params.cid
+        return conn
+
+    # -- going -------------------------------------------------------------------------------------------------
+    def end(self, session: NexusSession, why: str) -> None:
+        """End a session at once, without waiting for its I/O."""
+        if session.ended:
+            return
+        session.ended = True
+        log.info("session of %s from %s ended: %s", session.nexus.initiator_name, session.peer, why)
+        session.reactor.remove_session(session.number)
+        self._sessions.pop((self.reactors.index(session.reactor), session.number), None)
+        if not self._sessions:
+            self._empty.set()
+        if self._by_nexus.get(session.nexus) is session:
+            del self._by_nexus[session.nexus]
+            self.target.close_nexus(session.nexus)
+        for conn in list(session.connections):
+            self._connection_gone(session, conn)
+
+    def _connection_gone(self, session: NexusSession, conn: int) -> None:
+        if session.connections.pop(conn, None) is None:
+            return
+        cid = session.cids.pop(conn, None)
+        if self.on_connection_closed is not None:
+            self.on_connection_closed(session, conn)
+        if cid is not None and self.registry.remove_connection(session.session, cid):
+            self.end(session, "its last connection closed")
+
+    # -- LUN tables --------------------------------------------------------------------------------------------
+    def refresh(self) -> None:
+        """Bring every session's LUN table up to the catalog; initiators are told 3F/0E."""
+        for session in self.sessions():
+            if not self.access.allowed(session.nexus.initiator_name):
+                self.end(session, "its host may not log in any more")
+                continue
+            wanted = self.access.lun_map(session.nexus.initiator_name)
+            for lun in [lun for lun, object_id in session.luns.items() if wanted.get(lun) != object_id]:
+                self._detach(session, lun)
+            for lun, object_id in wanted.items():
+                if lun not in session.luns:
+                    self._attach(session, lun, object_id)
+
+    def withdraw(self, object_id: int) -> None:
+        """Take a deleted object out of every session's LUN table."""
+        for session in self.sessions():
+            for lun in [lun for lun, each in session.luns.items() if each == object_id]:
+                self._detach(session, lun)
+            session.used.discard(object_id)
+
+    def users(self, object_id: int) -> list[NexusSession]:
+        """Sessions that have used an object, beyond looking at it, and still see it."""
+        return [each for each in self.sessions() if object_id in each.used and object_id in each.luns.values()]
+
+    def _attach(self, session: NexusSession, lun: int, object_id: int) -> None:
+        unit = self._unit(object_id)
+        if unit is not None:
+            session.luns[lun] = object_id
+            self.target.attach(session.nexus, lun, unit)
+            session.reactor.set_lun(session.number, lun, object_id, lun_flags(unit, unit.gate(session.nexus)))
+
+    def _detach(self, session: NexusSession, lun: int) -> None:
+        session.luns.pop(lun)
+        session.reactor.set_lun(session.number, lun, None)
+        self.target.detach(session.nexus, lun)
+
+    def _unit(self, object_id: int) -> LogicalUnit | None:
+        try:
+            return self.units.get(object_id)
+        except Exception as error:  # one unreadable unit must not keep a host from all others
+            log.error("object %d is not served: %s", object_id, error)
+            return None
+
+    def gate_changed(self, object_id: int, nexus: ITNexus, gate: Gate) -> None:
+        """The SCSI layer allows or forbids the native path for one nexus."""
+        session = self._by_nexus.get(nexus)
+        unit = self.units.known(object_id)
+        if session is None or unit is None:
+            return
+        for lun, each in session.luns.items():
+            if each == object_id:
+                session.reactor.set_lun_flags(session.number, lun, lun_flags(unit, gate))
+
+    # -- aborting ----------------------------------------------------------------------------------------------
+    async def abort(self, which: Iterable[NexusSession] | None = None, *, lun: int | None = None,
+                    object_id: int | None = None, itt: int | None = None, before_cmd_sn: int | None = None,
+                    exclude: NexusSession | None = None, query: bool = False) -> int:
+        """Abort (or count) the matching tasks of the given sessions (None: all); returns how many there were.
+
+        On return none of them will answer or write any more.
+        """
+        chosen = self.sessions() if which is None else list(which)
+        targets = [each for each in chosen if each is not exclude]
+        waits: list[asyncio.Future[int]] = []
+        for session in targets:
+            token = next(self._tokens)
+            future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self._aborts[token] = future
+            waits.append(future)
+            session.reactor.abort(token, session=session.number, lun=lun, itt=itt, object_id=object_id,
+                                  before_cmd_sn=before_cmd_sn, query=query)
+        counts = await asyncio.gather(*waits)
+        if not query:
+            await self._settle(targets, lun, object_id, itt)
+        return sum(counts)
+
+    async def _settle(self, targets: list[NexusSession], lun: int | None, object_id: int | None, itt: int | None) -> None:
+        """Wait for the matching commands that Python runs: their answers are dropped, their writes end here."""
+        me = asyncio.current_task()
+        tasks = [running.task for session in targets for running in session.running.values()
+                 if running.task is not me and (lun is None or running.lun == lun)
+                 and (itt is None or running.initiator_task_tag == itt)
+                 and (object_id is None or session.luns.get(running.lun) == object_id)]
+        if tasks:
+            await asyncio.wait(tasks, timeout=10)
+
+    async def abort_for_preempt(self, object_id: int, nexus: ITNexus) -> None:
+        """PREEMPT AND ABORT: every task of `nexus` on the object, but not the one that asks."""
+        session = self._by_nexus.get(nexus)
+        me = asyncio.current_task()
+        if session is not None and not any(running.task is me for running in session.running.values()):
+            await self.abort([session], object_id=object_id)
+
+    # -- events ------------------------------------------------------------------------------------------------
+    def _events(self, index: int, reactor: Reactor) -> None:
+        for event in reactor.events():
+            try:
+                self._event(index, event)
+            except Exception:
+                log.exception("an event of reactor %d failed: %s", index, type(event).__name__)
+
+    def _event(self, index: int, event: Any) -> None:
+        if isinstance(event, AbortedEvent):
+            future = self._aborts.pop(event.token, None)
+            if future is not None and not future.done():
+                future.set_result(event.count)
+            return
+        session = self._sessions.get((index, event.session))
+        if session is None:
+            return
+        if isinstance(event, CommandEvent):
+            self._command(session, event)
+        elif isinstance(event, PduEvent):
+            full = session.connections.get(event.conn)
+            if full is not None:
+                self.perform(session, event.conn, full.receive_pdu(RawPdu(event.bhs, b"", event.data)))
+        elif isinstance(event, ClosedEvent):
+            log.info("connection of %s from %s closed: %s %s", session.nexus.initiator_name, session.peer,
+                     event.reason, event.detail)
+            self._connection_gone(session, event.conn)
+
+    def perform(self, session: NexusSession, conn: int, events: Iterable[Event]) -> None:
+        """Carry out what the protocol code says about a connection."""
+        for event in events:
+            if isinstance(event, SendPdu):
+                self.send(session, conn, event)
+            elif isinstance(event, LogoutRequested):
+                self.send(session, conn, event.response, close=event.closes)
+            elif isinstance(event, TaskManagementRequested) and self.on_task_management is not None:
+                self.on_task_management(session, conn, event)
+            elif isinstance(event, Closed):
+                log.info("closing a connection of %s: %s", session.nexus.initiator_name, event.reason)
+                session.reactor.close_connection(conn)
+
+    def send(self, session: NexusSession, conn: int, pdu: SendPdu, *, close: bool = False) -> None:
+        session.reactor.send_pdu(conn, pdu.bhs, pdu.data, close=close)
+
+    def ask_for_logout(self, within_seconds: int) -> None:
+        """Ask every initiator to log out (RFC 7143 §11.9.1, event 1)."""
+        for session in self.sessions():
+            for conn, full in session.connections.items():
+                self.send(session, conn, full.async_message(AsyncEvent.LOGOUT_REQUEST, parameters=(0, 0, within_seconds)))
+
+    # -- slow commands -----------------------------------------------------------------------------------------
+    def _command(self, session: NexusSession, event: CommandEvent) -> None:
+        if event.cdb[0] not in LOOKS_ONLY and event.lun in session.luns:
+            session.used.add(session.luns[event.lun])
+        task = asyncio.create_task(self._execute(session, event))
+        session.running[event.task] = RunningTask(task, event.lun, event.itt)
+
+    async def _execute(self, session: NexusSession, event: CommandEvent) -> None:
+        command = Command(int.from_bytes(event.bhs[8:16]), event.cdb, event.data_out, event.edtl,
+                          TaskAttribute(event.flags & 7) if event.flags & 7 <= 4 else TaskAttribute.SIMPLE)
+        try:
+            result = await execute(self.target, session.nexus, command)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("command %02xh of %s failed", event.cdb[0], session.nexus.initiator_name)
+            result = Result(Status.CHECK_CONDITION, INTERNAL_TARGET_FAILURE.encode())
+        finally:
+            session.running.pop(event.task, None)
+        written = result.transfer_bytes if event.flags & BHS_W and result.status == Status.GOOD else None
+        session.reactor.complete(event.task, result.status, result.sense, result.data_in, data_out_length=written)

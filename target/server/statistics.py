@@ -1,0 +1,65 @@
+"""Counts of the data plane by object: fast and slow commands, bytes, errors, summed over reactors and for ever since start."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from target.scsi import IOStatistics
+from target.server.sessions import SessionTable
+from target.volumes.gateway import AsyncPool
+
+COUNTS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors")
+FRESH_SECONDS = 0.2
+
+
+class Statistics:
+    """Reads the reactors' counters, at most every FRESH_SECONDS."""
+
+    def __init__(self, table: SessionTable, pool: AsyncPool) -> None:
+        self._table = table
+        self._pool = pool
+        self._objects: dict[int, dict[str, int]] = {}
+        self._loops: list[dict[str, int]] = []
+        self._connections: list[dict[str, Any]] = []
+        self._read_s = 0.0
+
+    def objects(self) -> dict[int, dict[str, int]]:
+        """Object id -> COUNTS."""
+        self._refresh()
+        return self._objects
+
+    def loops(self) -> list[dict[str, int]]:
+        """Each reactor's own counters."""
+        self._refresh()
+        return self._loops
+
+    def connections(self) -> list[dict[str, Any]]:
+        """Every connection's counters, with its reactor's index."""
+        self._refresh()
+        return self._connections
+
+    def of_object(self, object_id: int) -> IOStatistics:
+        """For the SCSI log page: commands and blocks."""
+        counts = self.objects().get(object_id)
+        info = self._pool.info(object_id)
+        if counts is None or info is None:
+            return IOStatistics()
+        return IOStatistics(read_commands=counts["fast_reads"], write_commands=counts["fast_writes"],
+                            read_blocks=counts["read_bytes"] // info.block_bytes,
+                            written_blocks=counts["write_bytes"] // info.block_bytes)
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._read_s < FRESH_SECONDS:
+            return
+        self._read_s = now
+        self._objects, self._loops, self._connections = {}, [], []
+        for index, reactor in enumerate(self._table.reactors):
+            stats = reactor.stats()
+            self._loops.append(dict(stats["loop"]))
+            self._connections += [{"reactor": index, **each} for each in stats["connections"]]
+            for row in stats["objects"]:
+                sums = self._objects.setdefault(row["object_id"], dict.fromkeys(COUNTS, 0))
+                for name in COUNTS:
+                    sums[name] += row[name]  # type: ignore[literal-required]

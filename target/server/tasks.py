@@ -1,0 +1,129 @@
+"""Task management functions on the session table, one table row each (RFC 7143 §11.5, §4.2.3; SAM-5 §7)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from target.iscsi import TaskFunction, TaskManagementRequest, TaskManagementRequested, TaskResponse
+from target.scsi import UnitAttention
+from target.scsi.lun import decode
+from target.server.sessions import NexusSession, SessionTable
+
+log = logging.getLogger("lunette.tasks")
+COMPLETE = TaskResponse.FUNCTION_COMPLETE
+
+
+class TaskManagement:
+    """Performs what `TaskManagementRequested` asks and answers it. All effects are over when the answer goes out."""
+
+    def __init__(self, table: SessionTable) -> None:
+        self.table = table
+        table.on_task_management = self.requested
+        self._functions: dict[int, Callable[[NexusSession, TaskManagementRequest], Awaitable[TaskResponse]]] = {
+            TaskFunction.ABORT_TASK: self._abort_task,
+            TaskFunction.ABORT_TASK_SET: self._abort_task_set,
+            TaskFunction.CLEAR_TASK_SET: self._clear_task_set,
+            TaskFunction.LOGICAL_UNIT_RESET: self._logical_unit_reset,
+            TaskFunction.TARGET_WARM_RESET: self._target_reset,
+            TaskFunction.TARGET_COLD_RESET: self._target_reset,
+            TaskFunction.TASK_REASSIGN: self._task_reassign,
+            TaskFunction.QUERY_TASK: self._query_task,
+            TaskFunction.QUERY_TASK_SET: self._query_task_set,
+            TaskFunction.I_T_NEXUS_RESET: self._nexus_reset,
+        }
+
+    def requested(self, session: NexusSession, conn: int, event: TaskManagementRequested) -> None:
+        """Begin one function; its answer follows by itself."""
+        self.table.spawn(self._run(session, conn, event.request), "task management")
+
+    async def _run(self, session: NexusSession, conn: int, request: TaskManagementRequest) -> None:
+        function = self._functions.get(request.function)
+        try:
+            response = TaskResponse.FUNCTION_NOT_SUPPORTED if function is None else await function(session, request)
+        except Exception:
+            log.exception("task management function %d failed", request.function)
+            response = TaskResponse.FUNCTION_REJECTED
+        full = session.connections.get(conn)
+        if full is None:
+            return
+        self.table.send(session, conn, full.task_management_response(request, response))
+        if request.function == TaskFunction.TARGET_COLD_RESET and response is COMPLETE:
+            for each in self.table.sessions():
+                self.table.end(each, "target cold reset")
+
+    def _lun(self, session: NexusSession, request: TaskManagementRequest) -> int | None:
+        lun = decode(int.from_bytes(request.lun))
+        return lun if lun in session.luns else None
+
+    async def _abort_task(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
+        lun = self._lun(session, request)
+        if lun is None:
+            return TaskResponse.LUN_DOES_NOT_EXIST
+        count = await self.table.abort([session], lun=lun, itt=request.referenced_task_tag)
+        return COMPLETE if count else TaskResponse.TASK_DOES_NOT_EXIST
+
+    async def _abort_task_set(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
+        lun = self._lun(session, request)
+        if lun is None:
+            return TaskResponse.LUN_DOES_NOT_EXIST
+        await self.table.abort([session], lun=lun, before_cmd_sn=request.cmd_sn)
+        return COMPLETE
+
+    async def _clear_task_set(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
+        lun = self._lun(session, request)
+        if lun is None:
+            return TaskResponse.LUN_DOES_NOT_EXIST
+        object_id = session.luns[lun]
+        await self.table.abort([session], lun=lun, before_cmd_sn=request.cmd_sn)
+        for other in self.table.sessions():
+            if other is not session and object_id in other.luns.values():
+                cleared = await self.table.abort([other], object_id=object_id)
+                unit = self.table.units.known(object_id)
+                if cleared and unit is not None:
+                    unit.attention.raise_for(other.nexus, UnitAttention.COMMANDS_CLEARED)
+        return COMPLETE
+
+    async def _logical_unit_reset(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
+        lun = self._lun(session, request)
+        if lun is None:
+            return TaskResponse.LUN_DOES_NOT_EXIST
+        object_id = session.luns[lun]
+        await self.table.abort([session], lun=lun, before_cmd_sn=request.cmd_sn)
+        await self.table.abort(object_id=object_id, exclude=session)
+        unit = self.table.units.known(object_id)
+        if unit is not None:
+            unit.reset()
+        return COMPLETE
+
+    async def _target_reset(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
+        await self.table.abort([session], before_cmd_sn=request.cmd_sn)
+        await self.table.abort(exclude=session)
+        self.table.target.reset()
+        return COMPLETE
+
+    async def _task_reassign(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
+        return TaskResponse.ALLEGIANCE_REASSIGNMENT_NOT_SUPPORTED
+
+    async def _query_task(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
+        lun = self._lun(session, request)
+        if lun is None:
+            return TaskResponse.LUN_DOES_NOT_EXIST
+        found = await self.table.abort([session], lun=lun, itt=request.referenced_task_tag, query=True)
+        return TaskResponse.FUNCTION_SUCCEEDED if found else COMPLETE
+
+    async def _query_task_set(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
+        lun = self._lun(session, request)
+        if lun is None:
+            return TaskResponse.LUN_DOES_NOT_EXIST
+        found = await self.table.abort([session], lun=lun, query=True)
+        return TaskResponse.FUNCTION_SUCCEEDED if found else COMPLETE
+
+    async def _nexus_reset(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
+        await self.table.abort([session], before_cmd_sn=request.cmd_sn)
+        for object_id in set(session.luns.values()):
+            unit = self.table.units.known(object_id)
+            if unit is not None:
+                unit.nexus_closed(session.nexus)
+                unit.nexus_opened(session.nexus, UnitAttention.NEXUS_LOSS)
+        return COMPLETE

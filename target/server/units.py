@@ -1,0 +1,101 @@
+"""Logical units of pool objects: made once each, shared by every session, their gates told to the data plane (SAM-5 §4.6)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from target.errors import LunetteError
+from target.scsi import BackendError, Gate, Identity, IOStatistics, ITNexus, LogicalUnit, UnitHooks
+from target.server.backend import PoolBackend
+from target.volumes.catalog import Catalog
+from target.volumes.gateway import AsyncPool, ObjectInfo
+
+log = logging.getLogger("lunette.units")
+
+GateChanged = Callable[[int, ITNexus, Gate], None]
+AbortTasks = Callable[[int, ITNexus], Coroutine[Any, Any, None]]
+
+
+class _Hooks(UnitHooks):
+    def __init__(self, units: Units, object_id: int) -> None:
+        self._units = units
+        self._object_id = object_id
+
+    def gate_changed(self, unit: LogicalUnit, nexus: ITNexus, gate: Gate) -> None:
+        self._units.gate_changed(self._object_id, nexus, gate)
+
+    async def persist(self, unit: LogicalUnit, state: bytes) -> None:
+        try:
+            await self._units.catalog.save_unit_state(self._object_id, state)
+        except Exception as error:
+            raise BackendError(getattr(error, "code", "io_write"), str(error)) from None
+
+    async def abort_tasks(self, unit: LogicalUnit, nexus: ITNexus) -> None:
+        await self._units.abort_tasks(self._object_id, nexus)
+
+    def timestamp_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class Units:
+    """Object id -> LogicalUnit. `gate_changed` and `abort_tasks` are the session table's."""
+
+    def __init__(self, pool: AsyncPool, catalog: Catalog, *, gate_changed: GateChanged, abort_tasks: AbortTasks,
+                 statistics: Callable[[int], IOStatistics] | None = None) -> None:
+        self.pool = pool
+        self.catalog = catalog
+        self.gate_changed = gate_changed
+        self.abort_tasks = abort_tasks
+        self._statistics = statistics
+        self._units: dict[int, LogicalUnit] = {}
+
+    def get(self, object_id: int) -> LogicalUnit | None:
+        """The unit of an object, made at first need; None when there is no such object."""
+        unit = self._units.get(object_id)
+        if unit is None:
+            info = self.pool.info(object_id)
+            if info is not None:
+                unit = self._units[object_id] = self._make(info)
+        return unit
+
+    def known(self, object_id: int) -> LogicalUnit | None:
+        """The unit if someone has needed it."""
+        return self._units.get(object_id)
+
+    def object_id(self, unit: LogicalUnit) -> int:
+        assert isinstance(unit.backend, PoolBackend)
+        return unit.backend.object_id
+
+    def resized(self, object_id: int) -> None:
+        """The object has a new size: initiators are told 2A/09."""
+        unit = self._units.get(object_id)
+        if unit is not None:
+            assert isinstance(unit.backend, PoolBackend)
+            before = unit.size_blocks
+            unit.backend.refresh()
+            if unit.size_blocks != before:
+                unit.capacity_changed()
+
+    def reverted(self, object_id: int) -> None:
+        """The object's contents (and perhaps its size) were replaced: initiators are told 28/00."""
+        unit = self._units.get(object_id)
+        if unit is not None:
+            unit.medium_changed()
+            self.resized(object_id)
+
+    def forget(self, object_id: int) -> None:
+        self._units.pop(object_id, None)
+
+    def _make(self, info: ObjectInfo) -> LogicalUnit:
+        hooks = _Hooks(self, info.id)
+        identity = Identity(info.serial, info.kind)
+        backend = PoolBackend(self.pool, info, self._statistics)
+        try:
+            return LogicalUnit(identity, backend, hooks=hooks, state=self.catalog.unit_state(info.id))
+        except ValueError as error:
+            # Serving without its reservations could let a fenced host write: refuse the LUN instead.
+            log.error("%s: its saved reservations and modes cannot be read: %s", info.name, error)
+            raise LunetteError("damaged", f"{info.name}: its saved reservations and modes cannot be read") from None

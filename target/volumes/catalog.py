@@ -1,0 +1,341 @@
+"""Names, hosts and connections: what the pool's key-value store says about who sees which object under which LUN.
+
+Keys of the store, all values JSON: `host/ID`, `connection/HOST_ID/LUN`, `next_lun/HOST_ID`, `unit/OBJECT_ID` (opaque state
+of a logical unit). Objects and hosts are referred to by id, so that renaming either touches nothing else. HOST_ID 0 is
+everyone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from target.errors import LunetteError
+from target.volumes.gateway import AsyncPool, ObjectInfo
+
+EVERYONE = 0
+MAX_LUN = 16383  # the flat addressing method's range (SAM-5 §4.7.7.3)
+MAX_NAME = 64
+MAX_LABEL_BYTES = 160
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
+_INITIATOR = re.compile(r"(?:iqn\.\d{4}-\d{2}\.[a-z0-9.-]+(?::[^\s,]+)?|eui\.[0-9A-Fa-f]{16}|naa\.(?:[0-9A-Fa-f]{16}){1,2})")
+
+
+@dataclass(frozen=True, slots=True)
+class Chap:
+    """One host's CHAP: it proves `secret` under `name`; the target proves `mutual_secret` under `mutual_name` if set."""
+
+    name: str
+    secret: bytes = field(repr=False)
+    mutual_name: str = ""
+    mutual_secret: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A name for initiators. Its credentials never leave this process."""
+
+    id: int
+    name: str
+    initiators: tuple[str, ...]
+    chap: Chap | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An object under a LUN for one host, or for everyone (EVERYONE)."""
+
+    host_id: int
+    lun: int
+    object_id: int
+
+
+def check_volume_name(name: str) -> str:
+    """A volume's or clone's name as given, or LunetteError invalid."""
+    if not isinstance(name, str) or len(name) > MAX_NAME or not _WORD.fullmatch(name):
+        raise LunetteError("invalid", f"{name!r} is not a name: letters, digits and . _ : + - only, "
+                                      f"at most {MAX_NAME}, beginning with a letter or digit")
+    return name
+
+
+def check_snapshot_name(name: str) -> tuple[str, str]:
+    """`NAME@LABEL` as (NAME, LABEL), or LunetteError invalid."""
+    volume, at, label = name.partition("@") if isinstance(name, str) else ("", "", "")
+    if not at:
+        raise LunetteError("invalid", f"{name!r} is not a snapshot's name: NAME@LABEL")
+    check_volume_name(volume)
+    return volume, check_volume_name(label)
+
+
+def check_initiator(name: str) -> str:
+    """An iSCSI name, lower case as RFC 3722 compares them, or LunetteError invalid."""
+    lowered = name.lower() if isinstance(name, str) else ""
+    if len(lowered) > 223 or not _INITIATOR.fullmatch(lowered):
+        raise LunetteError("invalid", f"{name!r} is not an initiator's name: iqn.YYYY-MM.DOMAIN:..., eui. or naa.")
+    return lowered
+
+
+def check_chap(chap: Chap) -> Chap:
+    """Secrets of a usable length, different in the two directions (RFC 7143 §12.1.3), or LunetteError invalid."""
+    for secret in (chap.secret, chap.mutual_secret or chap.secret):
+        if not 12 <= len(secret) <= 255:
+            raise LunetteError("invalid", "a CHAP secret has 12 to 255 bytes")
+    if chap.mutual_secret and chap.mutual_secret == chap.secret:
+        raise LunetteError("invalid", "the secrets of the two directions must differ")
+    if not 0 < len(chap.name) <= 255 or len(chap.mutual_name) > 255:
+        raise LunetteError("invalid", "a CHAP name has 1 to 255 characters")
+    return chap
+
+
+def read_labels(info: ObjectInfo) -> dict[str, str]:
+    """The labels kept in an object's properties."""
+    try:
+        document = json.loads(info.props) if info.props else {}
+        return {str(key): str(value) for key, value in document.get("labels", {}).items()}
+    except (ValueError, AttributeError):
+        return {}
+
+
+def write_labels(labels: dict[str, str]) -> bytes:
+    """Properties that hold `labels`, or LunetteError limit."""
+    if not labels:
+        return b""
+    props = json.dumps({"labels": labels}, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    if len(props) > MAX_LABEL_BYTES:
+        raise LunetteError("limit", f"the labels need {len(props)} bytes; an object keeps {MAX_LABEL_BYTES}")
+    return props
+
+
+class Catalog:
+    """Configuration in memory, written through to the pool: every change is durable when its coroutine returns."""
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self.pool = pool
+        self._hosts: dict[int, Host] = {}
+        self._connections: dict[int, dict[int, Connection]] = {EVERYONE: {}}  # host id -> LUN ->
+        self._by_object: dict[int, set[Connection]] = {}
+        self._next_lun: dict[int, int] = {}
+        self._states: dict[int, bytes] = {}
+        self._load(pool.kv())
+
+    # -- objects -----------------------------------------------------------------------------------------------
+    def find(self, name: str) -> ObjectInfo:
+        """The object of that name, or LunetteError not_found."""
+        info = self.pool.lookup(name) if isinstance(name, str) and len(name) <= 2 * MAX_NAME + 1 else None
+        if info is None:
+            raise LunetteError("not_found", f"there is no {name!r}")
+        return info
+
+    # -- hosts -------------------------------------------------------------------------------------------------
+    def hosts(self) -> list[Host]:
+        return sorted(self._hosts.values(), key=lambda host: host.name)
+
+    def host(self, name: str) -> Host:
+        """The host of that name, or LunetteError not_found."""
+        found = next((host for host in self._hosts.values() if host.name == name), None)
+        if found is None:
+            raise LunetteError("not_found", f"there is no host {name!r}")
+        return found
+
+    def host_name(self, host_id: int) -> str:
+        return "*" if host_id == EVERYONE else self._hosts[host_id].name
+
+    def host_of(self, initiator_name: str) -> Host | None:
+        """The host that an initiator belongs to."""
+        lowered = initiator_name.lower()
+        return next((host for host in self._hosts.values() if lowered in host.initiators), None)
+
+    async def save_host(self, host: Host) -> Host:
+        """Add (id 0) or change a host. LunetteError: invalid, exists."""
+        check_volume_name(host.name)
+        initiators = tuple(dict.fromkeys(check_initiator(name) for name in host.initiators))
+        if host.chap is not None:
+            check_chap(host.chap)
+        for other in self._hosts.values():
+            if other.id == host.id:
+                continue
+            if other.name == host.name:
+                raise LunetteError("exists", f"there is a host {host.name!r} already")
+            for name in initiators:
+                if name in other.initiators:
+                    raise LunetteError("exists", f"{name} belongs to host {other.name!r}")
+        made = replace(host, id=host.id or max(self._hosts, default=EVERYONE) + 1, initiators=initiators)
+        before = self._hosts.get(made.id)
+        self._hosts[made.id] = made
+        try:
+            await self._store({f"host/{made.id}": _host_value(made)})
+        except BaseException:
+            self._restore_host(made.id, before)
+            raise
+        return made
+
+    async def delete_host(self, host: Host) -> None:
+        """Forget a host and its connections."""
+        changes: dict[str, Any] = {f"host/{host.id}": None, f"next_lun/{host.id}": None}
+        for connection in self.connections(host.id):
+            changes[_connection_key(connection)] = None
+        await self._store(changes)
+        for connection in self.connections(host.id):
+            self._drop(connection)
+        self._hosts.pop(host.id, None)
+        self._connections.pop(host.id, None)
+        self._next_lun.pop(host.id, None)
+
+    # -- connections -------------------------------------------------------------------------------------------
+    def connections(self, host_id: int | None = None) -> list[Connection]:
+        """Connections of one host (or all), by LUN."""
+        ids: Iterable[int] = sorted(self._connections) if host_id is None else (host_id,)
+        return [table[lun] for each in ids for table in (self._connections.get(each, {}),) for lun in sorted(table)]
+
+    def connections_of(self, object_id: int) -> list[Connection]:
+        """Where an object is connected, everyone first."""
+        return sorted(self._by_object.get(object_id, ()), key=lambda each: (each.host_id, each.lun))
+
+    def lun_map(self, host: Host | None, *, open_access: bool) -> dict[int, int]:
+        """LUN -> object id that an initiator of `host` (None: of no host) sees. A host's own LUNs win over everyone's."""
+        luns = {lun: each.object_id for lun, each in self._connections[EVERYONE].items()} if open_access else {}
+        if host is not None:
+            luns.update({lun: each.object_id for lun, each in self._connections.get(host.id, {}).items()})
+        return luns
+
+    async def connect(self, info: ObjectInfo, host_id: int = EVERYONE, lun: int | None = None) -> Connection:
+        """Connect an object; without `lun`, numbers rise and none is reused while others are free.
+
+        LunetteError: exists (the LUN or this object is connected there already), invalid, limit.
+        """
+        table = self._connections.setdefault(host_id, {})
+        same = next((each for each in self.connections_of(info.id) if each.host_id == host_id), None)
+        if same is not None:
+            if lun is None or lun == same.lun:
+                return same
+            raise LunetteError("exists", f"{info.name} is connected as LUN {same.lun} already")
+        if lun is None:
+            lun = self._free_lun(host_id)
+        elif not isinstance(lun, int) or not 0 <= lun <= MAX_LUN:
+            raise LunetteError("invalid", f"a LUN is a number from 0 to {MAX_LUN}")
+        elif lun in table:
+            other = self.pool.info(table[lun].object_id)
+            raise LunetteError("exists", f"LUN {lun} is {other.name if other else 'taken'} already")
+        connection = Connection(host_id, lun, info.id)
+        self._add(connection)
+        following = max(self._next_lun.get(host_id, 0), lun + 1)
+        self._next_lun[host_id] = following
+        try:
+            await self._store({_connection_key(connection): {"object": info.id}, f"next_lun/{host_id}": following})
+        except BaseException:
+            self._drop(connection)
+            raise
+        return connection
+
+    async def disconnect(self, connections: Iterable[Connection]) -> None:
+        """Take connections away."""
+        gone = list(connections)
+        await self._store({_connection_key(each): None for each in gone})
+        for each in gone:
+            self._drop(each)
+
+    # -- what logical units and deleted objects leave ----------------------------------------------------------
+    def unit_state(self, object_id: int) -> bytes:
+        """What `save_unit_state` last got for an object; empty if nothing."""
+        return self._states.get(object_id, b"")
+
+    async def save_unit_state(self, object_id: int, state: bytes) -> None:
+        """Keep a logical unit's state (reservations, saved mode pages); durable on return."""
+        await self.pool.call("kv", changes={f"unit/{object_id}": state})
+        self._states[object_id] = state
+
+    async def forget_object(self, object_id: int) -> None:
+        """Remove what belonged to a deleted object."""
+        gone = self.connections_of(object_id)
+        changes: dict[str, Any] = {_connection_key(each): None for each in gone}
+        if object_id in self._states:
+            changes[f"unit/{object_id}"] = None
+        for each in gone:
+            self._drop(each)
+        self._states.pop(object_id, None)
+        if changes:
+            await self._store(changes)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+    async def _store(self, changes: dict[str, Any]) -> None:
+        if changes:
+            await self.pool.call("kv", changes={
+                key: None if value is None else json.dumps(value, separators=(",", ":")).encode()
+                for key, value in changes.items()})
+
+    def _free_lun(self, host_id: int) -> int:
+        table = self._connections.get(host_id, {})
+        rising = self._next_lun.get(host_id, 0)
+        for lun in _lun_order(rising):
+            if lun not in table:
+                return lun
+        raise LunetteError("limit", f"all {MAX_LUN + 1} LUNs are taken")
+
+    def _add(self, connection: Connection) -> None:
+        self._connections.setdefault(connection.host_id, {})[connection.lun] = connection
+        self._by_object.setdefault(connection.object_id, set()).add(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        table = self._connections.get(connection.host_id, {})
+        if table.get(connection.lun) == connection:
+            del table[connection.lun]
+        where = self._by_object.get(connection.object_id, set())
+        where.discard(connection)
+        if not where:
+            self._by_object.pop(connection.object_id, None)
+
+    def _restore_host(self, host_id: int, before: Host | None) -> None:
+        if before is None:
+            self._hosts.pop(host_id, None)
+        else:
+            self._hosts[host_id] = before
+
+    def _load(self, stored: dict[str, bytes]) -> None:
+        """Read the store; entries about objects that are gone (a crash between two changes) are left aside."""
+        for key, raw in stored.items():
+            kind, _, rest = key.partition("/")
+            try:
+                if kind == "host":
+                    self._hosts[int(rest)] = _host_from(int(rest), json.loads(raw))
+                elif kind == "next_lun":
+                    self._next_lun[int(rest)] = int(json.loads(raw))
+                elif kind == "connection":
+                    host_id, _, lun = rest.partition("/")
+                    object_id = int(json.loads(raw)["object"])
+                    if self.pool.info(object_id) is not None:
+                        self._add(Connection(int(host_id), int(lun), object_id))
+                elif kind == "unit" and self.pool.info(int(rest)) is not None:
+                    self._states[int(rest)] = raw
+            except (ValueError, KeyError, TypeError) as error:
+                raise LunetteError("damaged", f"the configuration entry {key!r} cannot be read: {error}") from None
+
+
+def _lun_order(rising: int) -> Iterator[int]:
+    yield from range(rising, MAX_LUN + 1)
+    yield from range(min(rising, MAX_LUN + 1))
+
+
+def _connection_key(connection: Connection) -> str:
+    return f"connection/{connection.host_id}/{connection.lun}"
+
+
+def _host_value(host: Host) -> dict[str, Any]:
+    value: dict[str, Any] = {"name": host.name, "initiators": list(host.initiators)}
+    if host.chap is not None:
+        value["chap"] = {"name": host.chap.name, "secret": base64.b64encode(host.chap.secret).decode(),
+                         "mutual_name": host.chap.mutual_name,
+                         "mutual_secret": base64.b64encode(host.chap.mutual_secret).decode()}
+    return value
+
+
+def _host_from(host_id: int, value: dict[str, Any]) -> Host:
+    chap = None
+    if value.get("chap"):
+        stored = value["chap"]
+        chap = Chap(str(stored["name"]), base64.b64decode(stored["secret"]), str(stored["mutual_name"]),
+                    base64.b64decode(stored["mutual_secret"]))
+    return Host(host_id, str(value["name"]), tuple(value["initiators"]), chap)

@@ -1,0 +1,188 @@
+"""The control plane's one door to the block core: a pool whose operations are awaited (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from core.device import Device, FileDevice, create_file
+from core.errors import PoolError
+from target.errors import LunetteError
+
+__all__ = ["AsyncPool", "ObjectInfo", "PoolError", "check_pool", "create_pool", "open_pool", "pool_error"]
+
+BLANK_PROBE_BYTES = 1 << 20
+
+
+class ObjectInfo(Protocol):
+    """core._engine.ObjectInfo by shape, so that nothing here needs the native module to be loaded."""
+
+    id: int
+    kind: str
+    name: str
+    size_bytes: int
+    block_bytes: int
+    mapped_bytes: int
+    created_s: float
+    origin: str
+    origin_id: int
+    checksum: bool
+    quota_bytes: int
+    reserve_bytes: int
+    serial: str
+    props: bytes
+
+
+_MESSAGES = {
+    "no_space": "the pool is full", "read_only": "the pool is read-only after an I/O error",
+    "exists": "the name is taken", "not_found": "no such object", "gone": "the object was deleted",
+    "busy": "the object is busy", "limit": "a limit of the pool is reached", "invalid": "the request is malformed",
+    "io_read": "the pool's medium failed a read", "io_write": "the pool's medium failed a write",
+    "checksum": "the data fails its checksum", "closed": "the pool is closing", "protected": "snapshots are read-only",
+    "range": "the range lies outside the object", "aborted": "the operation was aborted",
+}
+
+
+def pool_error(code: str, what: str = "") -> LunetteError:
+    """A pool's status code as an error for people; `what` says what was tried."""
+    text = _MESSAGES.get(code, code)
+    return LunetteError(code, f"{what}: {text}" if what else text)
+
+
+class AsyncPool:
+    """An open pool on the event loop. `call` may be used from the loop's thread only, any number at once."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self) -> None:
+        """Begin to reap completions on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self.pool.completion_fd, self._reap)
+
+    def detach(self) -> None:
+        """Stop reaping; everything still waiting fails with `closed`."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.pool.completion_fd)
+            self._loop = None
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(PoolError("closed", "the pool is closing"))
+        self._waiting.clear()
+
+    def start(self, op: str, **args: Any) -> asyncio.Future[Any]:
+        """Start an operation now (operations start in call order); await the future for its value or PoolError."""
+        if self._loop is None:
+            raise PoolError("closed", "the pool is closing")
+        token = self.pool.start(op, **args)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting[token] = future
+        return future
+
+    async def call(self, op: str, **args: Any) -> Any:
+        """Start an operation and wait for its value. PoolError with the status code on any other end than ok."""
+        return await self.start(op, **args)
+
+    def objects(self) -> list[ObjectInfo]:
+        return cast("list[ObjectInfo]", self.pool.objects())
+
+    def lookup(self, name: str) -> ObjectInfo | None:
+        return cast("ObjectInfo | None", self.pool.lookup(name))
+
+    def info(self, object_id: int) -> ObjectInfo | None:
+        return cast("ObjectInfo | None", self.pool.info(object_id))
+
+    def kv(self) -> dict[str, bytes]:
+        return cast("dict[str, bytes]", self.pool.kv())
+
+    def stats(self) -> dict[str, int]:
+        return cast("dict[str, int]", self.pool.stats())
+
+    def _reap(self) -> None:
+        for token, code, value in self.pool.reap():
+            future = self._waiting.pop(token, None)
+            if future is None or future.done():
+                continue
+            if code == "ok":
+                future.set_result(value)
+            else:
+                native = value if isinstance(value, int) else 0
+                future.set_exception(PoolError(code, _MESSAGES.get(code, code), native))
+
+
+def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = False) -> tuple[Any, FileDevice]:
+    """Open a pool's file or block device for this process alone. LunetteError with the format's or device's code."""
+    from core._engine import Pool
+
+    try:
+        device = FileDevice(path, direct=direct)
+        try:
+            return Pool(device, cache_bytes=cache_bytes), device
+        except BaseException:
+            device.close()
+            raise
+    except PoolError as error:
+        raise LunetteError(error.code, str(error)) from None
+
+
+def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | None) -> int:
+    """Format a new file (of `size_bytes`, sparse) or a blank block device; returns its size in bytes.
+
+    Nothing that holds anything is ever overwritten. LunetteError: exists, invalid, io_write, locked.
+    """
+    from core._engine import Pool
+
+    target = Path(path)
+    made = False
+    try:
+        if not target.exists():
+            if size_bytes is None:
+                raise LunetteError("invalid", f"{target} does not exist: --size says how large to make it")
+            create_file(target, size_bytes)
+            made = True
+        device = FileDevice(target)
+        try:
+            if not made:
+                _require_blank(device, target, size_bytes)
+            size = device.size_bytes if size_bytes is None else size_bytes
+            Pool.create(device, name=name, size_bytes=size)
+            device.sync()
+            return size
+        finally:
+            device.close()
+    except PoolError as error:
+        if made:
+            target.unlink(missing_ok=True)
+        raise LunetteError(error.code, str(error)) from None
+
+
+def check_pool(path: str | os.PathLike[str]) -> tuple[bool, list[str], str]:
+    """Verify a pool that nobody uses: (clean, errors, one-line summary). LunetteError: locked, not_found, foreign ..."""
+    from core import check  # type: ignore[attr-defined,unused-ignore]
+
+    try:
+        device = FileDevice(path, read_only=True)
+        try:
+            report = check.check(device)
+        finally:
+            device.close()
+    except PoolError as error:
+        raise LunetteError(error.code, str(error)) from None
+    summary = str(getattr(report, "summary", "")) if not callable(getattr(report, "summary", "")) else report.summary()
+    return bool(report.ok), [str(line) for line in report.errors], summary
+
+
+def _require_blank(device: Device, path: Path, size_bytes: int | None) -> None:
+    if size_bytes is not None and size_bytes > device.size_bytes:
+        if device.size_bytes:
+            raise LunetteError("invalid", f"{path} has {device.size_bytes} bytes, fewer than asked for")
+        assert isinstance(device, FileDevice)
+        device.enlarge(size_bytes)
+    probe = min(BLANK_PROBE_BYTES, device.size_bytes) & -512
+    ends = {0, (device.size_bytes - probe) & -4096}
+    if any(device.read(offset, probe).strip(b"\0") for offset in ends if probe):
+        raise LunetteError("exists", f"{path} is not blank and is never overwritten; zero its start if it may go")

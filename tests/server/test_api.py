@@ -1,0 +1,85 @@
+"""The HTTP API: statuses, typed errors, metrics, hostile bodies (target/server/api.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.server.conftest import Control
+
+
+async def request(control: Control, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+    async with (aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(control.socket))) as session,
+                session.request(method, "http://lunette" + path, data=body) as response):
+        raw = await response.read()
+        return response.status, json.loads(raw) if response.content_type == "application/json" else raw.decode()
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "code"), [
+    ("GET", "/v1/nothing", None, 404, "not_found"),
+    ("POST", "/v1/commands/nothing", b"{}", 400, "invalid"),
+    ("POST", "/v1/commands/create", b"{", 400, "invalid"),
+    ("POST", "/v1/commands/create", b"[]", 400, "invalid"),
+    ("POST", "/v1/commands/create", b'{"name": "v"}', 400, "invalid"),
+    ("POST", "/v1/commands/create", b'{"name": "v", "size_bytes": true}', 400, "invalid"),
+    ("POST", "/v1/commands/create", b'{"name": 5, "size_bytes": 4096}', 400, "invalid"),
+    ("POST", "/v1/commands/create", b'{"name": "v", "size_bytes": -4096}', 400, "invalid"),
+    ("POST", "/v1/commands/delete", b'{"names": ["v"]}', 404, "not_found"),
+    ("POST", "/v1/commands/delete", b'{"names": [[]]}', 400, "invalid"),
+    ("POST", "/v1/commands/delete", b'{"names": []}', 400, "invalid"),
+    ("POST", "/v1/commands/snapshot", b'{"names": ["v@"]}', 400, "invalid"),
+    ("GET", "/v1/diff?a=v", None, 400, "invalid"),
+    ("GET", "/v1/objects?name=v", None, 404, "not_found"),
+    ("POST", "/v1/scrub", b'{"rate_bytes": "x"}', 400, "invalid"),
+    ("POST", "/v1/commands/create", b"x" * (2 << 20), 413, "too_large"),
+])
+async def test_errors_are_typed(control: Control, method: str, path: str, body: bytes | None, status: int, code: str) -> None:
+    got, document = await request(control, method, path, body)
+    assert (got, document["error"]["code"]) == (status, code)
+    assert "\n" not in document["error"]["message"]
+
+
+async def test_pool_errors_have_their_own_status(control: Control) -> None:
+    control.pool.fail["create"] = "no_space"
+    status, document = await request(control, "POST", "/v1/commands/create", b'{"name": "v", "size_bytes": 4096}')
+    assert (status, document["error"]["code"]) == (507, "no_space")
+
+
+async def test_metrics_have_pool_and_session_figures(control: Control) -> None:
+    await request(control, "POST", "/v1/commands/create", b'{"name": "v", "size_bytes": 4096}')
+    status, text = await request(control, "GET", "/metrics")
+    assert status == 200
+    assert "lunette_pool_objects 1.0" in text
+    assert "lunette_sessions 0.0" in text
+
+
+async def test_independent_batch_lines_overlap_and_dependent_ones_wait(control: Control) -> None:
+    await control.daemon.pool.call("create", name="v", size_bytes=1 << 20)
+    control.pool.hold = True
+    lines = [{"line": i, "command": "snapshot", "args": {"names": [f"v@{i}"]}} for i in range(100)]
+    lines.append({"line": 100, "command": "clone", "args": {"source": "v@5", "name": "c"}})
+    body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    running = asyncio.create_task(request(control, "POST", "/v1/batch", body))
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        if sum(op == "snapshot" for op, _ in control.pool.started) == 100:
+            break
+    assert [op for op, _ in control.pool.started].count("snapshot") == 100
+    assert "clone" not in [op for op, _ in control.pool.started]
+    control.pool.release()
+    _, text = await running
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [row.get("line") for row in rows] == [*range(101), None]
+    assert rows[-1] == {"done": 101, "failures": 0}
+
+
+async def test_a_hostile_batch_costs_only_itself(control: Control) -> None:
+    for body in (b"\xff\xfe\n", b"{}\n", b'{"line": 1, "command": []}\n', b'{"line": 1, "command": "create", "args": 5}\n'):
+        status, text = await request(control, "POST", "/v1/batch", body)
+        assert status == 200
+        assert json.loads(text.splitlines()[-1])["failures"] == 1
+    assert (await request(control, "GET", "/v1/objects"))[0] == 200

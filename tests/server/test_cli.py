@@ -1,0 +1,206 @@
+"""The command line against a control plane on a fake pool: what it prints, refuses and returns (docs/operations.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.server.conftest import Control
+
+SECRET = "correct-horse-battery"
+
+
+async def test_a_volume_is_created_connected_and_listed(control: Control) -> None:
+    assert "iscsi://127.0.0.1:3260/iqn.2026-11.dev.lunette:fake/0" in await control.ok("create", "v", "--size", "10G")
+    row = (await control.ls())["v"]
+    assert (row["kind"], row["size_bytes"], row["lun"], row["origin"]) == ("volume", 10 << 30, 0, None)
+    assert {"mapped_bytes", "exclusive_bytes", "url"} <= set(row)
+
+
+async def test_snapshots_are_not_connected_until_asked(control: Control) -> None:
+    await control.ok("create", "v", "--size", "1G")
+    await control.ok("snapshot", "v@s")
+    await control.ok("clone", "v@s", "c")
+    await control.ok("clone", "v", "d")
+    rows = await control.ls()
+    assert [rows[name]["lun"] for name in ("v", "v@s", "c", "d")] == [0, None, 1, 2]
+    assert [rows[name]["kind"] for name in ("v", "v@s", "c", "d")] == ["volume", "snapshot", "clone", "clone"]
+    assert rows["c"]["origin"] == "v@s"
+    await control.ok("connect", "v@s", "--lun", "9")
+    assert (await control.ls())["v@s"]["lun"] == 9
+    await control.ok("disconnect", "v@s")
+    assert (await control.ls())["v@s"]["lun"] is None
+
+
+async def test_objects_go_in_any_order(control: Control) -> None:
+    await control.ok("create", "v", "--size", "1G")
+    await control.ok("snapshot", "v@s")
+    await control.ok("delete", "v")
+    assert list(await control.ls()) == ["v@s"]
+    await control.ok("clone", "v@s", "v")
+    await control.ok("delete", "v@s", "v")
+    assert await control.ls() == {}
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    (["delete", "absent"], "there is no 'absent'"),
+    (["create", "v", "--size", "1G"], "create v: the name is taken"),
+    (["create", "a@b", "--size", "1G"], "'a@b' is not a name"),
+    (["create", "w", "--size", "5"], "a volume's size is a multiple of 4K"),
+    (["snapshot", "v"], "'v' is not a snapshot's name"),
+    (["resize", "v", "1M"], "--force"),
+    (["connect", "v", "--lun", "99999"], "already"),
+    (["connect", "v", "--host", "nobody"], "there is no host 'nobody'"),
+    (["ls", "absent"], "there is no 'absent'"),
+    (["diff", "v", "absent"], "there is no 'absent'"),
+])
+async def test_refusals_are_one_line_and_status_1(control: Control, args: list[str], message: str) -> None:
+    await control.ok("create", "v", "--size", "1G")
+    status, out, err = await control.cli(*args)
+    assert (status, out) == (1, "")
+    assert err.startswith("lunette: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+@pytest.mark.parametrize("args", [["create", "v"], ["create", "v", "--size", "much"], ["nonsense"], ["ls", "--no-such"],
+                                  ["serve", "p", "--listen", "x:y:z"], ["pool", "create"]])
+async def test_misuse_is_status_2(control: Control, args: list[str]) -> None:
+    status, out, err = await control.cli(*args)
+    assert status == 2
+    assert err.startswith("lunette: ")
+    assert err.count("\n") == 1
+
+
+async def test_no_daemon_is_one_clear_line(control: Control, tmp_path: Path) -> None:
+    control.socket = tmp_path / "nowhere"
+    status, _, err = await control.cli("ls")
+    assert status == 1
+    assert "no daemon answers at" in err
+
+
+async def test_the_api_socket_is_for_its_owner_alone(control: Control) -> None:
+    assert stat.S_IMODE(os.stat(control.socket).st_mode) == 0o600
+
+
+async def test_rename_keeps_lun_and_takes_snapshots_along(control: Control) -> None:
+    await control.ok("create", "v", "--size", "1G")
+    await control.ok("snapshot", "v@s")
+    await control.ok("rename", "v", "w")
+    rows = await control.ls()
+    assert set(rows) == {"w", "w@s"}
+    assert rows["w"]["lun"] == 0
+
+
+async def test_labels_are_set_and_removed(control: Control) -> None:
+    await control.ok("create", "v", "--size", "1G", "--label", "a=1")
+    await control.ok("label", "v", "b=2", "a-")
+    assert (await control.ls())["v"]["labels"] == {"b": "2"}
+
+
+async def test_a_group_snapshot_is_one_operation(control: Control) -> None:
+    for name in ("a", "b"):
+        await control.ok("create", name, "--size", "1G")
+    await control.ok("snapshot", "a@x", "b@x")
+    assert [args["pairs"] for op, args in control.pool.started if op == "snapshot"] == [[(1, "a@x"), (2, "b@x")]]
+
+
+async def test_revert_can_keep_what_it_replaces(control: Control) -> None:
+    await control.ok("create", "v", "--size", "1G")
+    await control.ok("snapshot", "v@s")
+    await control.ok("revert", "v@s", "--safety", "before")
+    assert set(await control.ls()) == {"v", "v@s", "v@before"}
+
+
+async def test_a_batch_keeps_order_where_lines_depend_on_each_other(control: Control) -> None:
+    lines = ["create v --size 1G", "# a comment", "", *(f"snapshot v@s{i}" for i in range(50)),
+             *(f"clone v@s{i} c{i}" for i in range(20)), *(f"delete v@s{i}" for i in range(50)), "label c3 'a=x y'",
+             "rename c3 d3", "delete c4"]
+    await control.ok("batch", stdin="\n".join(lines))
+    rows = await control.ls()
+    assert set(rows) == {"v", "d3", *(f"c{i}" for i in range(20))} - {"c3", "c4"}
+    assert rows["d3"]["labels"] == {"a": "x y"}
+
+
+async def test_a_batch_stops_at_the_first_error_and_names_its_line(control: Control) -> None:
+    status, _, err = await control.cli("batch", stdin="create v --size 1G\n\nsnapshot w@s\nrename v x\n")
+    assert status == 1
+    assert err == "lunette: line 3: there is no 'w'\n"
+    assert list(await control.ls()) == ["v"]
+
+
+async def test_a_batch_can_go_on_after_errors(control: Control) -> None:
+    status, _, err = await control.cli("batch", "-k", stdin="create v --size 1G\nnonsense\nsnapshot w@s\nclone v x\n")
+    assert status == 1
+    assert sorted(err.splitlines()) == ["lunette: line 2: 'nonsense' is not a command of a batch",
+                                        "lunette: line 3: there is no 'w'"]
+    assert set(await control.ls()) == {"v", "x"}
+
+
+async def test_a_batch_never_runs_what_is_no_management_command(control: Control) -> None:
+    for line in ("ls", "serve pool", "pool create /tmp/x --size 1G", "batch", "create --help"):
+        status, _, err = await control.cli("batch", stdin=line + "\n")
+        assert (status, err.startswith("lunette: line 1: ")) == (1, True), line
+
+
+async def test_secrets_come_from_files_and_are_shown_nowhere(closed_control: Control, tmp_path: Path) -> None:
+    control = closed_control
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET + "\n")
+    out = await control.ok("host", "create", "web", "iqn.2026-01.test:web", "--secret-file", str(secret))
+    out += await control.ok("host", "ls") + await control.ok("host", "ls", "--json")
+    assert SECRET not in out
+    assert json.loads(await control.ok("host", "ls", "--json"))[0]["chap"] == "iqn.2026-01.test:web"
+    host = control.daemon.catalog.host("web")
+    assert host.chap is not None
+    assert host.chap.secret == SECRET.encode()
+
+
+async def test_deny_by_default_asks_for_a_host(closed_control: Control) -> None:
+    control = closed_control
+    await control.ok("create", "v", "--size", "1G")
+    assert (await control.ls())["v"]["lun"] is None
+    status, _, err = await control.cli("connect", "v")
+    assert (status, "--host" in err) == (1, True)
+    await control.ok("host", "create", "web", "iqn.2026-01.test:web")
+    await control.ok("connect", "v", "--host", "web", "--lun", "4")
+    assert (await control.ls())["v"]["connections"] == [{"host": "web", "lun": 4}]
+    assert control.daemon.access.lun_map("iqn.2026-01.test:web") == {4: 1}
+    assert control.daemon.access.lun_map("iqn.2026-01.test:other") == {}
+
+
+async def test_scrub_reports_what_it_read(control: Control) -> None:
+    await control.ok("create", "v", "--size", "16M")
+    await control.daemon.pool.call("write", object_id=1, offset_bytes=0, data=b"x" * 8192)
+    assert "clean: 1 of 1 objects, 8K read" in await control.ok("scrub")
+
+
+async def test_scrub_names_damaged_blocks(control: Control) -> None:
+    await control.ok("create", "v", "--size", "16M")
+    await control.daemon.pool.call("write", object_id=1, offset_bytes=0, data=b"x" * 8192)
+    control.pool.fail["read"] = "checksum"
+    status, out, _ = await control.cli("scrub")
+    assert status == 1
+    assert "damaged: v 8192 bytes at 0 (checksum)" in out
+
+
+async def test_diff_prints_changed_ranges_as_json(control: Control) -> None:
+    await control.ok("create", "v", "--size", "16M")
+    await control.ok("snapshot", "v@s")
+    assert json.loads(await control.ok("diff", "v@s", "v")) == []
+    await control.daemon.pool.call("write", object_id=1, offset_bytes=8192, data=b"x" * 4096)
+    assert json.loads(await control.ok("diff", "v@s", "v")) == [{"offset_bytes": 8192, "length_bytes": 4096}]
+
+
+async def test_listings_have_tables_and_json(control: Control) -> None:
+    await control.ok("create", "v", "--size", "1G")
+    assert await control.ok("sessions") != ""
+    assert json.loads(await control.ok("sessions", "--json")) == []
+    assert "sessions 0" in await control.ok("stats")
+    assert json.loads(await control.ok("stats", "--json"))["pool"]["objects"] == 1
+    assert json.loads(await control.ok("pool", "info", "--json"))["name"] == "fake"
+    assert (await control.ok("ls")).splitlines()[0].split()[:3] == ["NAME", "KIND", "SIZE"]

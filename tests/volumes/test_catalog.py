@@ -1,0 +1,167 @@
+"""The catalog: names, hosts, connections, LUN numbers, and that they survive a reopening (target/volumes/catalog.py)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from target.errors import LunetteError
+from target.volumes.catalog import (
+    EVERYONE,
+    Catalog,
+    Chap,
+    Host,
+    check_initiator,
+    check_snapshot_name,
+    check_volume_name,
+    read_labels,
+    write_labels,
+)
+from target.volumes.gateway import AsyncPool
+from tests.support.fake_pool import FakePool
+
+A, B = "iqn.2026-01.test:a", "iqn.2026-01.test:b"
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[AsyncPool]:
+    made = AsyncPool(FakePool())
+    made.attach()
+    yield made
+    made.detach()
+    made.pool.close()
+
+
+async def volume(pool: AsyncPool, name: str) -> int:
+    object_id: int = await pool.call("create", name=name, size_bytes=1 << 20)
+    return object_id
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a@b", "a b", "a/b", "x" * 65, "ä", "a\n"])
+def test_bad_volume_names_are_refused(name: str) -> None:
+    with pytest.raises(LunetteError) as refused:
+        check_volume_name(name)
+    assert refused.value.code == "invalid"
+
+
+def test_snapshot_names_split_at_the_first_at() -> None:
+    assert check_snapshot_name("v@s-1") == ("v", "s-1")
+    for bad in ("v", "v@", "@s", "v@a@b"):
+        with pytest.raises(LunetteError):
+            check_snapshot_name(bad)
+
+
+@pytest.mark.parametrize("name", ["iqn.2026-01.test:a b", "host", "iqn.26-1.x:y", "eui.12", "", "iqn.2026-01.test:" + "x" * 300])
+def test_bad_initiator_names_are_refused(name: str) -> None:
+    with pytest.raises(LunetteError):
+        check_initiator(name)
+
+
+async def test_lun_numbers_rise_and_a_freed_one_is_not_taken_at_once(pool: AsyncPool) -> None:
+    catalog = Catalog(pool)
+    infos = [pool.info(await volume(pool, f"v{i}")) for i in range(4)]
+    assert [(await catalog.connect(info)).lun for info in infos[:3] if info] == [0, 1, 2]
+    await catalog.disconnect(catalog.connections_of(infos[2].id))  # type: ignore[union-attr]
+    assert (await catalog.connect(infos[3])).lun == 3  # type: ignore[arg-type]
+    reopened = Catalog(pool)
+    assert {each.lun: each.object_id for each in reopened.connections()} == {
+        each.lun: each.object_id for each in catalog.connections()}
+    assert (await reopened.connect(infos[2])).lun == 4  # type: ignore[arg-type]
+
+
+async def test_a_taken_lun_is_refused_and_nothing_changes(pool: AsyncPool) -> None:
+    catalog = Catalog(pool)
+    first, second = pool.info(await volume(pool, "a")), pool.info(await volume(pool, "b"))
+    assert first is not None
+    assert second is not None
+    await catalog.connect(first, lun=7)
+    with pytest.raises(LunetteError) as refused:
+        await catalog.connect(second, lun=7)
+    assert refused.value.code == "exists"
+    with pytest.raises(LunetteError):
+        await catalog.connect(second, lun=16384)
+    assert [each.object_id for each in catalog.connections()] == [first.id]
+
+
+async def test_without_open_access_an_initiator_sees_its_hosts_luns_only(pool: AsyncPool) -> None:
+    catalog = Catalog(pool)
+    mine, other = pool.info(await volume(pool, "a")), pool.info(await volume(pool, "b"))
+    assert mine is not None
+    assert other is not None
+    host = await catalog.save_host(Host(0, "h", (A,)))
+    await catalog.connect(other)
+    await catalog.connect(mine, host.id, 5)
+    assert catalog.lun_map(catalog.host_of(A), open_access=False) == {5: mine.id}
+    assert catalog.lun_map(catalog.host_of(B), open_access=False) == {}
+    assert catalog.lun_map(catalog.host_of(B), open_access=True) == {0: other.id}
+
+
+async def test_an_initiator_belongs_to_one_host(pool: AsyncPool) -> None:
+    catalog = Catalog(pool)
+    await catalog.save_host(Host(0, "one", (A.upper(),)))
+    with pytest.raises(LunetteError) as refused:
+        await catalog.save_host(Host(0, "two", (A,)))
+    assert refused.value.code == "exists"
+    assert [host.name for host in catalog.hosts()] == ["one"]
+
+
+async def test_hosts_and_their_secrets_survive_and_are_never_shown(pool: AsyncPool) -> None:
+    catalog = Catalog(pool)
+    await catalog.save_host(Host(0, "h", (A,), Chap("user", b"secret-secret", "us", b"other-secret!")))
+    again = Catalog(pool).host("h")
+    assert again.chap == Chap("user", b"secret-secret", "us", b"other-secret!")
+    assert b"secret" not in repr(again).encode() + repr(again.chap).encode().replace(b"mutual_secret", b"")
+
+
+@pytest.mark.parametrize("chap", [Chap("u", b"short"), Chap("u", b"x" * 12, "m", b"x" * 12), Chap("", b"x" * 12)])
+async def test_bad_credentials_are_refused(pool: AsyncPool, chap: Chap) -> None:
+    with pytest.raises(LunetteError):
+        await Catalog(pool).save_host(Host(0, "h", (A,), chap))
+
+
+async def test_a_failed_write_leaves_memory_as_it_was(pool: AsyncPool) -> None:
+    catalog = Catalog(pool)
+    info = pool.info(await volume(pool, "v"))
+    assert info is not None
+    pool.pool.fail["kv"] = "no_space"
+    with pytest.raises(Exception, match="full"):
+        await catalog.connect(info)
+    with pytest.raises(Exception, match="full"):
+        await catalog.save_host(Host(0, "h", (A,)))
+    assert catalog.connections() == []
+    assert catalog.hosts() == []
+
+
+async def test_what_a_deleted_object_leaves_goes_with_it(pool: AsyncPool) -> None:
+    catalog = Catalog(pool)
+    info = pool.info(await volume(pool, "v"))
+    assert info is not None
+    await catalog.connect(info)
+    await catalog.save_unit_state(info.id, b"state")
+    await pool.call("delete", object_id=info.id)
+    assert Catalog(pool).connections() == []          # a crash before forget_object
+    await catalog.forget_object(info.id)
+    assert not [key for key in pool.kv() if key.startswith(("connection/", "unit/"))]
+
+
+async def test_deleting_a_host_takes_its_connections(pool: AsyncPool) -> None:
+    catalog = Catalog(pool)
+    info = pool.info(await volume(pool, "v"))
+    assert info is not None
+    host = await catalog.save_host(Host(0, "h", (A,)))
+    await catalog.connect(info, host.id)
+    await catalog.connect(info, EVERYONE)
+    await catalog.delete_host(host)
+    assert [each.host_id for each in Catalog(pool).connections()] == [EVERYONE]
+
+
+def test_labels_are_kept_up_to_their_limit() -> None:
+    info = FakePool()
+    labels = {"app": "db", "ü": "é"}
+    token = info.start("create", name="v", size_bytes=4096, props=write_labels(labels))
+    assert token
+    assert read_labels(info.objects()[0]) == labels
+    with pytest.raises(LunetteError) as refused:
+        write_labels({"a": "x" * 200})
+    assert refused.value.code == "limit"
