@@ -1,0 +1,1 @@
+"""Lunette's benchmarks: `python -m bench` compares with peers, `bench/test_*.py` measures the parts."""

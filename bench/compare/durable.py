@@ -1,0 +1,56 @@
+"""Suites where the disk counts: sync-heavy load, a database-like mix, O_DIRECT beside fio's io_uring engine."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from bench.compare.basic import CASES, Case
+from bench.compare.lab import Lab
+from bench.fio import Job
+from bench.measure import Run
+from bench.targets import Target, fill_file
+
+WRITERS = 16
+
+
+def sync(run: Run) -> None:
+    """fsync after each write, by 1 and 16 writers (group commit); a database: 70/30 8 KiB and a synced log."""
+    for medium in run.media:
+        with Lab(run, medium) as lab:
+            urls = lab.luns(run.plan.size_mib)
+            share = run.plan.size_mib // WRITERS
+
+            def writers(url: str, count: int, share: int = share) -> list[Job]:
+                return [Job(url, "randwrite", "4k", 1, f"{share}m", options={"fsync": 1, "offset": f"{share * i}m"})
+                        for i in range(count)]
+
+            def database(url: str, size: int = run.plan.size_mib) -> list[Job]:
+                data = Job(url, "randrw", "8k", 16, f"{size - 64}m", options={"offset": "64m", "rwmixread": 70})
+                return [data, Job(url, "write", "8k", 1, "64m", options={"fsync": 1})]
+
+            loads: dict[str, Callable[[str], list[Job]]] = {
+                "fsync-1": lambda url: writers(url, 1), f"fsync-{WRITERS}": lambda url: writers(url, WRITERS),
+                "database": database}
+            for name, jobs in loads.items():
+                run.compare(lab.targets, lambda t, jobs=jobs, urls=urls: jobs(urls[t.label]),  # type: ignore[misc]
+                            case=name, medium=medium)
+
+
+def direct(run: Run) -> None:
+    """O_DIRECT storage: targets beside fio's io_uring engine on a file of the same size in the same directory."""
+    if "ext4" not in run.media:
+        run.note("direct: left out, no medium with O_DIRECT")
+        return
+    with Lab(run, "ext4", direct=True) as lab:
+        size = run.plan.size_mib
+        urls = lab.luns(size)
+        raw = lab.directory / "raw.img"
+        fill_file(raw, size)
+        for name in ("read-4k-qd1", "read-4k-qd32", "write-4k-qd32", "read-128k-qd8", "write-128k-qd8"):
+            case = CASES[name]
+            local = replace(case.job(str(raw), size), engine="io_uring", options={"direct": 1})
+
+            def body(target: Target | None, rep: int, name: str = name, case: Case = case, local: Job = local) -> None:
+                job = case.job(urls[target.label], size) if target else local
+                run.io(target.pid if target else None, [job], case=name, medium="ext4",
+                       target=target.label if target else "fio io_uring", rep=rep)
+            run.interleave([*lab.targets, None], body)

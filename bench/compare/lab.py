@@ -1,0 +1,71 @@
+"""The bench's workplace: a directory on one medium with the targets started in it."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.measure import Run
+from bench.targets import Lunette, Target, TargetError, Tgt
+
+POOL_OVERHEAD = 3   # pool size over the LUNs in it: room for copies that snapshots keep
+
+
+class Lab:
+    """Starts one target of each kind the run asks for; ends and removes them on exit.
+
+    `serve` adds variants of Lunette: {label suffix: arguments of `lunette serve`}.
+    """
+
+    def __init__(self, run: Run, medium: str, *, polling: bool = False, pool_mib: int = 0,
+                 only: str = "", direct: bool = False) -> None:
+        self.run, self.medium = run, medium
+        self.base: Path = run.media[medium]
+        self.pool_mib = pool_mib or run.plan.size_mib * POOL_OVERHEAD + 256
+        self.polling, self.only, self.direct = polling, only, direct
+        self.targets: list[Target] = []
+        self.directory = Path()
+
+    def make(self) -> list[Target]:
+        made: list[Target] = []
+        for label, kind in self.run.targets.items():
+            if self.only and kind != self.only:
+                continue
+            if kind == "tgt":
+                made.append(Tgt(label, self.directory, direct=self.direct))
+            else:
+                made.append(Lunette(label, self.directory, pool_mib=self.pool_mib, direct=self.direct))
+                if self.polling:
+                    made.append(Lunette(f"{label}-poll", self.directory, pool_mib=self.pool_mib, poll=True))
+        return made
+
+    def __enter__(self) -> "Lab":
+        self.base.mkdir(parents=True, exist_ok=True)
+        self.directory = Path(tempfile.mkdtemp(prefix="lunette-bench.", dir=self.base))
+        try:
+            for target in self.make():
+                try:
+                    target.start()
+                    self.targets.append(target)
+                    self.run.versions[target.kind] = target.version()
+                except TargetError as error:
+                    target.discard()
+                    self.run.note(f"{self.run.suite}: {target.label} left out: {error}")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        for target in self.targets:
+            target.discard()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def luns(self, size_mib: int, name: str = "v", fill: bool = True) -> dict[str, str]:
+        """One LUN on every target; {target label: URL}."""
+        return {t.label: t.add_lun(name, size_mib, fill) for t in self.targets}
+
+    def lunettes(self) -> list[Any]:
+        return [t for t in self.targets if t.kind == "lunette"]

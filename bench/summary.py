@@ -1,0 +1,90 @@
+"""Medians, spread and ratios of raw records; the tables people read."""
+
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from tabulate import tabulate
+
+from bench.measure import Record
+
+BASELINE = "tgt"
+KEY = ("suite", "case", "medium", "x")
+
+
+def median(records: Iterable[Record], field: str) -> float:
+    """Median of a field over the records that have it; nan when none has."""
+    values = [r[field] for r in records if field in r]
+    return statistics.median(values) if values else float("nan")
+
+
+def spread(records: Iterable[Record], field: str) -> float:
+    """(largest - smallest) / median: how far to trust the median."""
+    values = [r[field] for r in records if field in r]
+    middle = statistics.median(values) if values else 0.0
+    return (max(values) - min(values)) / middle if middle else 0.0
+
+
+def paired_ratio(ours: list[Record], theirs: list[Record], field: str = "iops") -> float:
+    """Median over repetitions of ours / theirs, each pair measured side by side; nan without pairs."""
+    base = {r.get("rep"): r[field] for r in theirs if r.get(field)}
+    pairs = [r[field] / base[r.get("rep")] for r in ours if field in r and r.get("rep") in base]
+    return statistics.median(pairs) if pairs else float("nan")
+
+
+def groups(records: Iterable[Record]) -> dict[tuple[Any, ...], dict[str, list[Record]]]:
+    """Records by (suite, case, medium, x), then by target, in the order measured."""
+    found: dict[tuple[Any, ...], dict[str, list[Record]]] = {}
+    for record in records:
+        key = tuple(record.get(k, "") for k in KEY)
+        found.setdefault(key, {}).setdefault(record.get("target", ""), []).append(record)
+    return found
+
+
+def rows(records: list[Record]) -> list[dict[str, Any]]:
+    """One row a (case, medium, target): medians, spread, ratio to tgt in the same run (or to the named reference)."""
+    table = []
+    for key, by_target in groups(records).items():
+        base = by_target.get(BASELINE)
+        for target, found in by_target.items():
+            row: dict[str, Any] = {k: v for k, v in zip(KEY, key, strict=True) if v != ""}
+            row |= {"target": target, "n": len(found)}
+            for field in ("iops", "mib_s", "p50_us", "p99_us", "p999_us", "cpu_us_per_io", "syncs",
+                          "sync_p50_us", "sync_p99_us", "foreign_cpu"):
+                if any(field in r for r in found):
+                    row[field] = median(found, field)
+            for field in found[0]:
+                if field not in row and isinstance(found[0][field], (int, float)) and field not in ("rep", "steal"):
+                    row[field] = median(found, field)
+            row["spread"] = spread(found, "iops")
+            if base is not None and target != BASELINE:
+                row["ratio"] = paired_ratio(found, base)
+            table.append(row)
+    return table
+
+
+SHOWN = {"case": "case", "medium": "medium", "x": "x", "target": "target", "iops": "IOPS", "mib_s": "MiB/s",
+         "spread": "spread", "ratio": "ratio to tgt", "p50_us": "p50 us", "p99_us": "p99 us", "p999_us": "p99.9 us",
+         "cpu_us_per_io": "CPU us/IO"}
+
+
+def show(value: str | float | None, field: str) -> str:
+    """A cell: three figures are more than a noisy machine deserves."""
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:
+        return ""
+    if field in ("ratio", "fairness"):
+        return f"{value:.2f}"
+    if field in ("spread", "foreign_cpu"):
+        return f"{value * 100:.0f} %"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if value != int(value) else f"{int(value)}"
+
+
+def table(found: list[dict[str, Any]], style: str = "simple", fields: dict[str, str] = SHOWN) -> str:
+    """Rows as a text (or `github`) table, columns nobody filled left out."""
+    used = [f for f in fields if any(f in row and row[f] == row[f] for row in found)]
+    drawn: str = tabulate([[show(row.get(f), f) for f in used] for row in found], [fields[f] for f in used],
+                          tablefmt=style, disable_numparse=True,
+                          colalign=["left" if f in ("case", "medium", "target") else "right" for f in used])
+    return drawn

@@ -1,0 +1,233 @@
+"""The targets compared: Debian's tgtd and Lunette, started on a free loopback port over a directory of one medium."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from bench import fio
+from bench.machine import first_line, lunette_version
+from bench.procstat import listening_ports
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 15.0
+MIB = 1 << 20
+
+
+class TargetError(Exception):
+    """A target did not start or refused a command; the message is one line."""
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Target(ABC):
+    """One running iSCSI target. `label` names it in results; `directory` decides the medium of its storage."""
+
+    kind = ""
+    stop_signal = signal.SIGTERM
+
+    def __init__(self, label: str, directory: Path) -> None:
+        self.label = label
+        self.directory = directory / label
+        self.directory.mkdir(parents=True)
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+    @abstractmethod
+    def add_lun(self, name: str, size_mib: int, fill: bool = True) -> str:
+        """Make a LUN of `size_mib`, written in order when `fill`; its iscsi:// URL."""
+
+    @abstractmethod
+    def version(self) -> str: ...
+
+    def spawn(self, command: list[str]) -> None:
+        """Start the daemon and wait until it listens on this target's port and on no other address."""
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise TargetError(f"{self.label} exited with {self.process.returncode}: {self.last_words()}")
+            ports = listening_ports(self.pid)
+            if ports == {("127.0.0.1", self.port)}:
+                return
+            if ports:  # tgtd takes 0.0.0.0:3260 in silence when its portal cannot be had
+                self.stop()
+                raise TargetError(f"{self.label} listens on {sorted(ports)}, not on 127.0.0.1:{self.port} alone")
+            time.sleep(0.02)
+        self.stop()
+        raise TargetError(f"{self.label} does not listen within {START_TIMEOUT_S:.0f} s: {self.last_words()}")
+
+    def last_words(self) -> str:
+        lines = (self.directory / "log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    def stop(self) -> None:
+        """End the daemon: its stop signal, after 15 s SIGKILL."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(self.stop_signal)
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.process = None
+
+    def discard(self) -> None:
+        """End the daemon and remove its storage."""
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def fill_file(path: Path, size_mib: int) -> None:
+    chunk = os.urandom(MIB)
+    with path.open("wb", buffering=0) as out:
+        for _ in range(size_mib):
+            out.write(chunk)
+        os.fsync(out.fileno())
+
+
+class Tgt(Target):
+    """tgtd of Debian's package, file-backed LUNs with its default backing store (rdwr) and 16 I/O threads."""
+
+    kind = "tgt"
+    stop_signal = signal.SIGKILL   # it ignores SIGTERM while it has targets; its files are thrown away
+    iqn = "iqn.2026-11.dev.lunette.bench:tgt"
+
+    def __init__(self, label: str, directory: Path, *, direct: bool = False) -> None:
+        super().__init__(label, directory)
+        self.control = str(1000 + self.port % 30000)
+        self.direct = direct
+        self.luns = 0
+
+    def start(self) -> None:
+        os.makedirs("/var/run/tgtd", exist_ok=True)
+        self.spawn([find_tgtd(), "-f", "-C", self.control, "--iscsi", f"portal=127.0.0.1:{self.port}"])
+        self.admin("--mode", "target", "--op", "new", "--tid", "1", "--targetname", self.iqn)
+        self.admin("--mode", "target", "--op", "bind", "--tid", "1", "--initiator-address", "ALL")
+
+    def admin(self, *arguments: str) -> None:
+        command = [str(Path(find_tgtd()).with_name("tgtadm")), "-C", self.control, "--lld", "iscsi", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise TargetError(f"tgtadm {' '.join(arguments[:4])}: {done.stderr.strip()}")
+
+    def add_lun(self, name: str, size_mib: int, fill: bool = True) -> str:
+        path = self.directory / f"{name}.img"
+        if fill:
+            fill_file(path, size_mib)
+        else:
+            path.touch()
+            os.truncate(path, size_mib * MIB)
+        self.luns += 1
+        flags = ["--bsoflags", "direct"] if self.direct else []
+        self.admin("--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", str(self.luns),
+                   "--backing-store", str(path), *flags)
+        return f"iscsi://127.0.0.1:{self.port}/{self.iqn}/{self.luns}"
+
+    def discard(self) -> None:
+        super().discard()
+        for leftover in Path("/var/run/tgtd").glob(f"socket.{self.control}*"):
+            leftover.unlink(missing_ok=True)
+
+    def version(self) -> str:
+        return f"tgt {first_line(find_tgtd(), '--version')}"
+
+
+def find_tgtd() -> str:
+    """tgtd on PATH, else unpacked (not installed, so that no service starts) from Debian's package into the cache."""
+    unpacked = fio.CACHE / "tgt" / "usr/sbin/tgtd"
+    for candidate in (shutil.which("tgtd"), "/usr/sbin/tgtd", str(unpacked)):
+        if candidate and os.access(candidate, os.X_OK):
+            return candidate
+    fio.CACHE.mkdir(parents=True, exist_ok=True)
+    for command in (["apt-get", "download", "-qq", "tgt"], ["sh", "-c", "dpkg -x tgt_*.deb tgt && rm tgt_*.deb"]):
+        if subprocess.run(command, cwd=fio.CACHE, capture_output=True, check=False).returncode:
+            raise TargetError("no tgtd: apt-get install tgt")
+    libraries = ["libibverbs1", "librdmacm1", "libaio1"]
+    if os.geteuid() == 0:
+        subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *libraries],
+                       capture_output=True, check=False)
+    if subprocess.run([str(unpacked), "--version"], capture_output=True, check=False).returncode:
+        raise TargetError("tgtd does not run: apt-get install tgt")
+    return str(unpacked)
+
+
+class Lunette(Target):
+    """Lunette from this checkout, through its command line only."""
+
+    kind = "lunette"
+
+    kind = "lunette"
+
+    def __init__(self, label: str, directory: Path, *, pool_mib: int, poll: bool = False, direct: bool = False) -> None:
+        super().__init__(label, directory)
+        self.pool = self.directory / f"{label}.pool"
+        self.api = self.directory / "api.sock"
+        self.pool_mib = pool_mib
+        self.wanted = (["--poll-us", "50"] if poll else []) + (["--direct"] if direct else [])
+
+    def cli(self, *arguments: str) -> str:
+        """Run one `lunette` command against this daemon, return its standard output."""
+        done = subprocess.run([*self.command(), *arguments], capture_output=True, text=True, check=False, cwd=ROOT,
+                              env=os.environ | {"LUNETTE_API": str(self.api)})
+        if done.returncode:
+            raise TargetError(f"lunette {' '.join(arguments[:3])}: {(done.stderr.strip() or '?').splitlines()[-1]}")
+        return done.stdout
+
+    @staticmethod
+    def command() -> list[str]:
+        return [sys.executable, "-m", "target.cli"]
+
+    def start(self) -> None:
+        known = self.cli("serve", "--help")
+        missing = [option for option in self.wanted if option.startswith("--") and option not in known]
+        if missing:
+            raise TargetError(f"`lunette serve` has no {missing[0]}")
+        if not self.pool.exists():
+            self.cli("pool", "create", str(self.pool), "--size", f"{self.pool_mib}M")
+        self.spawn([*self.command(), "serve", str(self.pool), "--listen", f"127.0.0.1:{self.port}",
+                    "--api", str(self.api), "--open", *self.wanted])
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self.cli("ls")
+                return
+            except TargetError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def add_lun(self, name: str, size_mib: int, fill: bool = True) -> str:
+        self.cli("create", name, "--size", f"{size_mib}M")
+        url = self.url(name)
+        if fill:
+            fio.run([fio.Job(url, "write", "1m", 4, f"{size_mib}m")], None)
+        return url
+
+    def url(self, name: str) -> str:
+        """The iscsi:// URL of an object, on this target's portal."""
+        entry = next(o for o in json.loads(self.cli("ls", "--json")) if o["name"] == name)
+        return f"iscsi://127.0.0.1:{self.port}/iqn.2026-11.dev.lunette:{self.label}/{entry['lun']}"
+
+    def version(self) -> str:
+        return f"lunette {lunette_version()}"
