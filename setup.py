@@ -20,12 +20,14 @@ def write_layout_header() -> None:
 
 
 def extensions() -> list[Extension]:
-    cflags = ["-O3", "-g1", "-std=gnu11", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-cpp"]
+    cflags = ["-O3", "-g1", "-std=gnu11", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-cpp", "-Wno-sign-compare",
+              "-Wno-maybe-uninitialized"]
     ldflags = ["-ldl", "-lpthread"]
     if SANITIZE:
         cflags = ["-O1", "-g", "-std=gnu11", "-fno-strict-aliasing", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
         ldflags += [f"-fsanitize={SANITIZE}"]
-    depends = sorted(str(p.relative_to(HERE)) for p in (HERE / "core").glob("*.h")) + ["core/layout.py"]
+    shared = [p for p in (HERE / "core").iterdir() if p.suffix in (".h", ".pxi", ".pxd")]
+    depends = ["core/layout.py", *sorted(str(p.relative_to(HERE)) for p in shared)]
     return [
         Extension(f"core.{p.stem}", [f"core/{p.name}"], include_dirs=["core"], depends=depends,
                   extra_compile_args=cflags, extra_link_args=ldflags)

@@ -1,24 +1,9 @@
 """The pool: objects, map, space and durability behind one class (docs/architecture.md)."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from core._info import ObjectInfo as ObjectInfo
 from core.device import Device
-
-class ObjectInfo(NamedTuple):
-    id: int                 # stable, never reused
-    kind: Literal["volume", "snapshot", "clone"]
-    name: str               # volumes and clones: NAME; snapshots: NAME@LABEL
-    size_bytes: int
-    block_bytes: int        # 512 or 4096
-    mapped_bytes: int
-    created_s: float        # Unix time
-    origin: str             # for people: the source's name when it was made; "" for a plain volume
-    origin_id: int
-    checksum: bool
-    quota_bytes: int        # 0: none
-    reserve_bytes: int
-    serial: str             # 32 hex digits, unique for ever; NAA and T10 identities are made from it
-    props: bytes            # opaque to the core (labels, JSON), at most 160 bytes
 
 class Completion(NamedTuple):
     token: int
@@ -39,7 +24,7 @@ class Pool:
     completion_fd: int
 
     @staticmethod
-    def create(device: Device, *, name: str, size_bytes: int = 0) -> None:
+    def create(device: Device, *, name: str, size_bytes: int = 0, journal_blocks: int = 0, area_blocks: int = 0) -> None:
         """Format `device` (it must be zero-sized-or-blank; the caller checks). PoolError: invalid."""
     def __init__(self, device: Device, *, cache_bytes: int = 268435456, read_only: bool = False,
                  mutations: str = "") -> None:
@@ -53,7 +38,7 @@ class Pool:
     def start(self, op: str, **args: Any) -> int:
         """Start an operation, return its token. Operations, arguments and results:
 
-        create(name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0, props=b"") -> id
+        create(name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0, props=b"", serial="") -> id
         snapshot(pairs=[(source_id, name), ...]) -> [id, ...]      all at one instant, one journal record
         clone(source_id, name) -> id
         delete(object_id)                                       returns once durable; space comes back in background
@@ -65,7 +50,7 @@ class Pool:
         write(object_id, offset_bytes, data, fua=False)
         unmap(object_id, offset_bytes, length_bytes, fua=False, keep=False)
         compare_and_write(object_id, offset_bytes, expected, data, fua=False)   value of miscompare: byte offset
-        share(dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes)  copy by reference; unaligned ends are copied
+        share(dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes)  copy by reference; multiples of 4096, else invalid
         flush()
         extents(object_id, offset_bytes, length_bytes, limit) -> [(offset_bytes, length_bytes, mapped), ...]
         diff(a_id, b_id, offset_bytes, limit) -> [(offset_bytes, length_bytes), ...]
@@ -94,4 +79,4 @@ class Pool:
     def info(self, object_id: int) -> ObjectInfo | None: ...
     def kv(self) -> dict[str, bytes]: ...
     def stats(self) -> dict[str, int]:
-        """size/used/free/reserve bytes, backlog, cache, journal, commits, checkpoints, syncs ... all numbers."""
+        """Sizes in bytes, backlog, cache, journal, checkpoints, syncs: all numbers."""

@@ -1,0 +1,481 @@
+# cython: language_level=3
+"""Operations on objects and the catalog, atomic by one journal frame each (docs/durability.md, "Admin operations").
+
+Changes of the catalog are applied one after the other (a FIFO), so that memory, journal and replay agree on their order; each then
+waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
+"""
+from core._alloc cimport drop_node, node_ref, node_touch, run_is_fixed
+from core._blkmap cimport map_level, map_raise, map_share, map_unmap, object_dirty
+from core._cache cimport frame_dirty, op_finish, op_ready
+from core._checkpoint cimport object_store, slot_page, slot_write
+from core._journal cimport journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
+from core._rw cimport wait_grace, wait_room
+from core._state cimport (
+    L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, L_ZONE_BLOCKS, OB_LEVEL, OB_QUOTA_BYTES, RT_DELETE, RT_DERIVE,
+    RT_GROW, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, lnt_pool, lnt_put64, vobj, opx)
+from core._types cimport ST_GONE, ST_INVALID, ST_LIMIT, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op
+from core._walk cimport walk_diff, walk_exclusive, walk_extents
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+
+cdef enum:
+    STEPS = 64                # leaves handled in one turn
+
+
+cdef inline opx *X(admin *a) noexcept nogil:
+    return <opx *>a.op.priv
+
+
+# -- objects and slots ------------------------------------------------------------------------------------------------------
+
+cdef vobj *object_find(lnt_pool *p, uint64_t id) noexcept nogil:
+    cdef vobj *o = p.ohash[id & p.omask]
+    while o != NULL and o.pub.id != id:
+        o = o.hnext
+    return o
+
+
+cdef void object_link(lnt_pool *p, vobj *o) noexcept nogil:
+    cdef uint64_t i, size
+    cdef vobj *it
+    cdef vobj *nxt
+    cdef vobj **wider
+    if p.n_objects > 2 * p.omask:
+        size = (p.omask + 1) * 4
+        wider = <vobj **>calloc(size, sizeof(vobj *))
+        for i in range(p.omask + 1):
+            it = p.ohash[i]
+            while it != NULL:
+                nxt = it.hnext
+                it.hnext = wider[it.pub.id & (size - 1)]
+                wider[it.pub.id & (size - 1)] = it
+                it = nxt
+        free(p.ohash)
+        p.ohash = wider
+        p.omask = size - 1
+    o.hnext = p.ohash[o.pub.id & p.omask]
+    p.ohash[o.pub.id & p.omask] = o
+    p.n_objects += 1
+
+
+cdef void object_unlink(lnt_pool *p, vobj *o) noexcept nogil:
+    cdef vobj **at = &p.ohash[o.pub.id & p.omask]
+    while at[0] != o:
+        at = &at[0].hnext
+    at[0] = o.hnext
+    p.n_objects -= 1
+
+
+cdef uint32_t slot_alloc(lnt_pool *p, uint8_t kind) noexcept nogil:
+    """A free slot of the catalog; the catalog grows when there is none."""
+    cdef uint32_t s = p.slot_hint
+    while s < p.cat_slots and p.slot_kind[s] != SK_FREE:
+        s += 1
+    if s == p.slot_cap:
+        p.slot_cap = p.slot_cap * 2 if p.slot_cap else 1024
+        p.slot_kind = <uint8_t *>realloc(p.slot_kind, p.slot_cap)
+    if s == p.cat_slots:
+        p.cat_slots += 1
+    p.slot_kind[s] = kind
+    p.slot_hint = s + 1
+    return s
+
+
+cdef void slot_free(lnt_pool *p, uint32_t slot) noexcept nogil:
+    p.slot_kind[slot] = SK_FREE
+    if slot < p.slot_hint:
+        p.slot_hint = slot
+
+
+# -- the changes themselves: shared by operations and replay -------------------------------------------------------------------
+
+cdef int derive_apply(lnt_pool *p, vobj *src, vobj *new) noexcept nogil:
+    """The new object starts as what src is now. Its root's count was touched."""
+    cdef int rc = 0
+    if src.root:
+        rc = node_ref(p, src.root, 1)
+        if rc:
+            return rc
+    new.root = src.root
+    new.level = src.level
+    new.mapped_blocks = src.mapped_blocks
+    new.pub.size_bytes = src.pub.size_bytes
+    src.settle_epoch = p.epoch + 2
+    new.settle_epoch = src.settle_epoch
+    object_dirty(p, new)
+    object_dirty(p, src)
+    object_link(p, new)
+    return 0
+
+
+cdef int delete_apply(lnt_pool *p, vobj *o) noexcept nogil:
+    if o.root:
+        drop_node(p, o.root, o.level, 1)
+    o.root = 0
+    o.pub.gone = 1
+    o.mapped_blocks = 0
+    object_dirty(p, o)
+    object_unlink(p, o)
+    slot_free(p, o.slot)
+    return 0
+
+
+cdef int revert_apply(lnt_pool *p, vobj *vol, vobj *snap) noexcept nogil:
+    """The volume becomes what the snapshot is. The snapshot's root was touched."""
+    cdef int rc = 0
+    if snap.root:
+        rc = node_ref(p, snap.root, 1)
+        if rc:
+            return rc
+    if vol.root:
+        drop_node(p, vol.root, vol.level, 1)
+    vol.root = snap.root
+    vol.level = snap.level
+    vol.mapped_blocks = snap.mapped_blocks
+    vol.pub.size_bytes = snap.pub.size_bytes
+    object_dirty(p, vol)
+    return 0
+
+
+cdef int pool_resize(lnt_pool *p, uint64_t total_blocks) noexcept nogil:
+    """Take blocks behind the end into use."""
+    cdef uint64_t runs = total_blocks // L_RUN_BLOCKS
+    cdef uint64_t pages = (runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    cdef uint64_t old_pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    cdef uint64_t r, old = p.n_runs
+    p.run_used = <uint16_t *>realloc(p.run_used, (pages + 1) * L_SUMMARY_RUNS * sizeof(uint16_t))
+    p.run_busy = <uint8_t *>realloc(p.run_busy, (pages + 1) * L_SUMMARY_RUNS)
+    p.summary_dirty = <uint8_t *>realloc(p.summary_dirty, pages + 2)
+    p.total_blocks = total_blocks
+    p.n_runs = runs
+    for r in range(old_pages, pages):
+        p.summary_dirty[r] = 1
+    for r in range(old, runs):
+        p.summary_dirty[r // L_SUMMARY_RUNS] = 1
+        p.run_busy[r] = run_is_fixed(p, r)
+        p.run_used[r] = L_RUN_BLOCKS if p.run_busy[r] else 0
+        if not p.run_busy[r]:
+            p.free_blocks += L_RUN_BLOCKS
+            p.free_runs += 1
+    return 0
+
+
+# -- operations -----------------------------------------------------------------------------------------------------------------
+
+cdef void record_object(lnt_pool *p, uint8_t type, uint64_t source, vobj *o) noexcept nogil:
+    cdef uint32_t head = 16 if type == RT_DERIVE else 8
+    cdef uint8_t *r = record_new(p, type, head + L_SLOT_BYTES)
+    if type == RT_DERIVE:
+        lnt_put64(r + 8, source)
+    object_store(p, o, r + head)
+
+
+cdef int create_run(lnt_pool *p, admin *a) noexcept nogil:
+    a.obj.level = <uint8_t>map_level(a.obj.pub.size_bytes // L_BLOCK_BYTES)
+    object_link(p, a.obj)
+    object_dirty(p, a.obj)
+    record_object(p, RT_OBJECT, 0, a.obj)
+    return 0
+
+
+cdef int derive_run(lnt_pool *p, admin *a) noexcept nogil:
+    cdef uint32_t i
+    cdef int rc
+    for i in range(a.n):
+        if a.src[i].pub.gone:
+            return ST_GONE
+        rc = node_touch(p, a.src[i].root) if a.src[i].root else 0
+        if rc:
+            return rc
+    journal_reserve(p, a.n * (16 + L_SLOT_BYTES))
+    for i in range(a.n):
+        rc = derive_apply(p, a.src[i], a.new[i])
+        if rc:
+            return rc
+        record_object(p, RT_DERIVE, a.src[i].pub.id, a.new[i])
+    X(a).target_epoch = p.epoch + 2
+    return 0
+
+
+cdef int delete_run(lnt_pool *p, admin *a) noexcept nogil:
+    cdef int rc
+    cdef uint8_t *r
+    if a.obj.pub.gone:
+        return ST_GONE
+    rc = slot_write(p, a.obj.slot, NULL)
+    if rc:
+        return rc
+    delete_apply(p, a.obj)
+    r = record_new(p, RT_DELETE, 16)
+    lnt_put64(r + 8, a.obj.pub.id)
+    return 0
+
+
+cdef int revert_run(lnt_pool *p, admin *a) noexcept nogil:
+    cdef int rc = 0
+    cdef vobj *vol = a.obj
+    cdef vobj *snap = a.other
+    cdef uint8_t *r
+    if vol.pub.gone or snap.pub.gone:
+        return ST_GONE
+    if snap.root:
+        rc = node_touch(p, snap.root)
+    if rc == 0 and a.n and vol.root:
+        rc = node_touch(p, vol.root)
+    if rc:
+        return rc
+    journal_reserve(p, 64 + L_SLOT_BYTES)
+    if a.n:
+        rc = derive_apply(p, vol, a.new[0])
+        if rc:
+            return rc
+        record_object(p, RT_DERIVE, vol.pub.id, a.new[0])
+    rc = revert_apply(p, vol, snap)
+    if rc:
+        return rc
+    r = record_new(p, RT_REVERT, 24)
+    lnt_put64(r + 8, vol.pub.id)
+    lnt_put64(r + 16, snap.pub.id)
+    X(a).target_epoch = p.epoch + 2
+    return 0
+
+
+cdef int clear_behind(lnt_pool *p, admin *a, uint64_t lba) noexcept nogil:
+    """Unmap whatever lies behind a volume's end, in steps. 0 when nothing is left there."""
+    cdef uint64_t end = <uint64_t>1 << (9 * (a.obj.level + 1))
+    cdef uint64_t next_lba = 0
+    cdef uint32_t removed
+    cdef int rc, steps = 0
+    if a.c < lba:
+        a.c = lba
+    while a.c < end:
+        rc = map_unmap(p, a.obj, a.c, end, &next_lba, &removed)
+        if rc:
+            return rc
+        if removed:
+            record_3(p, RT_UNMAP, a.obj.pub.id, a.c, next_lba - a.c)
+            steps += 1
+        a.c = next_lba
+        if steps >= STEPS:
+            op_ready(p, &a.op)
+            return WAIT
+    return 0
+
+
+cdef int resize_run(lnt_pool *p, admin *a) noexcept nogil:
+    """Grow: clear what a shrink may have left behind the old end, then move the end. Shrink: move the end, then clear."""
+    cdef int rc
+    cdef uint64_t was = a.obj.pub.size_bytes
+    if a.obj.pub.gone:
+        return ST_GONE
+    if a.a > was and a.step == 0:
+        rc = clear_behind(p, a, was // L_BLOCK_BYTES)
+        if rc == 0:
+            rc = map_raise(p, a.obj, map_level(a.a // L_BLOCK_BYTES))
+        if rc:
+            return rc
+    if a.step == 0:
+        a.step = 1
+        a.c = 0
+        a.b = a.a < was
+        a.obj.pub.size_bytes = a.a
+        object_dirty(p, a.obj)
+        record_3(p, RT_RESIZE, a.obj.pub.id, a.a, 0)
+    return clear_behind(p, a, a.a // L_BLOCK_BYTES) if a.b else 0
+
+
+cdef int set_run(lnt_pool *p, admin *a) noexcept nogil:
+    if a.obj.pub.gone:
+        return ST_GONE
+    memcpy(a.obj.desc + OB_QUOTA_BYTES, a.bytes + OB_QUOTA_BYTES, L_SLOT_BYTES - OB_QUOTA_BYTES)
+    object_dirty(p, a.obj)
+    record_object(p, RT_OBJECT, 0, a.obj)
+    return 0
+
+
+cdef int kv_run(lnt_pool *p, admin *a) noexcept nogil:
+    """Write the slots of some keys. All their pages are touched first, so that the change is one step."""
+    cdef uint32_t i
+    cdef int rc = 0
+    for i in range(a.n):
+        if slot_page(p, a.slots[i], &rc) == NULL:
+            return rc
+    for i in range(a.n):
+        slot_write(p, a.slots[i], a.bytes + <uint64_t>i * L_SLOT_BYTES)
+        if a.bytes[<uint64_t>i * L_SLOT_BYTES] == SK_FREE:
+            slot_free(p, a.slots[i])
+    if a.record_bytes:
+        journal_reserve(p, a.record_bytes)
+        memcpy(p.j.open.buf + p.j.open.length, a.record, a.record_bytes)
+        p.j.open.length += a.record_bytes
+        p.j.open.records += <uint32_t>a.a
+        p.j.record_seq = p.j.next_seq
+        p.j.appended += a.a
+    return 0
+
+
+cdef int grow_run(lnt_pool *p, admin *a) noexcept nogil:
+    cdef uint8_t *r
+    if a.a < p.total_blocks:
+        return ST_INVALID
+    if a.a == p.total_blocks:
+        return 0
+    pool_resize(p, a.a)
+    r = record_new(p, RT_GROW, 16)
+    lnt_put64(r + 8, a.a)
+    return 0
+
+
+cdef int share_run(lnt_pool *p, admin *a) noexcept nogil:
+    """a: destination block, b: source block, c: blocks left."""
+    cdef uint64_t done = 0
+    cdef int rc, steps = 0
+    cdef uint8_t *r
+    if a.obj.pub.gone or a.other.pub.gone:
+        return ST_GONE
+    if a.obj.pub.read_only:
+        return ST_PROTECTED
+    if p.failed:
+        return ST_READ_ONLY
+    while a.c:
+        rc = map_share(p, a.obj, a.a, a.other, a.b, a.c, &done)
+        if rc:
+            return rc
+        a.other.settle_epoch = a.obj.settle_epoch = p.epoch + 2
+        r = record_new(p, RT_SHARE, 48)
+        lnt_put64(r + 8, a.obj.pub.id)
+        lnt_put64(r + 16, a.a)
+        lnt_put64(r + 24, a.other.pub.id)
+        lnt_put64(r + 32, a.b)
+        lnt_put64(r + 40, done)
+        X(a).need_seq = p.j.record_seq
+        a.a += done
+        a.b += done
+        a.c -= done
+        steps += 1
+        if steps >= STEPS and a.c:
+            op_ready(p, &a.op)
+            return WAIT
+    X(a).target_epoch = p.epoch + 2
+    return 0
+
+
+cdef int serial_apply(lnt_pool *p, admin *a) noexcept nogil:
+    if a.kind == A_CREATE:
+        return create_run(p, a)
+    if a.kind == A_DERIVE:
+        return derive_run(p, a)
+    if a.kind == A_DELETE:
+        return delete_run(p, a)
+    if a.kind == A_REVERT:
+        return revert_run(p, a)
+    if a.kind == A_RESIZE:
+        return resize_run(p, a)
+    if a.kind == A_SET:
+        return set_run(p, a)
+    if a.kind == A_KV:
+        return kv_run(p, a)
+    return grow_run(p, a)
+
+
+cdef void serial_next(lnt_pool *p) noexcept nogil:
+    cdef lnt_op *op = p.admin_head
+    if op == NULL:
+        p.admin_runs = 0
+        return
+    p.admin_head = op.next
+    if op.next == NULL:
+        p.admin_tail = NULL
+    p.admin_runs = 1
+    op_ready(p, op)
+
+
+cdef void admin_submit(lnt_pool *p, admin *a) noexcept nogil:
+    X(a).pool = p
+    if a.kind > A_SERIAL:
+        op_ready(p, &a.op)
+        return
+    a.op.next = NULL
+    if p.admin_tail != NULL:
+        p.admin_tail.next = &a.op
+    else:
+        p.admin_head = &a.op
+    p.admin_tail = &a.op
+    if not p.admin_runs:
+        serial_next(p)
+
+
+cdef void settle(lnt_pool *p, admin *a, uint8_t hard) noexcept nogil:
+    """Applied: wait until no I/O planned before can still change what is now shared, then for durability."""
+    cdef opx *x = X(a)
+    if p.epoch < x.target_epoch:
+        wait_grace(p, &a.op, x.target_epoch)
+    elif hard:
+        x.need_sync = next_sync(p)
+        wait_hard(p, &a.op)
+    else:
+        wait_soft(p, &a.op)
+
+
+cdef void serial_run(lnt_pool *p, admin *a) noexcept nogil:
+    cdef int rc
+    if a.applied:
+        settle(p, a, 1)
+        return
+    if p.failed or p.read_only:
+        rc = ST_READ_ONLY
+    else:
+        if wait_room(p, &a.op):
+            return
+        p.cur_op = &a.op
+        rc = serial_apply(p, a)
+        p.cur_op = NULL
+        if rc == WAIT:
+            return
+    a.applied = 1
+    serial_next(p)
+    if rc:
+        op_finish(p, &a.op, <uint8_t>rc)
+        return
+    X(a).need_seq = p.j.record_seq
+    settle(p, a, 1)
+
+
+cdef void admin_run(lnt_pool *p, admin *a) noexcept nogil:
+    """Run an admin op from where it is."""
+    cdef int rc = 0
+    if a.kind <= A_SERIAL:
+        serial_run(p, a)
+        return
+    if a.kind == A_CHECKPOINT:
+        if p.failed or a.applied:
+            op_finish(p, &a.op, ST_READ_ONLY if p.failed else ST_OK)
+            return
+        a.applied = 1
+        p.ck.wanted = 1
+        a.op.next = p.ck.waiters
+        p.ck.waiters = &a.op
+        return
+    if a.applied:
+        settle(p, a, 0)
+        return
+    if a.kind == A_SHARE and wait_room(p, &a.op):
+        return
+    p.cur_op = &a.op
+    if a.kind == A_SHARE:
+        rc = share_run(p, a)
+    elif a.kind == A_EXTENTS:
+        rc = walk_extents(p, a)
+    elif a.kind == A_DIFF:
+        rc = walk_diff(p, a)
+    elif a.kind == A_EXCLUSIVE:
+        rc = walk_exclusive(p, a)
+    p.cur_op = NULL
+    if rc == WAIT:
+        return
+    if a.kind == A_SHARE and rc == 0:
+        a.applied = 1
+        settle(p, a, 0)
+        return
+    op_finish(p, &a.op, <uint8_t>rc)

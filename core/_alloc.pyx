@@ -1,0 +1,506 @@
+# cython: language_level=3
+"""Space: reference counts, allocation near a goal, dropped references and their way back (docs/on-disk-format.md, counts)."""
+from core._cache cimport (
+    M_EARLY_FREE, M_NO_EPOCH, M_NO_HOME_HOLD, cache_drop, cache_find, cache_get, cache_new, frame_dirty, io_new, op_ready,
+    ops_ready)
+from core._state cimport (
+    E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_BLOCK_BYTES, L_COUNT_MAX, L_COUNT_START,
+    L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, PK_CATALOG, PK_COUNT,
+    PK_NODE, VID, WAIT, discard, frame, item, item_ring, lnt_pool)
+from core._types cimport IO_DISCARD, ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, ST_OK, lnt_io, lnt_op
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+
+
+# -- runs -----------------------------------------------------------------------------------------------------------------
+
+cdef int run_is_fixed(lnt_pool *p, uint64_t run) noexcept nogil:
+    """Runs of fixed metadata, journal and areas, and runs beyond the end: never allocated, never counted."""
+    cdef uint64_t block = run * L_RUN_BLOCKS
+    if block >= p.total_blocks or block % L_ZONE_BLOCKS < L_ZONE_META_BLOCKS:
+        return 1
+    return block < p.ck.area_start + 2 * <uint64_t>p.ck.area_blocks
+
+
+cdef inline void run_delta(lnt_pool *p, uint64_t run, int delta) noexcept nogil:
+    cdef uint32_t before = p.run_used[run]
+    p.run_used[run] = <uint32_t>(before + delta)
+    p.summary_dirty[run // L_SUMMARY_RUNS] = 1
+    p.free_blocks -= delta
+    if before == 0:
+        p.free_runs -= 1
+    elif p.run_used[run] == 0:
+        p.free_runs += 1
+
+
+# -- counts ---------------------------------------------------------------------------------------------------------------
+
+cdef frame *count_page(lnt_pool *p, uint64_t pba, int *rc) noexcept nogil:
+    cdef uint64_t group = pba // L_GROUP_BLOCKS
+    cdef uint64_t home = (pba // L_ZONE_BLOCKS) * L_ZONE_BLOCKS + L_COUNT_START + group % 1024
+    cdef uint64_t run = group * 2
+    cdef frame *f
+    if pba >= p.total_blocks or run_is_fixed(p, pba // L_RUN_BLOCKS):
+        rc[0] = ST_CHECKSUM
+        return NULL
+    f = cache_find(p, home)
+    if f != NULL and f.state == F_VALID:
+        f.used = 1
+        return f
+    if f == NULL and (run_is_fixed(p, run) or p.run_used[run] == 0) and (
+            run_is_fixed(p, run + 1) or p.run_used[run + 1] == 0):
+        return cache_new(p, home, PK_COUNT, 0)   # nothing is counted there: what the medium holds does not matter
+    return cache_get(p, home, PK_COUNT, 0, rc)
+
+
+cdef uint32_t *count_at(lnt_pool *p, uint64_t pba, frame **f, int *rc) noexcept nogil:
+    f[0] = count_page(p, pba, rc)
+    if f[0] == NULL:
+        return NULL
+    return <uint32_t *>f[0].data + pba % L_GROUP_BLOCKS
+
+
+cdef int count_touch(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+    """0 when the counts of all the blocks are in memory, else WAIT or a status. Starts all the reads it needs."""
+    cdef int rc, worst = 0
+    cdef uint64_t at = pba, end = pba + n
+    while at < end:
+        rc = 0
+        if count_page(p, at, &rc) == NULL and worst <= 0:
+            worst = rc
+        at = (at // L_GROUP_BLOCKS + 1) * L_GROUP_BLOCKS
+    return worst
+
+
+cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcept nogil:
+    """Add to the counts of blocks that were touched. ST_CHECKSUM when a count would leave its range: damage."""
+    cdef uint32_t i
+    cdef uint32_t *c
+    cdef uint32_t was
+    cdef frame *f = NULL
+    cdef int rc = 0
+    cdef uint64_t b
+    for i in range(n):
+        b = pba + i
+        if i == 0 or b % L_GROUP_BLOCKS == 0:
+            f = count_page(p, b, &rc)
+            if f == NULL:
+                return rc
+            frame_dirty(p, f)
+        c = <uint32_t *>f.data + b % L_GROUP_BLOCKS
+        was = c[0]
+        if <int64_t>was + delta < 0 or <int64_t>was + delta > L_COUNT_MAX:
+            p.failed = 1
+            return ST_CHECKSUM
+        c[0] = <uint32_t>(<int64_t>was + delta)
+        if was == 0 and delta > 0:
+            run_delta(p, b // L_RUN_BLOCKS, 1)
+        elif was != 0 and c[0] == 0:
+            run_delta(p, b // L_RUN_BLOCKS, -1)
+    return 0
+
+
+cdef int count_is_one(lnt_pool *p, uint64_t pba, uint32_t n, int *rc) noexcept nogil:
+    """1 when every block of the range has exactly one reference."""
+    cdef uint32_t i
+    cdef frame *f = NULL
+    for i in range(n):
+        if i == 0 or (pba + i) % L_GROUP_BLOCKS == 0:
+            f = count_page(p, pba + i, rc)
+            if f == NULL:
+                return 0
+        if (<uint32_t *>f.data)[(pba + i) % L_GROUP_BLOCKS] != 1:
+            return 0
+    return 1
+
+
+cdef int node_touch(lnt_pool *p, uint64_t id) noexcept nogil:
+    if id & VID():
+        return 0
+    return count_touch(p, id, 1)
+
+
+cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
+    """Add to the references of a node whose count was touched."""
+    cdef frame *f = cache_find(p, id)
+    cdef int rc
+    if id & VID():
+        f.refs = <uint32_t>(<int64_t>f.refs + delta)
+        return 0
+    rc = count_add(p, id, 1, delta)
+    if rc == 0 and f != NULL and f.refs != 0:
+        f.refs = <uint32_t>(<int64_t>f.refs + delta)
+    return rc
+
+
+# -- allocation -------------------------------------------------------------------------------------------------------------
+
+cdef uint64_t space_for_data(lnt_pool *p) noexcept nogil:
+    """Blocks that writes of data may still take (before per-object reservations)."""
+    cdef uint64_t kept = p.reserve_blocks + p.unhomed
+    return p.free_blocks - kept if p.free_blocks > kept else 0
+
+
+cdef int take_at(lnt_pool *p, uint64_t pba, uint32_t want, uint32_t *got) noexcept nogil:
+    """Claim free blocks from pba on, within its group. got is 0 when the first is taken."""
+    cdef int rc = 0
+    cdef frame *f
+    cdef uint32_t *c
+    cdef uint32_t n = 0
+    cdef uint64_t room = L_RUN_BLOCKS - pba % L_RUN_BLOCKS
+    got[0] = 0
+    f = count_page(p, pba, &rc)
+    if f == NULL:
+        return rc
+    c = <uint32_t *>f.data + pba % L_GROUP_BLOCKS
+    if want > room:
+        want = <uint32_t>room
+    while n < want and c[n] == 0:
+        n += 1
+    if n:
+        rc = count_add(p, pba, n, 1)
+        if rc:
+            return rc
+    got[0] = n
+    return 0
+
+
+cdef inline int run_usable(lnt_pool *p, uint64_t run) noexcept nogil:
+    return run < p.n_runs and p.run_used[run] < L_RUN_BLOCKS and not p.run_busy[run]
+
+
+cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+    """The first free blocks of the next run that has any."""
+    cdef uint64_t i, run, b
+    cdef uint32_t k
+    cdef int rc = 0
+    cdef frame *f
+    for i in range(p.n_runs):
+        run = p.fit_cursor + i
+        if run >= p.n_runs:
+            run -= p.n_runs
+        if not run_usable(p, run):
+            continue
+        b = run * L_RUN_BLOCKS
+        f = count_page(p, b, &rc)
+        if f == NULL:
+            return rc
+        p.fit_cursor = run
+        for k in range(L_RUN_BLOCKS):
+            if (<uint32_t *>f.data)[b % L_GROUP_BLOCKS + k] == 0:
+                pba[0] = b + k
+                return take_at(p, b + k, want, got)
+        p.failed = 1
+        return ST_CHECKSUM            # the summary promised a free block
+    return ST_NO_SPACE
+
+
+cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba,
+                      uint32_t *got) noexcept nogil:
+    """Claim up to `want` contiguous blocks (count 1): at `goal`, else at `offset` of a free run, else anywhere.
+
+    A region of a LUN so gets a run of the pool of its own while there are free ones, which lets huge entries form; the
+    unused rest of such a run is anyone's when no free run is left. 0, WAIT, ST_NO_SPACE or a damage status.
+    """
+    cdef uint64_t i, run
+    cdef int rc
+    got[0] = 0
+    if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
+        rc = take_at(p, goal, want, got)
+        if rc or got[0]:
+            pba[0] = goal
+            return rc
+    if p.free_runs:
+        for i in range(p.n_runs):
+            run = p.run_cursor
+            if p.run_used[run] == 0 and not p.run_busy[run]:
+                pba[0] = run * L_RUN_BLOCKS + offset
+                rc = take_at(p, pba[0], want, got)
+                if rc or got[0]:
+                    return rc
+            p.run_cursor = run + 1 if run + 1 < p.n_runs else 0
+    return take_anywhere(p, want, pba, got)
+
+
+cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil:
+    """One block for a node. Nodes are packed together, away from the runs of data."""
+    cdef uint32_t got = 0
+    cdef int rc
+    cdef uint64_t goal = p.fit_cursor * L_RUN_BLOCKS
+    if run_usable(p, p.fit_cursor):
+        rc = take_anywhere(p, 1, pba, &got)
+        return rc
+    rc = alloc_extent(p, 0, 0, 1, pba, &got)
+    if rc == 0:
+        p.fit_cursor = pba[0] // L_RUN_BLOCKS
+    return rc
+
+
+# -- dropped references -------------------------------------------------------------------------------------------------
+
+cdef void ring_push(item_ring *r, item *it) noexcept nogil:
+    cdef item *v
+    cdef uint64_t i, cap
+    if r.tail - r.head == r.cap:
+        cap = r.cap * 2 if r.cap else 1024
+        v = <item *>malloc(cap * sizeof(item))
+        for i in range(r.tail - r.head):
+            v[i] = r.v[(r.head + i) & (r.cap - 1)]
+        free(r.v)
+        r.v = v
+        r.tail -= r.head
+        r.head = 0
+        r.cap = cap
+    r.v[r.tail & (r.cap - 1)] = it[0]
+    r.tail += 1
+
+
+cdef void drop(lnt_pool *p, uint64_t ref, uint32_t n, uint8_t kind, uint8_t trim) noexcept nogil:
+    cdef item it
+    cdef item *last
+    p.stat_pending_blocks += n & 0xff if kind == I_NODE else n
+    if kind == I_DATA and p.fifo.tail != p.fifo.head:
+        last = &p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)]
+        if (last.kind == I_DATA and last.ref + last.n == ref and last.seq == p.j.next_seq and last.epoch == p.epoch
+                and last.trim == trim and last.n + n <= L_RUN_BLOCKS):
+            last.n += n
+            return
+    it.ref = ref
+    it.n = n
+    it.kind = kind
+    it.trim = trim
+    it.seq = p.j.next_seq
+    it.epoch = p.epoch
+    ring_push(&p.fifo, &it)
+
+
+cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t n, uint8_t trim) noexcept nogil:
+    """An entry stopped referring to these blocks; the counts follow once that is durable and no I/O can touch them."""
+    drop(p, pba, n, I_DATA, trim)
+
+
+cdef void drop_node(lnt_pool *p, uint64_t id, uint8_t level, uint8_t trim) noexcept nogil:
+    drop(p, id, 1 | <uint32_t>level << 8, I_NODE, trim)
+
+
+cdef int epochs_turn(lnt_pool *p) noexcept nogil:
+    """Advance the epoch as far as I/O in flight allows, while anything waits for it. 1 when something may go on."""
+    cdef lnt_op *op
+    cdef lnt_op *nxt
+    cdef int moved = 0
+    while (p.fifo.head != p.fifo.tail or p.grace != NULL) and p.inflight[(p.epoch + 1) & 1] == 0:
+        if (p.grace == NULL and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].epoch + 2 <= p.epoch):
+            break
+        p.epoch += 1
+        moved += 1
+        op = p.grace
+        p.grace = NULL
+        while op != NULL:         # each checks its own target when it runs again
+            nxt = op.next
+            op_ready(p, op)
+            op = nxt
+        if moved >= 4:
+            break
+    return moved
+
+
+cdef int item_is_ripe(lnt_pool *p, item *it) noexcept nogil:
+    if it.seq > p.j.hard_seq and not p.mutations & M_EARLY_FREE:
+        return 0
+    return it.epoch + 2 <= p.epoch or p.mutations & M_NO_EPOCH
+
+
+cdef uint64_t pending_count(lnt_pool *p) noexcept nogil:
+    """Items whose references are not yet off the counts."""
+    return (p.fifo.tail - p.fifo.head) + (p.homes.tail - p.homes.head) + (p.work.tail - p.work.head) + p.n_discards
+
+
+cdef void homes_release(lnt_pool *p) noexcept nogil:
+    """A checkpoint became durable: blocks of nodes that only the one before it used are free."""
+    cdef item *it
+    while p.homes.head != p.homes.tail:
+        it = &p.homes.v[p.homes.head & (p.homes.cap - 1)]
+        if it.epoch >= p.ck.gen:
+            break
+        it.kind = I_DATA
+        ring_push(&p.work, it)
+        p.homes.head += 1
+
+
+cdef void discarded(lnt_io *io) noexcept nogil:
+    """Blocks were given back to the medium, or not (harmless): now they may be used again."""
+    cdef discard *d = <discard *>io
+    cdef lnt_pool *p = <lnt_pool *>io.owner
+    cdef discard **at = &p.discards
+    cdef item it
+    while at[0] != d:
+        at = &at[0].next
+    at[0] = d.next
+    p.n_discards -= 1
+    if io.result != 0:
+        p.can_discard = 0
+    it.ref = d.pba
+    it.n = d.n
+    it.kind = I_DATA
+    it.trim = 0
+    it.seq = it.epoch = 0
+    ring_push(&p.work, &it)
+    free(d)
+
+
+cdef int start_discard(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+    cdef discard *d = <discard *>calloc(1, sizeof(discard))
+    if d == NULL:
+        return 0
+    d.pba = pba
+    d.n = n
+    d.io.kind = IO_DISCARD
+    d.io.offset = pba * L_BLOCK_BYTES
+    d.io.length = <uint64_t>n * L_BLOCK_BYTES
+    d.io.owner = p
+    d.io.done = discarded
+    d.next = p.discards
+    p.discards = d
+    p.n_discards += 1
+    if p.cur.submit(p.cur, &d.io):
+        discarded(&d.io)
+    return 1
+
+
+cdef int release_data(lnt_pool *p, item *it) noexcept nogil:
+    """Take one reference off each block. With trim, blocks that nobody else uses go to the medium first."""
+    cdef int rc = count_touch(p, it.ref, it.n)
+    cdef uint32_t i = 0, k
+    cdef uint32_t *c
+    cdef frame *f
+    cdef uint8_t trim = it.trim and p.can_discard
+    cdef uint64_t ref = it.ref
+    cdef uint32_t n = it.n
+    if rc:
+        return rc
+    p.work.tail -= 1              # `it` is the top of the stack: gone from here on
+    while i < n:
+        c = count_at(p, ref + i, &f, &rc)
+        k = 1
+        if trim and c[0] == 1:
+            while i + k < n and (ref + i + k) % L_GROUP_BLOCKS and c[k] == 1:
+                k += 1
+            if start_discard(p, ref + i, k):
+                i += k
+                continue
+        if c[0] == 1:
+            p.stat_reclaimed += 1
+        rc = count_add(p, ref + i, 1, -1)
+        if rc:
+            return rc
+        i += 1
+    return 0
+
+
+cdef int release_node(lnt_pool *p, item *it) noexcept nogil:
+    """Take one reference off a node; the last one takes what it refers to along."""
+    cdef int rc = node_touch(p, it.ref)
+    cdef frame *f
+    cdef frame *cf
+    cdef uint32_t *c
+    cdef uint64_t id = it.ref, e, start
+    cdef uint8_t trim = it.trim
+    cdef uint8_t level = it.n >> 8
+    cdef int i, k
+    cdef item sub
+    if rc:
+        return rc
+    if not id & VID():
+        c = count_at(p, id, &cf, &rc)
+        if c[0] > 1:
+            p.work.tail -= 1
+            return node_ref(p, id, -1)
+        f = cache_get(p, id, PK_NODE, level, &rc)
+        if f == NULL:
+            return rc
+    else:
+        f = cache_find(p, id)
+        if f.refs > 1:
+            p.work.tail -= 1
+            f.refs -= 1
+            return 0
+    p.work.tail -= 1
+    sub.seq = sub.epoch = 0
+    i = 0
+    while i < L_NODE_ENTRIES:
+        e = (<uint64_t *>f.data)[i]
+        k = 1
+        if e & E_NODE():
+            sub.kind = I_NODE
+            sub.n = 1 | <uint32_t>(level - 1) << 8
+        elif e & E_HUGE():
+            sub.kind = I_DATA
+            sub.n = L_RUN_BLOCKS
+        elif e & E_DATA():
+            start = e & E_REF()
+            while (i + k < L_NODE_ENTRIES and (<uint64_t *>f.data)[i + k] & E_DATA()
+                   and (<uint64_t *>f.data)[i + k] & E_REF() == start + k):
+                k += 1
+            sub.kind = I_DATA
+            sub.n = k
+        else:
+            i += 1
+            continue
+        sub.ref = e & E_REF()
+        sub.trim = trim
+        ring_push(&p.work, &sub)
+        i += k
+    node_gone(p, f)
+    return 0
+
+
+cdef void node_gone(lnt_pool *p, frame *f) noexcept nogil:
+    """A node without references leaves the cache; its block waits for the checkpoint that no longer uses it."""
+    cdef item it
+    it.n = 1
+    it.trim = 0
+    it.seq = 0
+    if f.id & VID():
+        p.unhomed -= 1
+        if f.home:                # chosen, but no checkpoint knows it
+            it.ref = f.home
+            it.kind = I_DATA
+            it.epoch = 0
+            ring_push(&p.work, &it)
+    else:
+        it.ref = f.id
+        it.kind = I_HOME
+        it.epoch = p.ck.gen + (1 if p.ck.state else 0)
+        if p.mutations & M_NO_HOME_HOLD:
+            it.kind = I_DATA
+            ring_push(&p.work, &it)
+        else:
+            ring_push(&p.homes, &it)
+    cache_drop(p, f)
+
+
+cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
+    """Work off ripe items, a bounded number. 1: more to do now; 0: nothing ripe; WAIT: a page is on its way."""
+    cdef item *it
+    cdef int rc
+    while budget > 0:
+        budget -= 1
+        if p.work.head == p.work.tail:
+            if p.fifo.head == p.fifo.tail:
+                return 0
+            it = &p.fifo.v[p.fifo.head & (p.fifo.cap - 1)]
+            if not item_is_ripe(p, it):
+                return 0
+            ring_push(&p.work, it)
+            p.fifo.head += 1
+            p.stat_pending_blocks -= it.n & 0xff if it.kind == I_NODE else it.n
+        if p.n_discards >= 32:
+            return 0
+        it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
+        rc = release_node(p, it) if it.kind == I_NODE else release_data(p, it)
+        if rc == WAIT:
+            return WAIT
+        if rc:
+            p.failed = 1
+            return 0
+    return 1

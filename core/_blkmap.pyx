@@ -1,0 +1,504 @@
+# cython: language_level=3
+"""The map of a LUN: a copy-on-write radix table of 512-entry nodes, with huge entries (docs/on-disk-format.md, node).
+
+Nothing here performs or waits: a function that needs a page which is not in memory returns WAIT, leaving a valid tree, and is
+called again. Sharing is decided by counts: a node or block may change in place while everything above it has one reference.
+"""
+from core._alloc cimport (
+    count_add, count_is_one, count_at, count_touch, drop_data, drop_node, node_gone, node_ref, node_touch)
+from core._cache cimport cache_get, cache_new, frame_dirty
+from core._state cimport (
+    E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, OB_RESERVE_BYTES, PK_NODE, VID, WAIT,
+    frame, lnt_get64, lnt_pool, vobj)
+from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+
+cdef inline uint64_t *entries(frame *f) noexcept nogil:
+    return <uint64_t *>f.data
+
+
+cdef inline uint64_t span(int level) noexcept nogil:
+    """Blocks that one entry of a node of this level spans."""
+    return <uint64_t>1 << (9 * level)
+
+
+cdef int map_level(uint64_t blocks) noexcept nogil:
+    """The lowest root level (at least 1, so that huge entries have a place) whose node spans so many blocks."""
+    cdef int level = 1
+    while level < L_MAX_LEVEL and span(level + 1) < blocks:
+        level += 1
+    return level
+
+
+cdef void object_dirty(lnt_pool *p, vobj *o) noexcept nogil:
+    """The object's slot must be written at the next checkpoint; what its reservation still holds back follows its map."""
+    cdef uint64_t want = lnt_get64(o.desc + OB_RESERVE_BYTES) // L_BLOCK_BYTES
+    if want | o.reserved_now:
+        want = want - o.mapped_blocks if want > o.mapped_blocks and not o.pub.gone else 0
+        p.reserved_unused += want - o.reserved_now
+        o.reserved_now = want
+    if not o.dirty and o != &p.cat:   # the catalog's own root is in the superblock
+        o.dirty = 1
+        o.dnext = p.odirty
+        p.odirty = o
+
+
+# -- nodes ----------------------------------------------------------------------------------------------------------------
+
+cdef frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept nogil:
+    """A node whose `refs` are known."""
+    cdef frame *f = cache_get(p, id, PK_NODE, level, rc)
+    cdef frame *cf
+    cdef uint32_t *c
+    if f == NULL or f.refs:
+        return f
+    c = count_at(p, id, &cf, rc)
+    if c == NULL:
+        return NULL
+    if c[0] == 0:
+        rc[0] = ST_CHECKSUM           # reachable while free
+        return NULL
+    f.refs = c[0]
+    return f
+
+
+cdef frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
+    """A new, empty, dirty node with one reference and no home yet."""
+    cdef frame *f
+    if p.free_blocks <= p.unhomed + 8 and not p.replaying:
+        rc[0] = ST_NO_SPACE
+        return NULL
+    p.next_vid += 1
+    f = cache_new(p, VID() | p.next_vid, kind, level)
+    if f == NULL:
+        rc[0] = ST_LIMIT
+        return NULL
+    f.refs = 1
+    p.unhomed += 1
+    frame_dirty(p, f)
+    return f
+
+
+cdef int touch_children(lnt_pool *p, frame *f) noexcept nogil:
+    cdef int i, rc, worst = 0
+    cdef uint64_t e, group, last = ~<uint64_t>0
+    for i in range(L_NODE_ENTRIES):
+        e = entries(f)[i]
+        rc = 0
+        if e & E_NODE():
+            rc = node_touch(p, e & E_REF())
+        elif e & E_HUGE():
+            rc = count_touch(p, e & E_REF(), L_RUN_BLOCKS)
+        elif e & E_DATA():
+            group = (e & E_REF()) >> 10
+            if group != last:
+                last = group
+                rc = count_touch(p, e & E_REF(), 1)
+        if rc and worst <= 0:
+            worst = rc
+    return worst
+
+
+cdef frame *shadow(lnt_pool *p, frame *f, int *rc) noexcept nogil:
+    """A copy of a shared node for one owner: everything it refers to gets one more reference, the node itself one less."""
+    cdef frame *g
+    cdef int i, k
+    cdef uint64_t e, start
+    rc[0] = touch_children(p, f)
+    if rc[0]:
+        return NULL
+    g = node_new(p, f.kind, f.level, rc)
+    if g == NULL:
+        return NULL
+    i = 0
+    while i < L_NODE_ENTRIES:
+        e = entries(f)[i]
+        k = 1
+        if e & E_NODE():
+            rc[0] = node_ref(p, e & E_REF(), 1)
+        elif e & E_HUGE():
+            rc[0] = count_add(p, e & E_REF(), L_RUN_BLOCKS, 1)
+        elif e & E_DATA():
+            start = e & E_REF()
+            while (i + k < L_NODE_ENTRIES and entries(f)[i + k] & E_DATA() and entries(f)[i + k] & E_REF() == start + k):
+                k += 1
+            rc[0] = count_add(p, start, k, 1)
+        if rc[0]:
+            p.failed = 1              # a count that cannot be raised is damage
+            return NULL
+        i += k
+    for i in range(L_NODE_ENTRIES):
+        entries(f)[i] &= ~E_EXCL()    # a hint only: the page need not be written for it
+        entries(g)[i] = entries(f)[i]
+    drop_node(p, f.id, f.level, 0)
+    return g
+
+
+cdef frame *split_huge(lnt_pool *p, frame *f, int idx, int *rc) noexcept nogil:
+    """Turn a huge entry of an owned node into a leaf that says the same."""
+    cdef uint64_t e = entries(f)[idx]
+    cdef frame *leaf = node_new(p, PK_NODE, 0, rc)
+    cdef int i
+    if leaf == NULL:
+        return NULL
+    for i in range(L_NODE_ENTRIES):
+        entries(leaf)[i] = ((e & E_REF()) + i) | E_DATA() | (e & E_EXCL())
+    frame_dirty(p, f)
+    entries(f)[idx] = leaf.id | E_NODE()
+    return leaf
+
+
+cdef int path_own(lnt_pool *p, vobj *o, uint64_t lba, int level, frame **node, frame **parent) noexcept nogil:
+    """The node of `level` on the path to lba, made (and made this object's own) where needed. 0, WAIT or a status."""
+    cdef int rc = 0
+    cdef frame *f
+    cdef frame *up = NULL
+    cdef frame *g
+    cdef int idx = 0
+    cdef int at = o.level
+    cdef uint64_t e = o.root | E_NODE() if o.root else 0
+    while True:
+        if e & E_HUGE():
+            f = split_huge(p, up, idx, &rc)
+        elif e & E_NODE():
+            f = node_get(p, e & E_REF(), at, &rc)
+        else:
+            f = node_new(p, PK_NODE, at, &rc)
+        if f == NULL:
+            return rc
+        g = f
+        if f.refs > 1:
+            g = shadow(p, f, &rc)
+            if g == NULL:
+                return rc
+        if g.id != e & E_REF() and not e & E_HUGE():
+            if up == NULL:
+                o.root = g.id
+                object_dirty(p, o)
+            else:
+                frame_dirty(p, up)
+                entries(up)[idx] = g.id | E_NODE()
+        if at == level:
+            node[0] = g
+            if parent != NULL:
+                parent[0] = up
+            return 0
+        idx = (lba >> (9 * at)) & 511
+        up = g
+        e = entries(g)[idx]
+        at -= 1
+
+
+cdef int map_raise(lnt_pool *p, vobj *o, int level) noexcept nogil:
+    """Put levels above the root until it has this one."""
+    cdef int rc = 0
+    cdef frame *f
+    while o.level < level:
+        if o.root:
+            f = node_new(p, PK_NODE, o.level + 1, &rc)
+            if f == NULL:
+                return rc
+            entries(f)[0] = o.root | E_NODE()
+            o.root = f.id
+        o.level += 1
+        object_dirty(p, o)
+    return 0
+
+
+# -- lookup ---------------------------------------------------------------------------------------------------------------
+
+cdef int hint_exclusive(lnt_pool *p, frame *f, int idx, int n) noexcept nogil:
+    """Look the counts of n blocks up and remember which have one reference only. 0, WAIT or a status."""
+    cdef int i, rc = 0
+    for i in range(idx, idx + n):
+        if not entries(f)[i] & E_EXCL() and count_is_one(p, entries(f)[i] & E_REF(), 1, &rc):
+            entries(f)[i] |= E_EXCL()
+        if rc:
+            return rc
+    return 0
+
+
+cdef int map_find(lnt_pool *p, vobj *o, uint64_t lba, uint64_t most, int for_write, extent *out) noexcept nogil:
+    """The extent at lba, at most `most` blocks: contiguous in the pool, or a hole. With for_write, whether it is ours alone."""
+    cdef int level = o.level
+    cdef int rc = 0, idx, n, top
+    cdef uint64_t e = o.root | E_NODE() if o.root else 0
+    cdef uint64_t start
+    cdef frame *f = NULL
+    cdef uint8_t own = for_write
+    cdef uint64_t *v
+    idx = 0
+    while e & E_NODE():
+        f = node_get(p, e & E_REF(), level, &rc) if for_write else cache_get(p, e & E_REF(), PK_NODE, level, &rc)
+        if f == NULL:
+            return rc
+        if own and f.refs != 1:
+            own = 0
+        idx = (lba >> (9 * level)) & 511
+        e = entries(f)[idx]
+        if level == 0:
+            break
+        level -= 1
+    else:
+        if e == 0:                    # a hole as wide as the missing subtree
+            start = span(level + 1) - (lba & (span(level + 1) - 1))
+            out.n = most if most < start else start
+            out.pba = 0
+            out.entry = 0
+            out.exclusive = 0
+            return 0
+        # a huge entry; level is 0 here
+        start = lba & 511
+        out.pba = (e & E_REF()) + start
+        out.n = L_RUN_BLOCKS - start
+        if out.n > most:
+            out.n = most
+        if own and not e & E_EXCL():
+            if count_is_one(p, e & E_REF(), L_RUN_BLOCKS, &rc):
+                e |= E_EXCL()
+                entries(f)[idx] = e
+            if rc:
+                return rc
+        out.exclusive = own and e & E_EXCL() != 0
+        out.entry = out.pba | E_DATA()
+        return 0
+    v = entries(f)
+    top = L_NODE_ENTRIES if most > <uint64_t>(L_NODE_ENTRIES - idx) else idx + <int>most
+    n = 1
+    if not e & E_DATA():
+        while idx + n < top and not v[idx + n] & E_DATA():
+            n += 1
+        out.pba = 0
+        out.entry = 0
+        out.n = n
+        out.exclusive = 0
+        return 0
+    start = e & E_REF()
+    while idx + n < top and v[idx + n] & E_DATA() and v[idx + n] & E_REF() == start + n:
+        n += 1
+    if own:
+        rc = hint_exclusive(p, f, idx, n)
+        if rc:
+            return rc
+        e = v[idx]
+        top = 1
+        while top < n and (v[idx + top] ^ e) & E_EXCL() == 0:
+            top += 1
+        n = top
+    out.pba = start
+    out.n = n
+    out.entry = start | E_DATA()
+    out.exclusive = own and e & E_EXCL() != 0
+    return 0
+
+
+cdef int map_goal(lnt_pool *p, vobj *o, uint64_t lba, uint64_t *goal) noexcept nogil:
+    """Where a new block for lba would sit in the run that its neighbours in the leaf have: 0 when there is none."""
+    cdef int level = o.level
+    cdef int rc = 0, idx, d, i
+    cdef uint64_t e = o.root | E_NODE() if o.root else 0
+    cdef uint64_t base
+    cdef frame *f = NULL
+    goal[0] = 0
+    while e & E_NODE():
+        f = cache_get(p, e & E_REF(), PK_NODE, level, &rc)
+        if f == NULL:
+            return rc
+        idx = (lba >> (9 * level)) & 511
+        e = entries(f)[idx]
+        if level == 0:
+            for d in range(1, L_NODE_ENTRIES):
+                i = idx - d
+                if i < 0 or not entries(f)[i] & E_DATA():
+                    i = idx + d
+                    if i >= L_NODE_ENTRIES or not entries(f)[i] & E_DATA():
+                        continue
+                base = entries(f)[i] & E_REF()
+                if base + idx >= <uint64_t>i:
+                    goal[0] = base + idx - i
+                return 0
+            return 0
+        level -= 1
+    return 0
+
+
+# -- change ---------------------------------------------------------------------------------------------------------------
+
+cdef void try_merge(lnt_pool *p, frame *leaf, frame *up, int idx) noexcept nogil:
+    """A full leaf whose blocks are one run becomes a huge entry again."""
+    cdef uint64_t *v = entries(leaf)
+    cdef uint64_t first = v[0] & E_REF()
+    cdef uint64_t hint = E_EXCL()
+    cdef int i
+    if not v[0] & E_DATA() or v[511] & E_REF() != first + 511 or not v[511] & E_DATA():
+        return
+    for i in range(L_NODE_ENTRIES):
+        if not v[i] & E_DATA() or v[i] & E_REF() != first + i:
+            return
+        hint &= v[i]
+    frame_dirty(p, up)
+    entries(up)[idx] = first | E_HUGE() | hint
+    node_gone(p, leaf)
+
+
+cdef int map_insert(lnt_pool *p, vobj *o, uint64_t lba, uint64_t pba, uint32_t n, uint64_t hint) noexcept nogil:
+    """Map n blocks within one leaf's span; the reference that the blocks were allocated with becomes the map's."""
+    cdef frame *leaf
+    cdef frame *up
+    cdef int rc, i
+    cdef int idx = lba & 511
+    cdef uint64_t e, old
+    rc = path_own(p, o, lba, 0 if n < L_RUN_BLOCKS else 1, &leaf, &up)
+    if rc:
+        return rc
+    if n == L_RUN_BLOCKS:
+        idx = (lba >> 9) & 511
+        e = entries(leaf)[idx]
+        if not e & E_NODE():
+            frame_dirty(p, leaf)
+            entries(leaf)[idx] = pba | E_HUGE() | hint
+            if e & E_HUGE():
+                drop_data(p, e & E_REF(), L_RUN_BLOCKS, 0)
+            else:
+                o.mapped_blocks += L_RUN_BLOCKS
+            object_dirty(p, o)
+            return 0
+        rc = path_own(p, o, lba, 0, &leaf, &up)
+        if rc:
+            return rc
+        idx = 0
+    frame_dirty(p, leaf)
+    for i in range(<int>n):
+        old = entries(leaf)[idx + i]
+        if old & E_DATA():
+            drop_data(p, old & E_REF(), 1, 0)
+        else:
+            o.mapped_blocks += 1
+        entries(leaf)[idx + i] = (pba + i) | E_DATA() | hint
+    object_dirty(p, o)
+    try_merge(p, leaf, up, (lba >> 9) & 511)
+    return 0
+
+
+cdef int unmap_whole(lnt_pool *p, vobj *o, uint64_t lba, uint32_t *removed) noexcept nogil:
+    """Take one entry of a level-1 node away, with all it maps."""
+    cdef frame *up
+    cdef frame *leaf
+    cdef int rc, i, idx = (lba >> 9) & 511
+    cdef uint64_t e
+    rc = path_own(p, o, lba, 1, &up, NULL)
+    if rc:
+        return rc
+    e = entries(up)[idx]
+    removed[0] = L_RUN_BLOCKS
+    if e & E_NODE():
+        leaf = cache_get(p, e & E_REF(), PK_NODE, 0, &rc)
+        if leaf == NULL:
+            return rc
+        removed[0] = 0
+        for i in range(L_NODE_ENTRIES):
+            removed[0] += entries(leaf)[i] & E_DATA() != 0
+        frame_dirty(p, up)
+        drop_node(p, e & E_REF(), 0, 1)
+    else:
+        frame_dirty(p, up)
+        drop_data(p, e & E_REF(), L_RUN_BLOCKS, 1)
+    entries(up)[idx] = 0
+    return 0
+
+
+cdef int map_unmap(lnt_pool *p, vobj *o, uint64_t lba, uint64_t end, uint64_t *next, uint32_t *removed) noexcept nogil:
+    """Unmap one step from lba towards end; `next` is where to go on, `removed` how many blocks were mapped."""
+    cdef extent x
+    cdef frame *leaf
+    cdef frame *up
+    cdef int rc, i, first, left = 0
+    removed[0] = 0
+    rc = map_find(p, o, lba, end - lba, 0, &x)
+    if rc:
+        return rc
+    if x.pba == 0:
+        next[0] = lba + x.n
+        return 0
+    next[0] = (lba | 511) + 1
+    if next[0] > end:
+        next[0] = end
+    if lba & 511 == 0 and next[0] - lba == L_RUN_BLOCKS:
+        rc = unmap_whole(p, o, lba, removed)
+    else:
+        rc = path_own(p, o, lba, 0, &leaf, &up)
+        if rc == 0:
+            first = lba & 511
+            frame_dirty(p, leaf)
+            for i in range(first, first + <int>(next[0] - lba)):
+                if entries(leaf)[i] & E_DATA():
+                    drop_data(p, entries(leaf)[i] & E_REF(), 1, 1)
+                    entries(leaf)[i] = 0
+                    removed[0] += 1
+            for i in range(L_NODE_ENTRIES):
+                left |= entries(leaf)[i] & E_DATA() != 0
+            if not left:
+                frame_dirty(p, up)
+                entries(up)[(lba >> 9) & 511] = 0
+                node_gone(p, leaf)
+    if rc == 0:
+        o.mapped_blocks -= removed[0]
+        object_dirty(p, o)
+    return rc
+
+
+cdef int clear_hint(lnt_pool *p, vobj *o, uint64_t lba, uint32_t n) noexcept nogil:
+    """Blocks of o are about to be shared: its leaf (in memory, just looked up) must not claim them any more."""
+    cdef int level = o.level, rc = 0, i, idx
+    cdef uint64_t e = o.root | E_NODE()
+    cdef frame *f = NULL
+    while e & E_NODE():
+        f = cache_get(p, e & E_REF(), PK_NODE, level, &rc)
+        if f == NULL:
+            return rc
+        idx = (lba >> (9 * level)) & 511
+        e = entries(f)[idx]
+        if e & E_HUGE():
+            entries(f)[idx] &= ~E_EXCL()
+        if level == 0:
+            for i in range(idx, idx + <int>n):
+                entries(f)[i] &= ~E_EXCL()
+            break
+        level -= 1
+    return 0
+
+
+cdef int map_share(lnt_pool *p, vobj *dst, uint64_t lba, vobj *src, uint64_t src_lba, uint64_t most,
+                   uint64_t *done) noexcept nogil:
+    """Let blocks of dst refer to what src maps, one step within one leaf of each. `done`: blocks handled; 0 with rc WAIT."""
+    cdef extent x
+    cdef frame *leaf
+    cdef frame *up
+    cdef uint64_t n = most, at
+    cdef uint32_t removed
+    cdef int rc
+    if n > L_RUN_BLOCKS - (lba & 511):
+        n = L_RUN_BLOCKS - (lba & 511)
+    rc = map_find(p, src, src_lba, n, 0, &x)
+    if rc:
+        return rc
+    n = x.n
+    done[0] = n
+    if x.pba == 0:
+        at = lba
+        rc = map_unmap(p, dst, lba, lba + n, &at, &removed)
+        done[0] = at - lba
+        return rc
+    rc = path_own(p, dst, lba, 0, &leaf, &up)
+    if rc == 0:
+        rc = count_touch(p, x.pba, <uint32_t>n)
+    if rc == 0:
+        rc = clear_hint(p, src, src_lba, <uint32_t>n)
+    if rc:
+        return rc
+    rc = count_add(p, x.pba, <uint32_t>n, 1)
+    if rc:
+        return rc
+    return map_insert(p, dst, lba, x.pba, <uint32_t>n, 0)

@@ -1,0 +1,38 @@
+# Pages of metadata in memory, found by the block where they live.
+from core._state cimport aext, frame, lnt_pool
+from core._types cimport lnt_dev, lnt_io, lnt_op
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef enum mutation:            # tests/crash switches one safeguard off at a time
+    M_NO_DATA_SYNC = 1
+    M_NO_JOURNAL_SYNC = 2
+    M_NO_CKPT_SYNC = 4
+    M_EARLY_FREE = 8
+    M_NO_HOME_HOLD = 16
+    M_NO_EPOCH = 32
+    M_NO_NODE_CRC = 64
+    M_NO_FRAME_CRC = 128
+    M_ACCEPT_SOFT = 256
+
+cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil
+cdef void cache_free(lnt_pool *p) noexcept nogil
+cdef frame *cache_find(lnt_pool *p, uint64_t id) noexcept nogil
+cdef frame *cache_get(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil
+cdef frame *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil
+cdef void cache_drop(lnt_pool *p, frame *f) noexcept nogil
+cdef void cache_rekey(lnt_pool *p, frame *f, uint64_t id) noexcept nogil
+cdef void cache_trim(lnt_pool *p) noexcept nogil
+cdef void frame_dirty(lnt_pool *p, frame *f) noexcept nogil
+cdef void frame_serialise(lnt_pool *p, frame *f) noexcept nogil
+cdef void frame_undirty(lnt_pool *p, frame *f) noexcept nogil
+
+cdef void page_seal(lnt_pool *p, uint8_t *page, uint8_t kind, uint8_t level, uint32_t n, uint64_t home,
+                    uint64_t gen) noexcept nogil
+cdef int page_check(lnt_pool *p, const uint8_t *page, uint8_t kind, uint64_t home) noexcept nogil
+
+cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil
+cdef void op_finish(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil
+cdef void ops_ready(lnt_pool *p, lnt_op **head) noexcept nogil
+cdef lnt_io *io_new(lnt_pool *p) noexcept nogil
+cdef void io_free(lnt_pool *p, lnt_io *io) noexcept nogil
+cdef void pool_fail(lnt_pool *p) noexcept nogil

@@ -1,0 +1,536 @@
+# cython: language_level=3
+"""The checkpoint: one instant's metadata to the area, the superblock that publishes it, then every page home.
+
+A table of states (ckpt_state in _state.pxd): HOMES chooses homes for new nodes, IMAGES serialises and writes, SYNC1, SUPER, SYNC2
+publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
+"""
+from core._alloc cimport alloc_home, count_add, homes_release, ring_push
+from core._blkmap cimport node_get, path_own
+from core._cache cimport (
+    M_NO_CKPT_SYNC, cache_find, cache_get, cache_new, cache_rekey, frame_dirty, frame_serialise, frame_undirty, io_free, io_new,
+    ops_ready, page_seal, pool_fail)
+from core._journal cimport frame_close, journal_room, next_sync
+from core._state cimport (
+    C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE, L_BLOCK_BYTES,
+    L_DIRECTORY_ENTRIES, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS,
+    L_SUMMARY_START, L_ZONE_BLOCKS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC, PK_CATALOG, PK_DIRECTORY,
+    PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN,
+    SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS,
+    SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID,
+    SB_VERSION, L_FORMAT_VERSION, VID, WAIT, aext, discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_get64,
+    lnt_pool, lnt_put16, lnt_put32, lnt_put64, vobj)
+from core._types cimport IO_WRITE, ST_CHECKSUM, lnt_io
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, qsort
+from libc.string cimport memcpy, memset
+
+cdef extern from "crc32c.h" nogil:
+    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
+
+cdef enum:
+    CHUNK_PAGES = 64              # one write of images or of neighbouring homes: 256 KiB
+    TURN_PAGES = 64               # pages serialised in one turn
+    SETTLED_US = 30000000         # a pool with changes gets a checkpoint at least this often
+
+
+# -- the catalog's pages ----------------------------------------------------------------------------------------------------
+
+cdef frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
+    """The catalog page of a slot, owned and about to change; made when it is not there."""
+    cdef uint64_t page = slot // L_SLOTS_PER_PAGE
+    cdef frame *leaf
+    cdef frame *f
+    cdef uint64_t e
+    rc[0] = path_own(p, &p.cat, page, 0, &leaf, NULL)
+    if rc[0]:
+        return NULL
+    e = (<uint64_t *>leaf.data)[page & 511]
+    if e == 0:
+        p.next_vid += 1
+        f = cache_new(p, VID() | p.next_vid, PK_CATALOG, 0)
+        f.refs = 1
+        p.unhomed += 1
+        frame_dirty(p, f)
+        frame_dirty(p, leaf)
+        (<uint64_t *>leaf.data)[page & 511] = f.id | E_NODE()
+        return f
+    f = cache_get(p, e & E_REF(), PK_CATALOG, 0, rc)
+    if f != NULL:
+        frame_dirty(p, f)
+    return f
+
+
+cdef int slot_write(lnt_pool *p, uint32_t slot, const uint8_t *bytes) noexcept nogil:
+    """Write (NULL: clear) one catalog slot. 0, WAIT or a status."""
+    cdef int rc = 0
+    cdef frame *f = slot_page(p, slot, &rc)
+    if f == NULL:
+        return rc
+    if bytes != NULL:
+        memcpy(f.data + slot % L_SLOTS_PER_PAGE * L_SLOT_BYTES, bytes, L_SLOT_BYTES)
+    else:
+        memset(f.data + slot % L_SLOTS_PER_PAGE * L_SLOT_BYTES, 0, L_SLOT_BYTES)
+    return 0
+
+
+cdef void object_store(lnt_pool *p, vobj *o, uint8_t *slot) noexcept nogil:
+    """Bring the object's slot bytes up to date and copy them out."""
+    o.desc[OB_LEVEL] = o.level
+    lnt_put64(o.desc + OB_ROOT, o.root)
+    lnt_put64(o.desc + OB_SIZE_BYTES, o.pub.size_bytes)
+    lnt_put64(o.desc + OB_MAPPED_BLOCKS, o.mapped_blocks)
+    memcpy(slot, o.desc, L_SLOT_BYTES)
+
+
+# -- the superblock -----------------------------------------------------------------------------------------------------------
+
+cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
+    """Everything but generation numbers of the checkpoint under way, which the caller sets, and the seal."""
+    memset(out, 0, L_BLOCK_BYTES)
+    memcpy(out, b"LUNETTE\0", 8)
+    lnt_put32(out + SB_VERSION, L_FORMAT_VERSION)
+    memcpy(out + SB_UUID, p.uuid, 16)
+    lnt_put64(out + SB_TOTAL_BLOCKS, p.total_blocks)
+    lnt_put64(out + SB_JOURNAL_START, p.j.start)
+    lnt_put32(out + SB_JOURNAL_BLOCKS, p.j.blocks)
+    lnt_put32(out + SB_AREA_BLOCKS, p.ck.area_blocks)
+    lnt_put64(out + SB_AREA_START, p.ck.area_start)
+    lnt_put32(out + SB_FLAGS, flags)
+    lnt_put64(out + SB_CATALOG_ROOT, p.cat.root)
+    lnt_put32(out + SB_CATALOG_LEVEL, p.cat.level)
+    lnt_put32(out + SB_CATALOG_SLOTS, p.cat_slots)
+    lnt_put64(out + SB_NEXT_ID, p.next_id)
+    lnt_put64(out + SB_FREE_BLOCKS, p.free_blocks)
+    memcpy(out + SB_CACHE_TOKEN, p.cache_token, 64)
+    memcpy(out + SB_NAME, p.name, 64)
+
+
+cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil:
+    lnt_put64(out + SB_SB_GEN, sb_gen)
+    lnt_put32(out + SB_CRC, lnt_crc32c(0, out + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4))
+
+
+# -- when ---------------------------------------------------------------------------------------------------------------------
+
+cdef uint32_t ckpt_capacity(lnt_pool *p) noexcept nogil:
+    """Dirty pages that fit into an area half, with room for summaries, directory and pending list."""
+    return p.ck.area_blocks - p.ck.area_blocks // 8
+
+
+cdef int ckpt_due(lnt_pool *p) noexcept nogil:
+    if p.ck.wanted or p.cache.n_dirty > p.cache.dirty_limit // 2 or journal_room(p) < p.j.blocks // 2:
+        return 1
+    if p.fifo.tail - p.fifo.head > 200000:
+        return 1
+    return (p.cache.n_dirty > 0 or p.homes.head != p.homes.tail) and p.now_us > p.ck.next_due_us
+
+
+# -- freezing the instant ----------------------------------------------------------------------------------------------------
+
+cdef int choose_homes(lnt_pool *p) noexcept nogil:
+    """A page in the catalog for each changed object, then a home for each new node. 0 when both are complete."""
+    cdef vobj *o = p.odirty
+    cdef frame *f
+    cdef int rc = 0
+    while o != NULL:
+        if not o.pub.gone and slot_page(p, o.slot, &rc) == NULL:
+            return rc
+        o = o.dnext
+    f = p.cache.dirty
+    while f != NULL:
+        if f.id & VID() and f.home == 0:
+            rc = alloc_home(p, &f.home)
+            if rc:
+                f.home = 0
+                return rc
+            f = p.cache.dirty     # the list has grown in front (count pages); homes found are kept
+            continue
+        f = f.dnext
+    return 0
+
+
+cdef inline uint64_t at_home(lnt_pool *p, uint64_t ref) noexcept nogil:
+    cdef frame *f
+    if not ref & VID():
+        return ref
+    f = cache_find(p, ref)
+    return f.home
+
+
+cdef void translate_ring(lnt_pool *p, item_ring *r) noexcept nogil:
+    cdef uint64_t i
+    cdef item *it
+    for i in range(r.head, r.tail):
+        it = &r.v[i & (r.cap - 1)]
+        if it.kind == I_NODE:
+            it.ref = at_home(p, it.ref)
+
+
+cdef int translate(lnt_pool *p) noexcept nogil:
+    """Replace every reference to a homeless node by its home."""
+    cdef frame *f = p.cache.dirty
+    cdef vobj *o = p.odirty
+    cdef uint64_t *v
+    cdef int i, rc
+    while f != NULL:
+        if f.kind == PK_NODE:
+            v = <uint64_t *>f.data
+            for i in range(L_NODE_ENTRIES):
+                if v[i] & E_NODE() and v[i] & VID():
+                    if f.ckpt:
+                        frame_serialise(p, f)
+                    v[i] = at_home(p, v[i] & E_REF()) | (v[i] & ~E_REF())
+        f = f.dnext
+    while o != NULL:
+        o.root = at_home(p, o.root)
+        o = o.dnext
+    p.cat.root = at_home(p, p.cat.root)
+    translate_ring(p, &p.fifo)
+    translate_ring(p, &p.work)
+    f = p.cache.dirty
+    while f != NULL:
+        if f.id & VID():
+            if f.refs != 1:
+                rc = count_add(p, f.home, 1, <int>f.refs - 1)
+                if rc:
+                    return rc
+            cache_rekey(p, f, f.home)
+            f.home = 0
+            p.unhomed -= 1
+        f = f.dnext
+    return 0
+
+
+cdef int by_id(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t x = (<frame **>a)[0].id
+    cdef uint64_t y = (<frame **>b)[0].id
+    return -1 if x < y else x > y
+
+
+cdef void pending_put(lnt_pool *p, uint64_t ref, uint32_t n, uint32_t kind, uint32_t *count, uint32_t cap) noexcept nogil:
+    cdef uint8_t *at
+    if count[0] < cap:
+        at = p.ck.pend + (count[0] // L_PENDING_ITEMS) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES + count[0] % L_PENDING_ITEMS * 16
+        lnt_put64(at, ref)
+        lnt_put32(at + 8, n)
+        lnt_put32(at + 12, kind)
+    count[0] += 1
+
+
+cdef void pending_ring(lnt_pool *p, item_ring *r, uint32_t *count, uint32_t cap) noexcept nogil:
+    cdef uint64_t i
+    cdef item *it
+    for i in range(r.head, r.tail):
+        it = &r.v[i & (r.cap - 1)]
+        if it.kind == I_NODE:
+            pending_put(p, it.ref, it.n >> 8, I_NODE, count, cap)
+        else:
+            pending_put(p, it.ref, it.n, I_DATA, count, cap)
+
+
+cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
+    """All dropped references and all blocks of writes in flight; returns how many items there are."""
+    cdef uint32_t n = 0
+    cdef discard *d = p.discards
+    cdef aext *a = p.aexts
+    pending_ring(p, &p.fifo, &n, cap)
+    pending_ring(p, &p.homes, &n, cap)
+    pending_ring(p, &p.work, &n, cap)
+    while d != NULL:
+        pending_put(p, d.pba, d.n, I_DATA, &n, cap)
+        d = d.next
+    while a != NULL:
+        if a.n and not a.mapped:
+            pending_put(p, a.pba, a.n, I_DATA, &n, cap)
+        a = a.lnext
+    return n
+
+
+cdef void summary_image(lnt_pool *p, uint64_t index, uint8_t *out, uint64_t home) noexcept nogil:
+    cdef uint64_t first = index * L_SUMMARY_RUNS
+    cdef uint64_t i
+    memset(out, 0, L_BLOCK_BYTES)
+    for i in range(L_SUMMARY_RUNS):
+        lnt_put16(out + L_PAGE_HEADER_BYTES + 2 * i, p.run_used[first + i] if first + i < p.n_runs else 512)
+    page_seal(p, out, PK_SUMMARY, 0, 0, home, p.ck.gen + 1)
+
+
+cdef int freeze(lnt_pool *p) noexcept nogil:
+    """Fix the instant: what is dirty now, and every record so far, make the checkpoint. 0 or a status."""
+    cdef uint32_t n = 0, pend, npages, i, ns = 0
+    cdef uint64_t pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    cdef uint64_t s
+    cdef frame *f
+    cdef frame *nxt
+    cdef vobj *o
+    cdef vobj *onext
+    cdef int rc = translate(p)
+    if rc:
+        return rc
+    o = p.odirty
+    p.odirty = NULL
+    while o != NULL:
+        onext = o.dnext
+        o.dirty = 0
+        if not o.pub.gone:
+            f = slot_page(p, o.slot, &rc)     # in memory and owned since choose_homes, so it is there
+            if f == NULL:
+                return ST_CHECKSUM
+            object_store(p, o, f.data + o.slot % L_SLOTS_PER_PAGE * L_SLOT_BYTES)
+        elif o.pub.handles == 0:
+            free(o)               # deleted, and nobody has it open
+        o = onext
+    frame_close(p, 0)
+    p.ck.cut_seq = p.j.closed_seq
+    p.ck.cut_pos = p.j.head
+    for s in range(pages):
+        ns += p.summary_dirty[s]
+    n = <uint32_t>p.cache.n_dirty
+    pend = pending_store(p, 0)
+    npages = (pend + L_PENDING_ITEMS - 1) // L_PENDING_ITEMS
+    p.ck.n_frames = n
+    p.ck.n_images = n + ns
+    p.ck.n_pending = npages
+    p.ck.n_dir = (p.ck.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
+    if p.ck.n_dir + p.ck.n_images + npages > p.ck.area_blocks:
+        return ST_CHECKSUM            # writers are held back long before
+    p.ck.frames = <frame **>malloc((n + 1) * sizeof(frame *))
+    p.ck.homes = <uint64_t *>malloc((p.ck.n_images + 1) * sizeof(uint64_t))
+    p.ck.buf = <uint8_t *>lnt_alloc_aligned(<uint64_t>(p.ck.n_images + 1) * L_BLOCK_BYTES)
+    p.ck.dir = <uint8_t *>lnt_alloc_aligned(<uint64_t>(p.ck.n_dir + 1) * L_BLOCK_BYTES)
+    p.ck.pend = <uint8_t *>lnt_alloc_aligned(<uint64_t>(npages + 1) * L_BLOCK_BYTES)
+    memset(p.ck.dir, 0, <uint64_t>p.ck.n_dir * L_BLOCK_BYTES)
+    memset(p.ck.pend, 0, <uint64_t>npages * L_BLOCK_BYTES)
+    pending_store(p, pend)
+    for i in range(npages):
+        page_seal(p, p.ck.pend + <uint64_t>i * L_BLOCK_BYTES, PK_PENDING, 0,
+                  pend - i * L_PENDING_ITEMS if pend - i * L_PENDING_ITEMS < L_PENDING_ITEMS else L_PENDING_ITEMS, i,
+                  p.ck.gen + 1)
+    f = p.cache.dirty
+    n = 0
+    while f != NULL:
+        nxt = f.dnext
+        p.ck.frames[n] = f
+        n += 1
+        frame_undirty(p, f)
+        f = nxt
+    qsort(p.ck.frames, n, sizeof(frame *), by_id)
+    for i in range(n):
+        f = p.ck.frames[i]
+        f.slot = i
+        f.ckpt = 1
+        f.writing = 1
+        p.ck.homes[i] = f.id
+    for s in range(pages):
+        if p.summary_dirty[s]:
+            p.summary_dirty[s] = 0
+            p.ck.homes[n] = (s // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + s % 2
+            summary_image(p, s, p.ck.buf + <uint64_t>n * L_BLOCK_BYTES, p.ck.homes[n])
+            n += 1
+    super_build(p, p.ck.super_buf, 0)
+    lnt_put64(p.ck.super_buf + SB_CKPT_GEN, p.ck.gen + 1)
+    lnt_put64(p.ck.super_buf + SB_JOURNAL_SEQ, p.ck.cut_seq + 1)
+    lnt_put32(p.ck.super_buf + SB_JOURNAL_POS, p.ck.cut_pos)
+    lnt_put32(p.ck.super_buf + SB_AREA_IMAGES, p.ck.n_images)
+    lnt_put32(p.ck.super_buf + SB_AREA_PENDING, npages)
+    p.ck.n_serial = 0
+    p.ck.io_next = 0
+    p.ck.io_busy = 0
+    p.ck.io_failed = 0
+    p.ck.dir_written = 0
+    p.ck.riders = p.ck.waiters
+    p.ck.waiters = NULL
+    p.ck.wanted = 0
+    return 0
+
+
+# -- writing --------------------------------------------------------------------------------------------------------------------
+
+cdef void ck_written(lnt_io *io) noexcept nogil:
+    cdef lnt_pool *p = <lnt_pool *>io.owner
+    p.ck.io_busy -= 1
+    if io.result != 0:
+        p.ck.io_failed = 1
+    if io != &p.ck.super_io:
+        io_free(p, io)
+
+
+cdef void ck_write(lnt_pool *p, uint64_t block, uint8_t *buf, uint32_t pages, lnt_io *io) noexcept nogil:
+    if io == NULL:
+        io = io_new(p)
+    io.kind = IO_WRITE
+    io.offset = block * L_BLOCK_BYTES
+    io.length = <uint64_t>pages * L_BLOCK_BYTES
+    io.buf = buf
+    io.owner = p
+    io.done = ck_written
+    p.ck.io_busy += 1
+    if p.cur.submit(p.cur, io):
+        ck_written(io)
+
+
+cdef void directory_store(lnt_pool *p) noexcept nogil:
+    cdef uint32_t i
+    cdef uint32_t crc = 0
+    cdef uint8_t *at
+    for i in range(p.ck.n_images):
+        at = p.ck.dir + (i // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES + i % L_DIRECTORY_ENTRIES * 16
+        lnt_put64(at, p.ck.homes[i])
+        lnt_put32(at + 8, lnt_get32(p.ck.buf + <uint64_t>i * L_BLOCK_BYTES + PG_CRC))
+    for i in range(p.ck.n_dir):
+        page_seal(p, p.ck.dir + i * L_BLOCK_BYTES, PK_DIRECTORY, 0,
+                  p.ck.n_images - i * L_DIRECTORY_ENTRIES if p.ck.n_images - i * L_DIRECTORY_ENTRIES < L_DIRECTORY_ENTRIES
+                  else L_DIRECTORY_ENTRIES, i, p.ck.gen + 1)
+    crc = lnt_crc32c(0, p.ck.dir, <uint64_t>p.ck.n_dir * L_BLOCK_BYTES)
+    lnt_put64(p.ck.super_buf + SB_PENDING_CRC, crc)
+
+
+cdef int images_turn(lnt_pool *p) noexcept nogil:
+    """Serialise some pages, start some writes. 1 when all is written."""
+    cdef uint32_t i, n
+    cdef uint64_t base = p.ck.area_start + ((p.ck.gen + 1) & 1) * p.ck.area_blocks
+    cdef uint32_t stop = p.ck.n_serial + TURN_PAGES
+    if stop > p.ck.n_frames:
+        stop = p.ck.n_frames
+    for i in range(p.ck.n_serial, stop):
+        if p.ck.frames[i] != NULL and p.ck.frames[i].ckpt:
+            frame_serialise(p, p.ck.frames[i])
+    p.ck.n_serial = stop
+    if stop == p.ck.n_frames:
+        stop = p.ck.n_images
+    while p.ck.io_next < stop and p.ck.io_busy < 4:
+        n = stop - p.ck.io_next
+        if n > CHUNK_PAGES:
+            n = CHUNK_PAGES
+        ck_write(p, base + p.ck.n_dir + p.ck.io_next, p.ck.buf + <uint64_t>p.ck.io_next * L_BLOCK_BYTES, n, NULL)
+        p.ck.io_next += n
+    if p.ck.io_next < p.ck.n_images:
+        return 0
+    if not p.ck.dir_written:
+        p.ck.dir_written = 1
+        directory_store(p)
+        if p.ck.n_dir:
+            ck_write(p, base, p.ck.dir, p.ck.n_dir, NULL)
+        if p.ck.n_pending:
+            ck_write(p, base + p.ck.n_dir + p.ck.n_images, p.ck.pend, p.ck.n_pending, NULL)
+    return p.ck.io_busy == 0
+
+
+cdef int apply_turn(lnt_pool *p) noexcept nogil:
+    """Write images home, neighbours together, then the second superblock copy. 1 when all is written."""
+    cdef uint32_t n
+    while p.ck.io_next < p.ck.n_images and p.ck.io_busy < 16:
+        n = 1
+        while (n < CHUNK_PAGES and p.ck.io_next + n < p.ck.n_images
+               and p.ck.homes[p.ck.io_next + n] == p.ck.homes[p.ck.io_next] + n):
+            n += 1
+        ck_write(p, p.ck.homes[p.ck.io_next], p.ck.buf + <uint64_t>p.ck.io_next * L_BLOCK_BYTES, n, NULL)
+        p.ck.io_next += n
+    if p.ck.io_next < p.ck.n_images:
+        return 0
+    if not p.ck.dir_written:
+        p.ck.dir_written = 1
+        ck_write(p, 1, p.ck.super_buf, 1, &p.ck.super_io)
+    return p.ck.io_busy == 0
+
+
+cdef void published(lnt_pool *p) noexcept nogil:
+    """The superblock is durable: what it covers is hard, and what only the checkpoint before it needed is free."""
+    p.ck.gen += 1
+    if p.ck.cut_seq > p.j.hard_seq:
+        p.j.hard_seq = p.ck.cut_seq
+    p.j.tail = p.ck.cut_pos
+    homes_release(p)
+    ops_ready(p, &p.ck.room)
+
+
+cdef void finished(lnt_pool *p) noexcept nogil:
+    cdef uint32_t i
+    for i in range(p.ck.n_frames):
+        if p.ck.frames[i] != NULL:
+            p.ck.frames[i].writing = 0
+    free(p.ck.frames)
+    free(p.ck.homes)
+    free(p.ck.buf)
+    free(p.ck.dir)
+    free(p.ck.pend)
+    p.ck.frames = NULL
+    p.ck.homes = NULL
+    p.ck.buf = p.ck.dir = p.ck.pend = NULL
+    p.ck.done_count += 1
+    p.ck.next_due_us = p.now_us + SETTLED_US
+    ops_ready(p, &p.ck.riders)
+    ops_ready(p, &p.ck.room)
+
+
+cdef int want_sync(lnt_pool *p, uint8_t state) noexcept nogil:
+    p.ck.need_sync = next_sync(p)
+    p.j.ck_need_sync = p.ck.need_sync
+    p.ck.state = state
+    return 1
+
+
+cdef int ckpt_turn(lnt_pool *p) noexcept nogil:
+    """One step of the state table. 1: go on at once; 0: wait for I/O, a page or a reason to start."""
+    cdef int rc
+    if p.ck.state == C_IDLE:
+        if not ckpt_due(p):
+            return 0
+        p.ck.state = C_HOMES
+        p.ck.io_next = 0
+    if p.ck.state == C_HOMES:
+        rc = choose_homes(p)
+        if rc == 0:
+            rc = freeze(p)
+            if rc == 0:
+                p.ck.state = C_IMAGES
+                return 1
+        if rc == WAIT:
+            return 0
+        pool_fail(p)              # out of reserve or out of area: stop before anything is lost
+        return 0
+    if p.ck.io_failed:
+        pool_fail(p)
+        return 0
+    if p.ck.state == C_IMAGES:
+        if images_turn(p):
+            if p.mutations & M_NO_CKPT_SYNC:
+                p.ck.state = C_SUPER
+                p.ck.dir_written = 0
+                return 1
+            return want_sync(p, C_SYNC1)
+        return p.ck.n_serial < p.ck.n_frames and p.ck.io_busy < 4
+    if p.ck.state == C_SYNC1:
+        if p.j.sync_done < p.ck.need_sync:
+            return 0
+        p.ck.state = C_SUPER
+        p.ck.dir_written = 0
+    if p.ck.state == C_SUPER:
+        if not p.ck.dir_written:
+            p.ck.dir_written = 1
+            p.ck.sb_gen += 1
+            super_seal(p.ck.super_buf, p.ck.sb_gen)
+            ck_write(p, 0, p.ck.super_buf, 1, &p.ck.super_io)
+        if p.ck.io_busy:
+            return 0
+        if p.ck.io_failed:
+            return 1
+        return want_sync(p, C_SYNC2)
+    if p.ck.state == C_SYNC2:
+        if p.j.sync_done < p.ck.need_sync:
+            return 0
+        published(p)
+        p.ck.state = C_APPLY
+        p.ck.io_next = 0
+        p.ck.dir_written = 0
+    if p.ck.state == C_APPLY:
+        if apply_turn(p):
+            return want_sync(p, C_SYNC3)
+        return 0
+    if p.ck.state == C_SYNC3:
+        if p.j.sync_done < p.ck.need_sync:
+            return 0
+        finished(p)
+        p.ck.state = C_IDLE
+        return 1
+    return 0

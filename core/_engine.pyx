@@ -1,0 +1,709 @@
+# cython: language_level=3
+"""The pool: objects, map, space and durability behind one class, and the same engine for native threads (docs/architecture.md)."""
+import errno
+import os
+import time
+
+from core.errors import STATUS_CODES, PoolError
+from core._info import ObjectInfo, object_info, object_slot
+
+from core._admin cimport (
+    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT, A_SET,
+    A_SHARE, admin, admin_run, admin_submit, object_find, slot_alloc)
+from core._alloc cimport epochs_turn, pending_count, reclaim_turn, space_for_data
+from core._cache cimport cache_free, cache_init, cache_trim, frame_dirty, op_ready
+from core._checkpoint cimport ckpt_capacity, ckpt_turn, object_store, super_seal
+from core._journal cimport commit_turn, frame_close, journal_free, journal_init, journal_room
+from core._recovery cimport (
+    area_apply, catalog_load, journal_replay, pool_format, summaries_load, super_choose, super_load)
+from core._rw cimport rw_run
+from core._state cimport (
+    C_IDLE, L_BLOCK_BYTES, L_KV_CHUNK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, OB_FLAGS, OB_KIND, RT_KV, SB_CACHE_TOKEN,
+    SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, WAIT, aext, discard, item, jframe, lnt_alloc_aligned, lnt_get32,
+    lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, lnt_put64, vobj, opx, pthread_mutex_destroy, pthread_mutex_init,
+    pthread_mutex_lock, pthread_mutex_unlock)
+from core._types cimport (
+    IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OPF_FUA,
+    OPF_NOUNMAP, ST_CLOSED, ST_OK, lnt_dev, lnt_io, lnt_obj, lnt_op)
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+cdef extern from "tls.h" nogil:
+    void *lnt_tls_get()
+    void lnt_tls_set(void *)
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int, int)
+    int EFD_NONBLOCK
+    int EFD_CLOEXEC
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t write(int, const void *, size_t)
+    ssize_t read(int, void *, size_t)
+    int close(int)
+
+cdef enum:
+    RUN_OPS = 512                 # ops run in one turn
+    RECLAIM_ITEMS = 32            # dropped references worked off in one turn
+    COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
+    SEAL_US = 1000000
+
+MUTATIONS = {"": 0, "no_data_sync": 1, "no_journal_sync": 2, "no_ckpt_sync": 4, "early_free": 8, "no_home_hold": 16,
+             "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256}
+
+
+# -- native side ------------------------------------------------------------------------------------------------------------------
+
+cdef void lnt_enter(lnt_pool *p) noexcept nogil:
+    pthread_mutex_lock(&p.lock)
+    p.cur = <lnt_dev *>lnt_tls_get()
+
+
+cdef void lnt_leave(lnt_pool *p) noexcept nogil:
+    p.cur = NULL
+    pthread_mutex_unlock(&p.lock)
+
+
+cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    """The first device attached besides the pool's own queue device runs the background work."""
+    dev.ready_head = dev.ready_tail = dev.done_head = dev.done_tail = NULL
+    dev.next = p.devs
+    p.devs = dev
+    lnt_tls_set(dev)
+    p.cur = dev
+    if p.home == NULL or p.home.next == NULL and p.home != dev:
+        adopt(p, dev)
+
+
+cdef void adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    """Background and admin work moves to this device."""
+    cdef lnt_dev *old = p.home
+    cdef lnt_op *op
+    p.home = dev
+    p.background.dev = dev
+    p.ck_op.dev = dev
+    if old != NULL:
+        while old.ready_head != NULL:
+            op = old.ready_head
+            old.ready_head = op.next
+            op.dev = dev
+            op_ready(p, op)
+        old.ready_tail = NULL
+
+
+cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    cdef lnt_dev **at = &p.devs
+    while at[0] != NULL and at[0] != dev:
+        at = &at[0].next
+    if at[0] == dev:
+        at[0] = dev.next
+    if p.home == dev:
+        adopt(p, p.devs)
+    lnt_tls_set(NULL)
+    p.cur = NULL
+
+
+cdef void lnt_submit(lnt_pool *p, lnt_op *op) noexcept nogil:
+    (<opx *>op.priv).pool = p
+    rw_run(p, op)
+
+
+cdef void op_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    if op == p.background:
+        p.background_waits = 0
+    elif op == p.ck_op:
+        p.ck_waits = 0
+    elif op.kind == OP_ADMIN:
+        admin_run(p, <admin *>op)
+    else:
+        rw_run(p, op)
+
+
+cdef int background_turn(lnt_pool *p) noexcept nogil:
+    """A bounded step of checkpoint and reclaim. 1: there is more to do now."""
+    cdef int more = 0
+    cdef uint64_t last
+    if p.failed:
+        return 0
+    if not p.ck_waits:
+        p.cur_op = p.ck_op
+        more = ckpt_turn(p)
+        p.ck_waits = p.cur_op == NULL
+        p.cur_op = NULL
+    if p.fifo.head != p.fifo.tail or p.j.record_seq > p.j.hard_seq:
+        if p.j.bg_due_us == 0:
+            p.j.bg_due_us = p.now_us + COMMIT_US
+        if p.now_us >= p.j.bg_due_us or p.closing or (
+                p.fifo.head != p.fifo.tail and (space_for_data(p) < p.reserve_blocks or p.fifo.tail - p.fifo.head > 20000)):
+            last = p.j.record_seq
+            if p.fifo.head != p.fifo.tail and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq > last:
+                last = p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq
+            if last > p.j.closed_seq and journal_room(p) > 80:
+                frame_close(p, 1)
+            if last > p.j.closed_seq:
+                last = p.j.closed_seq
+            if last > p.j.bg_seq:
+                p.j.bg_seq = last
+            p.j.bg_due_us = 0
+    else:
+        p.j.bg_due_us = 0
+    if not p.background_waits:
+        p.cur_op = p.background
+        more |= reclaim_turn(p, RECLAIM_ITEMS) == 1
+        p.background_waits = p.cur_op == NULL
+        p.cur_op = NULL
+    return more
+
+
+cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept nogil:
+    cdef int budget = RUN_OPS
+    cdef int more, rounds = 0
+    cdef lnt_op *op
+    p.now_us = now_us
+    p.cur = dev
+    while True:
+        while dev.ready_head != NULL and budget > 0:
+            op = dev.ready_head
+            dev.ready_head = op.next
+            if op.next == NULL:
+                dev.ready_tail = NULL
+            budget -= 1
+            op_run(p, op)
+        more = commit_turn(p)
+        more |= epochs_turn(p) != 0
+        if dev == p.home:
+            more |= background_turn(p) << 1
+        rounds += 1
+        if not more and dev.ready_head == NULL or budget <= 0 or rounds >= 4:
+            break
+    if dev != p.home and p.home != NULL and p.ck.wanted and p.ck.state == C_IDLE:
+        p.home.wake(p.home)
+    if p.cache.count > p.cache.limit:
+        cache_trim(p)
+    if dev.ready_head != NULL or more:
+        return 0
+    if dev == p.home and not p.failed:
+        if p.j.bg_due_us:
+            return p.j.bg_due_us - now_us if p.j.bg_due_us > now_us else 0
+        if p.cache.n_dirty and p.ck.state == C_IDLE:
+            return p.ck.next_due_us - now_us + 1 if p.ck.next_due_us > now_us else 1000
+    return LNT_IDLE
+
+
+cdef int lnt_dev_reap(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    cdef lnt_op *op
+    cdef lnt_op *nxt
+    cdef int n = 0
+    if dev.done_head == NULL:
+        return 0
+    pthread_mutex_lock(&p.lock)
+    op = dev.done_head
+    dev.done_head = dev.done_tail = NULL
+    pthread_mutex_unlock(&p.lock)
+    while op != NULL:
+        nxt = op.next
+        op.done(op)
+        op = nxt
+        n += 1
+    return n
+
+
+# -- the queue device ----------------------------------------------------------------------------------------------------------------
+
+cdef struct qdev:
+    lnt_dev dev                   # must be first
+    lnt_io *head
+    lnt_io *tail
+    void *device                  # Python device: requests finish inline (recovery)
+    uint8_t inline_
+
+
+cdef int perform_now(object device, lnt_io *io):
+    """Do a request on a Python device. 0 or -errno."""
+    cdef bytes data
+    try:
+        if io.kind == IO_READ:
+            data = device.read(io.offset, io.length)
+            if len(data) != io.length:
+                return -errno.EIO
+            memcpy(io.buf, <const char *>data, io.length)
+        elif io.kind == IO_WRITE:
+            device.write(io.offset, (<const char *>io.buf)[:io.length])
+        elif io.kind == IO_SYNC:
+            device.sync()
+        else:
+            device.discard(io.offset, io.length)
+    except OSError as e:
+        return -(e.errno or errno.EIO)
+    return 0
+
+
+cdef int queue_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
+    cdef qdev *q = <qdev *>dev
+    if q.inline_:
+        with gil:
+            io.result = perform_now(<object>q.device, io)
+        return 1
+    io.next = NULL
+    if q.tail != NULL:
+        q.tail.next = io
+    else:
+        q.head = io
+    q.tail = io
+    return 0
+
+
+cdef void queue_wake(lnt_dev *dev) noexcept nogil:
+    pass                          # whoever pumps the queue looks by itself
+
+
+# -- completions ----------------------------------------------------------------------------------------------------------------------
+
+cdef void pool_done(lnt_op *op) noexcept nogil:
+    """Any device's thread: hand a finished operation to Python."""
+    cdef admin *a = <admin *>op
+    cdef uint64_t one = 1
+    with gil:
+        (<Pool>op.owner).push(a)
+    # the descriptor only wakes the reader; a full counter wakes it as well
+    write((<Pool>op.owner).completion_fd, &one, 8)
+
+
+cdef class Pool:
+    @staticmethod
+    def create(device, *, str name, size_bytes=0, journal_blocks=0, area_blocks=0):
+        pool_format(device, name, size_bytes, journal_blocks, area_blocks)
+
+    def __cinit__(self, *args, **kwargs):
+        self.completion_fd = -1
+        self.next_token = 1
+
+    def __init__(self, device, *, cache_bytes=268435456, read_only=False, mutations=""):
+        self.device = device
+        self.read_only = read_only
+        self.ops, self.ids, self.keys, self.claimed, self.ios = {}, {}, {}, set(), {}
+        if mutations not in MUTATIONS:
+            raise PoolError("invalid", f"no mutation is called {mutations}")
+        self.p = <lnt_pool *>calloc(1, sizeof(lnt_pool))
+        self.q = <qdev *>calloc(1, sizeof(qdev))
+        if self.p == NULL or self.q == NULL:
+            raise MemoryError
+        pthread_mutex_init(&self.p.lock, NULL)
+        pthread_mutex_init(&self.finished_lock, NULL)
+        self.p.mutations = MUTATIONS[mutations]
+        self.completion_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        try:
+            self.recover(cache_bytes)
+        except OSError as e:
+            self.abandon()
+            raise PoolError("io_read", f"pool cannot be read: {e.strerror or e}") from e
+        except BaseException:
+            self.abandon()
+            raise
+
+    cdef int prepare(self, uint64_t cache_bytes) except -1:
+        """Memory for everything a pool needs before its first page."""
+        cdef lnt_pool *p = self.p
+        cdef uint64_t limit = cache_bytes // L_BLOCK_BYTES
+        cdef uint64_t slack
+        cache_init(p, limit if limit > 256 else 256)
+        journal_init(p)
+        slack = ckpt_capacity(p) // 4 if ckpt_capacity(p) // 4 < 1100 else 1100
+        p.cache.dirty_limit = p.cache.limit // 2
+        if p.cache.dirty_limit > ckpt_capacity(p) - slack:
+            p.cache.dirty_limit = ckpt_capacity(p) - slack
+        p.reserve_blocks = min(max(p.total_blocks // 256, 64), 16384)
+        p.ohash = <vobj **>calloc(1024, sizeof(vobj *))
+        p.omask = 1023
+        p.zeros = <uint8_t *>lnt_alloc_aligned(1048576)
+        p.background = <lnt_op *>calloc(1, sizeof(lnt_op))
+        p.ck_op = <lnt_op *>calloc(1, sizeof(lnt_op))
+        if p.ohash == NULL or p.zeros == NULL or p.background == NULL or p.ck_op == NULL:
+            raise MemoryError
+        memset(p.zeros, 0, 1048576)
+        p.can_discard = 1
+        p.epoch = 2
+        self.q.dev.submit = queue_submit
+        self.q.dev.wake = queue_wake
+        self.q.device = <void *>self.device
+        self.q.inline_ = 1
+        p.home = p.devs = p.cur = &self.q.dev
+        p.background.dev = p.ck_op.dev = p.home
+        return 0
+
+    cdef int recover(self, uint64_t cache_bytes) except -1:
+        """Superblock, area, catalog, journal; then a checkpoint, unless the pool was closed cleanly."""
+        cdef lnt_pool *p = self.p
+        cdef bytes raw, token
+        cdef list slots = [], changes = []
+        if self.device.size_bytes < 2 * L_BLOCK_BYTES:
+            raise PoolError("foreign", "not a Lunette pool")
+        raw = super_choose(self.device.read(0, L_BLOCK_BYTES), self.device.read(L_BLOCK_BYTES, L_BLOCK_BYTES))
+        super_load(p, raw)
+        if p.total_blocks * L_BLOCK_BYTES > self.device.size_bytes:
+            raise PoolError("damaged", "pool is damaged: its file or device is shorter than the pool")
+        self.prepare(cache_bytes)
+        self.name = raw[208:272].rstrip(b"\0").decode(errors="replace")
+        self.uuid = raw[16:32]
+        token = bytes(self.device.cache_token)[:64].ljust(64, b"\0")
+        flags = lnt_get32(<const uint8_t *>raw + SB_FLAGS)
+        trusted = token.strip(b"\0") and raw[SB_CACHE_TOKEN:SB_CACHE_TOKEN + 64] == token and not flags & SF_DISTRUST
+        memcpy(p.cache_token, <const char *>token, 64)
+        p.replaying = 1
+        if flags & SF_CLEAN:
+            summaries_load(p, self.device)
+            area_apply(p, self.device, raw)
+            catalog_load(p, slots)
+            self.keys_load(slots)
+            journal_replay(p, self.device, raw, 0, changes)   # nothing to replay: sets the ring up
+            p.j.record_seq = 0
+            self.reopen(raw)
+        else:
+            area_apply(p, self.device, raw)
+            summaries_load(p, self.device)
+            catalog_load(p, slots)
+            self.keys_load(slots)
+            journal_replay(p, self.device, raw, 1 if trusted else 0, changes)
+            if p.failed:
+                raise PoolError("damaged", "pool is damaged: the journal does not fit the map")
+        p.replaying = 0
+        self.names_load()
+        p.now_us = lnt_mono_us()
+        p.ck.next_due_us = p.now_us + 30000000
+        for key, value in changes:
+            self.kv_apply(key, value)
+        if not flags & SF_CLEAN:
+            self.call("checkpoint")
+        self.q.inline_ = 0
+        p.read_only = 1 if self.read_only else 0
+        p.cur = NULL
+        return 0
+
+    cdef int reopen(self, bytes raw) except -1:
+        """A clean pool is marked open: same checkpoint, new life of the page cache above it."""
+        cdef uint8_t *b = self.p.ck.super_buf
+        memcpy(b, <const char *>raw, L_BLOCK_BYTES)
+        lnt_put32(b + SB_FLAGS, 0)
+        memcpy(b + SB_CACHE_TOKEN, self.p.cache_token, 64)
+        self.super_write()
+        return 0
+
+    cdef int super_write(self) except -1:
+        """Both copies of the superblock in p.ck.super_buf, one after the other."""
+        self.p.ck.sb_gen += 1
+        super_seal(self.p.ck.super_buf, self.p.ck.sb_gen)
+        for slot in range(2):
+            self.device.write(slot * L_BLOCK_BYTES, (<const char *>self.p.ck.super_buf)[:L_BLOCK_BYTES])
+            self.device.sync()
+        return 0
+
+    cdef int names_load(self) except -1:
+        cdef uint64_t i
+        cdef vobj *o
+        for i in range(self.p.omask + 1):
+            o = self.p.ohash[i]
+            while o != NULL:
+                name = object_info(bytes((<const char *>o.desc)[:L_SLOT_BYTES])).name
+                if name in self.ids:
+                    raise PoolError("damaged", f"pool is damaged: two objects are called {name}")
+                self.ids[name] = o.pub.id
+                o = o.hnext
+        return 0
+
+    def __dealloc__(self):
+        self.release()
+
+    cdef void release(self):
+        """Free native memory; the pool is gone for good."""
+        cdef lnt_pool *p = self.p
+        cdef uint64_t i
+        cdef vobj *o
+        cdef vobj *onext
+        if p != NULL:
+            if p.cache.hash != NULL:
+                cache_free(p)
+            journal_free(p)
+            if p.ohash != NULL:
+                for i in range(p.omask + 1):
+                    o = p.ohash[i]
+                    while o != NULL:
+                        onext = o.hnext
+                        free(o)
+                        o = onext
+            for at in range(1):
+                free(p.ohash)
+                free(p.run_used)
+                free(p.run_busy)
+                free(p.summary_dirty)
+                free(p.slot_kind)
+                free(p.zeros)
+                free(p.fifo.v)
+                free(p.homes.v)
+                free(p.work.v)
+                free(p.background)
+                free(p.ck_op)
+                free(p.ck.frames)
+                free(p.ck.homes)
+                free(p.ck.buf)
+                free(p.ck.dir)
+                free(p.ck.pend)
+            pthread_mutex_destroy(&p.lock)
+            free(p)
+            self.p = NULL
+        if self.q != NULL:
+            free(self.q)
+            self.q = NULL
+        if self.completion_fd >= 0:
+            close(self.completion_fd)
+            self.completion_fd = -1
+
+    def abandon(self):
+        self.release()
+
+    cdef lnt_pool *open_pool(self) except NULL:
+        if self.p == NULL:
+            raise PoolError("closed", "the pool is closed")
+        return self.p
+
+    def close(self):
+        """Finish what is under way, checkpoint, mark the pool clean."""
+        cdef lnt_pool *p = self.p
+        if p == NULL:
+            return
+        try:
+            if not p.failed and not p.read_only:
+                self.call("flush")
+                self.call("checkpoint")
+                while p.ck.state != C_IDLE and not p.failed:
+                    self.pump()
+                self.idle()
+                if not p.failed and p.j.closed_seq == p.ck.cut_seq:
+                    lnt_put32(p.ck.super_buf + SB_FLAGS, SF_CLEAN)
+                    self.super_write()
+        except OSError as e:
+            raise PoolError("io_write", f"pool cannot be closed cleanly: {e.strerror or e}") from e
+        finally:
+            self.release()
+
+    cdef int idle(self) except -1:
+        """Let requests in flight finish."""
+        while self.q.head != NULL:
+            self.pump()
+        return 0
+
+    # -- the queue ----------------------------------------------------------------------------------------------------------------
+    cdef int collect(self) except -1:
+        """Move new requests of the queue device into the table that tests see."""
+        cdef lnt_io *io
+        while self.q.head != NULL:
+            io = self.q.head
+            self.q.head = io.next
+            if self.q.head == NULL:
+                self.q.tail = NULL
+            self.ios[self.next_token] = <size_t>io
+            self.next_token += 1
+        return 0
+
+    def pending_io(self):
+        cdef lnt_io *io
+        self.open_pool()
+        self.collect()
+        out = []
+        for key, at in self.ios.items():
+            io = <lnt_io *><size_t>at
+            kind = "read" if io.kind == IO_READ else "write" if io.kind == IO_WRITE else "sync" if io.kind == IO_SYNC else "discard"
+            out.append((key, kind, io.offset, io.length))
+        return out
+
+    def perform(self, io_id):
+        cdef lnt_pool *p = self.open_pool()
+        cdef lnt_io *io = <lnt_io *><size_t>self.ios.pop(io_id)
+        io.result = perform_now(self.device, io)
+        pthread_mutex_lock(&p.lock)
+        p.cur = &self.q.dev
+        io.done(io)
+        p.cur = NULL
+        pthread_mutex_unlock(&p.lock)
+
+    def turn(self, now_us=None):
+        cdef lnt_pool *p = self.open_pool()
+        cdef uint64_t now = lnt_mono_us() if now_us is None else now_us
+        cdef uint64_t wait
+        pthread_mutex_lock(&p.lock)
+        wait = lnt_dev_run(p, &self.q.dev, now)
+        p.cur = NULL
+        pthread_mutex_unlock(&p.lock)
+        lnt_dev_reap(p, &self.q.dev)
+        return wait
+
+    cdef uint64_t pump(self) except? 77:
+        """One turn, then every request there is, in order."""
+        wait = self.turn()
+        self.collect()
+        if self.ios:
+            for key in list(self.ios):
+                self.perform(key)
+            return 0
+        return wait
+
+    def drain(self):
+        cdef lnt_pool *p = self.open_pool()
+        while self.pump() == 0 or (not p.failed and (p.fifo.head != p.fifo.tail or p.work.head != p.work.tail or p.ck.state)):
+            if p.failed and not self.ios:
+                break
+            p.j.bg_due_us = 1 if p.fifo.head != p.fifo.tail else p.j.bg_due_us
+
+    def call(self, str op, **args):
+        token = self.start(op, **args)
+        stuck = 0
+        while token in self.ops:
+            if self.p.home != &self.q.dev:
+                raise PoolError("invalid", "the pool is driven by reactors: start and reap")
+            wait = self.pump()
+            done = self.take(token)
+            if done is not None:
+                if done.code != "ok":
+                    raise PoolError(done.code, f"{op} failed: {done.code.replace('_', ' ')}", done.value or 0)
+                return done.value
+            stuck = stuck + 1 if wait else 0
+            assert stuck < 1000, f"{op} waits for something that never comes"
+
+    # -- starting and finishing ------------------------------------------------------------------------------------------------------
+    cdef void push(self, admin *a):
+        pthread_mutex_lock(&self.finished_lock)
+        a.next = <admin *>self.finished
+        self.finished = a
+        pthread_mutex_unlock(&self.finished_lock)
+
+    cdef object pop(self):
+        """The oldest finished operation as a Completion, or None."""
+        cdef admin **at
+        cdef admin *a
+        pthread_mutex_lock(&self.finished_lock)
+        at = <admin **>&self.finished
+        while at[0] != NULL and at[0].next != NULL:
+            at = &at[0].next
+        a = at[0]
+        at[0] = NULL
+        pthread_mutex_unlock(&self.finished_lock)
+        return finish(self, a) if a != NULL else None
+
+    def take(self, token):
+        """The completion of one operation; completions of others that arrived are kept for `reap`."""
+        early = self.ops.setdefault("early", [])
+        while True:
+            for i, done in enumerate(early):
+                if done.token == token:
+                    return early.pop(i)
+            done = self.pop()
+            if done is None:
+                return None
+            early.append(done)
+
+    def reap(self):
+        cdef uint64_t count
+        read(self.completion_fd, &count, 8)
+        out = self.ops.pop("early", [])
+        while True:
+            done = self.pop()
+            if done is None:
+                return out
+            out.append(done)
+
+    def start(self, str op, **args):
+        self.open_pool()
+        return start_operation(self, op, args)
+
+    cdef lnt_obj *open_handle(self, uint64_t object_id):
+        cdef vobj *o
+        pthread_mutex_lock(&self.p.lock)
+        o = object_find(self.p, object_id)
+        if o != NULL:
+            o.pub.handles += 1
+        pthread_mutex_unlock(&self.p.lock)
+        return <lnt_obj *>o
+
+    cdef void close_handle(self, lnt_obj *obj):
+        if self.p == NULL:
+            return
+        pthread_mutex_lock(&self.p.lock)
+        obj.handles -= 1
+        if obj.gone and obj.handles == 0 and not (<vobj *>obj).dirty:
+            free(obj)             # a dirty one is freed by the next checkpoint
+        pthread_mutex_unlock(&self.p.lock)
+
+    # -- keys ------------------------------------------------------------------------------------------------------------------------
+    cdef int keys_load(self, list slots) except -1:
+        parts = {}
+        for slot, raw in slots:
+            key = raw[16:16 + raw[1]].decode()
+            part, count, size = (int.from_bytes(raw[i:i + 2], "little") for i in (2, 4, 6))
+            parts.setdefault(key, {})[part] = (slot, count, raw[136:136 + size])
+        for key, found in parts.items():
+            count = found[min(found)][1]
+            if sorted(found) != list(range(count)):
+                raise PoolError("damaged", f"pool is damaged: parts of the key {key} are missing")
+            self.keys[key] = (b"".join(found[i][2] for i in range(count)), [found[i][0] for i in range(count)])
+        return 0
+
+    cdef int kv_apply(self, bytes key, object value) except -1:
+        """Replay of a change of one key: the slots follow, without a record."""
+        run_kv(self, {key.decode(): value}, False)
+        return 0
+
+    # -- reading state ------------------------------------------------------------------------------------------------------------------
+    @property
+    def size_bytes(self):
+        return self.open_pool().total_blocks * L_BLOCK_BYTES
+
+    def kv(self):
+        return {key: value for key, (value, slots) in self.keys.items()}
+
+    def objects(self):
+        cdef lnt_pool *p = self.open_pool()
+        cdef uint64_t i
+        cdef vobj *o
+        cdef uint8_t[512] slot
+        raw = []
+        pthread_mutex_lock(&p.lock)
+        for i in range(p.omask + 1):
+            o = p.ohash[i]
+            while o != NULL:
+                object_store(p, o, slot)
+                raw.append((<const char *>slot)[:L_SLOT_BYTES])
+                o = o.hnext
+        pthread_mutex_unlock(&p.lock)
+        return sorted(map(object_info, raw))
+
+    def info(self, uint64_t object_id):
+        cdef lnt_pool *p = self.open_pool()
+        cdef vobj *o
+        cdef uint8_t[512] slot
+        pthread_mutex_lock(&p.lock)
+        o = object_find(p, object_id)
+        if o != NULL:
+            object_store(p, o, slot)
+        pthread_mutex_unlock(&p.lock)
+        return object_info((<const char *>slot)[:L_SLOT_BYTES]) if o != NULL else None
+
+    def lookup(self, str name):
+        return self.info(self.ids[name]) if name in self.ids else None
+
+    def stats(self):
+        cdef lnt_pool *p = self.open_pool()
+        return {
+            "size_bytes": p.total_blocks * L_BLOCK_BYTES, "free_bytes": p.free_blocks * L_BLOCK_BYTES,
+            "available_bytes": space_for_data(p) * L_BLOCK_BYTES, "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES,
+            "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES, "pending_items": pending_count(p),
+            "pending_bytes": p.stat_pending_blocks * L_BLOCK_BYTES, "reclaimed_bytes": p.stat_reclaimed * L_BLOCK_BYTES,
+            "objects": p.n_objects, "failed": p.failed, "cache_pages": p.cache.count, "cache_limit_pages": p.cache.limit,
+            "dirty_pages": p.cache.n_dirty, "cache_hits": p.cache.hits, "cache_misses": p.cache.misses,
+            "cache_evictions": p.cache.evictions, "journal_blocks": p.j.blocks, "journal_room_blocks": journal_room(p),
+            "journal_frames": p.j.frames, "journal_bytes": p.j.bytes, "journal_records": p.j.appended,
+            "syncs": p.j.sync_done, "checkpoints": p.ck.done_count, "merged_writes": p.stat_rmw, "epoch": p.epoch,
+            "free_runs": p.free_runs,
+        }
+
+
+include "_operations.pxi"

@@ -1,0 +1,331 @@
+# cython: language_level=3
+"""The journal: records in frames, group commit, and the only place that syncs (docs/on-disk-format.md, docs/durability.md).
+
+Two promises are kept apart. A change is *soft* once its frame is written: it survives the end of this process. It is *hard* once
+its data was synced, a later frame that says so (`hard_upto`) was written, and that frame was synced: it survives loss of power.
+One sync can be the second for one group and the first for the next.
+"""
+from core._cache cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC, op_finish, op_ready, pool_fail
+from core._state cimport (
+    FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
+    L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP, jframe, journal, lnt_alloc_aligned,
+    lnt_pool, lnt_put32, lnt_put64, opx)
+from core._types cimport IO_SYNC, IO_WRITE, ST_IO_WRITE, ST_OK, lnt_io, lnt_op
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+cdef extern from "crc32c.h" nogil:
+    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
+
+
+cdef inline uint32_t used_blocks(lnt_pool *p) noexcept nogil:
+    if p.j.head >= p.j.tail:
+        return p.j.head - p.j.tail
+    return p.j.head + p.j.blocks - p.j.tail
+
+
+cdef uint32_t journal_room(lnt_pool *p) noexcept nogil:
+    """Blocks of the ring that may still be written."""
+    return p.j.blocks - 1 - used_blocks(p)
+
+
+cdef int journal_init(lnt_pool *p) noexcept nogil:
+    p.j.sync_io.kind = IO_SYNC
+    p.j.sync_io.owner = p
+    p.j.sync_io.done = synced
+    return 0
+
+
+cdef void journal_free(lnt_pool *p) noexcept nogil:
+    cdef jframe *f
+    cdef jframe *nxt
+    cdef int i
+    cdef jframe *heads[3]
+    heads[0] = p.j.spare
+    heads[1] = p.j.inflight
+    heads[2] = p.j.open
+    for i in range(3):
+        f = heads[i]
+        while f != NULL:
+            nxt = f.next
+            free(f.buf)
+            free(f)
+            f = nxt
+    p.j.spare = p.j.inflight = p.j.inflight_tail = p.j.open = NULL
+
+
+cdef jframe *frame_new(lnt_pool *p) noexcept nogil:
+    cdef jframe *f = p.j.spare
+    if f != NULL:
+        p.j.spare = f.next
+    else:
+        f = <jframe *>calloc(1, sizeof(jframe))
+        f.buf = <uint8_t *>lnt_alloc_aligned(L_FRAME_BLOCKS * L_BLOCK_BYTES)
+    f.next = NULL
+    f.length = L_FRAME_HEADER_BYTES
+    f.records = 0
+    f.done = 0
+    f.pad = 0
+    f.hard_upto = 0
+    return f
+
+
+cdef void frames_written(lnt_pool *p) noexcept nogil:
+    """Take finished frames off the front: only an unbroken row of frames counts as written."""
+    cdef jframe *f
+    cdef lnt_op *op
+    while p.j.inflight != NULL and p.j.inflight.done:
+        f = p.j.inflight
+        p.j.inflight = f.next
+        if f.next == NULL:
+            p.j.inflight_tail = NULL
+        if not f.pad:
+            p.j.written_seq = f.seq
+            if f.hard_upto > p.j.marker_seq:
+                p.j.marker_seq = f.hard_upto
+        f.next = p.j.spare
+        p.j.spare = f
+    while p.j.soft_waiters != NULL:
+        op = p.j.soft_waiters
+        if (<opx *>op.priv).need_seq > p.j.written_seq:
+            break
+        p.j.soft_waiters = op.next
+        if op.next == NULL:
+            p.j.soft_tail = NULL
+        op_finish(p, op, ST_OK)
+
+
+cdef void frame_written(lnt_io *io) noexcept nogil:
+    cdef jframe *f = <jframe *>io
+    cdef lnt_pool *p = <lnt_pool *>io.owner
+    if io.result != 0:
+        pool_fail(p)              # the row is broken for good: nothing after it can be replayed
+        return
+    f.done = 1
+    frames_written(p)
+
+
+cdef void frame_submit(lnt_pool *p, jframe *f, uint32_t pos) noexcept nogil:
+    cdef uint32_t blocks = (f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
+    memset(f.buf + f.length, 0, blocks * L_BLOCK_BYTES - f.length)
+    memset(f.buf, 0, L_FRAME_HEADER_BYTES)
+    lnt_put32(f.buf + FR_MAGIC, L_FRAME_MAGIC)
+    memcpy(f.buf + FR_UUID, p.uuid, 16)
+    lnt_put64(f.buf + FR_SEQ, f.seq)
+    lnt_put64(f.buf + FR_HARD_UPTO, f.hard_upto)
+    lnt_put64(f.buf + FR_SYNCED_UPTO, p.j.synced_seq)
+    lnt_put32(f.buf + FR_LENGTH, f.length)
+    lnt_put32(f.buf + FR_FLAGS, FF_PAD if f.pad else 0)
+    lnt_put32(f.buf + FR_RECORDS, f.records)
+    lnt_put32(f.buf + FR_CRC, lnt_crc32c(0, f.buf + 8, f.length - 8))
+    f.pos = pos
+    f.io.kind = IO_WRITE
+    f.io.offset = (p.j.start + pos) * L_BLOCK_BYTES
+    f.io.length = <uint64_t>blocks * L_BLOCK_BYTES
+    f.io.buf = f.buf
+    f.io.owner = p
+    f.io.done = frame_written
+    f.next = NULL
+    if p.j.inflight_tail != NULL:
+        p.j.inflight_tail.next = f
+    else:
+        p.j.inflight = f
+    p.j.inflight_tail = f
+    p.j.frames += 1
+    p.j.bytes += f.io.length
+    if p.cur.submit(p.cur, &f.io):
+        frame_written(&f.io)
+
+
+cdef void frame_close(lnt_pool *p, int force) noexcept nogil:
+    """Send the open frame on its way; with force an empty one too (it carries hard_upto)."""
+    cdef jframe *f = p.j.open
+    cdef jframe *pad
+    cdef uint32_t blocks
+    if f == NULL:
+        if not force:
+            return
+        f = frame_new(p)
+    p.j.open = NULL
+    f.seq = p.j.next_seq
+    f.hard_upto = p.j.data_synced_seq
+    p.j.next_seq += 1
+    p.j.closed_seq = f.seq
+    p.j.sealed_seq = p.j.synced_seq
+    blocks = (f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
+    if journal_room(p) < blocks + (p.j.blocks - p.j.head if p.j.head + blocks > p.j.blocks else 0):
+        pool_fail(p)              # the room checks of writers make this unreachable; never overwrite what recovery needs
+        f.next = p.j.spare
+        p.j.spare = f
+        return
+    if p.j.head + blocks > p.j.blocks:
+        pad = frame_new(p)
+        pad.pad = 1
+        pad.seq = f.seq
+        pad.hard_upto = f.hard_upto
+        frame_submit(p, pad, p.j.head)
+        p.j.head = 0
+    frame_submit(p, f, p.j.head)
+    p.j.head += blocks
+    if p.j.head == p.j.blocks:
+        p.j.head = 0
+
+
+cdef int journal_reserve(lnt_pool *p, uint32_t length) noexcept nogil:
+    """Make sure the next `length` bytes of records land in one frame, so that they are atomic."""
+    if p.j.open != NULL and p.j.open.length + length > L_FRAME_BLOCKS * L_BLOCK_BYTES:
+        frame_close(p, 0)
+    if p.j.open == NULL:
+        p.j.open = frame_new(p)
+    return 0
+
+
+cdef uint8_t *record_new(lnt_pool *p, uint8_t type, uint32_t length) noexcept nogil:
+    """A zeroed record of `length` bytes (header included), rounded up to 8, in the open frame."""
+    cdef uint8_t *r
+    length = (length + 7) & ~<uint32_t>7
+    journal_reserve(p, length)
+    r = p.j.open.buf + p.j.open.length
+    memset(r, 0, length)
+    r[RC_TYPE] = type
+    lnt_put32(r + RC_LENGTH, length)
+    p.j.open.length += length
+    p.j.open.records += 1
+    p.j.record_seq = p.j.next_seq
+    p.j.appended += 1
+    return r
+
+
+cdef void record_map(lnt_pool *p, uint64_t obj, uint64_t lba, uint64_t pba, uint32_t n, const uint32_t *csum) noexcept nogil:
+    cdef uint8_t *r = record_new(p, RT_MAP, 40 + (4 * n if csum != NULL else 0))
+    lnt_put64(r + 8, obj)
+    lnt_put64(r + 16, lba)
+    lnt_put64(r + 24, pba)
+    lnt_put32(r + 32, n)
+    if csum != NULL:
+        r[RC_FLAGS] = 1
+        memcpy(r + 40, csum, 4 * n)
+
+
+cdef void record_3(lnt_pool *p, uint8_t type, uint64_t a, uint64_t b, uint64_t c) noexcept nogil:
+    cdef uint8_t *r = record_new(p, type, 32)
+    lnt_put64(r + 8, a)
+    lnt_put64(r + 16, b)
+    lnt_put64(r + 24, c)
+
+
+# -- waiting ---------------------------------------------------------------------------------------------------------------
+
+cdef void wait_soft(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Finish the op when its records (need_seq) are written."""
+    op.next = NULL
+    if (<opx *>op.priv).need_seq <= p.j.written_seq:
+        op_finish(p, op, ST_OK)
+        return
+    if p.j.soft_tail != NULL:
+        p.j.soft_tail.next = op
+    else:
+        p.j.soft_waiters = op
+    p.j.soft_tail = op
+
+
+cdef void wait_hard(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Finish the op when its records (need_seq) are hard and the sync need_sync has succeeded."""
+    op.next = p.j.hard_waiters
+    p.j.hard_waiters = op
+
+
+cdef uint64_t next_sync(lnt_pool *p) noexcept nogil:
+    """The number of the first sync that starts after now."""
+    return p.j.sync_started + 1
+
+
+cdef void synced(lnt_io *io) noexcept nogil:
+    cdef lnt_pool *p = <lnt_pool *>io.owner
+    p.j.syncing = 0
+    if io.result != 0:
+        pool_fail(p)              # the kernel may have dropped the pages: a second try proves nothing
+        return
+    p.j.sync_done = p.j.sync_started
+    p.j.synced_writes = p.j.cut_writes
+    if p.j.cut_closed > p.j.data_synced_seq:
+        p.j.data_synced_seq = p.j.cut_closed
+    if p.j.cut_written > p.j.synced_seq:
+        p.j.synced_seq = p.j.cut_written
+    if p.j.cut_marker > p.j.hard_seq:
+        p.j.hard_seq = p.j.cut_marker
+
+
+cdef void sync_start(lnt_pool *p) noexcept nogil:
+    frame_close(p, 0)             # its records' data is complete, so this sync proves it
+    p.j.syncing = 1
+    p.j.sync_started += 1
+    p.j.cut_closed = p.j.closed_seq
+    p.j.cut_written = p.j.written_seq
+    p.j.cut_marker = p.j.marker_seq
+    p.j.cut_writes = p.j.data_writes
+    if p.cur.submit(p.cur, &p.j.sync_io):
+        synced(&p.j.sync_io)
+
+
+cdef void fail_waiters(lnt_pool *p) noexcept nogil:
+    cdef lnt_op *op
+    while p.j.hard_waiters != NULL:
+        op = p.j.hard_waiters
+        p.j.hard_waiters = op.next
+        op_finish(p, op, ST_IO_WRITE)
+    while p.j.soft_waiters != NULL:
+        op = p.j.soft_waiters
+        p.j.soft_waiters = op.next
+        op_finish(p, op, ST_IO_WRITE)
+    p.j.soft_tail = NULL
+
+
+cdef int commit_turn(lnt_pool *p) noexcept nogil:
+    """One turn of group commit: answer who is served, then write a marker or start a sync if someone waits. 1: progress."""
+    cdef lnt_op **at = &p.j.hard_waiters
+    cdef lnt_op *op
+    cdef opx *x
+    cdef uint64_t want_seq = p.j.bg_seq
+    cdef uint64_t want_sync = p.j.ck_need_sync
+    if p.failed:
+        fail_waiters(p)
+        return 0
+    if p.j.soft_waiters != NULL:
+        frame_close(p, 0)
+    if p.mutations & M_NO_JOURNAL_SYNC and p.j.marker_seq > p.j.hard_seq:
+        p.j.hard_seq = p.j.marker_seq
+    if p.mutations & M_NO_DATA_SYNC:
+        frame_close(p, 0)
+        p.j.data_synced_seq = p.j.closed_seq
+    while at[0] != NULL:
+        op = at[0]
+        x = <opx *>op.priv
+        if x.need_seq <= p.j.hard_seq and (x.need_sync <= p.j.sync_done or p.mutations & M_NO_DATA_SYNC):
+            at[0] = op.next
+            op_finish(p, op, ST_OK)
+            continue
+        if x.need_seq > want_seq:
+            want_seq = x.need_seq
+        if x.need_sync > want_sync:
+            want_sync = x.need_sync
+        at = &op.next
+    if p.j.syncing:
+        return 0
+    if want_seq > p.j.hard_seq:
+        if p.j.data_synced_seq >= want_seq:
+            if p.j.marker_seq < want_seq and (p.j.inflight == NULL or p.j.inflight_tail.hard_upto < want_seq):
+                if journal_room(p) < 8:
+                    p.ck.wanted = 1
+                    return 0          # the checkpoint will make it hard
+                frame_close(p, 1)
+            if p.j.marker_seq < want_seq:
+                return 0          # the marker is on its way
+        if not (p.mutations & M_NO_JOURNAL_SYNC and p.j.data_synced_seq >= want_seq):
+            sync_start(p)
+        return 1
+    if want_sync > p.j.sync_done and (not p.mutations & M_NO_DATA_SYNC or p.j.ck_need_sync > p.j.sync_done):
+        sync_start(p)
+        return 1
+    return 0

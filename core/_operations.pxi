@@ -1,0 +1,483 @@
+# Operations as Python starts them: arguments checked, memory made, result turned back. Included by _engine.pyx.
+from typing import NamedTuple
+
+
+class Completion(NamedTuple):
+    token: int
+    code: str
+    value: object
+
+
+cdef admin *admin_new(Pool pool, uint8_t kind) except NULL:
+    cdef admin *a = <admin *>calloc(1, sizeof(admin))
+    if a == NULL:
+        raise MemoryError
+    a.token = pool.next_token
+    pool.next_token += 1
+    a.kind = kind
+    a.op.kind = OP_ADMIN
+    a.op.dev = pool.p.home
+    a.op.done = pool_done
+    a.op.owner = <void *>pool
+    return a
+
+
+cdef void admin_free(Pool pool, admin *a):
+    cdef uint32_t i
+    if a.kind == A_DERIVE:
+        for i in range(a.n):
+            pool.close_handle(<lnt_obj *>a.src[i])
+    if a.obj != NULL and a.kind != A_CREATE:
+        pool.close_handle(<lnt_obj *>a.obj)
+    if a.other != NULL:
+        pool.close_handle(<lnt_obj *>a.other)
+    free(a.src)
+    free(a.new)
+    free(a.bytes)
+    free(a.slots)
+    free(a.record)
+    free(a.out)
+    free(a)
+
+
+cdef vobj *handle(Pool pool, object_id) except NULL:
+    cdef lnt_obj *o = pool.open_handle(object_id)
+    if o == NULL:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    return <vobj *>o
+
+
+cdef vobj *object_new(bytes slot) except NULL:
+    cdef vobj *o = <vobj *>calloc(1, sizeof(vobj))
+    cdef const uint8_t *b = slot
+    if o == NULL:
+        raise MemoryError
+    memcpy(o.desc, b, L_SLOT_BYTES)
+    o.pub.id = lnt_get64(b + 8)
+    o.pub.size_bytes = lnt_get64(b + 16)
+    o.pub.block_bytes = lnt_get32(b + 4)
+    o.kind = b[OB_KIND]
+    o.pub.read_only = o.kind == 2
+    o.flags = b[OB_FLAGS]
+    o.level = 1
+    return o
+
+
+cdef object claim(Pool pool, str name):
+    if name in pool.ids or name in pool.claimed:
+        raise PoolError("exists", f"{name} exists already")
+    pool.claimed.add(name)
+
+
+cdef bytes slot_of(Pool pool, str kind, str name, dict args):
+    """The slot of a new object, its id and its name taken."""
+    cdef uint64_t number
+    claim(pool, name)
+    try:
+        pthread_mutex_lock(&pool.p.lock)
+        number = pool.p.next_id
+        pool.p.next_id += 1
+        pthread_mutex_unlock(&pool.p.lock)
+        return object_slot(number, kind, name, **args)
+    except ValueError as e:
+        pool.claimed.discard(name)
+        raise PoolError("invalid", str(e)) from e
+
+
+cdef object submit(Pool pool, admin *a, object finish):
+    """Queue the operation; `finish(code, op)` makes its value."""
+    cdef uint64_t token = a.token
+    pool.ops[token] = finish
+    pthread_mutex_lock(&pool.p.lock)
+    pool.p.cur = NULL
+    a.op.dev = pool.p.home
+    if a.kind:
+        admin_submit(pool.p, a)
+    else:
+        (<opx *>a.op.priv).pool = pool.p
+        op_ready(pool.p, &a.op)
+    pthread_mutex_unlock(&pool.p.lock)
+    return token
+
+
+cdef object finish(Pool pool, admin *a):
+    """The Completion of a finished operation; frees it."""
+    code = STATUS_CODES[a.op.status]
+    kind, names, extra = pool.ops.pop(a.token)
+    value = None
+    if kind == "made":
+        for name, number in names:
+            pool.claimed.discard(name)
+            if code == "ok":
+                pool.ids[name] = number
+        value = extra
+    elif kind == "delete":
+        if code == "ok":
+            for name in [n for n in names if pool.ids.get(n) == extra]:
+                del pool.ids[name]
+    elif kind == "rename":
+        pool.claimed.discard(names[1])
+        if code == "ok" and names[0] != names[1]:
+            pool.ids.pop(names[0], None)
+            pool.ids[names[1]] = extra
+    elif kind == "read":
+        value = (<const char *>a.bytes)[:a.op.length] if code == "ok" else None
+    elif kind == "compare":
+        value = a.op.result if code == "miscompare" else None
+    elif kind == "walk":
+        value = [extra(a.out[3 * i] * L_BLOCK_BYTES, a.out[3 * i + 1] * L_BLOCK_BYTES, bool(a.out[3 * i + 2]))
+                 for i in range(a.n_out)]
+    elif kind == "exclusive":
+        value = a.c * L_BLOCK_BYTES
+    token = a.token
+    admin_free(pool, a)
+    return Completion(token, code, value if code in ("ok", "miscompare") else None)
+
+
+cdef int new_objects(Pool pool, admin *a, list slots) except -1:
+    """Attach the new objects of an operation, each with a slot in the catalog."""
+    cdef uint32_t i
+    cdef vobj *o
+    a.n = len(slots)
+    a.new = <vobj **>calloc(a.n + 1, sizeof(vobj *))
+    for i in range(a.n):
+        o = object_new(slots[i])
+        pthread_mutex_lock(&pool.p.lock)
+        o.slot = slot_alloc(pool.p, SK_OBJECT)
+        pthread_mutex_unlock(&pool.p.lock)
+        a.new[i] = o
+    return 0
+
+
+def start_create(Pool pool, *, str name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0,
+                 props=b"", serial=""):
+    cdef admin *a
+    if size_bytes <= 0 or size_bytes % L_BLOCK_BYTES or size_bytes > 1 << 56:
+        raise PoolError("invalid", "a size is a positive multiple of 4096 bytes")
+    if block_bytes not in (512, 4096):
+        raise PoolError("invalid", "a logical block has 512 or 4096 bytes")
+    slot = slot_of(pool, "volume", name, {
+        "size_bytes": size_bytes, "block_bytes": block_bytes, "checksum": checksum, "quota_bytes": quota_bytes,
+        "reserve_bytes": reserve_bytes, "props": props, "serial": serial})
+    a = admin_new(pool, A_CREATE)
+    new_objects(pool, a, [slot])
+    a.obj = a.new[0]
+    number = a.obj.pub.id
+    return submit(pool, a, ("made", [(name, number)], number))
+
+
+cdef object derive(Pool pool, list pairs, str kind, bint single):
+    cdef admin *a
+    cdef uint32_t i
+    cdef list sources = [pool.info(source) for source, name in pairs]
+    if not pairs or None in sources:
+        raise PoolError("not_found", "there is no such source")
+    if len(pairs) > 400:
+        raise PoolError("limit", "at most 400 objects are derived at one instant")
+    slots = []
+    try:
+        for source, (number, name) in zip(sources, pairs, strict=True):
+            slots.append(slot_of(pool, kind, name, {
+                "size_bytes": source.size_bytes, "block_bytes": source.block_bytes, "origin": source.name,
+                "origin_id": source.id, "checksum": source.checksum}))
+    except PoolError:
+        for slot in slots:
+            pool.claimed.discard(object_info(slot).name)
+        raise
+    a = admin_new(pool, A_DERIVE)
+    new_objects(pool, a, slots)
+    a.src = <vobj **>calloc(a.n + 1, sizeof(vobj *))
+    for i in range(a.n):
+        a.src[i] = handle(pool, pairs[i][0])
+    numbers = [a.new[i].pub.id for i in range(a.n)]
+    made = [(name, number) for (_, name), number in zip(pairs, numbers, strict=True)]
+    return submit(pool, a, ("made", made, numbers[0] if single else numbers))
+
+
+def start_snapshot(Pool pool, *, pairs):
+    return derive(pool, list(pairs), "snapshot", False)
+
+
+def start_clone(Pool pool, *, source_id, str name):
+    return derive(pool, [(source_id, name)], "clone", True)
+
+
+def start_delete(Pool pool, *, object_id):
+    cdef admin *a
+    info = pool.info(object_id)
+    if info is None:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    a = admin_new(pool, A_DELETE)
+    a.obj = handle(pool, object_id)
+    return submit(pool, a, ("delete", [info.name], object_id))
+
+
+def start_revert(Pool pool, *, volume_id, snapshot_id, str safety_name=""):
+    cdef admin *a
+    volume, snapshot = pool.info(volume_id), pool.info(snapshot_id)
+    if volume is None or snapshot is None:
+        raise PoolError("not_found", "there is no such volume or snapshot")
+    if volume.kind == "snapshot" or snapshot.kind != "snapshot":
+        raise PoolError("invalid", "only a volume or clone is reverted, to a snapshot")
+    if volume.block_bytes != snapshot.block_bytes or volume.checksum != snapshot.checksum:
+        raise PoolError("invalid", "the snapshot's block size or checksums differ from the volume's")
+    slots, made = [], []
+    if safety_name:
+        slots = [slot_of(pool, "snapshot", safety_name, {
+            "size_bytes": volume.size_bytes, "block_bytes": volume.block_bytes, "origin": volume.name,
+            "origin_id": volume.id, "checksum": volume.checksum})]
+    a = admin_new(pool, A_REVERT)
+    new_objects(pool, a, slots)
+    a.obj = handle(pool, volume_id)
+    a.other = handle(pool, snapshot_id)
+    if safety_name:
+        made = [(safety_name, a.new[0].pub.id)]
+    return submit(pool, a, ("made", made, made[0][1] if made else 0))
+
+
+def start_resize(Pool pool, *, object_id, size_bytes):
+    cdef admin *a
+    info = pool.info(object_id)
+    if info is None:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    if info.kind == "snapshot":
+        raise PoolError("protected", "a snapshot cannot be resized")
+    if size_bytes <= 0 or size_bytes % L_BLOCK_BYTES or size_bytes > 1 << 56:
+        raise PoolError("invalid", "a size is a positive multiple of 4096 bytes")
+    a = admin_new(pool, A_RESIZE)
+    a.obj = handle(pool, object_id)
+    a.a = size_bytes
+    return submit(pool, a, ("plain", None, None))
+
+
+cdef object change(Pool pool, info, dict args, object outcome):
+    """Replace an object's properties from `quota_bytes` on in its slot."""
+    cdef admin *a
+    cdef bytes slot
+    values = {"origin": info.origin, "origin_id": info.origin_id, "quota_bytes": info.quota_bytes, "serial": info.serial,
+              "reserve_bytes": info.reserve_bytes, "props": info.props, "created_us": int(info.created_s * 1e6)}
+    name = args.pop("name", info.name)
+    values.update({key: value for key, value in args.items() if value is not None})
+    try:
+        slot = object_slot(info.id, info.kind, name, **values)
+    except ValueError as e:
+        raise PoolError("invalid", str(e)) from e
+    a = admin_new(pool, A_SET)
+    a.obj = handle(pool, info.id)
+    a.bytes = <uint8_t *>malloc(L_SLOT_BYTES)
+    memcpy(a.bytes, <const char *>slot, L_SLOT_BYTES)
+    return submit(pool, a, outcome)
+
+
+def start_rename(Pool pool, *, object_id, str name):
+    info = pool.info(object_id)
+    if info is None:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    if name != info.name:
+        claim(pool, name)
+    try:
+        return change(pool, info, {"name": name}, ("rename", (info.name, name), object_id))
+    except PoolError:
+        pool.claimed.discard(name)
+        raise
+
+
+def start_set(Pool pool, *, object_id, props=None, quota_bytes=None, reserve_bytes=None):
+    info = pool.info(object_id)
+    if info is None:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    if reserve_bytes and reserve_bytes - info.reserve_bytes > pool.stats()["available_bytes"]:
+        raise PoolError("no_space", "the pool cannot hold that reservation")
+    return change(pool, info, {"props": props, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes},
+                  ("plain", None, None))
+
+
+cdef object run_rw(Pool pool, uint8_t kind, object_id, offset, length, bytes data, uint8_t flags, object outcome):
+    cdef admin *a
+    if offset < 0 or length < 0 or offset > 1 << 60 or length > 1 << 60:
+        raise PoolError("range", "outside the object")
+    a = admin_new(pool, 0)
+    a.op.kind = kind
+    a.op.flags = flags
+    a.op.offset = offset
+    a.op.length = length
+    if kind != OP_SYNC:
+        try:
+            a.obj = handle(pool, object_id)
+        except PoolError:
+            admin_free(pool, a)
+            raise
+        a.op.obj = <lnt_obj *>a.obj
+    if data is not None or kind == OP_READ:
+        if kind == OP_READ and length > 1 << 30:
+            admin_free(pool, a)
+            raise PoolError("limit", "at most 1 GiB is read at once")
+        a.bytes = <uint8_t *>lnt_alloc_aligned((len(data) if data is not None else length) or 1)
+        if data is not None:
+            memcpy(a.bytes, <const char *>data, len(data))
+        a.op.buf = a.bytes
+    return submit(pool, a, outcome)
+
+
+def start_read(Pool pool, *, object_id, offset_bytes, length_bytes):
+    return run_rw(pool, OP_READ, object_id, offset_bytes, length_bytes, None, 0, ("read", None, None))
+
+
+def start_write(Pool pool, *, object_id, offset_bytes, data, fua=False):
+    return run_rw(pool, OP_WRITE, object_id, offset_bytes, len(data), bytes(data), OPF_FUA if fua else 0, ("plain", None, None))
+
+
+def start_unmap(Pool pool, *, object_id, offset_bytes, length_bytes, fua=False, keep=False):
+    flags = (OPF_FUA if fua else 0) | (OPF_NOUNMAP if keep else 0)
+    return run_rw(pool, OP_UNMAP, object_id, offset_bytes, length_bytes, None, flags, ("plain", None, None))
+
+
+def start_compare_and_write(Pool pool, *, object_id, offset_bytes, expected, data, fua=False):
+    if len(expected) != len(data):
+        raise PoolError("invalid", "what is compared and what is written differ in length")
+    return run_rw(pool, OP_COMPARE_WRITE, object_id, offset_bytes, len(data), bytes(expected) + bytes(data),
+                  OPF_FUA if fua else 0, ("compare", None, None))
+
+
+def start_flush(Pool pool):
+    return run_rw(pool, OP_SYNC, 0, 0, 0, None, 0, ("plain", None, None))
+
+
+def start_share(Pool pool, *, dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes):
+    cdef admin *a
+    dst, src = pool.info(dst_id), pool.info(src_id)
+    if dst is None or src is None:
+        raise PoolError("not_found", "there is no such source or destination")
+    if dst.kind == "snapshot":
+        raise PoolError("protected", "a snapshot cannot be written")
+    if (dst_offset_bytes | src_offset_bytes | length_bytes) % L_BLOCK_BYTES or dst.checksum != src.checksum:
+        raise PoolError("invalid", "blocks are shared at multiples of 4096 bytes, between objects that agree on checksums")
+    if dst_offset_bytes + length_bytes > dst.size_bytes or src_offset_bytes + length_bytes > src.size_bytes:
+        raise PoolError("range", "outside the object")
+    if dst_id == src_id and abs(dst_offset_bytes - src_offset_bytes) < length_bytes:
+        raise PoolError("invalid", "source and destination overlap")
+    a = admin_new(pool, A_SHARE)
+    a.obj = handle(pool, dst_id)
+    a.other = handle(pool, src_id)
+    a.a = dst_offset_bytes // L_BLOCK_BYTES
+    a.b = src_offset_bytes // L_BLOCK_BYTES
+    a.c = length_bytes // L_BLOCK_BYTES
+    return submit(pool, a, ("plain", None, None))
+
+
+def start_extents(Pool pool, *, object_id, offset_bytes, length_bytes, limit):
+    cdef admin *a = admin_new(pool, A_EXTENTS)
+    a.obj = handle(pool, object_id)
+    a.a = offset_bytes // L_BLOCK_BYTES
+    a.b = min(offset_bytes + length_bytes + L_BLOCK_BYTES - 1, a.obj.pub.size_bytes) // L_BLOCK_BYTES
+    a.n = limit
+    return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length, mapped)))
+
+
+def start_diff(Pool pool, *, a_id, b_id, offset_bytes=0, limit=1000):
+    cdef admin *a = admin_new(pool, A_DIFF)
+    a.obj = handle(pool, a_id)
+    a.other = handle(pool, b_id)
+    a.a = offset_bytes // L_BLOCK_BYTES
+    a.b = max(a.obj.pub.size_bytes, a.other.pub.size_bytes) // L_BLOCK_BYTES
+    a.n = limit
+    return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length)))
+
+
+def start_exclusive(Pool pool, *, object_id):
+    cdef admin *a = admin_new(pool, A_EXCLUSIVE)
+    a.obj = handle(pool, object_id)
+    a.b = <uint64_t>1 << (9 * (a.obj.level + 1))
+    return submit(pool, a, ("exclusive", None, None))
+
+
+def start_checkpoint(Pool pool):
+    return submit(pool, admin_new(pool, A_CHECKPOINT), ("plain", None, None))
+
+
+def start_grow(Pool pool, *, size_bytes):
+    cdef admin *a
+    total = size_bytes // L_BLOCK_BYTES // 512 * 512
+    if total * L_BLOCK_BYTES > pool.device.size_bytes or total > 1 << 38:
+        raise PoolError("invalid", "the device is smaller than that")
+    if total < pool.p.total_blocks:
+        raise PoolError("invalid", "a pool cannot shrink")
+    a = admin_new(pool, A_GROW)
+    a.a = total
+    return submit(pool, a, ("plain", None, None))
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------------------
+
+cdef bytes kv_slot(bytes key, part, parts, bytes chunk):
+    return (bytes([2, len(key)]) + part.to_bytes(2, "little") + parts.to_bytes(2, "little")
+            + len(chunk).to_bytes(2, "little") + bytes(8) + key.ljust(120, b"\0") + chunk.ljust(376, b"\0"))
+
+
+cdef bytes kv_record(bytes key, value):
+    size = 0xFFFFFFFF if value is None else len(value)
+    body = len(key).to_bytes(4, "little") + size.to_bytes(4, "little") + key + (value or b"")
+    length = (8 + len(body) + 7) // 8 * 8
+    return bytes([RT_KV, 0, 0, 0]) + length.to_bytes(4, "little") + body.ljust(length - 8, b"\0")
+
+
+cdef object run_kv(Pool pool, dict changes, bint durable):
+    """Start a change of keys. Without `durable` (replay) no record is written, and it is over on return."""
+    cdef admin *a
+    cdef uint32_t slot
+    cdef bytes packed, records = b""
+    images = []
+    for key, value in changes.items():
+        raw = key.encode()
+        if not raw or len(raw) > L_KV_KEY_BYTES or (value is not None and len(value) > L_KV_VALUE_BYTES):
+            raise PoolError("invalid", f"a key has 1 to {L_KV_KEY_BYTES} bytes, its value at most {L_KV_VALUE_BYTES}")
+        records += kv_record(raw, value)
+    if len(records) > 200000:
+        raise PoolError("limit", "one change of keys has at most 200,000 bytes")
+    for key, value in changes.items():
+        raw = key.encode()
+        old = pool.keys.get(key, (b"", []))[1]
+        chunks = [] if value is None else [value[i:i + 376] for i in range(0, max(len(value), 1), 376)]
+        slots = old[:len(chunks)]
+        pthread_mutex_lock(&pool.p.lock)
+        for i in range(len(chunks) - len(slots)):
+            slot = slot_alloc(pool.p, SK_KV)
+            slots.append(slot)
+        pthread_mutex_unlock(&pool.p.lock)
+        images += [(slots[i], kv_slot(raw, i, len(chunks), bytes(chunk))) for i, chunk in enumerate(chunks)]
+        images += [(slot, bytes(512)) for slot in old[len(chunks):]]
+        if value is None:
+            pool.keys.pop(key, None)
+        else:
+            pool.keys[key] = (bytes(value), slots)
+    a = admin_new(pool, A_KV)
+    a.n = len(images)
+    a.slots = <uint32_t *>calloc(a.n + 1, sizeof(uint32_t))
+    packed = b"".join(image for _, image in images)
+    a.bytes = <uint8_t *>malloc(len(packed) + 1)
+    memcpy(a.bytes, <const char *>packed, len(packed))
+    for i in range(len(images)):
+        a.slots[i] = images[i][0]
+    if durable:
+        a.record = <uint8_t *>malloc(len(records) + 1)
+        memcpy(a.record, <const char *>records, len(records))
+        a.record_bytes = len(records)
+        a.a = len(changes)
+    token = submit(pool, a, ("plain", None, None))
+    if not durable:
+        while pool.take(token) is None:
+            pool.pump()
+    return token
+
+
+def start_kv(Pool pool, *, changes):
+    return run_kv(pool, dict(changes), True)
+
+
+STARTERS = {name[6:]: value for name, value in globals().items() if name.startswith("start_") and name != "start_operation"}
+
+
+def start_operation(Pool pool, str op, dict args):
+    if op not in STARTERS:
+        raise PoolError("invalid", f"there is no operation {op}")
+    return STARTERS[op](pool, **args)

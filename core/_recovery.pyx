@@ -1,0 +1,534 @@
+# cython: language_level=3
+"""Making and opening pools: superblock, area, journal replay (docs/on-disk-format.md, "How it changes").
+
+Runs before the pool is shared with anyone, on a device that finishes everything inline, so nothing here waits.
+"""
+import os
+
+from core import layout
+from core.errors import PoolError
+
+from core._admin cimport (
+    delete_apply, derive_apply, object_find, object_link, pool_resize, revert_apply, slot_alloc)
+from core._alloc cimport count_add, count_touch, node_touch, ring_push, run_is_fixed
+from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, node_get, object_dirty
+from core._cache cimport M_ACCEPT_SOFT, M_NO_FRAME_CRC, cache_get, page_check, page_seal
+from core._checkpoint cimport slot_write
+from core._csum cimport csum_set
+from core._state cimport (
+    E_NODE, E_REF, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, I_DATA, I_NODE,
+    L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC,
+    L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS,
+    L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL, OB_MAPPED_BLOCKS,
+    OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_ROOT, OB_SIZE_BYTES, OK_SNAPSHOT, PG_CRC, PG_KIND, PG_N, PK_CATALOG, PK_DIRECTORY, PK_NODE,
+    PK_PENDING, PK_SUMMARY, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE,
+    RT_REVERT, RT_SHARE, RT_UNMAP, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN,
+    SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS,
+    SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION,
+    SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, item, lnt_get16, lnt_get32, lnt_get64, lnt_pool, lnt_put16, vobj)
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+cdef extern from "crc32c.h" nogil:
+    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
+
+
+cdef object damaged(str what):
+    return PoolError("damaged", f"pool is damaged: {what}")
+
+
+# -- superblock -----------------------------------------------------------------------------------------------------------------
+
+cdef int super_valid(bytes raw):
+    cdef const uint8_t *b = raw
+    return len(raw) == L_BLOCK_BYTES and lnt_get32(b + SB_CRC) == lnt_crc32c(0, b + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
+
+
+cdef object super_choose(bytes first, bytes second):
+    """The newer valid copy. PoolError: foreign, newer, damaged."""
+    marked = [raw for raw in (first, second) if raw[:8] == layout.SUPERBLOCK_MAGIC]
+    if not marked:
+        raise PoolError("foreign", "not a Lunette pool")
+    valid = [raw for raw in marked if super_valid(raw)]
+    if not valid:
+        if any(int.from_bytes(raw[12:16], "little") > L_FORMAT_VERSION for raw in marked):
+            raise PoolError("newer", "pool has a newer format than this version of Lunette reads")
+        raise damaged("no valid superblock")
+    newest = max(valid, key=lambda raw: int.from_bytes(raw[SB_SB_GEN:SB_SB_GEN + 8], "little"))
+    version = int.from_bytes(newest[12:16], "little")
+    if version > L_FORMAT_VERSION:
+        raise PoolError("newer", f"pool has format {version}, newer than this version of Lunette reads ({L_FORMAT_VERSION})")
+    return newest
+
+
+cdef int super_load(lnt_pool *p, bytes raw) except -1:
+    """Take the geometry over, refusing what cannot be."""
+    cdef const uint8_t *b = raw
+    cdef uint64_t total = lnt_get64(b + SB_TOTAL_BLOCKS)
+    memcpy(p.uuid, b + SB_UUID, 16)
+    p.tag = lnt_get32(p.uuid)
+    p.total_blocks = total
+    p.j.start = lnt_get64(b + SB_JOURNAL_START)
+    p.j.blocks = lnt_get32(b + SB_JOURNAL_BLOCKS)
+    p.ck.area_start = lnt_get64(b + SB_AREA_START)
+    p.ck.area_blocks = lnt_get32(b + SB_AREA_BLOCKS)
+    p.ck.gen = lnt_get64(b + SB_CKPT_GEN)
+    p.ck.sb_gen = lnt_get64(b + SB_SB_GEN)
+    p.next_id = lnt_get64(b + SB_NEXT_ID)
+    p.cat.root = lnt_get64(b + SB_CATALOG_ROOT)
+    p.cat.level = <uint8_t>lnt_get32(b + SB_CATALOG_LEVEL)
+    p.cat_slots = lnt_get32(b + SB_CATALOG_SLOTS)
+    memcpy(p.name, b + SB_NAME, 64)
+    if (total % L_RUN_BLOCKS or total == 0 or p.j.start != L_ZONE_META_BLOCKS or p.j.blocks < 64
+            or p.ck.area_start != p.j.start + p.j.blocks or p.ck.area_blocks < 128
+            or p.ck.area_start + 2 * <uint64_t>p.ck.area_blocks > total or total > <uint64_t>1 << 40
+            or lnt_get32(b + SB_JOURNAL_POS) >= p.j.blocks or p.cat.level > 4 or p.cat_slots > 1 << 26
+            or lnt_get32(b + SB_AREA_IMAGES) > p.ck.area_blocks or lnt_get32(b + SB_AREA_PENDING) > p.ck.area_blocks):
+        raise damaged("the superblock's geometry is impossible")
+    return 0
+
+
+cdef int summaries_load(lnt_pool *p, object device) except -1:
+    """Used blocks of every run: two pages a zone."""
+    cdef uint64_t pages, s, i, r
+    cdef bytes raw
+    cdef const uint8_t *b
+    p.n_runs = p.total_blocks // L_RUN_BLOCKS
+    pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    p.run_used = <uint16_t *>calloc((pages + 1) * L_SUMMARY_RUNS, sizeof(uint16_t))
+    p.run_busy = <uint8_t *>calloc((pages + 1) * L_SUMMARY_RUNS, 1)
+    p.summary_dirty = <uint8_t *>calloc(pages + 2, 1)
+    if p.run_used == NULL or p.run_busy == NULL or p.summary_dirty == NULL:
+        raise MemoryError
+    p.free_blocks = p.free_runs = 0
+    for s in range(pages):
+        home = (s // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + s % 2
+        raw = device.read(home * L_BLOCK_BYTES, L_BLOCK_BYTES)
+        b = raw
+        if not page_check(p, b, PK_SUMMARY, home):
+            raise damaged(f"summary page at block {home} fails its checksum")
+        for i in range(L_SUMMARY_RUNS):
+            r = s * L_SUMMARY_RUNS + i
+            if r >= p.n_runs:
+                break
+            p.run_busy[r] = run_is_fixed(p, r)
+            p.run_used[r] = L_RUN_BLOCKS if p.run_busy[r] else lnt_get16(b + L_PAGE_HEADER_BYTES + 2 * i)
+            if p.run_used[r] > L_RUN_BLOCKS:
+                raise damaged(f"summary page at block {home} counts more blocks than there are")
+            p.free_blocks += L_RUN_BLOCKS - p.run_used[r]
+            p.free_runs += p.run_used[r] == 0
+    return 0
+
+
+# -- area -----------------------------------------------------------------------------------------------------------------------
+
+cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
+    """Write the checkpoint's images home (again) unless the pool was closed cleanly, and load its pending list."""
+    cdef const uint8_t *sb = raw
+    cdef uint32_t n = lnt_get32(sb + SB_AREA_IMAGES)
+    cdef uint32_t n_pending = lnt_get32(sb + SB_AREA_PENDING)
+    cdef uint32_t n_dir = (n + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
+    cdef uint64_t base = p.ck.area_start + (p.ck.gen & 1) * p.ck.area_blocks
+    cdef uint32_t i, k
+    cdef const uint8_t *d
+    cdef const uint8_t *g
+    cdef bytes directory, chunk
+    cdef item it
+    if not lnt_get32(sb + SB_FLAGS) & SF_CLEAN and n:
+        directory = device.read(base * L_BLOCK_BYTES, n_dir * L_BLOCK_BYTES)
+        d = directory
+        if lnt_get64(sb + SB_PENDING_CRC) != lnt_crc32c(0, d, n_dir * L_BLOCK_BYTES):
+            raise damaged("the checkpoint's directory fails its checksum")
+        for i in range(0, n, 64):
+            k = n - i if n - i < 64 else 64
+            chunk = device.read((base + n_dir + i) * L_BLOCK_BYTES, k * L_BLOCK_BYTES)
+            image_home(p, device, d, chunk, i, k)
+        device.sync()
+    for i in range(n_pending):
+        chunk = device.read((base + n_dir + n + i) * L_BLOCK_BYTES, L_BLOCK_BYTES)
+        g = chunk
+        if not page_check(p, g, PK_PENDING, i) or lnt_get16(g + PG_N) > L_PENDING_ITEMS:
+            raise damaged("the checkpoint's pending list fails its checksum")
+        for k in range(lnt_get16(g + PG_N)):
+            it.ref = lnt_get64(g + L_PAGE_HEADER_BYTES + 16 * k)
+            it.n = lnt_get32(g + L_PAGE_HEADER_BYTES + 16 * k + 8)
+            it.kind = <uint8_t>lnt_get32(g + L_PAGE_HEADER_BYTES + 16 * k + 12)
+            it.trim = 1
+            it.seq = it.epoch = 0
+            if it.kind == I_NODE:
+                it.n = 1 | it.n << 8
+            ring_push(&p.work, &it)
+    return 0
+
+
+cdef int image_home(lnt_pool *p, object device, const uint8_t *d, bytes chunk, uint32_t first, uint32_t k) except -1:
+    cdef const uint8_t *c = chunk
+    cdef const uint8_t *at
+    cdef uint32_t i
+    cdef uint64_t home
+    for i in range(k):
+        at = d + ((first + i) // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES + (first + i) % L_DIRECTORY_ENTRIES * 16
+        home = lnt_get64(at)
+        if lnt_get32(c + i * L_BLOCK_BYTES + PG_CRC) != lnt_get32(at + 8) or home >= p.total_blocks or not page_check(
+                p, c + i * L_BLOCK_BYTES, c[i * L_BLOCK_BYTES + PG_KIND], home):
+            raise damaged(f"the checkpoint's image of block {home} fails its checksum")
+        device.write(home * L_BLOCK_BYTES, chunk[i * L_BLOCK_BYTES:(i + 1) * L_BLOCK_BYTES])
+    return 0
+
+
+# -- catalog --------------------------------------------------------------------------------------------------------------------
+
+cdef vobj *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
+    """A new object from its slot bytes; PoolError when they cannot be."""
+    cdef vobj *o
+    if (slot[OB_NAME_BYTES] == 0 or slot[OB_NAME_BYTES] > 128 or slot[OB_ORIGIN_BYTES] > 128 or slot[OB_PROPS_BYTES] > 160
+            or slot[OB_KIND] < 1 or slot[OB_KIND] > 3 or slot[OB_LEVEL] > 4 or slot[OB_LEVEL] < 1
+            or lnt_get64(slot + OB_SIZE_BYTES) % L_BLOCK_BYTES or lnt_get32(slot + OB_BLOCK_BYTES) not in (512, 4096)):
+        raise damaged("a catalog entry is impossible")
+    o = <vobj *>calloc(1, sizeof(vobj))
+    if o == NULL:
+        raise MemoryError
+    memcpy(o.desc, slot, L_SLOT_BYTES)
+    o.pub.id = lnt_get64(slot + OB_ID)
+    o.pub.size_bytes = lnt_get64(slot + OB_SIZE_BYTES)
+    o.pub.block_bytes = lnt_get32(slot + OB_BLOCK_BYTES)
+    o.pub.read_only = slot[OB_KIND] == OK_SNAPSHOT
+    o.kind = slot[OB_KIND]
+    o.flags = slot[OB_FLAGS]
+    o.level = slot[OB_LEVEL]
+    o.root = lnt_get64(slot + OB_ROOT)
+    o.mapped_blocks = lnt_get64(slot + OB_MAPPED_BLOCKS)
+    if o.pub.id >= p.next_id:
+        p.next_id = o.pub.id + 1
+    return o
+
+
+cdef int slots_reserve(lnt_pool *p) except -1:
+    p.slot_cap = p.cat_slots + 1024
+    p.slot_kind = <uint8_t *>calloc(p.slot_cap, 1)
+    if p.slot_kind == NULL:
+        raise MemoryError
+    return 0
+
+
+cdef int page_load(lnt_pool *p, frame *f, uint64_t page, list keys) except -1:
+    cdef uint32_t i, slot
+    cdef const uint8_t *s
+    cdef vobj *o
+    for i in range(L_SLOTS_PER_PAGE):
+        slot = <uint32_t>(page * L_SLOTS_PER_PAGE + i)
+        s = f.data + i * L_SLOT_BYTES
+        if slot >= p.cat_slots or s[0] == SK_FREE:
+            continue
+        p.slot_kind[slot] = s[0]
+        if s[0] == SK_KV:
+            keys.append((slot, (<const char *>s)[:L_SLOT_BYTES]))
+        elif s[0] == SK_OBJECT:
+            o = object_from(p, s)
+            o.slot = slot
+            if object_find(p, o.pub.id) != NULL:
+                raise damaged("two catalog entries have one id")
+            object_link(p, o)
+            object_dirty_reserve(p, o)
+        else:
+            raise damaged("a catalog slot is of no known kind")
+    return 0
+
+
+cdef void object_dirty_reserve(lnt_pool *p, vobj *o) noexcept:
+    if lnt_get64(o.desc + 64):
+        object_dirty(p, o)        # counts what its reservation holds back
+
+
+cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list keys) except -1:
+    cdef int rc = 0, i
+    cdef frame *f = cache_get(p, id, PK_NODE, <uint8_t>level, &rc)
+    cdef frame *g
+    cdef uint64_t[512] v
+    if f == NULL:
+        raise damaged(f"catalog node at block {id} cannot be read")
+    memcpy(v, f.data, sizeof(v))
+    for i in range(L_NODE_ENTRIES):
+        if not v[i] & E_NODE():
+            continue
+        if level:
+            catalog_walk(p, v[i] & E_REF(), level - 1, first + (<uint64_t>i << 9 * level), keys)
+            continue
+        g = cache_get(p, v[i] & E_REF(), PK_CATALOG, 0, &rc)
+        if g == NULL:
+            raise damaged(f"catalog page at block {v[i] & E_REF()} cannot be read")
+        page_load(p, g, first + i, keys)
+    return 0
+
+
+cdef int catalog_load(lnt_pool *p, list keys) except -1:
+    """Read every slot: objects into memory, slots of keys as (slot, bytes) into the list."""
+    slots_reserve(p)
+    if p.cat.root:
+        catalog_walk(p, p.cat.root, p.cat.level, 0, keys)
+    return 0
+
+
+# -- journal --------------------------------------------------------------------------------------------------------------------
+
+cdef int frame_valid(lnt_pool *p, const uint8_t *b, uint64_t room_blocks) noexcept nogil:
+    cdef uint32_t length = lnt_get32(b + FR_LENGTH)
+    if lnt_get32(b + FR_MAGIC) != L_FRAME_MAGIC or memcmp(b + FR_UUID, p.uuid, 16) != 0:
+        return 0
+    if length < L_FRAME_HEADER_BYTES or length > L_FRAME_BLOCKS * L_BLOCK_BYTES:
+        return 0
+    if length > room_blocks * L_BLOCK_BYTES:
+        return 0
+    if p.mutations & M_NO_FRAME_CRC:
+        return 1
+    return lnt_get32(b + FR_CRC) == lnt_crc32c(0, b + 8, length - 8)
+
+
+cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list changes) except -1:
+    """Replay the frames that count (trusted: all of them); leaves the ring position after the last."""
+    cdef const uint8_t *sb = raw
+    cdef uint64_t expect = lnt_get64(sb + SB_JOURNAL_SEQ)
+    cdef uint32_t pos = lnt_get32(sb + SB_JOURNAL_POS)
+    cdef uint32_t blocks = p.j.blocks, length, i
+    cdef uint64_t hard = 0, last
+    cdef const uint8_t *b
+    cdef bytes ring = b"".join(device.read((p.j.start + at) * L_BLOCK_BYTES, min(4096, blocks - at) * L_BLOCK_BYTES)
+                               for at in range(0, blocks, 4096))
+    cdef const uint8_t *r = ring
+    cdef list frames = []
+    cdef int wrapped = 0
+    while True:
+        b = r + <uint64_t>pos * L_BLOCK_BYTES
+        if not frame_valid(p, b, blocks - pos) or lnt_get64(b + FR_SEQ) != expect:
+            break
+        if lnt_get32(b + FR_FLAGS) & FF_PAD:
+            if wrapped:
+                break
+            wrapped = 1
+            pos = 0
+            continue
+        if lnt_get64(b + FR_HARD_UPTO) > hard:
+            hard = lnt_get64(b + FR_HARD_UPTO)
+        length = lnt_get32(b + FR_LENGTH)
+        frames.append(pos)
+        pos += (length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
+        if pos == blocks:
+            pos = 0
+        expect += 1
+    for i in range(blocks):
+        b = r + <uint64_t>i * L_BLOCK_BYTES
+        if (frame_valid(p, b, blocks - i) and lnt_get64(b + FR_SEQ) > expect and lnt_get64(b + FR_SEQ) <= expect + blocks
+                and lnt_get64(b + FR_SYNCED_UPTO) >= expect):
+            raise damaged(f"journal frame {expect} is gone, though it was durable")
+    last = expect - 1 if trusted or p.mutations & M_ACCEPT_SOFT else hard
+    p.j.next_seq = lnt_get64(sb + SB_JOURNAL_SEQ)
+    for at in frames:
+        b = r + <uint64_t>at * L_BLOCK_BYTES
+        if lnt_get64(b + FR_SEQ) > last:
+            break
+        p.j.next_seq = lnt_get64(b + FR_SEQ)
+        frame_replay(p, b, lnt_get32(b + FR_LENGTH), changes)
+    p.j.head = pos
+    p.j.tail = pos
+    # Frames that were not replayed may still lie in the ring: numbers far ahead keep them from ever continuing a chain
+    # (the checkpoint that follows publishes the new number). A pool closed cleanly has none.
+    p.j.next_seq = expect if lnt_get32(sb + SB_FLAGS) & SF_CLEAN else expect + (1 << 20)
+    p.j.closed_seq = p.j.written_seq = p.j.next_seq - 1
+    p.j.hard_seq = p.j.synced_seq = p.j.marker_seq = p.j.data_synced_seq = 0
+    return len(frames)
+
+
+cdef int frame_replay(lnt_pool *p, const uint8_t *b, uint32_t length, list changes) except -1:
+    cdef uint32_t at = L_FRAME_HEADER_BYTES, n
+    cdef int rc
+    while at + 8 <= length:
+        n = lnt_get32(b + at + RC_LENGTH)
+        if n < 8 or n % 8 or n > length - at:
+            raise damaged("a journal record has an impossible length")
+        if b[at + RC_TYPE] == RT_KV:
+            changes.append(kv_parse(b + at, n))
+        elif b[at + RC_TYPE] == RT_OBJECT or b[at + RC_TYPE] == RT_DERIVE:
+            rc = object_replay(p, b + at, n)
+        else:
+            with nogil:
+                rc = record_replay(p, b + at, n)
+            if rc:
+                raise damaged(f"journal record of type {b[at]} cannot be replayed (status {rc})")
+        at += n
+    return 0
+
+
+cdef tuple kv_parse(const uint8_t *r, uint32_t n):
+    cdef uint32_t k = lnt_get32(r + 8), v = lnt_get32(r + 12)
+    if k > n - 16 or (v != 0xFFFFFFFF and v > n - 16 - k):
+        raise damaged("a journal record of a key is impossible")
+    return (<const char *>r)[16:16 + k], None if v == 0xFFFFFFFF else (<const char *>r)[16 + k:16 + k + v]
+
+
+cdef int object_replay(lnt_pool *p, const uint8_t *r, uint32_t n) except -1:
+    cdef vobj *o
+    cdef vobj *src
+    cdef const uint8_t *slot = r + (16 if r[RC_TYPE] == RT_DERIVE else 8)
+    if n < (slot - r) + L_SLOT_BYTES:
+        raise damaged("a journal record of an object is too short")
+    o = object_find(p, lnt_get64(slot + OB_ID))
+    if o != NULL:                 # its properties have changed
+        memcpy(o.desc + OB_QUOTA_BYTES, slot + OB_QUOTA_BYTES, L_SLOT_BYTES - OB_QUOTA_BYTES)
+        object_dirty(p, o)
+        return 0
+    o = object_from(p, slot)
+    o.root = 0
+    o.mapped_blocks = 0
+    o.slot = slot_alloc(p, SK_OBJECT)
+    if r[RC_TYPE] == RT_OBJECT:
+        object_link(p, o)
+        object_dirty(p, o)
+        return 0
+    src = object_find(p, lnt_get64(r + 8))
+    if src == NULL or (src.root and node_touch(p, src.root)) or derive_apply(p, src, o):
+        raise damaged("a journal record derives from an object that is not there")
+    return 0
+
+
+cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil:
+    """Apply one record. 0 or a status."""
+    cdef uint8_t t = r[RC_TYPE]
+    cdef vobj *o = NULL
+    cdef vobj *other
+    cdef uint64_t a, b, c, d, done, next_lba = 0
+    cdef uint32_t count, removed
+    cdef int rc = 0
+    if n < 16 or (t != RT_GROW and n < 16):
+        return -100
+    if t == RT_GROW:
+        return pool_resize(p, lnt_get64(r + 8)) if lnt_get64(r + 8) > p.total_blocks else 0
+    o = object_find(p, lnt_get64(r + 8))
+    if o == NULL:
+        return -101
+    if t == RT_DELETE:
+        rc = slot_write(p, o.slot, NULL)
+        return rc if rc else delete_apply(p, o)
+    if n < 24:
+        return -102
+    a = lnt_get64(r + 16)
+    if t == RT_REVERT:
+        other = object_find(p, a)
+        if other == NULL:
+            return -103
+        rc = node_touch(p, other.root) if other.root else 0
+        return rc if rc else revert_apply(p, o, other)
+    if t == RT_RESIZE:
+        rc = map_raise(p, o, map_level(a // L_BLOCK_BYTES))
+        o.pub.size_bytes = a
+        object_dirty(p, o)
+        return rc
+    if n < 32:
+        return -104
+    b = lnt_get64(r + 24)
+    if t == RT_UNMAP:
+        b += a
+        while a < b:
+            rc = map_unmap(p, o, a, b, &next_lba, &removed)
+            if rc:
+                return rc
+            a = next_lba
+        return 0
+    if n < 40:
+        return -105
+    if t == RT_MAP:
+        count = lnt_get32(r + 32)
+        if count == 0 or count > L_RUN_BLOCKS or (a & 511) + count > L_RUN_BLOCKS or b >= p.total_blocks:
+            return -106
+        rc = count_touch(p, b, count)
+        if rc == 0:
+            rc = count_add(p, b, count, 1)
+        if rc == 0 and r[RC_FLAGS] & 1:
+            if n < 40 + 4 * count:
+                return -107
+            rc = csum_set(p, b, count, r + 40)
+        return rc if rc else map_insert(p, o, a, b, count, 0)
+    if t != RT_SHARE or n < 48:
+        return -108
+    other = object_find(p, b)
+    if other == NULL:
+        return -109
+    c = lnt_get64(r + 32)
+    d = lnt_get64(r + 40)
+    while d:
+        rc = map_share(p, o, a, other, c, d, &done)
+        if rc:
+            return rc
+        a += done
+        c += done
+        d -= done
+    return 0
+
+
+# -- mkfs -----------------------------------------------------------------------------------------------------------------------
+
+cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t journal_blocks, uint64_t area_blocks):
+    """Write summaries and superblocks of an empty pool. PoolError: invalid."""
+    cdef lnt_pool *p
+    cdef uint64_t total = (size_bytes or device.size_bytes) // L_BLOCK_BYTES // L_RUN_BLOCKS * L_RUN_BLOCKS
+    cdef uint64_t s, i, r, pages
+    cdef uint8_t[4096] page
+    cdef bytes raw_name = name.encode()
+    if not raw_name or len(raw_name) > 63:
+        raise PoolError("invalid", "a pool's name has 1 to 63 bytes")
+    journal_blocks = journal_blocks or min(max(total // 128 // 512 * 512, 512), 16384)
+    area_blocks = area_blocks or min(max(total // 128 // 512 * 512, 1024), 16384)
+    if total < L_ZONE_META_BLOCKS + journal_blocks + 2 * area_blocks + 2 * L_RUN_BLOCKS or total * L_BLOCK_BYTES > device.size_bytes:
+        raise PoolError("invalid", f"a pool needs at least {(L_ZONE_META_BLOCKS + 512 + 2048 + 1024) * 4 // 1024} MiB")
+    if total > 1 << 38:
+        raise PoolError("invalid", "a pool has at most 1 PiB")
+    p = <lnt_pool *>calloc(1, sizeof(lnt_pool))
+    if p == NULL:
+        raise MemoryError
+    try:
+        uuid = os.urandom(16)
+        memcpy(p.uuid, <const uint8_t *>uuid, 16)
+        p.tag = lnt_get32(p.uuid)
+        p.total_blocks = total
+        p.n_runs = total // L_RUN_BLOCKS
+        p.ck.area_start = L_ZONE_META_BLOCKS + journal_blocks
+        p.ck.area_blocks = <uint32_t>area_blocks
+        pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+        free_blocks = 0
+        for s in range(pages):
+            memset(page, 0, L_BLOCK_BYTES)
+            for i in range(L_SUMMARY_RUNS):
+                r = s * L_SUMMARY_RUNS + i
+                if run_is_fixed(p, r):
+                    lnt_put16(page + L_PAGE_HEADER_BYTES + 2 * i, L_RUN_BLOCKS)
+                else:
+                    free_blocks += L_RUN_BLOCKS
+            home = (s // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + s % 2
+            page_seal(p, page, PK_SUMMARY, 0, 0, home, 0)
+            device.write(home * L_BLOCK_BYTES, (<const char *>page)[:L_BLOCK_BYTES])
+    finally:
+        free(p)
+    super_raw = super_bytes({
+        "version": L_FORMAT_VERSION, "sb_gen": 1, "ckpt_gen": 0, "total_blocks": total, "journal_start": L_ZONE_META_BLOCKS,
+        "journal_blocks": journal_blocks, "area_blocks": area_blocks, "area_start": L_ZONE_META_BLOCKS + journal_blocks,
+        "journal_seq": 1, "flags": SF_CLEAN, "catalog_level": 1, "next_id": 1, "free_blocks": free_blocks,
+        "uuid": uuid, "name": raw_name})
+    device.sync()                 # a pool exists only when everything it stands on does
+    for slot in layout.SUPERBLOCK_SLOTS:
+        device.write(slot * L_BLOCK_BYTES, super_raw)
+        device.sync()
+
+
+cdef bytes super_bytes(dict values):
+    raw = bytearray(L_BLOCK_BYTES)
+    raw[0:8] = layout.SUPERBLOCK_MAGIC
+    for field in layout.SUPERBLOCK:
+        value = values.get(field.name)
+        if isinstance(value, int):
+            raw[field.offset:field.offset + field.size] = value.to_bytes(field.size, "little")
+        elif isinstance(value, bytes):
+            raw[field.offset:field.offset + len(value)] = value
+    body = bytes(raw)
+    crc = lnt_crc32c(0, <const uint8_t *>body + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
+    raw[SB_CRC:SB_CRC + 4] = crc.to_bytes(4, "little")
+    return bytes(raw)

@@ -1,0 +1,769 @@
+# cython: language_level=3
+"""READ, WRITE, UNMAP, SYNC and COMPARE AND WRITE as state machines over the map (docs/durability.md, docs/concurrency.md).
+
+An op runs until it must wait: for a page, for its I/O, for an epoch, a range lock, room, or the journal; whatever it waited for
+puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
+everything else to new blocks, which enter the map when all data has arrived.
+"""
+from core._alloc cimport alloc_extent, ring_push, space_for_data
+from core._blkmap cimport extent, map_find, map_goal, map_insert, map_unmap
+from core._cache cimport io_free, io_new, op_finish, op_ready, ops_ready
+from core._csum cimport csum_put, csum_touch, csum_verify
+from core._journal cimport journal_room, next_sync, record_3, record_map, wait_hard, wait_soft
+from core._state cimport (
+    E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, RT_UNMAP, WAIT, aext, goal, item,
+    lnt_alloc_aligned, lnt_get64, lnt_pool,
+    vobj, opx, rlock)
+from core._types cimport (
+    IO_READ, IO_WRITE, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OPF_FUA, OPF_NOUNMAP, ST_GONE, ST_INVALID,
+    ST_IO_READ, ST_IO_WRITE, ST_MISCOMPARE, ST_NO_SPACE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_io, lnt_op)
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memset
+
+cdef enum:
+    S_NEW = 0
+    S_PLAN = 1
+    S_IO = 2
+    S_COMMIT = 3
+    S_RESTART = 4
+    S_SUB = 5
+    S_LOCKED = 6
+    S_WRITE = 7
+    ZERO_BYTES = 1048576
+    UNMAP_STEPS = 64          # leaves taken away in one turn
+
+
+cdef inline opx *X(lnt_op *op) noexcept nogil:
+    return <opx *>op.priv
+
+
+# -- epochs, locks, room ------------------------------------------------------------------------------------------------
+
+cdef void epoch_enter(lnt_pool *p, lnt_op *op) noexcept nogil:
+    X(op).epoch = p.epoch
+    X(op).in_epoch = 1
+    p.inflight[p.epoch & 1] += 1
+
+
+cdef void epoch_exit(lnt_pool *p, lnt_op *op) noexcept nogil:
+    if X(op).in_epoch:
+        X(op).in_epoch = 0
+        p.inflight[X(op).epoch & 1] -= 1
+
+
+cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
+    """Run the op again when epochs move; it checks `target` itself. It must not be in an epoch."""
+    X(op).target_epoch = target
+    op.next = p.grace
+    p.grace = op
+
+
+cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """1: the op was put to wait for a checkpoint, because too much is dirty or the journal is nearly full."""
+    cdef uint32_t least = p.j.blocks // 8
+    if least < 80:
+        least = 80
+    if (p.cache.n_dirty < p.cache.dirty_limit and journal_room(p) >= least
+            and p.fifo.tail - p.fifo.head < <uint64_t>p.ck.area_blocks * 8):
+        return 0
+    if p.failed:
+        return 0
+    p.ck.wanted = 1
+    op.next = p.ck.room
+    p.ck.room = op
+    return 1
+
+
+cdef int locked_out(vobj *o, lnt_op *op) noexcept nogil:
+    """1: the op waits for a range lock of someone else."""
+    cdef rlock *l = o.locks
+    while l != NULL:
+        if op.offset < l.hi and l.lo < op.offset + op.length and l.owner != op and not X(op).internal:
+            op.next = o.lock_waiters
+            o.lock_waiters = op
+            return 1
+        l = l.next
+    return 0
+
+
+cdef void unlock_range(lnt_pool *p, vobj *o, lnt_op *op) noexcept nogil:
+    cdef rlock **at = &o.locks
+    cdef rlock *l
+    while at[0] != NULL:
+        l = at[0]
+        if l.owner == op:
+            at[0] = l.next
+            free(l)
+            break
+        at = &l.next
+    ops_ready(p, &o.lock_waiters)
+
+
+cdef int refused(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """The status that ends an op before it starts, or 0."""
+    cdef vobj *o = <vobj *>op.obj
+    if op.kind == OP_SYNC:
+        return ST_READ_ONLY if p.failed else 0
+    if o.pub.gone:
+        return ST_GONE
+    if op.offset > o.pub.size_bytes or op.length > o.pub.size_bytes - op.offset:
+        return ST_RANGE
+    if (op.offset | op.length) & (o.pub.block_bytes - 1):
+        return ST_INVALID
+    if op.kind != OP_READ:
+        if o.pub.read_only:
+            return ST_PROTECTED
+        if p.failed or p.read_only:
+            return ST_READ_ONLY
+    return 0
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------------
+
+cdef lnt_op *sub_new(lnt_pool *p, lnt_op *op, uint8_t kind, uint64_t offset, uint64_t length, uint8_t *buf) noexcept nogil:
+    """Start a part of a compound op; the op runs again when it is done (sub_end)."""
+    cdef lnt_op *s = <lnt_op *>calloc(1, sizeof(lnt_op))
+    s.kind = kind
+    s.offset = offset
+    s.length = length
+    s.buf = buf
+    s.obj = op.obj
+    s.dev = op.dev
+    s.flags = op.flags & OPF_FUA
+    s.owner = op
+    X(s).internal = 1
+    X(s).pool = p
+    X(op).sub = s
+    op_ready(p, s)
+    return s
+
+
+cdef uint8_t sub_end(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef uint8_t status = X(op).sub.status
+    free(X(op).sub)
+    X(op).sub = NULL
+    return status
+
+
+# -- READ -------------------------------------------------------------------------------------------------------------------
+
+cdef void io_done(lnt_io *io) noexcept nogil:
+    """A request of a read or a write has finished."""
+    cdef lnt_op *op = <lnt_op *>io.owner
+    cdef opx *x = X(op)
+    cdef lnt_pool *p = x.pool
+    x.io_busy -= 1
+    if io.result != 0 and not x.error:
+        x.error = ST_IO_READ if io.kind == IO_READ else ST_IO_WRITE
+    io_free(p, io)
+    if x.io_busy == 0 and x.step >= S_IO:
+        if op.kind == OP_READ:
+            read_end(p, op)
+        else:
+            write_end(p, op)
+
+
+cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint64_t offset, uint64_t length, uint8_t *buf) noexcept nogil:
+    cdef lnt_io *io = io_new(p)
+    io.kind = kind
+    io.offset = offset
+    io.length = length
+    io.buf = buf
+    io.owner = op
+    io.done = io_done
+    X(op).io_busy += 1
+    if p.cur.submit(p.cur, io):
+        X(op).io_busy -= 1
+        if io.result != 0 and not X(op).error:
+            X(op).error = ST_IO_READ if kind == IO_READ else ST_IO_WRITE
+        io_free(p, io)
+    return 0
+
+
+cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Give up pieces: blocks that did not enter the map go back."""
+    cdef aext *a = X(op).ext
+    cdef aext *nxt
+    cdef item it
+    cdef vobj *o = <vobj *>op.obj
+    while a != NULL:
+        nxt = a.next
+        if op.kind != OP_READ:
+            o.inflight_blocks -= a.n
+            if not a.mapped:
+                if a.n:
+                    it.ref = a.pba
+                    it.n = a.n
+                    it.kind = I_DATA
+                    it.trim = 0
+                    it.seq = it.epoch = 0
+                    ring_push(&p.work, &it)
+                piece_unlist(p, a)
+        free(a.bounce)
+        a.next = p.aext_spare
+        p.aext_spare = a
+        a = nxt
+    X(op).ext = X(op).ext_tail = NULL
+
+
+cdef aext *piece_new(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef aext *a = p.aext_spare
+    if a != NULL:
+        p.aext_spare = a.next
+        memset(a, 0, sizeof(aext))
+    else:
+        a = <aext *>calloc(1, sizeof(aext))
+    a.op = op
+    if X(op).ext_tail != NULL:
+        X(op).ext_tail.next = a
+    else:
+        X(op).ext = a
+    X(op).ext_tail = a
+    return a
+
+
+cdef void piece_list(lnt_pool *p, aext *a) noexcept nogil:
+    a.lprev = NULL
+    a.lnext = p.aexts
+    if a.lnext != NULL:
+        a.lnext.lprev = a
+    p.aexts = a
+
+
+cdef void piece_unlist(lnt_pool *p, aext *a) noexcept nogil:
+    if a.lprev != NULL:
+        a.lprev.lnext = a.lnext
+    elif p.aexts == a:
+        p.aexts = a.lnext
+    if a.lnext != NULL:
+        a.lnext.lprev = a.lprev
+    a.lprev = a.lnext = NULL
+
+
+cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """All data is here. Objects with checksums are verified, whole blocks at a time."""
+    cdef opx *x = X(op)
+    cdef aext *a
+    cdef int rc
+    x.step = S_COMMIT
+    if x.verify and not x.error:
+        a = x.ext
+        while a != NULL:
+            if not a.loaded:
+                p.cur_op = op
+                rc = csum_verify(p, a.pba, a.n, a.src)
+                p.cur_op = NULL
+                if rc == WAIT:
+                    return
+                if rc:
+                    x.error = rc
+                    break
+                a.loaded = 1
+            a = a.next
+        if x.bounce != NULL and not x.error:
+            memcpy(op.buf, x.bounce + op.offset % L_BLOCK_BYTES, op.length)
+    free(x.bounce)
+    x.bounce = NULL
+    pieces_free(p, op)
+    epoch_exit(p, op)
+    (<vobj *>op.obj).reads += 1
+    op_finish(p, op, x.error)
+
+
+cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef opx *x = X(op)
+    cdef vobj *o = <vobj *>op.obj
+    cdef extent e
+    cdef aext *a
+    cdef uint64_t at, n, off, start = op.offset, length = op.length
+    cdef uint8_t *buf = op.buf
+    cdef int rc
+    if x.verify:                  # whole blocks, through a bounce buffer when the request is not
+        start = op.offset & ~<uint64_t>(L_BLOCK_BYTES - 1)
+        length = ((op.offset + op.length + L_BLOCK_BYTES - 1) & ~<uint64_t>(L_BLOCK_BYTES - 1)) - start
+        if length != op.length:
+            if x.bounce == NULL:
+                x.bounce = <uint8_t *>lnt_alloc_aligned(length)
+            buf = x.bounce
+    while x.cursor < length and not x.error:
+        at = start + x.cursor
+        off = at & (L_BLOCK_BYTES - 1)
+        p.cur_op = op
+        rc = map_find(p, o, at >> 12, (off + length - x.cursor + L_BLOCK_BYTES - 1) >> 12, 0, &e)
+        p.cur_op = NULL
+        if rc == WAIT:
+            return
+        if rc:
+            x.error = rc
+            break
+        n = e.n * L_BLOCK_BYTES - off
+        if n > length - x.cursor:
+            n = length - x.cursor
+        if e.pba == 0:
+            memset(buf + x.cursor, 0, n)
+        else:
+            if x.verify:
+                a = piece_new(p, op)
+                a.pba = e.pba
+                a.n = <uint32_t>(n // L_BLOCK_BYTES)
+                a.src = buf + x.cursor
+            io_start(p, op, IO_READ, e.pba * L_BLOCK_BYTES + off, n, buf + x.cursor)
+        x.cursor += n
+    x.step = S_IO
+    if x.io_busy == 0:
+        read_end(p, op)
+
+
+cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef opx *x = X(op)
+    if x.step == S_NEW:
+        if locked_out(<vobj *>op.obj, op):
+            return
+        epoch_enter(p, op)
+        x.verify = (<vobj *>op.obj).flags & OF_CHECKSUM
+        x.step = S_PLAN
+    if x.step == S_PLAN:
+        read_plan(p, op)
+    elif x.io_busy == 0:
+        read_end(p, op)
+
+
+# -- WRITE ------------------------------------------------------------------------------------------------------------------
+
+cdef int space_check(lnt_pool *p, vobj *o, uint64_t blocks, int is_new) noexcept nogil:
+    """0 when the object may take so many more blocks: pool, other objects' reservations, and its quota."""
+    cdef uint64_t space = space_for_data(p)
+    cdef uint64_t mine = 0
+    cdef uint64_t quota, reserve
+    quota = lnt_get64(o.desc + OB_QUOTA_BYTES)
+    reserve = lnt_get64(o.desc + OB_RESERVE_BYTES)
+    if reserve // L_BLOCK_BYTES > o.mapped_blocks:
+        mine = reserve // L_BLOCK_BYTES - o.mapped_blocks
+    if space + mine < blocks + p.reserved_unused or space < blocks:
+        return ST_NO_SPACE
+    if quota and is_new and (o.mapped_blocks + o.inflight_blocks + blocks) * L_BLOCK_BYTES > quota:
+        return ST_NO_SPACE
+    return 0
+
+
+cdef int choose_blocks(lnt_pool *p, vobj *o, uint64_t lba, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+    """New blocks for lba, next to what its region already has."""
+    cdef uint64_t key = o.pub.id << 32 ^ lba >> 9
+    cdef goal *g = &p.goals[(key * <uint64_t>0x9E3779B97F4A7C15) >> 52]
+    cdef uint64_t target = 0
+    cdef int rc
+    if g.key == key:
+        target = g.base + (lba & 511)
+    else:
+        rc = map_goal(p, o, lba, &target)
+        if rc:
+            return rc
+    rc = alloc_extent(p, target, lba & 511, want, pba, got)
+    if rc == 0 and pba[0] >= lba & 511:
+        g.key = key
+        g.base = pba[0] - (lba & 511)
+    return rc
+
+
+cdef int plan_new(lnt_pool *p, lnt_op *op, extent *e, uint64_t at, uint64_t left) noexcept nogil:
+    """Send the next blocks of a write to a new place. 0, WAIT or a status; x.cursor moves on success."""
+    cdef opx *x = X(op)
+    cdef vobj *o = <vobj *>op.obj
+    cdef uint64_t lba = at >> 12
+    cdef uint64_t off = at & (L_BLOCK_BYTES - 1)
+    cdef uint64_t want = left >> 12
+    cdef uint64_t pba = 0
+    cdef uint32_t got = 0
+    cdef aext *a
+    cdef int rc
+    if want > e.n:
+        want = e.n
+    if want > L_RUN_BLOCKS - (lba & 511):
+        want = L_RUN_BLOCKS - (lba & 511)
+    if off or want == 0:
+        want = 1
+    rc = space_check(p, o, want, e.pba == 0)
+    if rc == 0:
+        rc = choose_blocks(p, o, lba, <uint32_t>want, &pba, &got)
+    if rc:
+        return rc
+    a = piece_new(p, op)
+    a.lba = lba
+    a.pba = pba
+    a.n = got
+    a.src = op.buf + x.cursor
+    o.inflight_blocks += got
+    piece_list(p, a)
+    if off or left < L_BLOCK_BYTES:
+        a.partial = 1
+        a.source = e.entry
+        a.skip = <uint16_t>off
+        a.bytes = <uint16_t>(L_BLOCK_BYTES - off if L_BLOCK_BYTES - off < left else left)
+        a.bounce = <uint8_t *>lnt_alloc_aligned(L_BLOCK_BYTES)
+        p.stat_rmw += 1
+        partial_load(p, op, a)
+        x.cursor += a.bytes
+        return 0
+    io_start(p, op, IO_WRITE, pba * L_BLOCK_BYTES, <uint64_t>got * L_BLOCK_BYTES, a.src)
+    x.cursor += <uint64_t>got * L_BLOCK_BYTES
+    return 0
+
+
+cdef void partial_load(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
+    """Fetch what the rest of the block holds now."""
+    a.loaded = 0
+    if a.source == 0:
+        memset(a.bounce, 0, L_BLOCK_BYTES)
+        return
+    io_start(p, op, IO_READ, (a.source & ((<uint64_t>1 << 48) - 1)) * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
+
+
+cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef opx *x = X(op)
+    cdef vobj *o = <vobj *>op.obj
+    cdef extent e
+    cdef uint64_t at, off, n, left
+    cdef int rc
+    while x.cursor < op.length and not x.error:
+        at = op.offset + x.cursor
+        off = at & (L_BLOCK_BYTES - 1)
+        left = op.length - x.cursor
+        p.cur_op = op
+        rc = map_find(p, o, at >> 12, (off + left + L_BLOCK_BYTES - 1) >> 12, 1, &e)
+        if rc == 0 and (not e.exclusive or x.verify):
+            if (off or left < L_BLOCK_BYTES) and e.pba and p.epoch < o.settle_epoch:
+                p.cur_op = NULL
+                x.step = S_RESTART    # writes in place may still reach the block that would be merged
+                if x.io_busy == 0:
+                    write_end(p, op)
+                return
+            rc = plan_new(p, op, &e, at, left)
+        elif rc == 0:
+            n = e.n * L_BLOCK_BYTES - off
+            if n > left:
+                n = left
+            io_start(p, op, IO_WRITE, e.pba * L_BLOCK_BYTES + off, n, op.buf + x.cursor)
+            x.cursor += n
+        p.cur_op = NULL
+        if rc == WAIT:
+            return
+        if rc:
+            x.error = rc
+    x.step = S_IO
+    if x.io_busy == 0:
+        write_end(p, op)
+
+
+cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """No request is in flight: merge, restart, give up or commit."""
+    cdef opx *x = X(op)
+    cdef aext *a = x.ext
+    cdef uint64_t target
+    if x.step == S_RESTART:
+        pieces_free(p, op)
+        epoch_exit(p, op)
+        x.step = S_NEW
+        x.cursor = 0
+        target = (<vobj *>op.obj).settle_epoch
+        if p.epoch < target:
+            wait_grace(p, op, target)
+        else:
+            op_ready(p, op)
+        return
+    if x.step == S_IO and not x.error:
+        while a != NULL and x.verify:
+            if a.partial and a.source and not a.loaded:
+                p.cur_op = op
+                a.loaded = merge_verified(p, op, a)
+                p.cur_op = NULL
+                if x.error:
+                    break
+                if not a.loaded:
+                    return
+            a = a.next
+        a = x.ext if not x.error else NULL
+        while a != NULL:
+            if a.partial and a.loaded < 2:
+                a.loaded = 2
+                memcpy(a.bounce + a.skip, a.src, a.bytes)
+                io_start(p, op, IO_WRITE, a.pba * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
+            a = a.next
+        if x.io_busy:
+            return
+    p.j.data_writes += 1
+    if x.error:
+        pieces_free(p, op)
+        epoch_exit(p, op)
+        op_finish(p, op, x.error)
+        return
+    x.step = S_COMMIT
+    write_commit(p, op)
+
+
+cdef uint8_t merge_verified(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
+    """The old contents of a checksummed block are verified before they are merged. 0: waiting, or error set."""
+    cdef int rc = csum_verify(p, a.source & ((<uint64_t>1 << 48) - 1), 1, a.bounce)
+    if rc == WAIT:
+        return 0
+    if rc:
+        X(op).error = rc
+        return 0
+    return 1
+
+
+cdef int piece_commit(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
+    """Enter one piece into the map and the journal. 0, WAIT, a status, or -2: merge again, the block has changed."""
+    cdef vobj *o = <vobj *>op.obj
+    cdef extent e
+    cdef int rc
+    cdef uint32_t[512] sums
+    if a.partial:
+        rc = map_find(p, o, a.lba, 1, 0, &e)
+        if rc:
+            return rc
+        if e.entry != a.source:
+            a.source = e.entry
+            return -2
+    if X(op).verify:
+        rc = csum_touch(p, a.pba, a.n)
+        if rc:
+            return rc
+    rc = map_insert(p, o, a.lba, a.pba, a.n, E_EXCL())
+    if rc:
+        return rc
+    if X(op).verify:
+        csum_put(p, a.pba, a.n, a.bounce if a.partial else a.src, sums)
+    record_map(p, o.pub.id, a.lba, a.pba, a.n, sums if X(op).verify else NULL)
+    a.mapped = 1
+    piece_unlist(p, a)
+    X(op).need_seq = p.j.record_seq
+    return 0
+
+
+cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef opx *x = X(op)
+    cdef vobj *o = <vobj *>op.obj
+    cdef aext *a = x.ext
+    cdef int rc
+    while a != NULL:
+        if not a.mapped:
+            if p.failed or o.pub.gone:
+                x.error = ST_READ_ONLY if p.failed else ST_GONE
+                break
+            if journal_room(p) < 16:
+                p.ck.wanted = 1
+                op.next = p.ck.room
+                p.ck.room = op
+                return
+            p.cur_op = op
+            rc = piece_commit(p, op, a)
+            p.cur_op = NULL
+            if rc == WAIT:
+                return
+            if rc == -2:
+                if p.epoch < o.settle_epoch:
+                    x.step = S_RESTART
+                    write_end(p, op)
+                    return
+                x.step = S_IO
+                partial_load(p, op, a)
+                if x.io_busy == 0:
+                    write_end(p, op)
+                return
+            if rc:
+                x.error = rc
+                break
+        a = a.next
+    pieces_free(p, op)
+    epoch_exit(p, op)
+    o.writes += 1
+    if x.error:
+        op_finish(p, op, x.error)
+    elif op.flags & OPF_FUA:
+        x.need_sync = next_sync(p)
+        wait_hard(p, op)
+    elif x.need_seq:
+        wait_soft(p, op)
+    else:
+        op_finish(p, op, ST_OK)
+
+
+cdef void write_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef opx *x = X(op)
+    if x.step == S_NEW:
+        if locked_out(<vobj *>op.obj, op) or wait_room(p, op):
+            return
+        epoch_enter(p, op)
+        x.verify = (<vobj *>op.obj).flags & OF_CHECKSUM
+        x.step = S_PLAN
+    if x.step == S_PLAN:
+        write_plan(p, op)
+    elif x.step == S_COMMIT:
+        write_commit(p, op)
+    elif x.io_busy == 0:
+        write_end(p, op)
+
+
+# -- UNMAP ------------------------------------------------------------------------------------------------------------------
+
+cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
+    """End an op that may have left records."""
+    cdef opx *x = X(op)
+    if status:
+        op_finish(p, op, status)
+    elif op.flags & OPF_FUA:
+        x.need_sync = next_sync(p)
+        wait_hard(p, op)
+    elif x.need_seq:
+        wait_soft(p, op)
+    else:
+        op_finish(p, op, ST_OK)
+
+
+cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Whole blocks leave the map; the rest, and everything with OPF_NOUNMAP, is overwritten with zeros."""
+    cdef opx *x = X(op)
+    cdef vobj *o = <vobj *>op.obj
+    cdef uint64_t at, n, end = op.offset + op.length, next_lba = 0
+    cdef uint32_t removed = 0
+    cdef extent e
+    cdef int rc, steps = 0
+    cdef uint8_t status
+    if x.step == S_SUB:
+        status = sub_end(p, op)
+        if status:
+            op_finish(p, op, status)
+            return
+        x.step = S_PLAN
+    if x.step == S_NEW:
+        if locked_out(o, op):
+            return
+        x.step = S_PLAN
+    while x.cursor < op.length:
+        if o.pub.gone or p.failed:
+            op_finish(p, op, ST_GONE if o.pub.gone else ST_READ_ONLY)
+            return
+        if wait_room(p, op):
+            return
+        at = op.offset + x.cursor
+        n = end - at
+        if op.flags & OPF_NOUNMAP or at & (L_BLOCK_BYTES - 1) or n < L_BLOCK_BYTES:
+            if op.flags & OPF_NOUNMAP:
+                n = n if n < ZERO_BYTES else ZERO_BYTES
+            else:
+                n = n if n < L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1)) else L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1))
+                p.cur_op = op
+                rc = map_find(p, o, at >> 12, 1, 0, &e)
+                p.cur_op = NULL
+                if rc == WAIT:
+                    return
+                if rc:
+                    op_finish(p, op, rc)
+                    return
+                if e.pba == 0:
+                    x.cursor += n
+                    continue
+            x.cursor += n
+            x.step = S_SUB
+            sub_new(p, op, OP_WRITE, at, n, p.zeros)
+            return
+        p.cur_op = op
+        rc = map_unmap(p, o, at >> 12, end >> 12, &next_lba, &removed)
+        p.cur_op = NULL
+        if rc == WAIT:
+            return
+        if rc:
+            op_finish(p, op, rc)
+            return
+        if removed:
+            record_3(p, RT_UNMAP, o.pub.id, at >> 12, next_lba - (at >> 12))
+            x.need_seq = p.j.record_seq
+        x.cursor = next_lba * L_BLOCK_BYTES - op.offset
+        steps += removed != 0
+        if steps >= UNMAP_STEPS:
+            op_ready(p, op)
+            return
+    op_settle(p, op, ST_OK)
+
+
+# -- COMPARE AND WRITE, SYNC ---------------------------------------------------------------------------------------------------
+
+cdef void caw_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
+    free(X(op).bounce)
+    X(op).bounce = NULL
+    unlock_range(p, <vobj *>op.obj, op)
+    op_finish(p, op, status)
+
+
+cdef void caw_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Lock the range, let everything that is under way finish, read, compare, write, unlock."""
+    cdef opx *x = X(op)
+    cdef vobj *o = <vobj *>op.obj
+    cdef rlock *l
+    cdef uint8_t status
+    cdef uint64_t i = 0
+    if x.step == S_NEW:
+        if locked_out(o, op):
+            return
+        l = <rlock *>calloc(1, sizeof(rlock))
+        l.lo = op.offset
+        l.hi = op.offset + op.length
+        l.owner = op
+        l.next = o.locks
+        o.locks = l
+        x.bounce = <uint8_t *>lnt_alloc_aligned(op.length)
+        x.step = S_LOCKED
+        wait_grace(p, op, p.epoch + 2)
+        return
+    if x.step == S_LOCKED:
+        if p.epoch < x.target_epoch:
+            wait_grace(p, op, x.target_epoch)
+            return
+        x.step = S_SUB
+        sub_new(p, op, OP_READ, op.offset, op.length, x.bounce)
+        return
+    status = sub_end(p, op)
+    if status or x.step == S_WRITE:
+        caw_end(p, op, status)
+        return
+    if memcmp(x.bounce, op.buf, op.length) != 0:
+        while x.bounce[i] == op.buf[i]:
+            i += 1
+        op.result = i
+        caw_end(p, op, ST_MISCOMPARE)
+        return
+    x.step = S_WRITE
+    sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf + op.length)
+
+
+cdef void sync_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef opx *x = X(op)
+    if p.j.record_seq <= p.j.hard_seq and p.j.data_writes == p.j.synced_writes:
+        op_finish(p, op, ST_OK)       # nothing was written since the last sync began
+        return
+    x.need_seq = p.j.record_seq
+    x.need_sync = next_sync(p)
+    wait_hard(p, op)
+
+
+cdef void rw_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Run an op from its step."""
+    cdef int status
+    if X(op).step == S_NEW:
+        status = refused(p, op)
+        if status or (op.length == 0 and op.kind != OP_SYNC):
+            op_finish(p, op, <uint8_t>status)
+            return
+    if op.kind == OP_READ:
+        read_run(p, op)
+    elif op.kind == OP_WRITE:
+        write_run(p, op)
+    elif op.kind == OP_UNMAP:
+        unmap_run(p, op)
+    elif op.kind == OP_COMPARE_WRITE:
+        caw_run(p, op)
+    elif op.kind == OP_SYNC:
+        sync_run(p, op)
+    else:
+        op_finish(p, op, ST_INVALID)

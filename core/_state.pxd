@@ -1,0 +1,367 @@
+# The state of an open pool: one struct, guarded by one lock. Which module may touch what: docs/concurrency.md.
+from core._types cimport lnt_dev, lnt_io, lnt_obj, lnt_op
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *, const void *)
+    int pthread_mutex_lock(pthread_mutex_t *)
+    int pthread_mutex_unlock(pthread_mutex_t *)
+    int pthread_mutex_destroy(pthread_mutex_t *)
+
+cdef extern from "native.h" nogil:
+    uint64_t lnt_get64(const void *)
+    uint32_t lnt_get32(const void *)
+    uint16_t lnt_get16(const void *)
+    void lnt_put64(void *, uint64_t)
+    void lnt_put32(void *, uint32_t)
+    void lnt_put16(void *, uint16_t)
+    void *lnt_alloc_aligned(size_t)
+    uint64_t lnt_mono_us()
+    uint64_t lnt_real_us()
+    void lnt_node_unpack(uint64_t *, const uint8_t *, int)
+    void lnt_node_pack(uint8_t *, const uint64_t *, int)
+    void lnt_count_unpack(uint32_t *, const uint8_t *, int)
+    void lnt_count_pack(uint8_t *, const uint32_t *, int)
+
+cdef extern from "_layout.h" nogil:
+    enum:
+        L_BLOCK_BYTES, L_RUN_BLOCKS, L_GROUP_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, L_FORMAT_VERSION
+        L_SUMMARY_START, L_SUMMARY_PAGES, L_SUMMARY_RUNS, L_COUNT_START, L_CSUM_START, L_CSUM_BLOCKS
+        L_PAGE_MAGIC, L_FRAME_MAGIC, L_NODE_ENTRIES, L_MAX_LEVEL, L_COUNT_MAX
+        L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_KV_KEY_BYTES, L_KV_CHUNK_BYTES, L_KV_VALUE_BYTES
+        L_FRAME_BLOCKS, L_DIRECTORY_ENTRIES, L_PENDING_ITEMS, L_PAGE_HEADER_BYTES, L_FRAME_HEADER_BYTES
+        SB_CRC, SB_VERSION, SB_UUID, SB_SB_GEN, SB_CKPT_GEN, SB_TOTAL_BLOCKS, SB_JOURNAL_START, SB_JOURNAL_BLOCKS
+        SB_AREA_BLOCKS, SB_AREA_START, SB_JOURNAL_SEQ, SB_JOURNAL_POS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_FLAGS
+        SB_CATALOG_ROOT, SB_CATALOG_LEVEL, SB_CATALOG_SLOTS, SB_NEXT_ID, SB_FREE_BLOCKS, SB_PENDING_CRC
+        SB_CACHE_TOKEN, SB_NAME, SF_CLEAN, SF_DISTRUST
+        PG_MAGIC, PG_CRC, PG_KIND, PG_LEVEL, PG_N, PG_TAG, PG_HOME, PG_GEN
+        PK_NODE, PK_COUNT, PK_CSUM, PK_CATALOG, PK_SUMMARY, PK_DIRECTORY, PK_PENDING
+        FR_MAGIC, FR_CRC, FR_UUID, FR_SEQ, FR_HARD_UPTO, FR_SYNCED_UPTO, FR_LENGTH, FR_FLAGS, FR_RECORDS, FF_PAD
+        RC_TYPE, RC_FLAGS, RC_LENGTH
+        RT_MAP, RT_UNMAP, RT_OBJECT, RT_DERIVE, RT_DELETE, RT_REVERT, RT_RESIZE, RT_SHARE, RT_KV, RT_GROW
+        SK_FREE, SK_OBJECT, SK_KV, OK_VOLUME, OK_SNAPSHOT, OK_CLONE, OF_CHECKSUM
+        OB_SLOT_KIND, OB_KIND, OB_FLAGS, OB_LEVEL, OB_BLOCK_BYTES, OB_ID, OB_SIZE_BYTES, OB_ROOT, OB_MAPPED_BLOCKS
+        OB_CREATED_US, OB_ORIGIN_ID, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OB_SERIAL, OB_NAME_BYTES, OB_ORIGIN_BYTES
+        OB_PROPS_BYTES, OB_NAME, OB_ORIGIN, OB_PROPS
+
+# Entries of a node in memory: bits 0..47 reference, 48..55 flags as on disk, 56.. volatile hints.
+cdef enum:
+    WAIT = -1                 # the page is on its way; the op has been queued on it; try again from the start
+cdef inline uint64_t E_REF() noexcept nogil:
+    return (<uint64_t>1 << 48) - 1
+cdef inline uint64_t E_DATA() noexcept nogil:
+    return <uint64_t>1 << 48
+cdef inline uint64_t E_NODE() noexcept nogil:
+    return <uint64_t>2 << 48
+cdef inline uint64_t E_HUGE() noexcept nogil:
+    return <uint64_t>4 << 48
+# Volatile: this entry's block was seen with a count of one. True while the path above it is exclusive (docs/concurrency.md, I4).
+cdef inline uint64_t E_EXCL() noexcept nogil:
+    return <uint64_t>1 << 56
+# A reference with this bit names a node that was born after the last checkpoint and has no home yet.
+cdef inline uint64_t VID() noexcept nogil:
+    return <uint64_t>1 << 47
+
+cdef enum frame_state:
+    F_READING = 1
+    F_VALID = 2
+    F_BAD = 3
+
+cdef struct frame:
+    uint64_t id               # pba of the home, or VID | number
+    frame *hnext
+    frame *prev               # list of all frames (clock)
+    frame *next
+    frame *dprev              # list of dirty frames
+    frame *dnext
+    lnt_op *waiters
+    uint64_t home             # of a VID frame: the home chosen for it, 0: none yet
+    uint32_t refs             # nodes: references to it; 0: not known yet
+    uint32_t slot             # image slot in the running checkpoint
+    uint8_t kind
+    uint8_t level
+    uint8_t state
+    uint8_t used              # clock bit
+    uint8_t dirty
+    uint8_t ckpt              # belongs to the running checkpoint and is not yet serialised
+    uint8_t writing           # its image is not yet at home
+    uint8_t error             # lnt_status, when F_BAD
+    uint8_t *data             # 4096 bytes decoded: u64[512], u32[1024], or the payload as it is
+
+cdef struct cache:
+    frame **hash
+    uint64_t mask
+    frame *clock
+    uint64_t count
+    uint64_t limit            # frames wanted at most
+    frame *dirty
+    uint64_t n_dirty
+    uint64_t dirty_limit      # above it writers wait for a checkpoint
+    uint64_t hits
+    uint64_t misses
+    uint64_t evictions
+
+# References dropped and not yet taken off the counts.
+cdef enum item_kind:
+    I_DATA = 1
+    I_NODE = 2
+    I_HOME = 3                # a node's block that the last checkpoint still uses
+
+cdef struct item:
+    uint64_t ref
+    uint64_t seq              # the journal frame that holds the change
+    uint64_t epoch            # I/O of this epoch may still touch the block (I_HOME: checkpoint generation)
+    uint32_t n
+    uint8_t kind
+    uint8_t trim              # give the space back to the medium before reuse
+
+cdef struct item_ring:
+    item *v
+    uint64_t head
+    uint64_t tail
+    uint64_t cap              # power of two
+
+cdef struct rlock:
+    uint64_t lo               # bytes
+    uint64_t hi
+    void *owner
+    rlock *next
+
+cdef struct vobj:
+    lnt_obj pub               # must be first
+    uint64_t root             # 0: nothing mapped
+    uint64_t mapped_blocks
+    uint64_t inflight_blocks  # allocated for writes under way
+    uint64_t reserved_now     # blocks of it in lnt_pool.reserved_unused
+    uint64_t settle_epoch     # in-place writes planned before the last share may run until this epoch
+    rlock *locks
+    lnt_op *lock_waiters
+    vobj *hnext
+    vobj *dnext             # dirty list
+    uint32_t slot
+    uint8_t level
+    uint8_t dirty
+    uint8_t kind
+    uint8_t flags
+    uint64_t reads
+    uint64_t writes
+    uint8_t desc[512]         # the slot's bytes; root, level, mapped and size are brought up to date at checkpoints
+
+cdef struct goal:
+    uint64_t key              # object and region
+    uint64_t base             # where block 0 of the region would sit
+
+# What the engine keeps in lnt_op.priv.
+cdef struct opx:
+    lnt_pool *pool
+    uint64_t need_seq
+    uint64_t need_sync
+    uint64_t cursor           # blocks (reads, writes) or bytes done
+    uint64_t epoch
+    uint64_t target_epoch
+    aext *ext                 # pieces that go to new blocks
+    aext *ext_tail
+    void *args                # admin operations, compound operations
+    rlock *lock
+    uint32_t io_busy          # requests in flight
+    uint8_t step
+    uint8_t in_epoch
+    uint8_t error
+    uint8_t internal          # part of another op: ignores range locks
+    uint8_t counted           # in object.inflight_blocks
+    uint8_t verify
+    uint16_t pad
+    lnt_op *sub               # compound operations: the part that runs
+    uint8_t *bounce
+
+# A piece of a write that goes to new blocks.
+cdef struct aext:
+    lnt_op *op
+    aext *next
+    aext *lprev               # list of all pieces in flight: a checkpoint must know them
+    aext *lnext
+    uint64_t lba              # blocks
+    uint64_t pba
+    uint64_t source           # entry that a partial write was merged from
+    uint32_t n
+    uint8_t partial
+    uint8_t mapped            # committed to the map
+    uint8_t loaded            # old contents have arrived
+    uint16_t skip             # partial: first byte of the block that is written
+    uint16_t bytes
+    uint8_t *bounce           # partial: the merged block
+    uint8_t *src              # where the new bytes are
+
+cdef struct jframe:
+    # A journal frame being filled or written.
+    lnt_io io
+    jframe *next
+    uint64_t seq
+    uint64_t hard_upto
+    uint32_t pos              # blocks into the ring
+    uint32_t length           # bytes used
+    uint32_t records
+    uint8_t done
+    uint8_t pad
+    uint8_t *buf
+
+cdef struct journal:
+    uint64_t start
+    uint32_t blocks
+    uint32_t head             # next free block of the ring
+    uint32_t tail             # first block that recovery needs
+    uint64_t next_seq         # of the open frame
+    uint64_t closed_seq       # last frame handed to the device
+    uint64_t written_seq      # all frames up to it are in the medium's cache
+    uint64_t record_seq       # last frame that holds a record
+    uint64_t data_synced_seq  # data of all records up to it is durable
+    uint64_t marker_seq       # highest hard_upto in frames written so far
+    uint64_t hard_seq         # all records up to it are durable
+    uint64_t synced_seq       # frames up to it are durable
+    jframe *open
+    jframe *inflight          # oldest first
+    jframe *inflight_tail
+    jframe *spare
+    lnt_op *soft_waiters      # in order of seq
+    lnt_op *soft_tail
+    lnt_op *hard_waiters
+    # the sync engine
+    lnt_io sync_io
+    uint8_t syncing
+    uint64_t sync_started     # number of syncs started / completed
+    uint64_t sync_done
+    uint64_t cut_closed       # what the running sync will prove when it succeeds
+    uint64_t cut_marker
+    uint64_t cut_written
+    uint64_t data_writes      # writes of data that completed
+    uint64_t cut_writes
+    uint64_t synced_writes    # of those, durable
+    uint64_t bg_seq           # the background wants records up to it hard
+    uint64_t ck_need_sync     # the checkpoint waits for this sync
+    uint64_t sealed_seq       # what the newest frame says in synced_upto
+    uint64_t bg_due_us
+    uint64_t frames
+    uint64_t bytes
+    uint64_t appended         # records
+
+cdef enum ckpt_state:
+    C_IDLE = 0
+    C_HOMES = 1               # choosing homes for new nodes
+    C_IMAGES = 2              # serialising and writing images
+    C_SYNC1 = 3
+    C_SUPER = 4
+    C_SYNC2 = 5
+    C_APPLY = 6               # images to their homes
+    C_SYNC3 = 7
+
+cdef struct ckpt:
+    uint8_t state
+    uint8_t wanted
+    uint64_t gen              # of the last checkpoint that is durable
+    uint64_t sb_gen
+    uint64_t area_start
+    uint32_t area_blocks      # of one half
+    frame **frames            # by slot
+    uint32_t n_frames
+    uint32_t n_images         # frames and summary pages
+    uint32_t n_serial         # serialised so far
+    uint32_t n_pending
+    uint32_t n_dir
+    uint8_t *buf              # n_images pages
+    uint64_t *homes
+    uint8_t *dir              # directory pages
+    uint8_t *pend
+    uint32_t io_next          # next image to write (images or homes)
+    uint32_t io_busy
+    uint8_t io_failed
+    uint8_t dir_written
+    uint64_t need_sync
+    uint64_t cut_seq          # records up to it are in the checkpoint
+    uint32_t cut_pos
+    uint64_t next_due_us
+    lnt_op *waiters           # want the checkpoint that starts next
+    lnt_op *riders            # want the running one
+    lnt_op *room              # wait for dirty frames or journal room
+    uint8_t super_buf[4096]
+    lnt_io super_io
+    uint64_t done_count
+
+cdef struct discard:
+    lnt_io io
+    discard *next
+    uint64_t pba
+    uint32_t n
+
+cdef struct lnt_pool:
+    pthread_mutex_t lock
+    uint8_t uuid[16]
+    uint32_t tag
+    uint64_t total_blocks
+    uint64_t free_blocks
+    uint64_t unhomed          # nodes without a home: each will need a block
+    uint64_t reserve_blocks   # kept for deletes and metadata
+    uint64_t reserved_unused  # sum of unfilled per-object reservations, blocks
+    uint64_t next_vid
+    uint64_t next_id
+    uint8_t failed            # a sync failed, or metadata is damaged: read-only for good
+    uint8_t read_only
+    uint8_t replaying
+    uint8_t closing
+    uint8_t can_discard
+    uint32_t mutations
+    # space
+    uint16_t *run_used
+    uint8_t *run_busy         # being discarded, or fixed
+    uint8_t *summary_dirty    # one a summary page
+    uint64_t n_runs
+    uint64_t free_runs
+    uint64_t run_cursor
+    uint64_t fit_cursor
+    # parts
+    cache cache
+    journal j
+    ckpt ck
+    item_ring fifo            # waiting for seq and epoch
+    item_ring homes           # waiting for a checkpoint
+    item_ring work            # ready: a stack
+    discard *discards
+    uint32_t n_discards
+    aext *aexts               # pieces in flight
+    aext *aext_spare
+    goal goals[4096]          # regions being filled; a hint, lost at will
+    uint8_t *zeros            # 1 MiB
+    # epochs
+    uint64_t epoch
+    uint64_t inflight[2]
+    lnt_op *grace             # waiting for an epoch
+    # objects
+    vobj **ohash
+    uint64_t omask
+    uint64_t n_objects
+    vobj *odirty
+    vobj cat                # the catalog's own tree
+    uint32_t cat_slots
+    uint8_t *slot_kind        # which slots are used
+    uint32_t slot_cap
+    uint32_t slot_hint
+    # devices
+    lnt_dev *devs
+    lnt_dev *home             # runs commits, checkpoints and reclaim
+    lnt_dev *cur              # on whose thread we are
+    lnt_op *cur_op            # the op that a miss shall wake
+    void *io_spare
+    lnt_op *background        # pseudo-op of reclaim: woken by its page
+    uint8_t background_waits
+    lnt_op *ck_op
+    uint8_t ck_waits
+    uint64_t now_us
+    lnt_op *admin_head        # changes of the catalog, one after the other
+    lnt_op *admin_tail
+    uint8_t admin_runs
+    uint64_t stat_reclaimed
+    uint64_t stat_rmw
+    uint64_t stat_pending_blocks
+    uint8_t cache_token[64]
+    uint8_t name[64]

@@ -1,0 +1,7 @@
+# Walks over maps that only read: extents, differences, what an object alone refers to.
+from core._admin cimport admin
+from core._state cimport lnt_pool
+
+cdef int walk_extents(lnt_pool *p, admin *a) noexcept nogil
+cdef int walk_diff(lnt_pool *p, admin *a) noexcept nogil
+cdef int walk_exclusive(lnt_pool *p, admin *a) noexcept nogil

@@ -1,0 +1,213 @@
+# cython: language_level=3
+"""Walks over maps that only read: extents (SBC-4 GET LBA STATUS), differences between objects, exclusive blocks.
+
+Each keeps a block address as its cursor and descends from the roots again after every wait, so the maps may change under it.
+"""
+from core._admin cimport admin
+from core._alloc cimport count_at, count_touch
+from core._blkmap cimport extent, map_find, node_get
+from core._cache cimport cache_get, op_ready
+from core._state cimport (
+    E_DATA, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE, WAIT, frame, lnt_pool, vobj)
+from core._types cimport ST_GONE, ST_RANGE
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport realloc
+
+cdef enum:
+    STEPS = 256
+
+
+cdef int emit(admin *a, uint64_t x, uint64_t y, uint64_t z) noexcept nogil:
+    """Add (or widen the last) triple of start, length, value. 0 when the limit is reached."""
+    if a.n_out and a.out[3 * a.n_out - 3] + a.out[3 * a.n_out - 2] == x and a.out[3 * a.n_out - 1] == z:
+        a.out[3 * a.n_out - 2] += y
+        return 1
+    if a.n_out == a.n:
+        return 0
+    if a.n_out == a.cap_out:
+        a.cap_out = a.cap_out * 2 if a.cap_out else 64
+        a.out = <uint64_t *>realloc(a.out, 24 * <uint64_t>a.cap_out)
+    a.out[3 * a.n_out] = x
+    a.out[3 * a.n_out + 1] = y
+    a.out[3 * a.n_out + 2] = z
+    a.n_out += 1
+    return 1
+
+
+cdef int walk_extents(lnt_pool *p, admin *a) noexcept nogil:
+    """a: first block, b: end, n: most triples. Emits (block, blocks, mapped)."""
+    cdef extent e
+    cdef int rc, steps = 0
+    if a.obj.pub.gone:
+        return ST_GONE
+    while a.a < a.b:
+        rc = map_find(p, a.obj, a.a, a.b - a.a, 0, &e)
+        if rc:
+            return rc
+        if not emit(a, a.a, e.n, e.pba != 0):
+            return 0
+        a.a += e.n
+        steps += 1
+        if steps >= STEPS:
+            op_ready(p, &a.op)
+            return WAIT
+    return 0
+
+
+cdef struct side:
+    # Where the descent into one of two maps is.
+    uint64_t e
+    int level                 # the entry spans 512^level blocks
+    frame *f
+    int idx
+
+
+cdef int step_down(lnt_pool *p, side *s, uint64_t lba, int *rc) noexcept nogil:
+    s.f = cache_get(p, s.e & E_REF(), PK_NODE, <uint8_t>(s.level - 1), rc)
+    if s.f == NULL:
+        return 0
+    s.level -= 1
+    s.idx = (lba >> (9 * s.level)) & 511
+    s.e = (<uint64_t *>s.f.data)[s.idx]
+    return 1
+
+
+cdef inline uint64_t block_of(side *s, uint64_t lba) noexcept nogil:
+    """The pool block behind lba, 0 in a hole."""
+    if s.e & E_HUGE():
+        return (s.e & E_REF()) + (lba & 511)
+    return s.e & E_REF() if s.e & E_DATA() else 0
+
+
+cdef inline uint64_t span_left(int level, uint64_t lba) noexcept nogil:
+    cdef uint64_t span = <uint64_t>1 << (9 * level)
+    return span - (lba & (span - 1))
+
+
+cdef int compare_at(lnt_pool *p, vobj *oa, vobj *ob, uint64_t lba, uint64_t *n, int *differ) noexcept nogil:
+    """Whether the maps differ at lba, and for how many blocks that holds at least."""
+    cdef side x, y
+    cdef int rc = 0
+    cdef uint64_t k, most
+    x.e = oa.root | E_NODE() if oa.root else 0
+    x.level = oa.level + 1
+    y.e = ob.root | E_NODE() if ob.root else 0
+    y.level = ob.level + 1
+    x.f = y.f = NULL
+    while True:
+        if x.level > y.level and lba >> (9 * y.level):
+            y.e = 0                       # beyond what the smaller map can hold
+            y.level = x.level
+        elif y.level > x.level and lba >> (9 * x.level):
+            x.e = 0
+            x.level = y.level
+        if x.level == y.level and (x.e ^ y.e) & ((<uint64_t>1 << 56) - 1) == 0:
+            differ[0] = 0
+            n[0] = span_left(x.level, lba)
+            return 0
+        if x.e & E_NODE() and (x.level >= y.level or not y.e & E_NODE()):
+            k = y.level == x.level and y.e & E_NODE()
+            if not step_down(p, &x, lba, &rc):
+                return rc
+            if k and not step_down(p, &y, lba, &rc):
+                return rc
+            continue
+        if y.e & E_NODE():
+            if not step_down(p, &y, lba, &rc):
+                return rc
+            continue
+        break
+    most = span_left(x.level if x.level < y.level else y.level, lba)
+    differ[0] = block_of(&x, lba) != block_of(&y, lba)
+    n[0] = most
+    if x.level == 0 and y.level == 0:
+        k = 1                             # two leaves: go along as long as the answer stays
+        while x.idx + k < L_NODE_ENTRIES:
+            x.e = (<uint64_t *>x.f.data)[x.idx + k]
+            y.e = (<uint64_t *>y.f.data)[y.idx + k]
+            if (block_of(&x, lba + k) != block_of(&y, lba + k)) != differ[0]:
+                break
+            k += 1
+        n[0] = k
+    elif x.level == 0 or y.level == 0:
+        n[0] = 1
+    return 0
+
+
+cdef int walk_diff(lnt_pool *p, admin *a) noexcept nogil:
+    """a: first block, b: end, n: most triples. Emits (block, blocks, 1) where obj and other differ."""
+    cdef uint64_t n = 0
+    cdef int rc, differ = 0, steps = 0
+    if a.obj.pub.gone or a.other.pub.gone:
+        return ST_GONE
+    while a.a < a.b:
+        rc = compare_at(p, a.obj, a.other, a.a, &n, &differ)
+        if rc:
+            return rc
+        if n > a.b - a.a:
+            n = a.b - a.a
+        if differ and not emit(a, a.a, n, 1):
+            return 0
+        a.a += n
+        steps += 1
+        if steps >= STEPS:
+            op_ready(p, &a.op)
+            return WAIT
+    return 0
+
+
+cdef int sole_at(lnt_pool *p, vobj *o, uint64_t lba, uint64_t *n, uint64_t *blocks) noexcept nogil:
+    """How many of the next n blocks only this object refers to."""
+    cdef uint64_t e = o.root | E_NODE() if o.root else 0
+    cdef int level = o.level + 1
+    cdef int rc = 0, i
+    cdef frame *f = NULL
+    cdef frame *cf
+    cdef uint32_t *c
+    cdef uint64_t pba
+    blocks[0] = 0
+    while e & E_NODE():
+        f = node_get(p, e & E_REF(), <uint8_t>(level - 1), &rc)
+        if f == NULL:
+            return rc
+        if f.refs != 1:
+            n[0] = span_left(level, lba)
+            return 0
+        level -= 1
+        if level == 0:
+            break
+        e = (<uint64_t *>f.data)[(lba >> (9 * level)) & 511]
+    n[0] = span_left(level if level else 1, lba)
+    if level and not e & E_HUGE():
+        return 0
+    for i in range(lba & 511, L_NODE_ENTRIES):
+        if level:
+            pba = (e & E_REF()) + i
+        else:
+            if not (<uint64_t *>f.data)[i] & E_DATA():
+                continue
+            pba = (<uint64_t *>f.data)[i] & E_REF()
+        c = count_at(p, pba, &cf, &rc)
+        if c == NULL:
+            return rc
+        blocks[0] += c[0] == 1
+    return 0
+
+
+cdef int walk_exclusive(lnt_pool *p, admin *a) noexcept nogil:
+    """a: cursor, b: end. Adds the blocks up in c."""
+    cdef uint64_t n = 0, blocks = 0
+    cdef int rc, steps = 0
+    if a.obj.pub.gone:
+        return ST_GONE
+    while a.a < a.b:
+        rc = sole_at(p, a.obj, a.a, &n, &blocks)
+        if rc:
+            return rc
+        a.c += blocks
+        a.a += n
+        steps += 1
+        if steps >= STEPS:
+            op_ready(p, &a.op)
+            return WAIT
+    return 0
