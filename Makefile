@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCES := $(wildcard core/*.pyx core/*.pxd core/*.h core/layout.py) setup.py pyproject.toml
+SOURCES := $(wildcard core/*.pyx core/*.pxd core/*.h core/layout.py bench/_*.pyx) setup.py pyproject.toml
 
 .PHONY: all build run test lint bench clean clients
 all: build
@@ -39,4 +39,4 @@ bench: build
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) build *.egg-info core/*.c core/*.so core/_layout.h
+	rm -rf $(VENV) build *.egg-info core/*.c core/*.so bench/*.c bench/*.so core/_layout.h

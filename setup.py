@@ -29,9 +29,9 @@ def extensions() -> list[Extension]:
     shared = [p for p in (HERE / "core").iterdir() if p.suffix in (".h", ".pxi", ".pxd")]
     depends = ["core/layout.py", *sorted(str(p.relative_to(HERE)) for p in shared)]
     return [
-        Extension(f"core.{p.stem}", [f"core/{p.name}"], include_dirs=["core"], depends=depends,
+        Extension(f"{p.parent.name}.{p.stem}", [f"{p.parent.name}/{p.name}"], include_dirs=["core"], depends=depends,
                   extra_compile_args=cflags, extra_link_args=ldflags)
-        for p in sorted((HERE / "core").glob("_*.pyx"))
+        for folder in ("core", "bench") for p in sorted((HERE / folder).glob("_*.pyx"))
     ]
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import fio, machine, measure, report
+from bench import fio, initiator, machine, measure, report
 from bench.compare import SUITES
 from bench.targets import ROOT, TargetError
 
@@ -94,7 +94,7 @@ def main() -> int:
         run.suite = name
         try:
             SUITES[name].body(run)
-        except (fio.FioError, TargetError) as error:
+        except (fio.FioError, TargetError, initiator.LoginError, OSError) as error:
             run.note(f"{name}: stopped: {error}")
     found = results(run, started, time.monotonic() - clock)
     path = options.out or ROOT / "bench/results" / f"{started:%Y%m%dT%H%M%S}-{run.plan.mode}.json"

@@ -67,14 +67,19 @@ class Run:
             self.notes.append(text)
             print(f"  note: {text}", file=sys.stderr, flush=True)
 
-    def io(self, pid: int | None, jobs: Sequence[fio.Job], *, seconds: float | None = -1, **key: Any) -> Record:
-        """Run jobs, repeat while others disturb the machine (the least disturbed run counts), keep the record."""
+    def io(self, pid: int | None, jobs: Sequence[fio.Job], *, whole: bool = False, **key: Any) -> Record:
+        """Run fio jobs for the plan's time, or (whole) once over their size, and keep the record."""
+        seconds = None if whole else self.plan.seconds
+        return self.load(pid, lambda: digest(fio.run(list(jobs), seconds)), again=not whole, **key)
+
+    def load(self, pid: int | None, body: Callable[[], Record], *, again: bool = True, **key: Any) -> Record:
+        """Measure body(); `again`: repeat while others disturb the machine, the least disturbed run counts."""
         best: Record = {}
-        for attempt in range(self.plan.retries + 1):
-            got = once(pid, list(jobs), self.plan.seconds if seconds == -1 else seconds)
+        for attempt in range(self.plan.retries + 1 if again else 1):
+            got = once(pid, body)
             if not best or got["foreign_cpu"] < best["foreign_cpu"]:
                 best = got
-            if seconds is None or got["foreign_cpu"] <= FOREIGN_LIMIT or attempt == self.plan.retries:
+            if got["foreign_cpu"] <= FOREIGN_LIMIT or attempt == self.plan.retries:
                 break
         return self.add(**key, **best)
 
@@ -93,20 +98,19 @@ class Run:
 
 def initiator_seconds() -> float:
     usage = os.times()
-    return usage.children_user + usage.children_system
+    return usage.children_user + usage.children_system + usage.user + usage.system
 
 
-def once(pid: int | None, jobs: list[fio.Job], seconds: float | None) -> Record:
-    """Run the jobs once and account for every CPU second of the machine: target, initiator, others."""
+def once(pid: int | None, body: Callable[[], Record]) -> Record:
+    """Call body() and account for every CPU second of the machine: target `pid`, initiator (this process), others."""
     machine0, own0, target0 = procstat.MachineTime.now(), initiator_seconds(), procstat.cpu_seconds(pid) if pid else 0.0
     started = time.monotonic()
-    found = fio.run(jobs, seconds)
+    record = body()
     elapsed = time.monotonic() - started
     machine1, own1 = procstat.MachineTime.now(), initiator_seconds()
     target_cpu = (procstat.cpu_seconds(pid) if pid else 0.0) - target0
     own_cpu = own1 - own0
     foreign = machine1.busy - machine0.busy - target_cpu - own_cpu
-    record = digest(found)
     count = record.pop("ios")
     record |= {
         "cpu_us_per_io": target_cpu / count * 1e6 if count else 0.0,

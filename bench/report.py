@@ -11,10 +11,11 @@ from bench.targets import ROOT
 PAGE = ROOT / "docs/benchmarks.md"
 IMAGES = ROOT / "docs/images"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-EXTRA = {"to_steady": "of steady", "idle_cpu": "CPU idle", "rss_mib": "RSS MiB", "batch_ms": "create ms (batch)",
+EXTRA = {"to_steady": "of steady", "of_none": "of none",
+         "idle_cpu": "CPU idle", "rss_mib": "RSS MiB", "batch_ms": "create ms (batch)",
          "create_ms": "create ms", "delete_ms": "delete ms", "metadata_bytes": "metadata bytes",
          "syncs": "syncs", "sync_p50_us": "sync p50 us", "sync_p99_us": "sync p99 us",
-         "fairness": "fairness", "kib_per_session": "KiB/session"}
+         "fairness": "fairness", "slowest": "slowest/mean", "kib_per_session": "KiB/session"}
 rows = summary.rows
 
 

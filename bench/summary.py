@@ -74,7 +74,7 @@ def show(value: str | float | None, field: str) -> str:
         return value
     if value is None or value != value:
         return ""
-    if field in ("ratio", "fairness"):
+    if field in ("ratio", "fairness", "slowest", "to_steady", "of_none"):
         return f"{value:.2f}"
     if field in ("spread", "foreign_cpu"):
         return f"{value * 100:.0f} %"

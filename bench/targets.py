@@ -113,8 +113,9 @@ class Tgt(Target):
     stop_signal = signal.SIGKILL   # it ignores SIGTERM while it has targets; its files are thrown away
     iqn = "iqn.2026-11.dev.lunette.bench:tgt"
 
-    def __init__(self, label: str, directory: Path, *, direct: bool = False) -> None:
+    def __init__(self, label: str, directory: Path, *, direct: bool = False, digests: bool = False) -> None:
         super().__init__(label, directory)
+        self.digests = digests      # tgt refuses digests unless told to want them
         self.control = str(1000 + self.port % 30000)
         self.direct = direct
         self.luns = 0
@@ -124,6 +125,10 @@ class Tgt(Target):
         self.spawn([find_tgtd(), "-f", "-C", self.control, "--iscsi", f"portal=127.0.0.1:{self.port}"])
         self.admin("--mode", "target", "--op", "new", "--tid", "1", "--targetname", self.iqn)
         self.admin("--mode", "target", "--op", "bind", "--tid", "1", "--initiator-address", "ALL")
+
+        if self.digests:
+            for key in ("HeaderDigest", "DataDigest"):
+                self.admin("--mode", "target", "--op", "update", "--tid", "1", "--name", key, "--value", "CRC32C,None")
 
     def admin(self, *arguments: str) -> None:
         command = [str(Path(find_tgtd()).with_name("tgtadm")), "-C", self.control, "--lld", "iscsi", *arguments]
@@ -224,10 +229,21 @@ class Lunette(Target):
             fio.run([fio.Job(url, "write", "1m", 4, f"{size_mib}m")], None)
         return url
 
+    def urls(self) -> dict[str, str]:
+        """The iscsi:// URLs of all connected objects by name, on this target's portal."""
+        return {o["name"]: f"iscsi://127.0.0.1:{self.port}/iqn.2026-11.dev.lunette:{self.label}/{o['lun']}"
+                for o in json.loads(self.cli("ls", "--json")) if o.get("lun") is not None}
+
     def url(self, name: str) -> str:
-        """The iscsi:// URL of an object, on this target's portal."""
-        entry = next(o for o in json.loads(self.cli("ls", "--json")) if o["name"] == name)
-        return f"iscsi://127.0.0.1:{self.port}/iqn.2026-11.dev.lunette:{self.label}/{entry['lun']}"
+        return self.urls()[name]
+
+    def batch(self, commands: list[str]) -> float:
+        """Run commands over one connection of one client process; milliseconds in all."""
+        script = self.directory / "batch"
+        script.write_text("\n".join(commands) + "\n")
+        started = time.perf_counter()
+        self.cli("batch", str(script))
+        return (time.perf_counter() - started) * 1e3
 
     def version(self) -> str:
         return f"lunette {lunette_version()}"

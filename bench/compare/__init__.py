@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench.compare import basic, cow, durable
+from bench.compare import basic, cow, durable, many
 from bench.measure import Run
 
 
@@ -20,5 +20,7 @@ SUITES: dict[str, Suite] = {
     "first-write": Suite(cow.first_write, True),
     "snapshots": Suite(cow.snapshots, True),
     "sync": Suite(durable.sync, False),
+    "digests": Suite(many.digests, False),
+    "sessions": Suite(many.sessions, False),
     "direct": Suite(durable.direct, False),
 }

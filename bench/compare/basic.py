@@ -82,8 +82,7 @@ def idle(run: Run) -> None:
         urls = lab.luns(64)
         for target in lab.targets:
             job = Job(urls[target.label], "randread", "4k", 1, "64m", options={"thinktime": 60_000_000})
-            seconds = max(2.0, run.plan.seconds)
             before, started = procstat.cpu_seconds(target.pid), time.monotonic()
-            run.io(target.pid, [job], seconds=seconds, case="idle", medium="tmpfs", target=target.label, rep=0)
+            run.io(target.pid, [job], case="idle", medium="tmpfs", target=target.label, rep=0)
             run.records[-1]["idle_cpu"] = (procstat.cpu_seconds(target.pid) - before) / (time.monotonic() - started)
             run.records[-1]["rss_mib"] = procstat.rss_bytes(target.pid) / (1 << 20)

@@ -3,7 +3,6 @@
 import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from bench import fio, summary
@@ -32,7 +31,7 @@ def first_write(run: Run) -> None:
             def passes(target: Target, rep: int, block: str = block, depth: int = depth,
                        urls: dict[str, str] = urls) -> None:
                 def one(case: str, url: str) -> float:
-                    return float(run.io(target.pid, [touch_all(url, size, block, depth)], seconds=None, medium="tmpfs",
+                    return float(run.io(target.pid, [touch_all(url, size, block, depth)], whole=True, medium="tmpfs",
                                         case=f"{case} {block}", target=target.label, rep=rep)["iops"])
                 steady = one("steady", urls[target.label])
                 fresh = one("fresh thin", target.add_lun(f"thin{rep}", size, fill=False))
@@ -48,11 +47,7 @@ def first_write(run: Run) -> None:
 
 def batch(target: Lunette, commands: list[str]) -> float:
     """Run commands over one connection; milliseconds a command."""
-    script = target.directory / "batch"
-    script.write_text("\n".join(commands) + "\n")
-    started = time.perf_counter()
-    target.cli("batch", str(script))
-    return (time.perf_counter() - started) * 1e3 / len(commands)
+    return target.batch(commands) / len(commands)
 
 
 def stats(target: Lunette) -> dict[str, Any]:
@@ -87,7 +82,6 @@ def grow(target: Lunette, url: str, have: int, want: int, size: int) -> float:
     times = []
     while have < want:
         step = min(max(1, (want - have) // 5), want - have)
-        Path(target.directory / "batch").unlink(missing_ok=True)
         times.append((batch(target, [f"snapshot v@s{i}" for i in range(have, have + step)]), step))
         have += step
         fio.run([Job(url, "randwrite", "4k", 32, f"{size}m", options={"number_ios": 5000, "norandommap": 1})], None)
@@ -97,7 +91,7 @@ def grow(target: Lunette, url: str, have: int, want: int, size: int) -> float:
 def curve_point(run: Run, target: Lunette, urls: dict[str, str], count: int, size: int, create_ms: float) -> None:
     """Measure reads and writes on both volumes, one more snapshot's create and delete, and the metadata."""
     settle = [touch_all(url, size) for url in urls.values()]
-    run.io(target.pid, settle[:1], seconds=None, case="settle", x=count, target=target.label, rep=0)
+    run.io(target.pid, settle[:1], whole=True, case="settle", x=count, target=target.label, rep=0)
     for name in ("read-4k-qd32", "write-4k-qd32"):
         def body(which: str, rep: int, name: str = name) -> None:
             run.io(target.pid, [CASES[name].job(urls[which], size)], case=name, medium="tmpfs", x=count, rep=rep,

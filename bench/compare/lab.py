@@ -19,11 +19,11 @@ class Lab:
     """
 
     def __init__(self, run: Run, medium: str, *, polling: bool = False, pool_mib: int = 0,
-                 only: str = "", direct: bool = False) -> None:
+                 only: str = "", direct: bool = False, digests: bool = False) -> None:
         self.run, self.medium = run, medium
         self.base: Path = run.media[medium]
         self.pool_mib = pool_mib or run.plan.size_mib * POOL_OVERHEAD + 256
-        self.polling, self.only, self.direct = polling, only, direct
+        self.polling, self.only, self.direct, self.digests = polling, only, direct, digests
         self.targets: list[Target] = []
         self.directory = Path()
 
@@ -33,7 +33,7 @@ class Lab:
             if self.only and kind != self.only:
                 continue
             if kind == "tgt":
-                made.append(Tgt(label, self.directory, direct=self.direct))
+                made.append(Tgt(label, self.directory, direct=self.direct, digests=self.digests))
             else:
                 made.append(Lunette(label, self.directory, pool_mib=self.pool_mib, direct=self.direct))
                 if self.polling:
