@@ -1,0 +1,206 @@
+"""What a seeded life of a pool consists of: each action starts one operation that makes sense now, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.crash.rig import BLOCK, SECTOR, Config, Rig
+from tests.support.oracle import Op, Violation
+
+Action = Callable[[Rig], Op | None]
+
+
+def create(rig: Rig) -> Op | None:
+    if len(rig.oracle.objects) >= rig.config.max_objects:
+        return None
+    r = rig.random
+    size = r.choice((rig.config.volume_bytes, rig.config.volume_bytes, 64 << 10, 2 << 20))
+    return rig.start("create", name=rig.new_name(), size_bytes=size, block_bytes=r.choice((512, 512, 4096)),
+                     checksum=r.random() < 0.3)
+
+
+def write(rig: Rig) -> Op | None:
+    if not rig.volumes():
+        return None
+    model = rig.random.choice(rig.volumes())
+    offset, length = rig.place(model)
+    return rig.start("write", object_id=model.id, offset_bytes=offset, fua=rig.random.random() < 0.15,
+                     data=rig.oracle.make_data(model.id, offset, length))
+
+
+def unmap(rig: Rig) -> Op | None:
+    if not rig.volumes():
+        return None
+    model = rig.random.choice(rig.volumes())
+    offset, length = rig.place(model)
+    return rig.start("unmap", object_id=model.id, offset_bytes=offset, length_bytes=length,
+                     fua=rig.random.random() < 0.1, keep=rig.random.random() < 0.2)
+
+
+def read(rig: Rig) -> Op | None:
+    if not rig.oracle.objects:
+        return None
+    models = [m for m in rig.oracle.objects.values() if not m.deleting]
+    if not models:
+        return None
+    model = rig.random.choice(models)
+    offset, length = rig.place(model)
+    return rig.start("read", object_id=model.id, offset_bytes=offset, length_bytes=length)
+
+
+def flush(rig: Rig) -> Op | None:
+    return rig.start("flush")
+
+
+def checkpoint(rig: Rig) -> Op | None:
+    return rig.start("checkpoint")
+
+
+def compare_and_write(rig: Rig) -> Op | None:
+    if not rig.volumes():
+        return None
+    model = rig.random.choice(rig.volumes())
+    offset, length = rig.place(model, 8 << 10)
+    length = min(length, 64 << 10)
+    if not rig.oracle.settled(model, offset, length):
+        return None
+    expected = b"".join(rig.oracle.bytes_of(model, offset // SECTOR + i) for i in range(length // SECTOR))
+    if rig.random.random() < 0.25:
+        at = rig.random.randrange(length)
+        expected = expected[:at] + bytes([expected[at] ^ 1]) + expected[at + 1:]
+    return rig.start("compare_and_write", object_id=model.id, offset_bytes=offset, expected=expected,
+                     data=rig.oracle.make_data(model.id, offset, length), fua=rig.random.random() < 0.1)
+
+
+def share(rig: Rig) -> Op | None:
+    if not rig.volumes():
+        return None
+    target = rig.random.choice(rig.volumes())
+    source = rig.random.choice([m for m in rig.oracle.objects.values() if not m.deleting])
+    to, length = rig.place(target, 64 << 10)
+    grain = max(source.block_bytes, target.block_bytes)
+    to, length = to // grain * grain, max(grain, length // grain * grain)
+    length = min(length, (rig.size_of(source)) // grain * grain, (rig.size_of(target) - to) // grain * grain)
+    if length <= 0:
+        return None
+    from_ = rig.random.randrange(0, rig.size_of(source) - length + 1) // grain * grain
+    if rig.random.random() < 0.7:
+        from_ = from_ // BLOCK * BLOCK + to % BLOCK
+        from_ = from_ if from_ + length <= rig.size_of(source) else to % BLOCK
+    if from_ + length > rig.size_of(source) or source is target and from_ < to + length and to < from_ + length:
+        return None
+    if not rig.oracle.settled(source, from_, length) or not rig.oracle.settled(target, to, length):
+        return None
+    return rig.start("share", dst_id=target.id, dst_offset_bytes=to, src_id=source.id, src_offset_bytes=from_,
+                     length_bytes=length)
+
+
+def snapshot(rig: Rig) -> Op | None:
+    sources = [m for m in rig.volumes() if not rig.busy(m)]
+    room = rig.config.max_objects - len(rig.oracle.objects)
+    if not sources or room <= 0:
+        return None
+    count = min(len(sources), room, rig.random.choice((1, 1, 2, 3)))
+    pairs = [(m.id, f"{m.name[0].value}@{rig.new_name()}") for m in rig.random.sample(sources, count)]
+    return rig.start("snapshot", pairs=pairs)
+
+
+def clone(rig: Rig) -> Op | None:
+    sources = [m for m in rig.oracle.objects.values() if not m.deleting and not rig.busy(m)]
+    if not sources or len(rig.oracle.objects) >= rig.config.max_objects:
+        return None
+    return rig.start("clone", source_id=rig.random.choice(sources).id, name=rig.new_name())
+
+
+def delete(rig: Rig) -> Op | None:
+    victims = [m for m in rig.oracle.objects.values() if not m.deleting and not rig.busy(m)]
+    if len(victims) < 3:
+        return None
+    return rig.start("delete", object_id=rig.random.choice(victims).id)
+
+
+def revert(rig: Rig) -> Op | None:
+    pairs = [(v, s) for v in rig.volumes() for s in rig.snapshots()
+             if not rig.busy(v) and not rig.busy(s) and str(s.name[0].value).startswith(f"{v.name[0].value}@")
+             and rig.quiet(s)]
+    if not pairs:
+        return None
+    volume, snap = rig.random.choice(pairs)
+    safety = f"{volume.name[0].value}@{rig.new_name()}" if rig.random.random() < 0.5 else ""
+    return rig.start("revert", volume_id=volume.id, snapshot_id=snap.id, safety_name=safety)
+
+
+def resize(rig: Rig) -> Op | None:
+    volumes = [m for m in rig.volumes() if not rig.busy(m)]
+    if not volumes:
+        return None
+    r = rig.random
+    size = r.choice((16 << 10, 20 << 10, 64 << 10, 1 << 20, rig.config.volume_bytes, 2 << 20,
+                     r.randrange(4, 512) * BLOCK))
+    return rig.start("resize", object_id=r.choice(volumes).id, size_bytes=size)
+
+
+def rename(rig: Rig) -> Op | None:
+    volumes = [m for m in rig.volumes() if not rig.busy(m)
+               and not any(str(s.name[0].value).startswith(f"{m.name[0].value}@") for s in rig.snapshots())]
+    if not volumes:
+        return None
+    return rig.start("rename", object_id=rig.random.choice(volumes).id, name=rig.new_name())
+
+
+def kv(rig: Rig) -> Op | None:
+    if any(op.kind == "kv" for op in rig.oracle.inflight):
+        return None
+    r = rig.random
+    changes = {f"key{r.randrange(6)}": None if r.random() < 0.3 else r.randbytes(r.choice((0, 5, 400, 3000)))
+               for _ in range(r.randrange(1, 4))}
+    return rig.start("kv", changes=changes)
+
+
+ACTIONS: dict[Action, int] = {
+    create: 4, write: 40, unmap: 8, read: 6, flush: 9, checkpoint: 3, compare_and_write: 4, share: 6, snapshot: 8,
+    clone: 6, delete: 7, revert: 4, resize: 4, rename: 1, kv: 3,
+}
+
+
+def live(rig: Rig, steps: int, *, crash_every: int = 40, weights: dict[Action, int] | None = None) -> None:
+    """A seeded life: operations overlap, requests are performed out of order, crashes come without warning."""
+    table = weights or ACTIONS
+    actions, chances = list(table), list(table.values())
+    for _ in range(2):
+        op = create(rig)
+        if op:
+            rig.settle(op)
+    for _ in range(steps):
+        dice = rig.random.random()
+        if dice < 1 / crash_every:
+            rig.crash_cycle()
+        elif dice < 1 / crash_every + 0.01:
+            rig.settle()
+            rig.verify()
+        elif len(rig.tokens) < rig.config.max_inflight and dice < 0.55:
+            rig.random.choices(actions, chances)[0](rig)
+        else:
+            rig.step()
+            if rig.random.random() < 0.08:
+                rig.settle()
+    rig.settle()
+    rig.verify()
+    rig.pool.close()
+    rig.check(rig.disk)
+    rig.after_close(power=rig.random.random() < 0.5)
+
+
+def run_seed(seed: int, config: Config | None = None, *, steps: int = 250) -> Rig:
+    """One life from one seed; a violation says everything needed to see it again."""
+    rig = Rig(seed, config)
+    try:
+        live(rig, steps)
+    except Violation as error:
+        raise Violation(f"{error}\n{rig.story()}") from error
+    except Exception as error:
+        raise Violation(f"{type(error).__name__}: {error}\n{rig.story()}") from error
+    finally:
+        if rig.pool is not None:
+            rig.pool.abandon()
+    return rig

@@ -1,0 +1,290 @@
+"""The crash rig: one pool on one simulated disk, an oracle beside it, and a seed that decides what happens next."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import PoolError
+from tests.support.oracle import FOREVER, MUTATING, ObjectModel, Op, Oracle, Violation, candidates
+from tests.support.simdisk import SimDisk
+
+SECTOR, BLOCK = 512, 4096
+IDLE = 0x7FFFFFFF
+MUTATIONS = ("no_data_sync", "no_journal_sync", "no_ckpt_sync", "early_free", "no_home_hold", "no_epoch", "no_node_crc",
+             "no_frame_crc", "accept_soft")
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a rig is built and what its seeded life looks like."""
+
+    size_bytes: int = 32 << 20
+    cache_bytes: int = 8 << 20
+    volume_bytes: int = 3 << 20
+    hot_bytes: int = 64 << 10           # most writes fall into this much of a volume, so that they meet
+    mutations: str = ""
+    max_inflight: int = 5
+    max_objects: int = 12
+    faults: bool = False                # the disk fails now and then
+    checked: bool = True                # run `check` after every crash
+    journal_blocks: int = 0             # 0: the pool's own choice
+
+
+def open_pool(disk: SimDisk, config: Config) -> Any:
+    from core._engine import Pool
+    return Pool(disk, cache_bytes=config.cache_bytes, mutations=config.mutations)
+
+
+def format_disk(config: Config, seed: int = 0) -> SimDisk:
+    from core._engine import Pool
+    disk = SimDisk(config.size_bytes, seed)
+    Pool.create(disk, name="crash")
+    disk.sync()
+    return disk
+
+
+class Rig:
+    """Drives a pool step by step. Every violation carries the seed and what was done."""
+
+    def __init__(self, seed: int, config: Config | None = None, disk: SimDisk | None = None) -> None:
+        self.seed = seed
+        self.config = config or Config()
+        self.random = random.Random(seed)
+        self.disk = disk or format_disk(self.config, seed)
+        self.oracle = Oracle()
+        self.tokens: dict[int, Op] = {}
+        self.sync_covers: dict[int, int] = {}
+        self.log: list[str] = []
+        self.names = itertools.count(1)
+        self.now_us = 1_000_000
+        self.tolerated: set[str] = {"no_space"}
+        self.crashes = 0
+        self.on_step: Callable[[], None] | None = None      # called before each device request that is performed
+        self.pool: Any = open_pool(self.disk, self.config)
+
+    # -- one step ------------------------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        self.log.append(text)
+
+    def story(self, count: int = 60) -> str:
+        return (f"seed {self.seed}, {self.config}\n" + "\n".join("  " + line for line in self.log[-count:])
+                + "\ndisk:\n" + self.disk.trace.tail())
+
+    def start(self, kind: str, **args: Any) -> Op:
+        """Start an operation on the pool and in the oracle."""
+        op = self.oracle.begin(kind, **args)
+        self.note(f"{op.start}: start {kind} {_brief(args)}")
+        self.tokens[self.pool.start(kind, **args)] = op
+        self._watch_syncs()
+        return op
+
+    def _watch_syncs(self) -> list[tuple[int, str, int, int]]:
+        """A sync covers what was performed when it was submitted, however late it is performed itself."""
+        pending: list[tuple[int, str, int, int]] = self.pool.pending_io()
+        for io_id, kind, _, _ in pending:
+            if kind == "sync" and io_id not in self.sync_covers:
+                self.sync_covers[io_id] = self.disk.writes
+        return pending
+
+    def perform(self, io_id: int, kind: str) -> None:
+        if self.on_step:
+            self.on_step()
+        if kind == "sync":
+            self.disk.sync_upto = self.sync_covers.pop(io_id)
+        self.pool.perform(io_id)
+
+    def turn(self) -> int:
+        self.now_us += self.random.choice((1, 10, 100))
+        wait = self.pool.turn(self.now_us)
+        self.reap()
+        return int(wait)
+
+    def reap(self) -> None:
+        for done in self.pool.reap():
+            op = self.tokens.pop(done.token)
+            self.note(f"{self.oracle.clock + 1}: {op.kind}@{op.start} -> {done.code}"
+                      + ("" if op.kind == "read" else f" {done.value}"))
+            if done.code not in ("ok", "miscompare") and done.code not in self.tolerated | self._excuses(op):
+                raise Violation(f"{op.kind} {_brief(op.args)} failed: {done.code} {done.value}")
+            self.oracle.finish(op, done.code, done.value)
+
+    def _excuses(self, op: Op) -> set[str]:
+        """Codes that concurrent administrative work explains."""
+        ids = {op.args.get(key) for key in ("object_id", "source_id", "volume_id", "snapshot_id", "src_id", "dst_id")}
+        ids |= {source for source, _ in op.args.get("pairs", ())}
+        found: set[str] = set()
+        for other in [*self.oracle.inflight, *self._recent(op)]:
+            if other is op or not ids & {other.args.get("object_id"), other.args.get("volume_id")}:
+                continue
+            found |= {"delete": {"gone", "not_found", "busy", "aborted"}, "resize": {"range", "busy"},
+                      "revert": {"range", "busy"}}.get(other.kind, set())
+        return found
+
+    def _recent(self, op: Op) -> list[Op]:
+        return [other for other in self.history if other.end > op.start]
+
+    @property
+    def history(self) -> list[Op]:
+        """Operations that removed or reshaped objects, of this life."""
+        found = []
+        for model in [*self.oracle.objects.values(), *self.oracle.grave.values()]:
+            found += [v.op for v in model.size] + ([model.deleting] if model.deleting else [])
+        return found
+
+    def step(self) -> bool:
+        """Perform one pending request, out of order, or give the engine a turn. False: nothing is left to do."""
+        pending = self._watch_syncs()
+        if pending and self.random.random() < 0.7:
+            io_id, kind, _, _ = self.random.choice(pending)
+            self.perform(io_id, kind)
+            self._watch_syncs()
+            return True
+        wait = self.turn()
+        if self._watch_syncs() or wait == 0:
+            return True
+        if wait < IDLE:
+            self.now_us += wait
+            return True
+        return False
+
+    def settle(self, op: Op | None = None) -> None:
+        """Go on until `op`, or everything started, has completed."""
+        for _ in range(200_000):
+            if (op.end < FOREVER or op.uncertain) if op else not self.tokens:
+                return
+            if not self.step():
+                self.reap()
+                if (op.end < FOREVER) if op else not self.tokens:
+                    return
+                raise Violation(f"the engine is idle with operations in flight: {[o.kind for o in self.tokens.values()]}")
+        raise Violation("the engine never finishes")
+
+    def do(self, kind: str, **args: Any) -> Op:
+        op = self.start(kind, **args)
+        self.settle(op)
+        return op
+
+    # -- crashes --------------------------------------------------------------------------------------------------------
+
+    def crash(self, *, power: bool, mode: str = "") -> None:
+        """Stop here: some of what is in flight reaches the medium, whole or torn, and nobody is told."""
+        self.crashes += 1
+        pending = self._watch_syncs()
+        self.random.shuffle(pending)
+        count = self.random.randrange(len(pending) + 1)
+        for io_id, kind, _, _ in pending[:count]:
+            self.disk.tear_next = kind == "write" and self.random.random() < 0.3
+            self.perform(io_id, kind)
+        self.note(f"-- {'power cut' if power else 'process kill'} {mode} ({count} of {len(pending)} requests done)")
+        self.pool.abandon()
+        self.pool = None
+        self._lost(power=power, mode=mode)
+
+    def _lost(self, *, power: bool, mode: str = "") -> None:
+        self.tokens.clear()
+        self.sync_covers.clear()
+        self.oracle.crash(power=power)
+        if power:
+            self.disk.power_cut(mode)
+        else:
+            self.disk.process_kill()
+
+    def reopen(self, *, interruptions: int = 0) -> None:
+        """Recover, after so many recoveries that are cut short; verify everything; check the pool."""
+        for _ in range(interruptions):
+            after = self.random.choice((self.random.randrange(8), self.random.randrange(60)))
+            self.disk.cut_after(after)
+            try:
+                pool = open_pool(self.disk, self.config)
+            except PoolError as error:
+                if not self.disk.dead:
+                    raise Violation(f"recovery failed: {error.code}: {error}") from error
+                power = self.random.random() < 0.7
+                self.note(f"-- recovery interrupted after {after} operations ({'power' if power else 'kill'})")
+                self._lost(power=power)
+            else:
+                pool.abandon()
+                self.note("-- recovery finished and died")
+                self._lost(power=self.random.random() < 0.7)
+        if self.config.checked:
+            self.check(self.disk)
+        try:
+            self.pool = open_pool(self.disk, self.config)
+        except PoolError as error:
+            raise Violation(f"recovery failed: {error.code}: {error}") from error
+        self.note("-- opened")
+        self.verify()
+
+    def after_close(self, *, power: bool) -> None:
+        """The pool was closed: a close is a flush of everything, whatever happens next."""
+        self.oracle.flushed = self.oracle.tick()
+        self.pool = None
+        self._lost(power=power)
+        self.reopen()
+
+    def check(self, disk: SimDisk) -> None:
+        from core.check import check
+        writes, operations = disk.writes, disk.operations
+        report = check(disk)
+        if disk.writes != writes:
+            raise Violation("check wrote to the device")
+        disk.operations = operations
+        if not report.ok:
+            raise Violation("check: " + "; ".join(report.errors[:5]))
+
+    def verify(self) -> None:
+        """Everything the pool holds is allowed. Nothing may be in flight."""
+        if self.tokens or (self.oracle.limbo and not self.oracle.crashed):
+            raise ValueError("verify needs a quiet pool")
+        if self.oracle.reconcile(self.pool):
+            self.do("flush")         # an operation nobody acknowledged has happened: make it last
+
+    def crash_cycle(self) -> None:
+        """A crash of either kind, recovery, verification."""
+        self.crash(power=self.random.random() < 0.65)
+        self.reopen(interruptions=self.random.choice((0, 0, 0, 1, 1, 2, 3)))
+
+    # -- what may be done ------------------------------------------------------------------------------------------------
+
+    def volumes(self) -> list[ObjectModel]:
+        return [m for m in self.oracle.objects.values() if m.kind != "snapshot" and not m.deleting]
+
+    def snapshots(self) -> list[ObjectModel]:
+        return [m for m in self.oracle.objects.values() if m.kind == "snapshot" and not m.deleting]
+
+    def new_name(self) -> str:
+        return f"n{next(self.names)}"
+
+    def size_of(self, model: ObjectModel) -> int:
+        """Bytes that exist whatever becomes of a resize in flight."""
+        return min(int(v.value) for v in candidates(model.size, lambda op: op.ok))
+
+    def busy(self, model: ObjectModel) -> bool:
+        return any(model.id in (op.args.get("object_id"), op.args.get("volume_id"), op.args.get("source_id"))
+                   or any(model.id == source for source, _ in op.args.get("pairs", ()))
+                   for op in self.oracle.inflight if op.kind not in MUTATING | {"read", "flush"})
+
+    def place(self, model: ObjectModel, longest: int = 24 << 10) -> tuple[int, int]:
+        """(offset, length) of a write: mostly small and in the hot part, in logical blocks."""
+        size, grain, r = self.size_of(model), model.block_bytes, self.random
+        area = min(size, self.config.hot_bytes) if r.random() < 0.85 else size
+        length = r.choice((grain, BLOCK, BLOCK, 2 * BLOCK, r.randrange(1, longest // SECTOR) * SECTOR))
+        if r.random() < 0.03:
+            length = min(size, 600 << 10)
+        length = max(grain, min(length, area) // grain * grain)
+        offset = r.randrange(0, area - length + 1) // grain * grain
+        if r.random() < 0.6 and length >= BLOCK:
+            offset, length = offset // BLOCK * BLOCK, length // BLOCK * BLOCK
+        return offset, length
+
+    def quiet(self, *models: ObjectModel) -> bool:
+        return all(self.oracle.settled(m, 0, FOREVER) for m in models)
+
+
+def _brief(args: dict[str, Any]) -> str:
+    return " ".join(f"{k}={'<' + str(len(v)) + '>' if isinstance(v, bytes) else v}" for k, v in args.items())

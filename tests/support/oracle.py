@@ -1,0 +1,585 @@
+"""What a crash may leave: for every sector of every object the set of values that the durability promise allows.
+
+Plain Python, no knowledge of the format. Time is a counter that rises with every start and completion of an operation, so
+"this write was acknowledged before that one began" is a comparison, and concurrent operations need no special case:
+
+- a version is *superseded* by another that began after it ended, if that other one was acknowledged;
+- after a process kill, any version not superseded may be read (exactly the acknowledged one, or one in flight);
+- after a power cut only *durable* versions supersede: those acknowledged before a flush began that was acknowledged, those
+  of FUA writes, and those of administrative operations;
+- administrative operations are atomic: all of their effects or none, and once acknowledged they are durable.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+SECTOR = 512
+BLOCK = 4096
+ZERO_BLOCK = bytes(BLOCK)
+ZERO_SECTOR = bytes(SECTOR)
+FOREVER = 1 << 62
+MASK = (1 << 64) - 1
+
+ADMIN = frozenset({"create", "snapshot", "clone", "delete", "revert", "resize", "rename", "set", "kv"})
+MUTATING = frozenset({"write", "unmap", "compare_and_write", "share"})
+# completion codes after which a write may or may not have taken place, in whole or in part
+UNCERTAIN = frozenset({"no_space", "io_read", "io_write", "checksum", "aborted", "closed", "read_only"})
+
+
+class Violation(AssertionError):
+    """The pool broke its promise."""
+
+
+# -- stamps -------------------------------------------------------------------------------------------------------------
+
+
+def stamp(value: int, object_id: int, lba: int) -> bytes:
+    """The 512 bytes that stand for `value`: every 32 of them name the object, the sector and the version."""
+    return struct.pack("<QQQQ", value, object_id, lba, (value * 0x9E3779B97F4A7C15 ^ lba) & MASK) * 16
+
+
+def unstamp(sector: bytes) -> int:
+    """The value a sector holds, 0 for zeros. Violation when it is none that was ever written."""
+    if sector == ZERO_SECTOR:
+        return 0
+    value, object_id, lba, mix = struct.unpack_from("<QQQQ", sector)
+    if mix != (value * 0x9E3779B97F4A7C15 ^ lba) & MASK or sector != sector[:32] * 16:
+        raise Violation(f"garbage: {sector[:32].hex()} ... {sector[-32:].hex()} (object {object_id}, lba {lba}?)")
+    return int(value)
+
+
+# -- versions ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class Op:
+    """An operation: when it began, when it ended (FOREVER: in flight), whether it was acknowledged."""
+
+    kind: str
+    start: int
+    end: int = FOREVER
+    ok: bool = False
+    fua: bool = False
+    args: dict[str, Any] = field(default_factory=dict)
+    touched: list[tuple[ObjectModel, int]] = field(default_factory=list)   # (object, lba) it made versions of
+    bounds: list[int] = field(default_factory=lambda: [-1, FOREVER])       # of the instant a snapshot was taken at
+    uncertain: bool = False                                                # it failed and may have happened
+    zeros: tuple[int, int, int] = (0, 0, 0)                                # (object id, from lba, to lba) it zeroes
+
+    def zeroes(self, object_id: int, first: int, last: int) -> bool:
+        return self.zeros[0] == object_id and self.zeros[1] < last and first < self.zeros[2]
+
+
+class Version(NamedTuple):
+    value: int
+    op: Op
+    low: int = -1            # of a snapshot's sector: the source's version began then,
+    high: int = FOREVER      # and one that follows it was acknowledged then
+
+
+BASE = Op("base", -1, -1, True, True)
+ZERO_VERSION = Version(0, BASE)
+
+
+@dataclass(eq=False)
+class ObjectModel:
+    """One volume, snapshot or clone."""
+
+    id: int
+    kind: str
+    name: list[Version]              # values are strings here
+    size: list[Version]
+    block_bytes: int = 512
+    checksum: bool = False
+    sectors: dict[int, list[Version]] = field(default_factory=dict)
+    deleting: Op | None = None
+    taken_by: Op | None = None       # the operation that made it, while its content is not pinned
+
+    def label(self) -> str:
+        return f"{self.kind} {self.id} ({self.name[-1].value})"
+
+    def current_size(self) -> int:
+        return int(self.size[-1].value)
+
+
+_BOOK: dict[int, bytes] = {}       # value -> the sector that stands for it
+
+Superseding = Callable[[Op], bool]
+
+
+def candidates(history: Iterable[Version], supersedes: Superseding) -> list[Version]:
+    """The versions that no superseding one follows."""
+    history = list(history)
+    newest = max((v.op.start for v in history if supersedes(v.op)), default=-2)
+    return [v for v in history if v.op.end >= newest or v.op.start == newest]
+
+
+class Reader:
+    """What reconcile needs from a pool."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+
+    def content(self, object_id: int, size_bytes: int) -> bytes:
+        parts = []
+        for offset in range(0, size_bytes, 1 << 20):
+            parts.append(self.pool.call("read", object_id=object_id, offset_bytes=offset,
+                                        length_bytes=min(1 << 20, size_bytes - offset)))
+        return b"".join(parts)
+
+
+class Oracle:
+    """The promise, kept beside the pool. `begin`/`finish` bracket every operation, `crash` and `reconcile` every crash."""
+
+    def __init__(self) -> None:
+        self.clock = 0
+        self.flushed = -1                       # the latest start of a flush that was acknowledged
+        self.objects: dict[int, ObjectModel] = {}
+        self.grave: dict[int, ObjectModel] = {}      # deleted, but perhaps the source of something in flight
+        self.inflight: list[Op] = []
+        self.limbo: list[Op] = []               # administrative operations that failed and may have happened
+        self.kv: dict[str, bytes] = {}
+        self.used_ids: set[int] = set()
+        self.values = itertools.count(1)
+        self.lost_power = False
+        self.crashed = False
+        self.sync_failed = False                # nothing unsynced may be trusted, even though the machine lived on
+
+    # -- time and durability -------------------------------------------------------------------------------------------
+
+    def tick(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    def is_durable(self, op: Op) -> bool:
+        return op.ok and (op.fua or op.end < self.flushed)
+
+    def _supersedes(self, power: bool) -> Superseding:
+        return self.is_durable if power else (lambda op: op.ok)
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def begin(self, kind: str, **args: Any) -> Op:
+        """Note that an operation starts now. Arguments are those of `Pool.start`, object ids included."""
+        op = Op(kind, self.tick(), fua=bool(args.get("fua")) or kind in ADMIN, args=args)
+        self.inflight.append(op)
+        if kind == "write":
+            model = self.objects[args["object_id"]]
+            data, lba = args["data"], args["offset_bytes"] // SECTOR
+            for i in range(len(data) // SECTOR):
+                self._add(model, lba + i, unstamp(data[i * SECTOR:(i + 1) * SECTOR]), op)
+        elif kind == "unmap":
+            self._add_zeros(self.objects[args["object_id"]], args["offset_bytes"], args["length_bytes"], op)
+        elif kind == "compare_and_write":
+            self._begin_compare(op)
+        elif kind == "share":
+            self._begin_share(op)
+        elif kind == "revert":
+            self._begin_revert(op)
+        elif kind == "resize":
+            model = self.objects[args["object_id"]]
+            model.size.append(Version(args["size_bytes"], op))
+            self._add_zeros(model, args["size_bytes"], FOREVER, op)
+        elif kind == "rename":
+            self.objects[args["object_id"]].name.append(Version(args["name"], op))
+        elif kind == "delete":
+            self.objects[args["object_id"]].deleting = op
+        return op
+
+    def _add(self, model: ObjectModel, lba: int, value: int, op: Op) -> None:
+        history = model.sectors.get(lba)
+        if history is None:
+            history = model.sectors[lba] = [ZERO_VERSION]
+            for other in self.inflight:
+                if other is not op and other.zeroes(model.id, lba, lba + 1):
+                    history.append(Version(0, other))
+                    other.touched.append((model, lba))
+        elif len(history) > 8:
+            self._prune(history)
+        history.append(Version(value, op))
+        op.touched.append((model, lba))
+
+    def _prune(self, history: list[Version]) -> None:
+        """Drop versions that no crash and no operation in flight can bring back."""
+        oldest = min((op.start for op in self.inflight), default=FOREVER)
+        keep = candidates(history, lambda op: self.is_durable(op) and op.end < oldest)
+        if len(keep) < len(history):
+            history[:] = keep
+
+    def _add_zeros(self, model: ObjectModel, offset_bytes: int, length_bytes: int, op: Op) -> None:
+        first, last = offset_bytes // SECTOR, (offset_bytes + length_bytes) // SECTOR
+        for lba in [lba for lba in model.sectors if first <= lba < last]:
+            self._add(model, lba, 0, op)
+        op.zeros = (model.id, first, last)
+
+    def current(self, model: ObjectModel, lba: int) -> int | None:
+        """The one value a sector can hold now; None while it is open."""
+        found = {v.value for v in candidates(model.sectors.get(lba, [ZERO_VERSION]), lambda op: op.ok)}
+        return found.pop() if len(found) == 1 else None
+
+    def settled(self, model: ObjectModel, offset_bytes: int, length_bytes: int) -> bool:
+        """No sector of a range is open and nothing is in flight on it."""
+        first, last = offset_bytes // SECTOR, (offset_bytes + length_bytes) // SECTOR
+        for op in self.inflight:
+            if op.zeroes(model.id, first, last) or any(m is model and first <= lba < last for m, lba in op.touched):
+                return False
+        return all(self.current(model, lba) is not None for lba in model.sectors if first <= lba < last)
+
+    def _begin_compare(self, op: Op) -> None:
+        model = self.objects[op.args["object_id"]]
+        lba, expected, data = op.args["offset_bytes"] // SECTOR, op.args["expected"], op.args["data"]
+        now = b"".join(self.bytes_of(model, lba + i) for i in range(len(data) // SECTOR))
+        op.args["differs_at"] = next((i for i in range(len(now)) if now[i] != expected[i]), None)
+        if op.args["differs_at"] is None:
+            for i in range(len(data) // SECTOR):
+                self._add(model, lba + i, unstamp(data[i * SECTOR:(i + 1) * SECTOR]), op)
+
+    def bytes_of(self, model: ObjectModel, lba: int) -> bytes:
+        """The bytes of a settled sector."""
+        value = self.current(model, lba)
+        assert value is not None, "the caller checks settled()"
+        return _BOOK[value] if value else ZERO_SECTOR
+
+    def _begin_share(self, op: Op) -> None:
+        a = op.args
+        target, source = self.objects[a["dst_id"]], self.objects[a["src_id"]]
+        first, from_ = a["dst_offset_bytes"] // SECTOR, a["src_offset_bytes"] // SECTOR
+        values = [self.current(source, from_ + i) for i in range(a["length_bytes"] // SECTOR)]
+        for i, value in enumerate(values):
+            assert value is not None, "the caller checks settled()"
+            self._add(target, first + i, value, op)
+
+    def _begin_revert(self, op: Op) -> None:
+        volume, snapshot = self.objects[op.args["volume_id"]], self.objects[op.args["snapshot_id"]]
+        for lba in sorted(set(volume.sectors) | set(snapshot.sectors)):
+            value = self.current(snapshot, lba)
+            assert value is not None, "the caller pins a snapshot before it reverts to it"
+            self._add(volume, lba, value, op)
+        op.zeros = (volume.id, 0, FOREVER)
+        volume.size.append(Version(snapshot.current_size(), op))
+
+    def make_data(self, object_id: int, offset_bytes: int, length_bytes: int) -> bytes:
+        """Fresh stamped data for a write."""
+        parts = []
+        for i in range(length_bytes // SECTOR):
+            lba = offset_bytes // SECTOR + i
+            value = next(self.values)
+            parts.append(stamp(value, object_id, lba))
+            _BOOK[value] = parts[-1]
+        return b"".join(parts)
+
+    # -- finishing ---------------------------------------------------------------------------------------------------
+
+    def finish(self, op: Op, code: str, value: Any = None) -> None:
+        """Note that an operation was acknowledged, or failed with `code`."""
+        self.inflight.remove(op)
+        now = self.tick()
+        if code == "ok":
+            self._acknowledge(op, value, now)
+        elif op.kind == "compare_and_write" and code == "miscompare":
+            op.end = now
+            if op.args["differs_at"] is None or op.args["differs_at"] != value:
+                raise Violation(f"miscompare at {value}, expected {op.args['differs_at']}")
+        elif code in UNCERTAIN and code != "no_space" and op.kind in ADMIN:
+            op.uncertain = True
+            self.limbo.append(op)
+        elif code in UNCERTAIN and op.kind in MUTATING:
+            op.end, op.uncertain = now, True
+        else:
+            op.end = now
+            self._undo(op)
+
+    def _acknowledge(self, op: Op, value: Any, now: int) -> None:
+        op.end, op.ok = now, True
+        if op.kind == "flush":
+            self.flushed = max(self.flushed, op.start)
+        elif op.kind == "read":
+            self._check_read(op, value)
+        elif op.kind == "compare_and_write" and op.args["differs_at"] is not None:
+            raise Violation(f"compare and write succeeded on different data (byte {op.args['differs_at']})")
+        elif op.kind == "create":
+            self._insert(op, value, "volume", op.args["name"], None)
+        elif op.kind == "snapshot":
+            for object_id, (source, name) in zip(value, op.args["pairs"], strict=True):
+                self._insert(op, object_id, "snapshot", name, self._source(source))
+        elif op.kind == "clone":
+            self._insert(op, value, "clone", op.args["name"], self._source(op.args["source_id"]))
+        elif op.kind == "revert" and op.args.get("safety_name"):
+            self._insert(op, value, "snapshot", op.args["safety_name"], self._source(op.args["volume_id"]), skip=op)
+        elif op.kind == "delete":
+            self._bury(op.args["object_id"])
+        elif op.kind == "kv":
+            self._apply_kv(op)
+
+    def _source(self, object_id: int) -> ObjectModel:
+        return self.objects.get(object_id) or self.grave[object_id]
+
+    def _bury(self, object_id: int) -> None:
+        self.grave[object_id] = self.objects.pop(object_id)
+
+    def _apply_kv(self, op: Op) -> None:
+        for key, value in op.args["changes"].items():
+            if value is None:
+                self.kv.pop(key, None)
+            else:
+                self.kv[key] = value
+
+    def _undo(self, op: Op) -> None:
+        """It had no effect."""
+        for model, lba in op.touched:
+            history = model.sectors.get(lba)
+            if history:
+                history[:] = [v for v in history if v.op is not op]
+        if op.kind in ("resize", "revert", "rename", "delete"):
+            model = self.objects.get(op.args.get("object_id", op.args.get("volume_id")))
+            if model:
+                model.size[:] = [v for v in model.size if v.op is not op]
+                model.name[:] = [v for v in model.name if v.op is not op]
+                if model.deleting is op:
+                    model.deleting = None
+
+    def _insert(self, op: Op, object_id: int, kind: str, name: str, source: ObjectModel | None, *,
+                skip: Op | None = None) -> ObjectModel:
+        if object_id in self.used_ids:
+            raise Violation(f"object id {object_id} was used before")
+        self.used_ids.add(object_id)
+        size = op.args.get("size_bytes", 0) if source is None else 0
+        model = ObjectModel(object_id, kind, [Version(name, op)], [Version(size, op)],   # type: ignore[arg-type]
+                            block_bytes=source.block_bytes if source else op.args.get("block_bytes", 512),
+                            checksum=source.checksum if source else op.args.get("checksum", False))
+        if source is not None:
+            model.taken_by = op
+            sizes = self._at_instant(source.size, op, skip)
+            model.size = [Version(v.value, op) for v in sizes]
+            for lba, history in source.sectors.items():
+                model.sectors[lba] = self._at_instant(history, op, skip)
+        self.objects[object_id] = model
+        return model
+
+    def _at_instant(self, history: list[Version], op: Op, skip: Op | None) -> list[Version]:
+        """The versions that an instant between op's start and its end may have seen, with the bounds each sets."""
+        end = min(op.end, self.clock)
+        known = [v for v in history if v.op is not skip and v.op.start < end]
+        found: list[Version] = []
+        for v in candidates(known, lambda other: other.ok and other.end < op.start):
+            after = [w.op.end for w in known if w.op.ok and w.op.start > v.op.end]
+            found.append(Version(v.value, op, v.op.start, min(after, default=FOREVER)))
+        return found or [Version(0, op)]
+
+    def _check_read(self, op: Op, data: bytes) -> None:
+        model = self.objects.get(op.args["object_id"])
+        if model is None:
+            return                              # deleted meanwhile
+        first = op.args["offset_bytes"] // SECTOR
+        if len(data) != op.args["length_bytes"]:
+            raise Violation(f"read of {op.args['length_bytes']} bytes returned {len(data)}")
+        for i in range(len(data) // SECTOR):
+            value = self._value(model, first + i, data[i * SECTOR:(i + 1) * SECTOR])
+            history = model.sectors.get(first + i, [ZERO_VERSION])
+            allowed = candidates(history, lambda other: other.ok and other.end < op.start)
+            if value not in [v.value for v in allowed]:
+                raise Violation(f"read of {model.label()} sector {first + i}: {value}, "
+                                f"allowed {_show(allowed)} of {_show(history)}")
+
+    def _value(self, model: ObjectModel, lba: int, sector: bytes) -> int:
+        try:
+            return unstamp(sector)
+        except Violation as error:
+            raise Violation(f"{model.label()} sector {lba}: {error}") from None
+
+    # -- crashes --------------------------------------------------------------------------------------------------------
+
+    def crash(self, *, power: bool) -> None:
+        """Everything in flight ends here, unacknowledged. Several crashes may precede one reconcile."""
+        self.crashed = True
+        self.lost_power = self.lost_power or power
+        now = self.tick()
+        for op in self.inflight:
+            op.end = now
+        self.limbo.extend(op for op in self.inflight if op.kind in ADMIN)
+        for op in self.limbo:
+            op.end = min(op.end, now)
+        self.inflight.clear()
+
+    def reconcile(self, pool: Any) -> bool:
+        """Compare an opened pool with what is allowed, and go on from what it holds. Nothing may be in flight.
+
+        Returns whether an operation that was never acknowledged turned out to have happened.
+        """
+        power = self.lost_power
+        self.tick()
+        happened = self._reconcile_objects(pool)
+        reader = Reader(pool)
+        names: set[str] = set()
+        instants = {model.taken_by for model in self.objects.values() if model.taken_by}
+        for info in pool.objects():
+            if info.name in names:
+                raise Violation(f"two objects are called {info.name}")
+            names.add(info.name)
+            model = self.objects[info.id]
+            happened |= self._reconcile_content(model, info, reader.content(info.id, info.size_bytes), power)
+        for op in instants:
+            if op.bounds[0] >= op.bounds[1]:
+                raise Violation(f"{op.kind} {op.args} was not taken at one instant: {op.bounds}")
+        happened |= self._reconcile_kv(pool.kv())
+        leftovers = [op for op in self.limbo if op in happened]
+        self.limbo.clear()
+        self.lost_power = self.crashed = self.sync_failed = False
+        return bool(leftovers)
+
+    def _makers(self) -> dict[str, tuple[Op, int, str]]:
+        """Names that unacknowledged operations may have created: name -> (operation, source id, kind)."""
+        found = {}
+        for op in self.limbo:
+            if op.kind == "create":
+                found[op.args["name"]] = (op, 0, "volume")
+            elif op.kind == "snapshot":
+                found.update({name: (op, source, "snapshot") for source, name in op.args["pairs"]})
+            elif op.kind == "clone":
+                found[op.args["name"]] = (op, op.args["source_id"], "clone")
+            elif op.kind == "revert" and op.args.get("safety_name"):
+                found[op.args["safety_name"]] = (op, op.args["volume_id"], "snapshot")
+        return found
+
+    def _reconcile_objects(self, pool: Any) -> set[Op]:
+        infos = {info.id: info for info in pool.objects()}
+        happened: set[Op] = set()
+        before = dict(self.objects)
+        sources = {**self.grave, **self.objects}
+        for object_id, info in infos.items():
+            if object_id in before:
+                continue
+            maker = self._makers().get(info.name)
+            if maker is None or maker[2] != info.kind:
+                raise Violation(f"object {info} was never made, or was deleted")
+            op, source, kind = maker
+            happened.add(op)
+            self._insert(op, object_id, kind, info.name, sources.get(source) if source else None,
+                         skip=op if op.kind == "revert" else None)
+        for object_id, model in before.items():
+            if object_id in infos:
+                if infos[object_id].kind != model.kind or infos[object_id].block_bytes != model.block_bytes:
+                    raise Violation(f"{model.label()} came back as {infos[object_id]}")
+                model.deleting = None
+            elif model.deleting is None:
+                raise Violation(f"{model.label()} is gone")
+            else:
+                happened.add(model.deleting)
+                self._bury(object_id)
+        for op in happened:
+            wanted = {"snapshot": [name for _, name in op.args.get("pairs", ())]}.get(op.kind, [])
+            present = {info.name for info in infos.values()}
+            if any(name not in present for name in wanted):
+                raise Violation(f"a group snapshot came back in part: {wanted} of {present}")
+        return happened
+
+    def _reconcile_content(self, model: ObjectModel, info: Any, data: bytes, power: bool) -> set[Op]:
+        """Find which of the unacknowledged atomic operations on this object happened; Violation if no choice fits."""
+        supersedes = self._supersedes(power or self.sync_failed)
+        atomic = [op for op in self.limbo if model.id in (op.args.get("volume_id"), op.args.get("object_id"))
+                  and op.kind in ("revert", "resize", "rename")]
+        error: Violation | None = None
+        for bits in range(1 << len(atomic)):
+            chosen = {op for i, op in enumerate(atomic) if bits >> i & 1}
+            dropped = set(atomic) - chosen
+            if any(op.kind == "revert" and op.args.get("safety_name") and (op in chosen) !=
+                   any(o.name[-1].value == op.args["safety_name"] for o in self.objects.values()) for op in atomic):
+                continue
+            try:
+                values = self._match(model, info, data, lambda op, c=chosen: op in c or supersedes(op), dropped)
+            except Violation as found:
+                error = error or found
+                continue
+            self._collapse(model, info, values, chosen, dropped, power)
+            return chosen
+        raise error or Violation(f"{model.label()}: the safety snapshot and the revert disagree")
+
+    def _match(self, model: ObjectModel, info: Any, data: bytes, supersedes: Superseding, dropped: set[Op]
+               ) -> dict[int, int]:
+        """Every sector's value, each checked to be allowed."""
+        for what, history, seen in (("name", model.name, info.name), ("size", model.size, info.size_bytes)):
+            allowed = candidates([v for v in history if v.op not in dropped], supersedes)
+            if seen not in [v.value for v in allowed]:
+                raise Violation(f"{model.label()}: {what} {seen}, allowed {_show(allowed)}")
+        values: dict[int, int] = {}
+        blocks = {lba // 8 for lba in model.sectors}
+        for block in range((len(data) + BLOCK - 1) // BLOCK):
+            chunk = data[block * BLOCK:(block + 1) * BLOCK]
+            if block not in blocks:
+                if chunk != ZERO_BLOCK[:len(chunk)]:
+                    raise Violation(f"{model.label()} block {block} was never written and holds {chunk[:32].hex()}")
+                continue
+            for i in range(len(chunk) // SECTOR):
+                lba = block * 8 + i
+                value = self._value(model, lba, chunk[i * SECTOR:(i + 1) * SECTOR])
+                history = [v for v in model.sectors.get(lba, [ZERO_VERSION]) if v.op not in dropped]
+                allowed = candidates(history, supersedes)
+                if value not in [v.value for v in allowed]:
+                    raise Violation(f"{model.label()} sector {lba}: {value}, allowed {_show(allowed)} "
+                                    f"of {_show(history)}")
+                if value:
+                    values[lba] = value
+        return values
+
+    def _collapse(self, model: ObjectModel, info: Any, values: dict[int, int], chosen: set[Op], dropped: set[Op],
+                  power: bool) -> None:
+        """Go on from what was seen: it is durable after a power cut, merely current after a process kill."""
+        now = self.clock
+        self._pin(model, values)
+        seen = Op("seen", now, now, True, power)
+        model.name = [Version(info.name, seen)]
+        model.size = [Version(info.size_bytes, Op("seen", now, now, True, True))]
+        if power or model.kind == "snapshot":
+            model.sectors = {lba: [Version(value, seen)] for lba, value in values.items()}
+            seen.fua = True
+            return
+        for lba, history in model.sectors.items():
+            value = values.get(lba, 0)
+            keep = [v for v in history if v.op not in dropped
+                    and (v.op.ok or v.op in chosen or v.op.uncertain or v.value == value)]
+            for v in keep:
+                if v.op in chosen:
+                    v.op.ok = True
+            now_held = candidates(keep, lambda op: op.ok)
+            if len(now_held) != 1 or not now_held[0].op.ok:
+                keep.append(Version(value, seen))
+            model.sectors[lba] = keep
+
+    def _pin(self, model: ObjectModel, values: dict[int, int]) -> None:
+        """Narrow the instant at which a snapshot was taken by what it turned out to hold."""
+        op = model.taken_by
+        if op is None:
+            return
+        model.taken_by = None
+        for lba, history in model.sectors.items():
+            matching = [v for v in history if v.op is op and v.value == values.get(lba, 0)]
+            if len(matching) == 1 and all(v.op is op for v in history):
+                op.bounds[0] = max(op.bounds[0], matching[0].low)
+                op.bounds[1] = min(op.bounds[1], matching[0].high)
+
+    def _reconcile_kv(self, seen: dict[str, bytes]) -> set[Op]:
+        options: list[tuple[dict[str, bytes], set[Op]]] = [(dict(self.kv), set())]
+        for op in (op for op in self.limbo if op.kind == "kv"):
+            for state, ops in list(options):
+                new = dict(state)
+                for key, value in op.args["changes"].items():
+                    if value is None:
+                        new.pop(key, None)
+                    else:
+                        new[key] = value
+                options.append((new, ops | {op}))
+        for state, ops in options:
+            if state == dict(seen):
+                self.kv = state
+                return ops
+        raise Violation(f"kv holds {sorted(seen)}, allowed {[sorted(s) for s, _ in options]}")
+
+
+def _show(versions: Iterable[Version]) -> str:
+    return "[" + ", ".join(f"{v.value}@{v.op.kind}{v.op.start}-{'…' if v.op.end >= FOREVER else v.op.end}"
+                           f"{'+' if v.op.ok else '?'}{'d' if v.op.fua else ''}" for v in versions) + "]"
