@@ -87,7 +87,8 @@ def share(rig: Rig) -> Op | None:
     if rig.random.random() < 0.7:
         from_ = from_ // BLOCK * BLOCK + to % BLOCK
         from_ = from_ if from_ + length <= rig.size_of(source) else to % BLOCK
-    if from_ + length > rig.size_of(source) or source is target and from_ < to + length and to < from_ + length:
+    if from_ + length > rig.size_of(source) or (
+            source is target and from_ < to + length and to < from_ + length):
         return None
     if not rig.oracle.settled(source, from_, length) or not rig.oracle.settled(target, to, length):
         return None

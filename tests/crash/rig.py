@@ -63,10 +63,11 @@ class Rig:
         self.now_us = 1_000_000
         self.tolerated: set[str] = {"no_space"}
         self.crashes = 0
+        self.sync_failures = self.disk.sync_failures
         self.on_step: Callable[[], None] | None = None      # called before each device request that is performed
         self.pool: Any = open_pool(self.disk, self.config)
 
-    # -- one step ------------------------------------------------------------------------------------------------------
+    # -- one step ----------------------------------------------------------------------------------------------------
 
     def note(self, text: str) -> None:
         self.log.append(text)
@@ -161,7 +162,7 @@ class Rig:
                 self.reap()
                 if (op.end < FOREVER) if op else not self.tokens:
                     return
-                raise Violation(f"the engine is idle with operations in flight: {[o.kind for o in self.tokens.values()]}")
+                raise Violation(f"the engine is idle, not finished: {[o.kind for o in self.tokens.values()]}")
         raise Violation("the engine never finishes")
 
     def do(self, kind: str, **args: Any) -> Op:
@@ -169,7 +170,7 @@ class Rig:
         self.settle(op)
         return op
 
-    # -- crashes --------------------------------------------------------------------------------------------------------
+    # -- crashes -----------------------------------------------------------------------------------------------------
 
     def crash(self, *, power: bool, mode: str = "") -> None:
         """Stop here: some of what is in flight reaches the medium, whole or torn, and nobody is told."""
@@ -189,6 +190,8 @@ class Rig:
         self.tokens.clear()
         self.sync_covers.clear()
         self.oracle.crash(power=power)
+        if self.disk.sync_failures > self.sync_failures:
+            self.sync_failures, self.oracle.sync_failed = self.disk.sync_failures, True
         if power:
             self.disk.power_cut(mode)
         else:
@@ -249,7 +252,7 @@ class Rig:
         self.crash(power=self.random.random() < 0.65)
         self.reopen(interruptions=self.random.choice((0, 0, 0, 1, 1, 2, 3)))
 
-    # -- what may be done ------------------------------------------------------------------------------------------------
+    # -- what may be done --------------------------------------------------------------------------------------------
 
     def volumes(self) -> list[ObjectModel]:
         return [m for m in self.oracle.objects.values() if m.kind != "snapshot" and not m.deleting]

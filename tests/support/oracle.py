@@ -1,18 +1,17 @@
 """What a crash may leave: for every sector of every object the set of values that the durability promise allows.
 
-Plain Python, no knowledge of the format. Time is a counter that rises with every start and completion of an operation, so
-"this write was acknowledged before that one began" is a comparison, and concurrent operations need no special case:
+Plain Python, no knowledge of the format. Time is a counter that rises with every start and completion of an operation,
+so "this write was acknowledged before that one began" is a comparison, and concurrency needs no special case:
 
 - a version is *superseded* by another that began after it ended, if that other one was acknowledged;
 - after a process kill, any version not superseded may be read (exactly the acknowledged one, or one in flight);
-- after a power cut only *durable* versions supersede: those acknowledged before a flush began that was acknowledged, those
-  of FUA writes, and those of administrative operations;
+- after a power cut only *durable* versions supersede: those acknowledged before a flush began that was acknowledged,
+  those of FUA writes, and those of administrative operations;
 - administrative operations are atomic: all of their effects or none, and once acknowledged they are durable.
 """
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ class Violation(AssertionError):
     """The pool broke its promise."""
 
 
-# -- stamps -------------------------------------------------------------------------------------------------------------
+# -- stamps ----------------------------------------------------------------------------------------------------------
 
 
 def stamp(value: int, object_id: int, lba: int) -> bytes:
@@ -53,7 +52,7 @@ def unstamp(sector: bytes) -> int:
     return int(value)
 
 
-# -- versions ---------------------------------------------------------------------------------------------------------
+# -- versions --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
@@ -107,8 +106,6 @@ class ObjectModel:
         return int(self.size[-1].value)
 
 
-_BOOK: dict[int, bytes] = {}       # value -> the sector that stands for it
-
 Superseding = Callable[[Op], bool]
 
 
@@ -134,7 +131,7 @@ class Reader:
 
 
 class Oracle:
-    """The promise, kept beside the pool. `begin`/`finish` bracket every operation, `crash` and `reconcile` every crash."""
+    """The promise, kept beside the pool: `begin` and `finish` bracket operations, `crash` and `reconcile` crashes."""
 
     def __init__(self) -> None:
         self.clock = 0
@@ -145,12 +142,13 @@ class Oracle:
         self.limbo: list[Op] = []               # administrative operations that failed and may have happened
         self.kv: dict[str, bytes] = {}
         self.used_ids: set[int] = set()
-        self.values = itertools.count(1)
+        self.values = 0
+        self.book: dict[int, tuple[int, int]] = {}   # value -> (object id, lba) it was written to
         self.lost_power = False
         self.crashed = False
         self.sync_failed = False                # nothing unsynced may be trusted, even though the machine lived on
 
-    # -- time and durability -------------------------------------------------------------------------------------------
+    # -- time and durability -----------------------------------------------------------------------------------------
 
     def tick(self) -> int:
         self.clock += 1
@@ -162,7 +160,7 @@ class Oracle:
     def _supersedes(self, power: bool) -> Superseding:
         return self.is_durable if power else (lambda op: op.ok)
 
-    # -- starting ------------------------------------------------------------------------------------------------------
+    # -- starting ----------------------------------------------------------------------------------------------------
 
     def begin(self, kind: str, **args: Any) -> Op:
         """Note that an operation starts now. Arguments are those of `Pool.start`, object ids included."""
@@ -243,7 +241,7 @@ class Oracle:
         """The bytes of a settled sector."""
         value = self.current(model, lba)
         assert value is not None, "the caller checks settled()"
-        return _BOOK[value] if value else ZERO_SECTOR
+        return stamp(value, *self.book[value]) if value else ZERO_SECTOR
 
     def _begin_share(self, op: Op) -> None:
         a = op.args
@@ -268,9 +266,9 @@ class Oracle:
         parts = []
         for i in range(length_bytes // SECTOR):
             lba = offset_bytes // SECTOR + i
-            value = next(self.values)
-            parts.append(stamp(value, object_id, lba))
-            _BOOK[value] = parts[-1]
+            self.values += 1
+            self.book[self.values] = (object_id, lba)
+            parts.append(stamp(self.values, object_id, lba))
         return b"".join(parts)
 
     # -- finishing ---------------------------------------------------------------------------------------------------
@@ -388,11 +386,14 @@ class Oracle:
 
     def _value(self, model: ObjectModel, lba: int, sector: bytes) -> int:
         try:
-            return unstamp(sector)
+            value = unstamp(sector)
+            if value and self.book.get(value) != struct.unpack_from("<QQ", sector, 8):
+                raise Violation(f"a stamp of another pool: {sector[:32].hex()}")
+            return value
         except Violation as error:
             raise Violation(f"{model.label()} sector {lba}: {error}") from None
 
-    # -- crashes --------------------------------------------------------------------------------------------------------
+    # -- crashes -----------------------------------------------------------------------------------------------------
 
     def crash(self, *, power: bool) -> None:
         """Everything in flight ends here, unacknowledged. Several crashes may precede one reconcile."""

@@ -76,6 +76,7 @@ class SimDisk:
         self.closed = False
         self.sync_upto: int | None = None     # set by the harness: what the next sync covers; None: everything
         self.tear_next = False                # the next write lands in part (cut or killed while it was in flight)
+        self.sync_failures = 0
         self.trace = Trace()
 
     @property
@@ -172,7 +173,7 @@ class SimDisk:
             data[at] ^= 1 << bit
             image[page] = bytes(data)
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------------------------
 
     def _power_on(self) -> None:
         self.dead = False
@@ -201,6 +202,7 @@ class SimDisk:
             if self._strikes(fault, kind, offset_bytes, length_bytes):
                 self._note(kind, offset_bytes, length_bytes, "failed")
                 if kind == "sync":
+                    self.sync_failures += 1
                     self._drop_dirty()
                 elif data is not None and fault.error != errno.ENOSPC:
                     self._accept(offset_bytes, length_bytes, data, torn=True)
