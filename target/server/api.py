@@ -16,7 +16,6 @@ from aiohttp import web
 from target.config import find_api_socket
 from target.errors import LunetteError
 from target.server.batch import MAX_LINE_BYTES, Batch
-from target.server.commands import Commands
 from target.server.listing import Listing
 from target.server.metrics import CONTENT_TYPE, Metrics
 from target.server.scrub import Scrub
@@ -35,7 +34,7 @@ class ApiServer:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._commands = Commands(daemon)
+        self._commands = daemon.commands
         self._listing = Listing(daemon, self._commands)
         self._metrics = Metrics(self._listing)
         self._scrub = Scrub(daemon.pool)

@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from target.config import Portal, ServeConfig, target_name
@@ -15,6 +16,7 @@ from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.scsi import Target, TargetPort
 from target.server.access import PORTAL_GROUP_TAG, Access
+from target.server.commands import Commands
 from target.server.dataplane import Reactor
 from target.server.netlink import LocalAddresses
 from target.server.portal import Portals
@@ -27,12 +29,16 @@ from target.volumes.gateway import AsyncPool, open_pool
 
 log = logging.getLogger("lunette.daemon")
 
+Prepare = Callable[["Daemon"], Awaitable[None]]
+
 
 class Daemon:
     """Everything that runs, wired together. `run` lives from readiness to the stop."""
 
-    def __init__(self, config: ServeConfig) -> None:
+    def __init__(self, config: ServeConfig, prepare: Prepare | None = None) -> None:
+        """`prepare` runs when commands work and nobody can log in yet."""
         self.config = config
+        self._prepare = prepare
         self.started_s = time.time()
         self._stopping = asyncio.Event()
         self._device: Any = None
@@ -70,6 +76,7 @@ class Daemon:
             statistics=self.statistics.of_object)
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)
+        self.commands = Commands(self)
 
     @property
     def device(self) -> Any:
@@ -96,6 +103,8 @@ class Daemon:
             api = ApiServer(self)
             await api.start()
             try:
+                if self._prepare is not None:
+                    await self._prepare(self)
                 self.portals.start()
                 self._announce(bound)
                 await self._stopping.wait()
@@ -153,14 +162,14 @@ class Daemon:
             self._device.close()
 
 
-def serve(config: ServeConfig) -> int:
-    """Run a daemon to its end; the exit status. Errors go to stderr in one line."""
+def serve(config: ServeConfig, prepare: Prepare | None = None) -> int:
+    """Run a daemon to its end; the exit status. LunetteError when it cannot start."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO if config.verbose else logging.WARNING,
                         format="lunette: %(levelname)s: %(message)s" if not config.verbose else
                         "%(asctime)s %(name)s %(levelname)s: %(message)s")
 
     async def main() -> None:
-        await Daemon(config).run()
+        await Daemon(config, prepare).run()
 
     asyncio.run(main())
     return 0

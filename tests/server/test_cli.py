@@ -70,7 +70,7 @@ async def test_refusals_are_one_line_and_status_1(control: Control, args: list[s
 @pytest.mark.parametrize("args", [["create", "v"], ["create", "v", "--size", "much"], ["nonsense"], ["ls", "--no-such"],
                                   ["serve", "p", "--listen", "x:y:z"], ["pool", "create"]])
 async def test_misuse_is_status_2(control: Control, args: list[str]) -> None:
-    status, out, err = await control.cli(*args)
+    status, _, err = await control.cli(*args)
     assert status == 2
     assert err.startswith("lunette: ")
     assert err.count("\n") == 1

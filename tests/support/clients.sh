@@ -1,0 +1,22 @@
+#!/bin/sh
+# The initiators that tests/interop drives: installed from Debian when we are root, named as missing when we are not.
+# Tests that lack one are skipped and say so. Never fails.
+missing=""
+need() { command -v "$1" >/dev/null 2>&1 || case " $missing " in *" $2 "*) ;; *) missing="$missing $2" ;; esac; }
+need iscsi-ls libiscsi-bin
+need iscsi-test-cu libiscsi-bin
+need qemu-img qemu-utils
+need qemu-io qemu-utils
+need fio fio
+ls /usr/lib/*/qemu/block-iscsi.so >/dev/null 2>&1 || missing="$missing qemu-block-extra"
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing test clients:$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086
+    { apt-get -qq update && apt-get -qq install -y --no-install-recommends $missing; } >/dev/null 2>&1 ||
+        echo "could not install:$missing; the tests that need them are skipped"
+else
+    echo "not root, so these are not installed and their tests are skipped:$missing"
+fi
+exit 0
