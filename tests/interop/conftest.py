@@ -1,0 +1,47 @@
+"""Daemons for the tests with real initiators; what is not installed skips its tests by name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import libiscsi
+from tests.support.daemon import DaemonProcess
+
+Start = Callable[..., DaemonProcess]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("needs"):
+            for tool in mark.args:
+                missing = libiscsi.lib is None if tool == "libiscsi" else shutil.which(tool) is None
+                if missing:
+                    item.add_marker(pytest.mark.skip(reason=f"{tool} is not installed (make clients)"))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start daemons, each on a pool of its own; they are gone after the test."""
+    made: list[DaemonProcess] = []
+
+    def begin(*options: str, **more: Any) -> DaemonProcess:
+        directory = tmp_path / f"daemon{len(made)}"
+        directory.mkdir()
+        daemon = DaemonProcess(directory, *options, **more)
+        made.append(daemon)
+        return daemon.start()
+
+    yield begin
+    for daemon in made:
+        daemon.close()
+
+
+@pytest.fixture
+def daemon(start: Start) -> DaemonProcess:
+    """One open daemon on loopback."""
+    return start()

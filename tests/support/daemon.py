@@ -1,0 +1,127 @@
+"""A real daemon in its own process on a fresh pool, driven through the command line as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+READY_SECONDS = 30
+STOP_SECONDS = 15
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Refused(AssertionError):
+    """A command failed; `status` and `message` are its exit status and its stderr."""
+
+    def __init__(self, args: tuple[str, ...], status: int, message: str) -> None:
+        super().__init__(f"lunette {' '.join(args)}: status {status}: {message}")
+        self.status = status
+        self.message = message
+
+
+class DaemonProcess:
+    """`lunette serve` on a pool in `directory`. The constructor does not start it."""
+
+    def __init__(self, directory: Path, *options: str, size: str = "4G", open_access: bool = True,
+                 listen: tuple[str, ...] = ()) -> None:
+        self.directory = directory
+        self.pool = directory / "t.pool"
+        self.api = Path(tempfile.mkdtemp(prefix="lnt")) / "api.sock"  # a path short enough for a Unix socket
+        self.port = free_port()
+        self.portal = f"127.0.0.1:{self.port}"
+        self.listen = listen or (self.portal,)
+        self.options = [*options, *(["--open"] if open_access else [])]
+        self.target = "iqn.2026-11.dev.lunette:t"
+        self.log = directory / "daemon.log"
+        self.process: subprocess.Popen[str] | None = None
+        self.cli("pool", "create", str(self.pool), "--size", size)
+
+    def start(self) -> DaemonProcess:
+        """Start and wait until it is ready."""
+        listens = [word for each in self.listen for word in ("--listen", each)]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "target", "serve", str(self.pool), "--api", str(self.api), "-v", *listens, *self.options],
+                stdout=subprocess.PIPE, stderr=log, text=True)
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + READY_SECONDS
+        for _ in self.listen:
+            line = self.process.stdout.readline()
+            if not line or time.monotonic() > deadline:
+                self.process.wait(READY_SECONDS)
+                raise AssertionError(f"the daemon did not start: {self.log.read_text()[-2000:]}")
+        return self
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it with a signal; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        try:
+            status = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"no stop within {STOP_SECONDS} s of {number.name}: {self.log.read_text()[-2000:]}") from None
+        finally:
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+        self.process = None
+        return status
+
+    def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.stop(number)
+        self.start()
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def cli(self, *args: str, stdin: str = "", timeout: float = 60) -> str:
+        """Run a command; its stdout, or Refused."""
+        result = subprocess.run([sys.executable, "-m", "target", *args], input=stdin, capture_output=True, text=True,
+                                timeout=timeout, env={**os.environ, "LUNETTE_API": str(self.api)}, check=False)
+        if result.returncode:
+            raise Refused(args, result.returncode, result.stderr)
+        return result.stdout
+
+    def ls(self) -> dict[str, dict[str, Any]]:
+        """Objects by name."""
+        return {row["name"]: row for row in json.loads(self.cli("ls", "--json"))}
+
+    def stats(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.cli("stats", "--json"))
+        return value
+
+    def url(self, name: str) -> str:
+        url: str = self.ls()[name]["url"]
+        return url
+
+    def check(self) -> str:
+        """`pool check` of the stopped pool."""
+        return self.cli("pool", "check", str(self.pool))
+
+    def close(self) -> None:
+        """Whatever happened, leave nothing running."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+            self.process = None
+        self.api.unlink(missing_ok=True)
+        self.api.parent.rmdir()
