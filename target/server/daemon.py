@@ -18,6 +18,7 @@ from target.scsi import Target, TargetPort
 from target.server.access import PORTAL_GROUP_TAG, Access
 from target.server.commands import Commands
 from target.server.dataplane import Reactor
+from target.server.monitor import SpaceMonitor
 from target.server.netlink import LocalAddresses
 from target.server.portal import Portals
 from target.server.sessions import SessionTable
@@ -77,6 +78,7 @@ class Daemon:
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)
         self.commands = Commands(self)
+        self.monitor = SpaceMonitor(self.pool, self.target.units)
 
     @property
     def device(self) -> Any:
@@ -100,6 +102,7 @@ class Daemon:
             self.pool.attach()
             self.table.start()
             await self.addresses.start()
+            self.monitor.start()
             api = ApiServer(self)
             await api.start()
             try:
@@ -148,6 +151,7 @@ class Daemon:
     async def _close(self) -> None:
         loop = asyncio.get_running_loop()
         if hasattr(self, "addresses"):
+            await self.monitor.stop()
             await self.addresses.stop()
         if hasattr(self, "table"):
             with contextlib.suppress(Exception):

@@ -117,7 +117,7 @@ class Listing:
                 "read_only": bool(native.read_only), "objects": len(objects), "provisioned_bytes": logical,
                 "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
                 "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
-                "open": self._daemon.access.open_access, **self._daemon.pool.stats()}
+                "open": self._daemon.access.open_access, "space": self._daemon.monitor.state, **self._daemon.pool.stats()}
 
     async def diff(self, a: str, b: str) -> AsyncIterator[list[Json]]:
         """Changed ranges between two objects, in order, some thousands at a time."""

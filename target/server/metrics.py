@@ -32,11 +32,11 @@ class _Collector:
         for key, value in stats["pool"].items():
             if isinstance(value, (int, float)):
                 yield GaugeMetricFamily(f"lunette_pool_{key}", f"pool: {key}", value=float(value))
-        for index, loop in enumerate(stats["reactors"]):
-            for key, value in loop.items():
-                gauge = GaugeMetricFamily(f"lunette_reactor_{key}", f"reactor: {key}", labels=["reactor"])
-                gauge.add_metric([str(index)], value)
-                yield gauge
+        for key in sorted({key for loop in stats["reactors"] for key in loop}):
+            gauge = GaugeMetricFamily(f"lunette_reactor_{key}", f"reactor: {key}", labels=["reactor"])
+            for index, loop in enumerate(stats["reactors"]):
+                gauge.add_metric([str(index)], loop.get(key, 0))
+            yield gauge
         yield GaugeMetricFamily("lunette_sessions", "normal sessions", value=stats["sessions"])
         yield GaugeMetricFamily("lunette_connections", "open connections", value=stats["connections"])
         yield GaugeMetricFamily("lunette_uptime_seconds", "seconds since start", value=stats["uptime_s"])

@@ -243,5 +243,5 @@ def test_ports_and_pools_in_use_are_refused_in_one_line(daemon: DaemonProcess, t
     assert refused.value.message.count("\n") == 1
     with pytest.raises(Refused, match="not loopback"):
         daemon.cli("serve", str(tmp_path / "other"), "--api", str(tmp_path / "b.sock"), "--listen", "0.0.0.0:0", "--open")
-    with pytest.raises(Refused, match="already exists|never overwritten"):
+    with pytest.raises(Refused, match=r"already exists|never overwritten"):
         daemon.cli("pool", "create", str(tmp_path / "other"), "--size", "1G")

@@ -101,8 +101,8 @@ def _has_libiscsi_engine() -> bool:
 @pytest.mark.skipif(not _has_libiscsi_engine(), reason="this fio has no libiscsi engine ($FIO may name one that has)")
 def test_fio_verifies_what_it_wrote(daemon: DaemonProcess) -> None:
     daemon.cli("create", "v", "--size", "256M")
-    run(FIO, "--name=v", "--ioengine=libiscsi", "--filename=" + daemon.url("v").replace(":", r"\:"), "--rw=randwrite", "--bs=4k-64k",
-        "--bsrange=4k-64k", "--iodepth=16", "--size=64m", "--verify=crc32c", "--verify_fatal=1", "--thread")
+    run(FIO, "--name=v", "--ioengine=libiscsi", "--filename=" + daemon.url("v").replace(":", r"\:"),
+        "--rw=randwrite", "--bsrange=4k-64k", "--iodepth=16", "--size=64m", "--verify=crc32c", "--verify_fatal=1", "--thread")
 
 
 @pytest.mark.needs("iscsi-test-cu")

@@ -1,0 +1,58 @@
+"""The space monitor: warns, and raises the thin provisioning attention, when the pool fills up (SBC-4 §4.7.3.8)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+
+from target.scsi import LogicalUnit
+from target.volumes.gateway import AsyncPool
+
+log = logging.getLogger("lunette.monitor")
+
+PERIOD_SECONDS = 2.0
+SOFT_PERCENT, HARD_PERCENT = 80, 95
+REARM_PERCENT = 2   # a threshold is crossed anew only after use fell so far below it
+
+
+class SpaceMonitor:
+    """Looks at the pool's use every PERIOD_SECONDS. `state` is "ok", "soft" or "hard"."""
+
+    def __init__(self, pool: AsyncPool, units: Callable[[], Iterable[LogicalUnit]]) -> None:
+        self._pool = pool
+        self._units = units
+        self._task: asyncio.Task[None] | None = None
+        self._armed = {SOFT_PERCENT: True, HARD_PERCENT: True}
+        self.state = "ok"
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="space monitor")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            self.look()
+            await asyncio.sleep(PERIOD_SECONDS)
+
+    def look(self) -> None:
+        """Compare the pool's use with the thresholds once."""
+        size_bytes = self._pool.pool.size_bytes
+        if not size_bytes:
+            return
+        percent = 100 * self._pool.stats().get("used_bytes", 0) / size_bytes
+        self.state = "hard" if percent >= HARD_PERCENT else "soft" if percent >= SOFT_PERCENT else "ok"
+        for threshold in self._armed:
+            if percent >= threshold and self._armed[threshold]:
+                self._armed[threshold] = False
+                log.warning("the pool is %d %% full", percent)
+                for unit in self._units():
+                    unit.threshold_reached()
+            elif percent < threshold - REARM_PERCENT:
+                self._armed[threshold] = True

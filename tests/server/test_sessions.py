@@ -1,0 +1,234 @@
+"""The session table on a reactor that only records: hand-over, LUN tables, flags, task management, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from target.config import ServeConfig
+from target.iscsi import (
+    LoginPolicy,
+    NegotiatedParams,
+    SessionIdentity,
+    SessionType,
+    TaskFunction,
+    TaskManagementRequest,
+    TaskManagementRequested,
+)
+from target.iscsi.session import Admission
+from target.scsi.lun import encode
+from target.server.daemon import Daemon
+from target.server.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent
+from target.server.sessions import NexusSession
+from tests.support.fake_pool import FakePool
+
+IQN = "iqn.2026-01.test:a"
+
+
+class RecordingReactor:
+    """Has a Reactor's methods; remembers calls, answers aborts with the count it is given."""
+
+    def __init__(self) -> None:
+        self.event_fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.calls: list[tuple[Any, ...]] = []
+        self.luns: dict[tuple[int, int], tuple[int, int]] = {}
+        self.pending: list[Any] = []
+        self.aborted = 1
+        self._number = 0
+
+    def close(self) -> None:
+        os.close(self.event_fd)
+
+    def post(self, event: Any) -> None:
+        self.pending.append(event)
+        os.eventfd_write(self.event_fd, 1)
+
+    def events(self) -> list[Any]:
+        try:
+            os.eventfd_read(self.event_fd)
+        except BlockingIOError:
+            pass
+        events, self.pending = self.pending, []
+        return events
+
+    def add_session(self, **params: Any) -> int:
+        self._number += 1
+        self.calls.append(("add_session", self._number, params))
+        return self._number
+
+    def remove_session(self, session: int) -> None:
+        self.calls.append(("remove_session", session))
+
+    def add_connection(self, session: int, fd: int, **params: Any) -> int:
+        os.close(fd)
+        self._number += 1
+        return self._number
+
+    def close_connection(self, conn: int) -> None:
+        self.calls.append(("close_connection", conn))
+
+    def set_lun(self, session: int, lun: int, object_id: int | None, flags: int = 0) -> bool:
+        if object_id is None:
+            self.luns.pop((session, lun), None)
+        else:
+            self.luns[session, lun] = (object_id, flags)
+        return True
+
+    def set_lun_flags(self, session: int, lun: int, flags: int) -> None:
+        if (session, lun) in self.luns:
+            self.luns[session, lun] = (self.luns[session, lun][0], flags)
+
+    def abort(self, token: int, **which: Any) -> None:
+        self.calls.append(("abort", which))
+        self.post(AbortedEvent(token, self.aborted))
+
+    def send_pdu(self, conn: int, bhs: bytes, data: bytes = b"", *, close: bool = False) -> None:
+        self.calls.append(("send_pdu", conn, bhs[0] & 0x3F, bhs[2], close))
+
+    def complete(self, *args: Any, **more: Any) -> None:
+        self.calls.append(("complete", *args))
+
+    def stats(self) -> dict[str, Any]:
+        return {"connections": [], "luns": [], "objects": [], "loop": {}}
+
+    def called(self, name: str) -> list[tuple[Any, ...]]:
+        return [call for call in self.calls if call[0] == name]
+
+
+class Rig:
+    """A daemon's wiring on a fake pool and a recording reactor."""
+
+    def __init__(self, tmp_path: Path, *, open_access: bool = True) -> None:
+        self.reactor = RecordingReactor()
+        self.native = FakePool()
+        self.daemon = Daemon(ServeConfig(pool_path=tmp_path / "p", open_access=open_access))
+        self.daemon.reactors = [self.reactor]  # type: ignore[list-item]
+        self.daemon.wire(self.native)
+        self.daemon.pool.attach()
+        self.table = self.daemon.table
+        self.table.start()
+
+    def login(self, name: str = IQN, isid: bytes = b"\x80\0\0\0\0\x01") -> tuple[NexusSession, int]:
+        params = NegotiatedParams(session_type=SessionType.NORMAL, initiator_name=name, initiator_alias="",
+                                  target_name=self.daemon.target_name, portal_group_tag=1, isid=isid, tsih=1, cid=0,
+                                  exp_cmd_sn=1, stat_sn=1)
+        admission = self.daemon.registry.admit(SessionIdentity(name, isid, self.daemon.target_name, 1), SessionType.NORMAL, 0,
+                                               0, 1)
+        assert isinstance(admission, Admission)
+        session = self.table.admit(params, admission, "127.0.0.1")
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        policy = LoginPolicy(gatekeeper=self.daemon.access.at("127.0.0.1", 3260), registry=self.daemon.registry)
+        conn = self.table.serve(session, policy, params, ours, b"", 0)
+        assert conn is not None
+        return session, conn
+
+    def seen(self, session: NexusSession) -> dict[int, int]:
+        """LUN -> object id in the reactor's table."""
+        return {lun: each[0] for (number, lun), each in self.reactor.luns.items() if number == session.number}
+
+    async def stop(self) -> None:
+        self.table.stop()
+        self.daemon.pool.detach()
+        self.native.close()
+        self.reactor.close()
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    made = Rig(tmp_path)
+    yield made
+    await made.stop()
+
+
+async def test_a_login_gets_the_luns_and_their_flags(rig: Rig) -> None:
+    run = rig.daemon.commands.run
+    await run("create", {"name": "v", "size_bytes": 1 << 20})
+    await run("snapshot", {"names": ["v@s"]})
+    await run("connect", {"name": "v@s", "lun": 3})
+    session, _ = rig.login()
+    assert rig.seen(session) == {0: 1, 3: 2}
+    assert rig.reactor.luns[session.number, 0][1] == LUNF_SLOW                 # power on is still to be told
+    assert rig.reactor.luns[session.number, 3][1] == LUNF_SLOW | LUNF_RO
+
+
+async def test_a_new_login_of_the_same_port_ends_the_old_session_at_once(rig: Rig) -> None:
+    old, _ = rig.login()
+    new, _ = rig.login()
+    assert old.ended
+    assert rig.reactor.called("remove_session") == [("remove_session", old.number)]
+    assert rig.table.sessions() == [new]
+    other, _ = rig.login(isid=b"\x80\0\0\0\0\x02")
+    assert rig.table.sessions() == [new, other]
+
+
+async def test_a_closed_connection_ends_its_session(rig: Rig) -> None:
+    session, conn = rig.login()
+    rig.reactor.post(ClosedEvent(session.number, conn, "peer", ""))
+    await asyncio.sleep(0.01)
+    assert rig.table.sessions() == []
+    assert len(rig.daemon.registry) == 0
+    assert rig.daemon.target.nexuses() == []
+
+
+async def test_created_and_deleted_objects_come_and_go_in_live_sessions(rig: Rig) -> None:
+    session, _ = rig.login()
+    assert rig.seen(session) == {}
+    await rig.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 20})
+    assert rig.seen(session) == {0: 1}
+    await rig.daemon.commands.run("delete", {"names": ["v"]})
+    assert rig.seen(session) == {}
+    assert rig.daemon.units.known(1) is None
+
+
+async def test_a_host_that_goes_takes_its_sessions_with_it(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, open_access=False)
+    await rig.daemon.commands.run("host_create", {"name": "h", "initiators": [IQN]})
+    rig.login()
+    await rig.daemon.commands.run("host_delete", {"name": "h"})
+    assert rig.table.sessions() == []
+    await rig.stop()
+
+
+@pytest.mark.parametrize(("function", "lun", "aborted", "response"), [
+    (TaskFunction.ABORT_TASK, 0, 1, 0), (TaskFunction.ABORT_TASK, 0, 0, 1), (TaskFunction.ABORT_TASK, 9, 1, 2),
+    (TaskFunction.ABORT_TASK_SET, 0, 3, 0), (TaskFunction.CLEAR_TASK_SET, 0, 1, 0), (TaskFunction.CLEAR_ACA, 0, 1, 5),
+    (TaskFunction.LOGICAL_UNIT_RESET, 0, 1, 0), (TaskFunction.LOGICAL_UNIT_RESET, 5, 1, 2),
+    (TaskFunction.TARGET_WARM_RESET, 0, 1, 0), (TaskFunction.TASK_REASSIGN, 0, 1, 4), (77, 0, 1, 5),
+])
+async def test_task_management_answers(rig: Rig, function: int, lun: int, aborted: int, response: int) -> None:
+    await rig.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 20})
+    session, conn = rig.login()
+    rig.login("iqn.2026-01.test:b")
+    rig.reactor.aborted = aborted
+    request = TaskManagementRequest(function=function, lun=encode(lun).to_bytes(8), initiator_task_tag=5, cmd_sn=9)
+    rig.table.perform(session, conn, [TaskManagementRequested(request)])
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+        if rig.reactor.called("send_pdu"):
+            break
+    assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, response, False)]
+
+
+async def test_a_cold_reset_drops_every_session_after_its_answer(rig: Rig) -> None:
+    session, conn = rig.login()
+    rig.login("iqn.2026-01.test:b")
+    request = TaskManagementRequest(function=TaskFunction.TARGET_COLD_RESET, initiator_task_tag=5)
+    rig.table.perform(session, conn, [TaskManagementRequested(request)])
+    await asyncio.sleep(0.05)
+    assert rig.table.sessions() == []
+    kinds = [call[0] for call in rig.reactor.calls]
+    assert kinds.index("send_pdu") < kinds.index("remove_session")
+
+
+async def test_logout_is_asked_for_on_every_connection(rig: Rig) -> None:
+    _, one = rig.login()
+    _, two = rig.login("iqn.2026-01.test:b")
+    rig.table.ask_for_logout(3)
+    assert [(call[1], call[2]) for call in rig.reactor.called("send_pdu")] == [(one, 0x32), (two, 0x32)]
