@@ -55,7 +55,11 @@ def connect(ctx: click.Context, api: str | None = None) -> Client:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """JSON for programs and eyes: a list has one line an item."""
+    if isinstance(value, list):
+        click.echo("[" + ",\n ".join(json.dumps(each, ensure_ascii=False) for each in value) + "]")
+    else:
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_table(rows: list[list[Any]], headers: list[str], *, right: frozenset[str] = frozenset()) -> None:

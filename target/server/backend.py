@@ -52,7 +52,8 @@ class PoolBackend:
     def space(self) -> Space:
         info = self._pool.info(self._object_id)
         stats = self._pool.stats()
-        return Space(info.mapped_bytes if info is not None else 0, stats.get("used_bytes", 0), stats.get("free_bytes", 0))
+        available = stats.get("available_bytes", stats.get("free_bytes", 0))
+        return Space(info.mapped_bytes if info is not None else 0, stats["used_bytes"], available)
 
     def statistics(self) -> IOStatistics:
         return IOStatistics() if self._statistics is None else self._statistics(self._object_id)

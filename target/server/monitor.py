@@ -46,7 +46,7 @@ class SpaceMonitor:
         size_bytes = self._pool.pool.size_bytes
         if not size_bytes:
             return
-        percent = 100 * self._pool.stats().get("used_bytes", 0) / size_bytes
+        percent = 100 * self._pool.stats()["used_bytes"] / size_bytes
         self.state = "hard" if percent >= HARD_PERCENT else "soft" if percent >= SOFT_PERCENT else "ok"
         for threshold in self._armed:
             if percent >= threshold and self._armed[threshold]:

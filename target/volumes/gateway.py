@@ -100,7 +100,9 @@ class AsyncPool:
         return cast("dict[str, bytes]", self.pool.kv())
 
     def stats(self) -> dict[str, int]:
-        return cast("dict[str, int]", self.pool.stats())
+        """The engine's numbers; `used_bytes` is always among them."""
+        numbers = cast("dict[str, int]", self.pool.stats())
+        return {"used_bytes": self.pool.size_bytes - numbers.get("free_bytes", 0), **numbers}
 
     def _reap(self) -> None:
         for token, code, value in self.pool.reap():
