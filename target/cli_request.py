@@ -63,12 +63,11 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: list[list[Any]], headers: list[str], *, right: frozenset[str] = frozenset()) -> None:
-    """A plain table; None shows as a dash."""
-    from tabulate import tabulate
-
-    shown = [["-" if cell is None or cell == "" else str(cell) for cell in row] for row in rows]
-    align = ["right" if header in right else "left" for header in headers]
-    click.echo(tabulate(shown, headers=headers, tablefmt="plain", colalign=align if rows else None, disable_numparse=True))
+    """A plain table; None shows as a dash. Columns named in `right` are set to the right."""
+    shown = [headers, *(["-" if cell is None or cell == "" else str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    form = "  ".join(f"{{:{'>' if header in right else '<'}{width}}}" for header, width in zip(headers, widths, strict=True))
+    click.echo("\n".join(form.format(*row).rstrip() for row in shown))
 
 
 def size(value: int | None) -> str:

@@ -164,18 +164,18 @@ def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | No
 
 def check_pool(path: str | os.PathLike[str]) -> tuple[bool, list[str], str]:
     """Verify a pool that nobody uses: (clean, errors, one-line summary). LunetteError: locked, not_found, foreign ..."""
-    from core import check  # type: ignore[attr-defined,unused-ignore]
+    from core.check import check
 
     try:
         device = FileDevice(path, read_only=True)
         try:
-            report = check.check(device)
+            report = check(device)
         finally:
             device.close()
     except PoolError as error:
         raise LunetteError(error.code, str(error)) from None
-    summary = str(getattr(report, "summary", "")) if not callable(getattr(report, "summary", "")) else report.summary()
-    return bool(report.ok), [str(line) for line in report.errors], summary
+    summary = ", ".join([*(f"{key.replace('_', ' ')} {value}" for key, value in report.counts.items()), *report.notes])
+    return report.ok, list(report.errors), summary
 
 
 def _require_blank(device: Device, path: Path, size_bytes: int | None) -> None:
