@@ -10,26 +10,26 @@ How a server uses it, one socket at a time (`now` is any monotonic clock in seco
     conn.timeout(now)                             # when conn.deadline passes, again events
 
     LoginComplete(params, admission, leftover)
-        First end admission.replaced (a reinstated session) or drop the old connection (AdmissionKind.REINSTATE_CONNECTION),
-        then write data_to_send(), then go on: params.session_type NORMAL goes to the data plane and a FullFeatureConnection,
+        First end admission.replaced (a reinstated session) or drop the old connection (REINSTATE_CONNECTION), then
+        write data_to_send(), then go on by params.session_type: NORMAL to the data plane and a FullFeatureConnection,
         DISCOVERY to a DiscoveryConnection.
     LoginFailed(status, reason)                     write data_to_send(), close
     Closed(reason)                                  close
 
-The session is in the registry from LoginComplete on: call `registry.remove_connection(session, cid)` when the connection
-ends, however it ends. `session.handle` is the server's to use.
+The session is in the registry from LoginComplete on: call `registry.remove_connection(session, cid)` when the
+connection ends, however it ends. `session.handle` is the server's to use.
 
     disco = DiscoveryConnection(policy, params, admission.session, now)
     disco.receive(leftover, now)                    # and on as with LoginConnection
 
     full = FullFeatureConnection(policy, params, admission.session)
     for event in full.receive_pdu(RawPdu(bhs, ahs, data)):  # every PDU the data plane does not handle
-        SendPdu(bhs, data, has_status)              send; the data plane stamps StatSN, ExpCmdSN, MaxCmdSN (bytes 24..35)
-        LogoutRequested(reason, cid, response, closes)      end what is named, send response, close if `closes`
-        TaskManagementRequested(request)            perform, then send full.task_management_response(request, TaskResponse)
-        ParametersChanged(...)                      tell the data plane
-        NopReceived(ttt)                            answer to full.ping(ttt)
-        Closed(reason)                              close
+        SendPdu(bhs, data, has_status)      send; the data plane stamps StatSN, ExpCmdSN, MaxCmdSN (bytes 24..35)
+        LogoutRequested(reason, cid, response, closes)  end what is named, send response, close if `closes`
+        TaskManagementRequested(request)    perform, send full.task_management_response(request, TaskResponse...)
+        ParametersChanged(...)              tell the data plane
+        NopReceived(ttt)                    answer to full.ping(ttt)
+        Closed(reason)                      close
 
 None of it raises for what a peer sends, and none of it holds more than one PDU and one text (64 KiB) of a peer's bytes.
 """

@@ -43,6 +43,10 @@ class PduReader:
         self._buffer.clear()
         return rest
 
+    def peek_header(self) -> bytes:
+        """What is there of the next basic header segment, 0 to 48 bytes of it."""
+        return bytes(self._buffer[:BHS_SIZE_BYTES])
+
     def next_pdu(self) -> RawPdu | None:
         """The next whole PDU, or None until more bytes come. FramingError if the stream is lost."""
         buffer = self._buffer

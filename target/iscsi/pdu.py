@@ -1,7 +1,7 @@
 """Every iSCSI PDU as a table of fields, and the one codec that reads the tables (RFC 7143 §11).
 
-A PDU class is its table: each attribute names offset, size and bits once, and decoding, encoding, the conformance
-document and the tests against the native codec all go by it. Reserved bits are ignored when received and zero when sent.
+A PDU class is its table: each attribute names offset, size and bits once; decoding, encoding, the conformance
+document and the tests against the native codec go by it. Reserved bits are ignored when received and zero when sent.
 """
 
 from dataclasses import dataclass, field, fields

@@ -27,6 +27,8 @@ class Session:
     tsih: int
     max_connections: int = 1
     cids: set[int] = field(default_factory=set)
+    settled: dict[str, int | bool | str] = field(default_factory=dict)
+    """Session-wide keys as the leading login settled them: they hold for every connection that joins."""
     handle: Any = None
 
 

@@ -59,9 +59,7 @@ def test_known_bytes_of_a_nop_out():
     pdu = NopOut(immediate=True, initiator_task_tag=0x01020304, cmd_sn=5, exp_stat_sn=6, data=b"ping!")
     assert (
         encode(pdu)
-        == bytes.fromhex("40800000 00000005 0000000000000000 01020304 ffffffff 00000005 00000006")
-        + bytes(16)
-        + b"ping!\0\0\0"
+        == bytes.fromhex("40800000 00000005 0000000000000000 01020304 ffffffff 00000005 00000006") + bytes(16) + b"ping!\0\0\0"
     )
 
 
@@ -86,9 +84,7 @@ def test_known_bytes_of_data_in_with_status():
         (bytes(range(32)), "4e79dd46"),
         (bytes(range(31, -1, -1)), "5cdb3f11"),
         (
-            bytes.fromhex(
-                "01c000000000000000000000000000001400000000000400000000140000001828000000000000000200000000000000"
-            ),
+            bytes.fromhex("01c000000000000000000000000000001400000000000400000000140000001828000000000000000200000000000000"),
             "563a96d9",
         ),
     ],
