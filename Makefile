@@ -33,7 +33,7 @@ test: build clients
 lint: build
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint core/*.pyx core/*.pxd
+	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint core/*.pyx core/*.pxd
 
 bench: build
 	$(BIN)/python -m bench

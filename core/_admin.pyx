@@ -1,23 +1,23 @@
 # cython: language_level=3
 """Operations on objects and the catalog, atomic by one journal frame each (docs/durability.md, "Admin operations").
 
-Changes of the catalog are applied one after the other (a FIFO), so that memory, journal and replay agree on their order; each then
-waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
+Changes of the catalog are applied one after the other (a FIFO), so that memory, journal and replay agree on their order;
+each then waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
 """
 from core._alloc cimport drop_node, node_ref, node_touch, run_is_fixed
 from core._blkmap cimport map_level, map_raise, map_share, map_unmap, object_dirty
-from core._cache cimport frame_dirty, op_finish, op_ready
+from core._cache cimport op_finish, op_ready
 from core._checkpoint cimport object_store, slot_page, slot_write
 from core._journal cimport journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
-    L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, L_ZONE_BLOCKS, OB_LEVEL, OB_QUOTA_BYTES, RT_DELETE, RT_DERIVE,
-    RT_GROW, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, lnt_pool, lnt_put64, vobj, opx)
-from core._types cimport ST_GONE, ST_INVALID, ST_LIMIT, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op
+    L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_QUOTA_BYTES, RT_DELETE, RT_DERIVE, RT_GROW, RT_OBJECT,
+    RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, lnt_pool, lnt_put64, vobj, opx)
+from core._types cimport ST_GONE, ST_INVALID, ST_OK, ST_PROTECTED, ST_READ_ONLY, lnt_op
 from core._walk cimport walk_diff, walk_exclusive, walk_extents
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 cdef enum:
     STEPS = 64                # leaves handled in one turn
@@ -27,7 +27,7 @@ cdef inline opx *X(admin *a) noexcept nogil:
     return <opx *>a.op.priv
 
 
-# -- objects and slots ------------------------------------------------------------------------------------------------------
+# -- objects and slots -------------------------------------------------------------------------------------------------
 
 cdef vobj *object_find(lnt_pool *p, uint64_t id) noexcept nogil:
     cdef vobj *o = p.ohash[id & p.omask]
@@ -88,7 +88,7 @@ cdef void slot_free(lnt_pool *p, uint32_t slot) noexcept nogil:
         p.slot_hint = slot
 
 
-# -- the changes themselves: shared by operations and replay -------------------------------------------------------------------
+# -- the changes themselves: shared by operations and replay -----------------------------------------------------------
 
 cdef int derive_apply(lnt_pool *p, vobj *src, vobj *new) noexcept nogil:
     """The new object starts as what src is now. Its root's count was touched."""
@@ -161,7 +161,7 @@ cdef int pool_resize(lnt_pool *p, uint64_t total_blocks) noexcept nogil:
     return 0
 
 
-# -- operations -----------------------------------------------------------------------------------------------------------------
+# -- operations --------------------------------------------------------------------------------------------------------
 
 cdef void record_object(lnt_pool *p, uint8_t type, uint64_t source, vobj *o) noexcept nogil:
     cdef uint32_t head = 16 if type == RT_DERIVE else 8

@@ -1,18 +1,17 @@
 # cython: language_level=3
 """Space: reference counts, allocation near a goal, dropped references and their way back (docs/on-disk-format.md, counts)."""
 from core._cache cimport (
-    M_EARLY_FREE, M_NO_EPOCH, M_NO_HOME_HOLD, cache_drop, cache_find, cache_get, cache_new, frame_dirty, io_new, op_ready,
-    ops_ready)
+    M_EARLY_FREE, M_NO_EPOCH, M_NO_HOME_HOLD, cache_drop, cache_find, cache_get, cache_new, frame_dirty, op_ready)
 from core._state cimport (
     E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_BLOCK_BYTES, L_COUNT_MAX, L_COUNT_START,
-    L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, PK_CATALOG, PK_COUNT,
-    PK_NODE, VID, WAIT, discard, frame, item, item_ring, lnt_pool)
-from core._types cimport IO_DISCARD, ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, ST_OK, lnt_io, lnt_op
+    L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, PK_COUNT, PK_NODE, VID,
+    WAIT, discard, frame, item, item_ring, lnt_pool)
+from core._types cimport IO_DISCARD, ST_CHECKSUM, ST_NO_SPACE, lnt_io, lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 
 
-# -- runs -----------------------------------------------------------------------------------------------------------------
+# -- runs --------------------------------------------------------------------------------------------------------------
 
 cdef int run_is_fixed(lnt_pool *p, uint64_t run) noexcept nogil:
     """Runs of fixed metadata, journal and areas, and runs beyond the end: never allocated, never counted."""
@@ -33,7 +32,7 @@ cdef inline void run_delta(lnt_pool *p, uint64_t run, int delta) noexcept nogil:
         p.free_runs += 1
 
 
-# -- counts ---------------------------------------------------------------------------------------------------------------
+# -- counts ------------------------------------------------------------------------------------------------------------
 
 cdef frame *count_page(lnt_pool *p, uint64_t pba, int *rc) noexcept nogil:
     cdef uint64_t group = pba // L_GROUP_BLOCKS
@@ -133,7 +132,7 @@ cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
     return rc
 
 
-# -- allocation -------------------------------------------------------------------------------------------------------------
+# -- allocation --------------------------------------------------------------------------------------------------------
 
 cdef uint64_t space_for_data(lnt_pool *p) noexcept nogil:
     """Blocks that writes of data may still take (before per-object reservations)."""
@@ -202,7 +201,7 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
     A region of a LUN so gets a run of the pool of its own while there are free ones, which lets huge entries form; the
     unused rest of such a run is anyone's when no free run is left. 0, WAIT, ST_NO_SPACE or a damage status.
     """
-    cdef uint64_t i, run
+    cdef uint64_t _i, run
     cdef int rc
     got[0] = 0
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
@@ -211,7 +210,7 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
             pba[0] = goal
             return rc
     if p.free_runs:
-        for i in range(p.n_runs):
+        for _i in range(p.n_runs):
             run = p.run_cursor
             if p.run_used[run] == 0 and not p.run_busy[run]:
                 pba[0] = run * L_RUN_BLOCKS + offset
@@ -226,7 +225,6 @@ cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil:
     """One block for a node. Nodes are packed together, away from the runs of data."""
     cdef uint32_t got = 0
     cdef int rc
-    cdef uint64_t goal = p.fit_cursor * L_RUN_BLOCKS
     if run_usable(p, p.fit_cursor):
         rc = take_anywhere(p, 1, pba, &got)
         return rc
@@ -236,7 +234,7 @@ cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil:
     return rc
 
 
-# -- dropped references -------------------------------------------------------------------------------------------------
+# -- dropped references ------------------------------------------------------------------------------------------------
 
 cdef void ring_push(item_ring *r, item *it) noexcept nogil:
     cdef item *v

@@ -8,11 +8,10 @@ from core._alloc cimport (
     count_add, count_is_one, count_at, count_touch, drop_data, drop_node, node_gone, node_ref, node_touch)
 from core._cache cimport cache_get, cache_new, frame_dirty
 from core._state cimport (
-    E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, OB_RESERVE_BYTES, PK_NODE, VID, WAIT,
-    frame, lnt_get64, lnt_pool, vobj)
+    E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, OB_RESERVE_BYTES,
+    PK_NODE, VID, frame, lnt_get64, lnt_pool, vobj)
 from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
 
 cdef inline uint64_t *entries(frame *f) noexcept nogil:
@@ -45,7 +44,7 @@ cdef void object_dirty(lnt_pool *p, vobj *o) noexcept nogil:
         p.odirty = o
 
 
-# -- nodes ----------------------------------------------------------------------------------------------------------------
+# -- nodes -------------------------------------------------------------------------------------------------------------
 
 cdef frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept nogil:
     """A node whose `refs` are known."""
@@ -207,7 +206,7 @@ cdef int map_raise(lnt_pool *p, vobj *o, int level) noexcept nogil:
     return 0
 
 
-# -- lookup ---------------------------------------------------------------------------------------------------------------
+# -- lookup ------------------------------------------------------------------------------------------------------------
 
 cdef int hint_exclusive(lnt_pool *p, frame *f, int idx, int n) noexcept nogil:
     """Look the counts of n blocks up and remember which have one reference only. 0, WAIT or a status."""
@@ -324,7 +323,7 @@ cdef int map_goal(lnt_pool *p, vobj *o, uint64_t lba, uint64_t *goal) noexcept n
     return 0
 
 
-# -- change ---------------------------------------------------------------------------------------------------------------
+# -- change ------------------------------------------------------------------------------------------------------------
 
 cdef void try_merge(lnt_pool *p, frame *leaf, frame *up, int idx) noexcept nogil:
     """A full leaf whose blocks are one run becomes a huge entry again."""

@@ -1,13 +1,13 @@
 # cython: language_level=3
 """Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header)."""
 from core._state cimport (
-    F_BAD, F_READING, F_VALID, L_BLOCK_BYTES, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PAGE_MAGIC,
-    PG_CRC, PG_GEN, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_CATALOG, PK_COUNT, PK_CSUM, PK_NODE,
-    VID, WAIT, frame, lnt_alloc_aligned, lnt_count_pack, lnt_count_unpack, lnt_get32, lnt_get64, lnt_node_pack,
-    lnt_node_unpack, lnt_pool, lnt_put16, lnt_put32, lnt_put64, opx)
+    F_BAD, F_READING, F_VALID, L_BLOCK_BYTES, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PAGE_MAGIC, PG_CRC, PG_GEN, PG_HOME,
+    PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_COUNT, PK_CSUM, PK_NODE, VID, WAIT, frame, lnt_alloc_aligned,
+    lnt_count_pack, lnt_count_unpack, lnt_get32, lnt_get64, lnt_node_pack, lnt_node_unpack, lnt_pool, lnt_put16, lnt_put32,
+    lnt_put64, opx)
 from core._types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, lnt_dev, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 cdef extern from "crc32c.h" nogil:
@@ -20,7 +20,7 @@ cdef struct page_read:
     uint8_t *raw
 
 
-# -- ops between lists ------------------------------------------------------------------------------------------------
+# -- ops between lists -------------------------------------------------------------------------------------------------
 
 cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Queue an op to run again on its own device's thread."""
@@ -81,7 +81,7 @@ cdef void pool_fail(lnt_pool *p) noexcept nogil:
     p.failed = 1
 
 
-# -- pages --------------------------------------------------------------------------------------------------------------
+# -- pages -------------------------------------------------------------------------------------------------------------
 
 cdef void page_seal(lnt_pool *p, uint8_t *page, uint8_t kind, uint8_t level, uint32_t n, uint64_t home,
                     uint64_t gen) noexcept nogil:
@@ -142,7 +142,7 @@ cdef void frame_serialise(lnt_pool *p, frame *f) noexcept nogil:
     page_seal(p, out, f.kind, f.level, 0, f.id, p.ck.gen + 1)
 
 
-# -- frames -------------------------------------------------------------------------------------------------------------
+# -- frames ------------------------------------------------------------------------------------------------------------
 
 cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil:
     cdef uint64_t n = 1024

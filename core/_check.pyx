@@ -1,5 +1,5 @@
 # The loops of `check` (core/check.py): counting references and comparing them, nothing of the engine's code in them.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 cdef enum:

@@ -4,23 +4,23 @@
 A table of states (ckpt_state in _state.pxd): HOMES chooses homes for new nodes, IMAGES serialises and writes, SYNC1, SUPER, SYNC2
 publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
 """
-from core._alloc cimport alloc_home, count_add, homes_release, ring_push
-from core._blkmap cimport node_get, path_own
+from core._alloc cimport alloc_home, count_add, homes_release
+from core._blkmap cimport path_own
 from core._cache cimport (
-    M_NO_CKPT_SYNC, cache_find, cache_get, cache_new, cache_rekey, frame_dirty, frame_serialise, frame_undirty, io_free, io_new,
-    ops_ready, page_seal, pool_fail)
+    M_NO_CKPT_SYNC, cache_find, cache_get, cache_new, cache_rekey, frame_dirty, frame_serialise, frame_undirty, io_free,
+    io_new, ops_ready, page_seal, pool_fail)
 from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
     C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE, L_BLOCK_BYTES,
-    L_DIRECTORY_ENTRIES, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS,
-    L_SUMMARY_START, L_ZONE_BLOCKS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC, PK_CATALOG, PK_DIRECTORY,
-    PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN,
-    SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS,
-    SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID,
-    SB_VERSION, L_FORMAT_VERSION, VID, WAIT, aext, discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_get64,
-    lnt_pool, lnt_put16, lnt_put32, lnt_put64, vobj)
+    L_DIRECTORY_ENTRIES, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_SLOT_BYTES, L_SLOTS_PER_PAGE,
+    L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC, PK_CATALOG,
+    PK_DIRECTORY, PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START,
+    SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS,
+    SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN,
+    SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, L_FORMAT_VERSION, VID, WAIT, aext, discard, frame, item, item_ring,
+    lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64, vobj)
 from core._types cimport IO_WRITE, ST_CHECKSUM, lnt_io
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset
 

@@ -1,37 +1,31 @@
 # cython: language_level=3
-"""The pool: objects, map, space and durability behind one class, and the same engine for native threads (docs/architecture.md)."""
+"""The pool: objects, map, space and durability behind one class, and the same for native threads (docs/architecture.md)."""
 import errno
-import os
-import time
 
 from core.errors import STATUS_CODES, PoolError
-from core._info import ObjectInfo, object_info, object_slot
+from core._info import object_info, object_slot
 
 from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT, A_SET,
-    A_SHARE, admin, admin_run, admin_submit, object_find, slot_alloc)
-from core._alloc cimport epochs_turn, pending_count, reclaim_turn, space_for_data
-from core._cache cimport cache_free, cache_init, cache_trim, frame_dirty, op_ready
-from core._checkpoint cimport ckpt_capacity, ckpt_turn, object_store, super_seal
-from core._journal cimport commit_turn, frame_close, journal_free, journal_init, journal_room
+    A_SHARE, admin, admin_submit, object_find, slot_alloc)
+from core._alloc cimport pending_count, space_for_data
+from core._cache cimport cache_free, cache_init, op_ready
+from core._checkpoint cimport ckpt_capacity, object_store, super_seal
+from core._journal cimport journal_free, journal_init, journal_room
 from core._recovery cimport (
     area_apply, catalog_load, journal_replay, pool_format, summaries_load, super_choose, super_load)
-from core._rw cimport rw_run
+from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
-    C_IDLE, L_BLOCK_BYTES, L_KV_CHUNK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, OB_FLAGS, OB_KIND, RT_KV, SB_CACHE_TOKEN,
-    SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, WAIT, aext, discard, item, jframe, lnt_alloc_aligned, lnt_get32,
-    lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, lnt_put64, vobj, opx, pthread_mutex_destroy, pthread_mutex_init,
-    pthread_mutex_lock, pthread_mutex_unlock)
+    C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, OB_FLAGS, OB_KIND, RT_KV, SB_CACHE_TOKEN,
+    SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool,
+    lnt_put32, vobj, opx, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
+    pthread_mutex_unlock)
 from core._types cimport (
     IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OPF_FUA,
-    OPF_NOUNMAP, ST_CLOSED, ST_OK, lnt_dev, lnt_io, lnt_obj, lnt_op)
+    OPF_NOUNMAP, lnt_dev, lnt_io, lnt_obj, lnt_op)
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
-
-cdef extern from "tls.h" nogil:
-    void *lnt_tls_get()
-    void lnt_tls_set(void *)
 
 cdef extern from "<sys/eventfd.h>" nogil:
     int eventfd(unsigned int, int)
@@ -43,173 +37,12 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void *, size_t)
     int close(int)
 
-cdef enum:
-    RUN_OPS = 512                 # ops run in one turn
-    RECLAIM_ITEMS = 32            # dropped references worked off in one turn
-    COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
-    SEAL_US = 1000000
-
+IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard"}
 MUTATIONS = {"": 0, "no_data_sync": 1, "no_journal_sync": 2, "no_ckpt_sync": 4, "early_free": 8, "no_home_hold": 16,
              "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256}
 
 
-# -- native side ------------------------------------------------------------------------------------------------------------------
-
-cdef void lnt_enter(lnt_pool *p) noexcept nogil:
-    pthread_mutex_lock(&p.lock)
-    p.cur = <lnt_dev *>lnt_tls_get()
-
-
-cdef void lnt_leave(lnt_pool *p) noexcept nogil:
-    p.cur = NULL
-    pthread_mutex_unlock(&p.lock)
-
-
-cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
-    """The first device attached besides the pool's own queue device runs the background work."""
-    dev.ready_head = dev.ready_tail = dev.done_head = dev.done_tail = NULL
-    dev.next = p.devs
-    p.devs = dev
-    lnt_tls_set(dev)
-    p.cur = dev
-    if p.home == NULL or p.home.next == NULL and p.home != dev:
-        adopt(p, dev)
-
-
-cdef void adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
-    """Background and admin work moves to this device."""
-    cdef lnt_dev *old = p.home
-    cdef lnt_op *op
-    p.home = dev
-    p.background.dev = dev
-    p.ck_op.dev = dev
-    if old != NULL:
-        while old.ready_head != NULL:
-            op = old.ready_head
-            old.ready_head = op.next
-            op.dev = dev
-            op_ready(p, op)
-        old.ready_tail = NULL
-
-
-cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
-    cdef lnt_dev **at = &p.devs
-    while at[0] != NULL and at[0] != dev:
-        at = &at[0].next
-    if at[0] == dev:
-        at[0] = dev.next
-    if p.home == dev:
-        adopt(p, p.devs)
-    lnt_tls_set(NULL)
-    p.cur = NULL
-
-
-cdef void lnt_submit(lnt_pool *p, lnt_op *op) noexcept nogil:
-    (<opx *>op.priv).pool = p
-    rw_run(p, op)
-
-
-cdef void op_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    if op == p.background:
-        p.background_waits = 0
-    elif op == p.ck_op:
-        p.ck_waits = 0
-    elif op.kind == OP_ADMIN:
-        admin_run(p, <admin *>op)
-    else:
-        rw_run(p, op)
-
-
-cdef int background_turn(lnt_pool *p) noexcept nogil:
-    """A bounded step of checkpoint and reclaim. 1: there is more to do now."""
-    cdef int more = 0
-    cdef uint64_t last
-    if p.failed:
-        return 0
-    if not p.ck_waits:
-        p.cur_op = p.ck_op
-        more = ckpt_turn(p)
-        p.ck_waits = p.cur_op == NULL
-        p.cur_op = NULL
-    if p.fifo.head != p.fifo.tail or p.j.record_seq > p.j.hard_seq:
-        if p.j.bg_due_us == 0:
-            p.j.bg_due_us = p.now_us + COMMIT_US
-        if p.now_us >= p.j.bg_due_us or p.closing or (
-                p.fifo.head != p.fifo.tail and (space_for_data(p) < p.reserve_blocks or p.fifo.tail - p.fifo.head > 20000)):
-            last = p.j.record_seq
-            if p.fifo.head != p.fifo.tail and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq > last:
-                last = p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq
-            if last > p.j.closed_seq and journal_room(p) > 80:
-                frame_close(p, 1)
-            if last > p.j.closed_seq:
-                last = p.j.closed_seq
-            if last > p.j.bg_seq:
-                p.j.bg_seq = last
-            p.j.bg_due_us = 0
-    else:
-        p.j.bg_due_us = 0
-    if not p.background_waits:
-        p.cur_op = p.background
-        more |= reclaim_turn(p, RECLAIM_ITEMS) == 1
-        p.background_waits = p.cur_op == NULL
-        p.cur_op = NULL
-    return more
-
-
-cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept nogil:
-    cdef int budget = RUN_OPS
-    cdef int more, rounds = 0
-    cdef lnt_op *op
-    p.now_us = now_us
-    p.cur = dev
-    while True:
-        while dev.ready_head != NULL and budget > 0:
-            op = dev.ready_head
-            dev.ready_head = op.next
-            if op.next == NULL:
-                dev.ready_tail = NULL
-            budget -= 1
-            op_run(p, op)
-        more = commit_turn(p)
-        more |= epochs_turn(p) != 0
-        if dev == p.home:
-            more |= background_turn(p) << 1
-        rounds += 1
-        if not more and dev.ready_head == NULL or budget <= 0 or rounds >= 4:
-            break
-    if dev != p.home and p.home != NULL and p.ck.wanted and p.ck.state == C_IDLE:
-        p.home.wake(p.home)
-    if p.cache.count > p.cache.limit:
-        cache_trim(p)
-    if dev.ready_head != NULL or more:
-        return 0
-    if dev == p.home and not p.failed:
-        if p.j.bg_due_us:
-            return p.j.bg_due_us - now_us if p.j.bg_due_us > now_us else 0
-        if p.cache.n_dirty and p.ck.state == C_IDLE:
-            return p.ck.next_due_us - now_us + 1 if p.ck.next_due_us > now_us else 1000
-    return LNT_IDLE
-
-
-cdef int lnt_dev_reap(lnt_pool *p, lnt_dev *dev) noexcept nogil:
-    cdef lnt_op *op
-    cdef lnt_op *nxt
-    cdef int n = 0
-    if dev.done_head == NULL:
-        return 0
-    pthread_mutex_lock(&p.lock)
-    op = dev.done_head
-    dev.done_head = dev.done_tail = NULL
-    pthread_mutex_unlock(&p.lock)
-    while op != NULL:
-        nxt = op.next
-        op.done(op)
-        op = nxt
-        n += 1
-    return n
-
-
-# -- the queue device ----------------------------------------------------------------------------------------------------------------
+# -- the queue device --------------------------------------------------------------------------------------------------
 
 cdef struct qdev:
     lnt_dev dev                   # must be first
@@ -258,16 +91,24 @@ cdef void queue_wake(lnt_dev *dev) noexcept nogil:
     pass                          # whoever pumps the queue looks by itself
 
 
-# -- completions ----------------------------------------------------------------------------------------------------------------------
+# -- completions -------------------------------------------------------------------------------------------------------
+
+cdef struct mailbox:
+    pthread_mutex_t lock
+    admin *first                  # newest first
+    int fd
+
 
 cdef void pool_done(lnt_op *op) noexcept nogil:
-    """Any device's thread: hand a finished operation to Python."""
+    """Any device's thread: hand a finished operation to Python, without the GIL."""
     cdef admin *a = <admin *>op
+    cdef mailbox *m = <mailbox *>op.owner
     cdef uint64_t one = 1
-    with gil:
-        (<Pool>op.owner).push(a)
-    # the descriptor only wakes the reader; a full counter wakes it as well
-    write((<Pool>op.owner).completion_fd, &one, 8)
+    pthread_mutex_lock(&m.lock)
+    a.next = m.first
+    m.first = a
+    pthread_mutex_unlock(&m.lock)
+    write(m.fd, &one, 8)          # it only wakes the reader, and a full counter wakes it as well
 
 
 cdef class Pool:
@@ -287,12 +128,13 @@ cdef class Pool:
             raise PoolError("invalid", f"no mutation is called {mutations}")
         self.p = <lnt_pool *>calloc(1, sizeof(lnt_pool))
         self.q = <qdev *>calloc(1, sizeof(qdev))
-        if self.p == NULL or self.q == NULL:
+        self.mail = <mailbox *>calloc(1, sizeof(mailbox))
+        if self.p == NULL or self.q == NULL or self.mail == NULL:
             raise MemoryError
         pthread_mutex_init(&self.p.lock, NULL)
-        pthread_mutex_init(&self.finished_lock, NULL)
+        pthread_mutex_init(&self.mail.lock, NULL)
         self.p.mutations = MUTATIONS[mutations]
-        self.completion_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        self.mail.fd = self.completion_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         try:
             self.recover(cache_bytes)
         except OSError as e:
@@ -431,29 +273,30 @@ cdef class Pool:
                         onext = o.hnext
                         free(o)
                         o = onext
-            for at in range(1):
-                free(p.ohash)
-                free(p.run_used)
-                free(p.run_busy)
-                free(p.summary_dirty)
-                free(p.slot_kind)
-                free(p.zeros)
-                free(p.fifo.v)
-                free(p.homes.v)
-                free(p.work.v)
-                free(p.background)
-                free(p.ck_op)
-                free(p.ck.frames)
-                free(p.ck.homes)
-                free(p.ck.buf)
-                free(p.ck.dir)
-                free(p.ck.pend)
+            free(p.ohash)
+            free(p.run_used)
+            free(p.run_busy)
+            free(p.summary_dirty)
+            free(p.slot_kind)
+            free(p.zeros)
+            free(p.fifo.v)
+            free(p.homes.v)
+            free(p.work.v)
+            free(p.background)
+            free(p.ck_op)
+            free(p.ck.frames)
+            free(p.ck.homes)
+            free(p.ck.buf)
+            free(p.ck.dir)
+            free(p.ck.pend)
             pthread_mutex_destroy(&p.lock)
             free(p)
             self.p = NULL
         if self.q != NULL:
             free(self.q)
             self.q = NULL
+        free(self.mail)
+        self.mail = NULL
         if self.completion_fd >= 0:
             close(self.completion_fd)
             self.completion_fd = -1
@@ -492,7 +335,7 @@ cdef class Pool:
             self.pump()
         return 0
 
-    # -- the queue ----------------------------------------------------------------------------------------------------------------
+    # -- the queue -----------------------------------------------------------------------------------------------------
     cdef int collect(self) except -1:
         """Move new requests of the queue device into the table that tests see."""
         cdef lnt_io *io
@@ -512,8 +355,7 @@ cdef class Pool:
         out = []
         for key, at in self.ios.items():
             io = <lnt_io *><size_t>at
-            kind = "read" if io.kind == IO_READ else "write" if io.kind == IO_WRITE else "sync" if io.kind == IO_SYNC else "discard"
-            out.append((key, kind, io.offset, io.length))
+            out.append((key, IO_NAMES[io.kind], io.offset, io.length))
         return out
 
     def perform(self, io_id):
@@ -549,7 +391,8 @@ cdef class Pool:
 
     def drain(self):
         cdef lnt_pool *p = self.open_pool()
-        while self.pump() == 0 or (not p.failed and (p.fifo.head != p.fifo.tail or p.work.head != p.work.tail or p.ck.state)):
+        while self.pump() == 0 or (not p.failed and (
+                p.fifo.head != p.fifo.tail or p.work.head != p.work.tail or p.ck.state)):
             if p.failed and not self.ios:
                 break
             p.j.bg_due_us = 1 if p.fifo.head != p.fifo.tail else p.j.bg_due_us
@@ -569,24 +412,18 @@ cdef class Pool:
             stuck = stuck + 1 if wait else 0
             assert stuck < 1000, f"{op} waits for something that never comes"
 
-    # -- starting and finishing ------------------------------------------------------------------------------------------------------
-    cdef void push(self, admin *a):
-        pthread_mutex_lock(&self.finished_lock)
-        a.next = <admin *>self.finished
-        self.finished = a
-        pthread_mutex_unlock(&self.finished_lock)
-
+    # -- starting and finishing ----------------------------------------------------------------------------------------
     cdef object pop(self):
         """The oldest finished operation as a Completion, or None."""
         cdef admin **at
         cdef admin *a
-        pthread_mutex_lock(&self.finished_lock)
-        at = <admin **>&self.finished
+        pthread_mutex_lock(&self.mail.lock)
+        at = &self.mail.first
         while at[0] != NULL and at[0].next != NULL:
             at = &at[0].next
         a = at[0]
         at[0] = NULL
-        pthread_mutex_unlock(&self.finished_lock)
+        pthread_mutex_unlock(&self.mail.lock)
         return finish(self, a) if a != NULL else None
 
     def take(self, token):
@@ -633,7 +470,7 @@ cdef class Pool:
             free(obj)             # a dirty one is freed by the next checkpoint
         pthread_mutex_unlock(&self.p.lock)
 
-    # -- keys ------------------------------------------------------------------------------------------------------------------------
+    # -- keys ----------------------------------------------------------------------------------------------------------
     cdef int keys_load(self, list slots) except -1:
         parts = {}
         for slot, raw in slots:
@@ -652,7 +489,7 @@ cdef class Pool:
         run_kv(self, {key.decode(): value}, False)
         return 0
 
-    # -- reading state ------------------------------------------------------------------------------------------------------------------
+    # -- reading state -------------------------------------------------------------------------------------------------
     @property
     def size_bytes(self):
         return self.open_pool().total_blocks * L_BLOCK_BYTES

@@ -5,10 +5,10 @@ Two promises are kept apart. A change is *soft* once its frame is written: it su
 its data was synced, a later frame that says so (`hard_upto`) was written, and that frame was synced: it survives loss of power.
 One sync can be the second for one group and the first for the next.
 """
-from core._cache cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC, op_finish, op_ready, pool_fail
+from core._cache cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC, op_finish, pool_fail
 from core._state cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
-    L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP, jframe, journal, lnt_alloc_aligned,
+    L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP, jframe, lnt_alloc_aligned,
     lnt_pool, lnt_put32, lnt_put64, opx)
 from core._types cimport IO_SYNC, IO_WRITE, ST_IO_WRITE, ST_OK, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -215,7 +215,7 @@ cdef void record_3(lnt_pool *p, uint8_t type, uint64_t a, uint64_t b, uint64_t c
     lnt_put64(r + 24, c)
 
 
-# -- waiting ---------------------------------------------------------------------------------------------------------------
+# -- waiting -----------------------------------------------------------------------------------------------------------
 
 cdef void wait_soft(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Finish the op when its records (need_seq) are written."""

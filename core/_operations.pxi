@@ -18,7 +18,7 @@ cdef admin *admin_new(Pool pool, uint8_t kind) except NULL:
     a.op.kind = OP_ADMIN
     a.op.dev = pool.p.home
     a.op.done = pool_done
-    a.op.owner = <void *>pool
+    a.op.owner = pool.mail
     return a
 
 

@@ -8,26 +8,26 @@ import os
 from core import layout
 from core.errors import PoolError
 
-from core._admin cimport (
-    delete_apply, derive_apply, object_find, object_link, pool_resize, revert_apply, slot_alloc)
+from core._admin cimport delete_apply, derive_apply, object_find, object_link, pool_resize, revert_apply, slot_alloc
 from core._alloc cimport count_add, count_touch, node_touch, ring_push, run_is_fixed
-from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, node_get, object_dirty
+from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport M_ACCEPT_SOFT, M_NO_FRAME_CRC, cache_get, page_check, page_seal
 from core._checkpoint cimport slot_write
 from core._csum cimport csum_set
 from core._state cimport (
-    E_NODE, E_REF, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, I_DATA, I_NODE,
+    E_NODE, E_REF, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, I_NODE,
     L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC,
     L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS,
-    L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL, OB_MAPPED_BLOCKS,
-    OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_ROOT, OB_SIZE_BYTES, OK_SNAPSHOT, PG_CRC, PG_KIND, PG_N, PK_CATALOG, PK_DIRECTORY, PK_NODE,
-    PK_PENDING, PK_SUMMARY, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE,
-    RT_REVERT, RT_SHARE, RT_UNMAP, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN,
-    SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS,
-    SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION,
-    SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, item, lnt_get16, lnt_get32, lnt_get64, lnt_pool, lnt_put16, vobj)
+    L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL,
+    OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_ROOT, OB_SIZE_BYTES, OK_SNAPSHOT,
+    PG_CRC, PG_KIND, PG_N, PK_CATALOG, PK_NODE, PK_PENDING, PK_SUMMARY, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_DELETE, RT_DERIVE,
+    RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_AREA_BLOCKS, SB_AREA_IMAGES,
+    SB_AREA_PENDING, SB_AREA_START, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS,
+    SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN,
+    SB_TOTAL_BLOCKS, SB_UUID, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, item, lnt_get16, lnt_get32, lnt_get64, lnt_pool,
+    lnt_put16, vobj)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "crc32c.h" nogil:
@@ -38,7 +38,7 @@ cdef object damaged(str what):
     return PoolError("damaged", f"pool is damaged: {what}")
 
 
-# -- superblock -----------------------------------------------------------------------------------------------------------------
+# -- superblock --------------------------------------------------------------------------------------------------------
 
 cdef int super_valid(bytes raw):
     cdef const uint8_t *b = raw
@@ -121,7 +121,7 @@ cdef int summaries_load(lnt_pool *p, object device) except -1:
     return 0
 
 
-# -- area -----------------------------------------------------------------------------------------------------------------------
+# -- area --------------------------------------------------------------------------------------------------------------
 
 cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
     """Write the checkpoint's images home (again) unless the pool was closed cleanly, and load its pending list."""
@@ -168,7 +168,8 @@ cdef int image_home(lnt_pool *p, object device, const uint8_t *d, bytes chunk, u
     cdef uint32_t i
     cdef uint64_t home
     for i in range(k):
-        at = d + ((first + i) // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES + (first + i) % L_DIRECTORY_ENTRIES * 16
+        at = d + ((first + i) // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
+        at += (first + i) % L_DIRECTORY_ENTRIES * 16
         home = lnt_get64(at)
         if lnt_get32(c + i * L_BLOCK_BYTES + PG_CRC) != lnt_get32(at + 8) or home >= p.total_blocks or not page_check(
                 p, c + i * L_BLOCK_BYTES, c[i * L_BLOCK_BYTES + PG_KIND], home):
@@ -177,7 +178,7 @@ cdef int image_home(lnt_pool *p, object device, const uint8_t *d, bytes chunk, u
     return 0
 
 
-# -- catalog --------------------------------------------------------------------------------------------------------------------
+# -- catalog -----------------------------------------------------------------------------------------------------------
 
 cdef vobj *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
     """A new object from its slot bytes; PoolError when they cannot be."""
@@ -270,7 +271,7 @@ cdef int catalog_load(lnt_pool *p, list keys) except -1:
     return 0
 
 
-# -- journal --------------------------------------------------------------------------------------------------------------------
+# -- journal -----------------------------------------------------------------------------------------------------------
 
 cdef int frame_valid(lnt_pool *p, const uint8_t *b, uint64_t room_blocks) noexcept nogil:
     cdef uint32_t length = lnt_get32(b + FR_LENGTH)
@@ -465,7 +466,7 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
     return 0
 
 
-# -- mkfs -----------------------------------------------------------------------------------------------------------------------
+# -- mkfs --------------------------------------------------------------------------------------------------------------
 
 cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t journal_blocks, uint64_t area_blocks):
     """Write summaries and superblocks of an empty pool. PoolError: invalid."""
@@ -478,7 +479,8 @@ cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t j
         raise PoolError("invalid", "a pool's name has 1 to 63 bytes")
     journal_blocks = journal_blocks or min(max(total // 128 // 512 * 512, 512), 16384)
     area_blocks = area_blocks or min(max(total // 128 // 512 * 512, 1024), 16384)
-    if total < L_ZONE_META_BLOCKS + journal_blocks + 2 * area_blocks + 2 * L_RUN_BLOCKS or total * L_BLOCK_BYTES > device.size_bytes:
+    least = L_ZONE_META_BLOCKS + journal_blocks + 2 * area_blocks + 2 * L_RUN_BLOCKS
+    if total < least or total * L_BLOCK_BYTES > device.size_bytes:
         raise PoolError("invalid", f"a pool needs at least {(L_ZONE_META_BLOCKS + 512 + 2048 + 1024) * 4 // 1024} MiB")
     if total > 1 << 38:
         raise PoolError("invalid", "a pool has at most 1 PiB")

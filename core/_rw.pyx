@@ -1,25 +1,23 @@
 # cython: language_level=3
-"""READ, WRITE, UNMAP, SYNC and COMPARE AND WRITE as state machines over the map (docs/durability.md, docs/concurrency.md).
+"""READ and WRITE as state machines over the map, and what every op waits for (docs/durability.md, docs/concurrency.md).
 
 An op runs until it must wait: for a page, for its I/O, for an epoch, a range lock, room, or the journal; whatever it waited for
 puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
 everything else to new blocks, which enter the map when all data has arrived.
 """
 from core._alloc cimport alloc_extent, ring_push, space_for_data
-from core._blkmap cimport extent, map_find, map_goal, map_insert, map_unmap
+from core._blkmap cimport extent, map_find, map_goal, map_insert
 from core._cache cimport io_free, io_new, op_finish, op_ready, ops_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
-from core._journal cimport journal_room, next_sync, record_3, record_map, wait_hard, wait_soft
+from core._journal cimport journal_room, next_sync, record_map, wait_hard, wait_soft
 from core._state cimport (
-    E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, RT_UNMAP, WAIT, aext, goal, item,
-    lnt_alloc_aligned, lnt_get64, lnt_pool,
-    vobj, opx, rlock)
+    E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT, aext, goal, item,
+    lnt_alloc_aligned, lnt_get64, lnt_pool, vobj, opx, rlock)
 from core._types cimport (
-    IO_READ, IO_WRITE, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OPF_FUA, OPF_NOUNMAP, ST_GONE, ST_INVALID,
-    ST_IO_READ, ST_IO_WRITE, ST_MISCOMPARE, ST_NO_SPACE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_io, lnt_op)
+    IO_READ, IO_WRITE, OP_READ, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_OK, ST_READ_ONLY, lnt_io, lnt_op)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 cdef enum:
     S_NEW = 0
@@ -27,18 +25,9 @@ cdef enum:
     S_IO = 2
     S_COMMIT = 3
     S_RESTART = 4
-    S_SUB = 5
-    S_LOCKED = 6
-    S_WRITE = 7
-    ZERO_BYTES = 1048576
-    UNMAP_STEPS = 64          # leaves taken away in one turn
 
 
-cdef inline opx *X(lnt_op *op) noexcept nogil:
-    return <opx *>op.priv
-
-
-# -- epochs, locks, room ------------------------------------------------------------------------------------------------
+# -- epochs, locks, room -----------------------------------------------------------------------------------------------
 
 cdef void epoch_enter(lnt_pool *p, lnt_op *op) noexcept nogil:
     X(op).epoch = p.epoch
@@ -77,76 +66,30 @@ cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 cdef int locked_out(vobj *o, lnt_op *op) noexcept nogil:
     """1: the op waits for a range lock of someone else."""
-    cdef rlock *l = o.locks
-    while l != NULL:
-        if op.offset < l.hi and l.lo < op.offset + op.length and l.owner != op and not X(op).internal:
+    cdef rlock *held = o.locks
+    while held != NULL:
+        if op.offset < held.hi and held.lo < op.offset + op.length and held.owner != op and not X(op).internal:
             op.next = o.lock_waiters
             o.lock_waiters = op
             return 1
-        l = l.next
+        held = held.next
     return 0
 
 
 cdef void unlock_range(lnt_pool *p, vobj *o, lnt_op *op) noexcept nogil:
     cdef rlock **at = &o.locks
-    cdef rlock *l
+    cdef rlock *held
     while at[0] != NULL:
-        l = at[0]
-        if l.owner == op:
-            at[0] = l.next
-            free(l)
+        held = at[0]
+        if held.owner == op:
+            at[0] = held.next
+            free(held)
             break
-        at = &l.next
+        at = &held.next
     ops_ready(p, &o.lock_waiters)
 
 
-cdef int refused(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """The status that ends an op before it starts, or 0."""
-    cdef vobj *o = <vobj *>op.obj
-    if op.kind == OP_SYNC:
-        return ST_READ_ONLY if p.failed else 0
-    if o.pub.gone:
-        return ST_GONE
-    if op.offset > o.pub.size_bytes or op.length > o.pub.size_bytes - op.offset:
-        return ST_RANGE
-    if (op.offset | op.length) & (o.pub.block_bytes - 1):
-        return ST_INVALID
-    if op.kind != OP_READ:
-        if o.pub.read_only:
-            return ST_PROTECTED
-        if p.failed or p.read_only:
-            return ST_READ_ONLY
-    return 0
-
-
-# -- parts ------------------------------------------------------------------------------------------------------------------
-
-cdef lnt_op *sub_new(lnt_pool *p, lnt_op *op, uint8_t kind, uint64_t offset, uint64_t length, uint8_t *buf) noexcept nogil:
-    """Start a part of a compound op; the op runs again when it is done (sub_end)."""
-    cdef lnt_op *s = <lnt_op *>calloc(1, sizeof(lnt_op))
-    s.kind = kind
-    s.offset = offset
-    s.length = length
-    s.buf = buf
-    s.obj = op.obj
-    s.dev = op.dev
-    s.flags = op.flags & OPF_FUA
-    s.owner = op
-    X(s).internal = 1
-    X(s).pool = p
-    X(op).sub = s
-    op_ready(p, s)
-    return s
-
-
-cdef uint8_t sub_end(lnt_pool *p, lnt_op *op) noexcept nogil:
-    cdef uint8_t status = X(op).sub.status
-    free(X(op).sub)
-    X(op).sub = NULL
-    return status
-
-
-# -- READ -------------------------------------------------------------------------------------------------------------------
+# -- READ --------------------------------------------------------------------------------------------------------------
 
 cdef void io_done(lnt_io *io) noexcept nogil:
     """A request of a read or a write has finished."""
@@ -329,7 +272,7 @@ cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         read_end(p, op)
 
 
-# -- WRITE ------------------------------------------------------------------------------------------------------------------
+# -- WRITE -------------------------------------------------------------------------------------------------------------
 
 cdef int space_check(lnt_pool *p, vobj *o, uint64_t blocks, int is_new) noexcept nogil:
     """0 when the object may take so many more blocks: pool, other objects' reservations, and its quota."""
@@ -603,167 +546,3 @@ cdef void write_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         write_commit(p, op)
     elif x.io_busy == 0:
         write_end(p, op)
-
-
-# -- UNMAP ------------------------------------------------------------------------------------------------------------------
-
-cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
-    """End an op that may have left records."""
-    cdef opx *x = X(op)
-    if status:
-        op_finish(p, op, status)
-    elif op.flags & OPF_FUA:
-        x.need_sync = next_sync(p)
-        wait_hard(p, op)
-    elif x.need_seq:
-        wait_soft(p, op)
-    else:
-        op_finish(p, op, ST_OK)
-
-
-cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """Whole blocks leave the map; the rest, and everything with OPF_NOUNMAP, is overwritten with zeros."""
-    cdef opx *x = X(op)
-    cdef vobj *o = <vobj *>op.obj
-    cdef uint64_t at, n, end = op.offset + op.length, next_lba = 0
-    cdef uint32_t removed = 0
-    cdef extent e
-    cdef int rc, steps = 0
-    cdef uint8_t status
-    if x.step == S_SUB:
-        status = sub_end(p, op)
-        if status:
-            op_finish(p, op, status)
-            return
-        x.step = S_PLAN
-    if x.step == S_NEW:
-        if locked_out(o, op):
-            return
-        x.step = S_PLAN
-    while x.cursor < op.length:
-        if o.pub.gone or p.failed:
-            op_finish(p, op, ST_GONE if o.pub.gone else ST_READ_ONLY)
-            return
-        if wait_room(p, op):
-            return
-        at = op.offset + x.cursor
-        n = end - at
-        if op.flags & OPF_NOUNMAP or at & (L_BLOCK_BYTES - 1) or n < L_BLOCK_BYTES:
-            if op.flags & OPF_NOUNMAP:
-                n = n if n < ZERO_BYTES else ZERO_BYTES
-            else:
-                n = n if n < L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1)) else L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1))
-                p.cur_op = op
-                rc = map_find(p, o, at >> 12, 1, 0, &e)
-                p.cur_op = NULL
-                if rc == WAIT:
-                    return
-                if rc:
-                    op_finish(p, op, rc)
-                    return
-                if e.pba == 0:
-                    x.cursor += n
-                    continue
-            x.cursor += n
-            x.step = S_SUB
-            sub_new(p, op, OP_WRITE, at, n, p.zeros)
-            return
-        p.cur_op = op
-        rc = map_unmap(p, o, at >> 12, end >> 12, &next_lba, &removed)
-        p.cur_op = NULL
-        if rc == WAIT:
-            return
-        if rc:
-            op_finish(p, op, rc)
-            return
-        if removed:
-            record_3(p, RT_UNMAP, o.pub.id, at >> 12, next_lba - (at >> 12))
-            x.need_seq = p.j.record_seq
-        x.cursor = next_lba * L_BLOCK_BYTES - op.offset
-        steps += removed != 0
-        if steps >= UNMAP_STEPS:
-            op_ready(p, op)
-            return
-    op_settle(p, op, ST_OK)
-
-
-# -- COMPARE AND WRITE, SYNC ---------------------------------------------------------------------------------------------------
-
-cdef void caw_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
-    free(X(op).bounce)
-    X(op).bounce = NULL
-    unlock_range(p, <vobj *>op.obj, op)
-    op_finish(p, op, status)
-
-
-cdef void caw_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """Lock the range, let everything that is under way finish, read, compare, write, unlock."""
-    cdef opx *x = X(op)
-    cdef vobj *o = <vobj *>op.obj
-    cdef rlock *l
-    cdef uint8_t status
-    cdef uint64_t i = 0
-    if x.step == S_NEW:
-        if locked_out(o, op):
-            return
-        l = <rlock *>calloc(1, sizeof(rlock))
-        l.lo = op.offset
-        l.hi = op.offset + op.length
-        l.owner = op
-        l.next = o.locks
-        o.locks = l
-        x.bounce = <uint8_t *>lnt_alloc_aligned(op.length)
-        x.step = S_LOCKED
-        wait_grace(p, op, p.epoch + 2)
-        return
-    if x.step == S_LOCKED:
-        if p.epoch < x.target_epoch:
-            wait_grace(p, op, x.target_epoch)
-            return
-        x.step = S_SUB
-        sub_new(p, op, OP_READ, op.offset, op.length, x.bounce)
-        return
-    status = sub_end(p, op)
-    if status or x.step == S_WRITE:
-        caw_end(p, op, status)
-        return
-    if memcmp(x.bounce, op.buf, op.length) != 0:
-        while x.bounce[i] == op.buf[i]:
-            i += 1
-        op.result = i
-        caw_end(p, op, ST_MISCOMPARE)
-        return
-    x.step = S_WRITE
-    sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf + op.length)
-
-
-cdef void sync_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    cdef opx *x = X(op)
-    if p.j.record_seq <= p.j.hard_seq and p.j.data_writes == p.j.synced_writes:
-        op_finish(p, op, ST_OK)       # nothing was written since the last sync began
-        return
-    x.need_seq = p.j.record_seq
-    x.need_sync = next_sync(p)
-    wait_hard(p, op)
-
-
-cdef void rw_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """Run an op from its step."""
-    cdef int status
-    if X(op).step == S_NEW:
-        status = refused(p, op)
-        if status or (op.length == 0 and op.kind != OP_SYNC):
-            op_finish(p, op, <uint8_t>status)
-            return
-    if op.kind == OP_READ:
-        read_run(p, op)
-    elif op.kind == OP_WRITE:
-        write_run(p, op)
-    elif op.kind == OP_UNMAP:
-        unmap_run(p, op)
-    elif op.kind == OP_COMPARE_WRITE:
-        caw_run(p, op)
-    elif op.kind == OP_SYNC:
-        sync_run(p, op)
-    else:
-        op_finish(p, op, ST_INVALID)

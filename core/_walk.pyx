@@ -4,12 +4,11 @@
 Each keeps a block address as its cursor and descends from the roots again after every wait, so the maps may change under it.
 """
 from core._admin cimport admin
-from core._alloc cimport count_at, count_touch
+from core._alloc cimport count_at
 from core._blkmap cimport extent, map_find, node_get
 from core._cache cimport cache_get, op_ready
-from core._state cimport (
-    E_DATA, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE, WAIT, frame, lnt_pool, vobj)
-from core._types cimport ST_GONE, ST_RANGE
+from core._state cimport E_DATA, E_HUGE, E_NODE, E_REF, L_NODE_ENTRIES, PK_NODE, WAIT, frame, lnt_pool, vobj
+from core._types cimport ST_GONE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 

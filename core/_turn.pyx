@@ -1,0 +1,174 @@
+# cython: language_level=3
+"""The engine's turn: what native threads call (docs/architecture.md, "The seams"), and the background work in bounded steps."""
+from core._admin cimport admin, admin_run
+from core._alloc cimport epochs_turn, reclaim_turn, space_for_data
+from core._cache cimport cache_trim, op_ready
+from core._checkpoint cimport ckpt_turn
+from core._compound cimport data_run
+from core._journal cimport commit_turn, frame_close, journal_room
+from core._state cimport C_IDLE, lnt_pool, opx, pthread_mutex_lock, pthread_mutex_unlock
+from core._types cimport OP_ADMIN, lnt_dev, lnt_op
+from libc.stdint cimport uint64_t
+
+cdef extern from "tls.h" nogil:
+    void *lnt_tls_get()
+    void lnt_tls_set(void *)
+
+cdef enum:
+    RUN_OPS = 512                 # ops run in one turn
+    RECLAIM_ITEMS = 32            # dropped references worked off in one turn
+    COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
+
+
+cdef void lnt_enter(lnt_pool *p) noexcept nogil:
+    pthread_mutex_lock(&p.lock)
+    p.cur = <lnt_dev *>lnt_tls_get()
+
+
+cdef void lnt_leave(lnt_pool *p) noexcept nogil:
+    p.cur = NULL
+    pthread_mutex_unlock(&p.lock)
+
+
+cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    """The first device attached besides the pool's own queue device runs the background work."""
+    dev.ready_head = dev.ready_tail = dev.done_head = dev.done_tail = NULL
+    dev.next = p.devs
+    p.devs = dev
+    lnt_tls_set(dev)
+    p.cur = dev
+    if p.home == NULL or p.home.next == NULL and p.home != dev:
+        adopt(p, dev)
+
+
+cdef void adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    """Background and admin work moves to this device."""
+    cdef lnt_dev *old = p.home
+    cdef lnt_op *op
+    p.home = dev
+    p.background.dev = dev
+    p.ck_op.dev = dev
+    if old != NULL:
+        while old.ready_head != NULL:
+            op = old.ready_head
+            old.ready_head = op.next
+            op.dev = dev
+            op_ready(p, op)
+        old.ready_tail = NULL
+
+
+cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    cdef lnt_dev **at = &p.devs
+    while at[0] != NULL and at[0] != dev:
+        at = &at[0].next
+    if at[0] == dev:
+        at[0] = dev.next
+    if p.home == dev:
+        adopt(p, p.devs)
+    lnt_tls_set(NULL)
+    p.cur = NULL
+
+
+cdef void lnt_submit(lnt_pool *p, lnt_op *op) noexcept nogil:
+    (<opx *>op.priv).pool = p
+    data_run(p, op)
+
+
+cdef void op_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    if op == p.background:
+        p.background_waits = 0
+    elif op == p.ck_op:
+        p.ck_waits = 0
+    elif op.kind == OP_ADMIN:
+        admin_run(p, <admin *>op)
+    else:
+        data_run(p, op)
+
+
+cdef int background_turn(lnt_pool *p) noexcept nogil:
+    """A bounded step of checkpoint and reclaim. 1: there is more to do now."""
+    cdef int more = 0
+    cdef uint64_t last
+    if p.failed:
+        return 0
+    if not p.ck_waits:
+        p.cur_op = p.ck_op
+        more = ckpt_turn(p)
+        p.ck_waits = p.cur_op == NULL
+        p.cur_op = NULL
+    if p.fifo.head != p.fifo.tail or p.j.record_seq > p.j.hard_seq:
+        if p.j.bg_due_us == 0:
+            p.j.bg_due_us = p.now_us + COMMIT_US
+        if p.now_us >= p.j.bg_due_us or p.closing or (
+                p.fifo.head != p.fifo.tail and (space_for_data(p) < p.reserve_blocks or p.fifo.tail - p.fifo.head > 20000)):
+            last = p.j.record_seq
+            if p.fifo.head != p.fifo.tail and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq > last:
+                last = p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq
+            if last > p.j.closed_seq and journal_room(p) > 80:
+                frame_close(p, 1)
+            if last > p.j.closed_seq:
+                last = p.j.closed_seq
+            if last > p.j.bg_seq:
+                p.j.bg_seq = last
+            p.j.bg_due_us = 0
+    else:
+        p.j.bg_due_us = 0
+    if not p.background_waits:
+        p.cur_op = p.background
+        more |= reclaim_turn(p, RECLAIM_ITEMS) == 1
+        p.background_waits = p.cur_op == NULL
+        p.cur_op = NULL
+    return more
+
+
+cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept nogil:
+    cdef int budget = RUN_OPS
+    cdef int more, rounds = 0
+    cdef lnt_op *op
+    p.now_us = now_us
+    p.cur = dev
+    while True:
+        while dev.ready_head != NULL and budget > 0:
+            op = dev.ready_head
+            dev.ready_head = op.next
+            if op.next == NULL:
+                dev.ready_tail = NULL
+            budget -= 1
+            op_run(p, op)
+        more = commit_turn(p)
+        more |= epochs_turn(p) != 0
+        if dev == p.home:
+            more |= background_turn(p) << 1
+        rounds += 1
+        if not more and dev.ready_head == NULL or budget <= 0 or rounds >= 4:
+            break
+    if dev != p.home and p.home != NULL and p.ck.wanted and p.ck.state == C_IDLE:
+        p.home.wake(p.home)
+    if p.cache.count > p.cache.limit:
+        cache_trim(p)
+    if dev.ready_head != NULL or more:
+        return 0
+    if dev == p.home and not p.failed:
+        if p.j.bg_due_us:
+            return p.j.bg_due_us - now_us if p.j.bg_due_us > now_us else 0
+        if p.cache.n_dirty and p.ck.state == C_IDLE:
+            return p.ck.next_due_us - now_us + 1 if p.ck.next_due_us > now_us else 1000
+    return LNT_IDLE
+
+
+cdef int lnt_dev_reap(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    cdef lnt_op *op
+    cdef lnt_op *nxt
+    cdef int n = 0
+    if dev.done_head == NULL:
+        return 0
+    pthread_mutex_lock(&p.lock)
+    op = dev.done_head
+    dev.done_head = dev.done_tail = NULL
+    pthread_mutex_unlock(&p.lock)
+    while op != NULL:
+        nxt = op.next
+        op.done(op)
+        op = nxt
+        n += 1
+    return n
