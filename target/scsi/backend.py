@@ -75,3 +75,17 @@ class BlockBackend(Protocol):
     async def share(self, source: BlockBackend, source_offset_bytes: int, offset_bytes: int, length_bytes: int) -> None:
         """Make the range here read as the source's range does at this moment, by reference where the map can."""
         ...
+
+
+@runtime_checkable
+class AtomicBackend(Protocol):
+    """What a backend has beside BlockBackend when it can promise atomic writes (SBC-4 §4.29)."""
+
+    @property
+    def atomic_bytes(self) -> int:
+        """The longest `write_atomic`, aligned to the allocation unit; what is stated must survive power loss."""
+        ...
+
+    async def write_atomic(self, offset_bytes: int, data: bytes, fua: bool) -> None:
+        """Like write, but after a power loss either all or nothing of it is there."""
+        ...

@@ -2,12 +2,164 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
+
+from target.scsi import lun as lun_number
 from target.scsi import sense
+from target.scsi.backend import BackendError
+from target.scsi.cdb import Conflict, Direction, Operation, Ready, Task
+from target.scsi.commands import OPERATIONS
 from target.scsi.model import Command, ITNexus, Result, Status
-from target.scsi.target import Target
+from target.scsi.sense import ScsiError, Sense, SenseKey
+from target.scsi.target import AccessState, Target
+from target.scsi.unit import LogicalUnit, absent_unit
+
+log = logging.getLogger(__name__)
+
+# CDB length by group code, the top 3 bits of the operation code (SPC-4 §4.3.5.1); 7Fh says its own.
+CDB_BYTES = (6, 10, 10, 0, 16, 12, 0, 0)
+VARIABLE_LENGTH = 0x7F
+INQUIRY, REQUEST_SENSE, REPORT_LUNS = 0x12, 0x03, 0xA0
+
+
+class CommandTable:
+    """Operations by operation code and service action."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self.operations = sorted(operations, key=lambda each: (each.opcode, each.service_action or 0))
+        self._by_opcode: dict[int, dict[int | None, Operation]] = {}
+        for operation in self.operations:
+            actions = self._by_opcode.setdefault(operation.opcode, {})
+            assert operation.service_action not in actions, operation.name
+            assert (operation.service_action is None) == (None in actions) or not actions, operation.name
+            actions[operation.service_action] = operation
+
+    def actions(self, opcode: int) -> dict[int | None, Operation]:
+        """Service action (None: it has none) to operation; empty when the operation code is not supported."""
+        return self._by_opcode.get(opcode, {})
+
+    def find(self, cdb: bytes) -> Operation:
+        """The operation a CDB names. CheckCondition when there is none, or the CDB is shorter than it must be."""
+        actions = self.actions(cdb[0]) if cdb else {}
+        if not actions:
+            raise sense.illegal(sense.INVALID_COMMAND_OPERATION_CODE)
+        if None in actions:
+            operation = actions[None]
+        else:
+            some = next(iter(actions.values()))
+            where = some.service_action_field
+            assert where is not None
+            action = where.of(cdb) & (0xFFFF if where.size == 2 else 0x1F)
+            if action not in actions:
+                raise sense.invalid_cdb(where.offset, None if where.size == 2 else 4)
+            operation = actions[action]
+        if len(cdb) < len(operation.usage):
+            raise sense.illegal(sense.INVALID_FIELD_IN_CDB)
+        return operation
+
+
+TABLE = CommandTable(OPERATIONS)
 
 
 async def execute(target: Target, nexus: ITNexus, command: Command) -> Result:
-    """Run one command to its end. Never raises for anything an initiator can send."""
-    return Result(Status.CHECK_CONDITION,
-                  sense.illegal(sense.INVALID_COMMAND_OPERATION_CODE).sense.encode())  # type: ignore[union-attr]
+    """Run one command to its end. Never raises for anything an initiator can send.
+
+    The caller must have opened `nexus` on `target`; a nexus that is not open reaches no logical unit.
+    """
+    number = lun_number.decode(command.lun)
+    unit = None if number is None else target.luns(nexus).get(number)
+    try:
+        if unit is None:
+            return await _without_unit(target, nexus, command)
+        return await _on_unit(target, nexus, unit, command)
+    except ScsiError as error:
+        return failure(unit, error)
+
+
+def failure(unit: LogicalUnit | None, error: ScsiError, transfer_bytes: int = 0) -> Result:
+    """An error as the result of a command, its sense in the format the unit is set to."""
+    if error.sense is None:
+        return Result(error.status, transfer_bytes=transfer_bytes)
+    descriptor = unit is not None and unit.mode.descriptor_sense
+    return Result(error.status, error.sense.encode(descriptor), transfer_bytes=transfer_bytes)
+
+
+async def _without_unit(target: Target, nexus: ITNexus, command: Command) -> Result:
+    """A LUN that names no unit of this nexus (SPC-4 §6.6.1, §6.33, §6.39)."""
+    opcode = command.cdb[0] if command.cdb else None
+    if opcode in (INQUIRY, REPORT_LUNS, REQUEST_SENSE):
+        operation = TABLE.find(command.cdb)
+        return await _run(Task(target, nexus, absent_unit(), command, operation, TABLE))
+    raise sense.illegal(sense.LOGICAL_UNIT_NOT_SUPPORTED)
+
+
+async def _on_unit(target: Target, nexus: ITNexus, unit: LogicalUnit, command: Command) -> Result:
+    operation = TABLE.find(command.cdb)
+    access = operation.access
+    if operation.needs is not None and not operation.needs(unit):
+        raise sense.illegal(sense.INVALID_COMMAND_OPERATION_CODE)
+    if not access.past_attention:
+        attention = unit.attention.take(nexus)
+        if attention is not None:
+            raise sense.CheckCondition(attention)
+    check_ready(target, nexus, unit, access.ready)
+    check_reservation(unit, nexus, operation)
+    refused = operation.refused_bit(command.cdb)
+    if refused is not None:
+        raise sense.invalid_cdb(*refused)
+    if access.writes and unit.write_protected:
+        raise sense.CheckCondition(unit.protection_sense())
+    return await _run(Task(target, nexus, unit, command, operation, TABLE))
+
+
+async def _run(task: Task) -> Result:
+    """Run the handler; everything that goes wrong in it becomes a status."""
+    try:
+        data = await task.operation.handler(task)
+    except ScsiError as error:
+        return failure(task.unit, error, _transfer_bytes(task))
+    except BackendError as error:
+        return failure(task.unit, sense.CheckCondition(sense.from_backend(error)), _transfer_bytes(task))
+    except Exception:
+        log.exception("%s on %s failed", task.operation.name, task.unit.identity.serial)
+        return failure(task.unit, sense.CheckCondition(sense.INTERNAL_FAILURE), _transfer_bytes(task))
+    if task.operation.direction is Direction.IN:
+        if task.operation.length is not None:
+            data = data[:task.operation.length.of(task.cdb)]
+        return Result(task.status, data_in=data, transfer_bytes=len(data))
+    return Result(task.status, data_in=data, transfer_bytes=_transfer_bytes(task))
+
+
+def _transfer_bytes(task: Task) -> int:
+    if task.transfer_bytes is not None:
+        return task.transfer_bytes
+    if task.operation.direction is Direction.OUT and task.operation.length is not None:
+        return task.operation.length.of(task.cdb)
+    return 0
+
+
+def check_ready(target: Target, nexus: ITNexus, unit: LogicalUnit, ready: Ready) -> None:
+    """NOT READY when the port group's state, or a stopped unit, does not allow the command."""
+    state = target.state_of(nexus, unit)
+    if ready is Ready.ANY:
+        return
+    if state is AccessState.UNAVAILABLE or (state is AccessState.STANDBY and ready is Ready.MEDIUM):
+        asc = sense.LOGICAL_UNIT_STANDBY if state is AccessState.STANDBY else sense.LOGICAL_UNIT_UNAVAILABLE
+        raise sense.CheckCondition(Sense(SenseKey.NOT_READY, asc))
+    if unit.stopped and ready is Ready.MEDIUM:
+        raise sense.CheckCondition(Sense(SenseKey.NOT_READY, sense.INITIALIZING_COMMAND_REQUIRED))
+
+
+def check_reservation(unit: LogicalUnit, nexus: ITNexus, operation: Operation) -> None:
+    """RESERVATION CONFLICT when another nexus's reservation does not allow the command."""
+    held = unit.reservations
+    if operation.access.conflict is Conflict.OWN:
+        return
+    if held.legacy_holder not in (None, nexus) and not operation.access.legacy:
+        raise ScsiError(Status.RESERVATION_CONFLICT)
+    conflict = operation.access.conflict
+    if conflict is Conflict.READ and not held.may_read(nexus):
+        raise ScsiError(Status.RESERVATION_CONFLICT)
+    if conflict is Conflict.WRITE and not held.may_write(nexus):
+        raise ScsiError(Status.RESERVATION_CONFLICT)

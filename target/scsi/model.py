@@ -38,16 +38,17 @@ class Gate(IntFlag):
 
     OPEN = 0
     ATTENTION = 1        # a unit attention is pending for this nexus: every command
-    RESERVED = 2         # a reservation restricts this nexus: reads or writes
+    RESERVED = 2         # a reservation forbids this nexus reads and writes
     WRITE_PROTECTED = 4  # snapshot or software write protect: writes
     WRITE_THROUGH = 8    # WCE is 0: every write must be durable when it is answered
     NOT_READY = 16       # stopped, or the port's asymmetric access state forbids media access: every command
+    RESERVED_WRITES = 64  # a reservation forbids this nexus writes
     DESCRIPTOR = 32      # D_SENSE is 1: errors that the native path reports itself would have the wrong format
 
 
 # With one of these set even READ needs Python; the rest concern writes or only the form of an error.
 SLOW_READS = Gate.ATTENTION | Gate.RESERVED | Gate.NOT_READY
-SLOW_WRITES = SLOW_READS | Gate.WRITE_PROTECTED | Gate.WRITE_THROUGH
+SLOW_WRITES = SLOW_READS | Gate.RESERVED_WRITES | Gate.WRITE_PROTECTED | Gate.WRITE_THROUGH
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,15 @@ class Result:
 class Limits:
     """Bounds that the Block Limits page states and that the handlers enforce. Bytes unless named otherwise."""
 
-    transfer: int = 16 << 20
+    transfer: int = 8 << 20
     optimal_transfer: int = 1 << 20
     compare_and_write: int = 64 << 10
     unmap_blocks: int = 0xFFFFFFFF
     unmap_descriptors: int = 256
-    write_same: int = 1 << 40
-    atomic: int = 64 << 10
+    write_same: int = 4 << 30
     parameter_list: int = 64 << 10
+    physical_block: int = 0            # 0: the logical block size; a 4096 here makes a 512-byte disk a "512e" one
+    grain: int = 4096                  # the pool's allocation unit
     registrations: int = 1024
 
 

@@ -81,7 +81,7 @@ class Target:
         self._luns[nexus][lun] = unit
         if fresh:
             unit.nexus_opened(nexus, condition)
-            unit.set_ready(nexus, self.state_of(nexus) in MEDIUM_STATES)
+            unit.set_ready(nexus, self.state_of(nexus, unit) in MEDIUM_STATES)
 
     def _tell_luns_changed(self, nexus: ITNexus, units: Iterable[LogicalUnit]) -> None:
         for unit in units:
@@ -103,21 +103,40 @@ class Target:
         return list(self._luns)
 
     # -- asymmetric access -------------------------------------------------------------------------------------
-    def state_of(self, nexus: ITNexus) -> AccessState:
-        """The access state of the nexus's target port group."""
-        port = self.ports.get(nexus.target_port)
-        return AccessState.ACTIVE_OPTIMIZED if port is None else self.group_states[port.group]
+    def groups(self) -> list[int]:
+        """The target port groups."""
+        return sorted(self.group_states)
 
-    def set_group_state(self, group: int, state: AccessState, by: ITNexus | None = None) -> None:
-        """Change a group's state; every nexus but the one that asked is told 2A/06. KeyError: no such group."""
-        if self.group_states[group] == state:
-            return
+    def group_state(self, group: int, unit: LogicalUnit) -> tuple[AccessState, bool]:
+        """A group's state for one unit, and whether an initiator set it."""
+        explicit = unit.explicit_states.get(group)
+        return (self.group_states[group], False) if explicit is None else (AccessState(explicit), True)
+
+    def state_of(self, nexus: ITNexus, unit: LogicalUnit) -> AccessState:
+        """The access state of the nexus's target port group for a unit."""
+        port = self.ports.get(nexus.target_port)
+        return AccessState.ACTIVE_OPTIMIZED if port is None else self.group_state(port.group, unit)[0]
+
+    def set_group_state(self, group: int, state: AccessState) -> None:
+        """Implicit change, by the administrator: for every unit, over what initiators set. KeyError: no such group."""
+        if group not in self.group_states:
+            raise KeyError(group)
         self.group_states[group] = state
-        for nexus, luns in self._luns.items():
-            for unit in luns.values():
-                unit.set_ready(nexus, self.state_of(nexus) in MEDIUM_STATES)
-                if nexus != by:
-                    unit.attention.raise_for(nexus, UnitAttention.ASYMMETRIC_ACCESS_CHANGED)
+        for unit in self.units():
+            unit.explicit_states.pop(group, None)
+        self._states_changed(self.units(), None)
+
+    def set_unit_group_state(self, group: int, state: AccessState, unit: LogicalUnit, by: ITNexus) -> None:
+        """Explicit change (SET TARGET PORT GROUPS): for one unit; every nexus of it but `by` is told."""
+        if self.group_state(group, unit)[0] != state:
+            unit.explicit_states[group] = state
+            self._states_changed([unit], by)
+
+    def _states_changed(self, units: Iterable[LogicalUnit], by: ITNexus | None) -> None:
+        for unit in units:
+            for nexus in unit.attention.nexuses():
+                unit.set_ready(nexus, self.state_of(nexus, unit) in MEDIUM_STATES)
+            unit.raise_attention(UnitAttention.ASYMMETRIC_ACCESS_CHANGED, but=by)
 
     def reset(self) -> None:
         """Target reset: every logical unit is reset (RFC 7143 §11.5.1)."""

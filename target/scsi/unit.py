@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from target.scsi.backend import BlockBackend
+from target.scsi import sense
+from target.scsi.backend import BackendError, BlockBackend, Extent, Space
+from target.scsi.copy_results import CopyResults
 from target.scsi.mode import ModePages
-from target.scsi.model import SLOW_READS, SLOW_WRITES, Gate, Identity, ITNexus, Limits, UnitHooks
+from target.scsi.model import SLOW_READS, SLOW_WRITES, Gate, Identity, IOStatistics, ITNexus, Limits, UnitHooks
 from target.scsi.reservations import Reservations
+from target.scsi.sense import Sense, SenseKey
 from target.scsi.unit_attention import AttentionQueues, UnitAttention
 
 STATE_VERSION = 1
+THRESHOLD_SET_BYTES = 1 << 20
+
+
+def threshold_exponent(block_bytes: int) -> int:
+    """THRESHOLD EXPONENT: a threshold set is this power of two of logical blocks, 1 MiB (SBC-4 §6.6.7)."""
+    return (THRESHOLD_SET_BYTES // block_bytes).bit_length() - 1
 
 
 class LogicalUnit:
@@ -31,8 +40,12 @@ class LogicalUnit:
         self.mode = ModePages()
         self.reservations = Reservations()
         self.attention = AttentionQueues(self.gate_check)
+        self.copies = CopyResults()
         self.stopped = False
+        self.absent = False             # stands for a LUN that this nexus does not have
         self.identifying_information = b""
+        self.explicit_states: dict[int, int] = {}   # target port group -> access state that an initiator set
+        self._below_threshold = False
         self._gates: dict[ITNexus, Gate] = {}
         self._not_ready: set[ITNexus] = set()
         if state:
@@ -51,14 +64,21 @@ class LogicalUnit:
     def write_protected(self) -> bool:
         return self.backend.read_only or self.mode.software_write_protect
 
+    def protection_sense(self) -> Sense:
+        """Why a write is refused: the medium is a snapshot, or an initiator set SWP."""
+        asc = sense.WRITE_PROTECTED if self.backend.read_only else sense.SOFTWARE_WRITE_PROTECTED
+        return Sense(SenseKey.DATA_PROTECT, asc)
+
     # -- the native path's permission --------------------------------------------------------------------------
     def gate(self, nexus: ITNexus) -> Gate:
         """Why the native path may not decide alone for this nexus, now."""
         gate = Gate.OPEN
         if self.attention.pending(nexus):
             gate |= Gate.ATTENTION
-        if self.reservations.restricts(nexus):
+        if not self.reservations.may_read(nexus):
             gate |= Gate.RESERVED
+        if not self.reservations.may_write(nexus):
+            gate |= Gate.RESERVED_WRITES
         if self.write_protected:
             gate |= Gate.WRITE_PROTECTED
         if not self.mode.write_cache_enabled:
@@ -94,6 +114,7 @@ class LogicalUnit:
         self.attention.close(nexus)
         self._gates.pop(nexus, None)
         self._not_ready.discard(nexus)
+        self.copies.drop(nexus)
         if self.reservations.release_legacy(nexus):
             self.gate_check()
 
@@ -119,10 +140,20 @@ class LogicalUnit:
         """The contents were replaced under the initiator (revert)."""
         self.raise_attention(UnitAttention.MEDIUM_CHANGED)
 
+    def check_space(self) -> None:
+        """Raise the soft threshold's unit attention when the available space has fallen to it (SBC-4 §4.7.3.8).
+
+        The server calls this whenever the pool's space changed noticeably; it is told once until space is back.
+        """
+        sets = self.mode.threshold_sets
+        below = sets is not None and self.backend.space().available_bytes <= sets * THRESHOLD_SET_BYTES
+        if below and not self._below_threshold:
+            self.threshold_reached()
+        self._below_threshold = below
+
     def threshold_reached(self) -> None:
-        """A thin provisioning soft threshold was crossed (SBC-4 §4.7.3.8)."""
-        if self.mode.threshold_reporting:
-            self.raise_attention(UnitAttention.THRESHOLD_REACHED)
+        """A thin provisioning soft threshold of the pool was crossed."""
+        self.raise_attention(UnitAttention.THRESHOLD_REACHED)
 
     def reset(self, condition: UnitAttention = UnitAttention.BUS_DEVICE_RESET) -> None:
         """Logical unit reset (SAM-5 §6.3.3). The server aborts the tasks; the rest of its effects are here."""
@@ -154,3 +185,46 @@ class LogicalUnit:
     async def persist(self) -> None:
         """Give the state to the server to keep; returns when it is durable."""
         await self.hooks.persist(self, self.state())
+
+
+def absent_unit() -> LogicalUnit:
+    """What answers INQUIRY, REPORT LUNS and REQUEST SENSE for a LUN that a nexus does not have."""
+    unit = LogicalUnit(Identity("0" * 32, ""), _NoMedium())
+    unit.absent = True
+    return unit
+
+
+class _NoMedium:
+    """A medium without blocks."""
+
+    size_bytes = 0
+    block_bytes = 512
+    read_only = True
+    pool_id = b""
+
+    def space(self) -> Space:
+        return Space(0, 0, 0)
+
+    def statistics(self) -> IOStatistics:
+        return IOStatistics()
+
+    async def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        raise BackendError("gone")
+
+    async def write(self, offset_bytes: int, data: bytes, fua: bool) -> None:
+        raise BackendError("gone")
+
+    async def unmap(self, offset_bytes: int, length_bytes: int, fua: bool, keep: bool) -> None:
+        raise BackendError("gone")
+
+    async def flush(self) -> None:
+        raise BackendError("gone")
+
+    async def compare_and_write(self, offset_bytes: int, expected: bytes, data: bytes, fua: bool) -> int | None:
+        raise BackendError("gone")
+
+    async def extents(self, offset_bytes: int, length_bytes: int, limit: int) -> list[Extent]:
+        raise BackendError("gone")
+
+    async def share(self, source: BlockBackend, source_offset_bytes: int, offset_bytes: int, length_bytes: int) -> None:
+        raise BackendError("gone")
