@@ -91,7 +91,7 @@ cdef struct load_t:
     uint32_t immediate_bytes
     uint32_t max_send_bytes   # of one data segment
     int luns
-    const uint64_t *lun_field # 8-byte LUN fields of every LUN, luns of them a session
+    const uint64_t *lun_field  # 8-byte LUN fields of every LUN, luns of them a session
     uint8_t *payload
     uint32_t payload_crc      # of one whole block
     uint64_t random_state

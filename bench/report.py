@@ -15,6 +15,7 @@ EXTRA = {"to_steady": "of steady", "of_none": "of none",
          "idle_cpu": "CPU idle", "rss_mib": "RSS MiB", "batch_ms": "create ms (batch)",
          "create_ms": "create ms", "delete_ms": "delete ms", "metadata_bytes": "metadata bytes",
          "syncs": "syncs", "sync_p50_us": "sync p50 us", "sync_p99_us": "sync p99 us",
+         "ns_per_op": "ns/op", "limit_ns": "limit ns", "limit": "limit",
          "fairness": "fairness", "slowest": "slowest/mean", "kib_per_session": "KiB/session"}
 rows = summary.rows
 

@@ -56,7 +56,10 @@ def rows(records: list[Record]) -> list[dict[str, Any]]:
             for field in found[0]:
                 if field not in row and isinstance(found[0][field], (int, float)) and field not in ("rep", "steal"):
                     row[field] = median(found, field)
-            row["spread"] = spread(found, "iops")
+                elif field == "limit":
+                    row[field] = found[0][field]
+            if len(found) > 1:
+                row["spread"] = spread(found, "iops")
             if base is not None and target != BASELINE:
                 row["ratio"] = paired_ratio(found, base)
             table.append(row)
@@ -86,5 +89,5 @@ def table(found: list[dict[str, Any]], style: str = "simple", fields: dict[str, 
     used = [f for f in fields if any(f in row and row[f] == row[f] for row in found)]
     drawn: str = tabulate([[show(row.get(f), f) for f in used] for row in found], [fields[f] for f in used],
                           tablefmt=style, disable_numparse=True,
-                          colalign=["left" if f in ("case", "medium", "target") else "right" for f in used])
+                          colalign=["left" if f in ("case", "medium", "target", "limit") else "right" for f in used])
     return drawn

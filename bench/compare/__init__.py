@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench.compare import basic, cow, durable, many
+from bench.compare import basic, cow, durable, many, parts
 from bench.measure import Run
 
 
@@ -19,6 +19,7 @@ SUITES: dict[str, Suite] = {
     "idle": Suite(basic.idle, False),
     "first-write": Suite(cow.first_write, True),
     "snapshots": Suite(cow.snapshots, True),
+    "micro": Suite(parts.micro, True),
     "sync": Suite(durable.sync, False),
     "digests": Suite(many.digests, False),
     "sessions": Suite(many.sessions, False),

@@ -1,0 +1,52 @@
+"""The benchmarks' own arithmetic and safeguards; nothing here looks at a clock."""
+
+import math
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from bench import _initiator, initiator, summary
+from bench.targets import TargetError, Tgt
+
+
+def record(target: str, rep: int, iops: float) -> dict[str, object]:
+    return {"suite": "s", "case": "c", "medium": "tmpfs", "target": target, "rep": rep, "iops": iops}
+
+
+def test_ratio_is_the_median_of_pairs_not_the_ratio_of_medians() -> None:
+    ours = [record("lunette", 0, 40.0), record("lunette", 1, 10.0), record("lunette", 2, 90.0)]
+    theirs = [record("tgt", 0, 10.0), record("tgt", 1, 2.0), record("tgt", 2, 30.0)]
+    assert summary.paired_ratio(ours, theirs) == 4.0
+    row = next(r for r in summary.rows(ours + theirs) if r["target"] == "lunette")
+    assert (row["iops"], row["ratio"], row["spread"]) == (40.0, 4.0, 2.0)
+
+
+def test_unpaired_repetitions_give_no_ratio() -> None:
+    assert math.isnan(summary.paired_ratio([record("lunette", 0, 1.0)], [record("tgt", 1, 1.0)]))
+
+
+def test_latency_cells_rise_without_gaps() -> None:
+    values = [_initiator.cell_us(cell) for cell in range(64 * 20)]
+    assert values == sorted(set(values))
+    assert all(later - earlier <= max(0.13, earlier / 60) for earlier, later in zip(values, values[1:], strict=False))
+
+
+def test_percentiles_of_cells() -> None:
+    cells = [0] * 200
+    cells[10], cells[100] = 90, 10
+    assert initiator.percentile(cells, 0.5) == _initiator.cell_us(10)
+    assert initiator.percentile(cells, 0.99) == _initiator.cell_us(100)
+    assert math.isnan(initiator.percentile([0] * 200, 0.5))
+
+
+@pytest.mark.skipif(not shutil.which("tgtd"), reason="tgtd is not installed")
+def test_tgtd_elsewhere_than_asked_is_refused(tmp_path: Path) -> None:
+    target = Tgt("tgt", tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", target.port))
+        taken.listen()
+        with pytest.raises(TargetError):
+            target.start()
+    target.discard()
