@@ -1,4 +1,4 @@
-"""The data plane: one native thread, one io_uring, many full-feature connections (docs/architecture.md, "The seams")."""
+"""The data plane: one native thread, one io_uring, many full-feature connections (docs/architecture.md)."""
 
 from typing import NamedTuple, TypedDict
 
@@ -7,13 +7,13 @@ from typing_extensions import Buffer
 from core._engine import Pool
 
 # Flag word of a (session, LUN). Python writes it, the reactor only reads it; a change takes effect at once.
-LUNF_SLOW: int          # every command goes to Python (unit attention pending, reservation conflict possible, LUN leaving)
+LUNF_SLOW: int          # every command goes to Python (unit attention, reservation, LUN leaving)
 LUNF_RO: int            # write-protected: the reactor itself answers writes with DATA PROTECT 27h/00h
 LUNF_DSENSE: int        # the reactor builds descriptor-format sense (control mode page, D_SENSE)
-LUNF_WRITE_SLOW: int    # commands that write go to Python, READ stays fast (write-exclusive reservation of another nexus)
+LUNF_WRITE_SLOW: int    # commands that write go to Python, READ stays fast (another's write-exclusive reservation)
 
 class CommandEvent(NamedTuple):
-    """A SCSI command the reactor may not decide; its Data-Out is complete. Answer with `Reactor.complete(task, ...)`."""
+    """A SCSI command the reactor may not decide, with all its Data-Out. Answer with `Reactor.complete(task, ...)`."""
 
     task: int
     session: int
@@ -47,7 +47,7 @@ class AbortedEvent(NamedTuple):
     """The task set named by `Reactor.abort(token, ...)` is quiescent: no response and no write of it will follow."""
 
     token: int
-    count: int          # how many tasks were aborted (or found, with query=True)
+    count: int          # type: ignore[assignment]  # how many tasks were aborted (or found, with query=True)
 
 class LunReleasedEvent(NamedTuple):
     """A LUN removed by `set_lun(..., None)` (or replaced) has no I/O in flight any more and its handle is closed."""
@@ -57,7 +57,7 @@ class LunReleasedEvent(NamedTuple):
     object_id: int
 
 class SessionClosedEvent(NamedTuple):
-    """A session removed by `remove_session` is quiescent: no I/O in flight, all handles closed, the number is invalid."""
+    """A session removed by `remove_session` is quiescent: no I/O in flight, all handles closed, number invalid."""
 
     session: int
 
@@ -97,7 +97,7 @@ class ReactorStats(TypedDict):
     connections: list[ConnectionStats]
     luns: list[LunStats]
     objects: list[LunStats]
-    loop: dict[str, int]    # wakeups, cqes, sends, device_reads, device_writes, device_syncs, buffer_bytes, tasks, unmapped ...
+    loop: dict[str, int]    # wakeups, cqes, sends, device_reads, device_writes, buffer_bytes, tasks ...
 
 class Reactor:
     """One thread that owns its connections. Every method may be called from any Python thread and never waits on I/O.
@@ -110,8 +110,8 @@ class Reactor:
 
     def __init__(self, pool: Pool, *, cpu: int | None = None, poll_us: int = 0, max_transfer_bytes: int = 8 << 20,
                  buffer_bytes: int = 256 << 20, max_tasks: int = 8192, inline_io: bool | None = None) -> None:
-        """poll_us: spin this long before sleeping (0: never). max_transfer_bytes: as in the Block Limits VPD page; bigger
-        READs and WRITEs go to Python. buffer_bytes: bound on the data buffers of all connections. cpu: pin the thread.
+        """poll_us: spin this long before sleeping (0: never). max_transfer_bytes: as in the Block Limits VPD page;
+        bigger READs and WRITEs go to Python. buffer_bytes: bound on the data buffers of all connections. cpu: pin the thread.
         inline_io: run device reads and writes inline instead of through io_uring (None: decide by file system)."""
     def start(self) -> None:
         """Create the thread and attach its device to the pool. OSError when io_uring is not available."""
@@ -130,8 +130,8 @@ class Reactor:
                        nop_interval_s: float = 0.0, nop_timeout_s: float = 5.0) -> int:
         """Take over a logged-in socket: the reactor owns `fd` from now on and closes it (detach it first).
 
-        stat_sn: the next StatSN to use. leftover: bytes read beyond the last login PDU. max_send_...: what the initiator
-        declared; max_recv_...: what we declared. nop_interval_s: ping after so long without a PDU (0: never).
+        stat_sn: the next StatSN to use. leftover: bytes read beyond the last login PDU. max_send_...: what the
+        initiator declared; max_recv_...: what we declared. nop_interval_s: ping after so long without a PDU (0: never).
         KeyError: no such session (fd is then still the caller's).
         """
     def close_connection(self, conn: int) -> None:

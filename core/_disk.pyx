@@ -1,0 +1,202 @@
+# The reactor's device: reads, writes, syncs and discards of the pool on the reactor's io_uring, or inline system calls
+# where those are cheaper: memory-backed files, and writes into the page cache, which io_uring would hand to worker threads.
+from core._session cimport lnt_disk
+from core._types cimport IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, lnt_dev, lnt_io
+from core._uring cimport IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_rw, lnt_ring
+from libc.errno cimport EINTR, EIO, ENOSPC, errno
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memset
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <fcntl.h>
+    #include <sys/stat.h>
+    #include <sys/vfs.h>
+    #include <time.h>
+    #include <unistd.h>
+    #ifndef FALLOC_FL_KEEP_SIZE
+    #define FALLOC_FL_KEEP_SIZE 1
+    #define FALLOC_FL_PUNCH_HOLE 2
+    #endif
+    static int lnt_memory_backed(int fd)
+    {
+        struct statfs s;
+        struct stat st;
+        if (fstat(fd, &st) || !S_ISREG(st.st_mode) || fstatfs(fd, &s))
+            return 0;
+        return s.f_type == 0x01021994 || s.f_type == (__typeof__(s.f_type))0x858458f6;    /* tmpfs, ramfs */
+    }
+    static int lnt_is_buffered_file(int fd)
+    {
+        struct stat st;
+        int flags = fcntl(fd, F_GETFL);
+        return flags >= 0 && !(flags & O_DIRECT) && !fstat(fd, &st) && S_ISREG(st.st_mode);
+    }
+    static uint64_t lnt_clock_us(void)
+    {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+    }
+    static int lnt_punch(int fd, uint64_t off, uint64_t len)
+    {
+        return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+    }
+    #define LNT_PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+    """
+    int lnt_memory_backed(int fd) nogil
+    int lnt_is_buffered_file(int fd) nogil
+    uint64_t lnt_clock_us() nogil
+    int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
+    int LNT_PUNCH
+    ssize_t pread(int fd, void *buf, size_t n, long off) nogil
+    ssize_t pwrite(int fd, const void *buf, size_t n, long off) nogil
+    int fdatasync(int fd) nogil
+
+cdef enum:
+    TAG_DEVICE = 3                    # low bits of a completion's user_data, see _reactor.pyx
+    SLOW_WRITE_US = 3000              # an inline page-cache write that takes longer is being throttled ...
+    SLOW_PAUSE_US = 1000000           # ... so for this long the ring's worker threads wait instead of this one
+    RW_BYTES_MAX = 0x40000000
+
+
+# io.next counts the bytes done while a request is in the ring (the field is the holder's).
+cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
+    cdef uint64_t at = <uintptr_t>io.next
+    cdef uint64_t left = io.length - at
+    cdef uint64_t tag = <uintptr_t>io | TAG_DEVICE
+    if io.kind == IO_READ or io.kind == IO_WRITE:
+        if left > RW_BYTES_MAX:
+            left = RW_BYTES_MAX
+        lnt_prep_rw(d.ring, IORING_OP_READ if io.kind == IO_READ else IORING_OP_WRITE, <int>d.file,
+                    <uint8_t *>io.buf + at, <uint32_t>left, io.offset + at, tag)
+    elif io.kind == IO_SYNC:
+        lnt_prep_fdatasync(d.ring, <int>d.file, tag)
+    else:
+        lnt_prep_fallocate(d.ring, <int>d.file, LNT_PUNCH, io.offset, io.length, tag)
+
+
+cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
+    cdef lnt_disk *d = <lnt_disk *>dev.owner
+    io.next = NULL
+    if io.kind == IO_READ:
+        d.reads += 1
+        d.read_bytes += io.length
+    elif io.kind == IO_WRITE:
+        d.writes += 1
+        d.write_bytes += io.length
+    elif io.kind == IO_SYNC:
+        d.syncs += 1
+    d.in_flight += 1
+    if d.inline_io or (io.kind == IO_WRITE and d.inline_write and d.slow_until_us == 0):
+        if d.inline_tail != NULL:
+            d.inline_tail.next = io
+        else:
+            d.inline_head = io
+        d.inline_tail = io
+    else:
+        prep(d, io)
+    return 0
+
+
+# Hands a finished request to the list the loop gives to the engine under its lock.
+cdef inline void finished(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
+    io.result = result
+    io.next = NULL
+    if d.done_tail != NULL:
+        d.done_tail.next = io
+    else:
+        d.done_head = io
+    d.done_tail = io
+    d.in_flight -= 1
+
+
+cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
+    # A completion from the ring: short transfers go on where they stopped, an interrupted one again.
+    cdef uint64_t at
+    if result == -EINTR:
+        prep(d, io)
+        return
+    if result < 0 or (io.kind != IO_READ and io.kind != IO_WRITE):
+        finished(d, io, result if result < 0 else 0)
+        return
+    at = <uintptr_t>io.next + <uint64_t>result
+    if at >= io.length:
+        finished(d, io, 0)
+    elif result == 0:
+        finished(d, io, -EIO if io.kind == IO_READ else -ENOSPC)
+    else:
+        io.next = <lnt_io *><uintptr_t>at
+        prep(d, io)
+
+
+cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
+    cdef uint64_t at = 0
+    cdef ssize_t n
+    if io.kind == IO_SYNC:
+        return 0 if fdatasync(d.fd) == 0 else -errno
+    if io.kind == IO_DISCARD:
+        return 0 if lnt_punch(d.fd, io.offset, io.length) == 0 else -errno
+    while at < io.length:
+        if io.kind == IO_READ:
+            n = pread(d.fd, <uint8_t *>io.buf + at, io.length - at, <long>(io.offset + at))
+        else:
+            n = pwrite(d.fd, <uint8_t *>io.buf + at, io.length - at, <long>(io.offset + at))
+        if n < 0:
+            if errno == EINTR:
+                continue
+            return -errno
+        if n == 0:
+            return -EIO if io.kind == IO_READ else -ENOSPC
+        at += <uint64_t>n
+    return 0
+
+
+cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
+    # Performs what submit put aside, without the engine's lock. True if anything finished.
+    cdef lnt_io *io
+    cdef lnt_io *following
+    cdef uint64_t before, after
+    if d.slow_until_us and now_us >= d.slow_until_us:
+        d.slow_until_us = 0
+    io = d.inline_head
+    if io == NULL:
+        return False
+    d.inline_head = NULL
+    d.inline_tail = NULL
+    if d.inline_io:
+        while io != NULL:
+            following = io.next
+            finished(d, io, perform(d, io))
+            io = following
+        return True
+    before = lnt_clock_us()
+    while io != NULL:
+        following = io.next
+        if d.slow_until_us:
+            io.next = NULL
+            prep(d, io)
+        else:
+            finished(d, io, perform(d, io))
+            after = lnt_clock_us()
+            if after - before > SLOW_WRITE_US + (io.length >> 9):
+                d.slow_until_us = after + SLOW_PAUSE_US
+            before = after
+        io = following
+    return True
+
+
+cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inline_io) noexcept nogil:
+    # inline_io: 1 yes, 0 no, -1 as the file system suggests. The caller fills dev.wake.
+    memset(d, 0, sizeof(lnt_disk))
+    d.ring = ring
+    d.fd = fd
+    d.file = file
+    d.inline_io = <uint8_t>(lnt_memory_backed(fd) if inline_io < 0 else inline_io)
+    d.inline_write = lnt_is_buffered_file(fd)
+    d.dev.submit = disk_submit
+    d.dev.owner = d
+    return 0

@@ -1,0 +1,627 @@
+# The reactor's thread: completions in, engine turn, gathered sends out, one wait (docs/architecture.md, "The seams").
+from core._buffers cimport buffers_free_all
+from core._command cimport command_complete, waiting_step
+from core._disk cimport disk_complete, disk_open, disk_run_inline
+from core._engine cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
+from core._pdu cimport TAG_NONE, bhs_nop_in
+from core._rx cimport rx_bytes, rx_direct
+from core._session cimport (
+    ACQUIRE, C_DEAD, C_OPEN, CLOSE_ERROR, CLOSE_KEEPALIVE, CLOSE_PEER, CLOSE_REQUESTED, CLOSE_STOPPED,
+    CONNS_MAX, EV_CONN_FREED, EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONN, IN_CONN_CLOSE, IN_LUN, IN_LUN_REMOVE,
+    IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, RELEASE, RX_BUF_BYTES, RX_BUF_COUNT, SEQ_CST, T_PYTHON,
+    abort_start, aborts_check, conn_close, conn_teardown, event_new, event_post, handle_of, lnt_abort, lnt_conn,
+    lnt_event, lnt_inbox, lnt_load32, lnt_lun, lnt_reactor, lnt_session, lnt_store32, lnt_swap32, lnt_task, lun_insert,
+    lun_remove, pthread_mutex_lock, pthread_mutex_unlock, pthread_t,
+)
+from core._tx cimport tx_completed, tx_flush, tx_pdu
+from core._types cimport lnt_dev, lnt_io, lnt_op
+from core._uring cimport (
+    IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, io_uring_cqe, lnt_buf_give, lnt_cq_overflowed,
+    lnt_cqe, lnt_cqe_seen, lnt_prep_read_fd, lnt_prep_recv_multishot, lnt_ring, lnt_ring_open, lnt_ring_pump,
+    lnt_ring_wait, lnt_uring_load,
+)
+from libc.errno cimport ECONNRESET, ENOBUFS, ENOMEM
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <pthread.h>
+    #include <sched.h>
+    #include <stdlib.h>
+    #include <sys/mman.h>
+    #include <time.h>
+    #include <unistd.h>
+    static uint64_t lnt_now_us(void)
+    {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+    }
+    static void *lnt_pages(size_t n)
+    {
+        void *p = mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return p == MAP_FAILED ? 0 : p;
+    }
+    static void lnt_thread_setup(int cpu)
+    {
+        pthread_setname_np(pthread_self(), "lunette-data");
+        if (cpu >= 0) {
+            cpu_set_t set;
+            CPU_ZERO(&set);
+            CPU_SET(cpu, &set);
+            pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+        }
+    }
+    static int lnt_thread_create(pthread_t *t, void *(*f)(void *), void *arg) { return pthread_create(t, 0, f, arg); }
+    static void lnt_thread_join(pthread_t t) { pthread_join(t, 0); }
+    static int lnt_thread_is(pthread_t t) { return pthread_equal(t, pthread_self()); }
+    static void lnt_pause(void) { __builtin_ia32_pause(); }
+    """
+    uint64_t lnt_now_us() nogil
+    void *lnt_pages(size_t n) nogil
+    void lnt_thread_setup(int cpu) nogil
+    int lnt_thread_create(pthread_t *t, void *(*f)(void *) noexcept nogil, void *arg) nogil
+    void lnt_thread_join(pthread_t t) nogil
+    int lnt_thread_is(pthread_t t) nogil
+    void lnt_pause() nogil
+    int munmap(void *p, size_t n) nogil
+    int usleep(unsigned us) nogil
+    int close(int fd) nogil
+    ssize_t write(int fd, const void *p, size_t n) nogil
+
+cdef enum:
+    TAG_RECV = 1                      # low bits of user_data; the rest is a pointer
+    TAG_SEND = 2
+    TAG_DEVICE = 3
+    TAG_WAKE = 4
+    TAG_MASK = 7
+    SQ_ENTRIES = 1024
+    CQ_ENTRIES = 16384
+    RX_GROUP = 1
+    DRAIN_US = 5000000                # how long stop lets the engine finish background work
+
+cdef uint64_t FOREVER = <uint64_t>-1
+
+
+cdef int loop_load(const char *library) noexcept nogil:
+    return lnt_uring_load(library)
+
+
+cdef uint64_t loop_clock_us() noexcept nogil:
+    return lnt_now_us()
+
+
+# -- waking the thread -----------------------------------------------------------------------------------------------
+
+cdef void wake(lnt_reactor *r) noexcept nogil:
+    cdef uint64_t one = 1
+    if lnt_swap32(&r.wake_pending, 1, SEQ_CST) == 0:
+        write(r.wake_fd, &one, 8)
+
+
+cdef void dev_wake(lnt_dev *dev) noexcept nogil:
+    # Engine lock held, any thread.
+    cdef lnt_reactor *r = <lnt_reactor *>(<uint8_t *>dev.owner - <size_t>&(<lnt_reactor *>NULL).disk)
+    lnt_store32(&r.engine_due, 1, RELEASE)
+    if not lnt_thread_is(r.thread):
+        wake(r)
+
+
+cdef void loop_post(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
+    m.next = NULL
+    pthread_mutex_lock(&r.mutex)
+    if r.inbox_tail != NULL:
+        r.inbox_tail.next = m
+    else:
+        r.inbox_head = m
+    r.inbox_tail = m
+    pthread_mutex_unlock(&r.mutex)
+    wake(r)
+
+
+# -- connections in the ring -----------------------------------------------------------------------------------------
+
+cdef void arm_recv(lnt_reactor *r, lnt_conn *c) noexcept nogil:
+    lnt_prep_recv_multishot(r.ring, <int>c.file, RX_GROUP, 0, <uintptr_t>c | TAG_RECV)
+    c.recv_armed = 1
+    c.ring_refs += 1
+
+
+cdef void on_recv(lnt_reactor *r, lnt_conn *c, int32_t result, uint32_t flags) noexcept nogil:
+    cdef uint32_t bid
+    cdef uint8_t *p
+    if flags & IORING_CQE_F_BUFFER:
+        bid = flags >> IORING_CQE_BUFFER_SHIFT
+        p = r.rx_mem + <size_t>bid * RX_BUF_BYTES
+        if result > 0 and c.state == C_OPEN:
+            rx_bytes(r, c, p, <uint32_t>result)
+        lnt_buf_give(r.rx_ring, RX_BUF_COUNT, p, RX_BUF_BYTES, <unsigned short>bid)
+    if flags & IORING_CQE_F_MORE:
+        return
+    c.recv_armed = 0
+    c.ring_refs -= 1
+    if c.state != C_OPEN:
+        r.reap_conns = 1
+    elif result > 0 or result == -ENOBUFS:
+        if result < 0:
+            r.starved += 1
+        arm_recv(r, c)
+    elif result == 0 or result == -ECONNRESET:
+        conn_close(r, c, CLOSE_PEER, "closed by the peer")
+    else:
+        conn_close(r, c, CLOSE_ERROR, "receive failed")
+
+
+cdef lnt_conn *conn_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
+    cdef uint64_t index = (handle & 0xffffff) - 1
+    cdef lnt_conn *c
+    if index >= CONNS_MAX:
+        return NULL
+    c = r.conn_table[index]
+    return c if c != NULL and c.handle == handle else NULL
+
+
+cdef void conn_add(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
+    cdef lnt_conn *c = <lnt_conn *>m.object
+    c.next = r.conns
+    r.conns = c
+    r.conn_table[c.file - 1] = c
+    c.session.conns += 1
+    c.last_rx_us = r.now_us
+    if c.nop_interval_us:
+        r.timer_us = 0
+    if c.session.removing or r.stopping:
+        conn_close(r, c, CLOSE_STOPPED if r.stopping else CLOSE_REQUESTED, "the session ended")
+        return
+    if r.ring.api.register_files_update(r.ring, c.file, &c.fd, 1) != 1:
+        conn_close(r, c, CLOSE_ERROR, "the ring takes no more sockets")
+        return
+    if m.length:
+        rx_bytes(r, c, <uint8_t *>(m + 1), m.length)
+    if c.state == C_OPEN:
+        arm_recv(r, c)
+
+
+cdef void conns_reap(lnt_reactor *r) noexcept nogil:
+    # Between turns: terminates what closing connections hold, frees those that nothing refers to, then sessions.
+    cdef lnt_conn **at = &r.conns
+    cdef lnt_conn *c
+    cdef lnt_event *e
+    cdef int none = -1
+    r.reap_conns = 0
+    while at[0] != NULL:
+        c = at[0]
+        if c.state == C_OPEN or not conn_teardown(r, c):
+            at = &c.next
+            continue
+        at[0] = c.next
+        r.conn_table[c.file - 1] = NULL
+        r.ring.api.register_files_update(r.ring, c.file, &none, 1)
+        close(c.fd)
+        c.state = C_DEAD
+        c.session.conns -= 1
+        e = event_new(EV_CONN_FREED, 0)
+        if e != NULL:
+            e.conn = c.handle
+            e.object = c
+            event_post(r, e)
+    sessions_reap(r)
+
+
+cdef void sessions_reap(lnt_reactor *r) noexcept nogil:
+    cdef lnt_session **at = &r.sessions
+    cdef lnt_session *s
+    cdef lnt_event *e
+    while at[0] != NULL:
+        s = at[0]
+        if not s.removing or s.conns or s.task_count:
+            at = &s.next
+            continue
+        at[0] = s.next
+        e = event_new(EV_SESSION_CLOSED, 0)
+        if e != NULL:
+            e.session = s.handle
+            e.object = s
+            event_post(r, e)
+
+
+# -- commands from Python --------------------------------------------------------------------------------------------
+
+cdef void session_remove(lnt_reactor *r, lnt_session *s, uint8_t reason) noexcept nogil:
+    cdef lnt_conn *c = r.conns
+    s.removing = 1
+    r.reap_conns = 1
+    while c != NULL:
+        if c.session == s:
+            conn_close(r, c, reason, "the session was removed")
+        c = c.next
+
+
+cdef void stop_all(lnt_reactor *r) noexcept nogil:
+    cdef lnt_conn *c = r.conns
+    r.stopping = 1
+    r.reap_conns = 1
+    while c != NULL:
+        conn_close(r, c, CLOSE_STOPPED, "the target stops")
+        c = c.next
+
+
+cdef lnt_task *task_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
+    cdef uint64_t index = (handle & 0xffffff) - 1
+    cdef lnt_task *t
+    if index >= r.max_tasks:
+        return NULL
+    t = &r.tasks[index]
+    return t if handle_of(t.index, t.generation) == handle else NULL
+
+
+cdef bint on_inbox(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
+    # True when the message may be freed.
+    cdef lnt_conn *c
+    cdef lnt_task *t
+    cdef lnt_session *s
+    if m.kind == IN_COMPLETE:
+        t = task_of(r, m.handle)
+        if t == NULL or t.state != T_PYTHON or t.aborted or t.conn.state != C_OPEN:
+            return True
+        command_complete(r, t, m)
+        return False
+    if m.kind == IN_SEND:
+        c = conn_of(r, m.handle)
+        if c == NULL or c.state != C_OPEN:
+            return True
+        tx_pdu(r, c, m.bhs, <uint8_t *>(m + 1), m.length, m, m.close)
+        return False
+    if m.kind == IN_SESSION:
+        s = <lnt_session *>m.object
+        s.reactor = r
+        s.next = r.sessions
+        r.sessions = s
+    elif m.kind == IN_SESSION_REMOVE:
+        session_remove(r, <lnt_session *>m.object, CLOSE_REQUESTED)
+    elif m.kind == IN_CONN:
+        conn_add(r, m)
+    elif m.kind == IN_CONN_CLOSE:
+        c = conn_of(r, m.handle)
+        if c != NULL:
+            conn_close(r, c, CLOSE_REQUESTED, "closed on request")
+    elif m.kind == IN_LUN:
+        lun_insert((<lnt_lun *>m.object).session, <lnt_lun *>m.object)
+    elif m.kind == IN_LUN_REMOVE:
+        lun_remove(r, <lnt_lun *>m.object)
+    elif m.kind == IN_ABORT:
+        abort_start(r, <lnt_abort *>m.object)
+    elif m.kind == IN_STOP:
+        stop_all(r)
+    return True
+
+
+cdef void take_inbox(lnt_reactor *r) noexcept nogil:
+    cdef lnt_inbox *m
+    cdef lnt_inbox *following
+    pthread_mutex_lock(&r.mutex)
+    m = r.inbox_head
+    r.inbox_head = NULL
+    r.inbox_tail = NULL
+    pthread_mutex_unlock(&r.mutex)
+    while m != NULL:
+        following = m.next
+        if on_inbox(r, m):
+            free(m)
+        m = following
+
+
+# -- keepalive -------------------------------------------------------------------------------------------------------
+
+cdef void keepalive(lnt_reactor *r) noexcept nogil:
+    # Pings connections that were silent for their interval, closes those that did not answer, finds the next deadline.
+    cdef lnt_conn *c = r.conns
+    cdef uint64_t due
+    cdef uint64_t next_us = FOREVER
+    cdef uint8_t h[48]
+    cdef uint8_t lun[8]
+    cdef int i
+    for i in range(8):
+        lun[i] = 0
+    while c != NULL:
+        if c.state == C_OPEN and c.nop_interval_us:
+            if c.nop_sent_us and c.last_rx_us > c.nop_sent_us:
+                c.nop_sent_us = 0                        # anything it sends proves that it lives
+            if c.nop_sent_us:
+                due = c.nop_sent_us + c.nop_timeout_us
+                if r.now_us >= due:
+                    conn_close(r, c, CLOSE_KEEPALIVE, "NOP-In was not answered")
+                    c = c.next
+                    continue
+            else:
+                due = c.last_rx_us + c.nop_interval_us
+                if r.now_us >= due:
+                    r.nop_count += 1
+                    c.nop_ttt = r.nop_count & 0x7fffffff
+                    c.nop_sent_us = r.now_us
+                    bhs_nop_in(h, lun, <uint32_t>TAG_NONE, c.nop_ttt, 0)
+                    tx_pdu(r, c, h, NULL, 0, NULL, False)
+                    due = r.now_us + c.nop_timeout_us
+            if due < next_us:
+                next_us = due
+        c = c.next
+    r.timer_us = next_us
+
+
+# -- a turn ----------------------------------------------------------------------------------------------------------
+
+cdef void completions(lnt_reactor *r) noexcept nogil:
+    cdef io_uring_cqe *cqe = lnt_cqe(r.ring)
+    cdef uint64_t tag
+    cdef int32_t result
+    cdef uint32_t flags
+    while cqe != NULL:
+        tag = cqe.user_data
+        result = cqe.res
+        flags = cqe.flags
+        lnt_cqe_seen(r.ring)
+        r.cqes += 1
+        if tag & TAG_MASK == TAG_DEVICE:
+            disk_complete(&r.disk, <lnt_io *><uintptr_t>(tag & ~<uint64_t>TAG_MASK), result)
+        elif tag & TAG_MASK == TAG_RECV:
+            on_recv(r, <lnt_conn *><uintptr_t>(tag & ~<uint64_t>TAG_MASK), result, flags)
+        elif tag & TAG_MASK == TAG_SEND:
+            tx_completed(r, <lnt_conn *><uintptr_t>(tag & ~<uint64_t>TAG_MASK), result)
+        elif tag == TAG_WAKE:
+            lnt_store32(&r.wake_pending, 0, SEQ_CST)
+            lnt_prep_read_fd(r.ring, r.wake_fd, &r.wake_value, 8, TAG_WAKE)
+            take_inbox(r)
+        cqe = lnt_cqe(r.ring)
+
+
+cdef void direct_receives(lnt_reactor *r) noexcept nogil:
+    # Every completion is processed, so what the socket holds comes next in the stream.
+    cdef lnt_conn *c
+    while r.bulk != NULL:
+        c = r.bulk
+        r.bulk = c.bulk_next
+        c.bulk = 0
+        if not lnt_cq_overflowed(r.ring):
+            rx_direct(r, c)
+
+
+cdef inline bint engine_wanted(lnt_reactor *r) noexcept nogil:
+    return (r.disk.done_head != NULL or r.submit_head != NULL or lnt_load32(&r.engine_due, ACQUIRE)
+            or r.now_us >= r.engine_us)
+
+
+cdef void engine_turn(lnt_reactor *r) noexcept nogil:
+    # Under the engine's lock: tell it what finished, give it what is new, let it plan.
+    cdef lnt_io *io = r.disk.done_head
+    cdef lnt_io *io_following
+    cdef lnt_op *op = r.submit_head
+    cdef lnt_op *op_following
+    cdef uint64_t wait
+    r.disk.done_head = NULL
+    r.disk.done_tail = NULL
+    r.submit_head = NULL
+    r.submit_tail = NULL
+    lnt_store32(&r.engine_due, 0, RELEASE)
+    lnt_enter(r.pool)
+    while io != NULL:
+        io_following = io.next
+        io.next = NULL
+        io.done(io)
+        io = io_following
+    while op != NULL:
+        op_following = op.next
+        op.next = NULL
+        lnt_submit(r.pool, op)
+        op = op_following
+    wait = lnt_dev_run(r.pool, &r.disk.dev, r.now_us)
+    lnt_leave(r.pool)
+    r.engine_us = FOREVER if wait >= LNT_IDLE else r.now_us + wait
+
+
+cdef void engine(lnt_reactor *r) noexcept nogil:
+    # Engine turns until nothing more finishes inline. Bounded: lnt_dev_run paces background work by its return value.
+    cdef int rounds = 0
+    while engine_wanted(r) and rounds < 64:
+        rounds += 1
+        engine_turn(r)
+        disk_run_inline(&r.disk, r.now_us)
+        lnt_dev_reap(r.pool, &r.disk.dev)
+        if r.disk.done_head == NULL and r.submit_head == NULL:
+            break
+
+
+cdef void flush(lnt_reactor *r) noexcept nogil:
+    cdef lnt_conn *c = r.dirty
+    cdef lnt_conn *following
+    r.dirty = NULL
+    while c != NULL:
+        following = c.dirty_next
+        c.dirty = 0
+        if c.state == C_OPEN:
+            tx_flush(r, c)
+        c = following
+
+
+cdef void turn(lnt_reactor *r) noexcept nogil:
+    cdef int _round
+    r.turns += 1
+    r.now_us = lnt_now_us()
+    completions(r)
+    if r.bulk != NULL:
+        direct_receives(r)
+    for _round in range(16):
+        engine(r)
+        if r.now_us >= r.timer_us:
+            keepalive(r)
+        if r.dirty != NULL:
+            flush(r)
+        if r.wait_head == NULL:
+            break
+        waiting_step(r)
+        if r.submit_head == NULL and r.dirty == NULL:
+            break
+    if r.reap_conns:
+        conns_reap(r)
+    if r.abort_check:
+        aborts_check(r)
+
+
+cdef void sleep_or_spin(lnt_reactor *r) noexcept nogil:
+    # Submits what the turn prepared and waits for the next completion or deadline.
+    cdef uint64_t until = r.engine_us if r.engine_us < r.timer_us else r.timer_us
+    cdef uint64_t now = r.now_us
+    cdef uint64_t spin_end
+    if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
+            or until <= now or r.reap_conns):
+        lnt_ring_pump(r.ring)
+        return
+    if r.poll_us:
+        lnt_ring_pump(r.ring)
+        now = lnt_now_us()
+        spin_end = now + r.poll_us
+        while lnt_cqe(r.ring) == NULL and now < spin_end and now < until:
+            lnt_pause()
+            lnt_ring_pump(r.ring)
+            now = lnt_now_us()
+        if lnt_cqe(r.ring) != NULL or now >= until:
+            return
+    r.wakeups += 1
+    if until == FOREVER:
+        lnt_ring_wait(r.ring, 1, FOREVER)
+    else:
+        now = lnt_now_us()
+        lnt_ring_wait(r.ring, 1, until - now if until > now else 0)
+
+
+# -- the thread ------------------------------------------------------------------------------------------------------
+
+cdef int set_up(lnt_reactor *r) noexcept nogil:
+    cdef int rc = 0
+    cdef uint32_t i
+    r.ring = <lnt_ring *>calloc(1, sizeof(lnt_ring))
+    if r.ring == NULL:
+        return -ENOMEM
+    rc = lnt_ring_open(r.ring, SQ_ENTRIES, CQ_ENTRIES)
+    if rc < 0:
+        free(r.ring)
+        r.ring = NULL
+        return rc
+    r.ring.api.register_ring_fd(r.ring)
+    rc = r.ring.api.register_files_sparse(r.ring, CONNS_MAX + 1)
+    if rc < 0:
+        return rc
+    rc = r.ring.api.register_files_update(r.ring, 0, &r.fd, 1)
+    if rc < 0:
+        return rc
+    r.rx_mem = <uint8_t *>lnt_pages(<size_t>RX_BUF_BYTES * RX_BUF_COUNT)
+    r.rx_ring = r.ring.api.setup_buf_ring(r.ring, RX_BUF_COUNT, RX_GROUP, 0, &rc)
+    if r.rx_mem == NULL or r.rx_ring == NULL:
+        return rc if rc < 0 else -ENOMEM
+    for i in range(RX_BUF_COUNT):
+        lnt_buf_give(r.rx_ring, RX_BUF_COUNT, r.rx_mem + <size_t>i * RX_BUF_BYTES, RX_BUF_BYTES, <unsigned short>i)
+    disk_open(&r.disk, r.ring, r.fd, 0, r.inline_io)
+    r.disk.dev.wake = dev_wake
+    lnt_prep_read_fd(r.ring, r.wake_fd, &r.wake_value, 8, TAG_WAKE)
+    return 0
+
+
+cdef void tear_down(lnt_reactor *r) noexcept nogil:
+    if r.ring != NULL:
+        if r.rx_ring != NULL:
+            r.ring.api.free_buf_ring(r.ring, r.rx_ring, RX_BUF_COUNT, RX_GROUP)
+        r.ring.api.queue_exit(r.ring)
+        free(r.ring)
+        r.ring = NULL
+    if r.rx_mem != NULL:
+        munmap(r.rx_mem, <size_t>RX_BUF_BYTES * RX_BUF_COUNT)
+        r.rx_mem = NULL
+    buffers_free_all(&r.buffers)
+
+
+cdef void drain(lnt_reactor *r) noexcept nogil:
+    # After the last connection: lets the engine finish, then waits for device requests and leaves the pool.
+    cdef uint64_t give_up = lnt_now_us() + DRAIN_US
+    cdef lnt_io *io
+    cdef lnt_io *following
+    while r.now_us < give_up:
+        turn(r)
+        if r.engine_us == FOREVER and not r.disk.in_flight and not lnt_load32(&r.engine_due, ACQUIRE):
+            break
+        if r.engine_us > r.now_us:
+            lnt_ring_wait(r.ring, 1, 10000)
+        else:
+            lnt_ring_pump(r.ring)
+    while True:
+        completions(r)
+        io = r.disk.done_head
+        r.disk.done_head = NULL
+        r.disk.done_tail = NULL
+        lnt_enter(r.pool)
+        while io != NULL:
+            following = io.next
+            io.next = NULL
+            io.done(io)
+            io = following
+        lnt_leave(r.pool)
+        disk_run_inline(&r.disk, r.now_us)
+        if r.disk.in_flight == 0 and r.disk.done_head == NULL:
+            break
+        if r.disk.done_head == NULL:
+            lnt_ring_wait(r.ring, 1, 100000)
+    lnt_enter(r.pool)
+    lnt_dev_detach(r.pool, &r.disk.dev)
+    lnt_leave(r.pool)
+    lnt_dev_reap(r.pool, &r.disk.dev)
+
+
+cdef void *thread_main(void *arg) noexcept nogil:
+    cdef lnt_reactor *r = <lnt_reactor *>arg
+    cdef int rc
+    lnt_thread_setup(r.cpu)
+    rc = set_up(r)
+    if rc < 0:
+        tear_down(r)
+        lnt_store32(<uint32_t *>&r.started, <uint32_t>rc, RELEASE)
+        return NULL
+    r.now_us = lnt_now_us()
+    r.timer_us = FOREVER
+    lnt_enter(r.pool)
+    lnt_dev_attach(r.pool, &r.disk.dev)
+    lnt_leave(r.pool)
+    lnt_store32(<uint32_t *>&r.started, 1, RELEASE)
+    while not r.stopping or r.conns != NULL:
+        turn(r)
+        if r.stopping and r.conns == NULL:
+            break
+        sleep_or_spin(r)
+    drain(r)
+    sessions_reap(r)
+    tear_down(r)
+    return NULL
+
+
+cdef int loop_start(lnt_reactor *r) noexcept nogil:
+    # 0 once the thread runs, or -errno.
+    cdef int32_t state
+    cdef int rc = lnt_thread_create(&r.thread, thread_main, r)
+    if rc:
+        return -rc
+    while True:
+        state = <int32_t>lnt_load32(<uint32_t *>&r.started, ACQUIRE)
+        if state:
+            break
+        usleep(100)
+    if state < 0:
+        lnt_thread_join(r.thread)
+        r.started = 0
+        return state
+    return 0
+
+
+cdef void loop_join(lnt_reactor *r) noexcept nogil:
+    lnt_thread_join(r.thread)
+    r.started = 0
