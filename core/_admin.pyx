@@ -13,7 +13,7 @@ from core._rw cimport wait_grace, wait_room
 from core._state cimport (
     L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_QUOTA_BYTES, RT_DELETE, RT_DERIVE, RT_GROW, RT_OBJECT,
     RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, lnt_pool, lnt_put64, vobj, opx)
-from core._types cimport ST_GONE, ST_INVALID, ST_OK, ST_PROTECTED, ST_READ_ONLY, lnt_op
+from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_OK, ST_PROTECTED, ST_READ_ONLY, lnt_op
 from core._walk cimport walk_diff, walk_exclusive, walk_extents
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -450,7 +450,7 @@ cdef void admin_run(lnt_pool *p, admin *a) noexcept nogil:
         return
     if a.kind == A_CHECKPOINT:
         if p.failed or a.applied:
-            op_finish(p, &a.op, ST_READ_ONLY if p.failed else ST_OK)
+            op_finish(p, &a.op, ST_IO_WRITE if p.failed else ST_OK)
             return
         a.applied = 1
         p.ck.wanted = 1

@@ -79,6 +79,7 @@ cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     if status:
         op_finish(p, op, status)
     elif op.flags & OPF_FUA:
+        x.need_seq = p.j.record_seq
         x.need_sync = next_sync(p)
         wait_hard(p, op)
     elif x.need_seq:

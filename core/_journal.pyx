@@ -5,7 +5,7 @@ Two promises are kept apart. A change is *soft* once its frame is written: it su
 its data was synced, a later frame that says so (`hard_upto`) was written, and that frame was synced: it survives loss of power.
 One sync can be the second for one group and the first for the next.
 """
-from core._cache cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC, op_finish, pool_fail
+from core._cache cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC, op_finish, ops_ready, pool_fail
 from core._state cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
     L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP, jframe, lnt_alloc_aligned,
@@ -280,6 +280,9 @@ cdef void fail_waiters(lnt_pool *p) noexcept nogil:
         p.j.soft_waiters = op.next
         op_finish(p, op, ST_IO_WRITE)
     p.j.soft_tail = NULL
+    ops_ready(p, &p.ck.waiters)   # they see for themselves that the pool has failed
+    ops_ready(p, &p.ck.riders)
+    ops_ready(p, &p.ck.room)
 
 
 cdef int commit_turn(lnt_pool *p) noexcept nogil:
@@ -291,7 +294,7 @@ cdef int commit_turn(lnt_pool *p) noexcept nogil:
     cdef uint64_t want_sync = p.j.ck_need_sync
     if p.failed:
         fail_waiters(p)
-        return 0
+        return p.cur.ready_head != NULL
     if p.j.soft_waiters != NULL:
         frame_close(p, 0)
     if p.mutations & M_NO_JOURNAL_SYNC and p.j.marker_seq > p.j.hard_seq:

@@ -524,6 +524,7 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
     if x.error:
         op_finish(p, op, x.error)
     elif op.flags & OPF_FUA:
+        x.need_seq = p.j.record_seq   # the map entries it overwrote in place must be hard too
         x.need_sync = next_sync(p)
         wait_hard(p, op)
     elif x.need_seq:
