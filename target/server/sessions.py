@@ -88,7 +88,7 @@ def lun_flags(unit: LogicalUnit, gate: Gate) -> int:
         flags |= LUNF_SLOW
     if gate & Gate.WRITE_PROTECTED:
         flags |= LUNF_RO if unit.backend.read_only else LUNF_WRITE_SLOW  # software protection has another sense code
-    if gate & Gate.WRITE_THROUGH:
+    if gate & (Gate.WRITE_THROUGH | Gate.RESERVED_WRITES):
         flags |= LUNF_WRITE_SLOW
     if gate & Gate.DESCRIPTOR:
         flags |= LUNF_DSENSE
@@ -391,5 +391,6 @@ class SessionTable:
             result = Result(Status.CHECK_CONDITION, INTERNAL_TARGET_FAILURE.encode())
         finally:
             session.running.pop(event.task, None)
-        written = result.transfer_bytes if event.flags & BHS_W and result.status == Status.GOOD else None
+        counted = result.status == Status.GOOD or result.transfer_bytes > 0
+        written = result.transfer_bytes if event.flags & BHS_W and counted else None
         session.reactor.complete(event.task, result.status, result.sense, result.data_in, data_out_length=written)

@@ -141,7 +141,8 @@ def initiator(number: int = 1, port: int = 1) -> ITNexus:
 class World:
     """A target, some units, and nexuses that are logged in and have heard of the power-on."""
 
-    def __init__(self, *backends: MemoryBackend, nexuses: int = 1, ports: int = 1, limits: Limits | None = None) -> None:
+    def __init__(self, *backends: MemoryBackend, nexuses: int = 1, ports: int = 1,
+                 limits: Limits | None = None) -> None:
         self.hooks = RecordingHooks()
         self.backends = list(backends) or [MemoryBackend()]
         self.units = [
