@@ -439,6 +439,6 @@ def drive(list sessions, *, int depth, int write_percent, bint random, int block
 def cell_us(int cell):
     """The latency in microseconds that a histogram cell stands for (its lower end)."""
     if cell < 128:
-        return cell * 128 / 1000
+        return cell * 0.128
     power = cell // 64 - 1
-    return ((cell - power * 64) << power) * 128 / 1000
+    return ((cell - power * 64) << power) * 0.128
