@@ -27,7 +27,6 @@ connection ends, however it ends. `session.handle` is the server's to use.
         SendPdu(bhs, data, has_status)      send; the data plane stamps StatSN, ExpCmdSN, MaxCmdSN (bytes 24..35)
         LogoutRequested(reason, cid, response, closes)  end what is named, send response, close if `closes`
         TaskManagementRequested(request)    perform, send full.task_management_response(request, TaskResponse...)
-        ParametersChanged(...)              tell the data plane
         NopReceived(ttt)                    answer to full.ping(ttt)
         Closed(reason)                      close
 
@@ -51,7 +50,6 @@ from target.iscsi.events import (
     LoginFailed,
     LogoutRequested,
     NopReceived,
-    ParametersChanged,
     SendPdu,
     TaskManagementRequested,
 )
@@ -91,7 +89,6 @@ __all__ = [
     "NegotiatedParams",
     "NopReceived",
     "Opcode",
-    "ParametersChanged",
     "PortalAddress",
     "RawPdu",
     "Redirect",

@@ -65,26 +65,10 @@ class TaskManagementRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class ParametersChanged:
-    """The initiator declared a new MaxRecvDataSegmentLength in the full feature phase (RFC 7143 §13.12)."""
-
-    initiator_max_recv_data_segment_length: int
-
-
-@dataclass(frozen=True, slots=True)
 class NopReceived:
     """A NOP-Out answered our ping with this Target Transfer Tag: the peer lives."""
 
     target_transfer_tag: int
 
 
-Event = (
-    LoginComplete
-    | LoginFailed
-    | Closed
-    | SendPdu
-    | LogoutRequested
-    | TaskManagementRequested
-    | ParametersChanged
-    | NopReceived
-)
+Event = LoginComplete | LoginFailed | Closed | SendPdu | LogoutRequested | TaskManagementRequested | NopReceived

@@ -90,9 +90,7 @@ def _boolean(name: str, result: Result, default: str, clause: str) -> KeySpec:
     return KeySpec(name, ValueType.BOOLEAN, result, Use.LEADING, _SW, _B, clause, default, irrelevant_in_discovery=True)
 
 
-def _number(
-    name: str, result: Result, default: int, low: int, high: int, clause: str, irrelevant: bool = True
-) -> KeySpec:
+def _number(name: str, result: Result, default: int, low: int, high: int, clause: str, irrelevant: bool = True) -> KeySpec:
     return KeySpec(
         name, ValueType.NUMBER, result, Use.LEADING, _SW, _B, clause, str(default), low, high,
         irrelevant_in_discovery=irrelevant,

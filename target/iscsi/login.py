@@ -373,9 +373,7 @@ class LoginConnection:
         if (unmet := negotiation.unmet()) is not None:
             raise _error(f"{unmet} needed, but not agreed on")
         connections = int(negotiation["MaxConnections"])
-        admission = self._policy.registry.admit(
-            self._identity, self._session_type, request.tsih, request.cid, connections
-        )
+        admission = self._policy.registry.admit(self._identity, self._session_type, request.tsih, request.cid, connections)
         if isinstance(admission, LoginStatus):
             raise _Refusal(admission, f"session refused: {admission.name}")
         session = admission.session

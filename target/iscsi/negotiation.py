@@ -66,9 +66,7 @@ class Negotiation:
         self._discovery = discovery
         self._offered: set[str] = set()
         self._declared = False
-        self._values: dict[str, Value] = {
-            spec.name: parse_value(spec, spec.default) for spec in KEYS.values() if spec.default
-        }
+        self._values: dict[str, Value] = {spec.name: parse_value(spec, spec.default) for spec in KEYS.values() if spec.default}
         self.target_max_recv_data_segment_length = 8192
 
     def __getitem__(self, key: str) -> Any:

@@ -461,14 +461,10 @@ def header(pdu: Pdu) -> bytes:
 
 def encode(pdu: Pdu, *, header_digest: bool = False, data_digest: bool = False, crc: Crc32c = crc32c) -> bytes:
     """All bytes of a PDU: BHS, AHS, header digest, data, padding, data digest."""
-    return frame(
-        header(pdu) + build_ahs(pdu.ahs), pdu.data, header_digest=header_digest, data_digest=data_digest, crc=crc
-    )
+    return frame(header(pdu) + build_ahs(pdu.ahs), pdu.data, header_digest=header_digest, data_digest=data_digest, crc=crc)
 
 
-def frame(
-    head: bytes, data: bytes, *, header_digest: bool = False, data_digest: bool = False, crc: Crc32c = crc32c
-) -> bytes:
+def frame(head: bytes, data: bytes, *, header_digest: bool = False, data_digest: bool = False, crc: Crc32c = crc32c) -> bytes:
     """Put a finished header (BHS and AHS) and a data segment on the wire, with padding and digests."""
     padded = data + bytes(-len(data) % 4)
     out = head + (digest(head, crc) if header_digest else b"") + padded

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from target.iscsi.codes import DEFAULT_PORT, LoginStatus
+from target.iscsi.digest import Crc32c, crc32c
 from target.iscsi.params import SessionType
 from target.iscsi.session import SessionRegistry
 
@@ -112,3 +113,7 @@ class LoginPolicy:
     max_login_pdus: int = 64
     max_login_bytes: int = 262144
     """Bytes of data segments over the whole login."""
+    discovery_idle_seconds: float = 30.0
+    discovery_lifetime_seconds: float = 300.0
+    crc: Crc32c = crc32c
+    """A faster CRC32C may be put in here."""

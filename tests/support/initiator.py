@@ -102,8 +102,8 @@ class Initiator:
 
 
 def text_of(pdu: Pdu) -> dict[str, str]:
-    """The pairs in a PDU's data."""
-    return dict(item.split("=", 1) for item in pdu.data.decode().split("\0") if item)
+    """The pairs in a PDU's data; the pieces of a pair that goes on in the next PDU are left out."""
+    return dict(item.split("=", 1) for item in pdu.data.decode().split("\0") if "=" in item)
 
 
 def hello(**more: str) -> dict[str, str]:
