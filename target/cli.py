@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -59,7 +60,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except click.Abort:
         _fail("interrupted")
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
         sys.exit(1)
     except KeyboardInterrupt:
         _fail("interrupted")

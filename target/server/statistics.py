@@ -14,7 +14,7 @@ FRESH_SECONDS = 0.2
 
 
 class Statistics:
-    """Reads the reactors' counters, at most every FRESH_SECONDS."""
+    """Reads the reactors' counters; for initiators that ask again and again, at most every FRESH_SECONDS."""
 
     def __init__(self, table: SessionTable, pool: AsyncPool) -> None:
         self._table = table
@@ -41,7 +41,8 @@ class Statistics:
 
     def of_object(self, object_id: int) -> IOStatistics:
         """For the SCSI log page: commands and blocks."""
-        counts = self.objects().get(object_id)
+        self._refresh(FRESH_SECONDS)
+        counts = self._objects.get(object_id)
         info = self._pool.info(object_id)
         if counts is None or info is None:
             return IOStatistics()
@@ -49,9 +50,9 @@ class Statistics:
                             read_blocks=counts["read_bytes"] // info.block_bytes,
                             written_blocks=counts["write_bytes"] // info.block_bytes)
 
-    def _refresh(self) -> None:
+    def _refresh(self, old_enough_seconds: float = 0.0) -> None:
         now = time.monotonic()
-        if now - self._read_s < FRESH_SECONDS:
+        if now - self._read_s < old_enough_seconds:
             return
         self._read_s = now
         self._objects, self._loops, self._connections = {}, [], []

@@ -10,7 +10,7 @@ from typing import Any
 from cffi import FFI
 
 FUNCTIONS = """
-struct scsi_sense { unsigned char error_type; int key; int ascq; unsigned flags; unsigned char bit_pointer;
+struct scsi_sense { unsigned char error_type; int key; int ascq; unsigned char flags; unsigned char bit_pointer;
     uint16_t field_pointer; };
 struct scsi_data { int size; unsigned char *data; };
 struct scsi_task { int status; int cdb_size; int xfer_dir; int expxferlen; unsigned char cdb[16]; int residual_status;
