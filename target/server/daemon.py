@@ -101,7 +101,8 @@ class Daemon:
             bound = self.portals.open()
             self.pool.attach()
             self.table.start()
-            await self.addresses.start()
+            if any(portal.is_wildcard for portal in bound):
+                await self.addresses.start()
             self.monitor.start()
             api = ApiServer(self)
             await api.start()
