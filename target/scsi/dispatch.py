@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 # CDB length by group code, the top 3 bits of the operation code (SPC-4 §4.3.5.1); 7Fh says its own.
 CDB_BYTES = (6, 10, 10, 0, 16, 12, 0, 0)
 VARIABLE_LENGTH = 0x7F
-INQUIRY, REQUEST_SENSE, REPORT_LUNS = 0x12, 0x03, 0xA0
+TEST_UNIT_READY, REQUEST_SENSE, INQUIRY, REPORT_LUNS = 0x00, 0x03, 0x12, 0xA0
 
 
 class CommandTable:
@@ -86,12 +86,16 @@ def failure(unit: LogicalUnit | None, error: ScsiError, transfer_bytes: int = 0)
 
 
 async def _without_unit(target: Target, nexus: ITNexus, command: Command) -> Result:
-    """A LUN that names no unit of this nexus (SPC-4 §6.6.1, §6.33, §6.39)."""
+    """A LUN that names no unit of this nexus, or the REPORT LUNS well known one (SPC-4 §6.6.1, §6.33, §8.2)."""
     opcode = command.cdb[0] if command.cdb else None
-    if opcode in (INQUIRY, REPORT_LUNS, REQUEST_SENSE):
+    well_known = command.lun == lun_number.WLUN_REPORT_LUNS
+    if opcode in (INQUIRY, REPORT_LUNS, REQUEST_SENSE) or (well_known and opcode == TEST_UNIT_READY):
         operation = TABLE.find(command.cdb)
-        return await _run(Task(target, nexus, absent_unit(), command, operation, TABLE))
-    raise sense.illegal(sense.LOGICAL_UNIT_NOT_SUPPORTED)
+        refused = operation.refused_bit(command.cdb)
+        if refused is not None:
+            raise sense.invalid_cdb(*refused)
+        return await _run(Task(target, nexus, absent_unit(well_known), command, operation, TABLE))
+    raise sense.illegal(sense.INVALID_COMMAND_OPERATION_CODE if well_known else sense.LOGICAL_UNIT_NOT_SUPPORTED)
 
 
 async def _on_unit(target: Target, nexus: ITNexus, unit: LogicalUnit, command: Command) -> Result:

@@ -9,6 +9,7 @@ from target.scsi.sense import Sense, SenseKey
 from target.scsi.unit_attention import UnitAttention
 
 NO_UNIT = 0x7F             # peripheral qualifier 011b, device type 1Fh
+WELL_KNOWN = 0x1E
 IDENTIFYING_BYTES = 256
 # SPC-4, SBC-3, SAM-5, iSCSI, no version claimed (SPC-4 §6.6.2, annex E)
 VERSION_DESCRIPTORS = (0x00A0, 0x0960, 0x0460, 0x04C0)
@@ -31,7 +32,7 @@ async def inquiry(task: Task) -> bytes:
 
 
 def _peripheral(task: Task) -> int:
-    return NO_UNIT if task.unit.absent else 0x00
+    return WELL_KNOWN if task.unit.well_known else NO_UNIT if task.unit.absent else 0x00
 
 
 def standard_inquiry(task: Task) -> bytes:
@@ -61,8 +62,10 @@ async def report_luns(task: Task) -> bytes:
         raise sense.invalid_cdb(2)
     if task.number(6, 4) < 16:
         raise sense.invalid_cdb(6)
-    numbers = [] if select == 0x01 else sorted(task.target.luns(task.nexus))
-    body = b"".join(lun_number.encode(number).to_bytes(8, "big") for number in numbers)
+    fields = [] if select == 0x01 else [lun_number.encode(lun) for lun in sorted(task.target.luns(task.nexus))]
+    if select != 0x00:
+        fields.append(lun_number.WLUN_REPORT_LUNS)
+    body = b"".join(lun.to_bytes(8, "big") for lun in fields)
     for unit in task.target.luns(task.nexus).values():
         unit.attention.clear(task.nexus, UnitAttention.REPORTED_LUNS_CHANGED)
     return len(body).to_bytes(4, "big") + bytes(4) + body
@@ -71,7 +74,7 @@ async def report_luns(task: Task) -> bytes:
 async def request_sense(task: Task) -> bytes:
     """REQUEST SENSE: a pending unit attention, or why the unit is not ready, as data (SPC-4 §6.39)."""
     descriptor = task.bit(1, 0)
-    if task.unit.absent:
+    if task.unit.absent and not task.unit.well_known:
         return Sense(SenseKey.ILLEGAL_REQUEST, sense.LOGICAL_UNIT_NOT_SUPPORTED).encode(descriptor)
     attention = task.unit.attention.take(task.nexus)
     if attention is None and task.unit.stopped:

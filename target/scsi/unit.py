@@ -43,6 +43,7 @@ class LogicalUnit:
         self.copies = CopyResults()
         self.stopped = False
         self.absent = False             # stands for a LUN that this nexus does not have
+        self.well_known = False         # stands for the REPORT LUNS well known unit
         self.identifying_information = b""
         self.explicit_states: dict[int, int] = {}   # target port group -> access state that an initiator set
         self._below_threshold = False
@@ -187,10 +188,11 @@ class LogicalUnit:
         await self.hooks.persist(self, self.state())
 
 
-def absent_unit() -> LogicalUnit:
-    """What answers INQUIRY, REPORT LUNS and REQUEST SENSE for a LUN that a nexus does not have."""
+def absent_unit(well_known: bool = False) -> LogicalUnit:
+    """What answers INQUIRY, REPORT LUNS and REQUEST SENSE for a LUN that a nexus does not have, or a well known one."""
     unit = LogicalUnit(Identity("0" * 32, ""), _NoMedium())
     unit.absent = True
+    unit.well_known = well_known
     return unit
 
 

@@ -71,7 +71,7 @@ def unit_serial_number(task: Task) -> bytes:
 
 def device_identification(task: Task) -> bytes:
     target, identity = task.target, task.unit.identity
-    out = unit_designators(identity)
+    out = [] if task.unit.absent else unit_designators(identity)
     port = target.ports.get(task.nexus.target_port)
     if port is not None:
         name = padded(target.port_name(port))
@@ -162,7 +162,7 @@ class Page:
 
 PAGES: dict[int, Page] = {
     0x00: Page("Supported VPD Pages", supported_pages),
-    0x80: Page("Unit Serial Number", unit_serial_number),
+    0x80: Page("Unit Serial Number", unit_serial_number, medium=True),
     0x83: Page("Device Identification", device_identification),
     0x86: Page("Extended INQUIRY Data", extended_inquiry),
     0x87: Page("Mode Page Policy", mode_page_policy),

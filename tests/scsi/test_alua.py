@@ -1,0 +1,78 @@
+"""Target port groups: states per group and unit, who sets them, what they forbid (SPC-4 §5.11)."""
+
+from __future__ import annotations
+
+from target.scsi import AccessState, Gate
+from tests.support.scsi_memory import MemoryBackend, World, field_pointer, initiator, sense_of
+
+REPORT, READ, TUR = "a3 0a 00000000 0000ffff 00 00", "28 00 00000000 00 0001 00", "00 00 00 0000 00"
+
+
+def set_groups(world: World, *states: tuple[int, int], **more: object) -> object:
+    data = bytes(4) + b"".join(bytes([state, 0]) + group.to_bytes(2, "big") for group, state in states)
+    return world.run(f"a4 0a 00000000 {len(data):08x} 00 00", data, **more)  # type: ignore[arg-type]
+
+
+def states(world: World, lun: int = 0) -> dict[int, int]:
+    data = world.run(REPORT, lun=lun).data_in
+    assert int.from_bytes(data[:4], "big") == len(data) - 4
+    return {int.from_bytes(data[at + 2:at + 4], "big"): data[at] & 0x0F for at in range(4, len(data), 12)}
+
+
+def two_ports() -> World:
+    world = World(MemoryBackend(), MemoryBackend(), ports=2)
+    world.nexuses.append(initiator(1, port=2))
+    world.login(world.nexuses[1])
+    return world
+
+
+def test_report() -> None:
+    world = two_ports()
+    data = world.run(REPORT).data_in
+    assert data[4:16] == b"\x00\x0f\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01"
+    assert states(world) == {1: 0, 2: 0}
+    extended = world.run(REPORT.replace("a3 0a", "a3 2a")).data_in
+    assert extended[4:8] == b"\x10\0\0\0"
+    assert extended[8:] == data[4:]
+    assert sense_of(world.run(REPORT.replace("a3 0a", "a3 4a"))) == (5, 0x2400)
+
+
+def test_explicit_standby_is_for_one_unit_and_told_to_the_others() -> None:
+    world = two_ports()
+    assert set_groups(world, (2, 2)).status == 0  # type: ignore[attr-defined]
+    assert states(world) == {1: 0, 2: 2}
+    assert states(world, lun=1) == {1: 0, 2: 0}
+    other = world.nexuses[1]
+    assert world.unit.gate(other) == Gate.ATTENTION | Gate.NOT_READY
+    assert sense_of(world.run(TUR, nexus=other)) == (6, 0x2A06)
+    assert sense_of(world.run(READ, nexus=other)) == (2, 0x040B)
+    assert sense_of(world.run(TUR, nexus=other)) == (2, 0x040B)
+    assert world.run("12 00 00 0060 00", nexus=other).status == 0
+    assert world.run("1a 00 3f 00 ff 00", nexus=other).status == 0
+    assert world.run(READ, nexus=other, lun=1).status == 0
+    assert world.run(READ).status == 0
+    assert set_groups(world, (2, 3)).status == 0  # type: ignore[attr-defined]
+    assert sense_of(world.run("1a 00 3f 00 ff 00", nexus=other)) == (6, 0x2A06)
+    assert sense_of(world.run("1a 00 3f 00 ff 00", nexus=other)) == (2, 0x040C)
+    assert set_groups(world, (2, 0), nexus=other).status == 0  # type: ignore[attr-defined]
+    assert world.run(READ, nexus=other).status == 0
+
+
+def test_an_implicit_change_wins_over_explicit_ones() -> None:
+    world = two_ports()
+    set_groups(world, (1, 1))
+    world.hush()
+    world.target.set_group_state(1, AccessState.STANDBY)
+    assert sense_of(world.run(READ)) == (6, 0x2A06)
+    assert sense_of(world.run(READ)) == (2, 0x040B)
+    assert states(world) == {1: 2, 2: 0}
+
+
+def test_lists_that_are_wrong_change_nothing() -> None:
+    world = two_ports()
+    for change, pointer in (((9, 0), 10), ((2, 5), 8)):
+        result = set_groups(world, (1, 1), change)
+        assert (sense_of(result), field_pointer(result)[1]) == ((5, 0x2600), pointer)  # type: ignore[arg-type]
+    assert sense_of(world.run("a4 0a 00000000 00000006 00 00", bytes(6))) == (5, 0x1A00)
+    assert world.run("a4 0a 00000000 00000000 00 00").status == 0
+    assert states(world) == {1: 0, 2: 0}
