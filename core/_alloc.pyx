@@ -30,6 +30,8 @@ cdef inline void run_delta(lnt_pool *p, uint64_t run, int delta) noexcept nogil:
         p.free_runs -= 1
     elif p.run_used[run] == 0:
         p.free_runs += 1
+        if run < p.run_cursor:
+            p.run_cursor = run        # what was used before is taken first: the medium already has its blocks
 
 
 # -- counts ------------------------------------------------------------------------------------------------------------
@@ -84,7 +86,7 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
         if i == 0 or b % L_GROUP_BLOCKS == 0:
             f = count_page(p, b, &rc)
             if f == NULL:
-                return rc
+                return rc             # before anything has changed: callers touch ranges first
             frame_dirty(p, f)
         c = <uint32_t *>f.data + b % L_GROUP_BLOCKS
         was = c[0]
@@ -367,13 +369,19 @@ cdef int start_discard(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
 
 cdef int release_data(lnt_pool *p, item *it) noexcept nogil:
     """Take one reference off each block. With trim, blocks that nobody else uses go to the medium first."""
-    cdef int rc = count_touch(p, it.ref, it.n)
+    cdef int rc
     cdef uint32_t i = 0, k
     cdef uint32_t *c
     cdef frame *f
     cdef uint8_t trim = it.trim and p.can_discard
     cdef uint64_t ref = it.ref
     cdef uint32_t n = it.n
+    if n == 1 and not trim:       # an overwritten block, by far the most frequent
+        rc = count_add(p, ref, 1, -1)
+        if rc == 0:
+            p.work.tail -= 1
+        return rc
+    rc = count_touch(p, ref, n)
     if rc:
         return rc
     p.work.tail -= 1              # `it` is the top of the stack: gone from here on
