@@ -47,10 +47,12 @@ class TaskManagement:
         full = session.connections.get(conn)
         if full is None:
             return
-        self.table.send(session, conn, full.task_management_response(request, response))
-        if request.function == TaskFunction.TARGET_COLD_RESET and response is COMPLETE:
-            for each in self.table.sessions():
-                self.table.end(each, "target cold reset")
+        cold = request.function == TaskFunction.TARGET_COLD_RESET and response is COMPLETE
+        self.table.send(session, conn, full.task_management_response(request, response), close=cold)
+        if cold:
+            for other in self.table.sessions():
+                if other is not session:
+                    self.table.end(other, "target cold reset")
 
     def _lun(self, session: NexusSession, request: TaskManagementRequest) -> int | None:
         lun = decode(int.from_bytes(request.lun))
