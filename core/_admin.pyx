@@ -349,7 +349,6 @@ cdef int share_run(lnt_pool *p, admin *a) noexcept nogil:
         lnt_put64(r + 24, a.other.pub.id)
         lnt_put64(r + 32, a.b)
         lnt_put64(r + 40, done)
-        X(a).need_seq = p.j.record_seq
         a.a += done
         a.b += done
         a.c -= done
@@ -475,6 +474,7 @@ cdef void admin_run(lnt_pool *p, admin *a) noexcept nogil:
     if rc == WAIT:
         return
     if a.kind == A_SHARE and rc == 0:
+        X(a).need_seq = p.j.record_seq
         a.applied = 1
         settle(p, a, 0)
         return

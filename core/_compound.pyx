@@ -5,8 +5,8 @@ Compound ops are made of parts: internal READs and WRITEs that the op starts and
 """
 from core._blkmap cimport extent, map_find, map_unmap
 from core._cache cimport op_finish, op_ready
-from core._journal cimport next_sync, record_3, wait_hard, wait_soft
-from core._rw cimport X, locked_out, read_run, unlock_range, wait_grace, wait_room, write_run
+from core._journal cimport next_sync, record_3, wait_hard
+from core._rw cimport X, locked_out, op_settle, read_run, unlock_range, wait_grace, wait_room, write_run
 from core._state cimport L_BLOCK_BYTES, RT_UNMAP, WAIT, lnt_alloc_aligned, lnt_pool, opx, rlock, vobj
 from core._types cimport (
     OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OPF_FUA, OPF_NOUNMAP, ST_GONE, ST_INVALID, ST_MISCOMPARE, ST_OK,
@@ -73,21 +73,6 @@ cdef uint8_t sub_end(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 # -- UNMAP -------------------------------------------------------------------------------------------------------------
 
-cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
-    """End an op that may have left records."""
-    cdef opx *x = X(op)
-    if status:
-        op_finish(p, op, status)
-    elif op.flags & OPF_FUA:
-        x.need_seq = p.j.record_seq
-        x.need_sync = next_sync(p)
-        wait_hard(p, op)
-    elif x.need_seq:
-        wait_soft(p, op)
-    else:
-        op_finish(p, op, ST_OK)
-
-
 cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Whole blocks leave the map; the rest, and everything with OPF_NOUNMAP, is overwritten with zeros."""
     cdef opx *x = X(op)
@@ -145,7 +130,6 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
             return
         if removed:
             record_3(p, RT_UNMAP, o.pub.id, at >> 12, next_lba - (at >> 12))
-            x.need_seq = p.j.record_seq
         x.cursor = next_lba * L_BLOCK_BYTES - op.offset
         steps += removed != 0
         if steps >= UNMAP_STEPS:

@@ -12,3 +12,4 @@ cdef int locked_out(vobj *o, lnt_op *op) noexcept nogil
 cdef void unlock_range(lnt_pool *p, vobj *o, lnt_op *op) noexcept nogil
 cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil
 cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil
+cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil

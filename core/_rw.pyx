@@ -14,7 +14,7 @@ from core._state cimport (
     E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT, aext, goal, item,
     lnt_alloc_aligned, lnt_get64, lnt_pool, vobj, opx, rlock)
 from core._types cimport (
-    IO_READ, IO_WRITE, OP_READ, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_OK, ST_READ_ONLY, lnt_io, lnt_op)
+    IO_READ, IO_WRITE, OP_READ, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_READ_ONLY, lnt_io, lnt_op)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -480,7 +480,6 @@ cdef int piece_commit(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
     record_map(p, o.pub.id, a.lba, a.pba, a.n, sums if X(op).verify else NULL)
     a.mapped = 1
     piece_unlist(p, a)
-    X(op).need_seq = p.j.record_seq
     return 0
 
 
@@ -521,16 +520,20 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
     pieces_free(p, op)
     epoch_exit(p, op)
     o.writes += 1
-    if x.error:
-        op_finish(p, op, x.error)
+    op_settle(p, op, x.error)
+
+
+cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
+    """End an op that changes data: acknowledged when all that the map now says, whoever said it, is as durable as asked."""
+    cdef opx *x = X(op)
+    x.need_seq = p.j.record_seq
+    if status:
+        op_finish(p, op, status)
     elif op.flags & OPF_FUA:
-        x.need_seq = p.j.record_seq   # the map entries it overwrote in place must be hard too
         x.need_sync = next_sync(p)
         wait_hard(p, op)
-    elif x.need_seq:
-        wait_soft(p, op)
     else:
-        op_finish(p, op, ST_OK)
+        wait_soft(p, op)
 
 
 cdef void write_run(lnt_pool *p, lnt_op *op) noexcept nogil:
