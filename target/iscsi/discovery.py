@@ -38,11 +38,15 @@ def answer_send_targets(
     if not value:
         if session_type is SessionType.DISCOVERY:
             return [("SendTargets", REJECT)]
-        return describe(record for record in records if record.name == own_target)
+        return describe(record for record in records if _same(record.name, own_target))
     try:
         wanted = normalize_name(value)
     except TextError:
         return [("SendTargets", REJECT)]
     if session_type is SessionType.NORMAL and wanted != own_target:
         return []
-    return describe(record for record in records if record.name == wanted)
+    return describe(record for record in records if _same(record.name, wanted))
+
+
+def _same(configured: str, normalized: str) -> bool:
+    return configured.lower() == normalized

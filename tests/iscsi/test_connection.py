@@ -318,6 +318,13 @@ def test_send_targets_in_discovery(asked, pairs):
     assert text_of(response) == pairs
 
 
+def test_a_target_may_be_configured_in_capitals():
+    door = Door()
+    door.targets = [TargetRecord(TARGET.upper(), (PortalAddress("10.0.0.1"),))]
+    response = answer(full(door), TextRequest(data=b"SendTargets=\0"))
+    assert text_of(response)["TargetName"] == TARGET.upper()
+
+
 def test_long_target_list_comes_in_parts_of_the_initiator_s_segment():
     door = Door()
     door.targets = [TargetRecord(f"{TARGET}-{n:04}", (PortalAddress("10.0.0.1"),)) for n in range(100)]
