@@ -87,6 +87,7 @@ class Operation:
     clause: str = ""
     needs: Callable[[LogicalUnit], bool] | None = None   # None: every unit has it
     timeout_s: int = 30
+    listed: bool = True             # among "all commands"; common parsers of that list know no CDB above 16 bytes
 
     @property
     def opcode(self) -> int:

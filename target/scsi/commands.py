@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from target.scsi import alua, copy, log, mode, persistent_reserve, provisioning, sbc, spc
+from target.scsi import alua, copy, log, mode, offload, persistent_reserve, provisioning, sbc, spc
 from target.scsi.cdb import (
     CONFIGURE,
     EXEMPT,
@@ -82,8 +82,9 @@ _PROVISIONING: list[Operation] = [
         _OUT, timeout_s=60),
     _op("GET LBA STATUS (16)", "9e 00 ffffffffffffffff ffffffff 00 00", provisioning.get_lba_status_16, READS,
         "SBC-4 §5.6", _IN, (10, 4), action=0x12),
-    _op("GET LBA STATUS (32)", "7f 00 00000000 00 ff 0000 00 00 ffffffffffffffff ffffffff 00000000 ffffffff",
-        provisioning.get_lba_status_32, READS, "SBC-4 §5.7", _IN, (28, 4), action=0x12),
+    Operation("GET LBA STATUS (32)",
+              bytes.fromhex("7f 00 00000000 00 ff 0000 00 00 ffffffffffffffff ffffffff 00000000 ffffffff"), 0x12,
+              provisioning.get_lba_status_32, READS, _IN, Field(28, 4), "SBC-4 §5.7", listed=False),
 ]
 
 _PRIMARY: list[Operation] = [
@@ -163,4 +164,13 @@ _COPY: list[Operation] = [
         "SPC-4 §6.24", _IN, (10, 4), action=0x05),
 ]
 
-OPERATIONS: tuple[Operation, ...] = (*_BLOCKS, *_PROVISIONING, *_PRIMARY, *_RESERVATIONS, *_COPY)
+_OFFLOAD: list[Operation] = [
+    _op("POPULATE TOKEN", "83 00 00000000 ffffffff ffffffff 3f 00", offload.populate_token, READS, "SBC-4 §5.12", _OUT,
+        (10, 4), action=0x10),
+    _op("WRITE USING TOKEN", "83 00 00000000 ffffffff ffffffff 3f 00", offload.write_using_token, WRITES,
+        "SBC-4 §5.53", _OUT, (10, 4), action=0x11, timeout_s=120),
+    _op("RECEIVE ROD TOKEN INFORMATION", "84 00 ffffffff 00000000 ffffffff 00 00",
+        offload.receive_rod_token_information, QUERY, "SPC-4 §6.27", _IN, (10, 4), action=0x07),
+]
+
+OPERATIONS: tuple[Operation, ...] = (*_BLOCKS, *_PROVISIONING, *_PRIMARY, *_RESERVATIONS, *_COPY, *_OFFLOAD)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from target.scsi import copy
+from target.scsi import copy, offload
 from target.scsi.cdb import Task
 from target.scsi.copy_results import KEPT_RESULTS
 
@@ -25,8 +25,11 @@ def build(task: Task) -> bytes:
               + copy.MAX_DESCRIPTOR_BYTES.to_bytes(4, "big") + bytes(16))
     operations = (KEPT_RESULTS.to_bytes(4, "big") * 2 + copy.MAX_SEGMENT_BYTES.to_bytes(4, "big")
                   + bytes([9, 9]) + bytes(18))
-    return (_descriptor(0x0001, bytes([len(commands)]) + commands)
+    tokens = offload.page_descriptors(task.unit)
+    return (b"".join(_descriptor(kind, body) for kind, body in tokens[:1])
+            + _descriptor(0x0001, bytes([len(commands)]) + commands)
             + _descriptor(0x0004, limits)
             + _descriptor(0x0008, bytes([len(codes)]) + codes)
             + _descriptor(0x000C, bytes(2))
+            + b"".join(_descriptor(kind, body) for kind, body in tokens[1:])
             + _descriptor(0x8001, operations))

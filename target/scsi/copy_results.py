@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from target.scsi.model import ITNexus
 from target.scsi.sense import Sense
@@ -21,20 +22,34 @@ class CopyResult:
     long: bool
 
 
-class CopyResults:
+@dataclass(slots=True)
+class RodResult:
+    """What RECEIVE ROD TOKEN INFORMATION tells of one POPULATE TOKEN or WRITE USING TOKEN."""
+
+    action: int
+    status: int
+    blocks: int
+    token: bytes | None
+    failure: Sense | None
+
+
+Kept = TypeVar("Kept")
+
+
+class Results(Generic[Kept]):
     """Results kept for the initiators of one unit until they are fetched; bounded for each nexus."""
 
     def __init__(self) -> None:
-        self._kept: dict[ITNexus, dict[int, CopyResult]] = {}
+        self._kept: dict[ITNexus, dict[int, Kept]] = {}
 
-    def keep(self, nexus: ITNexus, identifier: int, result: CopyResult) -> None:
+    def keep(self, nexus: ITNexus, identifier: int, result: Kept) -> None:
         mine = self._kept.setdefault(nexus, {})
         mine.pop(identifier, None)
         while len(mine) >= KEPT_RESULTS:
             del mine[next(iter(mine))]
         mine[identifier] = result
 
-    def find(self, nexus: ITNexus, identifier: int) -> CopyResult | None:
+    def find(self, nexus: ITNexus, identifier: int) -> Kept | None:
         return self._kept.get(nexus, {}).get(identifier)
 
     def drop(self, nexus: ITNexus, identifier: int | None = None) -> None:

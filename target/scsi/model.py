@@ -7,6 +7,7 @@ from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from target.scsi.backend import BlockBackend
     from target.scsi.unit import LogicalUnit
 
 
@@ -106,7 +107,7 @@ class Limits:
     compare_and_write: int = 64 << 10
     unmap_blocks: int = 0xFFFFFFFF
     unmap_descriptors: int = 256
-    write_same: int = 4 << 30
+    write_same: int = 16 << 20
     parameter_list: int = 64 << 10
     physical_block: int = 0            # 0: the logical block size; a 4096 here makes a 512-byte disk a "512e" one
     grain: int = 4096                  # the pool's allocation unit
@@ -139,8 +140,15 @@ class UnitHooks:
     async def abort_tasks(self, unit: LogicalUnit, nexus: ITNexus) -> None:
         """Abort every task of `nexus` on this unit except the calling one (PREEMPT AND ABORT, SPC-4 §5.13.11.5)."""
 
+    async def freeze(self, unit: LogicalUnit) -> BlockBackend | None:
+        """The unit's medium as it is now, for a point-in-time ROD token; None when that is not to be had."""
+        return None
+
+    async def thaw(self, unit: LogicalUnit, frozen: BlockBackend) -> None:
+        """The token that needed `frozen` is gone."""
+
     def timestamp_ms(self) -> int:
-        """Milliseconds since the epoch, for REPORT TIMESTAMP."""
+        """Milliseconds since the epoch: REPORT TIMESTAMP, and the clock by which tokens expire."""
         return 0
 
 

@@ -53,7 +53,10 @@ def unmap_list(task: Task, parameters: bytes) -> list[tuple[int, int]]:
 
 
 async def write_same(task: Task) -> bytes:
-    """WRITE SAME (10), (16): UNMAP, NDOB, a transfer length of 0 that means "to the end"."""
+    """WRITE SAME (10), (16): UNMAP, NDOB, a transfer length of 0 that means "to the end".
+
+    UNMAP deallocates whatever the block holds, as initiators expect of it; the range reads as zeros then.
+    """
     unit, extent = task.unit, task.extent()
     if extent.lba > unit.size_blocks - (1 if extent.blocks else 0):
         raise sense.illegal(sense.LBA_OUT_OF_RANGE)
@@ -62,10 +65,10 @@ async def write_same(task: Task) -> bytes:
     if blocks > unit.limits.write_same // unit.block_bytes:
         raise sense.invalid_cdb(extent.blocks_byte)
     offset, length = extent.lba * unit.block_bytes, blocks * unit.block_bytes
-    pattern = _pattern(task)
-    if not any(pattern):
+    pattern, deallocate = _pattern(task), task.bit(1, 3)
+    if deallocate or not any(pattern):
         if length:
-            await unit.backend.unmap(offset, length, _write_through(task), keep=not task.bit(1, 3))
+            await unit.backend.unmap(offset, length, _write_through(task), not deallocate)
         return b""
     filler = pattern * (min(length, CHUNK_BYTES) // len(pattern))
     for start in range(0, length, len(filler)):
@@ -108,14 +111,16 @@ async def _lba_status(task: Task, lba: int, allocation: int, scan_blocks: int | 
         blocks = min(blocks, scan_blocks)
     room = min(max((allocation - 8) // STATUS_DESCRIPTOR, 1), MAX_STATUS_DESCRIPTORS)
     runs = await unit.backend.extents(lba * unit.block_bytes, blocks * unit.block_bytes, room)
-    body = b"".join(_status_descriptors(runs[:room], unit.block_bytes))[:room * STATUS_DESCRIPTOR]
+    body = b"".join(_status_descriptors(runs[:room], lba, unit.block_bytes))[:room * STATUS_DESCRIPTOR]
     return (len(body) + 4).to_bytes(4, "big") + bytes(4) + body
 
 
-def _status_descriptors(runs: list[Extent], block: int) -> list[bytes]:
+def _status_descriptors(runs: list[Extent], first: int, block: int) -> list[bytes]:
+    """The runs as descriptors from block `first` on: a run may begin before it, at the allocation unit's start."""
     out = []
     for run in runs:
-        lba, left = run.offset_bytes // block, run.length_bytes // block
+        lba = max(run.offset_bytes // block, first)
+        left = max((run.offset_bytes + run.length_bytes) // block - lba, 0)
         while left:
             blocks = min(left, 0xFFFFFFFF)
             status = MAPPED if run.mapped else DEALLOCATED

@@ -98,7 +98,7 @@ async def compare_and_write(task: Task) -> bytes:
     data = bytes(task.command.data_out)
     declared = len(data) if task.command.expected_bytes is None else task.command.expected_bytes
     if len(data) != 2 * length or declared != 2 * length:
-        raise sense.illegal(sense.INVALID_INFORMATION_UNIT)
+        raise sense.invalid_cdb(13)
     if blocks:
         offset = lba * unit.block_bytes
         first = await unit.backend.compare_and_write(offset, data[:length], data[length:], durable(task))

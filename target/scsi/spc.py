@@ -123,7 +123,7 @@ async def report_supported_operation_codes(task: Task) -> bytes:
 def _all_commands(task: Task, with_timeouts: bool) -> bytes:
     body = b""
     for operation in task.table.operations:
-        if not _has(task, operation):
+        if not _has(task, operation) or not operation.listed:
             continue
         flags = (0x01 if operation.service_action is not None else 0) | (0x02 if with_timeouts else 0)
         body += bytes([operation.opcode, 0]) + (operation.service_action or 0).to_bytes(2, "big")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from target.scsi.model import ITNexus
+from target.scsi.rod import Tokens
 from target.scsi.unit import LogicalUnit
 from target.scsi.unit_attention import UnitAttention
 
@@ -43,6 +44,7 @@ class Target:
         self.ports: dict[int, TargetPort] = {port.relative_id: port for port in ports}
         self.group_states: dict[int, AccessState] = {
             port.group: AccessState.ACTIVE_OPTIMIZED for port in self.ports.values()}
+        self.tokens = Tokens()
         self._luns: dict[ITNexus, dict[int, LogicalUnit]] = {}
 
     def port_name(self, port: TargetPort) -> str:

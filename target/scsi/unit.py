@@ -7,7 +7,7 @@ from typing import Any
 
 from target.scsi import sense
 from target.scsi.backend import BackendError, BlockBackend, Extent, Space
-from target.scsi.copy_results import CopyResults
+from target.scsi.copy_results import CopyResult, Results, RodResult
 from target.scsi.mode import ModePages
 from target.scsi.model import SLOW_READS, SLOW_WRITES, Gate, Identity, IOStatistics, ITNexus, Limits, UnitHooks
 from target.scsi.reservations import Reservations
@@ -40,7 +40,8 @@ class LogicalUnit:
         self.mode = ModePages()
         self.reservations = Reservations()
         self.attention = AttentionQueues(self.gate_check)
-        self.copies = CopyResults()
+        self.copies: Results[CopyResult] = Results()
+        self.rods: Results[RodResult] = Results()
         self.stopped = False
         self.absent = False             # stands for a LUN that this nexus does not have
         self.well_known = False         # stands for the REPORT LUNS well known unit
@@ -116,6 +117,7 @@ class LogicalUnit:
         self._gates.pop(nexus, None)
         self._not_ready.discard(nexus)
         self.copies.drop(nexus)
+        self.rods.drop(nexus)
         if self.reservations.release_legacy(nexus):
             self.gate_check()
 

@@ -120,7 +120,7 @@ def test_compare_and_write() -> None:
     assert result.sense[0] & 0x80
     assert int.from_bytes(result.sense[3:7], "big") == 700
     assert world.backend.data[1536:2560] == b"n" * 1024
-    assert sense_of(world.run(compare, bytes(1024))) == INVALID_UNIT
+    assert sense_of(world.run(compare, bytes(1024))) == INVALID_FIELD
     too_long = world.run("89 00 0000000000000000 000000 81 00 00", bytes(2 * 129 * 512))
     assert (sense_of(too_long), field_pointer(too_long)[1]) == (INVALID_FIELD, 13)
 

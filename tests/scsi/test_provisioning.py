@@ -89,8 +89,9 @@ def test_write_same_deallocates_zeros() -> None:
     assert world.run("93 01 0000000000000000 00000010 00 00").status == 0           # NDOB alone writes zeros
     assert world.backend.mapped[:2] == [True, True]
     assert world.backend.data[:8192] == bytes(8192)
-    assert world.run("93 08 0000000000000000 00000010 00 00", b"n" * 512).status == 0   # not zeros: written
-    assert world.backend.data[:8192] == b"n" * 8192
+    assert world.run("93 00 0000000000000000 00000010 00 00", b"n" * 512).status == 0
+    assert world.run("93 08 0000000000000000 00000010 00 00", b"n" * 512).status == 0   # not zeros: UNMAP wins
+    assert world.backend.data[:8192] == bytes(8192)
 
 
 @pytest.mark.parametrize("data", [b"x" * 256, b"x" * 1024, b""])

@@ -1,0 +1,108 @@
+"""ROD tokens: what POPULATE TOKEN makes and WRITE USING TOKEN takes (SPC-4 §5.16.6, §6.27, SBC-4 §5.11, §5.46)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from target.scsi.backend import BlockBackend
+from target.scsi.model import ITNexus
+from target.scsi.unit import LogicalUnit
+
+TOKEN_BYTES = 512
+TOKEN_LENGTH_FIELD = TOKEN_BYTES - 8
+POINT_IN_TIME, ACCESS_UPON_REFERENCE, BLOCK_ZERO = 0x00800000, 0x00010000, 0xFFFF0001
+DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S = 60, 3600
+MAX_RANGES = 64
+MAX_TOKEN_BYTES = 4 << 30
+MAX_TOKENS = 64              # for one nexus
+
+
+class Range(NamedTuple):
+    """Consecutive bytes of one unit."""
+
+    offset_bytes: int
+    length_bytes: int
+
+
+@dataclass(slots=True)
+class Token:
+    """A representation of data: ranges of a source. `frozen` is the source as it was, None to read it as it is."""
+
+    raw: bytes
+    kind: int
+    source: LogicalUnit
+    ranges: tuple[Range, ...]
+    owner: ITNexus
+    frozen: BlockBackend | None
+    timeout_s: int
+    deadline_s: float
+
+    @property
+    def length_bytes(self) -> int:
+        return sum(each.length_bytes for each in self.ranges)
+
+    def slice(self, offset_bytes: int, length_bytes: int) -> list[Range]:
+        """The source ranges behind a part of the data; shorter than asked for where the data ends."""
+        out = []
+        for each in self.ranges:
+            if offset_bytes >= each.length_bytes:
+                offset_bytes -= each.length_bytes
+                continue
+            length = min(each.length_bytes - offset_bytes, length_bytes)
+            if length:
+                out.append(Range(each.offset_bytes + offset_bytes, length))
+            offset_bytes, length_bytes = 0, length_bytes - length
+        return out
+
+
+def encode(kind: int, identifier: int, creator: bytes, length_bytes: int, secret: bytes) -> bytes:
+    """A token's 512 bytes: known fields, then random ones that nobody can guess (SPC-4 §5.16.6.5)."""
+    out = bytearray(TOKEN_BYTES)
+    out[0:4] = kind.to_bytes(4, "big")
+    out[6:8] = TOKEN_LENGTH_FIELD.to_bytes(2, "big")
+    out[8:16] = identifier.to_bytes(8, "big")
+    out[16:16 + len(creator)] = creator
+    out[48:64] = length_bytes.to_bytes(16, "big")
+    out[96:96 + len(secret)] = secret
+    return bytes(out)
+
+
+def is_zero_token(raw: bytes) -> bool:
+    """The block device zero token, which every copy manager knows (SBC-4 §4.28.2)."""
+    return int.from_bytes(raw[0:4], "big") == BLOCK_ZERO and raw[6:8] == TOKEN_LENGTH_FIELD.to_bytes(2, "big")
+
+
+class Tokens:
+    """The tokens of one target device, found by their bytes; bounded for each nexus and in time."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[bytes, Token] = {}
+        self._next = 1
+
+    def identifier(self) -> int:
+        self._next += 1
+        return self._next
+
+    def add(self, token: Token, now_s: float) -> list[Token]:
+        """Keep a token; those that had to go for it."""
+        gone = self.expire(now_s)
+        mine = [each for each in self._tokens.values() if each.owner == token.owner]
+        for each in mine[:max(len(mine) - MAX_TOKENS + 1, 0)]:
+            gone.append(self._tokens.pop(each.raw))
+        self._tokens[token.raw] = token
+        return gone
+
+    def find(self, raw: bytes) -> Token | None:
+        """The token with these bytes; it may have expired."""
+        return self._tokens.get(raw)
+
+    def drop(self, raw: bytes) -> Token | None:
+        return self._tokens.pop(raw, None)
+
+    def expire(self, now_s: float) -> list[Token]:
+        """Take out what has expired."""
+        gone = [token for token in self._tokens.values() if token.deadline_s < now_s]
+        for token in gone:
+            del self._tokens[token.raw]
+        return gone
