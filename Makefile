@@ -8,6 +8,7 @@ SOURCES := $(wildcard core/*.pyx core/*.pxd core/*.h core/layout.py bench/_*.pyx
 all: build
 
 $(VENV)/.deps: pyproject.toml constraints.txt
+	@sh .ci/prerequisites $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt setuptools cython
 	$(BIN)/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print('\n'.join(p['dependencies'] + p['optional-dependencies']['dev']))" > $(VENV)/requirements.txt
@@ -15,8 +16,8 @@ $(VENV)/.deps: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.built: $(VENV)/.deps $(SOURCES)
-	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 	$(BIN)/python setup.py -q build_ext --inplace -j $$(nproc)
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
 build: $(VENV)/.built
