@@ -543,13 +543,13 @@ cdef void tear_down(lnt_reactor *r) noexcept nogil:
 
 
 cdef void drain(lnt_reactor *r) noexcept nogil:
-    # After the last connection: lets the engine finish, then waits for device requests and leaves the pool.
+    # After the last connection: lets the engine finish what runs, waits for device requests and leaves the pool.
     cdef uint64_t give_up = lnt_now_us() + DRAIN_US
     cdef lnt_io *io
     cdef lnt_io *following
     while r.now_us < give_up:
         turn(r)
-        if r.engine_us == FOREVER and not r.disk.in_flight and not lnt_load32(&r.engine_due, ACQUIRE):
+        if r.engine_us > r.now_us and not r.disk.in_flight and not lnt_load32(&r.engine_due, ACQUIRE):
             break
         if r.engine_us > r.now_us:
             lnt_ring_wait(r.ring, 1, 10000)
