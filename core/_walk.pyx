@@ -93,13 +93,13 @@ cdef int compare_at(lnt_pool *p, vobj *oa, vobj *ob, uint64_t lba, uint64_t *n, 
     y.e = ob.root | E_NODE() if ob.root else 0
     y.level = ob.level + 1
     x.f = y.f = NULL
+    if x.level > y.level and lba >> (9 * y.level):
+        y.e = 0                           # beyond what the smaller map can hold
+        y.level = x.level
+    elif y.level > x.level and lba >> (9 * x.level):
+        x.e = 0
+        x.level = y.level
     while True:
-        if x.level > y.level and lba >> (9 * y.level):
-            y.e = 0                       # beyond what the smaller map can hold
-            y.level = x.level
-        elif y.level > x.level and lba >> (9 * x.level):
-            x.e = 0
-            x.level = y.level
         if x.level == y.level and (x.e ^ y.e) & ((<uint64_t>1 << 56) - 1) == 0:
             differ[0] = 0
             n[0] = span_left(x.level, lba)
