@@ -219,6 +219,17 @@ cdef int hint_exclusive(lnt_pool *p, frame *f, int idx, int n) noexcept nogil:
     return 0
 
 
+cdef int huge_exclusive(lnt_pool *p, extent *out) noexcept nogil:
+    """Part of a huge entry is shared: shorten the extent to what is alike in that. 0, WAIT or a status."""
+    cdef int rc = 0
+    cdef uint64_t n = 1
+    out.exclusive = <uint8_t>count_is_one(p, out.pba, 1, &rc)
+    while rc == 0 and n < out.n and count_is_one(p, out.pba + n, 1, &rc) == out.exclusive:
+        n += 1
+    out.n = n
+    return rc
+
+
 cdef int map_find(lnt_pool *p, vobj *o, uint64_t lba, uint64_t most, int for_write, extent *out) noexcept nogil:
     """The extent at lba, at most `most` blocks: contiguous in the pool, or a hole. With for_write, whether it is ours alone."""
     cdef int level = o.level
@@ -254,15 +265,15 @@ cdef int map_find(lnt_pool *p, vobj *o, uint64_t lba, uint64_t most, int for_wri
         out.n = L_RUN_BLOCKS - start
         if out.n > most:
             out.n = most
+        out.exclusive = own and e & E_EXCL() != 0
         if own and not e & E_EXCL():
             if count_is_one(p, e & E_REF(), L_RUN_BLOCKS, &rc):
-                e |= E_EXCL()
-                entries(f)[idx] = e
-            if rc:
-                return rc
-        out.exclusive = own and e & E_EXCL() != 0
+                entries(f)[idx] = e | E_EXCL()
+                out.exclusive = 1
+            elif rc == 0:
+                rc = huge_exclusive(p, out)
         out.entry = out.pba | E_DATA()
-        return 0
+        return rc
     v = entries(f)
     top = L_NODE_ENTRIES if most > <uint64_t>(L_NODE_ENTRIES - idx) else idx + <int>most
     n = 1
