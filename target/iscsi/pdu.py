@@ -388,8 +388,6 @@ def parse_ahs(ahs: bytes) -> tuple[Ahs, ...]:
             raise PduError(f"additional header segment with a length of {length}")
         if kind == Ahs.BIDIRECTIONAL_READ_LENGTH and length != 5:
             raise PduError(f"bidirectional read length segment with a length of {length}")
-        if kind == Ahs.EXTENDED_CDB and length < 2:
-            raise PduError("extended CDB segment without a CDB")
         found.append(Ahs(kind, ahs[at + 3 : at + 3 + length]))
         at += 3 + length + (-(3 + length) % 4)
     return tuple(found)
