@@ -17,7 +17,7 @@ $(VENV)/.deps: pyproject.toml constraints.txt
 
 $(VENV)/.built: $(VENV)/.deps $(SOURCES)
 	$(BIN)/python setup.py -q build_ext --inplace -j $$(nproc)
-	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	LUNETTE_BUILT=1 $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
 build: $(VENV)/.built

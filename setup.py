@@ -8,6 +8,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
+BUILT = os.environ.get("LUNETTE_BUILT")         # the extensions are in place: install only what points at them
 SANITIZE = os.environ.get("LUNETTE_SANITIZE", "")  # "address,undefined" for the fuzzers
 
 
@@ -37,7 +38,7 @@ def extensions() -> list[Extension]:
 
 write_layout_header()
 setup(
-    ext_modules=cythonize(
+    ext_modules=[] if BUILT else cythonize(
         extensions(), nthreads=os.cpu_count() or 1,
         compiler_directives={"language_level": "3", "embedsignature": False, "boundscheck": True,
                              "wraparound": False, "initializedcheck": False, "cdivision": True},

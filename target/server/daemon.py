@@ -135,8 +135,9 @@ class Daemon:
                                             "--force-open if that is meant")
 
     def _announce(self, bound: list[Portal]) -> None:
-        for portal in bound:
-            print(f"{self.target_name} on {portal}", flush=True)
+        with contextlib.suppress(BrokenPipeError):
+            for portal in bound:
+                print(f"{self.target_name} on {portal}", flush=True)
         log.info("ready: %d objects, %d reactors", len(self.pool.objects()), len(self.reactors))
 
     async def _quiesce(self) -> None:
