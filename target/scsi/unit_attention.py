@@ -13,7 +13,6 @@ class UnitAttention(IntEnum):
     """Additional sense code and qualifier of each condition this target raises (SPC-4 annex F)."""
 
     POWER_ON = 0x2900
-    POWER_ON_OCCURRED = 0x2901
     TARGET_RESET = 0x2902
     BUS_DEVICE_RESET = 0x2903
     NEXUS_LOSS = 0x2907
@@ -24,22 +23,20 @@ class UnitAttention(IntEnum):
     REGISTRATIONS_PREEMPTED = 0x2A05
     ASYMMETRIC_ACCESS_CHANGED = 0x2A06
     CAPACITY_CHANGED = 0x2A09
-    COMMANDS_CLEARED = 0x2F00
     THRESHOLD_REACHED = 0x3807
-    OPERATING_CONDITIONS_CHANGED = 0x3F01
     INQUIRY_CHANGED = 0x3F03
     REPORTED_LUNS_CHANGED = 0x3F0E
 
 
 # SAM-5 table 57: an entry here outranks all that follow it and everything not listed.
 PRECEDENCE: tuple[UnitAttention, ...] = (
-    UnitAttention.POWER_ON_OCCURRED, UnitAttention.POWER_ON, UnitAttention.TARGET_RESET,
+    UnitAttention.POWER_ON, UnitAttention.TARGET_RESET,
     UnitAttention.BUS_DEVICE_RESET, UnitAttention.NEXUS_LOSS,
 )
 # What a reset-class condition says anyway: these are dropped when one is raised.
 IMPLIED_BY_RESET = frozenset({
     UnitAttention.MODE_PARAMETERS_CHANGED, UnitAttention.MEDIUM_CHANGED, UnitAttention.CAPACITY_CHANGED,
-    UnitAttention.INQUIRY_CHANGED, UnitAttention.OPERATING_CONDITIONS_CHANGED, UnitAttention.COMMANDS_CLEARED,
+    UnitAttention.INQUIRY_CHANGED,
 })
 
 
