@@ -23,6 +23,7 @@ class UnitAttention(IntEnum):
     REGISTRATIONS_PREEMPTED = 0x2A05
     ASYMMETRIC_ACCESS_CHANGED = 0x2A06
     CAPACITY_CHANGED = 0x2A09
+    COMMANDS_CLEARED = 0x2F00
     THRESHOLD_REACHED = 0x3807
     INQUIRY_CHANGED = 0x3F03
     REPORTED_LUNS_CHANGED = 0x3F0E
@@ -36,7 +37,7 @@ PRECEDENCE: tuple[UnitAttention, ...] = (
 # What a reset-class condition says anyway: these are dropped when one is raised.
 IMPLIED_BY_RESET = frozenset({
     UnitAttention.MODE_PARAMETERS_CHANGED, UnitAttention.MEDIUM_CHANGED, UnitAttention.CAPACITY_CHANGED,
-    UnitAttention.INQUIRY_CHANGED,
+    UnitAttention.INQUIRY_CHANGED, UnitAttention.COMMANDS_CLEARED,
 })
 
 

@@ -63,6 +63,9 @@ def test_resets_come_first_and_cover_what_they_imply() -> None:
     world = World()
     world.unit.medium_changed()
     world.unit.threshold_reached()
+    world.unit.raise_attention(UnitAttention.COMMANDS_CLEARED)
+    assert world.unit.attention.peek(world.nexuses[0]) == (
+        UnitAttention.MEDIUM_CHANGED, UnitAttention.THRESHOLD_REACHED, UnitAttention.COMMANDS_CLEARED)
     world.unit.capacity_changed()
     world.unit.reset()
     world.unit.raise_attention(UnitAttention.NEXUS_LOSS)

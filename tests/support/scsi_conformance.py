@@ -109,6 +109,8 @@ ATTENTIONS: dict[UnitAttention, tuple[str, str]] = {
     UnitAttention.ASYMMETRIC_ACCESS_CHANGED: ("a port group changed its state",
                                               "test_an_implicit_change_wins_over_explicit_ones"),
     UnitAttention.CAPACITY_CHANGED: ("resize", "test_events_and_their_codes"),
+    UnitAttention.COMMANDS_CLEARED: ("CLEAR TASK SET of another nexus",
+                                     "test_resets_come_first_and_cover_what_they_imply"),
     UnitAttention.THRESHOLD_REACHED: ("the pool's free space fell to the soft threshold",
                                       "test_threshold_attention_once_until_space_is_back"),
     UnitAttention.INQUIRY_CHANGED: ("INQUIRY data changed", "test_events_and_their_codes"),
