@@ -7,7 +7,7 @@ from core._state cimport (
     lnt_put64, opx)
 from core._types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, lnt_dev, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 cdef extern from "crc32c.h" nogil:
@@ -164,10 +164,13 @@ cdef void cache_free(lnt_pool *p) noexcept nogil:
         f.prev.next = NULL
         while f != NULL:
             nxt = f.next
-            free(f.data)
             free(f)
             f = nxt
     p.cache.clock = NULL
+    while p.cache.spare != NULL:
+        f = p.cache.spare
+        p.cache.spare = f.next
+        free(f)
     free(p.cache.hash)
     p.cache.hash = NULL
 
@@ -206,8 +209,11 @@ cdef void cache_drop(lnt_pool *p, frame *f) noexcept nogil:
         if p.cache.clock == f:
             p.cache.clock = f.next
     p.cache.count -= 1
-    free(f.data)
-    free(f)
+    if p.cache.count < p.cache.limit:
+        f.next = p.cache.spare
+        p.cache.spare = f
+    else:
+        free(f)
 
 
 cdef void cache_rekey(lnt_pool *p, frame *f, uint64_t id) noexcept nogil:
@@ -237,15 +243,16 @@ cdef void cache_trim(lnt_pool *p) noexcept nogil:
 
 cdef frame *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil:
     """A valid, clean, zeroed frame. NULL: out of memory."""
-    cdef frame *f = <frame *>calloc(1, sizeof(frame))
+    cdef frame *f = p.cache.spare
     cdef uint64_t h
-    if f == NULL:
-        return NULL
-    f.data = <uint8_t *>lnt_alloc_aligned(L_BLOCK_BYTES)
-    if f.data == NULL:
-        free(f)
-        return NULL
-    memset(f.data, 0, L_BLOCK_BYTES)
+    if f != NULL:
+        p.cache.spare = f.next
+    else:
+        f = <frame *>malloc(sizeof(frame) + L_BLOCK_BYTES)
+        if f == NULL:
+            return NULL
+    memset(f, 0, sizeof(frame) + L_BLOCK_BYTES)
+    f.data = <uint8_t *>(f + 1)
     f.id = id
     f.kind = kind
     f.level = level

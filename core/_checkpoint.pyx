@@ -30,6 +30,7 @@ cdef extern from "crc32c.h" nogil:
 cdef enum:
     CHUNK_PAGES = 64              # one write of images or of neighbouring homes: 256 KiB
     TURN_PAGES = 64               # pages serialised in one turn
+    TURN_WRITES = 32              # writes of pages to their homes started in one turn
     SETTLED_US = 30000000         # a pool with changes gets a checkpoint at least this often
 
 
@@ -142,10 +143,8 @@ cdef int choose_homes(lnt_pool *p) noexcept nogil:
             rc = alloc_home(p, &f.home)
             if rc:
                 f.home = 0
-                return rc
-            f = p.cache.dirty     # the list has grown in front (count pages); homes found are kept
-            continue
-        f = f.dnext
+                return rc         # homes found are kept
+        f = f.dnext               # what has become dirty in front are count pages
     return 0
 
 
@@ -341,6 +340,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     p.ck.riders = p.ck.waiters
     p.ck.waiters = NULL
     p.ck.wanted = 0
+    ops_ready(p, &p.ck.room)      # nothing is dirty now
     return 0
 
 
@@ -417,9 +417,10 @@ cdef int images_turn(lnt_pool *p) noexcept nogil:
 
 
 cdef int apply_turn(lnt_pool *p) noexcept nogil:
-    """Write images home, neighbours together, then the second superblock copy. 1 when all is written."""
-    cdef uint32_t n
-    while p.ck.io_next < p.ck.n_images and p.ck.io_busy < 16:
+    """Write some images home, neighbours together, and in the end the second superblock copy. 1 when all is written."""
+    cdef uint32_t n, writes = 0
+    while p.ck.io_next < p.ck.n_images and p.ck.io_busy < 16 and writes < TURN_WRITES:
+        writes += 1
         n = 1
         while (n < CHUNK_PAGES and p.ck.io_next + n < p.ck.n_images
                and p.ck.homes[p.ck.io_next + n] == p.ck.homes[p.ck.io_next] + n):
@@ -526,7 +527,7 @@ cdef int ckpt_turn(lnt_pool *p) noexcept nogil:
     if p.ck.state == C_APPLY:
         if apply_turn(p):
             return want_sync(p, C_SYNC3)
-        return 0
+        return p.ck.io_next < p.ck.n_images and p.ck.io_busy < 16
     if p.ck.state == C_SYNC3:
         if p.j.sync_done < p.ck.need_sync:
             return 0

@@ -88,12 +88,13 @@ cdef struct frame:
     uint8_t ckpt              # belongs to the running checkpoint and is not yet serialised
     uint8_t writing           # its image is not yet at home
     uint8_t error             # lnt_status, when F_BAD
-    uint8_t *data             # 4096 bytes decoded: u64[512], u32[1024], or the payload as it is
+    uint8_t *data             # behind the frame: 4096 bytes decoded: u64[512], u32[1024], or the payload as it is
 
 cdef struct cache:
     frame **hash
     uint64_t mask
     frame *clock
+    frame *spare              # memory of dropped frames
     uint64_t count
     uint64_t limit            # frames wanted at most
     frame *dirty
