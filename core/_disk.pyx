@@ -1,5 +1,5 @@
 # The reactor's device: reads, writes, syncs and discards of the pool on the reactor's io_uring, or inline system calls
-# where those are cheaper: memory-backed files, and writes into the page cache, which io_uring would hand to worker threads.
+# where those are cheaper: memory-backed files (copied through a mapping), and writes into the page cache, which io_uring would hand to worker threads.
 from core._session cimport lnt_disk
 from core._types cimport IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, lnt_dev, lnt_io
 from core._uring cimport IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_rw, lnt_ring
@@ -35,6 +35,11 @@ cdef extern from *:
         int flags = fcntl(fd, F_GETFL);
         return flags >= 0 && !(flags & O_DIRECT) && !fstat(fd, &st) && S_ISREG(st.st_mode);
     }
+    static uint64_t lnt_file_bytes(int fd)
+    {
+        struct stat st;
+        return fstat(fd, &st) ? 0 : (uint64_t)st.st_size;
+    }
     static uint64_t lnt_clock_us(void)
     {
         struct timespec t;
@@ -49,12 +54,19 @@ cdef extern from *:
     """
     int lnt_memory_backed(int fd) nogil
     int lnt_is_buffered_file(int fd) nogil
+    uint64_t lnt_file_bytes(int fd) nogil
     uint64_t lnt_clock_us() nogil
     int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
     int LNT_PUNCH
     ssize_t pread(int fd, void *buf, size_t n, long off) nogil
     ssize_t pwrite(int fd, const void *buf, size_t n, long off) nogil
     int fdatasync(int fd) nogil
+
+cdef extern from "mapio.h" nogil:
+    void lnt_copy_prepare()
+    int lnt_copy(void *to, const void *source, size_t n)
+    void *lnt_map_file(int fd, size_t n)
+    int munmap(void *p, size_t n)
 
 cdef enum:
     TAG_DEVICE = 3                    # low bits of a completion's user_data, see _reactor.pyx
@@ -140,6 +152,10 @@ cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
         return 0 if fdatasync(d.fd) == 0 else -errno
     if io.kind == IO_DISCARD:
         return 0 if lnt_punch(d.fd, io.offset, io.length) == 0 else -errno
+    if io.offset + io.length <= d.map_bytes:
+        if io.kind == IO_READ:
+            return 0 if lnt_copy(io.buf, d.map + io.offset, io.length) == 0 else -EIO
+        return 0 if lnt_copy(d.map + io.offset, io.buf, io.length) == 0 else -EIO
     while at < io.length:
         if io.kind == IO_READ:
             n = pread(d.fd, <uint8_t *>io.buf + at, io.length - at, <long>(io.offset + at))
@@ -199,4 +215,16 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.inline_write = lnt_is_buffered_file(fd)
     d.dev.submit = disk_submit
     d.dev.owner = d
+    if lnt_memory_backed(fd) and d.inline_io:
+        d.map = <uint8_t *>lnt_map_file(fd, lnt_file_bytes(fd))
+        if d.map != NULL:
+            d.map_bytes = lnt_file_bytes(fd)
+            lnt_copy_prepare()
     return 0
+
+
+cdef void disk_close(lnt_disk *d) noexcept nogil:
+    if d.map != NULL:
+        munmap(d.map, d.map_bytes)
+        d.map = NULL
+        d.map_bytes = 0

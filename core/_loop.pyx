@@ -1,7 +1,7 @@
 # The reactor's thread: completions in, engine turn, gathered sends out, one wait (docs/architecture.md, "The seams").
 from core._buffers cimport buffers_free_all
 from core._command cimport command_complete, waiting_step
-from core._disk cimport disk_complete, disk_open, disk_run_inline
+from core._disk cimport disk_close, disk_complete, disk_open, disk_run_inline
 from core._engine cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core._pdu cimport TAG_NONE, bhs_nop_in
 from core._rx cimport rx_bytes, rx_direct
@@ -530,6 +530,7 @@ cdef int set_up(lnt_reactor *r) noexcept nogil:
 
 
 cdef void tear_down(lnt_reactor *r) noexcept nogil:
+    disk_close(&r.disk)
     if r.ring != NULL:
         if r.rx_ring != NULL:
             r.ring.api.free_buf_ring(r.ring, r.rx_ring, RX_BUF_COUNT, RX_GROUP)

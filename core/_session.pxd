@@ -37,8 +37,8 @@ cdef enum:
     BUF_CLASSES = 13               # 4 KiB << 0 .. 4 KiB << 12 = 16 MiB
     BUF_SHIFT = 12
     TX_SLOTS = 64                  # PDUs of one gathered send
-    RX_BUF_BYTES = 65536
-    RX_BUF_COUNT = 256
+    RX_BUF_BYTES = 16384           # small and few: they stay in the cache
+    RX_BUF_COUNT = 64
     CONNS_MAX = 4096
     SESSIONS_MAX = 4096
     IMMEDIATE_MAX = 64             # immediate commands of a session at once
@@ -345,6 +345,8 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     lnt_io *inline_tail
     lnt_io *done_head              # completed, the engine is to be told
     lnt_io *done_tail
+    uint8_t *map                   # memory-backed files: all of it
+    uint64_t map_bytes
     uint64_t slow_until_us
     uint32_t in_flight
     uint64_t reads

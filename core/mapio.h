@@ -1,0 +1,53 @@
+/* Copies to and from a shared mapping of the pool: what a truncated file or a full tmpfs turns into SIGBUS becomes an error. */
+#ifndef LNT_MAPIO_H
+#define LNT_MAPIO_H
+#include <setjmp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static __thread sigjmp_buf *lnt_copy_escape;
+static struct sigaction lnt_copy_previous;
+
+static void lnt_copy_fault(int sig, siginfo_t *info, void *context)
+{
+    (void)info; (void)context;
+    if (lnt_copy_escape)
+        siglongjmp(*lnt_copy_escape, 1);
+    sigaction(sig, &lnt_copy_previous, NULL);       /* not ours: back to whoever had it; the access faults again */
+}
+
+static void lnt_copy_prepare(void)                  /* once a process */
+{
+    static int done;
+    if (__atomic_exchange_n(&done, 1, __ATOMIC_SEQ_CST))
+        return;
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    a.sa_sigaction = lnt_copy_fault;
+    a.sa_flags = SA_SIGINFO | SA_NODEFER;
+    sigaction(SIGBUS, &a, &lnt_copy_previous);
+}
+
+static __attribute__((noinline)) int lnt_copy(void *to, const void *from, size_t n)   /* 0, or -1 after a fault */
+{
+    sigjmp_buf here;
+    if (sigsetjmp(here, 0)) {
+        lnt_copy_escape = NULL;
+        return -1;
+    }
+    lnt_copy_escape = &here;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    memcpy(to, from, n);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    lnt_copy_escape = NULL;
+    return 0;
+}
+
+static void *lnt_map_file(int fd, size_t n)
+{
+    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+#endif
