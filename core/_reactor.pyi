@@ -122,6 +122,8 @@ class Reactor:
                     immediate_data: bool = True, first_burst_length: int = 65536, max_burst_length: int = 262144,
                     max_outstanding_r2t: int = 1, tsih: int = 0) -> int:
         """A session (I_T nexus) after login. exp_cmd_sn: the next CmdSN expected. Keys as negotiated (RFC 7143 §13)."""
+    def session_numbers(self, session: int) -> tuple[int, int]:
+        """(ExpCmdSN, MaxCmdSN) at this moment, for the login of a connection that joins. KeyError: no such session."""
     def remove_session(self, session: int) -> None:
         """Close its connections, terminate its tasks, release its LUNs; SessionClosedEvent follows."""
     def add_connection(self, session: int, fd: int, *, cid: int, stat_sn: int, leftover: bytes = b"",

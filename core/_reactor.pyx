@@ -230,6 +230,11 @@ cdef class Reactor:
         loop_post(&self.r, m)
         return s.handle
 
+    def session_numbers(self, uint64_t session):
+        # Two plain reads of words that only the thread writes: old by a command or so, never torn.
+        cdef lnt_session *s = <lnt_session *><uintptr_t>self.sessions[session]
+        return s.exp_cmd_sn, s.max_cmd_sn
+
     def remove_session(self, uint64_t session):
         cdef lnt_inbox *m
         pointer = self.sessions.pop(session, None)

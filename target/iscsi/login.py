@@ -349,7 +349,7 @@ class LoginConnection:
         return None
 
     def _send(self, request: LoginRequest, text: bytes, *, transit: bool, tsih: int | None = None) -> None:
-        window = self._policy.limits.command_window if tsih is not None else 1
+        exp_cmd_sn, max_cmd_sn = self._command_numbers(request, last=tsih is not None)
         response = LoginResponse(
             transit=transit,
             continues=bool(self._pending),
@@ -359,13 +359,21 @@ class LoginConnection:
             tsih=request.tsih if tsih is None else tsih,
             initiator_task_tag=request.initiator_task_tag,
             stat_sn=self._stat_sn,
-            exp_cmd_sn=request.cmd_sn,
-            max_cmd_sn=(request.cmd_sn + window - 1) & 0xFFFFFFFF,
+            exp_cmd_sn=exp_cmd_sn,
+            max_cmd_sn=max_cmd_sn,
             status=LoginStatus.SUCCESS,
             data=text,
         )
         self._stat_sn += 1
         self._out += encode(response)
+
+    def _command_numbers(self, request: LoginRequest, *, last: bool) -> tuple[int, int]:
+        """ExpCmdSN and MaxCmdSN: what the session has, if this connection joins one, else they begin with this login."""
+        session = self._policy.registry.find(request.tsih) if self._greeted and request.tsih else None
+        if session is not None and session.numbers is not None:
+            return session.numbers()
+        window = self._policy.limits.command_window if last else 1
+        return request.cmd_sn, (request.cmd_sn + window - 1) & 0xFFFFFFFF
 
     def _complete(self, request: LoginRequest, text: bytes) -> LoginComplete:
         """Enter the full feature phase: only now may the login change anything beyond this connection."""

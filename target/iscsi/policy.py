@@ -19,7 +19,7 @@ class Limits:
     """The largest multiple of 4 KiB that the key can say: a transfer split at it stays aligned."""
     first_burst_length: int = 262144
     max_outstanding_r2t: int = 1
-    max_connections: int = 1
+    max_connections: int = 4
     error_recovery_level: int = 0
     initial_r2t: bool = False
     immediate_data: bool = True

@@ -1,5 +1,6 @@
 """Session identity, and what makes a login a new, reinstated or extended session (RFC 7143 §4.4.3, §6.3.5)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -30,6 +31,8 @@ class Session:
     settled: dict[str, int | bool | str] = field(default_factory=dict)
     """Session-wide keys as the leading login settled them: they hold for every connection that joins."""
     handle: Any = None
+    numbers: Callable[[], tuple[int, int]] | None = None
+    """Set by the owner: ExpCmdSN and MaxCmdSN now, for the login of a connection that joins."""
 
 
 class AdmissionKind(Enum):
@@ -70,6 +73,10 @@ class SessionRegistry:
     def sessions(self) -> list[Session]:
         """Live sessions, oldest first."""
         return list(self._by_tsih.values())
+
+    def find(self, tsih: int) -> Session | None:
+        """The session of this TSIH."""
+        return self._by_tsih.get(tsih)
 
     def check(self, identity: SessionIdentity, session_type: SessionType, tsih: int, cid: int) -> LoginStatus:
         """Whether `admit` would succeed now, without changing anything: SUCCESS or the status to refuse with."""

@@ -21,6 +21,7 @@ from target.iscsi import (
     Event,
     FullFeatureConnection,
     LoginPolicy,
+    LogoutReason,
     LogoutRequested,
     NegotiatedParams,
     RawPdu,
@@ -69,6 +70,7 @@ class NexusSession:
     connections: dict[int, FullFeatureConnection] = field(default_factory=dict)  # reactor's number -> protocol state
     cids: dict[int, int] = field(default_factory=dict)          # reactor's connection number -> CID
     running: dict[int, RunningTask] = field(default_factory=dict)  # reactor's task number ->
+    leaving: set[int] = field(default_factory=set)              # CIDs logged out by another connection
     ended: bool = False
 
 
@@ -156,6 +158,7 @@ class SessionTable:
                 held.reactor.close_connection(conn)
             return held
         if isinstance(admission.session.handle, NexusSession):
+            admission.session.handle.leaving.discard(params.cid)
             return admission.session.handle
         return self._open(params, admission.session, peer)
 
@@ -169,6 +172,7 @@ class SessionTable:
         nexus = ITNexus(params.initiator_name, params.isid, params.portal_group_tag)
         made = NexusSession(session, nexus, params, peer, reactor, number, time.time())
         session.handle = made
+        session.numbers = lambda: reactor.session_numbers(number)
         self._sessions[index, number] = made
         self._by_nexus[nexus] = made
         units: dict[int, LogicalUnit] = {}
@@ -185,8 +189,10 @@ class SessionTable:
     def serve(self, session: NexusSession, policy: LoginPolicy, params: NegotiatedParams, sock: socket.socket,
               leftover: bytes, ping_seconds: float) -> int | None:
         """Give a connection's socket to the data plane; its number there, or None when the session ended meanwhile."""
-        if session.ended:
+        if session.ended or params.cid in session.leaving:
             sock.close()
+            if self.registry.remove_connection(session.session, params.cid):
+                self.end(session, "its last connection closed")
             return None
         fd = sock.detach()
         try:
@@ -348,7 +354,11 @@ class SessionTable:
         elif isinstance(event, ClosedEvent):
             log.info("connection of %s from %s closed: %s %s", session.nexus.initiator_name, session.peer,
                      event.reason, event.detail)
+            alone = len(session.connections) <= 1
             self._connection_gone(session, event.conn)
+            if not alone and event.reason != "requested":
+                # At ErrorRecoveryLevel 0 what a lost connection carried is recovered by a new session (RFC 7143 §7.1.4).
+                self.end(session, "one of its connections failed")
 
     def perform(self, session: NexusSession, conn: int, events: Iterable[Event]) -> None:
         """Carry out what the protocol code says about a connection."""
@@ -356,12 +366,22 @@ class SessionTable:
             if isinstance(event, SendPdu):
                 self.send(session, conn, event)
             elif isinstance(event, LogoutRequested):
+                self._log_out_others(session, conn, event)
                 self.send(session, conn, event.response, close=event.closes)
             elif isinstance(event, TaskManagementRequested) and self.on_task_management is not None:
                 self.on_task_management(session, conn, event)
             elif isinstance(event, Closed):
                 log.info("closing a connection of %s: %s", session.nexus.initiator_name, event.reason)
                 session.reactor.close_connection(conn)
+
+    def _log_out_others(self, session: NexusSession, conn: int, logout: LogoutRequested) -> None:
+        """Close the connections beside `conn` that a Logout received on it ends; one still in its login closes in `serve`."""
+        whole = logout.reason is LogoutReason.CLOSE_SESSION
+        named = set(session.session.cids) if whole else {logout.cid}
+        session.leaving |= named - {session.cids.get(conn)}
+        for other, cid in session.cids.items():
+            if cid in session.leaving:
+                session.reactor.close_connection(other)
 
     def send(self, session: NexusSession, conn: int, pdu: SendPdu, *, close: bool = False) -> None:
         session.reactor.send_pdu(conn, pdu.bhs, pdu.data, close=close)

@@ -83,8 +83,9 @@ Stated limits and choices:
 - **ErrorRecoveryLevel** is negotiated down to 0: a SNACK is rejected, a header digest error closes the connection, a data
   digest error is answered with Reject 02h. Logout for recovery is answered "recovery not supported", TASK REASSIGN
   "allegiance reassignment not supported".
-- **MaxConnections** is 1 unless the limits say otherwise: one connection a session. A login with the TSIH and CID of
-  a live connection reinstates that connection.
+- **MaxConnections** is at most 4. Commands of a session are taken in CmdSN order over all of its connections and answered on
+  the one they came by; the failure of one ends the session (ErrorRecoveryLevel 0), a Logout of one does not. A login with the
+  TSIH and CID of a live connection reinstates that connection. Tests: `interop/test_multiple_connections.py`.
 - **Session reinstatement** (same initiator name, ISID and portal group, TSIH 0) takes effect when the new login is complete
   and authenticated, not before, and waits for none of the old session's I/O.
 - **iSCSIProtocolLevel** is 1: the functions that RFC 7144 adds are refused below level 2.
