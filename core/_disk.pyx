@@ -1,5 +1,6 @@
-# The reactor's device: reads, writes, syncs and discards of the pool on the reactor's io_uring, or inline system calls
-# where those are cheaper: memory-backed files (copied through a mapping), and writes into the page cache, which io_uring would hand to worker threads.
+# The reactor's device: reads, writes, syncs and discards of the pool on the reactor's io_uring, or inline where that is
+# cheaper: memory-backed files (copied through a mapping), and writes into the page cache, which the kernel would hand to
+# worker threads.
 from core._session cimport lnt_disk
 from core._types cimport IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, lnt_dev, lnt_io
 from core._uring cimport IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_rw, lnt_ring
@@ -13,6 +14,7 @@ cdef extern from *:
     #define _GNU_SOURCE
     #endif
     #include <fcntl.h>
+    #include <sys/resource.h>
     #include <sys/stat.h>
     #include <sys/vfs.h>
     #include <time.h>
@@ -46,6 +48,11 @@ cdef extern from *:
         clock_gettime(CLOCK_MONOTONIC, &t);
         return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
     }
+    static long lnt_blocked(void)       /* how often this thread has waited (being preempted does not count) */
+    {
+        struct rusage u;
+        return getrusage(RUSAGE_THREAD, &u) ? 0 : u.ru_nvcsw;
+    }
     static int lnt_punch(int fd, uint64_t off, uint64_t len)
     {
         return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
@@ -56,6 +63,7 @@ cdef extern from *:
     int lnt_is_buffered_file(int fd) nogil
     uint64_t lnt_file_bytes(int fd) nogil
     uint64_t lnt_clock_us() nogil
+    long lnt_blocked() nogil
     int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
     int LNT_PUNCH
     ssize_t pread(int fd, void *buf, size_t n, long off) nogil
@@ -70,8 +78,8 @@ cdef extern from "mapio.h" nogil:
 
 cdef enum:
     TAG_DEVICE = 3                    # low bits of a completion's user_data, see _reactor.pyx
-    SLOW_WRITE_US = 3000              # an inline page-cache write that takes longer is being throttled ...
-    SLOW_PAUSE_US = 1000000           # ... so for this long the ring's worker threads wait instead of this one
+    SLOW_WRITE_US = 3000              # an inline page-cache write that waits longer is being throttled ...
+    SLOW_PAUSE_US = 200000            # ... so for this long the ring's worker threads wait instead of this one
     RW_BYTES_MAX = 0x40000000
 
 
@@ -176,6 +184,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
     cdef lnt_io *io
     cdef lnt_io *following
     cdef uint64_t before, after
+    cdef long waits
     if d.slow_until_us and now_us >= d.slow_until_us:
         d.slow_until_us = 0
     io = d.inline_head
@@ -190,6 +199,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
             io = following
         return True
     before = lnt_clock_us()
+    waits = lnt_blocked()
     while io != NULL:
         following = io.next
         if d.slow_until_us:
@@ -198,8 +208,9 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
         else:
             finished(d, io, perform(d, io))
             after = lnt_clock_us()
-            if after - before > SLOW_WRITE_US + (io.length >> 9):
+            if after - before > SLOW_WRITE_US and lnt_blocked() != waits:
                 d.slow_until_us = after + SLOW_PAUSE_US
+                d.throttled += 1
             before = after
         io = following
     return True

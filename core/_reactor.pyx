@@ -486,6 +486,7 @@ cdef class Reactor:
                 "device_reads": self.r.disk.reads, "device_writes": self.r.disk.writes,
                 "device_syncs": self.r.disk.syncs, "device_read_bytes": self.r.disk.read_bytes,
                 "device_write_bytes": self.r.disk.write_bytes, "device_in_flight": self.r.disk.in_flight,
-                "inline_io": self.r.disk.inline_io, "buffer_bytes": self.r.buffers.used,
+                "inline_io": self.r.disk.inline_io, "throttled": self.r.disk.throttled,
+                "mapped_bytes": self.r.disk.map_bytes, "buffer_bytes": self.r.buffers.used,
                 "buffer_cached_bytes": self.r.buffers.cached, "tasks": self.r.live_tasks,
                 "connections": len(self.conns), "sessions": len(self.sessions)}

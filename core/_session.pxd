@@ -348,6 +348,7 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint8_t *map                   # memory-backed files: all of it
     uint64_t map_bytes
     uint64_t slow_until_us
+    uint64_t throttled
     uint32_t in_flight
     uint64_t reads
     uint64_t writes

@@ -1,0 +1,48 @@
+"""The reactor's device: memory-backed pools, shrunken files, failing media."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from core._reactor import CommandEvent
+from tests.support.wire import FINAL, READ, WRITE, rig, rw
+
+SHM = Path("/dev/shm")
+
+
+@pytest.mark.skipif(not os.access(SHM, os.W_OK), reason="no writable tmpfs at /dev/shm")
+def test_a_truncated_memory_backed_pool_fails_reads_not_the_process() -> None:
+    path = SHM / f"lunette-test-{os.getpid()}.pool"
+    try:
+        with rig(path) as r:
+            w = r.wire()
+            assert r.reactor.stats()["loop"]["mapped_bytes"] == 64 << 20
+            data = os.urandom(65536)
+            w.command(rw(0x2A, 0, 128), data, flags=FINAL | WRITE, edtl=65536)
+            assert w.receive().status == 0
+            w.command(rw(0x28, 0, 128), flags=FINAL | READ, edtl=65536)
+            assert w.gather()[0] == data
+            os.truncate(path, 4096)
+            w.command(rw(0x28, 0, 128), flags=FINAL | READ, edtl=65536)
+            pdu = w.receive()
+            assert (pdu.status, pdu.key) == (2, (3, 0x1100))
+            assert r.reactor.stats()["luns"][0]["errors"] == 1
+            os.truncate(path, 64 << 20)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("inline_io", [False, True])
+def test_io_through_the_ring_and_inline_is_the_same(tmp_path: Path, inline_io: bool) -> None:
+    with rig(tmp_path / "pool", inline_io=inline_io) as r:
+        w = r.wire()
+        data = os.urandom(65536)
+        for lba in (0, 7, 4096):
+            w.command(rw(0x2A, lba, 128, 8), data, flags=FINAL | WRITE, edtl=65536)
+            assert w.receive().status == 0
+            w.command(rw(0x28, lba, 128), flags=FINAL | READ, edtl=65536)
+            assert w.gather()[0] == data
+        assert r.reactor.stats()["loop"]["device_syncs"] > 0
+        w.command(b"\xc1" + bytes(15))
+        assert r.event(CommandEvent)
