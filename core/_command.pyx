@@ -291,8 +291,17 @@ cdef void execute_read(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 
 cdef void execute_write(lnt_reactor *r, lnt_task *t) noexcept nogil:
-    cdef uint32_t n = t.want // t.lun.obj.block_bytes * t.lun.obj.block_bytes
+    cdef uint32_t n = t.want
     t.lun.fast_writes += 1
+    if n % t.lun.obj.block_bytes:
+        # The initiator declared a part of a block: nothing is written (SAM-5 §5.8.4, SPC-4 annex F 0Eh/03h).
+        build_sense(t, KEY_ILLEGAL, 0x0e03, False, 0)
+        t.send_left = 0
+        task_drop_buffer(r, t)
+        t.lun.errors += 1
+        set_residual(t, t.edtl, t.expected)
+        tx_task(r, t)
+        return
     if n == 0:
         set_residual(t, t.edtl if t.flags & CMD_WRITE else 0, t.expected)
         tx_task(r, t)
