@@ -277,7 +277,7 @@ class Checker:
         images = self.read(at, n)
         for k in range(n):
             home, crc = struct.unpack_from("<QI", directory, layout.PAGE_HEADER_BYTES + k * 16)
-            if crc32c(images[k * BLOCK:(k + 1) * BLOCK]) != crc:
+            if crc32c(images[k * BLOCK + 8:(k + 1) * BLOCK]) != crc:
                 self.error(f"checkpoint area: the image of block {home} fails its checksum")
 
     def _load_pending(self, page: bytes, index: int) -> None:

@@ -1,0 +1,167 @@
+"""The commands on the real engine, pumped by the event loop: what they leave in the pool, and after a reopening."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from target.config import ServeConfig
+from target.errors import LunetteError
+from target.server.daemon import Daemon
+from target.server.listing import Listing
+from target.server.scrub import Scrub
+from target.volumes.gateway import check_pool, create_pool, open_pool
+from tests.support.pumped_pool import PumpedPool
+
+MIB = 1 << 20
+Open = Callable[[], Awaitable[Daemon]]
+
+
+@pytest.fixture
+async def reopen(tmp_path: Path) -> AsyncIterator[Open]:
+    """Open the pool, again each time it is called; the last one is closed and the pool checked at the end."""
+    path = tmp_path / "t.pool"
+    create_pool(path, name="t", size_bytes=2 << 30)
+    opened: list[tuple[Daemon, Any, Any]] = []
+
+    def close() -> None:
+        if opened:
+            daemon, pool, device = opened.pop()
+            daemon.pool.detach()
+            pool.close()
+            device.close()
+
+    async def begin() -> Daemon:
+        close()
+        pool, device = open_pool(path, cache_bytes=64 << 20)
+        daemon = Daemon(ServeConfig(pool_path=path, open_access=True))
+        daemon.wire(PumpedPool(pool))
+        daemon._device = device
+        daemon.pool.attach()
+        opened.append((daemon, pool, device))
+        return daemon
+
+    yield begin
+    close()
+    clean, errors, _ = check_pool(path)
+    assert clean, errors
+
+
+async def listed(daemon: Daemon) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in await Listing(daemon, daemon.commands).objects()}
+
+
+async def write(daemon: Daemon, name: str, offset_bytes: int, data: bytes) -> None:
+    await daemon.pool.call("write", object_id=daemon.catalog.find(name).id, offset_bytes=offset_bytes, data=data)
+
+
+async def read(daemon: Daemon, name: str, offset_bytes: int, length_bytes: int) -> bytes:
+    data: bytes = await daemon.pool.call("read", object_id=daemon.catalog.find(name).id, offset_bytes=offset_bytes,
+                                         length_bytes=length_bytes)
+    return data
+
+
+async def test_everything_survives_a_reopening(reopen: Open) -> None:
+    daemon = await reopen()
+    run = daemon.commands.run
+    await run("create", {"name": "v", "size_bytes": 64 * MIB, "labels": {"app": "db"}, "block_bytes": 4096})
+    await write(daemon, "v", 0, b"a" * 8192)
+    await run("snapshot", {"names": ["v@s"]})
+    await write(daemon, "v", 0, b"b" * 4096)
+    await run("clone", {"source": "v@s", "name": "c"})
+    await run("connect", {"name": "v@s", "lun": 9})
+    await run("host_create", {"name": "h", "initiators": ["iqn.2026-01.test:h"], "secret": "correct-horse"})
+    await run("connect", {"name": "c", "host": "h", "lun": 3})
+    before = await listed(daemon)
+    daemon = await reopen()
+    assert await listed(daemon) == before
+    assert [before[name]["lun"] for name in ("v", "c", "v@s")] == [0, 1, 9]
+    assert before["v"]["labels"] == {"app": "db"}
+    assert daemon.access.lun_map("iqn.2026-01.test:h") == {0: before["v"]["id"], 1: before["c"]["id"], 9: before["v@s"]["id"],
+                                                           3: before["c"]["id"]}
+    assert await read(daemon, "v", 0, 8192) == b"b" * 4096 + b"a" * 4096
+    assert await read(daemon, "c", 0, 8192) == await read(daemon, "v@s", 0, 8192) == b"a" * 8192
+
+
+async def test_exclusive_bytes_are_what_deleting_frees(reopen: Open) -> None:
+    daemon = await reopen()
+    run = daemon.commands.run
+    await run("create", {"name": "v", "size_bytes": 64 * MIB})
+    await write(daemon, "v", 0, b"a" * MIB)
+    await run("snapshot", {"names": ["v@s"]})
+    await write(daemon, "v", 0, b"b" * (256 << 10))
+    daemon.pool.pool.drain()      # references are given back in the background
+    rows = await listed(daemon)
+    assert (rows["v"]["mapped_bytes"], rows["v"]["exclusive_bytes"]) == (MIB, 256 << 10)
+    assert (rows["v@s"]["mapped_bytes"], rows["v@s"]["exclusive_bytes"]) == (MIB, 256 << 10)
+    await run("delete", {"names": ["v"]})
+    assert (await listed(daemon))["v@s"]["exclusive_bytes"] == MIB
+
+
+async def test_revert_keeps_newer_snapshots_and_can_be_undone(reopen: Open) -> None:
+    daemon = await reopen()
+    run = daemon.commands.run
+    await run("create", {"name": "v", "size_bytes": MIB})
+    for label in ("one", "two"):
+        await write(daemon, "v", 0, label.encode().ljust(512))
+        await run("snapshot", {"names": [f"v@{label}"]})
+    await write(daemon, "v", 0, b"three".ljust(512))
+    await run("revert", {"name": "v@one", "safety": "undo"})
+    assert (await read(daemon, "v", 0, 512)).strip() == b"one"
+    assert set(await listed(daemon)) == {"v", "v@one", "v@two", "v@undo"}
+    await run("revert", {"name": "v@undo"})
+    assert (await read(daemon, "v", 0, 512)).strip() == b"three"
+
+
+async def test_diff_and_scrub_walk_the_whole_pool(reopen: Open) -> None:
+    daemon = await reopen()
+    run = daemon.commands.run
+    await run("create", {"name": "v", "size_bytes": 64 * MIB, "checksum": True})
+    await write(daemon, "v", 0, b"a" * MIB)
+    await run("snapshot", {"names": ["v@s"]})
+    await write(daemon, "v", 4096, b"b" * 8192)
+    ranges = [row for rows in [each async for each in Listing(daemon, daemon.commands).diff("v@s", "v")] for row in rows]
+    assert sum(row["length_bytes"] for row in ranges) == 8192
+    assert ranges[0]["offset_bytes"] == 4096
+    scrub = Scrub(daemon.pool)
+    scrub.start(0)
+    assert scrub._task is not None
+    await scrub._task
+    status = scrub.status()
+    assert (status["state"], status["objects_done"]) == ("clean", 2)
+    assert MIB <= status["read_bytes"] <= MIB + 16384
+
+
+async def test_a_pool_grows_while_it_is_open(reopen: Open) -> None:
+    daemon = await reopen()
+    before = daemon.pool.pool.size_bytes
+    with pytest.raises(LunetteError, match="already"):
+        await daemon.commands.run("grow", {"size_bytes": before})
+    await daemon.commands.run("grow", {"size_bytes": 2 * before})
+    assert daemon.pool.pool.size_bytes > before
+    assert daemon.config.pool_path.stat().st_size == 2 * before
+    daemon = await reopen()
+    assert daemon.pool.pool.size_bytes > before
+
+
+async def test_a_thousand_of_each_come_and_go(reopen: Open) -> None:
+    daemon = await reopen()
+    run = daemon.commands.run
+    await run("create", {"name": "v", "size_bytes": 64 * MIB})
+    await write(daemon, "v", 0, b"a" * MIB)
+    for number in range(1000):
+        await run("snapshot", {"names": [f"v@{number}"]})
+        await run("clone", {"source": f"v@{number}", "name": f"c{number}"})
+    daemon = await reopen()
+    rows = await listed(daemon)
+    assert len(rows) == 2001
+    assert len({row["lun"] for row in rows.values() if row["lun"] is not None}) == 1001
+    assert json.dumps(rows)
+    for number in range(1000):
+        await daemon.commands.run("delete", {"names": [f"v@{number}", f"c{number}"]})
+    assert set(await listed(daemon)) == {"v"}
+    assert (await listed(daemon))["v"]["exclusive_bytes"] == MIB
