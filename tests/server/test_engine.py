@@ -25,7 +25,7 @@ Open = Callable[[], Awaitable[Daemon]]
 async def reopen(tmp_path: Path) -> AsyncIterator[Open]:
     """Open the pool, again each time it is called; the last one is closed and the pool checked at the end."""
     path = tmp_path / "t.pool"
-    create_pool(path, name="t", size_bytes=2 << 30)
+    create_pool(path, name="t", size_bytes=3 << 30)
     opened: list[tuple[Daemon, Any, Any]] = []
 
     def close() -> None:
