@@ -73,24 +73,18 @@ def compare_and_write(rig: Rig) -> Op | None:
 
 
 def share(rig: Rig) -> Op | None:
-    if not rig.volumes():
+    target = rig.random.choice(rig.volumes()) if rig.volumes() else None
+    sources = [m for m in rig.oracle.objects.values() if target and m.checksum == target.checksum and not m.deleting]
+    if not target or not sources:
         return None
-    target = rig.random.choice(rig.volumes())
-    source = rig.random.choice([m for m in rig.oracle.objects.values() if not m.deleting])
+    source = rig.random.choice(sources)
     to, length = rig.place(target, 64 << 10)
-    grain = max(source.block_bytes, target.block_bytes)
-    to, length = to // grain * grain, max(grain, length // grain * grain)
-    length = min(length, (rig.size_of(source)) // grain * grain, (rig.size_of(target) - to) // grain * grain)
-    if length <= 0:
+    to, length = to // BLOCK * BLOCK, (length + BLOCK - 1) // BLOCK * BLOCK
+    length = min(length, rig.size_of(source), rig.size_of(target) - to)
+    from_ = rig.random.choice((to, rig.random.randrange(0, rig.size_of(source) - length + 1))) // BLOCK * BLOCK
+    if from_ + length > rig.size_of(source) or (source is target and from_ < to + length and to < from_ + length):
         return None
-    from_ = rig.random.randrange(0, rig.size_of(source) - length + 1) // grain * grain
-    if rig.random.random() < 0.7:
-        from_ = from_ // BLOCK * BLOCK + to % BLOCK
-        from_ = from_ if from_ + length <= rig.size_of(source) else to % BLOCK
-    if from_ + length > rig.size_of(source) or (
-            source is target and from_ < to + length and to < from_ + length):
-        return None
-    if not rig.oracle.settled(source, from_, length) or not rig.oracle.settled(target, to, length):
+    if length <= 0 or not rig.oracle.settled(source, from_, length) or not rig.oracle.settled(target, to, length):
         return None
     return rig.start("share", dst_id=target.id, dst_offset_bytes=to, src_id=source.id, src_offset_bytes=from_,
                      length_bytes=length)

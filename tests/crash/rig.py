@@ -32,6 +32,7 @@ class Config:
     faults: bool = False                # the disk fails now and then
     checked: bool = True                # run `check` after every crash
     journal_blocks: int = 0             # 0: the pool's own choice
+    area_blocks: int = 0
 
 
 def open_pool(disk: SimDisk, config: Config) -> Any:
@@ -42,8 +43,7 @@ def open_pool(disk: SimDisk, config: Config) -> Any:
 def format_disk(config: Config, seed: int = 0) -> SimDisk:
     from core._engine import Pool
     disk = SimDisk(config.size_bytes, seed)
-    Pool.create(disk, name="crash")
-    disk.sync()
+    Pool.create(disk, name="crash", journal_blocks=config.journal_blocks, area_blocks=config.area_blocks)
     return disk
 
 
@@ -155,15 +155,16 @@ class Rig:
 
     def settle(self, op: Op | None = None) -> None:
         """Go on until `op`, or everything started, has completed."""
-        for _ in range(200_000):
-            if (op.end < FOREVER or op.uncertain) if op else not self.tokens:
+        def done() -> bool:
+            return op not in self.oracle.inflight if op else not self.tokens
+
+        for _ in range(20_000):
+            if done():
                 return
-            if not self.step():
-                self.reap()
-                if (op.end < FOREVER) if op else not self.tokens:
-                    return
-                raise Violation(f"the engine is idle, not finished: {[o.kind for o in self.tokens.values()]}")
-        raise Violation("the engine never finishes")
+            if not self.step() and not done():
+                kinds = [o.kind for o in self.tokens.values()]
+                raise Violation(f"the engine is idle, not finished: {kinds}")
+        raise Violation(f"the engine never finishes: {[o.kind for o in self.tokens.values()]}")
 
     def do(self, kind: str, **args: Any) -> Op:
         op = self.start(kind, **args)
@@ -206,7 +207,7 @@ class Rig:
                 pool = open_pool(self.disk, self.config)
             except PoolError as error:
                 if not self.disk.dead:
-                    raise Violation(f"recovery failed: {error.code}: {error}") from error
+                    raise Violation(f"recovery failed: {error}") from error
                 power = self.random.random() < 0.7
                 self.note(f"-- recovery interrupted after {after} operations ({'power' if power else 'kill'})")
                 self._lost(power=power)
@@ -219,7 +220,7 @@ class Rig:
         try:
             self.pool = open_pool(self.disk, self.config)
         except PoolError as error:
-            raise Violation(f"recovery failed: {error.code}: {error}") from error
+            raise Violation(f"recovery failed: {error}") from error
         self.note("-- opened")
         self.verify()
 

@@ -55,7 +55,7 @@ def unstamp(sector: bytes) -> int:
 # -- versions --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Op:
     """An operation: when it began, when it ended (FOREVER: in flight), whether it was acknowledged."""
 
@@ -69,6 +69,9 @@ class Op:
     bounds: list[int] = field(default_factory=lambda: [-1, FOREVER])       # of the instant a snapshot was taken at
     uncertain: bool = False                                                # it failed and may have happened
     zeros: tuple[int, int, int] = (0, 0, 0)                                # (object id, from lba, to lba) it zeroes
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}@{self.start} {'ok' if self.ok else 'failed' if self.end < FOREVER else 'in flight'}>"
 
     def zeroes(self, object_id: int, first: int, last: int) -> bool:
         return self.zeros[0] == object_id and self.zeros[1] < last and first < self.zeros[2]
@@ -85,7 +88,7 @@ BASE = Op("base", -1, -1, True, True)
 ZERO_VERSION = Version(0, BASE)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ObjectModel:
     """One volume, snapshot or clone."""
 
@@ -261,6 +264,15 @@ class Oracle:
         op.zeros = (volume.id, 0, FOREVER)
         volume.size.append(Version(snapshot.current_size(), op))
 
+    def _disturbed(self, op: Op) -> bool:
+        """Something that began after a comparison may have changed what it compared."""
+        model = self.objects.get(op.args["object_id"])
+        first = op.args["offset_bytes"] // SECTOR
+        last = first + len(op.args["data"]) // SECTOR
+        return (model is None or any(other.start > op.start and other.zeroes(model.id, first, last)
+                                     for other in self.inflight)
+                or any(v.op.start > op.start for lba in range(first, last) for v in model.sectors.get(lba, ())))
+
     def make_data(self, object_id: int, offset_bytes: int, length_bytes: int) -> bytes:
         """Fresh stamped data for a write."""
         parts = []
@@ -281,8 +293,9 @@ class Oracle:
             self._acknowledge(op, value, now)
         elif op.kind == "compare_and_write" and code == "miscompare":
             op.end = now
-            if op.args["differs_at"] is None or op.args["differs_at"] != value:
+            if op.args["differs_at"] != value and not self._disturbed(op):
                 raise Violation(f"miscompare at {value}, expected {op.args['differs_at']}")
+            self._undo(op)
         elif code in UNCERTAIN and code != "no_space" and op.kind in ADMIN:
             op.uncertain = True
             self.limbo.append(op)
@@ -298,7 +311,7 @@ class Oracle:
             self.flushed = max(self.flushed, op.start)
         elif op.kind == "read":
             self._check_read(op, value)
-        elif op.kind == "compare_and_write" and op.args["differs_at"] is not None:
+        elif op.kind == "compare_and_write" and op.args["differs_at"] is not None and not self._disturbed(op):
             raise Violation(f"compare and write succeeded on different data (byte {op.args['differs_at']})")
         elif op.kind == "create":
             self._insert(op, value, "volume", op.args["name"], None)

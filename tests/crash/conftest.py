@@ -1,0 +1,32 @@
+"""Options of the crash suite: how much of it runs, and from which seed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("crash")
+    group.addoption("--crash-full", action="store_true", default=bool(os.environ.get("CRASH_FULL")),
+                    help="run the exhaustive crash suites whole (minutes), not their quick subset")
+    group.addoption("--crash-seed", type=int, default=int(os.environ.get("CRASH_SEED", "1")),
+                    help="first seed of the seeded crash tests")
+    group.addoption("--crash-seeds", type=int, default=int(os.environ.get("CRASH_SEEDS", "0")),
+                    help="how many seeds to run (0: the quick number)")
+
+
+@pytest.fixture(scope="session")
+def crash_full(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("--crash-full", default=False) or os.environ.get("CRASH_FULL"))
+
+
+@pytest.fixture(scope="session")
+def first_seed(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.getoption("--crash-seed", default=None) or os.environ.get("CRASH_SEED", "1"))
+
+
+@pytest.fixture(scope="session")
+def seed_count(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.getoption("--crash-seeds", default=None) or os.environ.get("CRASH_SEEDS", "0"))

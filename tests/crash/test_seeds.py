@@ -1,0 +1,27 @@
+"""Seeded lives: overlapping operations, out-of-order requests, crashes of both kinds, everything verified after each."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crash.actions import run_seed
+from tests.crash.rig import Config
+
+# What a life is lived in. "paged": the smallest cache, so that nodes and counts come and go; "ring": a journal that wraps
+# and checkpoints all the time; "crowded": a pool that is nearly full; "deep": many objects, so that much is shared.
+SETTINGS = {
+    "plain": (Config(), 30),
+    "paged": (Config(size_bytes=96 << 20, cache_bytes=0, volume_bytes=40 << 20, hot_bytes=24 << 20), 12),
+    "ring": (Config(journal_blocks=96), 15),
+    "crowded": (Config(size_bytes=27 << 20, volume_bytes=4 << 20, hot_bytes=4 << 20), 12),
+    "deep": (Config(max_objects=60, hot_bytes=16 << 10), 10),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_seeded_lives(name: str, first_seed: int, seed_count: int) -> None:
+    config, quick = SETTINGS[name]
+    crashes = 0
+    for seed in range(first_seed, first_seed + (seed_count or quick)):
+        crashes += run_seed(seed, config).crashes
+    assert crashes > 0
