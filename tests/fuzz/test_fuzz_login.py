@@ -10,9 +10,20 @@ import time
 
 import pytest
 
-from target.iscsi import Closed, Credentials, LoginComplete, LoginConnection, LoginFailed, LoginPolicy, SessionRegistry
+from target.iscsi import (
+    Closed,
+    Credentials,
+    DiscoveryConnection,
+    LoginComplete,
+    LoginConnection,
+    LoginFailed,
+    LoginPolicy,
+    SessionRegistry,
+    SessionType,
+)
 from target.iscsi.keys import TABLE
-from target.iscsi.pdu import PDU_TYPES, LoginRequest, encode
+from target.iscsi.pdu import PDU_TYPES, LoginRequest, LogoutRequest, NopOut, TextRequest, encode
+from tests.support.guided import explore
 from tests.support.initiator import INITIATOR, TARGET, Door, make_policy
 
 SECONDS = float(os.environ.get("LUNETTE_FUZZ_SECONDS", "1"))
@@ -137,3 +148,55 @@ def test_hostile_logins(seed, secured):
         count += 1
     assert LoginFailed in seen
     assert secured or LoginComplete in seen
+
+
+WORDS = [value.encode() + b"\0" for value in VALUES] + [name.encode() + b"=" for name in NAMES]
+
+
+def transcript(*texts: bytes, stage: int = 1, discovery: bool = False) -> bytes:
+    """The bytes of a whole login, and of some more after it."""
+    out = bytearray()
+    for n, text in enumerate(texts):
+        last = n == len(texts) - 1
+        out += encode(LoginRequest(transit=last, current_stage=stage, next_stage=3 if last else 0, data=text))
+    if discovery:
+        out += encode(TextRequest(data=b"SendTargets=All\0")) + encode(NopOut(initiator_task_tag=1, cmd_sn=1, data=b"x"))
+        out += encode(LogoutRequest(cmd_sn=2))
+    return bytes(out)
+
+
+NORMAL = f"InitiatorName={INITIATOR}\0TargetName={TARGET}\0".encode()
+DISCOVERY = f"InitiatorName={INITIATOR}\0SessionType=Discovery\0".encode()
+SEEDS = [
+    transcript(NORMAL, b"HeaderDigest=CRC32C\0MaxBurstLength=65536\0"),
+    transcript(NORMAL + b"AuthMethod=None\0", b"X-a=1\0", stage=0),
+    transcript(DISCOVERY, discovery=True),
+]
+
+
+def from_first_to_last_byte(data: bytes) -> None:
+    """A connection that may get as far as a discovery session."""
+    policy = make_policy(registry=SessionRegistry(max_sessions=3))
+    connection = LoginConnection(policy, 0.0)
+    for at in range(0, len(data), 100):
+        events = connection.receive(data[at : at + 100], 1.0)
+        assert held_bytes(connection) < HELD_BYTES
+        if events:
+            break
+    else:
+        return
+    done = events[0]
+    assert isinstance(done, LoginComplete) == (len(policy.registry) == 1)
+    if isinstance(done, LoginComplete) and done.params.session_type is SessionType.DISCOVERY:
+        found = DiscoveryConnection(policy, done.params, done.admission.session, 1.0)
+        if not done.leftover or not found.receive(done.leftover, 1.0):
+            found.receive(data[at + 100 :] or b"x", 1.0)
+        assert len(found.data_to_send()) < 2 << 20
+
+
+def test_guided_hostile_bytes():
+    tried, steps = explore(
+        from_first_to_last_byte, SEEDS, WORDS, part="target/iscsi/", seed=2, seconds=SECONDS, least=100
+    )
+    assert tried >= 100
+    assert steps > 300
