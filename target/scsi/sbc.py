@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from target.scsi import sense
-from target.scsi.backend import AtomicBackend
+from target.scsi.backend import AtomicBackend, BackendError
 from target.scsi.cdb import Extent, Task
 from target.scsi.sense import CheckCondition, Sense, SenseKey
 from target.scsi.unit import LogicalUnit
 
+EXTENTS_AT_ONCE = 256
 CHUNK_BYTES = 1 << 20   # how much is in memory at once for commands whose length is not bounded by the transfer length
 
 
@@ -118,15 +119,11 @@ async def verify(task: Task) -> bytes:
     check = task.cdb[1] >> 1 & 3
     if check == 2:
         raise sense.invalid_cdb(1, 2)
-    extent = task.extent()
-    task.check_range(extent.lba, extent.blocks)
-    offset, length = _bytes(task, extent)
+    offset, length = _bytes(task, task.checked_extent(None if check == 1 else task.unit.limits.verify))
     if check == 0:
         task.transfer_bytes = 0
         await _verify_readable(task, offset, length)
         return b""
-    if check == 1:
-        task.checked_extent()
     wanted = length if check == 1 else min(length, task.unit.block_bytes)
     data = task.data_blocks(wanted)
     if len(data) < wanted:
@@ -137,8 +134,19 @@ async def verify(task: Task) -> bytes:
 
 
 async def _verify_readable(task: Task, offset: int, length: int) -> None:
-    for start in range(0, length, CHUNK_BYTES):
-        await task.unit.backend.read(offset + start, min(CHUNK_BYTES, length - start))
+    """Read what is mapped; what is not reads as zeros without the medium."""
+    at, end = offset, offset + length
+    while at < end:
+        before = at
+        for run in await task.unit.backend.extents(at, end - at, EXTENTS_AT_ONCE):
+            stop = min(run.offset_bytes + run.length_bytes, end)
+            while at < stop:
+                size = min(CHUNK_BYTES, stop - at) if run.mapped else stop - at
+                if run.mapped:
+                    await task.unit.backend.read(at, size)
+                at += size
+        if at == before:
+            raise BackendError("invalid", "extents that do not cover the range")
 
 
 async def _verify_equal(task: Task, offset: int, length: int, data: bytes) -> None:

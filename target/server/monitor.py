@@ -56,3 +56,5 @@ class SpaceMonitor:
                     unit.threshold_reached()
             elif percent < threshold - REARM_PERCENT:
                 self._armed[threshold] = True
+        for unit in self._units():
+            unit.check_space()   # the thresholds that initiators set (mode page 1Ch/02h)

@@ -102,6 +102,16 @@ def test_verify_compares(opcode: int) -> None:
     assert sense_of(world.run(cdb(opcode, 0, 2, 0x02), b"a" * 512)) == INVALID_UNIT
 
 
+def test_verify_without_data_reads_only_what_is_mapped() -> None:
+    world = World()
+    world.run(cdb(0x2A, 9, 1), b"x" * 512)
+    world.backend.calls.clear()
+    assert world.run(cdb(0x8F, 3, BLOCKS - 3)).status == 0
+    assert [call for call in world.backend.calls if call[0] == "read"] == [("read", 4096, 4096)]
+    world.backend.fail["read"] = "checksum"
+    assert sense_of(world.run(cdb(0x8F, 3, BLOCKS - 3))) == (3, 0x1100)
+
+
 @pytest.mark.parametrize("opcode", WRITE_VERIFIES)
 def test_write_and_verify_is_durable(opcode: int) -> None:
     world = World()
