@@ -71,6 +71,7 @@ class NexusSession:
     cids: dict[int, int] = field(default_factory=dict)          # reactor's connection number -> CID
     running: dict[int, RunningTask] = field(default_factory=dict)  # reactor's task number ->
     leaving: set[int] = field(default_factory=set)              # CIDs logged out by another connection
+    managing: set[asyncio.Task[Any]] = field(default_factory=set)  # task management functions not answered yet
     ended: bool = False
 
 
@@ -367,12 +368,20 @@ class SessionTable:
                 self.send(session, conn, event)
             elif isinstance(event, LogoutRequested):
                 self._log_out_others(session, conn, event)
-                self.send(session, conn, event.response, close=event.closes)
+                if session.managing:
+                    self.spawn(self._log_out_later(session, conn, event), "logout")
+                else:
+                    self.send(session, conn, event.response, close=event.closes)
             elif isinstance(event, TaskManagementRequested) and self.on_task_management is not None:
                 self.on_task_management(session, conn, event)
             elif isinstance(event, Closed):
                 log.info("closing a connection of %s: %s", session.nexus.initiator_name, event.reason)
                 session.reactor.close_connection(conn)
+
+    async def _log_out_later(self, session: NexusSession, conn: int, logout: LogoutRequested) -> None:
+        """Answer a Logout after the task management functions that came before it are answered."""
+        await asyncio.wait(session.managing, timeout=10)
+        self.send(session, conn, logout.response, close=logout.closes)
 
     def _log_out_others(self, session: NexusSession, conn: int, logout: LogoutRequested) -> None:
         """Close the connections beside `conn` that a Logout received on it ends; one still in its login closes in `serve`."""

@@ -35,7 +35,9 @@ class TaskManagement:
 
     def requested(self, session: NexusSession, conn: int, event: TaskManagementRequested) -> None:
         """Begin one function; its answer follows by itself."""
-        self.table.spawn(self._run(session, conn, event.request), "task management")
+        task = self.table.spawn(self._run(session, conn, event.request), "task management")
+        session.managing.add(task)
+        task.add_done_callback(session.managing.discard)
 
     async def _run(self, session: NexusSession, conn: int, request: TaskManagementRequest) -> None:
         function = self._functions.get(request.function)
