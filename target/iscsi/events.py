@@ -22,7 +22,7 @@ class LoginComplete:
 
 @dataclass(frozen=True, slots=True)
 class LoginFailed:
-    """The login was refused: send `data_to_send()`, then close. `reason` is for logs, one line, free of secrets."""
+    """The login was refused: send `data_to_send()`, then close. `reason` is for logs: who and why, one line, free of secrets."""
 
     status: LoginStatus
     reason: str

@@ -152,7 +152,8 @@ class LoginConnection:
             data=build_pairs([("TargetAddress", refusal.address)]) if refusal.address else b"",
         )
         self._out += encode(response)
-        return self._end(LoginFailed(refusal.status, refusal.reason))
+        who = f"{self.initiator_name}: " if self.initiator_name else ""
+        return self._end(LoginFailed(refusal.status, who + refusal.reason))
 
     def _check_opcode(self, start: bytes) -> None:
         if start[0] & 0x3F != Opcode.LOGIN_REQUEST:

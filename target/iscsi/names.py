@@ -13,6 +13,6 @@ _NAME = re.compile(r"(iqn|eui|naa)\.[^\s,\x00-\x20\x7f]+")
 def normalize_name(value: str) -> str:
     """The name as it is compared, stored and looked up: NFKC, lower case. TextError if it is none."""
     name = unicodedata.normalize("NFKC", value.lower()).lower()
-    if not _NAME.fullmatch(name) or len(name.encode()) > MAX_NAME_BYTES:
+    if not _NAME.fullmatch(name) or not name.isprintable() or len(name.encode()) > MAX_NAME_BYTES:
         raise TextError("malformed iSCSI name")
     return name

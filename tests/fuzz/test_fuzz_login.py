@@ -142,8 +142,8 @@ def test_hostile_logins(seed, secured):
                 assert not isinstance(event, LoginComplete)
                 assert len(policy.registry) == 0
             if isinstance(event, LoginFailed | Closed):
-                assert "\n" not in event.reason
-                assert len(event.reason) < 200
+                assert event.reason.isprintable()
+                assert len(event.reason) < 400
         assert len(policy.registry) <= 3
         count += 1
     assert LoginFailed in seen

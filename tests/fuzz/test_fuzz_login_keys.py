@@ -53,7 +53,7 @@ def in_login(text: bytes) -> None:
         assert len(it.connection._pending) <= 65536
         if isinstance(it.event, LoginFailed):
             assert it.event.reason.isprintable()
-            assert len(it.event.reason) < 150
+            assert len(it.event.reason) < 400
             assert "sixteen" not in it.event.reason
 
 

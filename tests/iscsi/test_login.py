@@ -291,6 +291,13 @@ def test_no_common_chap_algorithm(door):
     assert refused(it, LoginStatus.AUTHENTICATION_FAILURE)
 
 
+def test_a_refusal_says_who_it_was(door):
+    it = Initiator(make_policy(door))
+    it.login(hello())
+    assert isinstance(it.event, LoginFailed)
+    assert it.event.reason.startswith(f"{INITIATOR}: ")
+
+
 def test_secrets_are_not_shown():
     assert "secret of" not in repr(SECRETS)
 
@@ -408,6 +415,7 @@ def test_other_pdu_first_just_closes():
         ({**hello(), "InitiatorName": "iqn.x:" + "y" * 220}, {}),
         ({**hello(), "InitiatorName": "nonsense"}, {}),
         ({**hello(), "TargetName": "iqn.a b"}, {}),
+        ({**hello(), "InitiatorName": "iqn.x:\u202etxt"}, {}),
         (hello(CHAP_A="5"), {"csg": 0}),
         (hello(AuthMethod="None", CHAP_A="5"), {"csg": 0}),
         (b"InitiatorName=iqn.x:y", {}),
