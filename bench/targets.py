@@ -201,7 +201,7 @@ class Lunette(Target):
 
     @staticmethod
     def command() -> list[str]:
-        return [sys.executable, "-m", "target.cli"]
+        return [sys.executable, "-m", "target"]
 
     def start(self) -> None:
         known = self.cli("serve", "--help")
