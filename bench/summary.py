@@ -9,6 +9,7 @@ from tabulate import tabulate
 from bench.measure import Record
 
 BASELINE = "tgt"
+BASELINES = (BASELINE, "fio io_uring", "volume without snapshots")     # what a ratio in the tables is to, first present
 KEY = ("suite", "case", "medium", "x")
 
 
@@ -42,10 +43,11 @@ def groups(records: Iterable[Record]) -> dict[tuple[Any, ...], dict[str, list[Re
 
 
 def rows(records: list[Record]) -> list[dict[str, Any]]:
-    """One row a (case, medium, target): medians, spread, ratio to tgt in the same run (or to the named reference)."""
+    """One row a (case, medium, target): medians, spread, ratio to tgt (or another of BASELINES) in the same run."""
     table = []
     for key, by_target in groups(records).items():
-        base = by_target.get(BASELINE)
+        reference = next((name for name in BASELINES if name in by_target), "")
+        base = by_target.get(reference)
         for target, found in by_target.items():
             row: dict[str, Any] = {k: v for k, v in zip(KEY, key, strict=True) if v != ""}
             row |= {"target": target, "n": len(found)}
@@ -60,14 +62,14 @@ def rows(records: list[Record]) -> list[dict[str, Any]]:
                     row[field] = found[0][field]
             if len(found) > 1:
                 row["spread"] = spread(found, "iops")
-            if base is not None and target != BASELINE:
+            if base is not None and target != reference:
                 row["ratio"] = paired_ratio(found, base)
             table.append(row)
     return table
 
 
 SHOWN = {"case": "case", "medium": "medium", "x": "x", "target": "target", "iops": "IOPS", "mib_s": "MiB/s",
-         "spread": "spread", "ratio": "ratio to tgt", "p50_us": "p50 us", "p99_us": "p99 us", "p999_us": "p99.9 us",
+         "spread": "spread", "ratio": "ratio", "p50_us": "p50 us", "p99_us": "p99 us", "p999_us": "p99.9 us",
          "cpu_us_per_io": "CPU us/IO"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,10 +15,15 @@ from pathlib import Path
 from bench import fio
 from bench.machine import first_line, lunette_version
 from bench.procstat import listening_ports
+from target.cli import register
+from target.cli_admin import parse_line
+from target.client import Client
+from target.errors import LunetteError
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 15.0
 MIB = 1 << 20
+register()      # parse_line knows no commands before
 
 
 class TargetError(Exception):
@@ -193,14 +199,14 @@ class Lunette(Target):
 
     def cli(self, *arguments: str) -> str:
         """Run one `lunette` command against this daemon, return its standard output."""
-        done = subprocess.run([*self.command(), *arguments], capture_output=True, text=True, check=False, cwd=ROOT,
+        done = subprocess.run([*self.program(), *arguments], capture_output=True, text=True, check=False, cwd=ROOT,
                               env=os.environ | {"LUNETTE_API": str(self.api)})
         if done.returncode:
             raise TargetError(f"lunette {' '.join(arguments[:3])}: {(done.stderr.strip() or '?').splitlines()[-1]}")
         return done.stdout
 
     @staticmethod
-    def command() -> list[str]:
+    def program() -> list[str]:
         return [sys.executable, "-m", "target"]
 
     def start(self) -> None:
@@ -210,17 +216,17 @@ class Lunette(Target):
             raise TargetError(f"`lunette serve` has no {missing[0]}")
         if not self.pool.exists():
             self.cli("pool", "create", str(self.pool), "--size", f"{self.pool_mib}M")
-        self.spawn([*self.command(), "serve", str(self.pool), "--listen", f"127.0.0.1:{self.port}",
+        self.spawn([*self.program(), "serve", str(self.pool), "--listen", f"127.0.0.1:{self.port}",
                     "--api", str(self.api), "--open", *self.wanted])
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
-                self.cli("ls")
+                Client(str(self.api)).get("/v1/objects")
                 return
-            except TargetError:
+            except LunetteError as error:
                 if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+                    raise TargetError(f"{self.label}: {error}") from None
+                time.sleep(0.01)
 
     def add_lun(self, name: str, size_mib: int, fill: bool = True) -> str:
         self.cli("create", name, "--size", f"{size_mib}M")
@@ -238,12 +244,29 @@ class Lunette(Target):
         return self.urls()[name]
 
     def batch(self, commands: list[str]) -> float:
-        """Run commands over one connection of one client process; milliseconds in all."""
-        script = self.directory / "batch"
-        script.write_text("\n".join(commands) + "\n")
+        """Run commands as one batch over the API; milliseconds in all."""
+        rows = [{"line": n, "command": r.command, "args": dict(r.args)} for n, r in enumerate(map(parse_line, commands))]
         started = time.perf_counter()
-        self.cli("batch", str(script))
+        for row in Client(str(self.api)).batch(iter(rows), keep_going=False):
+            if "error" in row:
+                raise TargetError(f"batch: {row['error']['message']}")
         return (time.perf_counter() - started) * 1e3
+
+    def command(self, line: str) -> float:
+        """Run one command over the API, milliseconds: what it takes without the start of a client process."""
+        request = parse_line(line)
+        started = time.perf_counter()
+        Client(str(self.api)).command(request.command, dict(request.args))
+        return (time.perf_counter() - started) * 1e3
+
+    def metadata_bytes(self) -> tuple[int, float]:
+        """Stop, have `pool check` count the pages of map and catalog, start again: (bytes, seconds of the start)."""
+        self.stop()
+        report = json.loads(self.cli("pool", "check", str(self.pool), "--json"))
+        pages = sum(int(n) for n in re.findall(r"(?:nodes|catalog pages|csum pages) (\d+)", report["summary"]))
+        started = time.perf_counter()
+        self.start()
+        return pages * 4096, time.perf_counter() - started
 
     def version(self) -> str:
         return f"lunette {lunette_version()}"

@@ -1,18 +1,15 @@
 """Suites of what copy-on-write costs: first touches, and the curve over the number of snapshots."""
 
-import json
 import statistics
-import time
-from typing import Any
 
-from bench import fio, summary
+from bench import fio
 from bench.compare.basic import CASES
 from bench.compare.lab import Lab
 from bench.fio import Job
 from bench.measure import Run
-from bench.targets import Lunette, Target, TargetError
+from bench.targets import Lunette, Target
 
-WITH, WITHOUT = "volume with snapshots", "volume without"
+WITH, WITHOUT = "volume with snapshots", "volume without snapshots"
 
 
 def touch_all(url: str, size_mib: int, block: str = "4k", depth: int = 32) -> Job:
@@ -45,16 +42,6 @@ def first_write(run: Run) -> None:
             run.interleave(lab.targets, passes)
 
 
-def batch(target: Lunette, commands: list[str]) -> float:
-    """Run commands over one connection; milliseconds a command."""
-    return target.batch(commands) / len(commands)
-
-
-def stats(target: Lunette) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(target.cli("stats", "--json"))
-    return found
-
-
 def snapshots(run: Run) -> None:
     """IOPS, p99, create and delete latency and metadata bytes of one volume at 0, 1, 10 ... snapshots.
 
@@ -67,28 +54,27 @@ def snapshots(run: Run) -> None:
             urls = {WITH: target.add_lun("v", size), WITHOUT: target.add_lun("w", size)}
             made = 0
             for count in run.plan.snapshots:
-                create_ms = grow(target, urls[WITH], made, count, size)
+                batch_ms = grow(target, urls[WITH], made, count, size)
                 made = count
-                curve_point(run, target, urls, count, size, create_ms)
+                curve_point(run, target, urls, count, size, batch_ms)
             if made:
-                started = time.perf_counter()
                 run.add(case="delete all", target=target.label, x=made, rep=0,
-                        delete_ms=batch(target, [f"delete v@s{i}" for i in range(made)]))
-                run.records[-1]["seconds"] = time.perf_counter() - started
+                        batch_delete_ms=target.batch([f"delete v@s{i}" for i in range(made)]) / made)
 
 
 def grow(target: Lunette, url: str, have: int, want: int, size: int) -> float:
-    """Take snapshots until there are `want`, with writes between them; milliseconds a snapshot (nan: none taken)."""
-    times = []
+    """Take snapshots until there are `want`, with writes between them; milliseconds a snapshot (0: none taken)."""
+    times: list[float] = []
+    taken = want - have
     while have < want:
         step = min(max(1, (want - have) // 5), want - have)
-        times.append((batch(target, [f"snapshot v@s{i}" for i in range(have, have + step)]), step))
+        times.append(target.batch([f"snapshot v@s{i}" for i in range(have, have + step)]))
         have += step
         fio.run([Job(url, "randwrite", "4k", 32, f"{size}m", options={"number_ios": 5000, "norandommap": 1})], None)
-    return sum(ms * n for ms, n in times) / sum(n for _, n in times) if times else float("nan")
+    return sum(times) / taken if taken else 0.0
 
 
-def curve_point(run: Run, target: Lunette, urls: dict[str, str], count: int, size: int, create_ms: float) -> None:
+def curve_point(run: Run, target: Lunette, urls: dict[str, str], count: int, size: int, batch_ms: float) -> None:
     """Measure reads and writes on both volumes, one more snapshot's create and delete, and the metadata."""
     settle = [touch_all(url, size) for url in urls.values()]
     run.io(target.pid, settle[:1], whole=True, case="settle", x=count, target=target.label, rep=0)
@@ -98,24 +84,12 @@ def curve_point(run: Run, target: Lunette, urls: dict[str, str], count: int, siz
                    target=which)
         run.interleave(list(urls), body)
     created, deleted = [], []
-    for probe in range(10):
-        created.append(batch(target, [f"snapshot v@probe{probe}"]))
-        deleted.append(batch(target, [f"delete v@probe{probe}"]))
-    try:
-        counters = stats(target)
-    except (TargetError, ValueError):
-        counters = {}
-    pool = counters.get("pool", counters)
-    run.add(case="snapshot", x=count, target=target.label, rep=0, batch_ms=create_ms,
+    for probe in range(20):
+        created.append(target.command(f"snapshot v@probe{probe}"))
+        deleted.append(target.command(f"delete v@probe{probe}"))
+    metadata_bytes, start_s = target.metadata_bytes()
+    taken = {"batch_create_ms": batch_ms} if batch_ms else {}
+    run.add(case="snapshot", x=count, target=target.label, rep=0, **taken,
             create_ms=statistics.median(created), delete_ms=statistics.median(deleted),
-            metadata_bytes=int(pool.get("metadata_bytes", 0)))
+            metadata_bytes=metadata_bytes, start_s=start_s)
 
-
-def verdict(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows: with snapshots / without, per point of the curve."""
-    found = []
-    for key, by_target in summary.groups([r for r in records if r["suite"] == "snapshots"]).items():
-        if {WITH, WITHOUT} <= set(by_target):
-            found.append({"case": key[1], "x": key[3],
-                          "ratio": summary.paired_ratio(by_target[WITH], by_target[WITHOUT])})
-    return found
