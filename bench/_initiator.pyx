@@ -380,7 +380,8 @@ def drive(list sessions, *, int depth, int write_percent, bint random, int block
     """Drive sessions [(fd, next CmdSN, MaxCmdSN, next ExpStatSN), ...] for `seconds`, `depth` commands in flight on each.
 
     lun_fields: the 8-byte LUN fields, `luns` of them for each session in turn. Returns ([(ops, failed, error), ...],
-    latency cells); error 1: closed by the peer, 2: protocol, 3: digest. Cell i stands for `cell_us(i)` microseconds.
+    latency cells, sessions as they stand now); error 1: closed by the peer, 2: protocol, 3: digest. Cell i stands for
+    `cell_us(i)` microseconds.
     """
     cdef int count = len(sessions), i, k, epoll
     cdef load_t load
@@ -423,7 +424,8 @@ def drive(list sessions, *, int depth, int write_percent, bint random, int block
         with nogil:
             loop(&load, conns, count, epoll)
         return ([(conns[i].ops, conns[i].failed, conns[i].error) for i in range(count)],
-                [load.cells[i] for i in range(CELLS)])
+                [load.cells[i] for i in range(CELLS)],
+                [(conns[i].fd, conns[i].cmd_sn, conns[i].max_cmd_sn, conns[i].stat_sn) for i in range(count)])
     finally:
         close(epoll)
         for i in range(count):

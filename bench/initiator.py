@@ -152,47 +152,71 @@ def percentile(cells: list[int], share: float) -> float:
     return _initiator.cell_us(bisect.bisect_left(sums, share * sums[-1])) if sums[-1] else float("nan")
 
 
-def run(urls: list[list[str]], seconds: float, *, write_percent: int, block_bytes: int, depth: int, size_mib: int,
-        sequential: bool = False, digests: str = "", threads: int = 1) -> dict[str, Any]:
-    """One session per list of LUN URLs (all of one target and of equal number), driven for `seconds`.
+class Load:
+    """One session per list of LUN URLs (all of one target and of equal number), logged in and ready to be driven."""
 
-    Returns ios, iops, mib_s, percentiles and per-session IOPS, as `measure.digest` does for fio.
-    """
-    sessions: list[Session] = []
-    try:
-        fields = b""
-        for group in urls:
-            parts = [split(url) for url in group]
-            sessions.append(login(*parts[0][:2], digests=digests))
-            for _, _, lun in parts:
-                make_ready(sessions[-1], lun_field(lun), digests)
-                fields += lun_field(lun)
-        luns = len(urls[0])
+    def __init__(self, urls: list[list[str]], *, digests: str = "") -> None:
+        self.digests = digests
+        self.luns = len(urls[0])
+        self.sessions: list[Session] = []
+        self.fields = b""
+        try:
+            for group in urls:
+                parts = [split(url) for url in group]
+                self.sessions.append(login(*parts[0][:2], digests=digests))
+                for _, _, lun in parts:
+                    make_ready(self.sessions[-1], lun_field(lun), digests)
+                    self.fields += lun_field(lun)
+        except BaseException:
+            self.close()
+            raise
 
-        def drive(mine: slice) -> tuple[list[tuple[int, int, int]], list[int]]:
-            chosen = sessions[mine]
-            return _initiator.drive(
+    def __enter__(self) -> "Load":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for session in self.sessions:
+            session.sock.close()
+
+    def drive(self, seconds: float, *, write_percent: int, block_bytes: int, depth: int, size_mib: int,
+              sequential: bool = False, threads: int = 1) -> dict[str, Any]:
+        """Keep `depth` commands in flight on every session for `seconds`, each on a LUN of the session's at random.
+
+        Returns ios, iops, mib_s, percentiles and per-session IOPS, as `measure.digest` does for fio.
+        """
+        def part(mine: slice) -> tuple[list[tuple[int, int, int]], list[int]]:
+            chosen = self.sessions[mine]
+            done, cells, now = _initiator.drive(
                 [(s.sock.fileno(), s.cmd_sn, s.max_cmd_sn, s.stat_sn) for s in chosen], depth=depth,
                 write_percent=write_percent, random=not sequential, block_bytes=block_bytes, sector_bytes=SECTOR_BYTES,
-                sectors=(size_mib << 20) // SECTOR_BYTES, luns=luns,
-                lun_fields=fields[(mine.start or 0) * luns * 8:(mine.stop or 0) * luns * 8],
-                immediate_bytes=min(block_bytes, sessions[0].immediate_bytes),
-                max_send_bytes=sessions[0].max_send_bytes, header_digest="header" in digests,
-                data_digest="data" in digests, seconds=seconds, seed=random.getrandbits(62))
+                sectors=(size_mib << 20) // SECTOR_BYTES, luns=self.luns,
+                lun_fields=self.fields[mine.start * self.luns * 8:mine.stop * self.luns * 8],
+                immediate_bytes=min(block_bytes, chosen[0].immediate_bytes), max_send_bytes=chosen[0].max_send_bytes,
+                header_digest="header" in self.digests, data_digest="data" in self.digests, seconds=seconds,
+                seed=random.getrandbits(62))
+            for session, (_, *numbers) in zip(chosen, now, strict=True):
+                session.cmd_sn, session.max_cmd_sn, session.stat_sn = numbers
+            return done, cells
 
-        bounds = [len(sessions) * i // threads for i in range(threads + 1)]
+        bounds = [len(self.sessions) * i // threads for i in range(threads + 1)]
         with ThreadPoolExecutor(threads) as pool:
-            parts_done = list(pool.map(drive, [slice(a, b) for a, b in itertools.pairwise(bounds)]))
-    finally:
-        for session in sessions:
-            session.sock.close()
-    per_session = [entry for part, _ in parts_done for entry in part]
-    cells = [sum(column) for column in zip(*(cells for _, cells in parts_done), strict=True)]
-    broken = [entry for entry in per_session if entry[1] or entry[2]]
-    if broken:
-        why = {0: "SCSI errors", 1: "connection closed", 2: "protocol error", 3: "digest error"}[broken[0][2]]
-        raise LoginError(f"{len(broken)} of {len(per_session)} sessions failed: {why}")
-    ops = sum(entry[0] for entry in per_session)
-    return {"ios": ops, "iops": ops / seconds, "mib_s": ops * block_bytes / seconds / (1 << 20),
-            "p50_us": percentile(cells, 0.5), "p99_us": percentile(cells, 0.99), "p999_us": percentile(cells, 0.999),
-            "job_iops": [round(entry[0] / seconds) for entry in per_session]}
+            parts = list(pool.map(part, [slice(a, b) for a, b in itertools.pairwise(bounds)]))
+        per_session = [entry for done, _ in parts for entry in done]
+        cells = [sum(column) for column in zip(*(cells for _, cells in parts), strict=True)]
+        broken = [entry for entry in per_session if entry[1] or entry[2]]
+        if broken:
+            why = {0: "SCSI errors", 1: "connection closed", 2: "protocol error", 3: "digest error"}[broken[0][2]]
+            raise LoginError(f"{len(broken)} of {len(per_session)} sessions failed: {why}")
+        ops = sum(entry[0] for entry in per_session)
+        return {"ios": ops, "iops": ops / seconds, "mib_s": ops * block_bytes / seconds / (1 << 20),
+                "p50_us": percentile(cells, 0.5), "p99_us": percentile(cells, 0.99), "p999_us": percentile(cells, 0.999),
+                "job_iops": [round(entry[0] / seconds) for entry in per_session]}
+
+
+def run(urls: list[list[str]], seconds: float, *, digests: str = "", **load: Any) -> dict[str, Any]:
+    """Log in, drive (see Load.drive), leave."""
+    with Load(urls, digests=digests) as sessions:
+        return sessions.drive(seconds, **load)

@@ -12,7 +12,8 @@ PAGE = ROOT / "docs/benchmarks.md"
 IMAGES = ROOT / "docs/images"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 EXTRA = {"to_steady": "of steady", "of_none": "of none",
-         "idle_cpu": "CPU idle", "rss_mib": "RSS MiB", "batch_create_ms": "create ms (batch)", "batch_delete_ms": "delete ms (batch)",
+         "idle_cpu": "CPU idle", "rss_mib": "RSS MiB", "batch_create_ms": "create ms (batch)",
+         "batch_delete_ms": "delete ms (batch)",
          "start_s": "start s",
          "create_ms": "create ms", "delete_ms": "delete ms", "metadata_bytes": "metadata bytes",
          "syncs": "syncs", "sync_p50_us": "sync p50 us", "sync_p99_us": "sync p99 us",

@@ -1,10 +1,11 @@
 """Suites driven by the bench's own initiator: digests, and many sessions on many LUNs."""
 
+from functools import partial
 from typing import Any
 
 from bench import initiator, procstat
 from bench.compare.lab import Lab
-from bench.measure import Record, Run
+from bench.measure import Run
 from bench.targets import Lunette, Target
 
 SESSIONS, LUNS, LUN_MIB = 64, 256, 4
@@ -31,9 +32,10 @@ def digests(run: Run) -> None:
                     if (target.label, name) in refused:
                         continue
                     try:
-                        record = run.load(target.pid, lambda wanted=wanted: initiator.run(  # type: ignore[misc]
-                            [[urls[target.label]]], run.plan.seconds, size_mib=run.plan.size_mib, digests=wanted, **load),
-                            case=case, medium="tmpfs", x=name, target=target.label, rep=rep)
+                        with initiator.Load([[urls[target.label]]], digests=wanted) as sessions:
+                            record = run.load(target.pid, partial(
+                                sessions.drive, run.plan.seconds, size_mib=run.plan.size_mib, **load),
+                                case=case, medium="tmpfs", x=name, target=target.label, rep=rep)
                     except initiator.LoginError as error:
                         refused.add((target.label, name))
                         run.note(f"digests: {target.label}, {name}: {error}")
@@ -71,7 +73,8 @@ def sessions(run: Run) -> None:
             grown = procstat.rss_bytes(target.pid) - before
             for session in opened:
                 session.sock.close()
-            run.add(case="idle sessions", x=SESSIONS, target=target.label, rep=0, kib_per_session=grown / SESSIONS / 1024)
+            run.add(case="idle sessions", x=SESSIONS, target=target.label, rep=0,
+                    kib_per_session=grown / SESSIONS / 1024)
         shapes = {"1 session, 1 LUN, qd32": ([slice(0, 1)], 32),
                   f"{SESSIONS} sessions, {LUNS} LUNs, qd1": ([slice(0, LUNS)] * SESSIONS, 1),
                   f"{SESSIONS} sessions, {LUNS} LUNs, qd8": ([slice(0, LUNS)] * SESSIONS, 8)}
@@ -80,12 +83,10 @@ def sessions(run: Run) -> None:
                 def body(target: Target, rep: int, case: str = case, groups: list[slice] = groups, depth: int = depth,
                          write_percent: int = write_percent) -> None:
                     mine = urls[target.label]
-
-                    def load() -> Record:
-                        return initiator.run([mine[g] for g in groups], run.plan.seconds, write_percent=write_percent,
-                                             block_bytes=4096, depth=depth, size_mib=LUN_MIB)
-                    record = run.load(target.pid, load, case=f"{case}, {write_percent} % writes", medium="tmpfs",
-                                      target=target.label, rep=rep)
+                    with initiator.Load([mine[g] for g in groups]) as load:
+                        record = run.load(target.pid, partial(
+                            load.drive, run.plan.seconds, write_percent=write_percent, block_bytes=4096, depth=depth,
+                            size_mib=LUN_MIB), case=f"{case}, {write_percent} % writes", medium="tmpfs", target=target.label, rep=rep)
                     shares = [float(v) for v in record.get("job_iops", [])]
                     record["fairness"] = jain(shares)
                     record["slowest"] = min(shares) / (sum(shares) / len(shares)) if sum(shares) else 0.0
