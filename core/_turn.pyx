@@ -118,7 +118,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         more |= reclaim_turn(p, RECLAIM_ITEMS) == 1
         p.background_waits = p.cur_op == NULL
         p.cur_op = NULL
-    return more
+    return more or p.failed       # a failure just met: those who wait must hear of it
 
 
 cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept nogil:
