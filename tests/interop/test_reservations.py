@@ -1,86 +1,123 @@
-"""Persistent reservations between two initiators, through restarts and kills (SPC-4 §5.13)."""
+"""Two initiators fight over one LUN: reservations hold on the native path, across kill -9, with the right attentions."""
 
 from __future__ import annotations
 
 import signal
+import threading
+import time
 
 import pytest
 
 from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess
-from tests.support.libiscsi import GOOD, RESERVATION_CONFLICT, Answer, Initiator
+from tests.support.libiscsi import GOOD, Answer, Initiator
 
 pytestmark = pytest.mark.needs("libiscsi")
 
-ONE, TWO = "iqn.2026-01.test:one", "iqn.2026-01.test:two"
-REGISTER, RESERVE, RELEASE, PREEMPT = 0, 1, 2, 4
-WRITE_EXCLUSIVE, EXCLUSIVE_ACCESS = 1, 3
-KEY_ONE, KEY_TWO = 0x1111, 0x2222
+CONFLICT = 0x18
+REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_ABORT = range(6)
+WRITE_EXCLUSIVE, EXCLUSIVE_ACCESS, REGISTRANTS_ONLY = 1, 3, 5
 
 
 def connect(daemon: DaemonProcess, name: str) -> Initiator:
-    made = Initiator(daemon.portal, daemon.target, name)
-    made.settle()
-    return made
+    initiator = Initiator(daemon.portal, daemon.target, f"iqn.2026-01.test:{name}")
+    initiator.settle()
+    return initiator
 
 
-def reserve_out(initiator: Initiator, action: int, *, key: int = 0, new_key: int = 0, kind: int = 0,
-                aptpl: bool = False) -> Answer:
-    """PERSISTENT RESERVE OUT on LUN 0."""
-    parameters = key.to_bytes(8) + new_key.to_bytes(8) + bytes(4) + bytes([aptpl]) + bytes(3)
-    return initiator.command(0, bytes([0x5F, action, kind, 0, 0]) + len(parameters).to_bytes(4) + b"\0", write=parameters)
+def reserve_out(initiator: Initiator, action: int, key: int = 0, new: int = 0, kind: int = 0, flags: int = 0) -> Answer:
+    data = key.to_bytes(8, "big") + new.to_bytes(8, "big") + bytes(4) + bytes([flags, 0, 0, 0])
+    return initiator.command(0, bytes([0x5F, action, kind, 0, 0, 0, 0, 0, 24, 0]), write=data)
 
 
-def keys(initiator: Initiator) -> set[int]:
-    """PERSISTENT RESERVE IN, READ KEYS."""
-    data = initiator.command(0, b"\x5e\0" + bytes(5) + (256).to_bytes(2) + b"\0", read=256).data
-    return {int.from_bytes(data[at:at + 8]) for at in range(8, 8 + int.from_bytes(data[4:8]), 8)}
+def keys(initiator: Initiator) -> list[int]:
+    data = initiator.command(0, bytes([0x5E, 0, 0, 0, 0, 0, 0, 4, 0, 0]), read=1024).data
+    return [int.from_bytes(data[at:at + 8], "big") for at in range(8, 8 + int.from_bytes(data[4:8], "big"), 8)]
 
 
-def test_another_nexus_is_kept_out_and_let_in_again(daemon: DaemonProcess) -> None:
+def held_type(initiator: Initiator) -> int | None:
+    data = initiator.command(0, bytes([0x5E, 1, 0, 0, 0, 0, 0, 0, 64, 0]), read=64).data
+    return data[21] & 0x0F if data[4:8] != bytes(4) else None
+
+
+def test_a_write_exclusive_reservation_stops_native_writes_only(daemon: DaemonProcess) -> None:
     daemon.cli("create", "v", "--size", "64M")
-    with connect(daemon, ONE) as one, connect(daemon, TWO) as two:
-        assert two.write(0, 0, b"2" * 512).status == GOOD
-        reserve_out(one, REGISTER, new_key=KEY_ONE)
-        assert reserve_out(one, RESERVE, key=KEY_ONE, kind=EXCLUSIVE_ACCESS).status == GOOD
-        assert two.write(0, 0, b"x" * 512).status == RESERVATION_CONFLICT
-        assert two.read(0, 0, 1).status == RESERVATION_CONFLICT
-        assert one.write(0, 0, b"1" * 512).status == GOOD
-        assert reserve_out(one, RELEASE, key=KEY_ONE, kind=EXCLUSIVE_ACCESS).status == GOOD
-        assert two.read(0, 0, 1).data == b"1" * 512
-        assert two.write(0, 0, b"2" * 512).status == GOOD
+    with connect(daemon, "a") as first, connect(daemon, "b") as second:
+        assert second.write(0, 0, b"b" * 512).status == GOOD
+        assert reserve_out(first, REGISTER, new=1).status == GOOD
+        assert reserve_out(first, RESERVE, key=1, kind=WRITE_EXCLUSIVE).status == GOOD
+        assert second.read(0, 0, 1).data == b"b" * 512
+        assert second.write(0, 0, b"c" * 512).status == CONFLICT
+        assert first.write(0, 0, b"a" * 512).status == GOOD
+        assert reserve_out(first, RELEASE, key=1, kind=WRITE_EXCLUSIVE).status == GOOD
+        assert second.write(0, 0, b"d" * 512).status == GOOD
+        assert first.read(0, 0, 1).data == b"d" * 512
 
 
-def test_reservations_survive_a_kill_and_a_loss_of_the_session(daemon: DaemonProcess) -> None:
+def test_nothing_is_written_once_another_nexus_holds_the_lun(daemon: DaemonProcess) -> None:
     daemon.cli("create", "v", "--size", "64M")
-    one = connect(daemon, ONE)
-    reserve_out(one, REGISTER, new_key=KEY_ONE, aptpl=True)
-    assert reserve_out(one, RESERVE, key=KEY_ONE, kind=WRITE_EXCLUSIVE).status == GOOD
+    with connect(daemon, "a") as first, connect(daemon, "b") as second:
+        assert reserve_out(first, REGISTER, new=1).status == GOOD
+        outcomes: list[int] = []
+        stop = threading.Event()
+
+        def hammer() -> None:
+            while not stop.is_set():
+                outcomes.append(second.write(0, 8, b"b" * 4096).status)
+
+        writer = threading.Thread(target=hammer)
+        writer.start()
+        try:
+            while len(outcomes) < 50:
+                time.sleep(0.001)
+            assert reserve_out(first, RESERVE, key=1, kind=EXCLUSIVE_ACCESS).status == GOOD
+            assert first.write(0, 8, b"a" * 4096).status == GOOD
+            seen = len(outcomes)
+            while len(outcomes) < seen + 50:
+                time.sleep(0.001)
+        finally:
+            stop.set()
+            writer.join()
+        assert set(outcomes[:50]) == {GOOD}
+        assert outcomes[-1] == CONFLICT
+        assert first.read(0, 8, 8).data == b"a" * 4096
+
+
+def test_reservations_survive_a_kill_when_asked_to(start: Start) -> None:
+    daemon = start()
+    daemon.cli("create", "v", "--size", "64M")
+    first, second = connect(daemon, "a"), connect(daemon, "b")
+    assert reserve_out(first, REGISTER, new=0xA, flags=1).status == GOOD
+    assert reserve_out(second, REGISTER, new=0xB, flags=1).status == GOOD
+    assert reserve_out(first, RESERVE, key=0xA, kind=REGISTRANTS_ONLY).status == GOOD
     daemon.stop(signal.SIGKILL)
-    one.drop()
+    first.drop()
+    second.drop()
     daemon.start()
-    with connect(daemon, TWO) as two:
-        assert keys(two) == {KEY_ONE}
-        assert two.read(0, 0, 1).status == GOOD
-        assert two.write(0, 0, b"x" * 512).status == RESERVATION_CONFLICT
-        reserve_out(two, REGISTER, new_key=KEY_TWO)
-        assert reserve_out(two, PREEMPT, key=KEY_TWO, new_key=0, kind=WRITE_EXCLUSIVE).status in (GOOD, 2)
-    with connect(daemon, ONE) as again:
-        assert again.write(0, 0, b"1" * 512).status == GOOD
+    with connect(daemon, "c") as third:
+        assert keys(third) == [0xA, 0xB]
+        assert held_type(third) == REGISTRANTS_ONLY
+        assert third.write(0, 0, b"c" * 512).status == CONFLICT
+        assert third.read(0, 0, 1).status == GOOD
+        assert reserve_out(third, REGISTER, new=0xC).status == GOOD       # APTPL off from here on
+        assert third.write(0, 0, b"c" * 512).status == GOOD
+        assert reserve_out(third, PREEMPT, key=0xC, new=0xA, kind=EXCLUSIVE_ACCESS).status == GOOD
+        assert keys(third) == [0xB, 0xC]
+    daemon.restart(signal.SIGKILL)
+    with connect(daemon, "c") as third:
+        assert keys(third) == []
+        assert third.write(0, 0, b"d" * 512).status == GOOD
 
 
-@pytest.mark.parametrize("reactors", [2])
-def test_reservations_hold_across_reactors(start: Start, reactors: int) -> None:
-    daemon = start("--reactors", str(reactors))
+def test_preempt_and_abort_tells_the_one_that_lost(daemon: DaemonProcess) -> None:
     daemon.cli("create", "v", "--size", "64M")
-    with connect(daemon, ONE) as one, connect(daemon, TWO) as two:
-        reserve_out(one, REGISTER, new_key=KEY_ONE)
-        reserve_out(one, RESERVE, key=KEY_ONE, kind=WRITE_EXCLUSIVE)
-        for block in range(50):
-            assert two.write(0, block, b"x" * 512).status == RESERVATION_CONFLICT
-            assert one.write(0, block, bytes([block]) * 512).status == GOOD
-            assert two.read(0, block, 1).data == bytes([block]) * 512
-        daemon.cli("resize", "v", "128M")
-        assert one.settle() == two.settle() == [0x2A09]
-        daemon.cli("delete", "v", "--force")
-        assert one.test_unit_ready(0).asc == two.test_unit_ready(0).asc == 0x2500
+    with connect(daemon, "a") as first, connect(daemon, "b") as second:
+        assert reserve_out(first, REGISTER, new=1).status == GOOD
+        assert reserve_out(second, REGISTER, new=2).status == GOOD
+        assert reserve_out(first, RESERVE, key=1, kind=WRITE_EXCLUSIVE).status == GOOD
+        assert reserve_out(second, PREEMPT_ABORT, key=2, new=1, kind=EXCLUSIVE_ACCESS).status == GOOD
+        assert first.settle() == [0x2A05]
+        assert first.read(0, 0, 1).status == CONFLICT
+        assert second.write(0, 0, b"w" * 512).status == GOOD
+        assert reserve_out(second, CLEAR, key=2).status == GOOD
+        assert first.read(0, 0, 1).data == b"w" * 512
