@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import libiscsi
 from tests.support.daemon import DaemonProcess
+from tests.support.places import pool_directory
 
 Start = Callable[..., DaemonProcess]
 
@@ -28,17 +29,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start daemons, each on a pool of its own; they are gone after the test."""
     made: list[DaemonProcess] = []
+    with pool_directory(tmp_path) as place:
 
-    def begin(*options: str, **more: Any) -> DaemonProcess:
-        directory = tmp_path / f"daemon{len(made)}"
-        directory.mkdir()
-        daemon = DaemonProcess(directory, *options, **more)
-        made.append(daemon)
-        return daemon.start()
+        def begin(*options: str, **more: Any) -> DaemonProcess:
+            directory = place / f"daemon{len(made)}"
+            directory.mkdir()
+            daemon = DaemonProcess(directory, *options, **more)
+            made.append(daemon)
+            return daemon.start()
 
-    yield begin
-    for daemon in made:
-        daemon.close()
+        yield begin
+        for daemon in made:
+            daemon.close()
 
 
 @pytest.fixture
