@@ -1,24 +1,22 @@
 # The reactor's thread: completions in, engine turn, gathered sends out, one wait (docs/architecture.md, "The seams").
 from core._buffers cimport buffers_free_all
-from core._command cimport command_complete, waiting_step
+from core._command cimport waiting_step
+from core._control cimport arm_recv, conns_reap, keepalive, sessions_reap, take_inbox
 from core._disk cimport disk_close, disk_complete, disk_open, disk_run_inline
-from core._engine cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
-from core._pdu cimport TAG_NONE, bhs_nop_in
+from core._engine cimport (
+    LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit,
+)
 from core._rx cimport rx_bytes, rx_direct
 from core._session cimport (
-    ACQUIRE, C_DEAD, C_OPEN, CLOSE_ERROR, CLOSE_KEEPALIVE, CLOSE_PEER, CLOSE_REQUESTED, CLOSE_STOPPED,
-    CONNS_MAX, EV_CONN_FREED, EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONN, IN_CONN_CLOSE, IN_LUN, IN_LUN_REMOVE,
-    IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, RELEASE, RX_BUF_BYTES, RX_BUF_COUNT, SEQ_CST, T_PYTHON,
-    abort_start, aborts_check, conn_close, conn_teardown, event_new, event_post, handle_of, lnt_abort, lnt_conn,
-    lnt_event, lnt_inbox, lnt_load32, lnt_lun, lnt_reactor, lnt_session, lnt_store32, lnt_swap32, lnt_task, lun_insert,
-    lun_remove, pthread_mutex_lock, pthread_mutex_unlock, pthread_t,
+    ACQUIRE, C_OPEN, CLOSE_ERROR, CLOSE_PEER, CONNS_MAX, RELEASE, RX_BUF_BYTES, RX_BUF_COUNT, SEQ_CST, aborts_check,
+    conn_close, lnt_conn, lnt_inbox, lnt_load32, lnt_reactor, lnt_store32, lnt_swap32, pthread_mutex_lock,
+    pthread_mutex_unlock, pthread_t,
 )
-from core._tx cimport tx_completed, tx_flush, tx_pdu
+from core._tx cimport tx_completed, tx_flush
 from core._types cimport lnt_dev, lnt_io, lnt_op
 from core._uring cimport (
     IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, io_uring_cqe, lnt_buf_give, lnt_cq_overflowed,
-    lnt_cqe, lnt_cqe_seen, lnt_prep_read_fd, lnt_prep_recv_multishot, lnt_ring, lnt_ring_open, lnt_ring_pump,
-    lnt_ring_wait, lnt_uring_load,
+    lnt_cqe, lnt_cqe_seen, lnt_prep_read_fd, lnt_ring, lnt_ring_open, lnt_ring_pump, lnt_ring_wait, lnt_uring_load,
 )
 from libc.errno cimport ECONNRESET, ENOBUFS, ENOMEM
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
@@ -125,12 +123,6 @@ cdef void loop_post(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
 
 # -- connections in the ring -----------------------------------------------------------------------------------------
 
-cdef void arm_recv(lnt_reactor *r, lnt_conn *c) noexcept nogil:
-    lnt_prep_recv_multishot(r.ring, <int>c.file, RX_GROUP, 0, <uintptr_t>c | TAG_RECV)
-    c.recv_armed = 1
-    c.ring_refs += 1
-
-
 cdef void on_recv(lnt_reactor *r, lnt_conn *c, int32_t result, uint32_t flags) noexcept nogil:
     cdef uint32_t bid
     cdef uint8_t *p
@@ -154,202 +146,6 @@ cdef void on_recv(lnt_reactor *r, lnt_conn *c, int32_t result, uint32_t flags) n
         conn_close(r, c, CLOSE_PEER, "closed by the peer")
     else:
         conn_close(r, c, CLOSE_ERROR, "receive failed")
-
-
-cdef lnt_conn *conn_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
-    cdef uint64_t index = (handle & 0xffffff) - 1
-    cdef lnt_conn *c
-    if index >= CONNS_MAX:
-        return NULL
-    c = r.conn_table[index]
-    return c if c != NULL and c.handle == handle else NULL
-
-
-cdef void conn_add(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
-    cdef lnt_conn *c = <lnt_conn *>m.object
-    c.next = r.conns
-    r.conns = c
-    r.conn_table[c.file - 1] = c
-    c.session.conns += 1
-    c.last_rx_us = r.now_us
-    if c.nop_interval_us:
-        r.timer_us = 0
-    if c.session.removing or r.stopping:
-        conn_close(r, c, CLOSE_STOPPED if r.stopping else CLOSE_REQUESTED, "the session ended")
-        return
-    if r.ring.api.register_files_update(r.ring, c.file, &c.fd, 1) != 1:
-        conn_close(r, c, CLOSE_ERROR, "the ring takes no more sockets")
-        return
-    if m.length:
-        rx_bytes(r, c, <uint8_t *>(m + 1), m.length)
-    if c.state == C_OPEN:
-        arm_recv(r, c)
-
-
-cdef void conns_reap(lnt_reactor *r) noexcept nogil:
-    # Between turns: terminates what closing connections hold, frees those that nothing refers to, then sessions.
-    cdef lnt_conn **at = &r.conns
-    cdef lnt_conn *c
-    cdef lnt_event *e
-    cdef int none = -1
-    r.reap_conns = 0
-    while at[0] != NULL:
-        c = at[0]
-        if c.state == C_OPEN or not conn_teardown(r, c):
-            at = &c.next
-            continue
-        at[0] = c.next
-        r.conn_table[c.file - 1] = NULL
-        r.ring.api.register_files_update(r.ring, c.file, &none, 1)
-        close(c.fd)
-        c.state = C_DEAD
-        c.session.conns -= 1
-        e = event_new(EV_CONN_FREED, 0)
-        if e != NULL:
-            e.conn = c.handle
-            e.object = c
-            event_post(r, e)
-    sessions_reap(r)
-
-
-cdef void sessions_reap(lnt_reactor *r) noexcept nogil:
-    cdef lnt_session **at = &r.sessions
-    cdef lnt_session *s
-    cdef lnt_event *e
-    while at[0] != NULL:
-        s = at[0]
-        if not s.removing or s.conns or s.task_count:
-            at = &s.next
-            continue
-        at[0] = s.next
-        e = event_new(EV_SESSION_CLOSED, 0)
-        if e != NULL:
-            e.session = s.handle
-            e.object = s
-            event_post(r, e)
-
-
-# -- commands from Python --------------------------------------------------------------------------------------------
-
-cdef void session_remove(lnt_reactor *r, lnt_session *s, uint8_t reason) noexcept nogil:
-    cdef lnt_conn *c = r.conns
-    s.removing = 1
-    r.reap_conns = 1
-    while c != NULL:
-        if c.session == s:
-            conn_close(r, c, reason, "the session was removed")
-        c = c.next
-
-
-cdef void stop_all(lnt_reactor *r) noexcept nogil:
-    cdef lnt_conn *c = r.conns
-    r.stopping = 1
-    r.reap_conns = 1
-    while c != NULL:
-        conn_close(r, c, CLOSE_STOPPED, "the target stops")
-        c = c.next
-
-
-cdef lnt_task *task_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
-    cdef uint64_t index = (handle & 0xffffff) - 1
-    cdef lnt_task *t
-    if index >= r.max_tasks:
-        return NULL
-    t = &r.tasks[index]
-    return t if handle_of(t.index, t.generation) == handle else NULL
-
-
-cdef bint on_inbox(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
-    # True when the message may be freed.
-    cdef lnt_conn *c
-    cdef lnt_task *t
-    cdef lnt_session *s
-    if m.kind == IN_COMPLETE:
-        t = task_of(r, m.handle)
-        if t == NULL or t.state != T_PYTHON or t.aborted or t.conn.state != C_OPEN:
-            return True
-        command_complete(r, t, m)
-        return False
-    if m.kind == IN_SEND:
-        c = conn_of(r, m.handle)
-        if c == NULL or c.state != C_OPEN:
-            return True
-        tx_pdu(r, c, m.bhs, <uint8_t *>(m + 1), m.length, m, m.close)
-        return False
-    if m.kind == IN_SESSION:
-        s = <lnt_session *>m.object
-        s.reactor = r
-        s.next = r.sessions
-        r.sessions = s
-    elif m.kind == IN_SESSION_REMOVE:
-        session_remove(r, <lnt_session *>m.object, CLOSE_REQUESTED)
-    elif m.kind == IN_CONN:
-        conn_add(r, m)
-    elif m.kind == IN_CONN_CLOSE:
-        c = conn_of(r, m.handle)
-        if c != NULL:
-            conn_close(r, c, CLOSE_REQUESTED, "closed on request")
-    elif m.kind == IN_LUN:
-        lun_insert((<lnt_lun *>m.object).session, <lnt_lun *>m.object)
-    elif m.kind == IN_LUN_REMOVE:
-        lun_remove(r, <lnt_lun *>m.object)
-    elif m.kind == IN_ABORT:
-        abort_start(r, <lnt_abort *>m.object)
-    elif m.kind == IN_STOP:
-        stop_all(r)
-    return True
-
-
-cdef void take_inbox(lnt_reactor *r) noexcept nogil:
-    cdef lnt_inbox *m
-    cdef lnt_inbox *following
-    pthread_mutex_lock(&r.mutex)
-    m = r.inbox_head
-    r.inbox_head = NULL
-    r.inbox_tail = NULL
-    pthread_mutex_unlock(&r.mutex)
-    while m != NULL:
-        following = m.next
-        if on_inbox(r, m):
-            free(m)
-        m = following
-
-
-# -- keepalive -------------------------------------------------------------------------------------------------------
-
-cdef void keepalive(lnt_reactor *r) noexcept nogil:
-    # Pings connections that were silent for their interval, closes those that did not answer, finds the next deadline.
-    cdef lnt_conn *c = r.conns
-    cdef uint64_t due
-    cdef uint64_t next_us = FOREVER
-    cdef uint8_t h[48]
-    cdef uint8_t lun[8]
-    cdef int i
-    for i in range(8):
-        lun[i] = 0
-    while c != NULL:
-        if c.state == C_OPEN and c.nop_interval_us:
-            if c.nop_sent_us and c.last_rx_us > c.nop_sent_us:
-                c.nop_sent_us = 0                        # anything it sends proves that it lives
-            if c.nop_sent_us:
-                due = c.nop_sent_us + c.nop_timeout_us
-                if r.now_us >= due:
-                    conn_close(r, c, CLOSE_KEEPALIVE, "NOP-In was not answered")
-                    c = c.next
-                    continue
-            else:
-                due = c.last_rx_us + c.nop_interval_us
-                if r.now_us >= due:
-                    r.nop_count += 1
-                    c.nop_ttt = r.nop_count & 0x7fffffff
-                    c.nop_sent_us = r.now_us
-                    bhs_nop_in(h, lun, <uint32_t>TAG_NONE, c.nop_ttt, 0)
-                    tx_pdu(r, c, h, NULL, 0, NULL, False)
-                    due = r.now_us + c.nop_timeout_us
-            if due < next_us:
-                next_us = due
-        c = c.next
-    r.timer_us = next_us
 
 
 # -- a turn ----------------------------------------------------------------------------------------------------------
