@@ -29,6 +29,7 @@ cdef extern from *:
     #endif
     #include <pthread.h>
     #include <sched.h>
+    #include <signal.h>
     #include <stdlib.h>
     #include <sys/mman.h>
     #include <time.h>
@@ -46,6 +47,14 @@ cdef extern from *:
     }
     static void lnt_thread_setup(int cpu)
     {
+        sigset_t blocked;               /* signals are the interpreter's, except those this thread causes itself */
+        sigfillset(&blocked);
+        sigdelset(&blocked, SIGBUS);
+        sigdelset(&blocked, SIGSEGV);
+        sigdelset(&blocked, SIGILL);
+        sigdelset(&blocked, SIGFPE);
+        sigdelset(&blocked, SIGABRT);
+        pthread_sigmask(SIG_BLOCK, &blocked, 0);
         pthread_setname_np(pthread_self(), "lunette-data");
         if (cpu >= 0) {
             cpu_set_t set;

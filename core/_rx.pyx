@@ -304,6 +304,7 @@ cdef void on_early_pdu(lnt_reactor *r, lnt_conn *c, const uint8_t *h, uint32_t d
     t.cmd_sn = get32(h + 24)
     t.is_pdu = 1
     memcpy(t.bhs, h, BHS_BYTES)
+    memcpy(t.lun_field, h + 8, 8)
     if not insert_early(c.session, t):
         task_free(r, t)
         return
