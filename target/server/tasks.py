@@ -53,7 +53,7 @@ class TaskManagement:
         self.table.send(session, conn, full.task_management_response(request, response), close=cold)
         if cold:
             for other in self.table.sessions():
-                if other is not session:
+                if other is not session and not self._reachable(session).isdisjoint(other.luns.values()):
                     self.table.end(other, "target cold reset")
 
     def _lun(self, session: NexusSession, request: TaskManagementRequest) -> int | None:
@@ -100,10 +100,17 @@ class TaskManagement:
             unit.reset()
         return COMPLETE
 
+    def _reachable(self, session: NexusSession) -> set[int]:
+        """The objects a host may reset: access controls bound a target reset too, or one host could stop all others."""
+        return set(session.luns.values())
+
     async def _target_reset(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
         await self.table.abort([session], before_cmd_sn=request.cmd_sn)
-        await self.table.abort(exclude=session)
-        self.table.target.reset()
+        for object_id in self._reachable(session):
+            await self.table.abort(object_id=object_id, exclude=session)
+            unit = self.table.units.known(object_id)
+            if unit is not None:
+                unit.reset(UnitAttention.TARGET_RESET)
         return COMPLETE
 
     async def _task_reassign(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:

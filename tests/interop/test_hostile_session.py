@@ -12,7 +12,6 @@ import time
 
 import pytest
 
-from target.iscsi import TaskFunction
 from target.iscsi.pdu import (
     DataIn,
     DataOut,
@@ -31,7 +30,6 @@ from tests.support.session import Connection, read10, write10
 
 SECONDS = float(os.environ.get("LUNETTE_FUZZ_SECONDS", "1"))
 GOOD, EVIL = "iqn.2026-11.test:good", "iqn.2026-11.test:evil"
-RESETS = (TaskFunction.TARGET_WARM_RESET, TaskFunction.TARGET_COLD_RESET)  # they are meant to reach everyone
 OPCODES = bytes.fromhex("0000 12 28 28 2a 2a 35 41 42 5e 5f 83 84 88 89 8a 8f 93 9e a0 a3 1a 5a 03 4d")
 WRITES = frozenset(bytes.fromhex("2a 41 42 5f 83 89 8a 93"))
 NONE = 0xFFFFFFFF
@@ -55,8 +53,7 @@ def other(rng: random.Random, cmd_sn: int) -> Pdu:
     tag = rng.randrange(64)
     match rng.randrange(5):
         case 0:
-            function = rng.randrange(16)
-            return TaskManagementRequest(function=1 if function in RESETS else function, initiator_task_tag=tag, cmd_sn=cmd_sn,
+            return TaskManagementRequest(function=rng.randrange(16), initiator_task_tag=tag, cmd_sn=cmd_sn,
                                          referenced_task_tag=rng.randrange(64), ref_cmd_sn=cmd_sn, immediate=rng.random() < 0.5)
         case 1:
             return NopOut(initiator_task_tag=rng.choice((tag, NONE)), cmd_sn=cmd_sn, data=rng.randbytes(rng.randrange(500)))

@@ -216,18 +216,21 @@ async def test_task_management_answers(rig: Rig, function: int, lun: int, aborte
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, response, False)]
 
 
-async def test_a_cold_reset_drops_every_session_its_own_after_the_answer(rig: Rig) -> None:
+async def test_a_cold_reset_drops_every_session_that_shares_a_unit_its_own_after_the_answer(rig: Rig) -> None:
+    await rig.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 20})
     session, conn = rig.login()
     other, _ = rig.login("iqn.2026-01.test:b")
+    stranger, _ = rig.login("iqn.2026-01.test:c")
+    stranger.luns.clear()
     request = TaskManagementRequest(function=TaskFunction.TARGET_COLD_RESET, initiator_task_tag=5)
     rig.table.perform(session, conn, [TaskManagementRequested(request)])
     await asyncio.sleep(0.05)
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, 0, True)]
-    assert rig.table.sessions() == [session]
+    assert rig.table.sessions() == [session, stranger]
     assert rig.reactor.called("remove_session") == [("remove_session", other.number)]
     rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
     await asyncio.sleep(0.05)
-    assert rig.table.sessions() == []
+    assert rig.table.sessions() == [stranger]
 
 
 async def test_logout_is_asked_for_on_every_connection(rig: Rig) -> None:
