@@ -76,7 +76,7 @@ async def or_write(task: Task) -> bytes:
     """ORWRITE (16): read, or, and write back if nothing changed meanwhile; repeated until nothing did."""
     offset, length = _bytes(task, task.checked_extent())
     data, fua = task.data_blocks(length), durable(task)
-    step = task.unit.limits.compare_and_write
+    step = CHUNK_BYTES
     for start in range(0, len(data), step):
         piece = data[start:start + step]
         while True:
