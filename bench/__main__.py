@@ -60,6 +60,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def prioritise(nice: int) -> None:
+    """This process and all it starts at a priority of their own, also where the scheduler groups by session."""
+    os.setpriority(os.PRIO_PROCESS, 0, nice)
+    group = Path("/proc/self/autogroup")
+    if group.exists():
+        if os.getpid() != os.getpgid(0):    # a leader of a process group may not found a session
+            os.setsid()
+        group.write_text(str(nice))
+
+
 def prepare(options: argparse.Namespace) -> measure.Run:
     plan = PLANS[options.mode or "normal"]
     for name in ("seconds", "repeats", "size_mib"):
@@ -90,7 +100,7 @@ def main() -> int:
         return 2
     run = prepare(options)
     if options.nice:
-        os.setpriority(os.PRIO_PROCESS, 0, options.nice)
+        prioritise(options.nice)
     started, clock = datetime.now(UTC), time.monotonic()
     chosen = options.suites or [n for n, s in SUITES.items() if run.plan.mode != "quick" or s.quick]
     for name in chosen:
