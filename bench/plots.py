@@ -1,26 +1,16 @@
-"""Plots for docs/benchmarks.md, drawn by pygal as SVG files without script."""
+"""The plots of docs/benchmarks.md."""
 
 from pathlib import Path
 from typing import Any
 
 from bench import summary
 from bench.measure import Record
-
-COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#6a4c93", "#444444")
-
-
-def chart(kind: str, **options: Any) -> Any:
-    import pygal  # type: ignore[import-untyped]
-    from pygal.style import Style  # type: ignore[import-untyped]
-    style = Style(background="white", plot_background="white", colors=COLOURS, font_family="sans-serif",
-                  label_font_size=13, major_label_font_size=13, legend_font_size=14, title_font_size=17)
-    return getattr(pygal, kind)(style=style, js=[], width=760, height=420, legend_at_bottom=True, dots_size=3,
-                                pretty_print=True, **options)
+from bench.svg import Chart, Series
 
 
-def write(drawn: Any, path: Path) -> Path:
+def write(drawn: Chart, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.render_to_file(str(path))
+    path.write_text(drawn.render())
     return path
 
 
@@ -40,25 +30,18 @@ def lines(records: list[Record], field: str, path: Path, title: str, x_title: st
     xs = sorted({x for points in found.values() for x in points})
     if not xs:
         return None
-    drawn = chart("Line", title=title, x_title=x_title, y_title=y_title, include_x_axis=True)
-    drawn.x_labels = [f"{x:,}" for x in xs]
-    for target, points in found.items():
-        drawn.add(target, [points.get(x) for x in xs])
-    return write(drawn, path)
+    series: Series = {target: [points.get(x) for x in xs] for target, points in found.items()}
+    return write(Chart(title, x_title, y_title, [f"{x:,}" for x in xs], series).lines(), path)
 
 
 def latency(records: list[Record], path: Path, title: str) -> Path | None:
     """Percentiles as grouped bars, one group a percentile, one bar a (target, case); logarithmic."""
     percentiles = {"p50_us": "p50", "p99_us": "p99", "p999_us": "p99.9"}
-    bars = {f"{target}, {key[1]}": [summary.median(group, p) for p in percentiles]
+    bars: Series = {f"{target}, {key[1].removeprefix('load ')}": [summary.median(group, p) for p in percentiles]
             for key, by_target in summary.groups(records).items() for target, group in by_target.items()}
     if not bars:
         return None
-    drawn = chart("Bar", title=title, y_title="microseconds", logarithmic=True)
-    drawn.x_labels = list(percentiles.values())
-    for name, values in bars.items():
-        drawn.add(name, values)
-    return write(drawn, path)
+    return write(Chart(title, "percentile", "microseconds", list(percentiles.values()), bars, logarithmic=True).bars(), path)
 
 
 def draw_all(records: list[Record], directory: Path) -> list[Path]:

@@ -86,7 +86,8 @@ def sessions(run: Run) -> None:
                     with initiator.Load([mine[g] for g in groups]) as load:
                         record = run.load(target.pid, partial(
                             load.drive, run.plan.seconds, write_percent=write_percent, block_bytes=4096, depth=depth,
-                            size_mib=LUN_MIB), case=f"{case}, {write_percent} % writes", medium="tmpfs", target=target.label, rep=rep)
+                            size_mib=LUN_MIB), case=f"{case}, {write_percent} % writes", medium="tmpfs",
+                            target=target.label, rep=rep)
                     shares = [float(v) for v in record.get("job_iops", [])]
                     record["fairness"] = jain(shares)
                     record["slowest"] = min(shares) / (sum(shares) / len(shares)) if sum(shares) else 0.0

@@ -4,11 +4,12 @@ import itertools
 import math
 import shutil
 import socket
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
-from bench import _initiator, initiator, summary
+from bench import _initiator, initiator, summary, svg
 from bench.targets import TargetError, Tgt
 
 
@@ -51,3 +52,17 @@ def test_tgtd_elsewhere_than_asked_is_refused(tmp_path: Path) -> None:
         with pytest.raises(TargetError):
             target.start()
     target.discard()
+
+
+@pytest.mark.parametrize("top", [0.9, 7, 50, 143_000, 2.5e9])
+def test_ticks_cover_the_values_with_few_round_numbers(top: float) -> None:
+    ticks = svg.nice_ticks(top)
+    assert ticks[0] == 0
+    assert ticks[-1] >= top
+    assert 3 <= len(ticks) <= 10
+
+
+def test_a_chart_is_well_formed_and_shows_every_point() -> None:
+    chart = svg.Chart("a < b", "x", "y", ["1", "2"], {"one": [1.0, None], "two": [3.0, math.nan]}).lines()
+    root = ElementTree.fromstring(chart.render())
+    assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 2
