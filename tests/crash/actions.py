@@ -24,7 +24,7 @@ def write(rig: Rig) -> Op | None:
         return None
     model = rig.random.choice(rig.volumes())
     offset, length = rig.place(model)
-    return rig.start("write", object_id=model.id, offset_bytes=offset, fua=rig.random.random() < 0.15,
+    return rig.start("write", object_id=model.id, offset_bytes=offset, fua=rig.random.random() < rig.config.fua,
                      data=rig.oracle.make_data(model.id, offset, length))
 
 
@@ -34,7 +34,7 @@ def unmap(rig: Rig) -> Op | None:
     model = rig.random.choice(rig.volumes())
     offset, length = rig.place(model)
     return rig.start("unmap", object_id=model.id, offset_bytes=offset, length_bytes=length,
-                     fua=rig.random.random() < 0.1, keep=rig.random.random() < 0.2)
+                     fua=rig.random.random() < rig.config.fua / 2, keep=rig.random.random() < 0.2)
 
 
 def read(rig: Rig) -> Op | None:
@@ -69,7 +69,7 @@ def compare_and_write(rig: Rig) -> Op | None:
         at = rig.random.randrange(length)
         expected = expected[:at] + bytes([expected[at] ^ 1]) + expected[at + 1:]
     return rig.start("compare_and_write", object_id=model.id, offset_bytes=offset, expected=expected,
-                     data=rig.oracle.make_data(model.id, offset, length), fua=rig.random.random() < 0.1)
+                     data=rig.oracle.make_data(model.id, offset, length), fua=rig.random.random() < rig.config.fua / 2)
 
 
 def share(rig: Rig) -> Op | None:
@@ -162,6 +162,11 @@ def live(rig: Rig, steps: int, *, crash_every: int = 40, weights: dict[Action, i
     """A seeded life: operations overlap, requests are performed out of order, crashes come without warning."""
     table = weights or ACTIONS
     actions, chances = list(table), list(table.values())
+    if rig.config.filler_bytes:
+        filler = rig.do("create", name=rig.new_name(), size_bytes=rig.config.filler_bytes)
+        for offset in range(0, rig.config.filler_bytes if filler.ok else 0, 128 << 10):
+            data = rig.oracle.make_data(max(rig.oracle.objects), offset, 128 << 10)
+            rig.do("write", object_id=max(rig.oracle.objects), offset_bytes=offset, data=data)
     for _ in range(2):
         op = create(rig)
         if op:
@@ -186,11 +191,12 @@ def live(rig: Rig, steps: int, *, crash_every: int = 40, weights: dict[Action, i
     rig.after_close(power=rig.random.random() < 0.5)
 
 
-def run_seed(seed: int, config: Config | None = None, *, steps: int = 250) -> Rig:
+def run_seed(seed: int, config: Config | None = None, *, steps: int = 250, crash_every: int = 40,
+             weights: dict[Action, int] | None = None) -> Rig:
     """One life from one seed; a violation says everything needed to see it again."""
     rig = Rig(seed, config)
     try:
-        live(rig, steps)
+        live(rig, steps, crash_every=crash_every, weights=weights)
     except Violation as error:
         raise Violation(f"{error}\n{rig.story()}") from error
     except Exception as error:
@@ -199,3 +205,10 @@ def run_seed(seed: int, config: Config | None = None, *, steps: int = 250) -> Ri
         if rig.pool is not None:
             rig.pool.abandon()
     return rig
+
+
+# Lives that dwell on one thing: what a missing barrier needs to show.
+STEADY: dict[Action, int] = {create: 1, write: 50, flush: 14, snapshot: 3, delete: 3, unmap: 4}
+PUBLISHING: dict[Action, int] = {create: 2, write: 20, checkpoint: 20, snapshot: 6, delete: 6, flush: 2, kv: 2}
+RECORDING: dict[Action, int] = {create: 8, snapshot: 20, kv: 20, delete: 20, write: 5, flush: 2}
+FREEING: dict[Action, int] = {create: 2, write: 40, snapshot: 6, delete: 8, unmap: 10}

@@ -14,6 +14,7 @@ from tests.support.simdisk import SimDisk
 
 SECTOR, BLOCK = 512, 4096
 IDLE = 0x7FFFFFFF
+LEFTOVERS = b"left by someone else. ".ljust(32, b"!") * 128      # what the disk holds where nothing was written
 MUTATIONS = ("no_data_sync", "no_journal_sync", "no_ckpt_sync", "early_free", "no_home_hold", "no_epoch", "no_node_crc",
              "no_frame_crc", "accept_soft")
 
@@ -31,6 +32,11 @@ class Config:
     max_objects: int = 12
     faults: bool = False                # the disk fails now and then
     checked: bool = True                # run `check` after every crash
+    filler_bytes: int = 0               # written first, to leave little room
+    fua: float = 0.15                   # how many writes are FUA
+    power: float = 0.65                 # how many crashes are power cuts, and not kills
+    tear: float = 0.3                   # how many of the requests that a crash catches are torn
+    stuck: float = 0.06                 # how many requests take very long
     journal_blocks: int = 0             # 0: the pool's own choice
     area_blocks: int = 0
 
@@ -42,7 +48,7 @@ def open_pool(disk: SimDisk, config: Config) -> Any:
 
 def format_disk(config: Config, seed: int = 0) -> SimDisk:
     from core._engine import Pool
-    disk = SimDisk(config.size_bytes, seed)
+    disk = SimDisk(config.size_bytes, seed, fill=LEFTOVERS)
     Pool.create(disk, name="crash", journal_blocks=config.journal_blocks, area_blocks=config.area_blocks)
     return disk
 
@@ -58,6 +64,9 @@ class Rig:
         self.oracle = Oracle()
         self.tokens: dict[int, Op] = {}
         self.sync_covers: dict[int, int] = {}
+        self.stuck: dict[int, int] = {}                     # request -> the step from which it may be performed
+        self.held: set[int] = set()                         # requests that stay pending until a test lets them go
+        self.steps = 0
         self.log: list[str] = []
         self.names = itertools.count(1)
         self.now_us = 1_000_000
@@ -139,19 +148,28 @@ class Rig:
 
     def step(self) -> bool:
         """Perform one pending request, out of order, or give the engine a turn. False: nothing is left to do."""
-        pending = self._watch_syncs()
+        pending = [item for item in self._watch_syncs() if item[0] not in self.held]
         if pending and self.random.random() < 0.7:
-            io_id, kind, _, _ = self.random.choice(pending)
+            io_id, kind, _, _ = self.random.choice(self._unstuck(pending))
             self.perform(io_id, kind)
             self._watch_syncs()
             return True
         wait = self.turn()
-        if self._watch_syncs() or wait == 0:
+        if any(item[0] not in self.held for item in self._watch_syncs()) or wait == 0:
             return True
         if wait < IDLE:
             self.now_us += wait
             return True
         return False
+
+    def _unstuck(self, pending: list[tuple[int, str, int, int]]) -> list[tuple[int, str, int, int]]:
+        """Some requests take very long: leave them out while there are others."""
+        for io_id, _, _, _ in pending:
+            if io_id not in self.stuck:
+                slow = self.random.random() < self.config.stuck
+                self.stuck[io_id] = self.steps + (self.random.randrange(20, 300) if slow else 0)
+        self.steps += 1
+        return [item for item in pending if self.stuck[item[0]] <= self.steps] or pending
 
     def settle(self, op: Op | None = None) -> None:
         """Go on until `op`, or everything started, has completed."""
@@ -180,7 +198,7 @@ class Rig:
         self.random.shuffle(pending)
         count = self.random.randrange(len(pending) + 1)
         for io_id, kind, _, _ in pending[:count]:
-            self.disk.tear_next = kind == "write" and self.random.random() < 0.3
+            self.disk.tear_next = kind == "write" and self.random.random() < self.config.tear
             self.perform(io_id, kind)
         self.note(f"-- {'power cut' if power else 'process kill'} {mode} ({count} of {len(pending)} requests done)")
         self.pool.abandon()
@@ -250,7 +268,7 @@ class Rig:
 
     def crash_cycle(self) -> None:
         """A crash of either kind, recovery, verification."""
-        self.crash(power=self.random.random() < 0.65)
+        self.crash(power=self.random.random() < self.config.power)
         self.reopen(interruptions=self.random.choice((0, 0, 0, 1, 1, 2, 3)))
 
     # -- what may be done --------------------------------------------------------------------------------------------

@@ -111,8 +111,7 @@ def answer_right_or_refuse(disk: SimDisk, rig: Furnished, what: str, mutations: 
     refused = 0
     try:
         pool = open_pool(disk, Config(cache_bytes=0, mutations=mutations))
-    except PoolError as error:
-        assert str(error)
+    except PoolError:
         return 1
     try:
         for object_id, expected in rig.expected.items():
@@ -170,8 +169,7 @@ def opens_with_real_data(disk: SimDisk) -> int:
     from tests.support.oracle import unstamp
     try:
         pool = open_pool(disk, CONFIG)
-    except PoolError as error:
-        assert str(error)
+    except PoolError:
         return 1
     for info in pool.objects():
         for at in range(0, info.size_bytes, 1 << 20):

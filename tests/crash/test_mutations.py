@@ -2,31 +2,78 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import NamedTuple
+
 import pytest
 
-from tests.crash.actions import run_seed
+from tests.crash import test_bitflips as bitflips
+from tests.crash.actions import FREEING, PUBLISHING, RECORDING, STEADY, Action, run_seed
 from tests.crash.rig import Config
+from tests.crash.test_late_requests import late
 from tests.support.oracle import Violation
 
-# mutation -> the seeds within which a violation must show
+CONFIG = Config(checked=False, journal_blocks=128)
+class Proof(NamedTuple):
+    """How a missing barrier is looked for, and the seeds within which a violation must show."""
+
+    seeds: int
+    config: Config = CONFIG
+    steps: int = 250
+    crash_every: int = 40
+    weights: dict[Action, int] | None = None
+
+
 BARRIERS = {
-    "no_data_sync": 10,
-    "no_journal_sync": 10,
-    "no_ckpt_sync": 20,
-    "early_free": 40,
-    "no_home_hold": 40,
-    "no_epoch": 40,
-    "no_frame_crc": 20,
-    "accept_soft": 20,
+    "no_data_sync": Proof(20, crash_every=20, weights=STEADY),
+    "no_journal_sync": Proof(10),
+    "no_ckpt_sync": Proof(40, crash_every=15, weights=PUBLISHING),
+    "early_free": Proof(30, Config(checked=False, journal_blocks=128, stuck=0, power=1, fua=0), 300, 30, FREEING),
+    "no_home_hold": Proof(20),
+    "no_frame_crc": Proof(20, Config(checked=False, power=0.1, tear=0.9), crash_every=12, weights=RECORDING),
+    "accept_soft": Proof(20, crash_every=20, weights=STEADY),
 }
+
+
+def first_violation(proof: Proof, mutation: str, *, last: int) -> int:
+    """The first seed that shows a violation, 0: none does."""
+    for seed in range(1, last + 1):
+        try:
+            run_seed(seed, dataclasses.replace(proof.config, mutations=mutation), steps=proof.steps,
+                     crash_every=proof.crash_every, weights=proof.weights)
+        except Violation:
+            return seed
+    return 0
 
 
 @pytest.mark.parametrize("mutation", BARRIERS)
 def test_a_missing_barrier_is_seen(mutation: str) -> None:
-    config = Config(mutations=mutation, checked=False, journal_blocks=128)
-    for seed in range(1, BARRIERS[mutation] + 1):
+    proof = BARRIERS[mutation]
+    seed = first_violation(proof, mutation, last=proof.seeds)
+    assert seed, f"{proof.seeds} seeds did not notice {mutation}"
+    assert not first_violation(proof, "", last=min(seed, 5)), "the same lives fail with every barrier in place"
+
+
+def test_a_missing_page_checksum_is_seen(first_seed: int) -> None:
+    """Without the test of node checksums a flipped bit in a node is answered with other data."""
+    rig = bitflips.furnished()
+    rig.do("flush")
+    rig.pool.drain()
+    rig.pool.close()
+    rig.remember()
+    pages = bitflips.metadata_pages(rig.disk)["node"]
+    for block, byte, bit in bitflips.flips(first_seed, pages, 200):
+        disk = rig.disk.fork(1)
+        disk.flip(block * bitflips.BLOCK + byte, bit)
         try:
-            run_seed(seed, config)
+            bitflips.answer_right_or_refuse(disk, rig, "flip", mutations="no_node_crc")
         except Violation:
             return
-    pytest.fail(f"{BARRIERS[mutation]} seeds did not notice {mutation}")
+    pytest.fail("200 flipped bits did not notice no_node_crc")
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_a_missing_epoch_is_seen(kind: str) -> None:
+    """Blocks that are used again while requests to them are in flight."""
+    with pytest.raises(Violation):
+        late(kind, Config(size_bytes=26 << 20, cache_bytes=0, checked=False, mutations="no_epoch"))

@@ -57,11 +57,14 @@ class Trace:
 class SimDisk:
     """A `core.device.Device` in memory. `size_bytes` may be raised; nothing is stored for pages never written.
 
-    `capacity_bytes` bounds the pages that may be stored (a thin backing): beyond it, writes raise ENOSPC.
+    Those hold `fill`: what a used disk holds is what somebody left there, and must never be seen. `capacity_bytes`
+    bounds the pages that may be stored (a thin backing): beyond it, writes raise ENOSPC.
     """
 
-    def __init__(self, size_bytes: int, seed: int = 0, *, capacity_bytes: int = 0, life: int = 1) -> None:
+    def __init__(self, size_bytes: int, seed: int = 0, *, capacity_bytes: int = 0, life: int = 1,
+                 fill: bytes = ZERO_PAGE) -> None:
         self.size_bytes = size_bytes
+        self.fill = fill
         self.capacity_bytes = capacity_bytes
         self.random = random.Random(seed)
         self.life = life
@@ -88,7 +91,7 @@ class SimDisk:
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         self._begin("read", offset_bytes, length_bytes)
         first, last = offset_bytes // PAGE_BYTES, (offset_bytes + length_bytes - 1) // PAGE_BYTES
-        data = b"".join([self.view.get(page, ZERO_PAGE) for page in range(first, last + 1)])
+        data = b"".join([self.view.get(page, self.fill) for page in range(first, last + 1)])
         start = offset_bytes - first * PAGE_BYTES
         return data[start:start + length_bytes] if len(data) != length_bytes else data
 
@@ -111,7 +114,7 @@ class SimDisk:
         rest = []
         for item in self.unsynced:
             if upto is None or item.number <= upto:
-                _apply(self.durable, item.offset_bytes, item.length_bytes, item.data)
+                self._apply(self.durable, item.offset_bytes, item.length_bytes, item.data)
             else:
                 rest.append(item)
         self.unsynced = rest
@@ -141,7 +144,7 @@ class SimDisk:
         """Lose what was not synced, by `mode` (drawn from the seed when empty), and begin a new life."""
         mode = mode or self.random.choice(POWER_CUT_MODES)
         for item in self._survivors(mode):
-            _apply(self.durable, item.offset_bytes, item.length_bytes, item.data)
+            self._apply(self.durable, item.offset_bytes, item.length_bytes, item.data)
         self.view = dict(self.durable)
         self.unsynced = []
         self.life += 1
@@ -153,7 +156,7 @@ class SimDisk:
 
     def fork(self, seed: int | None = None) -> SimDisk:
         """An independent copy as it stands."""
-        other = SimDisk(self.size_bytes, 0, capacity_bytes=self.capacity_bytes, life=self.life)
+        other = SimDisk(self.size_bytes, 0, capacity_bytes=self.capacity_bytes, life=self.life, fill=self.fill)
         if seed is None:
             other.random.setstate(self.random.getstate())
         else:
@@ -169,7 +172,7 @@ class SimDisk:
         """Turn one bit of the byte at `offset_bytes` over, on the medium and in what is read."""
         page, at = divmod(offset_bytes, PAGE_BYTES)
         for image in (self.view, self.durable):
-            data = bytearray(image.get(page, ZERO_PAGE))
+            data = bytearray(image.get(page, self.fill))
             data[at] ^= 1 << bit
             image[page] = bytes(data)
 
@@ -238,13 +241,13 @@ class SimDisk:
         item = Unsynced(self.writes, offset_bytes, length_bytes, data)
         parts = list(self._some_sectors(item, self.random.choice((0.2, 0.5, 0.9)))) if torn else [item]
         for part in parts:
-            _apply(self.view, part.offset_bytes, part.length_bytes, part.data)
+            self._apply(self.view, part.offset_bytes, part.length_bytes, part.data)
         self.unsynced.extend(parts)
 
     def _drop_dirty(self) -> None:
         """A failed sync: dirty pages are marked clean. Reads still see them, no later sync will write them."""
         for item in self._survivors("random"):
-            _apply(self.durable, item.offset_bytes, item.length_bytes, item.data)
+            self._apply(self.durable, item.offset_bytes, item.length_bytes, item.data)
         self.unsynced = []
 
     def _survivors(self, mode: str) -> Iterable[Unsynced]:
@@ -277,20 +280,19 @@ class SimDisk:
                 yield Unsynced(item.number, item.offset_bytes + start, end - start, data)
                 start = -1
 
-
-def _apply(image: dict[int, bytes], offset_bytes: int, length_bytes: int, data: bytes | None) -> None:
-    """Put a write or a discard into an image."""
-    at = 0
-    while at < length_bytes:
-        page, inside = divmod(offset_bytes + at, PAGE_BYTES)
-        count = min(PAGE_BYTES - inside, length_bytes - at)
-        if count == PAGE_BYTES:
-            if data is None:
-                image.pop(page, None)
+    def _apply(self, image: dict[int, bytes], offset_bytes: int, length_bytes: int, data: bytes | None) -> None:
+        """Put a write or a discard into an image."""
+        at = 0
+        while at < length_bytes:
+            page, inside = divmod(offset_bytes + at, PAGE_BYTES)
+            count = min(PAGE_BYTES - inside, length_bytes - at)
+            if count == PAGE_BYTES:
+                if data is None:
+                    image[page] = ZERO_PAGE
+                else:
+                    image[page] = data[at:at + PAGE_BYTES]
             else:
-                image[page] = data[at:at + PAGE_BYTES]
-        else:
-            old = image.get(page, ZERO_PAGE)
-            new = bytes(count) if data is None else data[at:at + count]
-            image[page] = old[:inside] + new + old[inside + count:]
-        at += count
+                old = image.get(page, self.fill)
+                new = bytes(count) if data is None else data[at:at + count]
+                image[page] = old[:inside] + new + old[inside + count:]
+            at += count

@@ -1,0 +1,58 @@
+"""Requests that take very long, while the blocks they go to are freed and wanted by others."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.crash.rig import Config, Rig
+from tests.support.oracle import Op, Violation
+
+CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, checked=False)
+PIECE = 32 << 10
+
+
+def write(rig: Rig, object_id: int, offset: int, length: int) -> Op:
+    data = rig.oracle.make_data(object_id, offset, length)
+    return rig.start("write", object_id=object_id, offset_bytes=offset, data=data)
+
+
+def late(kind: str, config: Config = CONFIG) -> None:
+    """Hold the device requests of one operation; free its blocks; fill the pool with another volume; let them go."""
+    rig = Rig(1, config)
+    rig.do("create", name="v", size_bytes=1 << 20)
+    rig.do("create", name="w", size_bytes=16 << 20)
+    rig.settle(write(rig, 1, 0, PIECE))
+    rig.settle(write(rig, 2, 0, 4096))
+    rig.do("flush")
+    if kind == "read":
+        rig.start("read", object_id=1, offset_bytes=0, length_bytes=PIECE)
+    else:
+        write(rig, 1, 0, PIECE)
+    rig.turn()
+    rig.held = {item[0] for item in rig.pool.pending_io()}
+    assert rig.held
+    freeing = rig.start("delete", object_id=1) if kind == "write" else rig.start(
+        "unmap", object_id=1, offset_bytes=0, length_bytes=PIECE, fua=True)
+    for _ in range(400):
+        rig.step()
+    filling: list[Op] = []
+    for offset in range(64 << 10, 15 << 20, 64 << 10):
+        filling.append(write(rig, 2, offset, 64 << 10))
+        for _ in range(40):
+            rig.step()
+        if filling[-1].end < 1 << 60 and not filling[-1].ok:
+            break
+    rig.held = set()
+    rig.settle()
+    assert freeing.ok
+    rig.verify()
+    rig.crash(power=True)
+    rig.reopen()
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_late_requests_hurt_nobody(kind: str) -> None:
+    try:
+        late(kind)
+    except Violation as error:
+        raise Violation(f"{kind}: {error}") from error
