@@ -10,11 +10,11 @@ from tests.crash.rig import Config
 # What a life is lived in. "paged": the smallest cache, so that nodes and counts come and go; "ring": a journal that wraps
 # and checkpoints all the time; "crowded": a pool that is nearly full; "deep": many objects, so that much is shared.
 SETTINGS = {
-    "plain": (Config(), 30),
-    "paged": (Config(size_bytes=96 << 20, cache_bytes=0, volume_bytes=40 << 20, hot_bytes=24 << 20), 12),
-    "ring": (Config(journal_blocks=96), 15),
-    "crowded": (Config(size_bytes=27 << 20, volume_bytes=4 << 20, hot_bytes=4 << 20), 12),
-    "deep": (Config(max_objects=60, hot_bytes=16 << 10), 10),
+    "plain": (Config(), 16),
+    "paged": (Config(size_bytes=96 << 20, cache_bytes=0, volume_bytes=40 << 20, hot_bytes=24 << 20), 6),
+    "ring": (Config(journal_blocks=96), 8),
+    "crowded": (Config(size_bytes=27 << 20, volume_bytes=4 << 20, hot_bytes=4 << 20), 6),
+    "deep": (Config(max_objects=60, hot_bytes=16 << 10), 6),
 }
 
 
