@@ -27,6 +27,8 @@ from target.iscsi import (
 from target.server.access import Access
 from target.server.sessions import NexusSession, SessionTable
 
+LOOPBACK = ("127.0.0.1", "::1")
+
 log = logging.getLogger("lunette.portal")
 
 RECEIVE_BYTES = 65536
@@ -135,6 +137,8 @@ class Portals:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                if peer in LOOPBACK:  # no wire to share: pacing (BBR as the system's default) only costs timers
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
             kept = await self._login(sock, peer)
         except (TimeoutError, OSError) as error:
             log.info("connection from %s: %s", peer, error or "timed out")
