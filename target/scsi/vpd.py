@@ -13,11 +13,15 @@ BINARY, ASCII, UTF8 = 1, 2, 3
 ASSOCIATION_UNIT, ASSOCIATION_PORT, ASSOCIATION_DEVICE = 0, 1, 2
 T10_VENDOR, NAA, RELATIVE_PORT, PORT_GROUP, NAME_STRING = 1, 3, 4, 5, 8
 PROTOCOL_ISCSI = 5
+COMPANY_ID = 0x024C4E   # locally administered: the second lowest bit of its first byte is 1
 
 
 def naa(identity: Identity) -> bytes:
-    """NAA locally assigned (3h): 60 bits of the serial, which differ early (SPC-4 §7.8.6.6.3)."""
-    return (0x3 << 60 | int(identity.serial[:15], 16)).to_bytes(8, "big")
+    """NAA 6h: 100 bits of the serial behind a locally administered company identifier (SPC-4 §7.8.6.6.5).
+
+    Initiators build a disk's name from this form before any other; a locally assigned one (3h) comes last.
+    """
+    return bytes.fromhex(f"6{COMPANY_ID:06x}{identity.serial[:25]}")
 
 
 def serial_number(identity: Identity) -> bytes:
@@ -30,11 +34,6 @@ def vendor(identity: Identity) -> bytes:
 
 def product(identity: Identity) -> bytes:
     return identity.kind.upper().encode("ascii", "replace")[:16].ljust(16)
-
-
-def unit_name(identity: Identity) -> bytes:
-    """SCSI name string of a unit: its NAA in text (SPC-4 §7.8.6.11)."""
-    return b"naa." + naa(identity).hex().upper().encode()
 
 
 def descriptor(code_set: int, kind: int, identifier: bytes, association: int = ASSOCIATION_UNIT) -> bytes:
@@ -56,7 +55,6 @@ def unit_designators(identity: Identity) -> list[bytes]:
     return [
         descriptor(BINARY, NAA, naa(identity)),
         descriptor(ASCII, T10_VENDOR, vendor(identity) + serial_number(identity)),
-        descriptor(UTF8, NAME_STRING, padded(unit_name(identity).decode())),
     ]
 
 
