@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int fd, void *p, size_t n)
+    int close_fd "close" (int fd)
 
 LUNF_SLOW, LUNF_RO, LUNF_DSENSE, LUNF_WRITE_SLOW = 1, 2, 4, 8
 CLOSE_REASONS = ("peer", "error", "protocol", "digest", "keepalive", "requested", "stopped")
@@ -167,9 +168,9 @@ cdef class Reactor:
         if self.pool is not None:
             self.events()
         if self.event_fd >= 0:
-            os.close(self.event_fd)
+            close_fd(self.event_fd)     # at the interpreter's end there is no os module any more
         if self.r.wake_fd >= 0:
-            os.close(self.r.wake_fd)
+            close_fd(self.r.wake_fd)
         free(self.r.tasks)
         free(self.r.conn_table)
         pthread_mutex_destroy(&self.r.mutex)

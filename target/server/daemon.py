@@ -160,6 +160,7 @@ class Daemon:
                 self.table.stop()
         for reactor in reversed(self.reactors):
             await loop.run_in_executor(None, reactor.stop)
+            reactor.events()  # takes back what they hold of the pool, while there is one
         if hasattr(self, "pool"):
             self.pool.detach()
         if self._pool is not None:
