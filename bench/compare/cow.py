@@ -66,8 +66,9 @@ def grow(target: Lunette, url: str, have: int, want: int, size: int) -> float:
     """Take snapshots until there are `want`, with writes between them; milliseconds a snapshot (0: none taken)."""
     times: list[float] = []
     taken = want - have
+    pace = -(-taken // 5)
     while have < want:
-        step = min(max(1, (want - have) // 5), want - have)
+        step = min(pace, want - have)
         times.append(target.batch([f"snapshot v@s{i}" for i in range(have, have + step)]))
         have += step
         fio.run([Job(url, "randwrite", "4k", 32, f"{size}m", options={"number_ios": 5000, "norandommap": 1})], None)
