@@ -71,10 +71,10 @@ cdef class Counts:
         """
         cdef list children = []
         cdef uint64_t e, ref, data = 0, end = 0, k, span = 1
-        cdef int i, bad = -1, flags, rc = 0
+        cdef int i, _step, bad = -1, flags, rc = 0
         if page.shape[0] != 4096:
             raise ValueError("a page has 4096 bytes")
-        for i in range(level):
+        for _step in range(level):
             span *= ENTRIES
         for i in range(ENTRIES):
             e = entry_at(&page[0], i)
