@@ -177,7 +177,12 @@ def live(rig: Rig, steps: int, *, crash_every: int = 40, weights: dict[Action, i
             rig.crash_cycle()
         elif dice < 1 / crash_every + 0.01:
             rig.settle()
-            rig.verify()
+            if rig.config.faults and not rig.faulty:
+                rig.inject()
+            elif rig.faulty:
+                rig.crash_cycle()
+            else:
+                rig.verify()
         elif len(rig.tokens) < rig.config.max_inflight and dice < 0.55:
             rig.random.choices(actions, chances)[0](rig)
         else:
@@ -185,6 +190,8 @@ def live(rig: Rig, steps: int, *, crash_every: int = 40, weights: dict[Action, i
             if rig.random.random() < 0.08:
                 rig.settle()
     rig.settle()
+    if rig.faulty:
+        rig.crash_cycle()
     rig.verify()
     rig.pool.close()
     rig.check(rig.disk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import random
 from collections.abc import Callable
@@ -71,6 +72,7 @@ class Rig:
         self.names = itertools.count(1)
         self.now_us = 1_000_000
         self.tolerated: set[str] = {"no_space"}
+        self.faulty = False                                 # a failure of the disk is planned or has happened
         self.crashes = 0
         self.sync_failures = self.disk.sync_failures
         self.on_step: Callable[[], None] | None = None      # called before each device request that is performed
@@ -194,6 +196,8 @@ class Rig:
     def crash(self, *, power: bool, mode: str = "") -> None:
         """Stop here: some of what is in flight reaches the medium, whole or torn, and nobody is told."""
         self.crashes += 1
+        if self.faulty:
+            self.faulty, self.tolerated = False, {"no_space"}
         pending = self._watch_syncs()
         self.random.shuffle(pending)
         count = self.random.randrange(len(pending) + 1)
@@ -268,8 +272,18 @@ class Rig:
 
     def crash_cycle(self) -> None:
         """A crash of either kind, recovery, verification."""
-        self.crash(power=self.random.random() < self.config.power)
+        dropped = self.disk.sync_failures > self.sync_failures      # see test_failed_sync_then_kill_then_power_cut
+        self.crash(power=dropped or self.random.random() < self.config.power)
         self.reopen(interruptions=self.random.choice((0, 0, 0, 1, 1, 2, 3)))
+
+    def inject(self) -> None:
+        """Let the disk fail soon, once or for ever; until the next crash operations may be refused."""
+        r = self.random
+        kind = r.choice(("read", "write", "write", "sync", "sync", "any"))
+        error = errno.ENOSPC if kind == "write" and r.random() < 0.3 else errno.EIO
+        self.disk.fail(kind, r.randrange(10), forever=r.random() < 0.4, error=error)
+        self.faulty, self.tolerated = True, {"no_space", "io_read", "io_write", "read_only", "aborted"}
+        self.note(f"-- the disk will fail: {self.disk.faults[-1]}")
 
     # -- what may be done --------------------------------------------------------------------------------------------
 
