@@ -111,6 +111,20 @@ cdef void pool_done(lnt_op *op) noexcept nogil:
     write(m.fd, &one, 8)          # it only wakes the reader, and a full counter wakes it as well
 
 
+cdef inline size_t super_pad() noexcept nogil:
+    """Bytes before a pool's struct that bring its superblock buffer to a page's start, as O_DIRECT wants it."""
+    cdef lnt_pool *p = NULL
+    return -<size_t>p.ck.super_buf & 4095
+
+
+cdef lnt_pool *pool_new() noexcept nogil:
+    cdef uint8_t *raw = <uint8_t *>lnt_alloc_aligned(super_pad() + sizeof(lnt_pool))
+    if raw == NULL:
+        return NULL
+    memset(raw, 0, super_pad() + sizeof(lnt_pool))
+    return <lnt_pool *>(raw + super_pad())
+
+
 cdef class Pool:
     @staticmethod
     def create(device, *, str name, size_bytes=0, journal_blocks=0, area_blocks=0):
@@ -126,7 +140,7 @@ cdef class Pool:
         self.ops, self.ids, self.keys, self.claimed, self.ios = {}, {}, {}, set(), {}
         if mutations not in MUTATIONS:
             raise PoolError("invalid", f"no mutation is called {mutations}")
-        self.p = <lnt_pool *>calloc(1, sizeof(lnt_pool))
+        self.p = pool_new()
         self.q = <qdev *>calloc(1, sizeof(qdev))
         self.mail = <mailbox *>calloc(1, sizeof(mailbox))
         if self.p == NULL or self.q == NULL or self.mail == NULL:
@@ -290,7 +304,7 @@ cdef class Pool:
             free(p.ck.dir)
             free(p.ck.pend)
             pthread_mutex_destroy(&p.lock)
-            free(p)
+            free(<uint8_t *>p - super_pad())
             self.p = NULL
         if self.q != NULL:
             free(self.q)
