@@ -108,6 +108,6 @@ def run(jobs: list[Job], seconds: float | None) -> list[dict[str, Any]]:
         raise FioError(f"fio exited with {done.returncode}: {last}") from None
     failed = [job for job in found if job["error"]]
     if failed:
-        last = (done.stderr.strip() or "?").splitlines()[-1]
-        raise FioError(f"fio job failed with error {failed[0]['error']}: {last}")
+        said = dict.fromkeys((done.stderr.strip() or "?").splitlines())     # the engine names the sense, fio only its errno
+        raise FioError(f"fio job failed with error {failed[0]['error']}: {' | '.join(list(said)[:3])}")
     return found

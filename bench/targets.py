@@ -83,6 +83,10 @@ class Target(ABC):
         self.stop()
         raise TargetError(f"{self.label} does not listen within {START_TIMEOUT_S:.0f} s: {self.last_words()}")
 
+    def condition(self) -> str:
+        """One line on the state of its storage, for the post-mortem of a failed run."""
+        return ""
+
     def last_words(self) -> str:
         lines = (self.directory / "log").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
@@ -204,6 +208,13 @@ class Lunette(Target):
         if done.returncode not in ok:
             raise TargetError(f"lunette {' '.join(arguments[:3])}: {(done.stderr.strip() or '?').splitlines()[-1]}")
         return done.stdout
+
+    def condition(self) -> str:
+        try:
+            pool = json.loads(self.cli("stats", "--json"))["pool"]
+        except (TargetError, ValueError) as error:
+            return str(error)
+        return ", ".join(f"{k} {pool[k]}" for k in ("space", "read_only", "failed", "available_bytes") if k in pool)
 
     @staticmethod
     def program() -> list[str]:

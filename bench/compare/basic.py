@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import procstat, summary
+from bench import initiator, procstat, summary
 from bench.compare.lab import Lab
 from bench.fio import Job
 from bench.measure import Run
@@ -77,12 +77,16 @@ def latency(run: Run) -> None:
 
 
 def idle(run: Run) -> None:
-    """CPU and wake-ups of a target with one logged-in, idle session; its memory."""
+    """CPU and memory of a target with one logged-in, idle session."""
     with Lab(run, "tmpfs", polling=True) as lab:
         urls = lab.luns(64)
+        seconds = max(2.0, run.plan.seconds)
         for target in lab.targets:
-            job = Job(urls[target.label], "randread", "4k", 1, "64m", options={"thinktime": 60_000_000})
+            sessions = initiator.idle([urls[target.label]], 1)
             before, started = procstat.cpu_seconds(target.pid), time.monotonic()
-            run.io(target.pid, [job], case="idle", medium="tmpfs", target=target.label, rep=0)
-            run.records[-1]["idle_cpu"] = (procstat.cpu_seconds(target.pid) - before) / (time.monotonic() - started)
-            run.records[-1]["rss_mib"] = procstat.rss_bytes(target.pid) / (1 << 20)
+            time.sleep(seconds)
+            used = procstat.cpu_seconds(target.pid) - before
+            for session in sessions:
+                session.sock.close()
+            run.add(case="idle", medium="tmpfs", target=target.label, rep=0,
+                    idle_cpu=used / (time.monotonic() - started), rss_mib=procstat.rss_bytes(target.pid) / (1 << 20))

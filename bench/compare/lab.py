@@ -60,6 +60,9 @@ class Lab:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
                  trace: TracebackType | None) -> None:
         for target in self.targets:
+            if value is not None and target.process is not None:
+                self.run.note(f"{self.run.suite}: {target.label}, exit status {target.process.poll()}, said last: "
+                              f"{target.last_words()}; {target.condition()}")
             target.discard()
         shutil.rmtree(self.directory, ignore_errors=True)
 
