@@ -7,6 +7,7 @@ cdef void object_store(lnt_pool *p, vobj *o, uint8_t *slot) noexcept nogil
 cdef int slot_write(lnt_pool *p, uint32_t slot, const uint8_t *bytes) noexcept nogil
 cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil
 cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil
+cdef void super_distrust(lnt_pool *p) noexcept nogil
 cdef int ckpt_turn(lnt_pool *p) noexcept nogil
 cdef int ckpt_due(lnt_pool *p) noexcept nogil
 cdef uint32_t ckpt_capacity(lnt_pool *p) noexcept nogil

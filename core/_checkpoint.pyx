@@ -17,7 +17,7 @@ from core._state cimport (
     PK_DIRECTORY, PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START,
     SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS,
     SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN,
-    SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, L_FORMAT_VERSION, VID, WAIT, aext, discard, frame, item, item_ring,
+    SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, L_FORMAT_VERSION, SF_DISTRUST, VID, WAIT, aext, discard, frame, item, item_ring,
     lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64, vobj)
 from core._types cimport IO_WRITE, ST_CHECKSUM, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -109,6 +109,30 @@ cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
 cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil:
     lnt_put64(out + SB_SB_GEN, sb_gen)
     lnt_put32(out + SB_CRC, lnt_crc32c(0, out + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4))
+
+
+cdef void distrust_written(lnt_io *io) noexcept nogil:
+    io_free(<lnt_pool *>io.owner, io)   # a failure changes nothing: the pool has failed already
+
+
+cdef void super_distrust(lnt_pool *p) noexcept nogil:
+    """A sync failed: tell a later opening under the same page cache that unsynced frames prove nothing."""
+    cdef lnt_io *io
+    cdef uint64_t copy
+    p.ck.distrusted = 1
+    p.ck.sb_gen += 1
+    lnt_put32(p.ck.live_buf + SB_FLAGS, lnt_get32(p.ck.live_buf + SB_FLAGS) | SF_DISTRUST)
+    super_seal(p.ck.live_buf, p.ck.sb_gen)
+    for copy in range(2):
+        io = io_new(p)
+        io.kind = IO_WRITE
+        io.offset = copy * L_BLOCK_BYTES
+        io.length = L_BLOCK_BYTES
+        io.buf = p.ck.live_buf
+        io.owner = p
+        io.done = distrust_written
+        if p.cur.submit(p.cur, io):
+            distrust_written(io)
 
 
 # -- when ---------------------------------------------------------------------------------------------------------------------
@@ -438,6 +462,7 @@ cdef int apply_turn(lnt_pool *p) noexcept nogil:
 cdef void published(lnt_pool *p) noexcept nogil:
     """The superblock is durable: what it covers is hard, and what only the checkpoint before it needed is free."""
     p.ck.gen += 1
+    memcpy(p.ck.live_buf, p.ck.super_buf, L_BLOCK_BYTES)
     if p.ck.cut_seq > p.j.hard_seq:
         p.j.hard_seq = p.ck.cut_seq
     p.j.tail = p.ck.cut_pos

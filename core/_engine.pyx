@@ -200,6 +200,7 @@ cdef class Pool:
         if p.total_blocks * L_BLOCK_BYTES > self.device.size_bytes:
             raise PoolError("damaged", "pool is damaged: its file or device is shorter than the pool")
         self.prepare(cache_bytes)
+        memcpy(p.ck.live_buf, <const char *>raw, L_BLOCK_BYTES)
         self.name = raw[208:272].rstrip(b"\0").decode(errors="replace")
         self.uuid = raw[16:32]
         token = bytes(self.device.cache_token)[:64].ljust(64, b"\0")
@@ -243,6 +244,7 @@ cdef class Pool:
         lnt_put32(b + SB_FLAGS, 0)
         memcpy(b + SB_CACHE_TOKEN, self.p.cache_token, 64)
         self.super_write()
+        memcpy(self.p.ck.live_buf, b, L_BLOCK_BYTES)
         return 0
 
     cdef int super_write(self) except -1:

@@ -245,6 +245,7 @@ cdef void synced(lnt_io *io) noexcept nogil:
     cdef lnt_pool *p = <lnt_pool *>io.owner
     p.j.syncing = 0
     if io.result != 0:
+        p.ck.sync_failed = 1
         pool_fail(p)              # the kernel may have dropped the pages: a second try proves nothing
         return
     p.j.sync_done = p.j.sync_started

@@ -285,7 +285,10 @@ cdef struct ckpt:
     lnt_op *waiters           # want the checkpoint that starts next
     lnt_op *riders            # want the running one
     lnt_op *room              # wait for dirty frames or journal room
-    uint8_t super_buf[4096]
+    uint8_t super_buf[4096]   # of the checkpoint under way, or of the last
+    uint8_t live_buf[4096]    # of the last one that was published
+    uint8_t sync_failed       # the medium may not hold what the page cache shows
+    uint8_t distrusted        # ... and the superblock says so
     lnt_io super_io
     uint64_t done_count
 

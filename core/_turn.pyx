@@ -3,7 +3,7 @@
 from core._admin cimport admin, admin_run
 from core._alloc cimport epochs_turn, reclaim_turn, space_for_data
 from core._cache cimport cache_trim, op_ready
-from core._checkpoint cimport ckpt_turn
+from core._checkpoint cimport ckpt_turn, super_distrust
 from core._compound cimport data_run
 from core._journal cimport commit_turn, frame_close, journal_room
 from core._state cimport C_IDLE, lnt_pool, opx, pthread_mutex_lock, pthread_mutex_unlock
@@ -136,6 +136,8 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
             budget -= 1
             op_run(p, op)
         more = commit_turn(p)
+        if p.ck.sync_failed and not p.ck.distrusted and not p.replaying:
+            super_distrust(p)
         more |= epochs_turn(p) != 0
         if dev == p.home:
             more |= background_turn(p) << 1

@@ -163,7 +163,6 @@ def test_close_on_a_dying_disk(template: SimDisk) -> None:
         rig.pool.abandon()
 
 
-@pytest.mark.xfail(reason="the engine does not yet mark the journal as distrusted when a sync fails", strict=False)
 def test_failed_sync_then_kill_then_power_cut(template: SimDisk) -> None:
     """What a failed sync dropped is still seen in the page cache: the next open must not build on it."""
     for seed in range(8):

@@ -425,7 +425,7 @@ class Oracle:
 
         Returns whether an operation that was never acknowledged turned out to have happened.
         """
-        power = self.lost_power
+        power = self.lost_power or self.sync_failed   # after a failed sync, unsynced frames prove nothing
         self.tick()
         happened = self._reconcile_objects(pool)
         reader = Reader(pool)
