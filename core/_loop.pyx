@@ -275,6 +275,18 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
         aborts_check(r)
 
 
+cdef int worth_spinning(lnt_reactor *r) noexcept nogil:
+    # Spinning shortens the answer to a lone command. Where several PDUs come at a turn (a decaying mean, in sixteenths), others
+    # are in flight and hide a wake-up; a turn without PDUs was not an initiator's doing. Where spins keep finding nothing,
+    # only one chance in sixteen is taken.
+    cdef uint64_t pdus = r.pdus - r.spun_pdus
+    r.spun_pdus = r.pdus
+    if pdus == 0:
+        return 0
+    r.spin_mean = <uint32_t>(r.spin_mean - r.spin_mean // 16 + (pdus if pdus < 64 else 64))
+    return r.spin_mean < 32 and (r.spin_score or r.turns % 16 == 0)
+
+
 cdef void sleep_or_spin(lnt_reactor *r) noexcept nogil:
     # Submits what the turn prepared and waits for the next completion or deadline.
     cdef uint64_t until = r.engine_us if r.engine_us < r.timer_us else r.timer_us
@@ -284,7 +296,7 @@ cdef void sleep_or_spin(lnt_reactor *r) noexcept nogil:
             or until <= now or r.reap_conns):
         lnt_ring_pump(r.ring)
         return
-    if r.poll_us:
+    if r.poll_us and worth_spinning(r):
         lnt_ring_pump(r.ring)
         now = lnt_now_us()
         spin_end = now + r.poll_us
@@ -292,7 +304,13 @@ cdef void sleep_or_spin(lnt_reactor *r) noexcept nogil:
             lnt_pause()
             lnt_ring_pump(r.ring)
             now = lnt_now_us()
-        if lnt_cqe(r.ring) != NULL or now >= until:
+        if lnt_cqe(r.ring) != NULL:
+            if r.spin_score < 16:
+                r.spin_score += 4
+            return
+        if r.spin_score:
+            r.spin_score -= 1
+        if now >= until:
             return
     r.wakeups += 1
     if until == FOREVER:

@@ -424,6 +424,7 @@ cdef void on_header(lnt_reactor *r, lnt_conn *c, const uint8_t *h) noexcept nogi
     cdef uint8_t opcode = h[0] & OPCODE_MASK
     cdef uint32_t wire
     c.rx_pdus += 1
+    r.pdus += 1
     if c.header_digest:
         memcpy(&wire, h + bytes, 4)
         if wire != lnt_crc32c(0, h, bytes):

@@ -81,8 +81,8 @@ def info(ctx: click.Context, as_json: bool) -> None:
 @click.option("--open", "open_access", is_flag=True, help="Let every initiator in; loopback only.")
 @click.option("--force-open", is_flag=True, help="Let every initiator in on any address. Anyone who reaches it owns the data.")
 @click.option("--reactors", type=click.IntRange(1, 64), default=1, show_default=True, help="Data-plane threads.")
-@click.option("--poll-us", type=click.IntRange(0, 10000), default=0, show_default=True,
-              help="Spin so long before sleeping: less latency for more CPU.")
+@click.option("--poll-us", type=click.IntRange(0, 10000), default=50, show_default=True,
+              help="Spin at most so long before sleeping, while commands come one by one.")
 @click.option("--cache", "cache_bytes", type=SIZE, default=256 << 20, help="Memory for map and counts. Default 256M.")
 @click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
 @click.option("--verbose", "-v", is_flag=True, help="Log logins, sessions and their ends.")

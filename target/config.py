@@ -51,7 +51,7 @@ class ServeConfig:
     open_access: bool = False
     force_open: bool = False
     reactors: int = 1
-    poll_us: int = 0
+    poll_us: int = 50
     cache_bytes: int = 256 << 20
     direct: bool = False
     login_timeout_seconds: float = 15.0
