@@ -16,7 +16,7 @@ from target.errors import LunetteError
 @click.argument("name")
 @click.option("--size", "size_bytes", type=SIZE, required=True, help="10G, 512M ...")
 @click.option("--block-size", "block_bytes", type=click.Choice(["512", "4096"]), default="512", show_default=True,
-              help="Logical block; the physical block is 4096.")
+              help="Logical block; the map's grain is 4096 either way.")
 @click.option("--checksum", is_flag=True, help="Keep and verify a CRC32C of every data block.")
 @click.option("--quota", "quota_bytes", type=SIZE, default=0, help="At most so many bytes of the pool.")
 @click.option("--reserve", "reserve_bytes", type=SIZE, default=0, help="Bytes of the pool kept for this volume.")
