@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from target.iscsi.names import normalize_name
 from target.iscsi.params import SessionType
 from target.iscsi.policy import PortalAddress, TargetRecord
-from target.iscsi.text import REJECT, TextError
+from target.iscsi.text import REJECT
 
 ALL = "All"
 
@@ -28,21 +28,19 @@ def describe(records: Iterable[TargetRecord]) -> list[tuple[str, str]]:
 def answer_send_targets(
     value: str, session_type: SessionType, own_target: str, records: Sequence[TargetRecord]
 ) -> list[tuple[str, str]]:
-    """The answer to SendTargets=value from the targets this initiator may see.
+    """The answer to SendTargets=value from the targets this initiator may see. TextError for what is no value of the key.
 
-    "All" is for discovery sessions only, nothing means the session's own target, a name that target. In a normal session no
-    other target than its own is shown. What is not there or may not be seen gives an empty answer (RFC 7143 appendix C).
+    In a normal session no other target than its own is ever shown: nothing means it, and so does "All", which appendix C
+    keeps for discovery sessions but initiators send in normal ones too. In a discovery session "All" means all, a name that
+    target. What is not there or may not be seen gives an empty answer (RFC 7143 appendix C).
     """
-    if value == ALL:
-        return describe(records) if session_type is SessionType.DISCOVERY else [("SendTargets", REJECT)]
-    if not value:
-        if session_type is SessionType.DISCOVERY:
-            return [("SendTargets", REJECT)]
+    if session_type is SessionType.NORMAL and value in ("", ALL):
         return describe(record for record in records if _same(record.name, own_target))
-    try:
-        wanted = normalize_name(value)
-    except TextError:
+    if value == ALL:
+        return describe(records)
+    if not value:
         return [("SendTargets", REJECT)]
+    wanted = normalize_name(value)
     if session_type is SessionType.NORMAL and wanted != own_target:
         return []
     return describe(record for record in records if _same(record.name, wanted))

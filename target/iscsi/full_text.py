@@ -85,6 +85,8 @@ class TextExchange:
 
     def _answer(self, key: str, value: str) -> Pairs:
         spec = KEYS.get(key)
+        if spec is None and key.lower().startswith("sendtargets"):
+            raise TextError("a misspelt SendTargets")  # a question, not a private key: say that it was not taken for one
         if spec is None:
             return [] if value == NOT_UNDERSTOOD else [(key, NOT_UNDERSTOOD)]
         if len(value.encode()) > spec.max_bytes:

@@ -1,4 +1,4 @@
-"""Debian's initiators against the daemon: libiscsi's tools and suite, QEMU, fio."""
+"""Debian's initiators against the daemon: libiscsi's tools, QEMU, fio."""
 
 from __future__ import annotations
 
@@ -12,13 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess
 
-EXPECTED_TESTS = 200       # of libiscsi's suite; fewer means that the tool changed, not that all is well
-SUITE_SECONDS = 30         # for one of its tests
-# Looks for the answer to its request before it has let the request be sent, so that it fails alone on any target.
-KNOWN_FAILURES = frozenset({"ALL.iSCSITMF.LUNResetSimpleAsync"})
 FIO = os.environ.get("FIO", "fio")
 
 
@@ -103,33 +98,3 @@ def test_fio_verifies_what_it_wrote(daemon: DaemonProcess) -> None:
     daemon.cli("create", "v", "--size", "256M")
     run(FIO, "--name=v", "--ioengine=libiscsi", "--filename=" + daemon.url("v").replace(":", r"\:"),
         "--rw=randwrite", "--bsrange=4k-64k", "--iodepth=16", "--size=64m", "--verify=crc32c", "--verify_fatal=1", "--thread")
-
-
-@pytest.mark.needs("iscsi-test-cu")
-@pytest.mark.timeout(600)
-def test_libiscsis_own_suite(start: Start) -> None:
-    """One process a test; a skip is counted as a skip, a hang as a failure."""
-    daemon = start()
-    daemon.cli("create", "v", "--size", "256M")
-    url = daemon.url("v")
-    listed = subprocess.run(["iscsi-test-cu", "--list"], capture_output=True, text=True, check=False).stdout
-    tests = [line.strip() for line in listed.splitlines()]
-    tests = [each for each in tests if each.startswith("ALL.") and each.count(".") == 2]
-    verdicts: dict[str, str] = {}
-    for name in tests:
-        urls = [url, url] if "Multipath" in name else [url]
-        try:
-            result = subprocess.run(["iscsi-test-cu", "-d", "-S", "-v", "-t", name, *urls], capture_output=True, text=True,
-                                    errors="replace", timeout=SUITE_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            verdicts[name] = "hang"
-            continue
-        counts = re.search(r"tests\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)", result.stdout)
-        body = result.stdout[result.stdout.find("Suite:"):]
-        verdicts[name] = ("crash" if counts is None else "fail" if int(counts[4]) else
-                          "skip" if "[SKIPPED]" in body else "pass")
-    bad = {name: verdict for name, verdict in verdicts.items() if verdict not in ("pass", "skip")}
-    print(f"{len(tests)} tests, {sum(each == 'skip' for each in verdicts.values())} skipped")
-    assert daemon.alive
-    assert set(bad) <= KNOWN_FAILURES, bad
-    assert len(tests) >= EXPECTED_TESTS

@@ -91,6 +91,10 @@ Stated limits and choices:
 - **iSCSIProtocolLevel** is 1: the functions that RFC 7144 adds are refused below level 2.
 - **Discovery sessions** are not reinstated by ISID: several may be open at once, as initiators do in practice.
 - **MaxRecvDataSegmentLength** may be raised, not lowered, in the full feature phase.
+- **SendTargets=All in a normal session** is answered with the session's own target, as if nothing had been asked for by name.
+  Appendix C keeps "All" for discovery sessions; libiscsi's suite asks for it, and nothing is told that "SendTargets=" would
+  not tell. A value that is no name, and a key that misspells SendTargets, get Reject 04h; every other unknown key is answered
+  NotUnderstood (§6.2).
 - IFMarker and OFMarker are answered No (allowed by §13.25), IFMarkInt and OFMarkInt Reject, private keys NotUnderstood.
 - A declaration (InitiatorName, TargetName, SessionType, InitiatorAlias) may be repeated with the same value in a later stage:
   some initiators do it. Anything else said twice in a login is an initiator error.
