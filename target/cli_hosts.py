@@ -1,4 +1,4 @@
-"""Commands about hosts: who may log in, with which secrets. A secret comes from a file or a prompt, never an argument."""
+"""Commands about hosts and the target: who may log in, with which secrets, and where. No secret is ever an argument."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def change(name: str, add: tuple[str, ...], remove: tuple[str, ...], new_name: s
     """Change a host's initiators, name or secrets."""
     args = {"name": name, "add": list(add), "remove": list(remove), "no_chap": no_chap,
             **_secrets(secret_file, ask, chap_name, mutual_name, mutual_secret_file)}
-    if new_name:
+    if new_name is not None:
         args["new_name"] = new_name
     return Request("host_change", args, _show)
 
@@ -112,4 +112,46 @@ def _read(path: str) -> str:
     return text.rstrip("\r\n")
 
 
-COMMANDS: list[click.Command] = [host]
+@click.group()
+def target() -> None:
+    """The target as a whole: its portals, and logins that are sent elsewhere."""
+
+
+@target.command("redirect", cls=RequestCommand)
+@click.argument("address", required=False, metavar="[HOST[:PORT][,TAG]]")
+@click.option("--host", help="Only this host's logins; without it, those of every host that has no redirect of its own.")
+@click.option("--permanent", is_flag=True, help="Say that the target has moved for good.")
+@click.option("--move", is_flag=True, help="Also ask who is logged in to log out, so that they follow.")
+@click.option("--off", is_flag=True, help="Take logins here again.")
+def redirect(address: str | None, host: str | None, permanent: bool, move: bool, off: bool) -> Request:
+    """Send logins to another address (another machine, or another portal of this one), an IPv6 one in brackets.
+
+    Who comes in by the address itself is served, so that one portal can collect what all the others refuse.
+    """
+    if off == (address is not None):
+        raise click.UsageError("give either an address or --off")
+    return Request("redirect", {"address": address, "host": host, "permanent": permanent, "move": move}, _show_target)
+
+
+@target.command("show")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, as_json: bool) -> None:
+    """Show the target's name, portals and redirects."""
+    value = connect(ctx).get("/v1/target")
+    if as_json:
+        print_json(value)
+    else:
+        _show_target(value)
+
+
+def _show_target(value: dict[str, Any]) -> None:
+    click.echo(value["name"])
+    for portal in value["portals"]:
+        click.echo(f"portal {portal}")
+    for each in value["redirects"]:
+        who = "everyone" if each["host"] == "*" else each["host"]
+        click.echo(f"{who} redirected to {each['address']}{' for good' if each['permanent'] else ''}")
+
+
+COMMANDS: list[click.Command] = [host, target]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from target.config import Portal
+from target.config import DEFAULT_PORT, Portal
 from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord
 from target.server.netlink import LocalAddresses
 from target.volumes.catalog import Catalog
@@ -63,7 +63,17 @@ class Gatekeeper:
             return LoginStatus.NOT_FOUND
         if not self._access.allowed(initiator_name):
             return LoginStatus.AUTHORIZATION_FAILURE
+        moved = self._access.catalog.redirect_of(self._access.catalog.host_of(initiator_name))
+        if moved is not None and not self._is_here(moved.address):
+            return Redirect(moved.address, moved.permanent)
         return TargetInfo(self._access.target_name, PORTAL_GROUP_TAG)
+
+    def _is_here(self, address: str) -> bool:
+        """Whether a redirect points at the portal that the login came in by: who has followed it must not be sent again."""
+        host, _, port = address.partition(",")[0].rpartition(":")
+        if not host or not port.isdigit():
+            host, port = address.partition(",")[0], str(DEFAULT_PORT)
+        return (host.strip("[]").lower(), int(port)) == (self._local.host.lower(), self._local.port)
 
     def discovery_portal_group_tag(self) -> int:
         return PORTAL_GROUP_TAG

@@ -49,6 +49,7 @@ class ApiServer:
         app.add_routes([
             web.get("/v1/objects", self._objects), web.get("/v1/sessions", self._value(self._listing.sessions)),
             web.get("/v1/hosts", self._value(self._listing.hosts)), web.get("/v1/stats", self._value(self._listing.stats)),
+            web.get("/v1/target", self._value(self._commands.describe_target)),
             web.get("/v1/pool", self._value(self._listing.pool)), web.get("/v1/diff", self._diff),
             web.get("/v1/scrub", self._value(self._scrub.status)), web.post("/v1/scrub", self._start_scrub),
             web.delete("/v1/scrub", self._stop_scrub), web.post("/v1/commands/{command}", self._command),

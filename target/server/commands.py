@@ -12,6 +12,7 @@ from target.volumes.catalog import (
     EVERYONE,
     Chap,
     Host,
+    Redirect,
     check_snapshot_name,
     check_volume_name,
     read_labels,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Arguments = Mapping[str, Any]
+MOVE_SECONDS = 3  # that an initiator has to log out before it is redirected
 MAX_VOLUME_BYTES = 1 << 56  # what a map of four levels spans
 
 
@@ -115,6 +117,7 @@ class Commands:
             "host_create": Row(self.host_create, _everything),
             "host_change": Row(self.host_change, _everything),
             "host_delete": Row(self.host_delete, _everything),
+            "redirect": Row(self.redirect, _everything),
             "grow": Row(self.grow, _everything),
         }
 
@@ -291,6 +294,28 @@ class Commands:
     async def host_delete(self, args: Arguments) -> None:
         await self._catalog_call(self._catalog.delete_host(self._catalog.host(take(args, "name", str))))
         self._daemon.table.refresh()
+
+    async def redirect(self, args: Arguments) -> Json:
+        """Send logins elsewhere, or (without an address) take them here again."""
+        host, address = take(args, "host", str, None), take(args, "address", str, None)
+        host_id = EVERYONE if host is None else self._catalog.host(host).id
+        if address is None:
+            await self._catalog_call(self._catalog.delete_redirect(host_id))
+            return self.describe_target()
+        redirect = Redirect(host_id, address, take(args, "permanent", bool, False))
+        await self._catalog_call(self._catalog.save_redirect(redirect))
+        if take(args, "move", bool, False):
+            of = self._catalog.host_of
+            moved = [each for each in self._daemon.table.sessions()
+                     if self._catalog.redirect_of(of(each.nexus.initiator_name)) == redirect]
+            self._daemon.table.ask_for_logout(MOVE_SECONDS, moved)
+        return self.describe_target()
+
+    def describe_target(self) -> Json:
+        """The target as a whole: its name, where it listens, who is sent elsewhere."""
+        return {"name": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
+                "redirects": [{"host": self._catalog.host_name(each.host_id), "address": each.address,
+                               "permanent": each.permanent} for each in self._catalog.redirects()]}
 
     def describe_host(self, host: Host) -> Json:
         """A host as listings show it: never its secrets."""

@@ -395,9 +395,9 @@ class SessionTable:
     def send(self, session: NexusSession, conn: int, pdu: SendPdu, *, close: bool = False) -> None:
         session.reactor.send_pdu(conn, pdu.bhs, pdu.data, close=close)
 
-    def ask_for_logout(self, within_seconds: int) -> None:
-        """Ask every initiator to log out (RFC 7143 §11.9.1, event 1)."""
-        for session in self.sessions():
+    def ask_for_logout(self, within_seconds: int, which: Iterable[NexusSession] | None = None) -> None:
+        """Ask initiators (None: all) to log out (RFC 7143 §11.9.1, event 1)."""
+        for session in self.sessions() if which is None else which:
             for conn, full in session.connections.items():
                 self.send(session, conn, full.async_message(AsyncEvent.LOGOUT_REQUEST, parameters=(0, 0, within_seconds)))
 

@@ -1,13 +1,14 @@
 """Names, hosts and connections: what the pool's key-value store says about who sees which object under which LUN.
 
-Keys of the store, all values JSON: `host/ID`, `connection/HOST_ID/LUN`, `next_lun/HOST_ID`, `unit/OBJECT_ID` (opaque state
-of a logical unit). Objects and hosts are referred to by id, so that renaming either touches nothing else. HOST_ID 0 is
-everyone.
+Keys of the store, all values JSON: `host/ID`, `connection/HOST_ID/LUN`, `next_lun/HOST_ID`, `redirect/HOST_ID`,
+`unit/OBJECT_ID` (opaque state of a logical unit). Objects and hosts are referred to by id, so that renaming either touches
+nothing else. HOST_ID 0 is everyone.
 """
 
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,12 @@ MAX_LUN = 16383  # the flat addressing method's range (SAM-5 §4.7.7.3)
 MAX_NAME = 64
 MAX_LABEL_BYTES = 160
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
-_INITIATOR = re.compile(r"(?:iqn\.\d{4}-\d{2}\.[a-z0-9.-]+(?::[^\s,]+)?|eui\.[0-9A-Fa-f]{16}|naa\.(?:[0-9A-Fa-f]{16}){1,2})")
+# RFC 7143 §4.2.7: iqn. with the month its domain was owned and the domain, eui. and naa. with 8 or 16 bytes.
+_LABEL = r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?"
+_INITIATOR = re.compile(rf"(?:iqn\.\d{{4}}-(?:0[1-9]|1[0-2])\.{_LABEL}(?:\.{_LABEL})*(?::[^\s,]+)?|eui\.[0-9a-f]{{16}}|"
+                        r"naa\.(?:[0-9a-f]{16}){1,2})")
+_ADDRESS = re.compile(rf"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>{_LABEL}(?:\.{_LABEL})*))(?::(?P<port>\d{{1,5}}))?"
+                      r"(?:,(?P<tag>\d{1,5}))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,15 @@ class Connection:
     object_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Where the logins of one host (or of EVERYONE) are sent: `address` as in TargetAddress."""
+
+    host_id: int
+    address: str
+    permanent: bool = False
+
+
 def check_volume_name(name: str) -> str:
     """A volume's or clone's name as given, or LunetteError invalid."""
     if not isinstance(name, str) or len(name) > MAX_NAME or not _WORD.fullmatch(name):
@@ -74,9 +89,24 @@ def check_snapshot_name(name: str) -> tuple[str, str]:
 def check_initiator(name: str) -> str:
     """An iSCSI name, lower case as RFC 3722 compares them, or LunetteError invalid."""
     lowered = name.lower() if isinstance(name, str) else ""
-    if len(lowered) > 223 or not _INITIATOR.fullmatch(lowered):
+    if len(lowered.encode()) > 223 or not lowered.isprintable() or not _INITIATOR.fullmatch(lowered):
         raise LunetteError("invalid", f"{name!r} is not an initiator's name: iqn.YYYY-MM.DOMAIN:..., eui. or naa.")
     return lowered
+
+
+def check_address(address: str) -> str:
+    """Where a redirect points, `HOST[:PORT][,TAG]` with IPv6 in brackets (RFC 7143 §13.8), or LunetteError invalid."""
+    match = _ADDRESS.fullmatch(address) if isinstance(address, str) and len(address) <= 255 else None
+    try:
+        if match is None or not 0 < int(match["port"] or 1) < 65536 or not 0 <= int(match["tag"] or 0) < 65536:
+            raise ValueError
+        if match["six"] is not None:
+            ipaddress.IPv6Address(match["six"])
+        elif re.fullmatch(r"[0-9.]+", match["name"]):
+            ipaddress.IPv4Address(match["name"])
+    except ValueError:
+        raise LunetteError("invalid", f"{address!r} is not an address: HOST[:PORT][,TAG], with IPv6 in brackets") from None
+    return address
 
 
 def check_chap(chap: Chap) -> Chap:
@@ -120,6 +150,7 @@ class Catalog:
         self._by_object: dict[int, set[Connection]] = {}
         self._next_lun: dict[int, int] = {}
         self._states: dict[int, bytes] = {}
+        self._redirects: dict[int, Redirect] = {}
         self._load(pool.kv())
 
     # -- objects -----------------------------------------------------------------------------------------------
@@ -175,7 +206,7 @@ class Catalog:
 
     async def delete_host(self, host: Host) -> None:
         """Forget a host and its connections."""
-        changes: dict[str, Any] = {f"host/{host.id}": None, f"next_lun/{host.id}": None}
+        changes: dict[str, Any] = {f"host/{host.id}": None, f"next_lun/{host.id}": None, f"redirect/{host.id}": None}
         for connection in self.connections(host.id):
             changes[_connection_key(connection)] = None
         await self._store(changes)
@@ -184,6 +215,27 @@ class Catalog:
         self._hosts.pop(host.id, None)
         self._connections.pop(host.id, None)
         self._next_lun.pop(host.id, None)
+        self._redirects.pop(host.id, None)
+
+    # -- redirects ---------------------------------------------------------------------------------------------
+    def redirects(self) -> list[Redirect]:
+        return [self._redirects[each] for each in sorted(self._redirects)]
+
+    def redirect_of(self, host: Host | None) -> Redirect | None:
+        """Where this host's logins go; what is set for everyone holds for hosts without a redirect of their own."""
+        own = self._redirects.get(host.id) if host is not None else None
+        return own or self._redirects.get(EVERYONE)
+
+    async def save_redirect(self, redirect: Redirect) -> None:
+        """Set a redirect. LunetteError invalid."""
+        check_address(redirect.address)
+        await self._store({f"redirect/{redirect.host_id}": {"address": redirect.address, "permanent": redirect.permanent}})
+        self._redirects[redirect.host_id] = redirect
+
+    async def delete_redirect(self, host_id: int) -> None:
+        """Let the host log in here again."""
+        await self._store({f"redirect/{host_id}": None})
+        self._redirects.pop(host_id, None)
 
     # -- connections -------------------------------------------------------------------------------------------
     def connections(self, host_id: int | None = None) -> list[Connection]:
@@ -308,6 +360,9 @@ class Catalog:
                     object_id = int(json.loads(raw)["object"])
                     if self.pool.info(object_id) is not None:
                         self._add(Connection(int(host_id), int(lun), object_id))
+                elif kind == "redirect":
+                    value = json.loads(raw)
+                    self._redirects[int(rest)] = Redirect(int(rest), str(value["address"]), bool(value["permanent"]))
                 elif kind == "unit" and self.pool.info(int(rest)) is not None:
                     self._states[int(rest)] = raw
             except (ValueError, KeyError, TypeError) as error:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 
 import pytest
 
+from target.iscsi.codes import LoginStatus
+from target.iscsi.pdu import AsyncMessage
+from target.iscsi.text import parse_pairs
 from tests.interop.conftest import Start
-from tests.support.daemon import DaemonProcess, free_port
+from tests.support.daemon import DaemonProcess, Refused, free_port
 from tests.support.libiscsi import GOOD, Initiator, discover
+from tests.support.session import Connection
 
 pytestmark = pytest.mark.needs("libiscsi")
 
@@ -73,3 +78,51 @@ def test_silent_connections_are_bounded_and_do_no_harm(daemon: DaemonProcess) ->
         assert initiator.read(0, 0, 1).data == b"x" * 512
     with Initiator(daemon.portal, daemon.target) as again:
         assert again.luns() == [0]
+
+
+ME = "iqn.2026-11.test:mcs"
+
+
+def login(port: int, target: str, name: str = ME) -> tuple[int, str]:
+    """The status of a login by this portal, and the address it is sent to."""
+    connection = Connection(port, target, name=name)
+    response = connection.login_response
+    connection.close()
+    return response.status, parse_pairs(response.data).get("TargetAddress", "")
+
+
+@pytest.mark.needs("iscsi-inq")
+def test_logins_are_redirected_and_followed(start: Start) -> None:
+    here, there = free_port(), free_port()
+    daemon = start(listen=(f"127.0.0.1:{here}", f"127.0.0.1:{there}"))
+    daemon.cli("create", "v", "--size", "64M")
+    daemon.cli("host", "create", "one", ME)
+    old = Connection(here, daemon.target)
+    address = f"127.0.0.1:{there},1"
+    daemon.cli("target", "redirect", address, "--move")
+    assert old.receive(AsyncMessage).async_event == 1
+    old.close()
+    assert login(here, daemon.target) == (LoginStatus.TARGET_MOVED_TEMPORARILY, address)
+    assert login(there, daemon.target)[0] == LoginStatus.SUCCESS
+    done = subprocess.run(["iscsi-inq", f"iscsi://127.0.0.1:{here}/{daemon.target}/0"], capture_output=True, text=True,
+                          timeout=30, check=False)
+    assert "LUNETTE" in done.stdout, done.stderr
+    daemon.cli("target", "redirect", "san.example.org", "--permanent", "--host", "one")
+    daemon.restart()
+    for port in (here, there):
+        assert login(port, daemon.target) == (LoginStatus.TARGET_MOVED_PERMANENTLY, "san.example.org")
+    assert login(here, daemon.target, "iqn.2026-11.test:other") == (LoginStatus.TARGET_MOVED_TEMPORARILY, address)
+    assert daemon.cli("target", "show").splitlines()[3:] == [
+        f"everyone redirected to {address}", "one redirected to san.example.org for good"]
+    daemon.cli("host", "delete", "one")
+    daemon.cli("target", "redirect", "--off")
+    assert login(here, daemon.target)[0] == LoginStatus.SUCCESS
+    for bad in ("", "a b", "10.0.0.256", "[::g]", "x:0", "x:70000", "x,y", "::1"):
+        with pytest.raises(Refused, match="is not an address"):
+            daemon.cli("target", "redirect", bad)
+
+
+def test_who_may_not_log_in_is_not_told_where_to_go(start: Start) -> None:
+    daemon = start(open_access=False)
+    daemon.cli("target", "redirect", "10.0.0.1")
+    assert login(daemon.port, daemon.target) == (LoginStatus.AUTHORIZATION_FAILURE, "")

@@ -52,10 +52,18 @@ def test_snapshot_names_split_at_the_first_at() -> None:
             check_snapshot_name(bad)
 
 
-@pytest.mark.parametrize("name", ["iqn.2026-01.test:a b", "host", "iqn.26-1.x:y", "eui.12", "", "iqn.2026-01.test:" + "x" * 300])
+@pytest.mark.parametrize("name", ["iqn.2026-01.test:a b", "host", "iqn.26-1.x:y", "iqn.2026-13.x:y", "iqn.2026-01.a..b:y", "eui.12",
+                                  "", "iqn.2026-01.test:\x01", "iqn.2026-01.test:" + "x" * 300, "iqn.2026-01.test:" + "ä" * 150,
+                                  "naa.12345678", 5])
 def test_bad_initiator_names_are_refused(name: str) -> None:
     with pytest.raises(LunetteError):
         check_initiator(name)
+
+
+@pytest.mark.parametrize("name", ["iqn.1991-05.com.microsoft:Host_1", "iqn.2004-10.com.example", "EUI.02004567A425678D",
+                                  "naa.62004567BA64678D0123456789ABCDEF"])
+def test_initiator_names_are_kept_in_lower_case(name: str) -> None:
+    assert check_initiator(name) == name.lower()
 
 
 async def test_lun_numbers_rise_and_a_freed_one_is_not_taken_at_once(pool: AsyncPool) -> None:
