@@ -2,7 +2,7 @@
 # keepalive (RFC 7143 §11.19), stop.
 from core._command cimport command_complete
 from core._pdu cimport TAG_NONE, bhs_nop_in
-from core._rx cimport rx_bytes
+from core._rx cimport abort_missing, rx_bytes
 from core._session cimport (
     C_DEAD, C_OPEN, CLOSE_ERROR, CLOSE_KEEPALIVE, CLOSE_REQUESTED, CLOSE_STOPPED, CONNS_MAX, EV_CONN_FREED,
     EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONN, IN_CONN_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_SEND, IN_SESSION,
@@ -172,6 +172,7 @@ cdef bint on_inbox(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
         lun_remove(r, <lnt_lun *>m.object)
     elif m.kind == IN_ABORT:
         abort_start(r, <lnt_abort *>m.object)
+        abort_missing(r, <lnt_abort *>m.object)
     elif m.kind == IN_STOP:
         stop_all(r)
     return True

@@ -10,7 +10,7 @@ from core._pdu cimport (
 )
 from core._session cimport (
     ACQUIRE, C_OPEN, CLOSE_DIGEST, CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, EVENTS_MAX, EV_PDU, IMMEDIATE_MAX,
-    RX_HEADER, RX_PAYLOAD, T_DATA, conn_close, event_new, event_post, lnt_add32, lnt_conn, lnt_event, lnt_reactor,
+    RX_HEADER, RX_PAYLOAD, T_DATA, conn_close, event_new, event_post, lnt_abort, lnt_add32, lnt_conn, lnt_event, lnt_reactor,
     lnt_session, lnt_task, lun_find, task_buffer, task_by_itt, task_free, task_hash, task_new,
 )
 from core._tx cimport tx_pdu, tx_reject
@@ -81,6 +81,34 @@ cdef bint insert_early(lnt_session *s, lnt_task *t) noexcept nogil:
     at[0] = t
     t.early = 1
     return True
+
+
+cdef void abort_missing(lnt_reactor *r, lnt_abort *a) noexcept nogil:
+    # ABORT TASK for a command that has not come but may: its CmdSN counts as received (RFC 7143 §11.6.1).
+    cdef lnt_conn *c = r.conns
+    cdef lnt_session *s
+    cdef lnt_task *t
+    if a.count or not a.has_missing:
+        return
+    while c != NULL and (c.session.handle != a.session or c.state != C_OPEN):
+        c = c.next
+    if c == NULL:
+        return
+    s = c.session
+    if sn_lt(a.missing_cmd_sn, s.exp_cmd_sn) or not sn_le(a.missing_cmd_sn, s.max_cmd_sn):
+        return
+    t = task_new(r, c)
+    if t == NULL:
+        return
+    t.cmd_sn = a.missing_cmd_sn
+    if not insert_early(s, t):
+        task_free(r, t)
+        return
+    t.aborted = 1
+    t.counted = 1
+    s.numbered += 1
+    a.count = 1
+    release_early(r, s)
 
 
 # -- SCSI Command ----------------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ from target.iscsi.policy import (
     TargetRecord,
 )
 from target.iscsi.session import Admission, AdmissionKind, Session, SessionIdentity, SessionRegistry
+from target.iscsi.task_management import missing_cmd_sn
 
 __all__ = [
     "Admission",
@@ -104,4 +105,5 @@ __all__ = [
     "TaskManagementRequest",
     "TaskManagementRequested",
     "TaskResponse",
+    "missing_cmd_sn",
 ]

@@ -81,9 +81,11 @@ class FullFeatureConnection:
         except PduError:
             return [self.reject(raw, RejectReason.INVALID_PDU_FIELD)]
 
-    def task_management_response(self, request: TaskManagementRequest, response: TaskResponse) -> SendPdu:
+    def task_management_response(
+        self, request: TaskManagementRequest, response: TaskResponse, additional: bytes = bytes(3)
+    ) -> SendPdu:
         """The answer to a TaskManagementRequested event."""
-        return _send(build_response(request, response))
+        return _send(build_response(request, response, additional))
 
     def reject(self, raw: RawPdu, reason: RejectReason) -> SendPdu:
         """A Reject PDU for a PDU that somebody else found wrong."""

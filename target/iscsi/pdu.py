@@ -258,6 +258,8 @@ class TaskManagementResponse(_Response):
 
     opcode = Opcode.TASK_MANAGEMENT_RESPONSE
     response: int = _at(2, 1)
+    additional_information: bytes = _raw(8, 3)
+    """RFC 7144 §6.2, as QUERY ASYNCHRONOUS EVENT fills it (SAM-5 §7.9); zero below iSCSIProtocolLevel 2."""
     initiator_task_tag: int = _at(16, 4)
 
 

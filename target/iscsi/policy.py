@@ -31,7 +31,7 @@ class Limits:
     """Allowed values; the initiator's order decides. Without "None" the digest is required."""
     data_digest: tuple[str, ...] = ("CRC32C", "None")
     task_reporting: tuple[str, ...] = ("RFC3720",)
-    protocol_level: int = 1
+    protocol_level: int = 2
     command_window: int = 128
     """MaxCmdSN - ExpCmdSN + 1 in the last login response."""
 

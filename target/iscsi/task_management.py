@@ -47,6 +47,19 @@ def refuse(request: TaskManagementRequest, protocol_level: int, error_recovery_l
     return None
 
 
-def build_response(request: TaskManagementRequest, response: TaskResponse) -> TaskManagementResponse:
+def missing_cmd_sn(request: TaskManagementRequest) -> int | None:
+    """The CmdSN an ABORT TASK names, if older than the request itself: should it still be missing, it counts as received.
+
+    The caller checks that it lies in the command window (RFC 7143 §11.6.1).
+    """
+    older = (request.cmd_sn - request.ref_cmd_sn) & 0xFFFFFFFF
+    return request.ref_cmd_sn if 0 < older < 1 << 31 else None
+
+
+def build_response(
+    request: TaskManagementRequest, response: TaskResponse, additional: bytes = bytes(3)
+) -> TaskManagementResponse:
     """The PDU that answers `request`."""
-    return TaskManagementResponse(response=response, initiator_task_tag=request.initiator_task_tag)
+    return TaskManagementResponse(
+        response=response, additional_information=additional, initiator_task_tag=request.initiator_task_tag
+    )

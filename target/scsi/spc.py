@@ -133,12 +133,9 @@ def _all_commands(task: Task, with_timeouts: bool) -> bytes:
 
 
 async def report_supported_tmf(task: Task) -> bytes:
-    """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LUN RESET, target
-    reset; QUERY TASK, and from the REPD form on what the extended data says."""
-    short = bytes([0xDA, 0x00, 0x00, 0x00])
-    if not task.bit(2, 7):
-        return short
-    return bytes([0xDA, 0x00, 0x00, 0x0C]) + bytes(12)
+    """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: all but CLEAR ACA and WAKEUP; no timeouts are stated."""
+    functions = bytes([0xDE, 0x07, 0x00])   # ATS ATSS CTSS LURS QTS TRS; QAES QTSS ITNRS
+    return functions + (b"\x0c" + bytes(12) if task.bit(2, 7) else b"\0")
 
 
 # -- identifying information, timestamp, diagnostics -------------------------------------------------------------------

@@ -93,6 +93,14 @@ class AttentionQueues:
         """All pending conditions of a nexus in the order they would be told."""
         return tuple(self._queues.get(nexus, ()))
 
+    def describe(self, nexus: ITNexus) -> bytes | None:
+        """What QUERY ASYNCHRONOUS EVENT says: how many are pending (one, or more) and the next one (SAM-5 §7.9)."""
+        queue = self._queues.get(nexus)
+        if not queue:
+            return None
+        depth = 1 if len(queue) == 1 else 2
+        return bytes((depth << 4 | SenseKey.UNIT_ATTENTION, queue[0] >> 8, queue[0] & 0xFF))
+
     def take(self, nexus: ITNexus) -> Sense | None:
         """The next condition as sense, cleared by being told (UA_INTLCK_CTRL 00b)."""
         queue = self._queues.get(nexus)

@@ -292,10 +292,11 @@ class SessionTable:
     # -- aborting ----------------------------------------------------------------------------------------------
     async def abort(self, which: Iterable[NexusSession] | None = None, *, lun: int | None = None,
                     object_id: int | None = None, itt: int | None = None, before_cmd_sn: int | None = None,
-                    exclude: NexusSession | None = None, query: bool = False) -> int:
+                    exclude: NexusSession | None = None, query: bool = False, missing_cmd_sn: int | None = None) -> int:
         """Abort (or count) the matching tasks of the given sessions (None: all); returns how many there were.
 
-        On return none of them will answer or write any more.
+        On return none of them will answer or write any more. Where there were none, a command with `missing_cmd_sn` that is
+        still to come counts as received and aborted.
         """
         chosen = self.sessions() if which is None else list(which)
         targets = [each for each in chosen if each is not exclude]
@@ -306,7 +307,7 @@ class SessionTable:
             self._aborts[token] = future
             waits.append(future)
             session.reactor.abort(token, session=session.number, lun=lun, itt=itt, object_id=object_id,
-                                  before_cmd_sn=before_cmd_sn, query=query)
+                                  before_cmd_sn=before_cmd_sn, query=query, missing_cmd_sn=missing_cmd_sn)
         counts = await asyncio.gather(*waits)
         if not query:
             await self._settle(targets, lun, object_id, itt)

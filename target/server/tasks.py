@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from target.iscsi import TaskFunction, TaskManagementRequest, TaskManagementRequested, TaskResponse
+from target.iscsi import TaskFunction, TaskManagementRequest, TaskManagementRequested, TaskResponse, missing_cmd_sn
 from target.scsi import UnitAttention
 from target.scsi.lun import decode
 from target.server.sessions import NexusSession, SessionTable
 
 log = logging.getLogger("lunette.tasks")
 COMPLETE = TaskResponse.FUNCTION_COMPLETE
+Answer = TaskResponse | tuple[TaskResponse, bytes]  # with Additional Response Information
 
 
 class TaskManagement:
@@ -20,7 +21,7 @@ class TaskManagement:
     def __init__(self, table: SessionTable) -> None:
         self.table = table
         table.on_task_management = self.requested
-        self._functions: dict[int, Callable[[NexusSession, TaskManagementRequest], Awaitable[TaskResponse]]] = {
+        self._functions: dict[int, Callable[[NexusSession, TaskManagementRequest], Awaitable[Answer]]] = {
             TaskFunction.ABORT_TASK: self._abort_task,
             TaskFunction.ABORT_TASK_SET: self._abort_task_set,
             TaskFunction.CLEAR_TASK_SET: self._clear_task_set,
@@ -31,6 +32,7 @@ class TaskManagement:
             TaskFunction.QUERY_TASK: self._query_task,
             TaskFunction.QUERY_TASK_SET: self._query_task_set,
             TaskFunction.I_T_NEXUS_RESET: self._nexus_reset,
+            TaskFunction.QUERY_ASYNCHRONOUS_EVENT: self._query_asynchronous_event,
         }
 
     def requested(self, session: NexusSession, conn: int, event: TaskManagementRequested) -> None:
@@ -42,15 +44,16 @@ class TaskManagement:
     async def _run(self, session: NexusSession, conn: int, request: TaskManagementRequest) -> None:
         function = self._functions.get(request.function)
         try:
-            response = TaskResponse.FUNCTION_NOT_SUPPORTED if function is None else await function(session, request)
+            answer = TaskResponse.FUNCTION_NOT_SUPPORTED if function is None else await function(session, request)
         except Exception:
             log.exception("task management function %d failed", request.function)
-            response = TaskResponse.FUNCTION_REJECTED
+            answer = TaskResponse.FUNCTION_REJECTED
+        response, additional = answer if isinstance(answer, tuple) else (answer, bytes(3))
         full = session.connections.get(conn)
         if full is None:
             return
         cold = request.function == TaskFunction.TARGET_COLD_RESET and response is COMPLETE
-        self.table.send(session, conn, full.task_management_response(request, response), close=cold)
+        self.table.send(session, conn, full.task_management_response(request, response, additional), close=cold)
         if cold:
             for other in self.table.sessions():
                 if other is not session and not self._reachable(session).isdisjoint(other.luns.values()):
@@ -64,7 +67,8 @@ class TaskManagement:
         lun = self._lun(session, request)
         if lun is None:
             return TaskResponse.LUN_DOES_NOT_EXIST
-        count = await self.table.abort([session], lun=lun, itt=request.referenced_task_tag)
+        count = await self.table.abort([session], lun=lun, itt=request.referenced_task_tag,
+                                       missing_cmd_sn=missing_cmd_sn(request))
         return COMPLETE if count else TaskResponse.TASK_DOES_NOT_EXIST
 
     async def _abort_task_set(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
@@ -129,6 +133,14 @@ class TaskManagement:
             return TaskResponse.LUN_DOES_NOT_EXIST
         found = await self.table.abort([session], lun=lun, query=True)
         return TaskResponse.FUNCTION_SUCCEEDED if found else COMPLETE
+
+    async def _query_asynchronous_event(self, session: NexusSession, request: TaskManagementRequest) -> Answer:
+        lun = self._lun(session, request)
+        if lun is None:
+            return TaskResponse.LUN_DOES_NOT_EXIST
+        unit = self.table.units.known(session.luns[lun])
+        pending = None if unit is None else unit.attention.describe(session.nexus)
+        return COMPLETE if pending is None else (TaskResponse.FUNCTION_SUCCEEDED, pending)
 
     async def _nexus_reset(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
         await self.table.abort([session], before_cmd_sn=request.cmd_sn)

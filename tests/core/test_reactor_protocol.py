@@ -338,6 +338,27 @@ def test_an_abort_reaches_only_what_it_names(r: Rig) -> None:
     assert other.silent()
 
 
+def test_an_aborted_command_that_has_not_come_counts_as_received(r: Rig) -> None:
+    w = r.wire()
+    w.command(UNKNOWN, cmd_sn=3, itt=0x33)
+    r.reactor.abort(1, session=r.number, lun=0, itt=0x22, missing_cmd_sn=2)
+    r.reactor.abort(2, session=r.number, lun=0, itt=0x44, missing_cmd_sn=3)       # another command has that number
+    r.reactor.abort(3, session=r.number, lun=0, itt=0x44, missing_cmd_sn=0)       # outside the window
+    r.reactor.abort(4, session=r.number, lun=0, itt=0x44, missing_cmd_sn=50000)
+    assert {r.event(AbortedEvent) for _ in range(4)} == {(1, 1), (2, 0), (3, 0), (4, 0)}
+    w.command(UNKNOWN, cmd_sn=1, itt=0x11)
+    events = [r.event(CommandEvent) for _ in range(2)]
+    assert [event.itt for event in events] == [0x11, 0x33]
+    w.command(UNKNOWN, cmd_sn=2, itt=0x22)
+    r.reactor.abort(5, session=r.number, lun=0, itt=0x55, missing_cmd_sn=4)       # fills the hole at once
+    assert r.event(AbortedEvent) == (5, 1)
+    w.command(UNKNOWN, cmd_sn=5, itt=0x66)
+    events.append(r.event(CommandEvent))
+    for event in events:
+        r.reactor.complete(event.task, 0)
+    assert [w.receive().itt for _ in range(3)] == [0x11, 0x33, 0x66]
+
+
 def test_commands_that_arrive_late_are_plugged(r: Rig) -> None:
     a = r.wire()
     b = r.connect(r.number)

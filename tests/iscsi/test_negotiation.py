@@ -229,7 +229,7 @@ def test_any_text_is_answered_or_refused(pairs, leading, discovery):
         ("DataDigest", "X-mine", "Reject"),
         ("TaskReporting", "FastAbort,ResponseFence,RFC3720", "RFC3720"),
         ("TaskReporting", "FastAbort", "Reject"),
-        ("iSCSIProtocolLevel", "2", "1"),
+        ("iSCSIProtocolLevel", "2", "2"),
         ("ErrorRecoveryLevel", "2", "0"),
         ("ErrorRecoveryLevel", "3", "Reject"),
         ("MaxBurstLength", "511", "Reject"),

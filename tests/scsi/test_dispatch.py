@@ -96,7 +96,8 @@ def test_the_table_is_sane() -> None:
 
 
 def test_task_management_functions_are_reported() -> None:
-    assert World().run("a3 0d 00 000000 000000ff 00 00").data_in[0] == 0xDA
+    assert World().run("a3 0d 00 000000 000000ff 00 00").data_in == bytes.fromhex("de 07 00 00")
+    assert World().run("a3 0d 80 000000 000000ff 00 00").data_in == bytes.fromhex("de 07 00 0c") + bytes(12)
     assert len(World().run("a3 0d 80 000000 000000ff 00 00").data_in) == 16
 
 

@@ -201,6 +201,9 @@ async def test_a_host_that_goes_takes_its_sessions_with_it(tmp_path: Path) -> No
     (TaskFunction.ABORT_TASK_SET, 0, 3, 0), (TaskFunction.CLEAR_TASK_SET, 0, 1, 0), (TaskFunction.CLEAR_ACA, 0, 1, 5),
     (TaskFunction.LOGICAL_UNIT_RESET, 0, 1, 0), (TaskFunction.LOGICAL_UNIT_RESET, 5, 1, 2),
     (TaskFunction.TARGET_WARM_RESET, 0, 1, 0), (TaskFunction.TASK_REASSIGN, 0, 1, 4), (77, 0, 1, 5),
+    (TaskFunction.QUERY_TASK, 0, 1, 7), (TaskFunction.QUERY_TASK, 0, 0, 0), (TaskFunction.QUERY_TASK_SET, 0, 2, 7),
+    (TaskFunction.QUERY_TASK_SET, 3, 2, 2), (TaskFunction.I_T_NEXUS_RESET, 0, 1, 0),
+    (TaskFunction.QUERY_ASYNCHRONOUS_EVENT, 0, 0, 7), (TaskFunction.QUERY_ASYNCHRONOUS_EVENT, 3, 0, 2),
 ])
 async def test_task_management_answers(rig: Rig, function: int, lun: int, aborted: int, response: int) -> None:
     await rig.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 20})

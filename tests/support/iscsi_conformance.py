@@ -88,7 +88,9 @@ Stated limits and choices:
   TSIH and CID of a live connection reinstates that connection. Tests: `interop/test_multiple_connections.py`.
 - **Session reinstatement** (same initiator name, ISID and portal group, TSIH 0) takes effect when the new login is complete
   and authenticated, not before, and waits for none of the old session's I/O.
-- **iSCSIProtocolLevel** is 1: the functions that RFC 7144 adds are refused below level 2.
+- **iSCSIProtocolLevel** is 2; below it (an initiator that does not ask gets 1) the functions that RFC 7144 adds are refused.
+- **ABORT TASK** for a command that has not come, but whose RefCmdSN is in the window and older than the request, counts that
+  CmdSN as received (§11.6.1). Tests: `interop/test_task_management.py`.
 - **Discovery sessions** are not reinstated by ISID: several may be open at once, as initiators do in practice.
 - **MaxRecvDataSegmentLength** may be raised, not lowered, in the full feature phase.
 - **SendTargets=All in a normal session** is answered with the session's own target, as if nothing had been asked for by name.

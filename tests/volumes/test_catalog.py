@@ -52,9 +52,9 @@ def test_snapshot_names_split_at_the_first_at() -> None:
             check_snapshot_name(bad)
 
 
-@pytest.mark.parametrize("name", ["iqn.2026-01.test:a b", "host", "iqn.26-1.x:y", "iqn.2026-13.x:y", "iqn.2026-01.a..b:y", "eui.12",
-                                  "", "iqn.2026-01.test:\x01", "iqn.2026-01.test:" + "x" * 300, "iqn.2026-01.test:" + "ä" * 150,
-                                  "naa.12345678", 5])
+@pytest.mark.parametrize("name", ["iqn.2026-01.test:a b", "host", "iqn.26-1.x:y", "iqn.2026-13.x:y", "iqn.2026-01.a..b:y",
+                                  "eui.12", "", "iqn.2026-01.test:\x01", "iqn.2026-01.test:" + "x" * 300,
+                                  "iqn.2026-01.test:" + "ä" * 150, "naa.12345678", 5])
 def test_bad_initiator_names_are_refused(name: str) -> None:
     with pytest.raises(LunetteError):
         check_initiator(name)
