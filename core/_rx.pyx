@@ -235,8 +235,8 @@ cdef void on_command(lnt_reactor *r, lnt_conn *c, const uint8_t *h, uint32_t dsl
             c.dst_left = dsl if dsl < t.want else t.want
     if turn == NUMBER_NOW:
         t.ordered = 1
-        take_turn(r, s, h)
         task_step(r, t)
+        take_turn(r, s, h)              # those that waited for it come after it
 
 
 # -- Data-Out --------------------------------------------------------------------------------------------------------

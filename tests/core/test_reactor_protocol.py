@@ -341,6 +341,8 @@ def test_an_abort_reaches_only_what_it_names(r: Rig) -> None:
 def test_an_aborted_command_that_has_not_come_counts_as_received(r: Rig) -> None:
     w = r.wire()
     w.command(UNKNOWN, cmd_sn=3, itt=0x33)
+    w.command(bytes(6), immediate=True, cmd_sn=1)
+    w.receive()                                                                    # so the one before has been seen
     r.reactor.abort(1, session=r.number, lun=0, itt=0x22, missing_cmd_sn=2)
     r.reactor.abort(2, session=r.number, lun=0, itt=0x44, missing_cmd_sn=3)       # another command has that number
     r.reactor.abort(3, session=r.number, lun=0, itt=0x44, missing_cmd_sn=0)       # outside the window
