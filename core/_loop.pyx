@@ -6,6 +6,7 @@ from core._disk cimport disk_close, disk_complete, disk_open, disk_run_inline
 from core._engine cimport (
     LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit,
 )
+from core._pacing cimport pacing_start, pacing_wait
 from core._rx cimport rx_bytes, rx_direct
 from core._session cimport (
     ACQUIRE, C_OPEN, CLOSE_ERROR, CLOSE_PEER, CONNS_MAX, RELEASE, RX_BUF_BYTES, RX_BUF_COUNT, SEQ_CST, aborts_check,
@@ -22,6 +23,9 @@ from libc.errno cimport ECONNRESET, ENOBUFS, ENOMEM
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
+cdef extern from "native.h" nogil:
+    uint64_t lnt_mono_us()
+
 cdef extern from *:
     """
     #ifndef _GNU_SOURCE
@@ -32,14 +36,7 @@ cdef extern from *:
     #include <signal.h>
     #include <stdlib.h>
     #include <sys/mman.h>
-    #include <time.h>
     #include <unistd.h>
-    static uint64_t lnt_now_us(void)
-    {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-    }
     static void *lnt_pages(size_t n)
     {
         void *p = mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -66,15 +63,12 @@ cdef extern from *:
     static int lnt_thread_create(pthread_t *t, void *(*f)(void *), void *arg) { return pthread_create(t, 0, f, arg); }
     static void lnt_thread_join(pthread_t t) { pthread_join(t, 0); }
     static int lnt_thread_is(pthread_t t) { return pthread_equal(t, pthread_self()); }
-    static void lnt_pause(void) { __builtin_ia32_pause(); }
     """
-    uint64_t lnt_now_us() nogil
     void *lnt_pages(size_t n) nogil
     void lnt_thread_setup(int cpu) nogil
     int lnt_thread_create(pthread_t *t, void *(*f)(void *) noexcept nogil, void *arg) nogil
     void lnt_thread_join(pthread_t t) nogil
     int lnt_thread_is(pthread_t t) nogil
-    void lnt_pause() nogil
     int munmap(void *p, size_t n) nogil
     int usleep(unsigned us) nogil
     int close(int fd) nogil
@@ -96,10 +90,6 @@ cdef uint64_t FOREVER = <uint64_t>-1
 
 cdef int loop_load(const char *library) noexcept nogil:
     return lnt_uring_load(library)
-
-
-cdef uint64_t loop_clock_us() noexcept nogil:
-    return lnt_now_us()
 
 
 # -- waking the thread -----------------------------------------------------------------------------------------------
@@ -254,7 +244,7 @@ cdef void flush(lnt_reactor *r) noexcept nogil:
 cdef void turn(lnt_reactor *r) noexcept nogil:
     cdef int _round
     r.turns += 1
-    r.now_us = lnt_now_us()
+    r.now_us = lnt_mono_us()
     completions(r)
     if r.bulk != NULL:
         direct_receives(r)
@@ -273,51 +263,6 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
         conns_reap(r)
     if r.abort_check:
         aborts_check(r)
-
-
-cdef int worth_spinning(lnt_reactor *r) noexcept nogil:
-    # Spinning shortens the answer to a lone command. Where several PDUs come at a turn (a decaying mean, in sixteenths), others
-    # are in flight and hide a wake-up; a turn without PDUs was not an initiator's doing. Where spins keep finding nothing,
-    # only one chance in sixteen is taken.
-    cdef uint64_t pdus = r.pdus - r.spun_pdus
-    r.spun_pdus = r.pdus
-    if pdus == 0:
-        return 0
-    r.spin_mean = <uint32_t>(r.spin_mean - r.spin_mean // 16 + (pdus if pdus < 64 else 64))
-    return r.spin_mean < 32 and (r.spin_score or r.turns % 16 == 0)
-
-
-cdef void sleep_or_spin(lnt_reactor *r) noexcept nogil:
-    # Submits what the turn prepared and waits for the next completion or deadline.
-    cdef uint64_t until = r.engine_us if r.engine_us < r.timer_us else r.timer_us
-    cdef uint64_t now = r.now_us
-    cdef uint64_t spin_end
-    if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
-            or until <= now or r.reap_conns):
-        lnt_ring_pump(r.ring)
-        return
-    if r.poll_us and worth_spinning(r):
-        lnt_ring_pump(r.ring)
-        now = lnt_now_us()
-        spin_end = now + r.poll_us
-        while lnt_cqe(r.ring) == NULL and now < spin_end and now < until:
-            lnt_pause()
-            lnt_ring_pump(r.ring)
-            now = lnt_now_us()
-        if lnt_cqe(r.ring) != NULL:
-            if r.spin_score < 16:
-                r.spin_score += 4
-            return
-        if r.spin_score:
-            r.spin_score -= 1
-        if now >= until:
-            return
-    r.wakeups += 1
-    if until == FOREVER:
-        lnt_ring_wait(r.ring, 1, FOREVER)
-    else:
-        now = lnt_now_us()
-        lnt_ring_wait(r.ring, 1, until - now if until > now else 0)
 
 
 # -- the thread ------------------------------------------------------------------------------------------------------
@@ -368,7 +313,7 @@ cdef void tear_down(lnt_reactor *r) noexcept nogil:
 
 cdef void drain(lnt_reactor *r) noexcept nogil:
     # After the last connection: lets the engine finish what runs, waits for device requests and leaves the pool.
-    cdef uint64_t give_up = lnt_now_us() + DRAIN_US
+    cdef uint64_t give_up = lnt_mono_us() + DRAIN_US
     cdef lnt_io *io
     cdef lnt_io *following
     while r.now_us < give_up:
@@ -406,12 +351,13 @@ cdef void *thread_main(void *arg) noexcept nogil:
     cdef lnt_reactor *r = <lnt_reactor *>arg
     cdef int rc
     lnt_thread_setup(r.cpu)
+    pacing_start()
     rc = set_up(r)
     if rc < 0:
         tear_down(r)
         lnt_store32(<uint32_t *>&r.started, <uint32_t>rc, RELEASE)
         return NULL
-    r.now_us = lnt_now_us()
+    r.now_us = lnt_mono_us()
     r.timer_us = FOREVER
     lnt_enter(r.pool)
     lnt_dev_attach(r.pool, &r.disk.dev)
@@ -421,7 +367,7 @@ cdef void *thread_main(void *arg) noexcept nogil:
         turn(r)
         if r.stopping and r.conns == NULL:
             break
-        sleep_or_spin(r)
+        pacing_wait(r)
     drain(r)
     sessions_reap(r)
     tear_down(r)

@@ -484,7 +484,8 @@ cdef class Reactor:
         return {"connections": conns, "luns": luns, "objects": list(objects.values()), "loop": self.loop_stats()}
 
     cdef dict loop_stats(self):
-        return {"turns": self.r.turns, "wakeups": self.r.wakeups, "cqes": self.r.cqes, "sends": self.r.sends,
+        return {"turns": self.r.turns, "wakeups": self.r.wakeups, "gathers": self.r.gathers,
+                "cqes": self.r.cqes, "sends": self.r.sends,
                 "async_sends": self.r.async_sends, "direct_recvs": self.r.direct_recvs, "starved": self.r.starved,
                 "device_reads": self.r.disk.reads, "device_writes": self.r.disk.writes,
                 "device_syncs": self.r.disk.syncs, "device_read_bytes": self.r.disk.read_bytes,

@@ -468,6 +468,8 @@ cdef void on_header(lnt_reactor *r, lnt_conn *c, const uint8_t *h) noexcept nogi
     c.dst_left = 0
     c.drop = 0
     if opcode == OP_SCSI_COMMAND:
+        if c.stat_sn - get32(h + 28) < r.behind:
+            r.behind = c.stat_sn - get32(h + 28)
         on_command(r, c, h, dsl)
     elif opcode == OP_DATA_OUT:
         on_data_out(r, c, h, dsl)

@@ -414,8 +414,10 @@ cdef struct lnt_reactor:
     uint64_t async_sends
     uint64_t turns
     uint64_t pdus             # received on all connections
-    uint64_t spun_pdus        # the same when the last turn ended
-    uint32_t spin_mean        # PDUs a turn, in sixteenths
+    uint64_t paced_pdus       # the same when the last turn ended
+    uint32_t pdu_mean         # PDUs a turn, in sixteenths
+    uint32_t behind           # answers an initiator heard in this turn has not taken yet: the least of them
+    uint64_t gathers          # pauses taken for more commands to come
     uint32_t spin_score       # how well spinning has paid lately, 0..16+
     uint64_t direct_recvs
     uint64_t starved

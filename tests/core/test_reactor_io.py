@@ -293,3 +293,20 @@ def test_4096_byte_blocks(r: Rig) -> None:
     assert w.gather()[0] == bytes(4096) + data + bytes(4096)
     w.command(rw(0x28, 255, 2), flags=FINAL | READ, edtl=8192, lun=3)
     assert w.receive().key == (5, 0x2100)
+
+
+@pytest.mark.parametrize(("behind", "gathers"), [(0, False), (7, False), (8, True), (1000, True), (-1, False), (1 << 31, False)])
+def test_commands_gather_only_while_their_initiator_is_behind(r: Rig, behind: int, gathers: bool) -> None:
+    w = r.wire()
+    stat_sn = 100                                    # what the rig's connections begin with
+
+    def commands(count: int, behind: int) -> int:
+        nonlocal stat_sn
+        for _ in range(count):
+            bhs = w.command_bhs(bytes(6))
+            w.send(bhs[:28] + struct.pack(">I", (stat_sn - behind) % (1 << 32)) + bhs[32:])
+            stat_sn = w.receive().stat_sn + 1
+        return int(r.reactor.stats()["loop"]["gathers"])
+
+    before = commands(1, 0)
+    assert (commands(20, behind) > before) == gathers

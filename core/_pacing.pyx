@@ -1,0 +1,105 @@
+# cython: language_level=3
+"""How a reactor waits between turns: it sleeps, spins for lone commands, or lets the commands of a busy initiator gather.
+
+The reasons and figures are in docs/performance.md.
+"""
+from core._session cimport ACQUIRE, lnt_load32, lnt_reactor
+from core._uring cimport lnt_cqe, lnt_ring_pump, lnt_ring_wait
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef extern from "native.h" nogil:
+    uint64_t lnt_mono_us()
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <sys/prctl.h>
+    #include <time.h>
+    static void lnt_pause(void) { __builtin_ia32_pause(); }
+    static void lnt_sleep_us(unsigned us)
+    {
+        struct timespec t = { .tv_nsec = us * 1000L };
+        nanosleep(&t, 0);
+    }
+    static void lnt_exact_timers(void) { prctl(PR_SET_TIMERSLACK, 1000UL); }   /* ns instead of 50,000 */
+    """
+    void lnt_pause() nogil
+    void lnt_sleep_us(unsigned us) nogil
+    void lnt_exact_timers() nogil
+
+cdef enum:
+    BEHIND_NONE = 1000000             # no command came in this turn
+    GATHER_BEHIND = 8                 # answers an initiator has yet to take when a pause costs it nothing
+    GATHER_US = 30
+    LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one
+
+cdef uint64_t FOREVER = <uint64_t>-1
+
+
+cdef void pacing_start() noexcept nogil:
+    """For the calling thread: waits of microseconds end when they should."""
+    lnt_exact_timers()
+
+
+cdef uint64_t pdus_of_turn(lnt_reactor *r) noexcept nogil:
+    # PDUs of the turn that ends, and a decaying mean of those of turns that had any (in sixteenths).
+    cdef uint64_t pdus = r.pdus - r.paced_pdus
+    r.paced_pdus = r.pdus
+    if pdus:
+        r.pdu_mean = <uint32_t>(r.pdu_mean - r.pdu_mean // 16 + (pdus if pdus < 64 else 64))
+    return pdus
+
+
+cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
+    # Spinning shortens the answer to a lone command; where several PDUs come at a turn, others in flight hide a wake-up. Where
+    # spins keep finding nothing, only one chance in sixteen is taken. 1: there is something to do.
+    cdef uint64_t now, spin_end
+    if not r.spin_score and r.turns % 16:
+        return 0
+    lnt_ring_pump(r.ring)
+    now = lnt_mono_us()
+    spin_end = now + r.poll_us
+    while lnt_cqe(r.ring) == NULL and now < spin_end and now < until:
+        lnt_pause()
+        lnt_ring_pump(r.ring)
+        now = lnt_mono_us()
+    if lnt_cqe(r.ring) != NULL:
+        if r.spin_score < 16:
+            r.spin_score += 4
+        return 1
+    if r.spin_score:
+        r.spin_score -= 1
+    return now >= until
+
+
+cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
+    """Submit what the turn prepared and wait for the next completion or deadline."""
+    cdef uint64_t until = r.engine_us if r.engine_us < r.timer_us else r.timer_us
+    cdef uint64_t now = r.now_us
+    cdef uint64_t pdus = pdus_of_turn(r)
+    cdef uint32_t behind = r.behind
+    r.behind = BEHIND_NONE
+    if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
+            or until <= now or r.reap_conns):
+        lnt_ring_pump(r.ring)
+        return
+    if pdus and behind >= GATHER_BEHIND and behind != BEHIND_NONE and until - now > GATHER_US:
+        # Each initiator heard in this turn has more answers to work off than this pause takes. Taken one by one, its commands
+        # would cost a wake-up and a send each.
+        lnt_ring_pump(r.ring)
+        if lnt_cqe(r.ring) == NULL:
+            lnt_sleep_us(GATHER_US)
+            r.gathers += 1
+            lnt_ring_pump(r.ring)
+        if lnt_cqe(r.ring) != NULL:
+            return
+    elif pdus and r.pdu_mean < LONE_MEAN and r.poll_us and spin(r, until):
+        return
+    r.wakeups += 1
+    if until == FOREVER:
+        lnt_ring_wait(r.ring, 1, FOREVER)
+    else:
+        now = lnt_mono_us()
+        lnt_ring_wait(r.ring, 1, until - now if until > now else 0)
