@@ -6,32 +6,21 @@ from core._rx cimport abort_missing, rx_bytes
 from core._session cimport (
     C_DEAD, C_OPEN, CLOSE_ERROR, CLOSE_KEEPALIVE, CLOSE_REQUESTED, CLOSE_STOPPED, CONNS_MAX, EV_CONN_FREED,
     EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONN, IN_CONN_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_SEND, IN_SESSION,
-    IN_SESSION_REMOVE, IN_STOP, T_PYTHON, abort_start, conn_close, conn_teardown, event_new, event_post, handle_of,
-    lnt_abort, lnt_conn, lnt_event, lnt_inbox, lnt_lun, lnt_reactor, lnt_session, lnt_task, lun_insert, lun_remove,
+    IN_SESSION_REMOVE, IN_STOP, T_PYTHON, abort_start, conn_arm, conn_close, conn_teardown, event_new, event_post,
+    handle_of, lnt_abort, lnt_conn, lnt_event, lnt_inbox, lnt_lun, lnt_reactor, lnt_session, lnt_task, lun_insert, lun_remove,
     pthread_mutex_lock, pthread_mutex_unlock,
 )
 from core._tx cimport tx_pdu
-from core._uring cimport lnt_prep_recv_multishot
-from libc.stdint cimport uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
-cdef enum:
-    TAG_RECV = 1                      # as in _loop.pyx
-    RX_GROUP = 1
-
 cdef uint64_t FOREVER = <uint64_t>-1
 
 
 # -- connections -----------------------------------------------------------------------------------------------------
-
-cdef void arm_recv(lnt_reactor *r, lnt_conn *c) noexcept nogil:
-    lnt_prep_recv_multishot(r.ring, <int>c.file, RX_GROUP, 0, <uintptr_t>c | TAG_RECV)
-    c.recv_armed = 1
-    c.ring_refs += 1
-
 
 cdef lnt_conn *conn_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
     cdef uint64_t index = (handle & 0xffffff) - 1
@@ -59,8 +48,8 @@ cdef void conn_add(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
         return
     if m.length:
         rx_bytes(r, c, <uint8_t *>(m + 1), m.length)
-    if c.state == C_OPEN:
-        arm_recv(r, c)
+    if c.state == C_OPEN and not c.paused:
+        conn_arm(r, c)
 
 
 cdef void conns_reap(lnt_reactor *r) noexcept nogil:

@@ -1,7 +1,7 @@
 # The reactor's thread: completions in, engine turn, gathered sends out, one wait (docs/architecture.md, "The seams").
 from core._buffers cimport buffers_free_all
 from core._command cimport waiting_step
-from core._control cimport arm_recv, conns_reap, keepalive, sessions_reap, take_inbox
+from core._control cimport conns_reap, keepalive, sessions_reap, take_inbox
 from core._disk cimport disk_close, disk_complete, disk_open, disk_run_inline
 from core._engine cimport (
     LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit,
@@ -10,7 +10,7 @@ from core._pacing cimport pacing_start, pacing_wait
 from core._rx cimport rx_bytes, rx_direct
 from core._session cimport (
     ACQUIRE, C_OPEN, CLOSE_ERROR, CLOSE_PEER, CONNS_MAX, RELEASE, RX_BUF_BYTES, RX_BUF_COUNT, SEQ_CST, aborts_check,
-    conn_close, lnt_conn, lnt_inbox, lnt_load32, lnt_reactor, lnt_store32, lnt_swap32, pthread_mutex_lock,
+    conn_arm, conn_close, lnt_conn, lnt_inbox, lnt_load32, lnt_reactor, lnt_store32, lnt_swap32, pthread_mutex_lock,
     pthread_mutex_unlock, pthread_t,
 )
 from core._tx cimport tx_completed, tx_flush
@@ -23,6 +23,8 @@ from libc.errno cimport ECONNRESET, ENOBUFS, ENOMEM
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 
+cdef extern from "<errno.h>":
+    int ECANCELED
 cdef extern from "native.h" nogil:
     uint64_t lnt_mono_us()
 
@@ -78,7 +80,7 @@ cdef enum:
     TAG_RECV = 1                      # low bits of user_data; the rest is a pointer
     TAG_SEND = 2
     TAG_DEVICE = 3
-    TAG_WAKE = 4
+    TAG_WAKE = 4                      # 5 is a cancellation's own: nothing follows from it
     TAG_MASK = 7
     SQ_ENTRIES = 1024
     CQ_ENTRIES = 16384
@@ -137,10 +139,11 @@ cdef void on_recv(lnt_reactor *r, lnt_conn *c, int32_t result, uint32_t flags) n
     c.ring_refs -= 1
     if c.state != C_OPEN:
         r.reap_conns = 1
-    elif result > 0 or result == -ENOBUFS:
-        if result < 0:
+    elif result > 0 or result == -ENOBUFS or result == -ECANCELED:
+        if result == -ENOBUFS:
             r.starved += 1
-        arm_recv(r, c)
+        if not c.paused:
+            conn_arm(r, c)
     elif result == 0 or result == -ECONNRESET:
         conn_close(r, c, CLOSE_PEER, "closed by the peer")
     else:

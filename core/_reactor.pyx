@@ -487,6 +487,7 @@ cdef class Reactor:
         return {"turns": self.r.turns, "wakeups": self.r.wakeups, "gathers": self.r.gathers,
                 "cqes": self.r.cqes, "sends": self.r.sends,
                 "async_sends": self.r.async_sends, "direct_recvs": self.r.direct_recvs, "starved": self.r.starved,
+                "pauses": self.r.pauses,
                 "device_reads": self.r.disk.reads, "device_writes": self.r.disk.writes,
                 "device_syncs": self.r.disk.syncs, "device_read_bytes": self.r.disk.read_bytes,
                 "device_write_bytes": self.r.disk.write_bytes, "device_in_flight": self.r.disk.in_flight,

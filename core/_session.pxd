@@ -43,8 +43,10 @@ cdef enum:
     SESSIONS_MAX = 4096
     IMMEDIATE_MAX = 64             # immediate commands of a session at once
     EVENTS_MAX = 256               # PDU events of a connection Python has not fetched yet
-    CONTROL_MAX = 4096             # control PDUs waiting on a connection
-    CONTROL_BYTES_MAX = 4 << 20    # and their data
+    CONTROL_PAUSE = 512            # answers waiting on a connection beyond which nothing more is read from it ...
+    CONTROL_BYTES_PAUSE = 1 << 20  # ... and their data
+    CONTROL_MAX = 32768            # what receive buffers that are filled already may add to that
+    CONTROL_BYTES_MAX = 8 << 20
 
 cdef enum:                         # why a connection closed; the order of _reactor.CLOSE_REASONS
     CLOSE_PEER = 0
@@ -200,6 +202,7 @@ cdef struct lnt_conn:
     uint8_t header_digest
     uint8_t data_digest
     uint8_t recv_armed
+    uint8_t paused                 # it does not read its answers: nothing more is read from it
     uint8_t sending                # a sendmsg is in the ring
     uint8_t dirty                  # in the reactor's flush list
     uint8_t close_reason
@@ -421,6 +424,7 @@ cdef struct lnt_reactor:
     uint32_t spin_score       # how well spinning has paid lately, 0..16+
     uint64_t direct_recvs
     uint64_t starved
+    uint64_t pauses
 
 cdef uint64_t handle_of(uint32_t index, uint32_t generation) noexcept nogil
 
@@ -441,6 +445,9 @@ cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdra
 cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil
 
+cdef void conn_arm(lnt_reactor *r, lnt_conn *c) noexcept nogil
+cdef void conn_pause(lnt_reactor *r, lnt_conn *c) noexcept nogil
+cdef void conn_resume(lnt_reactor *r, lnt_conn *c) noexcept nogil
 cdef void conn_close(lnt_reactor *r, lnt_conn *c, uint8_t reason, const char *detail) noexcept nogil
 cdef bint conn_teardown(lnt_reactor *r, lnt_conn *c) noexcept nogil
 

@@ -1,7 +1,8 @@
 # Sessions, connections, tasks and LUNs: how they come, are found, are aborted and go; events to Python.
 from core._buffers cimport buffer_bytes, buffer_give, buffer_take
 from core._pdu cimport sn_lt
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from core._uring cimport lnt_prep_cancel, lnt_prep_recv_multishot
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -12,6 +13,9 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t write(int fd, const void *p, size_t n)
 
 cdef enum:
+    TAG_RECV = 1                    # as in _loop.pyx
+    TAG_CANCEL = 5
+    RX_GROUP = 1
     FAIR_BYTES = 256 << 10          # a connection that holds no buffer gets one up to this size whatever the others hold
 
 
@@ -261,6 +265,27 @@ cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 
 # -- connections -----------------------------------------------------------------------------------------------------
+
+cdef void conn_arm(lnt_reactor *r, lnt_conn *c) noexcept nogil:
+    lnt_prep_recv_multishot(r.ring, <int>c.file, RX_GROUP, 0, <uintptr_t>c | TAG_RECV)
+    c.recv_armed = 1
+    c.ring_refs += 1
+
+
+cdef void conn_pause(lnt_reactor *r, lnt_conn *c) noexcept nogil:
+    # It sends more than it takes. What it has sent stays in its socket; keepalive ends it if it takes nothing at all.
+    if not c.paused:
+        c.paused = 1
+        r.pauses += 1
+        if c.recv_armed:
+            lnt_prep_cancel(r.ring, <uintptr_t>c | TAG_RECV, TAG_CANCEL)
+
+
+cdef void conn_resume(lnt_reactor *r, lnt_conn *c) noexcept nogil:
+    c.paused = 0
+    if c.state == C_OPEN and not c.recv_armed:
+        conn_arm(r, c)
+
 
 cdef void conn_close(lnt_reactor *r, lnt_conn *c, uint8_t reason, const char *detail) noexcept nogil:
     # Safe anywhere in the loop: the socket is shut, the rest happens in conn_teardown between turns.

@@ -5,8 +5,9 @@ from core._pdu cimport (
     bhs_numbers, bhs_reject, bhs_scsi_response, get32, pad4, put24,
 )
 from core._session cimport (
-    C_OPEN, CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, CLOSE_REQUESTED, CONTROL_BYTES_MAX, CONTROL_MAX, T_SEND, TX_PDU,
-    TX_SLOTS, TX_TASK, conn_close, lnt_conn, lnt_reactor, lnt_task, lnt_tx, task_answered, task_free, window_end,
+    C_OPEN, CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, CLOSE_REQUESTED, CONTROL_BYTES_MAX, CONTROL_BYTES_PAUSE,
+    CONTROL_MAX, CONTROL_PAUSE, T_SEND, TX_PDU, TX_SLOTS, TX_TASK, conn_close, conn_pause, conn_resume, lnt_conn,
+    lnt_reactor, lnt_task, lnt_tx, task_answered, task_free, window_end,
 )
 from core._uring cimport iovec, lnt_prep_sendmsg, msghdr
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EPIPE, errno
@@ -74,6 +75,8 @@ cdef void tx_pdu(lnt_reactor *r, lnt_conn *c, const uint8_t *bhs, uint8_t *data,
     x.close = close
     c.control_count += 1
     c.control_bytes += length
+    if c.control_count >= CONTROL_PAUSE or c.control_bytes >= CONTROL_BYTES_PAUSE:
+        conn_pause(r, c)
     enqueue(r, c, x)
 
 
@@ -217,6 +220,8 @@ cdef void release(lnt_reactor *r, lnt_conn *c) noexcept nogil:
             free(x.heap)
             x.next = r.free_tx
             r.free_tx = x
+    if c.paused and c.control_count < CONTROL_PAUSE // 2 and c.control_bytes < CONTROL_BYTES_PAUSE // 2:
+        conn_resume(r, c)
     if close:
         conn_close(r, c, CLOSE_REQUESTED, "closed after its last answer")
 
@@ -282,9 +287,11 @@ cdef void tx_completed(lnt_reactor *r, lnt_conn *c, int32_t result) noexcept nog
     if result < 0 and result != -EINTR and result != -EAGAIN:
         conn_close(r, c, CLOSE_PEER if result == -EPIPE or result == -ECONNRESET else CLOSE_ERROR, "send failed")
         return
-    if result > 0 and not advance(r, c, <size_t>result):
-        send_later(r, c)
-        return
+    if result > 0:
+        c.last_rx_us = r.now_us         # it takes what it is sent: it lives
+        if not advance(r, c, <size_t>result):
+            send_later(r, c)
+            return
     if result <= 0:
         send_later(r, c)
         return

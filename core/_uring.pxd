@@ -44,6 +44,7 @@ cdef extern from "uring.h" nogil:
     void lnt_prep_fdatasync(lnt_ring *r, int file, uint64_t tag)
     void lnt_prep_fallocate(lnt_ring *r, int file, int mode, uint64_t off, uint64_t len, uint64_t tag)
     void lnt_prep_recv_multishot(lnt_ring *r, int file, int group, int flags, uint64_t tag)
+    void lnt_prep_cancel(lnt_ring *r, uint64_t target, uint64_t tag)
     void lnt_prep_sendmsg(lnt_ring *r, int file, msghdr *m, int flags, uint64_t tag)
     void lnt_prep_read_fd(lnt_ring *r, int fd, void *buf, unsigned len, uint64_t tag)
     void lnt_buf_give(io_uring_buf_ring *br, unsigned entries, void *p, unsigned len, unsigned short bid)

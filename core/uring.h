@@ -145,6 +145,12 @@ static inline void lnt_prep_recv_multishot(struct lnt_ring *r, int file, int gro
     e->ioprio = IORING_RECV_MULTISHOT | flags; e->buf_group = group; e->user_data = tag;
 }
 
+static inline void lnt_prep_cancel(struct lnt_ring *r, uint64_t target, uint64_t tag)   /* the request with that tag */
+{
+    struct io_uring_sqe *e = lnt_sqe(r);
+    e->opcode = IORING_OP_ASYNC_CANCEL; e->fd = -1; e->addr = target; e->user_data = tag;
+}
+
 static inline void lnt_prep_sendmsg(struct lnt_ring *r, int file, struct msghdr *m, int flags, uint64_t tag)
 {
     struct io_uring_sqe *e = lnt_sqe(r);

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import random
+import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -289,6 +291,23 @@ def test_a_data_digest_error_ends_the_command_a_header_digest_error_the_connecti
     w.sock.sendall(bad[:-1] + bytes([bad[-1] ^ 1]))
     assert w.closed()
     assert r.event(ClosedEvent).reason == "digest"
+
+
+def test_who_does_not_read_is_not_read_from_until_it_does(r: Rig) -> None:
+    w = r.wire()
+    w.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    count, data = 40000, bytes(1024)
+    pings = [struct.pack(">BBHIQIIII", 0x40, 0x80, 0, 0, 0, tag, NONE, 1, 0).ljust(48, b"\0") for tag in range(count)]
+    sender = threading.Thread(target=lambda: w.sock.sendall(b"".join(w.pdu(ping, data) for ping in pings)))
+    sender.start()
+    sender.join(1.0)
+    assert sender.is_alive(), "the target takes everything"
+    assert r.reactor.stats()["loop"]["pauses"]
+    for tag in range(count):
+        answer = w.receive()
+        assert (answer.opcode, answer.itt, len(answer.data)) == (0x20, tag, 1024)
+    sender.join()
+    alive(w)
 
 
 # -- task management ---------------------------------------------------------------------------------------------------
