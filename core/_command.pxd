@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 cdef void command_plan(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil
+cdef void dormant_step(lnt_reactor *r) noexcept nogil
 cdef void waiting_step(lnt_reactor *r) noexcept nogil
 cdef void command_complete(lnt_reactor *r, lnt_task *t, lnt_inbox *m) noexcept nogil
 cdef void command_sense(lnt_task *t, uint8_t key, uint32_t asc_ascq) noexcept nogil

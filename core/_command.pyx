@@ -8,9 +8,9 @@ from core._pdu cimport (
 )
 from core._session cimport (
     ACQUIRE, C_OPEN, CLOSE_ERROR, EV_COMMAND, EVENTS_MAX, EV_PDU, LUNF_DSENSE, LUNF_RO, LUNF_SLOW, LUNF_WRITE_SLOW,
-    T_DATA, T_DEVICE, T_PYTHON, conn_close, event_new, event_post, handle_of, lnt_add32, lnt_event,
-    lnt_inbox, lnt_load32, lnt_lun, lnt_reactor, lnt_task, task_buffer, task_drop_buffer,
-    task_free, task_wait,
+    ATTRIBUTE_MASK, ATTRIBUTE_ORDERED, T_DATA, T_DEVICE, T_PYTHON, conn_close, event_new, event_post, handle_of,
+    lnt_add32, lnt_event, lnt_inbox, lnt_load32, lnt_lun, lnt_reactor, lnt_task, task_buffer, task_drop_buffer,
+    lun_unref, task_enable, task_free, task_wait,
 )
 from core._tx cimport tx_pdu, tx_task
 from core._types cimport (
@@ -191,7 +191,7 @@ cdef void solicit(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # Moves a task on after its header, its data, its CmdSN's turn or a buffer came.
-    if t.state != T_DATA or not t.ordered or t.receiving or t.waiting:
+    if t.state != T_DATA or not t.ordered or t.receiving or t.waiting or t.dormant:
         return
     if t.aborted:
         task_free(r, t)
@@ -217,6 +217,27 @@ cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
             task_wait(r, t)
         return
     execute(r, t)
+
+
+cdef void dormant_step(lnt_reactor *r) noexcept nogil:
+    # Task sets that something left: what waited runs, in order, up to the next ORDERED task that still has to wait.
+    cdef lnt_lun *lun
+    cdef lnt_task *t
+    while r.settle != NULL:
+        lun = r.settle
+        r.settle = lun.settle_next
+        lun.settling = 0
+        lun.refs += 1                   # stepping may end the last task of a LUN that is removed
+        while lun.dormant_head != NULL and not lun.barrier:
+            t = lun.dormant_head
+            if t.flags & ATTRIBUTE_MASK == ATTRIBUTE_ORDERED and lun.enabled:
+                break
+            lun.dormant_head = t.next
+            if t.next == NULL:
+                lun.dormant_tail = NULL
+            task_enable(t)
+            task_step(r, t)
+        lun_unref(r, lun)
 
 
 cdef void waiting_step(lnt_reactor *r) noexcept nogil:

@@ -1,6 +1,6 @@
 # The reactor's thread: completions in, engine turn, gathered sends out, one wait (docs/architecture.md, "The seams").
 from core._buffers cimport buffers_free_all
-from core._command cimport waiting_step
+from core._command cimport dormant_step, waiting_step
 from core._control cimport conns_reap, keepalive, sessions_reap, take_inbox
 from core._disk cimport disk_close, disk_complete, disk_open, disk_run_inline
 from core._engine cimport (
@@ -252,15 +252,17 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
     if r.bulk != NULL:
         direct_receives(r)
     for _round in range(16):
+        if r.settle != NULL:
+            dormant_step(r)
         engine(r)
         if r.now_us >= r.timer_us:
             keepalive(r)
         if r.dirty != NULL:
             flush(r)
-        if r.wait_head == NULL:
+        if r.wait_head == NULL and r.settle == NULL:
             break
         waiting_step(r)
-        if r.submit_head == NULL and r.dirty == NULL:
+        if r.submit_head == NULL and r.dirty == NULL and r.settle == NULL:
             break
     if r.reap_conns:
         conns_reap(r)

@@ -82,7 +82,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     cdef uint32_t behind = r.behind
     r.behind = BEHIND_NONE
     if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
-            or until <= now or r.reap_conns):
+            or until <= now or r.reap_conns or r.settle != NULL):
         lnt_ring_pump(r.ring)
         return
     if pdus and behind >= GATHER_BEHIND and behind != BEHIND_NONE and until - now > GATHER_US:

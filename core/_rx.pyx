@@ -11,7 +11,7 @@ from core._pdu cimport (
 from core._session cimport (
     ACQUIRE, C_OPEN, CLOSE_DIGEST, CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, EVENTS_MAX, EV_PDU, IMMEDIATE_MAX,
     RX_HEADER, RX_PAYLOAD, T_DATA, conn_close, event_new, event_post, lnt_abort, lnt_add32, lnt_conn, lnt_event, lnt_reactor,
-    lnt_session, lnt_task, lun_find, task_buffer, task_by_itt, task_free, task_hash, task_new,
+    lnt_session, lnt_task, lun_find, task_buffer, task_by_itt, task_free, task_hash, task_new, task_turn,
 )
 from core._tx cimport tx_pdu, tx_reject
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -56,7 +56,7 @@ cdef void release_early(lnt_reactor *r, lnt_session *s) noexcept nogil:
         t = s.early
         s.early = t.next
         t.early = 0
-        t.ordered = 1
+        task_turn(t)
         s.exp_cmd_sn += 1
         task_step(r, t)
     if s.plug_set and not sn_lt(s.exp_cmd_sn, s.plug_before):
@@ -234,7 +234,7 @@ cdef void on_command(lnt_reactor *r, lnt_conn *c, const uint8_t *h, uint32_t dsl
             c.dst = t.buf
             c.dst_left = dsl if dsl < t.want else t.want
     if turn == NUMBER_NOW:
-        t.ordered = 1
+        task_turn(t)
         task_step(r, t)
         take_turn(r, s, h)              # those that waited for it come after it
 

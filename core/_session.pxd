@@ -80,6 +80,13 @@ cdef struct lnt_lun:
     uint64_t write_bytes
     uint64_t errors
     lnt_session *session
+    # the nexus's commands on it as a task set (SAM-5 §8)
+    uint32_t enabled               # tasks that may run and have not ended
+    uint8_t barrier                # one of them is ORDERED: nothing that came after it runs
+    uint8_t settling               # in the reactor's list of sets whose dormant tasks may have become free
+    lnt_task *dormant_head         # tasks that wait for an ORDERED one, or are one
+    lnt_task *dormant_tail
+    lnt_lun *settle_next
 
 cdef struct lnt_session:
     uint64_t handle
@@ -107,6 +114,11 @@ cdef struct lnt_session:
     lnt_task *by_itt[ITT_HASH]
     lnt_session *next
     lnt_reactor *reactor
+
+cdef enum:
+    ATTRIBUTE_MASK = 7             # of BHS byte 1; all but these two are SIMPLE
+    ATTRIBUTE_ORDERED = 2
+    ATTRIBUTE_HEAD = 3
 
 cdef enum:
     TX_TASK = 0
@@ -146,6 +158,8 @@ cdef struct lnt_task:
     uint8_t early                  # in the session's list of those
     uint8_t hashed
     uint8_t waiting                # in the buffer wait queue
+    uint8_t enabled                # counts in its LUN's task set
+    uint8_t dormant                # waits there
     uint8_t status
     uint8_t response
     uint8_t unsolicited            # unsolicited Data-Out may still come
@@ -376,6 +390,7 @@ cdef struct lnt_reactor:
     lnt_conn **conn_table          # CONNS_MAX, by the index in a handle
     lnt_conn *dirty
     lnt_conn *bulk
+    lnt_lun *settle                # task sets to look at
     lnt_task *wait_head            # tasks that wait for a buffer
     lnt_task *wait_tail
     lnt_op *submit_head            # ops to submit this turn
@@ -433,6 +448,7 @@ cdef void event_post(lnt_reactor *r, lnt_event *e) noexcept nogil
 
 cdef lnt_lun *lun_find(lnt_session *s, int number) noexcept nogil
 cdef void lun_insert(lnt_session *s, lnt_lun *lun) noexcept nogil
+cdef void lun_unref(lnt_reactor *r, lnt_lun *lun) noexcept nogil
 cdef void lun_remove(lnt_reactor *r, lnt_lun *lun) noexcept nogil
 
 cdef lnt_task *task_new(lnt_reactor *r, lnt_conn *c) noexcept nogil
@@ -443,6 +459,9 @@ cdef void task_answered(lnt_task *t) noexcept nogil
 cdef void task_abort(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdraft) noexcept nogil
 cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil
+cdef void task_queue(lnt_task *t) noexcept nogil
+cdef void task_enable(lnt_task *t) noexcept nogil
+cdef void task_leave(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil
 
 cdef void conn_arm(lnt_reactor *r, lnt_conn *c) noexcept nogil
@@ -453,6 +472,26 @@ cdef bint conn_teardown(lnt_reactor *r, lnt_conn *c) noexcept nogil
 
 cdef void abort_start(lnt_reactor *r, lnt_abort *a) noexcept nogil
 cdef void aborts_check(lnt_reactor *r) noexcept nogil
+
+cdef inline void task_turn(lnt_task *t) noexcept nogil:
+    # Its CmdSN's turn has come: it enters the task set (SAM-5 §8.6).
+    cdef lnt_lun *lun = t.lun
+    t.ordered = 1
+    if lun == NULL or t.aborted or t.is_pdu:
+        return
+    if t.flags & ATTRIBUTE_MASK >= ATTRIBUTE_ORDERED or lun.barrier or lun.dormant_head != NULL:
+        task_queue(t)
+    else:
+        t.enabled = 1
+        lun.enabled += 1
+
+cdef inline void task_ended(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    # It is answered, or goes without: it leaves the task set.
+    if t.enabled and t.lun.dormant_head == NULL and not t.lun.barrier:
+        t.enabled = 0
+        t.lun.enabled -= 1
+    elif t.enabled or t.dormant:
+        task_leave(r, t)
 
 cdef inline uint32_t window_end(lnt_session *s) noexcept nogil:
     # MaxCmdSN: room for what is not taken by tasks; it never goes back (RFC 7143 §4.2.2.1).

@@ -74,12 +74,24 @@ cdef void lun_insert(lnt_session *s, lnt_lun *lun) noexcept nogil:
 
 cdef void lun_release(lnt_reactor *r, lnt_lun *lun) noexcept nogil:
     cdef lnt_event *e = event_new(EV_LUN_RELEASED, 0)
+    cdef lnt_lun **at = &r.settle
+    if lun.settling:
+        while at[0] != lun:
+            at = &at[0].settle_next
+        at[0] = lun.settle_next
+        lun.settling = 0
     if e == NULL:
         return
     e.session = lun.session.handle
     e.lun = <int32_t>lun.number
     e.object = lun
     event_post(r, e)
+
+
+cdef void lun_unref(lnt_reactor *r, lnt_lun *lun) noexcept nogil:
+    lun.refs -= 1
+    if lun.removed and lun.refs == 0:
+        lun_release(r, lun)
 
 
 cdef void lun_remove(lnt_reactor *r, lnt_lun *lun) noexcept nogil:
@@ -175,6 +187,61 @@ cdef void unlink_waiting(lnt_reactor *r, lnt_task *t) noexcept nogil:
     t.waiting = 0
 
 
+# -- task sets -------------------------------------------------------------------------------------------------------
+
+cdef void task_enable(lnt_task *t) noexcept nogil:
+    t.dormant = 0
+    t.enabled = 1
+    t.lun.enabled += 1
+    if t.flags & ATTRIBUTE_MASK == ATTRIBUTE_ORDERED:
+        t.lun.barrier = 1
+
+
+cdef void task_queue(lnt_task *t) noexcept nogil:
+    # Enables a task unless an ORDERED one is in its way, or it is one and others are in its own (SAM-5 §8.7). Only the nexus's
+    # own tasks count: in what order those of two nexuses came, neither can tell.
+    cdef lnt_lun *lun = t.lun
+    cdef uint8_t attribute = t.flags & ATTRIBUTE_MASK
+    if attribute != ATTRIBUTE_HEAD and (lun.barrier or lun.dormant_head != NULL or
+                                        (attribute == ATTRIBUTE_ORDERED and lun.enabled)):
+        t.dormant = 1
+        t.next = NULL
+        if lun.dormant_tail != NULL:
+            lun.dormant_tail.next = t
+        else:
+            lun.dormant_head = t
+        lun.dormant_tail = t
+        return
+    task_enable(t)
+
+
+cdef void task_leave(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    cdef lnt_lun *lun = t.lun
+    cdef lnt_task *before = NULL
+    cdef lnt_task *w
+    if t.enabled:
+        t.enabled = 0
+        lun.enabled -= 1
+        if t.flags & ATTRIBUTE_MASK == ATTRIBUTE_ORDERED:
+            lun.barrier = 0
+    else:
+        t.dormant = 0
+        w = lun.dormant_head
+        while w != t:
+            before = w
+            w = w.next
+        if before != NULL:
+            before.next = t.next
+        else:
+            lun.dormant_head = t.next
+        if lun.dormant_tail == t:
+            lun.dormant_tail = before
+    if lun.dormant_head != NULL and not lun.settling:
+        lun.settling = 1
+        lun.settle_next = r.settle
+        r.settle = lun
+
+
 cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil:
     if t.buf != NULL:
         t.conn.buffered -= buffer_bytes(t.buf_class)
@@ -187,6 +254,7 @@ cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil:
     cdef lnt_lun *lun = t.lun
     cdef lnt_task **at
     task_answered(t)
+    task_ended(r, t)
     if t.early:
         at = &t.session.early
         while at[0] != NULL and at[0] != t:
@@ -214,9 +282,7 @@ cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil:
     t.session.task_count -= 1
     r.live_tasks -= 1
     if lun != NULL:
-        lun.refs -= 1
-        if lun.removed and lun.refs == 0:
-            lun_release(r, lun)
+        lun_unref(r, lun)
     if t.aborted:
         r.abort_check = 1
     if c.state != C_OPEN:

@@ -7,7 +7,7 @@ from core._pdu cimport (
 from core._session cimport (
     C_OPEN, CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, CLOSE_REQUESTED, CONTROL_BYTES_MAX, CONTROL_BYTES_PAUSE,
     CONTROL_MAX, CONTROL_PAUSE, T_SEND, TX_PDU, TX_SLOTS, TX_TASK, conn_close, conn_pause, conn_resume, lnt_conn,
-    lnt_reactor, lnt_task, lnt_tx, task_answered, task_free, window_end,
+    lnt_reactor, lnt_task, lnt_tx, task_answered, task_ended, task_free, window_end,
 )
 from core._uring cimport iovec, lnt_prep_sendmsg, msghdr
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EPIPE, errno
@@ -44,6 +44,7 @@ cdef inline void enqueue(lnt_reactor *r, lnt_conn *c, lnt_tx *x) noexcept nogil:
 cdef void tx_task(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # Queues the task's Data-In (send_data, send_left) and its status. The task lives until they are sent.
     t.state = T_SEND
+    task_ended(r, t)
     t.tx.kind = TX_TASK
     t.burst_left = t.session.max_burst
     enqueue(r, t.conn, &t.tx)

@@ -310,6 +310,95 @@ def test_who_does_not_read_is_not_read_from_until_it_does(r: Rig) -> None:
     alive(w)
 
 
+# -- task attributes ---------------------------------------------------------------------------------------------------
+
+SIMPLE, ORDERED, HEAD_OF_QUEUE = 1, 2, 3
+
+
+def test_an_ordered_command_waits_for_what_came_before_and_holds_what_comes_after(r: Rig) -> None:
+    w = r.wire()
+
+    def command(attribute: int, cdb: bytes = UNKNOWN, flags: int = FINAL, **more: int) -> int:
+        return w.command(cdb, flags=flags | attribute, **more)
+
+    before = [command(SIMPLE), command(0)]
+    ordered = command(ORDERED)
+    after = command(SIMPLE)
+    fast = command(SIMPLE, rw(0x28, 0, 1), FINAL | READ, edtl=512)   # the native path waits too
+    second = command(ORDERED)
+    head = command(HEAD_OF_QUEUE)
+    last = command(SIMPLE)
+    waiting = {event.itt: event.task for event in (r.event(CommandEvent) for _ in range(3))}
+    assert list(waiting) == [*before, head]                          # only who comes first passes
+    for itt in waiting:
+        assert w.silent(0.02)
+        r.reactor.complete(waiting[itt], 0)
+        assert w.receive().itt == itt
+    event = r.event(CommandEvent)
+    assert event.itt == ordered
+    assert w.silent(0.05)
+    assert not r.seen + r.reactor.events()
+    r.reactor.complete(event.task, 0)
+    assert w.receive().itt == ordered
+    event = r.event(CommandEvent)
+    assert event.itt == after
+    assert w.gather()[1].itt == fast
+    assert not r.seen + r.reactor.events()
+    r.reactor.complete(event.task, 0)
+    assert w.receive().itt == after
+    for itt in (second, last):
+        event = r.event(CommandEvent)
+        assert event.itt == itt
+        r.reactor.complete(event.task, 0)
+        assert w.receive().itt == itt
+    alive(w)
+
+
+def test_ordering_is_within_a_lun_and_ends_with_what_is_aborted(r: Rig) -> None:
+    w = r.wire(luns={0: r.volume, 4: r.volume})
+    simple = w.command(UNKNOWN, flags=FINAL | SIMPLE)
+    ordered = w.command(UNKNOWN, flags=FINAL | ORDERED)
+    behind = w.command(UNKNOWN, flags=FINAL | SIMPLE)
+    elsewhere = w.command(UNKNOWN, flags=FINAL | ORDERED, lun=4)
+    events = [r.event(CommandEvent) for _ in range(2)]
+    assert [event.itt for event in events] == [simple, elsewhere]
+    r.reactor.abort(1, session=r.number, lun=0, itt=ordered)         # while it waits
+    assert r.event(AbortedEvent).count == 1
+    assert r.event(CommandEvent).itt == behind
+    again = w.command(UNKNOWN, flags=FINAL | ORDERED)
+    r.reactor.abort(2, session=r.number, lun=0, itt=behind)
+    r.reactor.abort(3, session=r.number, lun=0, itt=simple)
+    assert {r.event(AbortedEvent).count, r.event(AbortedEvent).count} == {1}
+    event = r.event(CommandEvent)
+    assert event.itt == again
+    held = w.command(bytes(6), flags=FINAL | SIMPLE)
+    assert w.silent(0.05)
+    r.reactor.abort(4, session=r.number, lun=0, itt=again)           # while it runs
+    assert r.event(AbortedEvent).count == 1
+    assert w.receive().itt == held
+    alive(w)
+
+
+def test_connections_may_go_while_commands_wait_for_an_ordered_one(r: Rig) -> None:
+    rng = random.Random(11)
+    for _ in range(30):
+        w = r.wire()
+        for _ in range(rng.randrange(2, 30)):
+            attribute = rng.choice((SIMPLE, SIMPLE, ORDERED, HEAD_OF_QUEUE))
+            cdb, flags, edtl = rng.choice(((UNKNOWN, 0, 0), (rw(0x28, 0, 8), READ, 4096), (rw(0x2A, 0, 8), WRITE, 4096)))
+            w.command(cdb, flags=FINAL | attribute | flags, edtl=edtl)
+        if rng.random() < 0.5:
+            r.reactor.set_lun(r.number, 0, None)
+        if rng.random() < 0.5:
+            r.reactor.abort(9, session=r.number)
+        w.sock.close()
+        r.reactor.remove_session(r.number)
+    for _ in range(30):
+        r.event(SessionClosedEvent)
+    assert r.reactor.stats()["loop"]["tasks"] == 0
+    alive(r.wire())
+
+
 # -- task management ---------------------------------------------------------------------------------------------------
 
 def test_aborting_what_python_holds(r: Rig) -> None:

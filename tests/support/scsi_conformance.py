@@ -133,6 +133,9 @@ Stated limits and choices:
   CDB usage data is refused with 24h/00h and a field pointer. That is how RDPROTECT, WRPROTECT, VRPROTECT, NACA and ANCHOR
   are refused. GET LBA STATUS (32) is answered when asked for by name, and left out of the list of all commands: common
   initiators cannot read a CDB of more than 16 bytes there.
+- **Task attributes**: an ORDERED command waits for every older command of its nexus on its LUN and holds every younger one,
+  HEAD OF QUEUE passes both; commands of different nexuses are not ordered among each other. Within that, SIMPLE commands run
+  at once and in any order (QAM 1h). Test: `core/test_reactor_protocol.py`.
 - **WRITE ATOMIC** exists only on a medium that can keep its promise through a power loss; otherwise the Block Limits page
   states no atomic lengths and the operation code is not supported.
 - **WRITE SAME with UNMAP** deallocates whatever the block holds, as initiators expect; SBC-4 would have a block that is not
