@@ -12,6 +12,8 @@ import click
 from target.cli_request import Request, RequestCommand, connect, json_option, print_json, print_table
 from target.errors import LunetteError
 
+EVENTS_HELP = "Tell its sessions of changed LUNs and sizes by SCSI events, also when they are idle."
+
 
 @click.group()
 def host() -> None:
@@ -35,11 +37,12 @@ def _secret_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @host.command("create", cls=RequestCommand)
 @click.argument("name")
 @click.argument("initiators", nargs=-1, metavar="IQN...")
+@click.option("--events", is_flag=True, help=EVENTS_HELP)
 @_secret_options
-def create(name: str, initiators: tuple[str, ...], secret_file: str | None, ask: bool, chap_name: str | None,
+def create(name: str, initiators: tuple[str, ...], events: bool, secret_file: str | None, ask: bool, chap_name: str | None,
            mutual_name: str | None, mutual_secret_file: str | None) -> Request:
     """Create a host."""
-    return Request("host_create", {"name": name, "initiators": list(initiators), **_secrets(
+    return Request("host_create", {"name": name, "initiators": list(initiators), "events": events, **_secrets(
         secret_file, ask, chap_name, mutual_name, mutual_secret_file)}, _show)
 
 
@@ -48,14 +51,17 @@ def create(name: str, initiators: tuple[str, ...], secret_file: str | None, ask:
 @click.option("--add", multiple=True, metavar="IQN")
 @click.option("--remove", multiple=True, metavar="IQN")
 @click.option("--rename", "new_name", metavar="NAME")
+@click.option("--events/--no-events", default=None, help=EVENTS_HELP)
 @click.option("--no-chap", is_flag=True, help="Ask for no secret any more.")
 @_secret_options
-def change(name: str, add: tuple[str, ...], remove: tuple[str, ...], new_name: str | None, no_chap: bool,
+def change(name: str, add: tuple[str, ...], remove: tuple[str, ...], new_name: str | None, events: bool | None, no_chap: bool,
            secret_file: str | None, ask: bool, chap_name: str | None, mutual_name: str | None,
            mutual_secret_file: str | None) -> Request:
     """Change a host's initiators, name or secrets."""
     args = {"name": name, "add": list(add), "remove": list(remove), "no_chap": no_chap,
             **_secrets(secret_file, ask, chap_name, mutual_name, mutual_secret_file)}
+    if events is not None:
+        args["events"] = events
     if new_name is not None:
         args["new_name"] = new_name
     return Request("host_change", args, _show)

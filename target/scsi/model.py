@@ -135,6 +135,9 @@ class UnitHooks:
     def gate_changed(self, unit: LogicalUnit, nexus: ITNexus, gate: Gate) -> None:
         """The native path's permission for this nexus changed. Called synchronously, from inside commands too."""
 
+    def attention_raised(self, unit: LogicalUnit, nexus: ITNexus, code: int) -> None:
+        """A unit attention condition (its additional sense code and qualifier) was queued for this nexus."""
+
     async def persist(self, unit: LogicalUnit, state: bytes) -> None:
         """Make `state` durable before returning (reservations with APTPL, saved mode pages). May raise BackendError."""
 

@@ -39,7 +39,7 @@ class LogicalUnit:
         self.limits = limits or Limits()
         self.mode = ModePages()
         self.reservations = Reservations()
-        self.attention = AttentionQueues(self.gate_check)
+        self.attention = AttentionQueues(self.gate_check, self._attention_raised)
         self.copies: Results[CopyResult] = Results()
         self.rods: Results[RodResult] = Results()
         self.stopped = False
@@ -127,6 +127,9 @@ class LogicalUnit:
         self.gate_check(nexus)
 
     # -- events ------------------------------------------------------------------------------------------------
+    def _attention_raised(self, nexus: ITNexus, condition: UnitAttention) -> None:
+        self.hooks.attention_raised(self, nexus, condition)
+
     def raise_attention(self, condition: UnitAttention, but: ITNexus | None = None) -> None:
         self.attention.raise_for_all(condition, but)
 

@@ -44,13 +44,14 @@ IMPLIED_BY_RESET = frozenset({
 class AttentionQueues:
     """The pending conditions of one logical unit, a queue for each I_T nexus that is open.
 
-    `changed` is called with a nexus when it starts or stops having something pending. Bounded: a condition is
-    queued once for a nexus.
+    `changed` is called with a nexus when it starts or stops having something pending, `raised` for every condition queued.
+    Bounded: a condition is queued once for a nexus.
     """
 
-    def __init__(self, changed: Callable[[ITNexus], None]) -> None:
+    def __init__(self, changed: Callable[[ITNexus], None], raised: Callable[[ITNexus, UnitAttention], None]) -> None:
         self._queues: dict[ITNexus, list[UnitAttention]] = {}
         self._changed = changed
+        self._raised = raised
 
     def open(self, nexus: ITNexus) -> None:
         """Start keeping conditions for a nexus."""
@@ -79,6 +80,7 @@ class AttentionQueues:
             queue.append(condition)
         if was_empty:
             self._changed(nexus)
+        self._raised(nexus, condition)
 
     def raise_for_all(self, condition: UnitAttention, but: ITNexus | None = None) -> None:
         """Queue a condition for every open nexus except `but`."""

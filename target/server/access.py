@@ -28,6 +28,11 @@ class Access:
         """Whether an initiator may reach the target at all. Deny by default."""
         return self.open_access or self.catalog.host_of(initiator_name) is not None
 
+    def wants_events(self, initiator_name: str) -> bool:
+        """Whether an initiator's host asked for asynchronous SCSI events."""
+        host = self.catalog.host_of(initiator_name)
+        return host is not None and host.events
+
     def lun_map(self, initiator_name: str) -> dict[int, int]:
         """LUN -> object id as this initiator sees it."""
         return self.catalog.lun_map(self.catalog.host_of(initiator_name), open_access=self.open_access)

@@ -274,7 +274,8 @@ class Commands:
         return self.describe(info)
 
     async def host_create(self, args: Arguments) -> Json:
-        host = Host(0, take(args, "name", str), tuple(take(args, "initiators", list, [])), _chap(args, None))
+        host = Host(0, take(args, "name", str), tuple(take(args, "initiators", list, [])), _chap(args, None),
+                    take(args, "events", bool, False))
         if any(each.name == host.name for each in self._catalog.hosts()):
             raise LunetteError("exists", f"there is a host {host.name!r} already")
         made = await self._catalog_call(self._catalog.save_host(host))
@@ -286,7 +287,8 @@ class Commands:
         initiators = [each for each in before.initiators if each not in take(args, "remove", list, [])]
         initiators += take(args, "add", list, [])
         chap = None if take(args, "no_chap", bool, False) else _chap(args, before.chap)
-        changed = Host(before.id, take(args, "new_name", str, before.name), tuple(initiators), chap)
+        changed = Host(before.id, take(args, "new_name", str, before.name), tuple(initiators), chap,
+                       take(args, "events", bool, before.events))
         made = await self._catalog_call(self._catalog.save_host(changed))
         self._daemon.table.refresh()
         return self.describe_host(made)
@@ -324,7 +326,7 @@ class Commands:
             info = self._pool.info(connection.object_id)
             luns.append({"lun": connection.lun, "name": None if info is None else info.name})
         return {"name": host.name, "initiators": list(host.initiators), "chap": host.chap.name if host.chap else None,
-                "mutual_chap": bool(host.chap and host.chap.mutual_secret), "luns": luns}
+                "mutual_chap": bool(host.chap and host.chap.mutual_secret), "events": host.events, "luns": luns}
 
     # -- pool --------------------------------------------------------------------------------------------------
     async def grow(self, args: Arguments) -> Json:

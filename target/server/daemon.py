@@ -74,6 +74,7 @@ class Daemon:
         self.statistics = Statistics(self.table, self.pool)
         self.units = self.table.units = Units(
             self.pool, self.catalog, gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt,
+            attention_raised=self.table.attention_raised,
             statistics=self.statistics.of_object)
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)

@@ -30,7 +30,19 @@ from target.iscsi import (
     SessionRegistry,
     TaskManagementRequested,
 )
-from target.scsi import Command, Gate, ITNexus, LogicalUnit, Result, Status, Target, TaskAttribute, execute
+from target.scsi import (
+    Command,
+    Gate,
+    ITNexus,
+    LogicalUnit,
+    Result,
+    Status,
+    Target,
+    TaskAttribute,
+    UnitAttention,
+    execute,
+)
+from target.scsi.lun import encode
 from target.scsi.sense import Sense, SenseKey
 from target.server.access import Access
 from target.server.dataplane import (
@@ -51,6 +63,8 @@ log = logging.getLogger("lunette.sessions")
 INQUIRY, REPORT_LUNS, REQUEST_SENSE = 0x12, 0xA0, 0x03
 LOOKS_ONLY = frozenset({INQUIRY, REPORT_LUNS, REQUEST_SENSE})  # commands of a scan: they do not open a LUN
 BHS_W = 0x20
+EVENTS = frozenset({UnitAttention.REPORTED_LUNS_CHANGED, UnitAttention.CAPACITY_CHANGED, UnitAttention.INQUIRY_CHANGED,
+                    UnitAttention.MEDIUM_CHANGED, UnitAttention.THRESHOLD_REACHED, UnitAttention.ASYMMETRIC_ACCESS_CHANGED})
 INTERNAL_TARGET_FAILURE = Sense(SenseKey.HARDWARE_ERROR, 0x4400)
 
 
@@ -72,6 +86,7 @@ class NexusSession:
     running: dict[int, RunningTask] = field(default_factory=dict)  # reactor's task number ->
     leaving: set[int] = field(default_factory=set)              # CIDs logged out by another connection
     managing: set[asyncio.Task[Any]] = field(default_factory=set)  # task management functions not answered yet
+    events: dict[tuple[int, int], tuple[int, bool]] = field(default_factory=dict)  # (code, LUN) -> LUN, descriptor format
     ended: bool = False
 
 
@@ -288,6 +303,28 @@ class SessionTable:
         for lun, each in session.luns.items():
             if each == object_id:
                 session.reactor.set_lun_flags(session.number, lun, lun_flags(unit, gate))
+
+    # -- asynchronous events -----------------------------------------------------------------------------------
+    def attention_raised(self, unit: LogicalUnit, object_id: int, nexus: ITNexus, code: int) -> None:
+        """Tell a host that asked for it about a change without waiting for its next command (RFC 7143 §11.9, event 0)."""
+        session = self._by_nexus.get(nexus)
+        if session is None or code not in EVENTS or not self.access.wants_events(nexus.initiator_name):
+            return
+        lun = next((lun for lun, each in session.luns.items() if each == object_id), None)
+        if lun is None:
+            return
+        if not session.events:
+            asyncio.get_running_loop().call_soon(self._send_events, session)
+        told_once = code == UnitAttention.REPORTED_LUNS_CHANGED  # it is raised for every LUN
+        session.events.setdefault((code, -1 if told_once else lun), (lun, unit.mode.descriptor_sense))
+
+    def _send_events(self, session: NexusSession) -> None:
+        conn, full = next(iter(session.connections.items()), (0, None))
+        for (code, _), (lun, descriptor) in session.events.items():
+            if full is not None:
+                sense = Sense(SenseKey.UNIT_ATTENTION, code).encode(descriptor)
+                self.send(session, conn, full.async_message(AsyncEvent.SCSI_EVENT, lun=encode(lun).to_bytes(8), sense=sense))
+        session.events.clear()
 
     # -- aborting ----------------------------------------------------------------------------------------------
     async def abort(self, which: Iterable[NexusSession] | None = None, *, lun: int | None = None,

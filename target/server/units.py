@@ -16,6 +16,7 @@ from target.volumes.gateway import AsyncPool, ObjectInfo
 log = logging.getLogger("lunette.units")
 
 GateChanged = Callable[[int, ITNexus, Gate], None]
+AttentionRaised = Callable[[LogicalUnit, int, ITNexus, int], None]
 AbortTasks = Callable[[int, ITNexus], Coroutine[Any, Any, None]]
 
 
@@ -26,6 +27,9 @@ class _Hooks(UnitHooks):
 
     def gate_changed(self, unit: LogicalUnit, nexus: ITNexus, gate: Gate) -> None:
         self._units.gate_changed(self._object_id, nexus, gate)
+
+    def attention_raised(self, unit: LogicalUnit, nexus: ITNexus, code: int) -> None:
+        self._units.attention_raised(unit, self._object_id, nexus, code)
 
     async def persist(self, unit: LogicalUnit, state: bytes) -> None:
         try:
@@ -41,13 +45,15 @@ class _Hooks(UnitHooks):
 
 
 class Units:
-    """Object id -> LogicalUnit. `gate_changed` and `abort_tasks` are the session table's."""
+    """Object id -> LogicalUnit. `gate_changed`, `attention_raised` and `abort_tasks` are the session table's."""
 
     def __init__(self, pool: AsyncPool, catalog: Catalog, *, gate_changed: GateChanged, abort_tasks: AbortTasks,
+                 attention_raised: AttentionRaised = lambda unit, object_id, nexus, code: None,
                  statistics: Callable[[int], IOStatistics] | None = None) -> None:
         self.pool = pool
         self.catalog = catalog
         self.gate_changed = gate_changed
+        self.attention_raised = attention_raised
         self.abort_tasks = abort_tasks
         self._statistics = statistics
         self._units: dict[int, LogicalUnit] = {}

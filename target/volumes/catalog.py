@@ -49,6 +49,7 @@ class Host:
     name: str
     initiators: tuple[str, ...]
     chap: Chap | None = field(default=None, repr=False)
+    events: bool = False    # asked for asynchronous SCSI events
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +385,8 @@ def _host_value(host: Host) -> dict[str, Any]:
         value["chap"] = {"name": host.chap.name, "secret": base64.b64encode(host.chap.secret).decode(),
                          "mutual_name": host.chap.mutual_name,
                          "mutual_secret": base64.b64encode(host.chap.mutual_secret).decode()}
+    if host.events:
+        value["events"] = True
     return value
 
 
@@ -393,4 +396,4 @@ def _host_from(host_id: int, value: dict[str, Any]) -> Host:
         stored = value["chap"]
         chap = Chap(str(stored["name"]), base64.b64decode(stored["secret"]), str(stored["mutual_name"]),
                     base64.b64decode(stored["mutual_secret"]))
-    return Host(host_id, str(value["name"]), tuple(value["initiators"]), chap)
+    return Host(host_id, str(value["name"]), tuple(value["initiators"]), chap, bool(value.get("events", False)))

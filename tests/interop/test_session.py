@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from target.iscsi.pdu import AsyncMessage, NopIn, NopOut
 from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess, Refused
 from tests.support.libiscsi import CHECK_CONDITION, GOOD, POWER_ON, Initiator, InitiatorError, discover
+from tests.support.session import Connection
 
 pytestmark = pytest.mark.needs("libiscsi")
 
@@ -245,3 +247,38 @@ def test_ports_and_pools_in_use_are_refused_in_one_line(daemon: DaemonProcess, t
         daemon.cli("serve", str(tmp_path / "other"), "--api", str(tmp_path / "b.sock"), "--listen", "0.0.0.0:0", "--open")
     with pytest.raises(Refused, match=r"already exists|never overwritten"):
         daemon.cli("pool", "create", str(tmp_path / "other"), "--size", "1G")
+
+
+def test_idle_sessions_of_a_host_that_asked_are_told_of_changes(start: Start) -> None:
+    daemon = start(open_access=False)
+    daemon.cli("host", "create", "web", WEB, "--events")
+    daemon.cli("host", "create", "db", DB)
+    for name in ("a", "b", "c"):
+        daemon.cli("create", name, "--size", "64M")
+    for host in ("web", "db"):
+        daemon.cli("connect", "a", "--host", host, "--lun", "0")
+        daemon.cli("connect", "b", "--host", host, "--lun", "1")
+    told, other = (Connection(daemon.port, daemon.target, name=name) for name in (WEB, DB))
+
+    def event() -> tuple[int, int, int, int]:
+        message = told.receive(AsyncMessage)
+        assert int.from_bytes(message.data[:2]) == len(message.data) - 2
+        return message.async_event, message.lun[1], message.data[4] & 15, int.from_bytes(message.data[14:16])
+
+    daemon.cli("resize", "b", "128M")
+    assert event() == (0, 1, 6, CAPACITY_CHANGED)
+    for host in ("web", "db"):
+        daemon.cli("connect", "c", "--host", host)
+    code, _, key, asc = event()                     # once, though every LUN has the unit attention
+    assert (code, key, asc) == (0, 6, LUNS_CHANGED)
+    told.send(NopOut(immediate=True, initiator_task_tag=5, cmd_sn=1))
+    assert told.receive(NopIn).initiator_task_tag == 5
+    daemon.cli("host", "change", "web", "--no-events")
+    daemon.cli("host", "change", "db", "--events")
+    daemon.cli("resize", "a", "128M")
+    message = other.receive(AsyncMessage)
+    assert int.from_bytes(message.data[14:16]) == CAPACITY_CHANGED
+    told.send(NopOut(immediate=True, initiator_task_tag=6, cmd_sn=1))
+    assert told.receive(NopIn).initiator_task_tag == 6
+    for each in (told, other):
+        each.close()

@@ -100,6 +100,9 @@ Stated limits and choices:
 - IFMarker and OFMarker are answered No (allowed by §13.25), IFMarkInt and OFMarkInt Reject, private keys NotUnderstood.
 - A declaration (InitiatorName, TargetName, SessionType, InitiatorAlias) may be repeated with the same value in a later stage:
   some initiators do it. Anything else said twice in a login is an initiator error.
+- **Asynchronous SCSI events** (AsyncEvent 0) go to hosts that are set to get them, for unit attentions that arise outside of
+  commands: changed LUNs, capacity, INQUIRY data, medium, thin threshold, access state. The unit attention stays pending.
+  Test: `interop/test_session.py`.
 - **A peer that does not read its answers** is not read from once 512 of them or 1 MiB wait, until half is gone; keepalive ends
   the connection when it takes nothing at all. Test: `core/test_reactor_protocol.py`.
 - Bounds: 8 KiB a login PDU, 64 KiB a text, 63 bytes a key, 255 bytes a value (223 a name, 1024 decoded bytes CHAP_C and
