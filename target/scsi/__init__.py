@@ -13,7 +13,7 @@ For the server:
 - `hooks.gate_changed(unit, nexus, gate)` says when the native path must ask (see `Gate`, `SLOW_READS`, `SLOW_WRITES`);
   `unit.gate(nexus)` and `unit.needs_slow_path(nexus)` answer the same at any time.
 - Events: `unit.capacity_changed`, `.medium_changed` (revert), `.inquiry_changed`, `.threshold_reached`, `.reset` (LUN
-  reset), `target.reset`, `target.set_group_state`.
+  reset), `target.reset`, `target.set_group_state`; now and then `expire_tokens(target, now_s)`.
 
 This package performs no I/O and imports neither core nor target.iscsi.
 """
@@ -34,6 +34,7 @@ from target.scsi.model import (
     TaskAttribute,
     UnitHooks,
 )
+from target.scsi.offload import expire as expire_tokens
 from target.scsi.target import AccessState, Target, TargetPort
 from target.scsi.unit import LogicalUnit
 from target.scsi.unit_attention import UnitAttention
@@ -42,4 +43,5 @@ __all__ = [
     "SLOW_READS", "SLOW_WRITES", "AccessState", "BackendError", "BlockBackend", "Command", "Extent", "Gate",
     "IOStatistics", "ITNexus", "Identity", "Limits", "LogicalUnit", "Result", "Space", "Status", "Target",
     "TargetPort", "TaskAttribute", "UnitAttention", "UnitHooks", "execute",
+    "expire_tokens",
 ]

@@ -37,6 +37,7 @@ class Ready(Enum):
     ANY = auto()       # answered in every state
     STANDBY = auto()   # answered in standby, and when stopped
     MEDIUM = auto()    # needs the medium
+    ERASE = auto()     # needs the medium, but not what is on it: allowed after a sanitize that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Access:
 
 READS = Access(Conflict.READ, Ready.MEDIUM)
 WRITES = Access(Conflict.WRITE, Ready.MEDIUM, writes=True)
+ERASES = Access(Conflict.WRITE, Ready.ERASE, writes=True)
 MEDIUM = Access(Conflict.NEVER, Ready.MEDIUM)
 QUERY = Access(Conflict.NEVER, Ready.STANDBY)
 INSPECT = Access(Conflict.READ, Ready.STANDBY)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from target.scsi import alua, copy, log, mode, offload, persistent_reserve, provisioning, sbc, spc
+from target.scsi import alua, copy, erase, log, mode, offload, persistent_reserve, provisioning, sbc, spc
 from target.scsi.cdb import (
     CONFIGURE,
+    ERASES,
     EXEMPT,
     INSPECT,
     MEDIUM,
@@ -72,6 +73,14 @@ _BLOCKS: list[Operation] = [
     _op("START STOP UNIT", "1b 01 00 0f f7 00", sbc.start_stop_unit, CONFIGURE, "SBC-4 §5.31", timeout_s=60),
     _op("PREVENT ALLOW MEDIUM REMOVAL", "1e 00 0000 03 00", sbc.prevent_allow, QUERY, "SBC-4 §5.12"),
     _op("TEST UNIT READY", "00 00 00 00 00 00", sbc.test_unit_ready, MEDIUM, "SPC-4 §6.47"),
+]
+
+_ERASE: list[Operation] = [
+    _op("FORMAT UNIT", "04 38 00 00 03 00", erase.format_unit, ERASES, "SBC-4 §5.4", _OUT, timeout_s=600),
+    _op("SANITIZE, BLOCK ERASE", "48 a0 0000000000 0000 00", erase.block_erase, ERASES, "SBC-4 §5.30", action=0x02,
+        timeout_s=600),
+    _op("SANITIZE, EXIT FAILURE MODE", "48 a0 0000000000 0000 00", erase.exit_failure_mode, ERASES, "SBC-4 §5.30",
+        action=0x1F),
 ]
 
 _PROVISIONING: list[Operation] = [
@@ -173,4 +182,4 @@ _OFFLOAD: list[Operation] = [
         offload.receive_rod_token_information, QUERY, "SPC-4 §6.27", _IN, (10, 4), action=0x07),
 ]
 
-OPERATIONS: tuple[Operation, ...] = (*_BLOCKS, *_PROVISIONING, *_PRIMARY, *_RESERVATIONS, *_COPY, *_OFFLOAD)
+OPERATIONS: tuple[Operation, ...] = (*_BLOCKS, *_ERASE, *_PROVISIONING, *_PRIMARY, *_RESERVATIONS, *_COPY, *_OFFLOAD)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from target.scsi import lun as lun_number
 from target.scsi import sense
 from target.scsi.backend import BackendError
-from target.scsi.cdb import Conflict, Direction, Operation, Ready, Task
+from target.scsi.cdb import Access, Conflict, Direction, Operation, Ready, Task
 from target.scsi.commands import OPERATIONS
 from target.scsi.model import Command, ITNexus, Result, Status
 from target.scsi.sense import ScsiError, Sense, SenseKey
@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 CDB_BYTES = (6, 10, 10, 0, 16, 12, 0, 0)
 VARIABLE_LENGTH = 0x7F
 TEST_UNIT_READY, REQUEST_SENSE, INQUIRY, REPORT_LUNS = 0x00, 0x03, 0x12, 0xA0
+
+
+STATE_SENSE = {
+    AccessState.STANDBY: sense.LOGICAL_UNIT_STANDBY, AccessState.UNAVAILABLE: sense.LOGICAL_UNIT_UNAVAILABLE,
+    AccessState.OFFLINE: sense.LOGICAL_UNIT_UNAVAILABLE, AccessState.TRANSITIONING: sense.ASYMMETRIC_ACCESS_TRANSITION,
+}
 
 
 class CommandTable:
@@ -108,6 +114,7 @@ async def _on_unit(target: Target, nexus: ITNexus, unit: LogicalUnit, command: C
         if attention is not None:
             raise sense.CheckCondition(attention)
     check_ready(target, nexus, unit, access.ready)
+    check_erasure(unit, access)
     check_reservation(unit, nexus, operation)
     refused = operation.refused_bit(command.cdb)
     if refused is not None:
@@ -148,11 +155,20 @@ def check_ready(target: Target, nexus: ITNexus, unit: LogicalUnit, ready: Ready)
     state = target.state_of(nexus, unit)
     if ready is Ready.ANY:
         return
-    if state is AccessState.UNAVAILABLE or (state is AccessState.STANDBY and ready is Ready.MEDIUM):
-        asc = sense.LOGICAL_UNIT_STANDBY if state is AccessState.STANDBY else sense.LOGICAL_UNIT_UNAVAILABLE
+    asc = STATE_SENSE.get(state)
+    if asc is not None and not (state is AccessState.STANDBY and ready is Ready.STANDBY):
         raise sense.CheckCondition(Sense(SenseKey.NOT_READY, asc))
-    if unit.stopped and ready is Ready.MEDIUM:
+    if unit.stopped and ready is not Ready.STANDBY:
         raise sense.CheckCondition(Sense(SenseKey.NOT_READY, sense.INITIALIZING_COMMAND_REQUIRED))
+
+
+def check_erasure(unit: LogicalUnit, access: Access) -> None:
+    """Nothing reaches the medium or changes the unit while it is erased; after a sanitize that failed another one does."""
+    why = unit.erasure_sense()
+    if why is None or access.ready is Ready.ANY or (access.ready is Ready.STANDBY and access.conflict is not Conflict.WRITE):
+        return
+    if unit.erasure is not None or access.ready is Ready.MEDIUM:
+        raise sense.CheckCondition(why)
 
 
 def check_reservation(unit: LogicalUnit, nexus: ITNexus, operation: Operation) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from target.scsi.backend import BlockBackend
@@ -42,7 +43,7 @@ class Gate(IntFlag):
     RESERVED = 2         # a reservation forbids this nexus reads and writes
     WRITE_PROTECTED = 4  # snapshot or software write protect: writes
     WRITE_THROUGH = 8    # WCE is 0: every write must be durable when it is answered
-    NOT_READY = 16       # stopped, or the port's asymmetric access state forbids media access: every command
+    NOT_READY = 16       # stopped, being erased, or the port's access state forbids media access: every command
     RESERVED_WRITES = 64  # a reservation forbids this nexus writes
     DESCRIPTOR = 32      # D_SENSE is 1: errors that the native path reports itself would have the wrong format
 
@@ -150,6 +151,10 @@ class UnitHooks:
 
     async def thaw(self, unit: LogicalUnit, frozen: BlockBackend) -> None:
         """The token that needed `frozen` is gone."""
+
+    async def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the work of a command that is answered before it ends. It handles its own errors. Default: run it now."""
+        await work
 
     def timestamp_ms(self) -> int:
         """Milliseconds since the epoch: REPORT TIMESTAMP, and the clock by which tokens expire."""

@@ -18,6 +18,7 @@ POPULATE_HEADER, WRITE_HEADER, RANGE_BYTES = 16, 536, 16
 TOKEN_AT = 16
 DONE, FAILED, PARTIAL = 0x01, 0x02, 0x03
 UNITS_BLOCKS = 0xF1
+TOKEN_IN, TOKEN_OUT = 2, 1   # may be given to us, may be made by us
 
 
 def _now_s(task: Task) -> float:
@@ -193,7 +194,8 @@ def page_descriptors(unit: LogicalUnit) -> list[tuple[int, bytes]]:
     limits += ((64 << 20) // block).to_bytes(8, "big")
     lifetime = rod.MAX_TIMEOUT_S.to_bytes(4, "big")
     features = bytes(12) + rod.DEFAULT_TIMEOUT_S.to_bytes(4, "big") + lifetime + lifetime + bytes(20)
-    kinds = b"".join(kind.to_bytes(4, "big") + b"\x03\x00" + preference.to_bytes(2, "big") + bytes(56)
-                     for kind, preference in ((rod.POINT_IN_TIME, 1), (rod.ACCESS_UPON_REFERENCE, 2),
-                                              (rod.BLOCK_ZERO, 3)))
+    kinds = b"".join(kind.to_bytes(4, "big") + bytes([use, 0]) + preference.to_bytes(2, "big") + bytes(56)
+                     for kind, use, preference in ((rod.POINT_IN_TIME, TOKEN_IN | TOKEN_OUT, 1),
+                                                   (rod.ACCESS_UPON_REFERENCE, TOKEN_IN | TOKEN_OUT, 2),
+                                                   (rod.BLOCK_ZERO, TOKEN_IN, 3)))
     return [(0x0000, limits), (0x0106, features), (0x0108, bytes(2) + len(kinds).to_bytes(2, "big") + kinds)]

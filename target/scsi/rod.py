@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S = 60, 3600
 MAX_RANGES = 64
 MAX_TOKEN_BYTES = 4 << 30
 MAX_TOKENS = 64              # for one nexus
+MAX_TOKENS_IN_ALL = 256      # each may hold a frozen medium
 
 
 class Range(NamedTuple):
@@ -85,11 +87,15 @@ class Tokens:
         return self._next
 
     def add(self, token: Token, now_s: float) -> list[Token]:
-        """Keep a token; those that had to go for it."""
+        """Keep a token; those that had to go for it: the oldest of its owner, or of who has the most."""
         gone = self.expire(now_s)
         mine = [each for each in self._tokens.values() if each.owner == token.owner]
         for each in mine[:max(len(mine) - MAX_TOKENS + 1, 0)]:
             gone.append(self._tokens.pop(each.raw))
+        if len(self._tokens) >= MAX_TOKENS_IN_ALL:
+            most, _ = Counter(each.owner for each in self._tokens.values()).most_common(1)[0]
+            oldest = next(each for each in self._tokens.values() if each.owner == most)
+            gone.append(self._tokens.pop(oldest.raw))
         self._tokens[token.raw] = token
         return gone
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from target.scsi import lun as lun_number
 from target.scsi import sense, vpd
 from target.scsi.cdb import Operation, Task
@@ -77,6 +79,10 @@ async def request_sense(task: Task) -> bytes:
     if task.unit.absent and not task.unit.well_known:
         return Sense(SenseKey.ILLEGAL_REQUEST, sense.LOGICAL_UNIT_NOT_SUPPORTED).encode(descriptor)
     attention = task.unit.attention.take(task.nexus)
+    if attention is None and task.unit.deferred is not None:
+        attention, task.unit.deferred = replace(task.unit.deferred, deferred=True), None
+    if attention is None:
+        attention = task.unit.erasure_sense()
     if attention is None and task.unit.stopped:
         attention = Sense(SenseKey.NOT_READY, sense.INITIALIZING_COMMAND_REQUIRED)
     return (attention or Sense(SenseKey.NO_SENSE, sense.NO_ADDITIONAL_SENSE)).encode(descriptor)

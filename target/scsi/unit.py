@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from target.scsi import sense
@@ -21,6 +22,16 @@ THRESHOLD_SET_BYTES = 1 << 20
 def threshold_exponent(block_bytes: int) -> int:
     """THRESHOLD EXPONENT: a threshold set is this power of two of logical blocks, 1 MiB (SBC-4 §6.6.7)."""
     return (THRESHOLD_SET_BYTES // block_bytes).bit_length() - 1
+
+
+@dataclass(slots=True)
+class Erasure:
+    """A FORMAT UNIT or SANITIZE that runs: what a command is told meanwhile, how far it is in 1/65536."""
+
+    asc: int
+    sanitize: bool = False
+    may_exit_failure: bool = False
+    progress: int = 0
 
 
 class LogicalUnit:
@@ -43,6 +54,10 @@ class LogicalUnit:
         self.copies: Results[CopyResult] = Results()
         self.rods: Results[RodResult] = Results()
         self.stopped = False
+        self.erasure: Erasure | None = None
+        self.sanitize_failed = False    # or was cut short: nothing but SANITIZE reaches the medium
+        self.may_exit_failure = False   # the last SANITIZE had AUSE
+        self.deferred: Sense | None = None   # how a FORMAT UNIT in the background failed, until someone is told
         self.absent = False             # stands for a LUN that this nexus does not have
         self.well_known = False         # stands for the REPORT LUNS well known unit
         self.identifying_information = b""
@@ -85,7 +100,7 @@ class LogicalUnit:
             gate |= Gate.WRITE_PROTECTED
         if not self.mode.write_cache_enabled:
             gate |= Gate.WRITE_THROUGH
-        if self.stopped or nexus in self._not_ready:
+        if self.stopped or self.erasure is not None or self.sanitize_failed or nexus in self._not_ready:
             gate |= Gate.NOT_READY
         if self.mode.descriptor_sense:
             gate |= Gate.DESCRIPTOR
@@ -169,12 +184,35 @@ class LogicalUnit:
         self.raise_attention(condition)
         self.gate_check()
 
+    def erasure_began(self, erasure: Erasure) -> None:
+        """From now on the medium is not accessible."""
+        self.erasure = erasure
+        if erasure.sanitize:
+            self.sanitize_failed = True
+            self.may_exit_failure = erasure.may_exit_failure
+        self.gate_check()
+
+    def erasure_ended(self, failed: bool) -> None:
+        """The medium is accessible again, unless a sanitize failed."""
+        if self.erasure is not None and self.erasure.sanitize:
+            self.sanitize_failed = failed
+        self.erasure = None
+        self.gate_check()
+
+    def erasure_sense(self) -> Sense | None:
+        """Why the medium is not accessible: an erasure that runs, a sanitize that failed."""
+        if self.erasure is not None:
+            return Sense(SenseKey.NOT_READY, self.erasure.asc, progress=self.erasure.progress)
+        return Sense(SenseKey.MEDIUM_ERROR, sense.SANITIZE_FAILED) if self.sanitize_failed else None
+
     # -- what outlives the process -----------------------------------------------------------------------------
     def state(self) -> bytes:
-        """Registrations and reservation when APTPL is active, saved mode pages, identifying information."""
+        """Registrations and reservation with APTPL, saved mode pages, identifying information, a sanitize not ended."""
         document: dict[str, Any] = {"version": STATE_VERSION, "mode": self.mode.saved(),
                                     "reservations": self.reservations.saved(),
                                     "identifying": self.identifying_information.hex()}
+        if self.sanitize_failed:
+            document["sanitize"] = {"may_exit_failure": self.may_exit_failure}
         return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
     def _load(self, state: bytes) -> None:
@@ -185,6 +223,9 @@ class LogicalUnit:
             self.mode.load(document["mode"])
             self.reservations.load(document["reservations"])
             self.identifying_information = bytes.fromhex(document["identifying"])
+            if "sanitize" in document:
+                self.sanitize_failed = True
+                self.may_exit_failure = bool(document["sanitize"]["may_exit_failure"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a logical unit's state: {error!r}") from error
 

@@ -129,9 +129,10 @@ def block_limits_of(limits: Limits, unit: LogicalUnit) -> bytes:
 
 
 def block_device_characteristics(task: Task) -> bytes:
-    """Not rotating, no form factor (SBC-4 §6.6.2)."""
+    """Not rotating, no form factor; after BLOCK ERASE blocks can be read as they are, WABEREQ 01b (SBC-4 §6.6.2)."""
     out = bytearray(60)
     out[1] = 1
+    out[3] = 0x40
     return bytes(out)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import sys
@@ -14,10 +15,11 @@ from typing import Any
 from target.config import Portal, ServeConfig, target_name
 from target.errors import LunetteError
 from target.iscsi import SessionRegistry
-from target.scsi import Target, TargetPort
+from target.scsi import Target, TargetPort, expire_tokens
 from target.server.access import PORTAL_GROUP_TAG, Access
 from target.server.commands import Commands
 from target.server.dataplane import Reactor
+from target.server.frozen import FrozenMedia
 from target.server.monitor import SpaceMonitor
 from target.server.netlink import LocalAddresses
 from target.server.portal import Portals
@@ -72,9 +74,10 @@ class Daemon:
         self.registry = SessionRegistry(max_sessions=config.max_sessions)
         self.table = SessionTable(self.target, self.access, self.reactors, self.registry)
         self.statistics = Statistics(self.table, self.pool)
+        self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target))
         self.units = self.table.units = Units(
-            self.pool, self.catalog, gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt,
-            attention_raised=self.table.attention_raised,
+            self.pool, self.catalog, frozen=self.frozen, gate_changed=self.table.gate_changed,
+            abort_tasks=self.table.abort_for_preempt, attention_raised=self.table.attention_raised,
             statistics=self.statistics.of_object)
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)
@@ -105,6 +108,7 @@ class Daemon:
             if any(portal.is_wildcard for portal in bound):
                 await self.addresses.start()
             self.monitor.start()
+            await self.frozen.start()
             api = ApiServer(self)
             await api.start()
             try:
@@ -155,6 +159,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         if hasattr(self, "addresses"):
             await self.monitor.stop()
+            await self.frozen.stop()
             await self.addresses.stop()
         if hasattr(self, "table"):
             with contextlib.suppress(Exception):

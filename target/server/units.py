@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from target.errors import LunetteError
-from target.scsi import BackendError, Gate, Identity, IOStatistics, ITNexus, LogicalUnit, UnitHooks
+from target.scsi import BackendError, BlockBackend, Gate, Identity, IOStatistics, ITNexus, LogicalUnit, UnitHooks
 from target.server.backend import PoolBackend
+from target.server.frozen import FrozenMedia
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool, ObjectInfo
 
 log = logging.getLogger("lunette.units")
+
+BACKGROUND_DELAY_SECONDS = 1.0
 
 GateChanged = Callable[[int, ITNexus, Gate], None]
 AttentionRaised = Callable[[LogicalUnit, int, ITNexus, int], None]
@@ -40,6 +44,15 @@ class _Hooks(UnitHooks):
     async def abort_tasks(self, unit: LogicalUnit, nexus: ITNexus) -> None:
         await self._units.abort_tasks(self._object_id, nexus)
 
+    async def freeze(self, unit: LogicalUnit) -> BlockBackend | None:
+        return await self._units.frozen.freeze(unit.backend)
+
+    async def thaw(self, unit: LogicalUnit, frozen: BlockBackend) -> None:
+        await self._units.frozen.thaw(frozen)
+
+    async def background(self, work: Coroutine[Any, Any, None]) -> None:
+        self._units.spawn(work)
+
     def timestamp_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
@@ -47,16 +60,28 @@ class _Hooks(UnitHooks):
 class Units:
     """Object id -> LogicalUnit. `gate_changed`, `attention_raised` and `abort_tasks` are the session table's."""
 
-    def __init__(self, pool: AsyncPool, catalog: Catalog, *, gate_changed: GateChanged, abort_tasks: AbortTasks,
-                 attention_raised: AttentionRaised = lambda unit, object_id, nexus, code: None,
+    def __init__(self, pool: AsyncPool, catalog: Catalog, *, frozen: FrozenMedia, gate_changed: GateChanged,
+                 abort_tasks: AbortTasks, attention_raised: AttentionRaised = lambda unit, object_id, nexus, code: None,
                  statistics: Callable[[int], IOStatistics] | None = None) -> None:
         self.pool = pool
         self.catalog = catalog
+        self.frozen = frozen
         self.gate_changed = gate_changed
         self.attention_raised = attention_raised
         self.abort_tasks = abort_tasks
         self._statistics = statistics
         self._units: dict[int, LogicalUnit] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a command's work after its answer; initiators that poll for its progress see it begin."""
+        async def later() -> None:
+            await asyncio.sleep(BACKGROUND_DELAY_SECONDS)
+            await work
+
+        task = asyncio.get_running_loop().create_task(later())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def get(self, object_id: int) -> LogicalUnit | None:
         """The unit of an object, made at first need; None when there is no such object."""

@@ -11,9 +11,10 @@ from core.device import Device, FileDevice, create_file
 from core.errors import PoolError
 from target.errors import LunetteError
 
-__all__ = ["AsyncPool", "ObjectInfo", "PoolError", "check_pool", "create_pool", "open_pool", "pool_error"]
+__all__ = ["HIDDEN", "AsyncPool", "ObjectInfo", "PoolError", "check_pool", "create_pool", "open_pool", "pool_error"]
 
 BLANK_PROBE_BYTES = 1 << 20
+HIDDEN = "."  # what names of the daemon's own objects begin with; no name that people give does
 
 
 class ObjectInfo(Protocol):
@@ -87,11 +88,12 @@ class AsyncPool:
         """Start an operation and wait for its value. PoolError with the status code on any other end than ok."""
         return await self.start(op, **args)
 
-    def objects(self) -> list[ObjectInfo]:
-        return cast("list[ObjectInfo]", self.pool.objects())
+    def objects(self, *, hidden: bool = False) -> list[ObjectInfo]:
+        """All objects that people made, or (`hidden`) those that the daemon keeps for itself."""
+        return [each for each in cast("list[ObjectInfo]", self.pool.objects()) if each.name.startswith(HIDDEN) == hidden]
 
     def lookup(self, name: str) -> ObjectInfo | None:
-        return cast("ObjectInfo | None", self.pool.lookup(name))
+        return None if name.startswith(HIDDEN) else cast("ObjectInfo | None", self.pool.lookup(name))
 
     def info(self, object_id: int) -> ObjectInfo | None:
         return cast("ObjectInfo | None", self.pool.info(object_id))

@@ -18,7 +18,7 @@ BEGIN, END = "<!-- scsi: begin, generated -->", "<!-- scsi: end -->"
 BLOCKS, PRIMARY, SPACE = "scsi/test_blocks.py", "scsi/test_primary.py", "scsi/test_provisioning.py"
 RESERVE, COPY, OFFLOAD, ALUA = ("scsi/test_reservations.py", "scsi/test_copy.py", "scsi/test_offload.py",
                                 "scsi/test_alua.py")
-ATTENTION, DISPATCH = "scsi/test_unit_attention.py", "scsi/test_dispatch.py"
+ATTENTION, DISPATCH, ERASE = "scsi/test_unit_attention.py", "scsi/test_dispatch.py", "scsi/test_erase.py"
 
 NATIVE = ("READ (", "WRITE (", "SYNCHRONIZE CACHE", "TEST UNIT READY")
 
@@ -37,6 +37,9 @@ COMMAND_TESTS: tuple[tuple[str, str], ...] = (
     ("SYNCHRONIZE CACHE", f"{BLOCKS}::test_synchronize_cache_flushes_and_stop_forbids_the_medium"),
     ("START STOP UNIT", f"{BLOCKS}::test_synchronize_cache_flushes_and_stop_forbids_the_medium"),
     ("PREVENT ALLOW", f"{BLOCKS}::test_synchronize_cache_flushes_and_stop_forbids_the_medium"),
+    ("FORMAT UNIT", f"{ERASE}::test_format_deallocates_everything"),
+    ("SANITIZE, BLOCK ERASE", f"{ERASE}::test_block_erase_deallocates_and_is_remembered_until_it_has_ended"),
+    ("SANITIZE, EXIT", f"{ERASE}::test_a_sanitize_that_failed_closes_the_medium"),
     ("TEST UNIT READY", f"{ATTENTION}::test_a_new_nexus_is_told_power_on_once"),
     ("UNMAP", f"{SPACE}::test_unmap_frees_and_reads_as_zeros"),
     ("WRITE SAME", f"{SPACE}::test_write_same_deallocates_zeros"),
@@ -142,14 +145,19 @@ Stated limits and choices:
   zeros written. Without UNMAP the block is written; zeros are written as zeros and keep their allocation.
 - **COMPARE AND WRITE** is atomic up to its stated length, against the native path too. **ORWRITE** is built on it.
 - **EXTENDED COPY and ODX** reach only units that the nexus sees. Within a pool they share blocks in the map. A token is a
-  point in time where the server can freeze the medium, else "access upon reference". Copies run in the foreground.
+  point in time: it holds a hidden snapshot of its source until it expires, is dropped, or the daemon ends; "access upon
+  reference" is there for who asks. 64 tokens for one nexus, 256 in all; beyond, the oldest of who has most goes. Copies run
+  in the foreground.
+- **FORMAT UNIT** and **SANITIZE** deallocate the unit. Snapshots and clones are other units and keep their blocks; freed blocks
+  of the pool are not overwritten. With IMMED they run in the background, and progress is told. A SANITIZE that a crash cut
+  short is a failed one. No OVERWRITE (it would not pass over thin, redirected blocks) and no CRYPTOGRAPHIC ERASE.
 - **SET TARGET PORT GROUPS** changes the states of one logical unit; a change by the administrator covers all of them.
 - **START STOP UNIT** stops and starts; LOEJ and power conditions are refused, PREVENT is refused: the disk is fixed.
 - **Block sizes**: a LUN of 512-byte blocks reports one logical block per physical block; that 4 KiB is what it likes is said by
   the transfer length granularity, the unmap granularity and its alignment.
 - **FUA and WCE**: FUA writes, and every write while WCE is 0, are durable when answered. WRITE AND VERIFY always is.
 - Sense is fixed format, descriptor format with D_SENSE. SPC-2 reservations and persistent ones exclude each other.
-- Not built: SANITIZE, FORMAT UNIT, protection information, ACA, REPLACE LOST RESERVATION.
+- Not built: protection information, ACA, REPLACE LOST RESERVATION.
 """
 
 
@@ -173,7 +181,8 @@ def _command(operation: Operation) -> tuple[object, ...]:
     action = "" if operation.service_action is None else f"{operation.service_action:02X}h"
     conflict = {Conflict.NEVER: "allowed", Conflict.READ: "as a read", Conflict.WRITE: "as a write",
                 Conflict.OWN: "own rules"}[operation.access.conflict]
-    ready = {Ready.ANY: "always", Ready.STANDBY: "standby", Ready.MEDIUM: "medium"}[operation.access.ready]
+    ready = {Ready.ANY: "always", Ready.STANDBY: "standby", Ready.MEDIUM: "medium",
+             Ready.ERASE: "medium"}[operation.access.ready]
     status = "native; Python when gated" if operation.name.startswith(NATIVE) else "Python"
     if operation.needs is not None:
         status += ", where the medium can"
