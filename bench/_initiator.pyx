@@ -30,6 +30,7 @@ cdef extern from "<sys/socket.h>" nogil:
     enum:
         MSG_DONTWAIT
         MSG_NOSIGNAL
+        MSG_TRUNC
 
 cdef extern from "<arpa/inet.h>" nogil:
     uint32_t htonl(uint32_t v)
@@ -69,6 +70,7 @@ cdef struct conn_t:
     uint64_t cursor           # next block of sequential access
     uint64_t ops
     uint64_t failed
+    uint64_t begun            # commands started
     slot_t *slots
     int free_count
     int *free_slots
@@ -85,6 +87,8 @@ cdef struct load_t:
     int random
     int header_digest
     int data_digest
+    int discard               # answers are counted and thrown away in the kernel, unseen
+    uint64_t most             # commands to start on a session, 0: until the deadline
     uint32_t block_bytes      # of one command
     uint32_t sector_bytes
     uint64_t sectors          # of one LUN
@@ -176,7 +180,7 @@ cdef int start_command(load_t *load, conn_t *c, const uint64_t *luns, uint64_t n
     cdef int write = load.write and (load.write == 100 or <int>(draw(load) % 100) < load.write)
     cdef uint32_t immediate = load.immediate_bytes if write else 0
     cdef uint32_t itt
-    if c.free_count == 0 or <int32_t>(c.max_cmd_sn - c.cmd_sn) < 0:
+    if c.free_count == 0 or <int32_t>(c.max_cmd_sn - c.cmd_sn) < 0 or (load.most and c.begun == load.most):
         return 0
     cdef uint8_t *pdu = begin_pdu(load, c, immediate)
     if pdu == NULL:
@@ -187,8 +191,9 @@ cdef int start_command(load_t *load, conn_t *c, const uint64_t *luns, uint64_t n
         block = c.cursor
         c.cursor = (c.cursor + 1) % blocks
     c.free_count -= 1
-    itt = <uint32_t>c.free_slots[c.free_count]
-    cdef slot_t *slot = &c.slots[itt]
+    c.begun += 1
+    cdef slot_t *slot = &c.slots[c.free_slots[c.free_count]]
+    itt = c.cmd_sn & 0x7fffffff if load.discard else <uint32_t>c.free_slots[c.free_count]
     slot.busy = 1
     slot.started_ns = now
     slot.lun = luns[draw(load) % <uint64_t>load.luns] if load.luns > 1 else luns[0]
@@ -316,11 +321,38 @@ cdef int take_bytes(load_t *load, conn_t *c, uint64_t now) noexcept nogil:
     return 0
 
 
+cdef int discard_bytes(load_t *load, conn_t *c, uint64_t now) noexcept nogil:
+    # Without a copy: every answer is one Data-In with status and of known length, so bytes tell how many came.
+    # Tags are CmdSNs here, so it does not matter which. A peer that answers otherwise leaves a remainder in the end.
+    cdef size_t whole = BHS + load.block_bytes
+    cdef ssize_t n = recv(c.fd, NULL, RX_BYTES, MSG_DONTWAIT | MSG_TRUNC)
+    cdef int answered
+    if n == 0 or (n < 0 and errno != EAGAIN and errno != EINTR):
+        return 1
+    if n > 0:
+        c.rx_have += <size_t>n
+        answered = <int>(c.rx_have // whole)
+        c.rx_have %= whole
+        if answered > c.inflight:
+            return 2
+        c.inflight -= answered
+        c.free_count += answered
+        c.max_cmd_sn += <uint32_t>answered
+        c.stat_sn += <uint32_t>answered
+        if now < load.deadline_ns:
+            c.ops += <uint64_t>answered
+    return 0
+
+
 cdef int pump(load_t *load, conn_t *c, int readable, const uint64_t *luns, uint64_t now) noexcept nogil:
     # Receive once, take what came, start what fits, send once.
     cdef ssize_t n
     cdef int problem
-    if readable:
+    if readable and load.discard:
+        problem = discard_bytes(load, c, now)
+        if problem:
+            return problem
+    elif readable:
         n = recv(c.fd, c.rx + c.rx_have, RX_BYTES - c.rx_have, MSG_DONTWAIT)
         if n == 0 or (n < 0 and errno != EAGAIN and errno != EINTR):
             return 1
@@ -368,20 +400,25 @@ cdef void loop(load_t *load, conn_t *conns, int count, int epoll) noexcept nogil
                 event.events = <uint32_t>EPOLLIN | (<uint32_t>EPOLLOUT if c.want_out else 0)
                 event.data.ptr = c
                 epoll_ctl(epoll, EPOLL_CTL_MOD, c.fd, &event)
-        if now >= load.deadline_ns or ready <= 0:
+        if now >= load.deadline_ns or ready <= 0 or load.most:
             inflight = 0
             for i in range(count):
                 inflight += conns[i].inflight
+    for i in range(count):
+        if load.discard and not conns[i].error and (conns[i].rx_have or conns[i].inflight):
+            conns[i].error = 2
 
 
 def drive(list sessions, *, int depth, int write_percent, bint random, int block_bytes, int sector_bytes,
           long long sectors, int luns, bytes lun_fields, int immediate_bytes, int max_send_bytes,
-          bint header_digest, bint data_digest, double seconds, long long seed):
+          bint header_digest, bint data_digest, double seconds, long long seed, unsigned long long most=0,
+          bint discard=False):
     """Drive sessions [(fd, next CmdSN, MaxCmdSN, next ExpStatSN), ...] for `seconds`, `depth` commands in flight on each.
 
-    lun_fields: the 8-byte LUN fields, `luns` of them for each session in turn. Returns ([(ops, failed, error), ...],
-    latency cells, sessions as they stand now); error 1: closed by the peer, 2: protocol, 3: digest. Cell i stands for
-    `cell_us(i)` microseconds.
+    lun_fields: the 8-byte LUN fields, `luns` of them for each session in turn. most: end after so many commands on each
+    session. discard: READs of one Data-In each, whose bytes the kernel throws away; no latencies.
+    Returns ([(ops, failed, error), ...], latency cells, sessions as they stand now); error 1: closed by the peer,
+    2: protocol, 3: digest. Cell i stands for `cell_us(i)` microseconds.
     """
     cdef int count = len(sessions), i, k, epoll
     cdef load_t load
@@ -390,9 +427,12 @@ def drive(list sessions, *, int depth, int write_percent, bint random, int block
         raise ValueError("depth, block_bytes, sector_bytes or max_send_bytes")
     if len(lun_fields) != 8 * luns * count or sectors * sector_bytes < block_bytes or immediate_bytes > block_bytes:
         raise ValueError("lun_fields, sectors or immediate_bytes")
+    if discard and (write_percent or header_digest or data_digest):
+        raise ValueError("discarding is for READs without digests")
     memset(&load, 0, sizeof(load))
     load.depth, load.write, load.random = depth, write_percent, random
     load.header_digest, load.data_digest = header_digest, data_digest
+    load.discard, load.most = discard, most
     load.block_bytes, load.sector_bytes, load.sectors = block_bytes, sector_bytes, sectors
     load.immediate_bytes, load.max_send_bytes, load.luns = immediate_bytes, max_send_bytes, luns
     load.lun_field = <const uint64_t *><const char *>lun_fields

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import shutil
+import statistics
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lunette-bench"
 BUILD_PACKAGES = ("gcc", "make", "pkg-config", "dpkg-dev", "libiscsi-dev", "libaio-dev", "zlib1g-dev")
+
+
+MIB = 1 << 20
 
 
 class FioError(Exception):
@@ -61,16 +65,18 @@ def build() -> str:
 
 
 @functools.cache
-def find() -> str:
-    """Path of a fio with the libiscsi engine: $FIO, the cache, PATH, else built. FioError when there is none."""
+def find(engine: str = "libiscsi") -> str:
+    """Path of a fio with the engine: $FIO, the cache, PATH, else (libiscsi) built. FioError when there is none."""
     named = os.environ.get("FIO")
     if named:
-        if has_engine(named, "libiscsi"):
+        if has_engine(named, engine):
             return named
-        raise FioError(f"FIO={named} does not run or has no libiscsi engine")
+        raise FioError(f"FIO={named} does not run or has no {engine} engine")
     for candidate in (str(CACHE / "fio"), shutil.which("fio") or ""):
-        if candidate and has_engine(candidate, "libiscsi"):
+        if candidate and has_engine(candidate, engine):
             return candidate
+    if engine != "libiscsi":
+        raise FioError(f"no fio with the {engine} engine")
     return build()
 
 
@@ -99,7 +105,7 @@ def run(jobs: list[Job], seconds: float | None) -> list[dict[str, Any]]:
     head += f"runtime={round(seconds * 1000)}ms\ntime_based=1\nnorandommap=1\n" if seconds else ""
     text = head + "".join(job.section(f"j{i}") for i, job in enumerate(jobs))
     limit = (seconds or 120) + 120
-    done = subprocess.run([find(), "--output-format=json", "-"], input=text, capture_output=True, text=True,
+    done = subprocess.run([find(jobs[0].engine), "--output-format=json", "-"], input=text, capture_output=True, text=True,
                           timeout=limit, check=False)
     try:
         found: list[dict[str, Any]] = json.loads(done.stdout[done.stdout.index("{"):])["jobs"]
@@ -111,3 +117,25 @@ def run(jobs: list[Job], seconds: float | None) -> list[dict[str, Any]]:
         said = dict.fromkeys((done.stderr.strip() or "?").splitlines())     # the engine names the sense, fio only its errno
         raise FioError(f"fio job failed with error {failed[0]['error']}: {' | '.join(list(said)[:3])}")
     return found
+
+
+def digest(jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """IOPS, throughput and latency percentiles of fio's job dicts; with several jobs, sums and worst percentiles."""
+    sides = [job[side] for job in jobs for side in ("read", "write") if job[side]["total_ios"]]
+    record: dict[str, Any] = {
+        "ios": sum(side["total_ios"] for side in sides),
+        "iops": float(sum(side["iops"] for side in sides)),
+        "mib_s": sum(side["bw_bytes"] for side in sides) / MIB,
+    }
+    for name, percentile in (("p50_us", "50.000000"), ("p99_us", "99.000000"), ("p999_us", "99.900000")):
+        values = [side["clat_ns"]["percentile"][percentile] / 1e3 for side in sides if "percentile" in side["clat_ns"]]
+        if values:
+            record[name] = max(values)
+    syncs = [job["sync"] for job in jobs if job.get("sync", {}).get("total_ios")]
+    if syncs:
+        record["syncs"] = sum(s["total_ios"] for s in syncs)
+        record["sync_p50_us"] = statistics.median(s["lat_ns"]["percentile"]["50.000000"] / 1e3 for s in syncs)
+        record["sync_p99_us"] = max(s["lat_ns"]["percentile"]["99.000000"] / 1e3 for s in syncs)
+    if len(jobs) > 1:
+        record["job_iops"] = [round(sum(job[side]["iops"] for side in ("read", "write"))) for job in jobs]
+    return record

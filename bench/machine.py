@@ -42,6 +42,7 @@ def describe() -> dict[str, Any]:
 
 
 def lunette_version() -> str:
-    """Commit of the checkout, with `+` when it has local changes."""
+    """Commit of the checkout, with `+` when its code has local changes."""
     commit = first_line("git", "rev-parse", "--short=12", "HEAD")
-    return commit + ("+" if commit and first_line("git", "status", "--porcelain", "-uno") else "")
+    changed = first_line("git", "status", "--porcelain", "-uno", "--", ":/", ":(top,exclude)docs", ":(top,exclude)bench/results")
+    return commit + ("+" if commit and changed else "")

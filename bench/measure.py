@@ -1,7 +1,7 @@
-"""One measurement: fio jobs against one target, with the target's and the machine's CPU time around them."""
+"""One measurement: a load against one target, with the target's and the machine's CPU time around them."""
 
 import os
-import statistics
+import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import fio, procstat
+from bench import clients, fio, procstat
 from bench.targets import Target
 
 T = TypeVar("T")
@@ -17,27 +17,27 @@ T = TypeVar("T")
 Record = dict[str, Any]
 
 FOREIGN_LIMIT = 0.20   # share of the machine that others may use before a run is repeated
-MIB = 1 << 20
 
 
 @dataclass
 class Plan:
-    """How long and how often. `quick` ends within three minutes, `full` is what gets published."""
+    """How long and how often. `quick` ends within three minutes; `published` is what docs/benchmarks.md shows."""
 
     mode: str
-    seconds: float
+    seconds: float              # of one timed run
     repeats: int
-    size_mib: int
+    key_repeats: int            # of the cases a goal names
+    size_mib: int               # of a LUN
     snapshots: tuple[int, ...]
+    clones: int
     depths: tuple[int, ...]
     retries: int
 
 
-QUICK = Plan("quick", seconds=1.2, repeats=3, size_mib=512, snapshots=(0, 1, 10, 100), depths=(1, 8, 32), retries=0)
-NORMAL = Plan("normal", seconds=3, repeats=3, size_mib=1024, snapshots=(0, 1, 10, 100, 1000),
-              depths=(1, 4, 16, 32, 64), retries=1)
-FULL = Plan("full", seconds=4, repeats=5, size_mib=2048, snapshots=(0, 1, 10, 100, 1000, 10000),
-            depths=(1, 2, 4, 8, 16, 32, 64, 128), retries=2)
+QUICK = Plan("quick", seconds=1.2, repeats=2, key_repeats=3, size_mib=512, snapshots=(0, 10, 100), clones=10,
+             depths=(1, 8, 32), retries=0)
+PUBLISHED = Plan("published", seconds=1.5, repeats=3, key_repeats=5, size_mib=1024,
+                 snapshots=(0, 1, 10, 100, 1000, 10000), clones=1000, depths=(1, 4, 16, 32, 64), retries=1)
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Run:
 
     plan: Plan
     media: dict[str, Path]
-    targets: dict[str, str]     # label in the results: kind (tgt, lunette)
+    targets: dict[str, str]     # label in the results: kind (lunette, tgt, istgt) or URL,PID of a running target
     versions: dict[str, str] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -68,9 +68,9 @@ class Run:
             print(f"  note: {text}", file=sys.stderr, flush=True)
 
     def io(self, pid: int | None, jobs: Sequence[fio.Job], *, whole: bool = False, **key: Any) -> Record:
-        """Run fio jobs for the plan's time, or (whole) once over their size, and keep the record."""
+        """Run jobs for the plan's time, or (whole) once over their size, and keep the record."""
         seconds = None if whole else self.plan.seconds
-        return self.load(pid, lambda: digest(fio.run(list(jobs), seconds)), again=not whole, **key)
+        return self.load(pid, lambda: clients.run(jobs, seconds), again=not whole, **key)
 
     def load(self, pid: int | None, body: Callable[[], Record], *, again: bool = True, **key: Any) -> Record:
         """Measure body(); `again`: repeat while others disturb the machine, the least disturbed run counts."""
@@ -83,22 +83,24 @@ class Run:
                 break
         return self.add(**key, **best)
 
-    def interleave(self, subjects: Sequence[T], body: Callable[[T, int], None]) -> None:
+    def interleave(self, subjects: Sequence[T], body: Callable[[T, int], None], repeats: int = 0) -> None:
         """Call body(subject, repetition) A B, B A, A B ...: drift of the machine hits all alike."""
-        for repetition in range(self.plan.repeats):
+        for repetition in range(repeats or self.plan.repeats):
             for subject in subjects if repetition % 2 == 0 else reversed(subjects):
                 body(subject, repetition)
 
-    def compare(self, targets: Sequence[Target], jobs: Callable[[Target], list[fio.Job]], **key: Any) -> None:
+    def compare(self, targets: Sequence[Target], jobs: Callable[[Target], list[fio.Job]], *, repeats: int = 0,
+                **key: Any) -> None:
         """Interleave timed runs of jobs(target) over the targets; `key` names the case."""
         def body(target: Target, repetition: int) -> None:
             self.io(target.pid, jobs(target), target=target.label, rep=repetition, **key)
-        self.interleave(targets, body)
+        self.interleave(targets, body, repeats)
 
 
 def initiator_seconds() -> float:
-    usage = os.times()
-    return usage.children_user + usage.children_system + usage.user + usage.system
+    """CPU time of this process and of the children it has waited for."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def once(pid: int | None, body: Callable[[], Record]) -> Record:
@@ -112,32 +114,11 @@ def once(pid: int | None, body: Callable[[], Record]) -> Record:
     own_cpu = own1 - own0
     foreign = machine1.busy - machine0.busy - target_cpu - own_cpu
     count = record.pop("ios")
+    if pid:
+        record["cpu_us_per_io"] = target_cpu / count * 1e6 if count else 0.0
     record |= {
-        "cpu_us_per_io": target_cpu / count * 1e6 if count else 0.0,
         "initiator_cpu_us_per_io": own_cpu / count * 1e6 if count else 0.0,
         "foreign_cpu": max(0.0, foreign / elapsed / (os.cpu_count() or 1)),
         "steal": max(0.0, (machine1.steal - machine0.steal) / elapsed / (os.cpu_count() or 1)),
     }
-    return record
-
-
-def digest(jobs: list[dict[str, Any]]) -> Record:
-    """IOPS, throughput and latency percentiles of fio's job dicts; with several jobs, sums and worst percentiles."""
-    sides = [job[side] for job in jobs for side in ("read", "write") if job[side]["total_ios"]]
-    record: Record = {
-        "ios": sum(side["total_ios"] for side in sides),
-        "iops": float(sum(side["iops"] for side in sides)),
-        "mib_s": sum(side["bw_bytes"] for side in sides) / MIB,
-    }
-    for name, percentile in (("p50_us", "50.000000"), ("p99_us", "99.000000"), ("p999_us", "99.900000")):
-        values = [side["clat_ns"]["percentile"][percentile] / 1e3 for side in sides if "percentile" in side["clat_ns"]]
-        if values:
-            record[name] = max(values)
-    syncs = [job["sync"] for job in jobs if job.get("sync", {}).get("total_ios")]
-    if syncs:
-        record["syncs"] = sum(s["total_ios"] for s in syncs)
-        record["sync_p50_us"] = statistics.median(s["lat_ns"]["percentile"]["50.000000"] / 1e3 for s in syncs)
-        record["sync_p99_us"] = max(s["lat_ns"]["percentile"]["99.000000"] / 1e3 for s in syncs)
-    if len(jobs) > 1:
-        record["job_iops"] = [round(sum(job[side]["iops"] for side in ("read", "write"))) for job in jobs]
     return record

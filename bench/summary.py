@@ -9,7 +9,8 @@ from tabulate import tabulate
 from bench.measure import Record
 
 BASELINE = "tgt"
-BASELINES = (BASELINE, "fio io_uring", "volume without snapshots")     # what a ratio in the tables is to, first present
+# what a ratio in the tables is to: the first of these that is there
+BASELINES = (BASELINE, "fio io_uring", "volume without snapshots", "1 reactor", "512 MiB")
 KEY = ("suite", "case", "medium", "x")
 
 
@@ -51,7 +52,8 @@ def rows(records: list[Record]) -> list[dict[str, Any]]:
         for target, found in by_target.items():
             row: dict[str, Any] = {k: v for k, v in zip(KEY, key, strict=True) if v != ""}
             row |= {"target": target, "n": len(found)}
-            for field in ("iops", "mib_s", "p50_us", "p99_us", "p999_us", "cpu_us_per_io", "syncs",
+            for field in ("iops", "mib_s", "p50_us", "p99_us", "p999_us", "cpu_us_per_io",
+                          "initiator_cpu_us_per_io", "syncs",
                           "sync_p50_us", "sync_p99_us", "foreign_cpu"):
                 if any(field in r for r in found):
                     row[field] = median(found, field)
@@ -68,9 +70,8 @@ def rows(records: list[Record]) -> list[dict[str, Any]]:
     return table
 
 
-SHOWN = {"case": "case", "medium": "medium", "x": "x", "target": "target", "iops": "IOPS", "mib_s": "MiB/s",
-         "spread": "spread", "ratio": "ratio", "p50_us": "p50 us", "p99_us": "p99 us", "p999_us": "p99.9 us",
-         "cpu_us_per_io": "CPU us/IO"}
+TEXT = ("case", "medium", "target", "limit")
+REPEATED = ("case", "medium", "x")      # shown once in a block of rows
 
 
 def show(value: str | float | None, field: str) -> str:
@@ -79,17 +80,32 @@ def show(value: str | float | None, field: str) -> str:
         return value
     if value is None or value != value:
         return ""
-    if field in ("ratio", "fairness", "slowest", "to_steady", "of_none"):
+    if field in ("ratio", "fairness", "slowest", "to_steady", "of_none", "gain", "ideal", "of_ideal", "start_s"):
         return f"{value:.2f}"
-    if field in ("spread", "foreign_cpu"):
-        return f"{value * 100:.0f} %"
+    if field in ("spread", "foreign_cpu", "idle_cpu"):
+        return f"{value * 100:.1f} %" if field == "idle_cpu" else f"{value * 100:.0f} %"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if value != int(value) else f"{int(value)}"
 
 
-def table(found: list[dict[str, Any]], style: str = "simple", fields: dict[str, str] = SHOWN) -> str:
-    """Rows as a text (or `github`) table, columns nobody filled left out."""
+def table(found: list[dict[str, Any]], fields: dict[str, str], style: str = "simple") -> str:
+    """Rows as a text (or `markdown`) table: columns nobody filled left out, what the row above says not said again."""
     used = [f for f in fields if any(f in row and row[f] == row[f] for row in found)]
-    drawn: str = tabulate([[show(row.get(f), f) for f in used] for row in found], [fields[f] for f in used],
-                          tablefmt=style, disable_numparse=True,
-                          colalign=["left" if f in ("case", "medium", "target", "limit") else "right" for f in used])
+    used = [f for f in used if f != "medium" or len({row.get(f) for row in found}) > 1]
+    cells, above = [], [""] * len(used)
+    for row in found:
+        line = [show(row.get(f), f) for f in used]
+        same = True
+        shown = []
+        for field, now, before in zip(used, line, above, strict=True):
+            same = same and field in REPEATED and now == before
+            shown.append("" if same else now)
+        cells.append(shown)
+        above = line
+    right = [f not in TEXT for f in used]
+    names = [fields[f] for f in used]
+    if style == "markdown":
+        rule = ["---:" if r else "---" for r in right]
+        return "\n".join("| " + " | ".join(line) + " |" for line in [names, rule, *cells])
+    drawn: str = tabulate(cells, names, tablefmt=style, disable_numparse=True,
+                          colalign=["right" if r else "left" for r in right])
     return drawn

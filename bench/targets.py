@@ -1,4 +1,4 @@
-"""The targets compared: Debian's tgtd and Lunette, started on a free loopback port over a directory of one medium."""
+"""A running target, and Lunette from this checkout: on a free loopback port, over a directory of one medium."""
 
 import json
 import os
@@ -11,9 +11,10 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
-from bench import fio
-from bench.machine import first_line, lunette_version
+from bench import initiator
+from bench.machine import lunette_version
 from bench.procstat import listening_ports
 from target.cli import register
 from target.cli_admin import parse_line
@@ -22,6 +23,7 @@ from target.errors import LunetteError
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 15.0
+REACTOR_THREAD = "lunette-data"
 MIB = 1 << 20
 register()      # parse_line knows no commands before
 
@@ -116,90 +118,18 @@ def fill_file(path: Path, size_mib: int) -> None:
         os.fsync(out.fileno())
 
 
-class Tgt(Target):
-    """tgtd of Debian's package, file-backed LUNs with its default backing store (rdwr) and 16 I/O threads."""
-
-    kind = "tgt"
-    stop_signal = signal.SIGKILL   # it ignores SIGTERM while it has targets; its files are thrown away
-    iqn = "iqn.2026-11.dev.lunette.bench:tgt"
-
-    def __init__(self, label: str, directory: Path, *, direct: bool = False, digests: bool = False) -> None:
-        super().__init__(label, directory)
-        self.digests = digests      # tgt refuses digests unless told to want them
-        self.control = str(1000 + self.port % 30000)
-        self.direct = direct
-        self.luns = 0
-
-    def start(self) -> None:
-        os.makedirs("/var/run/tgtd", exist_ok=True)
-        self.spawn([find_tgtd(), "-f", "-C", self.control, "--iscsi", f"portal=127.0.0.1:{self.port}"])
-        self.admin("--mode", "target", "--op", "new", "--tid", "1", "--targetname", self.iqn)
-        self.admin("--mode", "target", "--op", "bind", "--tid", "1", "--initiator-address", "ALL")
-
-        if self.digests:
-            for key in ("HeaderDigest", "DataDigest"):
-                self.admin("--mode", "target", "--op", "update", "--tid", "1", "--name", key, "--value", "CRC32C,None")
-
-    def admin(self, *arguments: str) -> None:
-        command = [str(Path(find_tgtd()).with_name("tgtadm")), "-C", self.control, "--lld", "iscsi", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise TargetError(f"tgtadm {' '.join(arguments[:4])}: {done.stderr.strip()}")
-
-    def add_lun(self, name: str, size_mib: int, fill: bool = True) -> str:
-        path = self.directory / f"{name}.img"
-        if fill:
-            fill_file(path, size_mib)
-        else:
-            path.touch()
-            os.truncate(path, size_mib * MIB)
-        self.luns += 1
-        flags = ["--bsoflags", "direct"] if self.direct else []
-        self.admin("--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", str(self.luns),
-                   "--backing-store", str(path), *flags)
-        return f"iscsi://127.0.0.1:{self.port}/{self.iqn}/{self.luns}"
-
-    def discard(self) -> None:
-        super().discard()
-        for leftover in Path("/var/run/tgtd").glob(f"socket.{self.control}*"):
-            leftover.unlink(missing_ok=True)
-
-    def version(self) -> str:
-        return f"tgt {first_line(find_tgtd(), '--version')}"
-
-
-def find_tgtd() -> str:
-    """tgtd on PATH, else unpacked (not installed, so that no service starts) from Debian's package into the cache."""
-    unpacked = fio.CACHE / "tgt" / "usr/sbin/tgtd"
-    for candidate in (shutil.which("tgtd"), "/usr/sbin/tgtd", str(unpacked)):
-        if candidate and os.access(candidate, os.X_OK):
-            return candidate
-    fio.CACHE.mkdir(parents=True, exist_ok=True)
-    for command in (["apt-get", "download", "-qq", "tgt"], ["sh", "-c", "dpkg -x tgt_*.deb tgt && rm tgt_*.deb"]):
-        if subprocess.run(command, cwd=fio.CACHE, capture_output=True, check=False).returncode:
-            raise TargetError("no tgtd: apt-get install tgt")
-    libraries = ["libibverbs1", "librdmacm1", "libaio1"]
-    if os.geteuid() == 0:
-        subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *libraries],
-                       capture_output=True, check=False)
-    if subprocess.run([str(unpacked), "--version"], capture_output=True, check=False).returncode:
-        raise TargetError("tgtd does not run: apt-get install tgt")
-    return str(unpacked)
-
-
 class Lunette(Target):
     """Lunette from this checkout, through its command line only."""
 
     kind = "lunette"
 
-    kind = "lunette"
-
-    def __init__(self, label: str, directory: Path, *, pool_mib: int, poll: bool = False, direct: bool = False) -> None:
+    def __init__(self, label: str, directory: Path, *, pool_mib: int, serve: tuple[str, ...] = ()) -> None:
         super().__init__(label, directory)
         self.pool = self.directory / f"{label}.pool"
         self.api = self.directory / "api.sock"
         self.pool_mib = pool_mib
-        self.wanted = (["--poll-us", "50"] if poll else []) + (["--direct"] if direct else [])
+        self.wanted = serve     # further arguments of `lunette serve`
+        self.start_s = 0.0      # how long the last start took, Python's own included
 
     def cli(self, *arguments: str, ok: tuple[int, ...] = (0,)) -> str:
         """Run one `lunette` command against this daemon, return its standard output."""
@@ -227,12 +157,14 @@ class Lunette(Target):
             raise TargetError(f"`lunette serve` has no {missing[0]}")
         if not self.pool.exists():
             self.cli("pool", "create", str(self.pool), "--size", f"{self.pool_mib}M")
+        started = time.perf_counter()
         self.spawn([*self.program(), "serve", str(self.pool), "--listen", f"127.0.0.1:{self.port}",
                     "--api", str(self.api), "--open", *self.wanted])
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             try:
                 Client(str(self.api)).get("/v1/objects")
+                self.start_s = time.perf_counter() - started
                 return
             except LunetteError as error:
                 if time.monotonic() > deadline:
@@ -243,13 +175,18 @@ class Lunette(Target):
         self.cli("create", name, "--size", f"{size_mib}M")
         url = self.url(name)
         if fill:
-            fio.run([fio.Job(url, "write", "1m", 4, f"{size_mib}m")], None)
+            initiator.fill(url, size_mib)
         return url
+
+    def objects(self) -> list[dict[str, Any]]:
+        """The listing of all objects, as the API gives it."""
+        found: list[dict[str, Any]] = Client(str(self.api)).get("/v1/objects")
+        return found
 
     def urls(self) -> dict[str, str]:
         """The iscsi:// URLs of all connected objects by name, on this target's portal."""
         return {o["name"]: f"iscsi://127.0.0.1:{self.port}/iqn.2026-11.dev.lunette:{self.label}/{o['lun']}"
-                for o in json.loads(self.cli("ls", "--json")) if o.get("lun") is not None}
+                for o in self.objects() if o.get("lun") is not None}
 
     def url(self, name: str) -> str:
         return self.urls()[name]
@@ -270,6 +207,11 @@ class Lunette(Target):
         Client(str(self.api)).command(request.command, dict(request.args))
         return (time.perf_counter() - started) * 1e3
 
+    def reactor_threads(self) -> list[int]:
+        """Thread ids of the data plane, oldest first."""
+        tasks = sorted(int(entry.name) for entry in Path(f"/proc/{self.pid}/task").iterdir())
+        return [t for t in tasks if Path(f"/proc/{self.pid}/task/{t}/comm").read_text().strip() == REACTOR_THREAD]
+
     def metadata_bytes(self) -> tuple[int, float]:
         """Stop, have `pool check` count the pages of map and catalog, start again: (bytes, seconds of the start)."""
         self.stop()
@@ -277,9 +219,8 @@ class Lunette(Target):
         if not report["clean"]:
             print(f"  pool check: {report['errors'][0]}", file=sys.stderr)
         pages = sum(int(n) for n in re.findall(r"(?:nodes|catalog pages|csum pages) (\d+)", report["summary"]))
-        started = time.perf_counter()
         self.start()
-        return pages * 4096, time.perf_counter() - started
+        return pages * 4096, self.start_s
 
     def version(self) -> str:
         return f"lunette {lunette_version()}"

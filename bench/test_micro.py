@@ -3,13 +3,15 @@
 Operations of the engine run without a reactor on a medium that costs nothing. Nothing here asserts a time.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from bench import _micro
-from bench.conftest import GIB, MIB, MemoryPool, limits
+from bench.memory import GIB, MIB, MemoryPool, limits
+from target.iscsi import framing, pdu
 
 Measure = Callable[..., None]
 MakePool = Callable[..., MemoryPool]
@@ -112,6 +114,47 @@ def test_crc32c(measure: Measure, length: int) -> None:
     """A header, a block, a large segment; the limit reads the same bytes at copying speed."""
     count = max(1000, (64 << 20) // length)
     measure(lambda: _micro.checksums(count, length)[0], count, "bytes copied", limits()["byte copied"] * length)
+
+
+HEADERS = b"".join(pdu.header(pdu.ScsiCommand(
+    read=True, attributes=1, initiator_task_tag=n, expected_data_transfer_length=4096, cmd_sn=n,
+    cdb=bytes([0x28, 0]) + (n * 8).to_bytes(4) + bytes([0, 0, 8, 0]) + bytes(6))) for n in range(32))
+"""A batch of READs as it lies in a receive buffer."""
+BHS_BYTES = 48
+
+
+def test_pdu_parse_native(measure: Measure) -> None:
+    """A SCSI Command with its CDB, out of a batch in the cache."""
+    measure(lambda: _micro.pdu_parses(HEADERS, COUNT * 10)[0], COUNT * 10, "48 bytes copied",
+            limits()["byte copied"] * BHS_BYTES)
+
+
+def test_pdu_build_native(measure: Measure) -> None:
+    """The header of a Data-In with status."""
+    measure(lambda: _micro.pdu_builds(COUNT * 10)[0], COUNT * 10, "48 bytes copied", limits()["byte copied"] * BHS_BYTES)
+
+
+def test_pdu_parse_python(measure: Measure) -> None:
+    """The same commands by the control plane's codec: framed out of a stream, then decoded by the table."""
+    def body() -> int:
+        reader = framing.PduReader(max_data_segment_bytes=8192)
+        started = time.perf_counter_ns()
+        for _ in range(60):
+            reader.feed(HEADERS)
+            while (found := reader.next_pdu()) is not None:
+                pdu.decode(found)
+        return time.perf_counter_ns() - started
+    measure(body, 60 * 32, "Python call")
+
+
+def test_pdu_build_python(measure: Measure) -> None:
+    """A Data-In with status by the control plane's codec."""
+    def body() -> int:
+        started = time.perf_counter_ns()
+        for n in range(2000):
+            pdu.encode(pdu.DataIn(has_status=True, initiator_task_tag=n, stat_sn=n, exp_cmd_sn=n + 1, max_cmd_sn=n + 128))
+        return time.perf_counter_ns() - started
+    measure(body, 2000, "Python call")
 
 
 @pytest.mark.parametrize("limit", ["system call", "memory latency", "4 KiB copy"])

@@ -1,27 +1,31 @@
-"""Side by side with peers: the suites by name; each is a function that adds records to a run."""
+"""Side by side with peers: the suites by name, in the order they run; each is a function that adds records to a run."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench.compare import basic, cow, durable, many, parts
+from bench.compare import basic, cow, durable, many, parts, scale
 from bench.measure import Run
 
 
 class Suite(NamedTuple):
     body: Callable[[Run], None]
-    quick: bool     # part of --quick
+    quick: bool         # part of --quick
+    minutes: float      # of the published run, on two quiet cores
 
 
 SUITES: dict[str, Suite] = {
-    "throughput": Suite(basic.throughput, True),
-    "depth": Suite(basic.depth, False),
-    "latency": Suite(basic.latency, False),
-    "idle": Suite(basic.idle, False),
-    "first-write": Suite(cow.first_write, True),
-    "snapshots": Suite(cow.snapshots, True),
-    "micro": Suite(parts.micro, True),
-    "sync": Suite(durable.sync, False),
-    "digests": Suite(many.digests, False),
-    "sessions": Suite(many.sessions, False),
-    "direct": Suite(durable.direct, False),
+    "throughput": Suite(basic.throughput, True, 7),
+    "native": Suite(basic.native, True, 3),
+    "first-write": Suite(cow.first_write, True, 1.5),
+    "snapshots": Suite(cow.snapshots, True, 4),
+    "latency": Suite(basic.latency, False, 2),
+    "digests": Suite(many.digests, False, 2),
+    "sync": Suite(durable.sync, False, 2),
+    "direct": Suite(durable.direct, False, 2),
+    "sessions": Suite(many.sessions, False, 2),
+    "reactors": Suite(scale.reactors, False, 1),
+    "depth": Suite(basic.depth, False, 3),
+    "idle": Suite(basic.idle, False, 0.5),
+    "tebibyte": Suite(scale.tebibyte, False, 1),
+    "micro": Suite(parts.micro, True, 1.5),
 }

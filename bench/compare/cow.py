@@ -1,14 +1,17 @@
-"""Suites of what copy-on-write costs: first touches, and the curve over the number of snapshots."""
+"""Suites of what copy-on-write costs: first touches, and the curve over the number of snapshots and clones."""
 
 import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
 
-from bench import fio
+from bench import initiator
 from bench.compare.basic import CASES
-from bench.compare.lab import Lab
+from bench.compare.lab import PAIR, Lab
 from bench.fio import Job
 from bench.measure import Run
 from bench.targets import Lunette, Target
 
+PROBES = 20         # snapshots made and deleted one by one at each point of the curve
 WITH, WITHOUT = "volume with snapshots", "volume without snapshots"
 
 
@@ -22,7 +25,7 @@ def first_write(run: Run) -> None:
     """Each block written once: over private blocks (steady), right after a snapshot, into a fresh thin volume."""
     size = run.plan.size_mib // 2
     for block, depth in (("4k", 32), ("128k", 8)):
-        with Lab(run, "tmpfs", pool_mib=size * 2 * (run.plan.repeats + 3)) as lab:
+        with Lab(run, "tmpfs", pool_mib=size * 2 * (run.plan.repeats + 3), only=PAIR) as lab:
             urls = lab.luns(size)
 
             def passes(target: Target, rep: int, block: str = block, depth: int = depth,
@@ -43,54 +46,79 @@ def first_write(run: Run) -> None:
 
 
 def snapshots(run: Run) -> None:
-    """IOPS, p99, create and delete latency and metadata bytes of one volume at 0, 1, 10 ... snapshots.
+    """IOPS, p99, create, delete and list time, metadata bytes of one volume at 0, 1, 10 ... snapshots; then with clones.
 
     A second volume without snapshots is measured beside it at every point: the ratio is free of the machine's drift.
-    Blocks are written between snapshots, so that every snapshot has a root and leaves of its own.
+    The volume is written at random while its snapshots are taken, so that they have leaves of their own.
     """
     size = run.plan.size_mib // 2
-    with Lab(run, "tmpfs", only="lunette", pool_mib=size * 12) as lab:
+    with Lab(run, "tmpfs", only=("lunette",), pool_mib=size * 16) as lab:
         for target in lab.lunettes():
             urls = {WITH: target.add_lun("v", size), WITHOUT: target.add_lun("w", size)}
             made = 0
             for count in run.plan.snapshots:
-                batch_ms = grow(target, urls[WITH], made, count, size)
+                new = {"batch_create_ms": grow(target, urls[WITH], made, count, size)} if count > made else {}
                 made = count
-                curve_point(run, target, urls, count, size, batch_ms)
+                settle(run, target, urls[WITH], size, count)
+                beside(run, target, urls, size, x=count)
+                made_ms, deleted_ms = probe(target, "snapshot v@probe{}", "delete v@probe{}")
+                run.add(case="snapshot", x=count, target=target.label, rep=0, **new, create_ms=made_ms,
+                        delete_ms=deleted_ms, **state(target))
             if made:
+                clones(run, target, urls, size, f"v@s{made - 1}")
                 run.add(case="delete all", target=target.label, x=made, rep=0,
                         batch_delete_ms=target.batch([f"delete v@s{i}" for i in range(made)]) / made)
 
 
+def clones(run: Run, target: Lunette, urls: dict[str, str], size: int, origin: str) -> None:
+    """As many clones as the plan says of one snapshot: the volume again, a clone itself, create and delete."""
+    count = run.plan.clones
+    created = target.batch([f"clone {origin} c{i}" for i in range(count)]) / count
+    settle(run, target, urls[WITH], size, count)
+    beside(run, target, urls | {"a clone": target.url("c0")}, size, suffix=", with clones", x=count)
+    made_ms, deleted_ms = probe(target, f"clone {origin} probe{{}}", "delete probe{}")
+    run.add(case="clone", x=count, target=target.label, rep=0, batch_create_ms=created, create_ms=made_ms,
+            delete_ms=deleted_ms, **state(target),
+            batch_delete_ms=target.batch([f"delete c{i}" for i in range(count)]) / count)
+
+
 def grow(target: Lunette, url: str, have: int, want: int, size: int) -> float:
-    """Take snapshots until there are `want`, with writes between them; milliseconds a snapshot (0: none taken)."""
-    times: list[float] = []
-    taken = want - have
-    pace = -(-taken // 5)
-    while have < want:
-        step = min(pace, want - have)
-        times.append(target.batch([f"snapshot v@s{i}" for i in range(have, have + step)]))
-        have += step
-        fio.run([Job(url, "randwrite", "4k", 32, f"{size}m", options={"number_ios": 5000, "norandommap": 1})], None)
-    return sum(times) / taken if taken else 0.0
+    """Take snapshots until there are `want`, under a load of random writes; milliseconds a snapshot."""
+    with ThreadPoolExecutor(1) as pool, initiator.Load([[url]]) as load:
+        taking = pool.submit(target.batch, [f"snapshot v@s{i}" for i in range(have, want)])
+        while True:
+            load.drive(0.1, write_percent=100, block_bytes=4096, depth=4, size_mib=size)
+            if taking.done():
+                return taking.result() / (want - have)
 
 
-def curve_point(run: Run, target: Lunette, urls: dict[str, str], count: int, size: int, batch_ms: float) -> None:
-    """Measure reads and writes on both volumes, one more snapshot's create and delete, and the metadata."""
-    settle = [touch_all(url, size) for url in urls.values()]
-    run.io(target.pid, settle[:1], whole=True, case="settle", x=count, target=target.label, rep=0)
+def settle(run: Run, target: Lunette, url: str, size: int, x: int) -> None:
+    """Make every block of the volume its own again: what follows is steady state. Its rate is that of first writes."""
+    run.io(target.pid, [touch_all(url, size)], whole=True, case="first writes", x=x, target=WITH, rep=0)
+
+
+def beside(run: Run, target: Lunette, urls: dict[str, str], size: int, *, x: int, suffix: str = "") -> None:
+    """Reads and writes on the volume and on the one without snapshots, interleaved."""
     for name in ("read-4k-qd32", "write-4k-qd32"):
         def body(which: str, rep: int, name: str = name) -> None:
-            run.io(target.pid, [CASES[name].job(urls[which], size)], case=name, medium="tmpfs", x=count, rep=rep,
+            run.io(target.pid, [CASES[name].job(urls[which], size)], case=name + suffix, medium="tmpfs", x=x, rep=rep,
                    target=which)
         run.interleave(list(urls), body)
-    created, deleted = [], []
-    for probe in range(20):
-        created.append(target.command(f"snapshot v@probe{probe}"))
-        deleted.append(target.command(f"delete v@probe{probe}"))
-    metadata_bytes, start_s = target.metadata_bytes()
-    taken = {"batch_create_ms": batch_ms} if batch_ms else {}
-    run.add(case="snapshot", x=count, target=target.label, rep=0, **taken,
-            create_ms=statistics.median(created), delete_ms=statistics.median(deleted),
-            metadata_bytes=metadata_bytes, start_s=start_s)
 
+
+def probe(target: Lunette, make: str, remove: str) -> tuple[float, float]:
+    """Medians of milliseconds to make one and to delete it again, one command at a time."""
+    made, removed = [], []
+    for number in range(PROBES):
+        made.append(target.command(make.format(number)))
+        removed.append(target.command(remove.format(number)))
+    return statistics.median(made), statistics.median(removed)
+
+
+def state(target: Lunette) -> dict[str, float]:
+    """What the number of objects costs besides: metadata, listing, start-up."""
+    started = time.perf_counter()
+    target.objects()
+    list_ms = (time.perf_counter() - started) * 1e3
+    metadata_bytes, start_s = target.metadata_bytes()
+    return {"list_ms": list_ms, "metadata_bytes": metadata_bytes, "start_s": start_s}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bench.compare.basic import CASES, Case
-from bench.compare.lab import Lab
+from bench.compare.lab import PAIR, Lab
 from bench.fio import Job
 from bench.measure import Run
 from bench.targets import Target, fill_file
@@ -15,7 +15,7 @@ WRITERS = 16
 def sync(run: Run) -> None:
     """fsync after each write, by 1 and 16 writers (group commit); a database: 70/30 8 KiB and a synced log."""
     for medium in run.media:
-        with Lab(run, medium) as lab:
+        with Lab(run, medium, only=PAIR) as lab:
             urls = lab.luns(run.plan.size_mib)
             share = run.plan.size_mib // WRITERS
 
@@ -37,10 +37,11 @@ def sync(run: Run) -> None:
 
 def direct(run: Run) -> None:
     """O_DIRECT storage: targets beside fio's io_uring engine on a file of the same size in the same directory."""
-    if "ext4" not in run.media:
+    medium = next((name for name in run.media if name != "tmpfs"), "")
+    if not medium:
         run.note("direct: left out, no medium with O_DIRECT")
         return
-    with Lab(run, "ext4", direct=True) as lab:
+    with Lab(run, medium, direct=True, only=PAIR) as lab:
         size = run.plan.size_mib
         urls = lab.luns(size)
         raw = lab.directory / "raw.img"
@@ -51,6 +52,6 @@ def direct(run: Run) -> None:
 
             def body(target: Target | None, rep: int, name: str = name, case: Case = case, local: Job = local) -> None:
                 job = case.job(urls[target.label], size) if target else local
-                run.io(target.pid if target else None, [job], case=name, medium="ext4",
+                run.io(target.pid if target else None, [job], case=name, medium=medium,
                        target=target.label if target else "fio io_uring", rep=rep)
             run.interleave([*lab.targets, None], body)

@@ -2,42 +2,52 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from bench.measure import Run
-from bench.targets import Lunette, Target, TargetError, Tgt
+from bench.peers import Istgt, Running, Tgt
+from bench.targets import Lunette, Target, TargetError
 
+PAIR = ("lunette", "tgt")   # suites that measure only these two
 POOL_OVERHEAD = 3   # pool size over the LUNs in it: room for copies that snapshots keep
 
 
 class Lab:
     """Starts one target of each kind the run asks for; ends and removes them on exit.
 
-    `serve` adds variants of Lunette: {label suffix: arguments of `lunette serve`}.
+    variants: Lunettes to start, {suffix of the label: arguments of `lunette serve`}. only: the kinds to start (empty: all).
+    direct: O_DIRECT storage, where a target can. digests: let tgt grant them.
     """
 
-    def __init__(self, run: Run, medium: str, *, polling: bool = False, pool_mib: int = 0,
-                 only: str = "", direct: bool = False, digests: bool = False) -> None:
+    def __init__(self, run: Run, medium: str, *, pool_mib: int = 0, variants: Mapping[str, tuple[str, ...]] | None = None,
+                 only: tuple[str, ...] = (), direct: bool = False, digests: bool = False) -> None:
         self.run, self.medium = run, medium
         self.base: Path = run.media[medium]
         self.pool_mib = pool_mib or run.plan.size_mib * POOL_OVERHEAD + 256
-        self.polling, self.only, self.direct, self.digests = polling, only, direct, digests
+        self.variants = {"": ()} if variants is None else variants
+        self.only, self.direct, self.digests = only, direct, digests
         self.targets: list[Target] = []
         self.directory = Path()
 
     def make(self) -> list[Target]:
         made: list[Target] = []
         for label, kind in self.run.targets.items():
-            if self.only and kind != self.only:
+            if self.only and kind not in self.only:
                 continue
             if kind == "tgt":
                 made.append(Tgt(label, self.directory, direct=self.direct, digests=self.digests))
+            elif kind == "istgt":
+                made.append(Istgt(label, self.directory))
+            elif kind == "lunette":
+                made += [Lunette(label + suffix, self.directory, pool_mib=self.pool_mib,
+                                 serve=serve + (("--direct",) if self.direct else ()))
+                         for suffix, serve in self.variants.items()]
             else:
-                made.append(Lunette(label, self.directory, pool_mib=self.pool_mib, direct=self.direct))
-                if self.polling:
-                    made.append(Lunette(f"{label}-poll", self.directory, pool_mib=self.pool_mib, poll=True))
+                url, _, pid = kind.rpartition(",")
+                made.append(Running(label, self.directory, url, int(pid)))
         return made
 
     def __enter__(self) -> "Lab":
@@ -67,8 +77,16 @@ class Lab:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def luns(self, size_mib: int, name: str = "v", fill: bool = True) -> dict[str, str]:
-        """One LUN on every target; {target label: URL}."""
-        return {t.label: t.add_lun(name, size_mib, fill) for t in self.targets}
+        """One LUN on every target; {target label: URL}. A target that cannot have it is left out from here on."""
+        urls = {}
+        for target in list(self.targets):
+            try:
+                urls[target.label] = target.add_lun(name, size_mib, fill)
+            except TargetError as error:
+                self.targets.remove(target)
+                target.discard()
+                self.run.note(f"{self.run.suite}: {target.label} left out: {error}")
+        return urls
 
     def lunettes(self) -> list[Any]:
         return [t for t in self.targets if t.kind == "lunette"]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import _initiator, initiator, summary, svg
-from bench.targets import TargetError, Tgt
+from bench import _initiator, clients, fio, goals, initiator, summary, svg
+from bench.peers import Tgt
+from bench.targets import TargetError
 
 
 def record(target: str, rep: int, iops: float) -> dict[str, object]:
@@ -66,3 +67,19 @@ def test_a_chart_is_well_formed_and_shows_every_point() -> None:
     chart = svg.Chart("a < b", "x", "y", ["1", "2"], {"one": [1.0, None], "two": [3.0, math.nan]}).lines()
     root = ElementTree.fromstring(chart.render())
     assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 2
+
+
+def test_the_stand_in_for_fio_refuses_what_it_cannot_do() -> None:
+    assert clients.perf_iops("iops average 12345 (50 MB/s)\n") == 12345
+    with pytest.raises(fio.FioError):
+        clients.perf_iops("nothing\n")
+    with pytest.raises(fio.FioError):
+        clients.stand_in(fio.Job(target="iscsi://x", rw="randrw", block="4k", depth=1, size="1m"), 1.0)
+    assert [clients.size_bytes(text) for text in ("512", "4k", "1m")] == [512, 4096, 1 << 20]
+
+
+@pytest.mark.parametrize(("value", "wanted", "at_most", "said"), [
+    (4.5, 4.5, False, "4.50"), (4.49, 4.5, False, "4.49 missed"), (5.0, 5.0, True, "5.00"), (5.01, 5.0, True, "5.01 missed"),
+    (0.1, None, False, "0.10"), (math.nan, 1.0, False, "")])
+def test_a_goal_that_is_missed_says_so(value: float, wanted: float | None, at_most: bool, said: str) -> None:
+    assert goals.judge(value, wanted, at_most) == said

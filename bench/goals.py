@@ -1,0 +1,158 @@
+"""What the data path promises, held against the results: met or missed, with the figure either way."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from bench import summary
+from bench.measure import Record
+
+Row = dict[str, Any]
+WHERE = (("throughput", "tmpfs"), ("throughput", "ext4"), ("native", "tmpfs"), ("native", "ext4"))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A goal that is measured on two media with two initiators."""
+
+    text: str
+    case: str
+    field: str
+    wanted: float
+    at_most: bool = False
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal with figures of its own: find(rows) gives (what, value) pairs. wanted None: stated, not judged."""
+
+    text: str
+    wanted: float | None
+    find: Callable[[list[Row]], Iterable[tuple[str, float]]]
+    at_most: bool = False
+
+
+CELLS = (
+    Cell("4 KiB random read, QD 32: x tgt", "read-4k-qd32", "ratio", 4.5),
+    Cell("4 KiB random write, QD 32: x tgt", "write-4k-qd32", "ratio", 4.0),
+    Cell("4 KiB random read, QD 1: x tgt", "read-4k-qd1", "ratio", 2.4),
+    Cell("128 KiB read, QD 8: x tgt", "read-128k-qd8", "ratio", 3.0),
+    Cell("128 KiB write, QD 8: x tgt", "write-128k-qd8", "ratio", 3.0),
+    Cell("target CPU of a 4 KiB read, QD 32 (us)", "read-4k-qd32", "cpu_us_per_io", 5.0, at_most=True),
+)
+
+
+def pick(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """The rows with these values."""
+    return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
+
+
+def first_writes(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    for row in pick(rows, suite="first-write", target="lunette"):
+        if "to_steady" in row:
+            yield row["case"], row["to_steady"]
+
+
+def digests(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    for row in pick(rows, suite="digests", target="lunette", x="both"):
+        yield row["case"], row["of_none"]
+
+
+def snapshots(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    found = [row for row in pick(rows, suite="snapshots") if row["target"] != "lunette" and "ratio" in row
+             and "clones" not in row["case"]]
+    most = max((row["x"] for row in found), default=0)
+    for row in pick(found, x=most):
+        yield f"{row['case']} at {most:,}", row["ratio"]
+
+
+def syncs(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    for row in pick(rows, suite="sync", target="lunette"):
+        yield f"{row['case']} {row['medium']}", row.get("ratio", float("nan"))
+
+
+def many(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    base: dict[str, float] = {}
+    for row in pick(rows, suite="sessions", target="lunette"):
+        if "iops" in row:
+            shape, _, mix = row["case"].rpartition(", ")
+            base.setdefault(mix, row["iops"])
+            if not shape.startswith("1 session"):
+                yield f"{shape}, {mix}", row["iops"] / base[mix]
+
+
+def slowest(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    for row in pick(rows, suite="sessions", target="lunette"):
+        if "slowest" in row and not row["case"].startswith("1 session"):
+            yield row["case"], row["slowest"]
+
+
+def direct(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    for row in pick(rows, suite="direct", target="lunette"):
+        local = pick(rows, suite="direct", target="fio io_uring", case=row["case"])
+        if local:
+            yield row["case"], row["iops"] / local[0]["iops"]
+
+
+def reactors(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    for row in pick(rows, suite="reactors"):
+        if "of_ideal" in row:
+            yield row["case"], row["of_ideal"]
+
+
+def idle(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    for row in pick(rows, suite="idle", target="lunette"):
+        yield "one session", row["idle_cpu"] * 100
+
+
+GOALS = (
+    Goal("first writes, share of steady state", 0.80, first_writes),
+    Goal("header and data digests, share of none", 0.75, digests),
+    Goal("with snapshots, share of without", 0.95, snapshots),
+    Goal("synced writes: x tgt", 1.0, syncs),
+    Goal("64 sessions on 256 LUNs, share of one session's total", 1.0, many),
+    Goal("its slowest session, share of the mean", 0.5, slowest),
+    Goal("idle CPU (% of a core)", 0.5, idle, at_most=True),
+    Goal("O_DIRECT over the network, share of fio's io_uring without one", None, direct),
+    Goal("two reactors, share of the ideal gain", None, reactors),
+)
+
+
+def judge(value: float, wanted: float | None, at_most: bool) -> str:
+    """`4.61`, or `4.11 missed`."""
+    if value != value:
+        return ""
+    shown = f"{value:.2f}"
+    if wanted is None or (float(shown) <= wanted if at_most else float(shown) >= wanted):
+        return shown
+    return f"{shown} missed"
+
+
+def tables(records: list[Record]) -> list[str]:
+    """The two tables of goals as Markdown; nothing for what was not measured."""
+    rows = summary.rows(records)
+    first = []
+    for cell in CELLS:
+        found = [pick(rows, suite=suite, medium=medium, case=cell.case, target="lunette") for suite, medium in WHERE]
+        values = [judge(f[0].get(cell.field, float("nan")), cell.wanted, cell.at_most) if f else "" for f in found]
+        if any(values):
+            first.append([cell.text, f"{'at most' if cell.at_most else 'at least'} {cell.wanted:g}", *values])
+    second = []
+    for goal in GOALS:
+        pairs = [(what, judge(value, goal.wanted, goal.at_most)) for what, value in goal.find(rows) if value == value]
+        if pairs:
+            bound = "stated" if goal.wanted is None else f"{'at most' if goal.at_most else 'at least'} {goal.wanted:g}"
+            second.append([goal.text, bound, "; ".join(f"{what} **{value}**" for what, value in pairs)])
+    drawn = []
+    if first:
+        heads = [f"{'fio' if suite == 'throughput' else 'own initiator'}, {medium}" for suite, medium in WHERE]
+        drawn.append(markdown(["goal", "wanted", *heads], first))
+    if second:
+        drawn.append(markdown(["goal", "wanted", "measured"], second))
+    return drawn
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table without padding: it stays readable in a diff however long a cell gets."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
