@@ -2,7 +2,7 @@
 # cheaper: memory-backed files (copied through a mapping), and writes into the page cache, which the kernel would hand to
 # worker threads.
 from core._session cimport lnt_disk
-from core._types cimport IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, lnt_dev, lnt_io
+from core._types cimport IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, IOF_NEW, lnt_dev, lnt_io
 from core._uring cimport IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_rw, lnt_ring
 from libc.errno cimport EINTR, EIO, ENOSPC, errno
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
@@ -75,12 +75,14 @@ cdef extern from "mapio.h" nogil:
     int lnt_copy(void *to, const void *source, size_t n)
     void *lnt_map_file(int fd, size_t n)
     int munmap(void *p, size_t n)
+    void lnt_map_pages(void *p, size_t n)
 
 cdef enum:
     TAG_DEVICE = 3                    # low bits of a completion's user_data, see _reactor.pyx
     SLOW_WRITE_US = 3000              # an inline page-cache write that waits longer is being throttled ...
     SLOW_PAUSE_US = 200000            # ... so for this long the ring's worker threads wait instead of this one
     RW_BYTES_MAX = 0x40000000
+    NEW_BYTES = 65536                 # new blocks in a memory-backed file: from here on written, not copied
 
 
 # io.next counts the bytes done while a request is in the ring (the field is the holder's).
@@ -153,17 +155,9 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
         prep(d, io)
 
 
-cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
+cdef int32_t file_rw(lnt_disk *d, lnt_io *io) noexcept nogil:
     cdef uint64_t at = 0
     cdef ssize_t n
-    if io.kind == IO_SYNC:
-        return 0 if fdatasync(d.fd) == 0 else -errno
-    if io.kind == IO_DISCARD:
-        return 0 if lnt_punch(d.fd, io.offset, io.length) == 0 else -errno
-    if io.offset + io.length <= d.map_bytes:
-        if io.kind == IO_READ:
-            return 0 if lnt_copy(io.buf, d.map + io.offset, io.length) == 0 else -EIO
-        return 0 if lnt_copy(d.map + io.offset, io.buf, io.length) == 0 else -EIO
     while at < io.length:
         if io.kind == IO_READ:
             n = pread(d.fd, <uint8_t *>io.buf + at, io.length - at, <long>(io.offset + at))
@@ -177,6 +171,28 @@ cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
             return -EIO if io.kind == IO_READ else -ENOSPC
         at += <uint64_t>n
     return 0
+
+
+cdef int32_t mapped_rw(lnt_disk *d, lnt_io *io) noexcept nogil:
+    cdef int32_t rc
+    if io.kind == IO_READ:
+        return 0 if lnt_copy(io.buf, d.map + io.offset, io.length) == 0 else -EIO
+    if io.flags & IOF_NEW and io.length >= NEW_BYTES:
+        # The file lacks these pages: writing makes them without clearing them first, and they are mapped together, not by a
+        # fault each.
+        rc = file_rw(d, io)
+        if rc == 0:
+            lnt_map_pages(d.map + io.offset, io.length)
+        return rc
+    return 0 if lnt_copy(d.map + io.offset, io.buf, io.length) == 0 else -EIO
+
+
+cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
+    if io.kind == IO_SYNC:
+        return 0 if fdatasync(d.fd) == 0 else -errno
+    if io.kind == IO_DISCARD:
+        return 0 if lnt_punch(d.fd, io.offset, io.length) == 0 else -errno
+    return mapped_rw(d, io) if io.offset + io.length <= d.map_bytes else file_rw(d, io)
 
 
 cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:

@@ -14,7 +14,7 @@ from core._state cimport (
     E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT, aext, goal, item,
     lnt_alloc_aligned, lnt_get64, lnt_pool, vobj, opx, rlock)
 from core._types cimport (
-    IO_READ, IO_WRITE, OP_READ, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_READ_ONLY, lnt_io, lnt_op)
+    IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_READ_ONLY, lnt_io, lnt_op)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -107,9 +107,11 @@ cdef void io_done(lnt_io *io) noexcept nogil:
             write_end(p, op)
 
 
-cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint64_t offset, uint64_t length, uint8_t *buf) noexcept nogil:
+cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t offset, uint64_t length,
+                  uint8_t *buf) noexcept nogil:
     cdef lnt_io *io = io_new(p)
     io.kind = kind
+    io.flags = flags
     io.offset = offset
     io.length = length
     io.buf = buf
@@ -251,7 +253,7 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
                 a.pba = e.pba
                 a.n = <uint32_t>(n // L_BLOCK_BYTES)
                 a.src = buf + x.cursor
-            io_start(p, op, IO_READ, e.pba * L_BLOCK_BYTES + off, n, buf + x.cursor)
+            io_start(p, op, IO_READ, 0, e.pba * L_BLOCK_BYTES + off, n, buf + x.cursor)
         x.cursor += n
     x.step = S_IO
     if x.io_busy == 0:
@@ -348,7 +350,7 @@ cdef int plan_new(lnt_pool *p, lnt_op *op, extent *e, uint64_t at, uint64_t left
         partial_load(p, op, a)
         x.cursor += a.bytes
         return 0
-    io_start(p, op, IO_WRITE, pba * L_BLOCK_BYTES, <uint64_t>got * L_BLOCK_BYTES, a.src)
+    io_start(p, op, IO_WRITE, IOF_NEW, pba * L_BLOCK_BYTES, <uint64_t>got * L_BLOCK_BYTES, a.src)
     x.cursor += <uint64_t>got * L_BLOCK_BYTES
     return 0
 
@@ -359,7 +361,7 @@ cdef void partial_load(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
     if a.source == 0:
         memset(a.bounce, 0, L_BLOCK_BYTES)
         return
-    io_start(p, op, IO_READ, (a.source & ((<uint64_t>1 << 48) - 1)) * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
+    io_start(p, op, IO_READ, 0, (a.source & ((<uint64_t>1 << 48) - 1)) * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
 
 
 cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -386,7 +388,7 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
             n = e.n * L_BLOCK_BYTES - off
             if n > left:
                 n = left
-            io_start(p, op, IO_WRITE, e.pba * L_BLOCK_BYTES + off, n, op.buf + x.cursor)
+            io_start(p, op, IO_WRITE, 0, e.pba * L_BLOCK_BYTES + off, n, op.buf + x.cursor)
             x.cursor += n
         p.cur_op = NULL
         if rc == WAIT:
@@ -430,7 +432,7 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
             if a.partial and a.loaded < 2:
                 a.loaded = 2
                 memcpy(a.bounce + a.skip, a.src, a.bytes)
-                io_start(p, op, IO_WRITE, a.pba * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
+                io_start(p, op, IO_WRITE, IOF_NEW, a.pba * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
             a = a.next
         if x.io_busy:
             return

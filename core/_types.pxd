@@ -8,6 +8,9 @@ cdef enum lnt_io_kind:
     IO_SYNC = 3        # everything completed before this was submitted is durable when it succeeds
     IO_DISCARD = 4     # contents become undefined-or-zero; a failure is harmless
 
+cdef enum lnt_io_flag:
+    IOF_NEW = 1        # WRITE: to blocks that hold nothing yet; a device whose medium grows may prepare for more of them
+
 cdef enum lnt_op_kind:
     OP_READ = 1
     OP_WRITE = 2

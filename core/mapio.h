@@ -50,4 +50,12 @@ static void *lnt_map_file(int fd, size_t n)
     void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return p == MAP_FAILED ? NULL : p;
 }
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+static void lnt_map_pages(void *p, size_t n)    /* at once; a failure leaves it to faults */
+{
+    madvise(p, n, MADV_POPULATE_WRITE);
+}
 #endif
