@@ -8,7 +8,7 @@ from core._alloc cimport drop_node, node_ref, node_touch, run_is_fixed
 from core._blkmap cimport map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport op_finish, op_ready
 from core._checkpoint cimport object_store, slot_page, slot_write
-from core._journal cimport journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
+from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
     L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_QUOTA_BYTES, RT_DELETE, RT_DERIVE, RT_GROW, RT_OBJECT,
@@ -206,6 +206,7 @@ cdef int delete_run(lnt_pool *p, admin *a) noexcept nogil:
     rc = slot_write(p, a.obj.slot, NULL)
     if rc:
         return rc
+    journal_fit(p, 16)
     delete_apply(p, a.obj)
     r = record_new(p, RT_DELETE, 16)
     lnt_put64(r + 8, a.obj.pub.id)
@@ -250,6 +251,7 @@ cdef int clear_behind(lnt_pool *p, admin *a, uint64_t lba) noexcept nogil:
     if a.c < lba:
         a.c = lba
     while a.c < end:
+        journal_fit(p, 32)
         rc = map_unmap(p, a.obj, a.c, end, &next_lba, &removed)
         if rc:
             return rc
@@ -339,6 +341,7 @@ cdef int share_run(lnt_pool *p, admin *a) noexcept nogil:
     if p.failed:
         return ST_READ_ONLY
     while a.c:
+        journal_fit(p, 48)
         rc = map_share(p, a.obj, a.a, a.other, a.b, a.c, &done)
         if rc:
             return rc

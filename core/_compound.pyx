@@ -1,16 +1,16 @@
 # cython: language_level=3
-"""UNMAP, SYNC and COMPARE AND WRITE, and the door through which every data op runs (SBC-4; docs/durability.md).
+"""UNMAP, SYNC, COMPARE AND WRITE and WRITE ATOMIC, and the door through which every data op runs (SBC-4; docs/durability.md).
 
 Compound ops are made of parts: internal READs and WRITEs that the op starts and waits for.
 """
 from core._blkmap cimport extent, map_find, map_unmap
 from core._cache cimport op_finish, op_ready
-from core._journal cimport next_sync, record_3, wait_hard
+from core._journal cimport journal_fit, next_sync, record_3, wait_hard
 from core._rw cimport X, locked_out, op_settle, read_run, unlock_range, wait_grace, wait_room, write_run
-from core._state cimport L_BLOCK_BYTES, RT_UNMAP, WAIT, lnt_alloc_aligned, lnt_pool, opx, rlock, vobj
+from core._state cimport L_ATOMIC_BLOCKS, L_BLOCK_BYTES, RT_UNMAP, WAIT, lnt_alloc_aligned, lnt_pool, opx, rlock, vobj
 from core._types cimport (
-    OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OPF_FUA, OPF_NOUNMAP, ST_GONE, ST_INVALID, ST_MISCOMPARE, ST_OK,
-    ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op)
+    OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, OPF_ATOMIC, OPF_FUA, OPF_NOUNMAP, ST_GONE,
+    ST_INVALID, ST_MISCOMPARE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op)
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
@@ -35,6 +35,8 @@ cdef int refused(lnt_pool *p, lnt_op *op) noexcept nogil:
     if op.offset > o.pub.size_bytes or op.length > o.pub.size_bytes - op.offset:
         return ST_RANGE
     if (op.offset | op.length) & (o.pub.block_bytes - 1):
+        return ST_INVALID
+    if op.kind == OP_WRITE_ATOMIC and op.length > L_ATOMIC_BLOCKS * L_BLOCK_BYTES:
         return ST_INVALID
     if op.kind != OP_READ:
         if o.pub.read_only:
@@ -120,6 +122,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
             x.step = S_SUB
             sub_new(p, op, OP_WRITE, at, n, p.zeros)
             return
+        journal_fit(p, 32)
         p.cur_op = op
         rc = map_unmap(p, o, at >> 12, end >> 12, &next_lba, &removed)
         p.cur_op = NULL
@@ -138,17 +141,17 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     op_settle(p, op, ST_OK)
 
 
-# -- COMPARE AND WRITE, SYNC -------------------------------------------------------------------------------------------
+# -- COMPARE AND WRITE, WRITE ATOMIC, SYNC ------------------------------------------------------------------------------
 
-cdef void caw_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
+cdef void locked_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     free(X(op).bounce)
     X(op).bounce = NULL
     unlock_range(p, <vobj *>op.obj, op)
     op_finish(p, op, status)
 
 
-cdef void caw_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """Lock the range, let everything that is under way finish, read, compare, write, unlock."""
+cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Lock the range, let everything that is under way finish, read and compare (COMPARE AND WRITE), write, unlock."""
     cdef opx *x = X(op)
     cdef vobj *o = <vobj *>op.obj
     cdef rlock *held
@@ -163,7 +166,8 @@ cdef void caw_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         held.owner = op
         held.next = o.locks
         o.locks = held
-        x.bounce = <uint8_t *>lnt_alloc_aligned(op.length)
+        if op.kind == OP_COMPARE_WRITE:
+            x.bounce = <uint8_t *>lnt_alloc_aligned(op.length)
         x.step = S_LOCKED
         wait_grace(p, op, p.epoch + 2)
         return
@@ -171,18 +175,22 @@ cdef void caw_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         if p.epoch < x.target_epoch:
             wait_grace(p, op, x.target_epoch)
             return
+        if op.kind == OP_WRITE_ATOMIC:
+            x.step = S_WRITE
+            sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf).flags |= OPF_ATOMIC
+            return
         x.step = S_SUB
         sub_new(p, op, OP_READ, op.offset, op.length, x.bounce)
         return
     status = sub_end(p, op)
     if status or x.step == S_WRITE:
-        caw_end(p, op, status)
+        locked_end(p, op, status)
         return
     if memcmp(x.bounce, op.buf, op.length) != 0:
         while x.bounce[i] == op.buf[i]:
             i += 1
         op.result = i
-        caw_end(p, op, ST_MISCOMPARE)
+        locked_end(p, op, ST_MISCOMPARE)
         return
     x.step = S_WRITE
     sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf + op.length)
@@ -212,8 +220,8 @@ cdef void data_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         write_run(p, op)
     elif op.kind == OP_UNMAP:
         unmap_run(p, op)
-    elif op.kind == OP_COMPARE_WRITE:
-        caw_run(p, op)
+    elif op.kind == OP_COMPARE_WRITE or op.kind == OP_WRITE_ATOMIC:
+        locked_run(p, op)
     elif op.kind == OP_SYNC:
         sync_run(p, op)
     else:

@@ -50,6 +50,7 @@ class Pool:
         write(object_id, offset_bytes, data, fua=False)
         unmap(object_id, offset_bytes, length_bytes, fua=False, keep=False)
         compare_and_write(object_id, offset_bytes, expected, data, fua=False)   value of miscompare: byte offset
+        write_atomic(object_id, offset_bytes, data, fua=False)                  at most layout.ATOMIC_BLOCKS blocks
         share(dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes)  copy by reference; multiples of 4096
         flush()
         extents(object_id, offset_bytes, length_bytes, limit) -> [(offset_bytes, length_bytes, mapped), ...]

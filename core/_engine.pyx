@@ -21,8 +21,8 @@ from core._state cimport (
     lnt_put32, vobj, opx, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
     pthread_mutex_unlock)
 from core._types cimport (
-    IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OPF_FUA,
-    OPF_NOUNMAP, lnt_dev, lnt_io, lnt_obj, lnt_op)
+    IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
+    OPF_FUA, OPF_NOUNMAP, lnt_dev, lnt_io, lnt_obj, lnt_op)
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -39,7 +39,7 @@ cdef extern from "<unistd.h>" nogil:
 
 IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard"}
 MUTATIONS = {"": 0, "no_data_sync": 1, "no_journal_sync": 2, "no_ckpt_sync": 4, "early_free": 8, "no_home_hold": 16,
-             "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256}
+             "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256, "split_atomic": 512}
 
 
 # -- the queue device --------------------------------------------------------------------------------------------------

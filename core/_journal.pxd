@@ -6,6 +6,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef int journal_init(lnt_pool *p) noexcept nogil
 cdef void journal_free(lnt_pool *p) noexcept nogil
 cdef uint32_t journal_room(lnt_pool *p) noexcept nogil
+cdef void journal_fit(lnt_pool *p, uint32_t length) noexcept nogil
 cdef int journal_reserve(lnt_pool *p, uint32_t length) noexcept nogil
 cdef uint8_t *record_new(lnt_pool *p, uint8_t type, uint32_t length) noexcept nogil
 cdef void record_map(lnt_pool *p, uint64_t obj, uint64_t lba, uint64_t pba, uint32_t n, const uint32_t *csum) noexcept nogil

@@ -172,10 +172,15 @@ cdef void frame_close(lnt_pool *p, int force) noexcept nogil:
         p.j.head = 0
 
 
-cdef int journal_reserve(lnt_pool *p, uint32_t length) noexcept nogil:
-    """Make sure the next `length` bytes of records land in one frame, so that they are atomic."""
+cdef void journal_fit(lnt_pool *p, uint32_t length) noexcept nogil:
+    """Before a change of the map: `next_seq` is now the frame that its record of `length` bytes will be in (I5)."""
     if p.j.open != NULL and p.j.open.length + length > L_FRAME_BLOCKS * L_BLOCK_BYTES:
         frame_close(p, 0)
+
+
+cdef int journal_reserve(lnt_pool *p, uint32_t length) noexcept nogil:
+    """Make sure the next `length` bytes of records land in one frame, so that they are atomic."""
+    journal_fit(p, length)
     if p.j.open == NULL:
         p.j.open = frame_new(p)
     return 0

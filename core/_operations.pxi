@@ -339,6 +339,11 @@ def start_compare_and_write(Pool pool, *, object_id, offset_bytes, expected, dat
                   OPF_FUA if fua else 0, ("compare", None, None))
 
 
+def start_write_atomic(Pool pool, *, object_id, offset_bytes, data, fua=False):
+    return run_rw(pool, OP_WRITE_ATOMIC, object_id, offset_bytes, len(data), bytes(data), OPF_FUA if fua else 0,
+                  ("plain", None, None))
+
+
 def start_flush(Pool pool):
     return run_rw(pool, OP_SYNC, 0, 0, 0, None, 0, ("plain", None, None))
 

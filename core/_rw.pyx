@@ -6,15 +6,17 @@ puts it on its device's ready list and it runs again from its step. WRITE overwr
 everything else to new blocks, which enter the map when all data has arrived.
 """
 from core._alloc cimport alloc_extent, ring_push, space_for_data
+from core._atomic cimport pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
 from core._cache cimport io_free, io_new, op_finish, op_ready, ops_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
-from core._journal cimport journal_room, next_sync, record_map, wait_hard, wait_soft
+from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
 from core._state cimport (
     E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT, aext, goal, item,
     lnt_alloc_aligned, lnt_get64, lnt_pool, vobj, opx, rlock)
 from core._types cimport (
-    IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_READ_ONLY, lnt_io, lnt_op)
+    IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_READ_ONLY,
+    lnt_io, lnt_op)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -376,7 +378,7 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         left = op.length - x.cursor
         p.cur_op = op
         rc = map_find(p, o, at >> 12, (off + left + L_BLOCK_BYTES - 1) >> 12, 1, &e)
-        if rc == 0 and (not e.exclusive or x.verify):
+        if rc == 0 and (not e.exclusive or x.verify or op.flags & OPF_ATOMIC):
             if (off or left < L_BLOCK_BYTES) and e.pba and p.epoch < o.settle_epoch:
                 p.cur_op = NULL
                 x.step = S_RESTART    # writes in place may still reach the block that would be merged
@@ -474,6 +476,7 @@ cdef int piece_commit(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
         rc = csum_touch(p, a.pba, a.n)
         if rc:
             return rc
+    journal_fit(p, 48 + 4 * a.n)
     rc = map_insert(p, o, a.lba, a.pba, a.n, E_EXCL())
     if rc:
         return rc
@@ -483,6 +486,17 @@ cdef int piece_commit(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
     a.mapped = 1
     piece_unlist(p, a)
     return 0
+
+
+cdef int pieces_commit(lnt_pool *p, lnt_op *op, aext **at) noexcept nogil:
+    """All pieces of an atomic write at once. As piece_commit; at -2 `at` is the piece to be merged again."""
+    cdef aext *a = X(op).ext
+    cdef int rc = pieces_insert(p, <vobj *>op.obj, at, X(op).verify)
+    while rc == 0 and a != NULL:
+        a.mapped = 1
+        piece_unlist(p, a)
+        a = a.next
+    return rc
 
 
 cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -501,7 +515,7 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
                 p.ck.room = op
                 return
             p.cur_op = op
-            rc = piece_commit(p, op, a)
+            rc = pieces_commit(p, op, &a) if op.flags & OPF_ATOMIC else piece_commit(p, op, a)
             p.cur_op = NULL
             if rc == WAIT:
                 return

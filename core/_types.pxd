@@ -17,12 +17,14 @@ cdef enum lnt_op_kind:
     OP_SYNC = 3            # all writes completed before submission survive power loss when done
     OP_UNMAP = 4           # [offset, offset+length) reads as zeros afterwards; whole 4 KiB blocks are freed
     OP_COMPARE_WRITE = 5   # buf = length bytes to compare, then length bytes to write; atomic
+    OP_WRITE_ATOMIC = 6    # at most L_ATOMIC_BLOCKS: all of it or nothing, to other ops and after a crash
     OP_ADMIN = 16          # private to the engine (snapshot, clone, delete ...)
 
 cdef enum lnt_op_flag:
     OPF_FUA = 1            # WRITE/UNMAP/COMPARE_WRITE: durable when done; READ: no meaning
     OPF_NOUNMAP = 2        # UNMAP: write zeros but keep the blocks allocated where they are
     OPF_VERIFY = 4         # reserved
+    OPF_ATOMIC = 8         # WRITE, private to the engine: nothing in place, all pieces enter the map at once
 
 cdef enum lnt_status:      # lnt_op.status; also the table behind core.errors
     ST_OK = 0

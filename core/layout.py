@@ -44,6 +44,7 @@ KV_KEY_BYTES = 120
 KV_CHUNK_BYTES = 376
 KV_VALUE_BYTES = 131072
 FRAME_BLOCKS = 64           # the largest journal frame: 256 KiB
+ATOMIC_BLOCKS = 256         # the longest atomic write, 1 MiB: whatever its pieces, their records fit one frame
 DIRECTORY_ENTRIES = 252     # (home u64, crc u32, pad u32) a page
 PENDING_ITEMS = 252         # (ref u64, length u32, flags u32) a page
 

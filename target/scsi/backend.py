@@ -83,9 +83,9 @@ class AtomicBackend(Protocol):
 
     @property
     def atomic_bytes(self) -> int:
-        """The longest `write_atomic`, aligned to the allocation unit; what is stated must survive power loss."""
+        """The longest `write_atomic`, at any logical block."""
         ...
 
     async def write_atomic(self, offset_bytes: int, data: bytes, fua: bool) -> None:
-        """Like write, but after a power loss either all or nothing of it is there."""
+        """Like write, but all or nothing of it is there, after a power loss and for every read and write meanwhile."""
         ...

@@ -54,15 +54,15 @@ def atomic_bytes(unit: LogicalUnit) -> int:
 
 
 async def write_atomic(task: Task) -> bytes:
-    """WRITE ATOMIC (16): the transfer length has 2 bytes, an atomic boundary is not supported."""
+    """WRITE ATOMIC (16): the transfer length has 2 bytes; whole allocation units only, no atomic boundary."""
     backend = task.unit.backend
     assert isinstance(backend, AtomicBackend)
     extent = Extent(task.number(2, 8), task.number(12, 2), 2, 12)
     task.check_range(extent.lba, extent.blocks)
     offset, length = _bytes(task, extent)
-    if length > atomic_bytes(task.unit):
+    if length > atomic_bytes(task.unit) or length % task.unit.limits.grain:
         raise sense.invalid_cdb(extent.blocks_byte)
-    if offset % task.unit.limits.grain:
+    if length and offset % task.unit.limits.grain:
         raise sense.invalid_cdb(extent.lba_byte)
     data = task.data_blocks(length)
     if len(data) < length:

@@ -121,7 +121,8 @@ def block_limits_of(limits: Limits, unit: LogicalUnit) -> bytes:
         (16, 4, limits.unmap_blocks), (20, 4, limits.unmap_descriptors), (24, 4, grain),
         (28, 4, 0x80000000),                       # UGAVALID, alignment 0
         (32, 8, limits.write_same // block), (40, 4, atomic),
-        (44, 4, grain if atomic else 0), (48, 4, 0),
+        (44, 4, grain if atomic else 0), (48, 4, grain if atomic else 0),   # alignment and granularity: allocation units
+        (52, 4, 0), (56, 4, 0),                    # no atomic boundary
     )
     for offset, size, value in fields:
         out[offset:offset + size] = value.to_bytes(size, "big")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from target.scsi import BackendError, BlockBackend, Extent, IOStatistics, Space
-from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError
+from target.volumes.gateway import ATOMIC_BYTES, AsyncPool, ObjectInfo, PoolError
 
 STREAM_BYTES = 4 << 20  # larger transfers go through the pool in pieces of this size
 
@@ -87,6 +87,13 @@ class PoolBackend:
                 return error.value
             raise
         return None
+
+    @property
+    def atomic_bytes(self) -> int:
+        return ATOMIC_BYTES
+
+    async def write_atomic(self, offset_bytes: int, data: bytes, fua: bool) -> None:
+        await self._call("write_atomic", offset_bytes=offset_bytes, data=data, fua=fua)
 
     async def extents(self, offset_bytes: int, length_bytes: int, limit: int) -> list[Extent]:
         found = await self._call("extents", offset_bytes=offset_bytes, length_bytes=length_bytes, limit=limit)

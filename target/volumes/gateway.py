@@ -7,12 +7,16 @@ import os
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from core import layout
 from core.device import Device, FileDevice, create_file
 from core.errors import PoolError
 from target.errors import LunetteError
 
-__all__ = ["HIDDEN", "AsyncPool", "ObjectInfo", "PoolError", "check_pool", "create_pool", "open_pool", "pool_error"]
+__all__ = [
+    "ATOMIC_BYTES", "HIDDEN", "AsyncPool", "ObjectInfo", "PoolError", "check_pool", "create_pool", "open_pool", "pool_error",
+]
 
+ATOMIC_BYTES = layout.ATOMIC_BLOCKS * layout.BLOCK_BYTES   # the longest write_atomic
 BLANK_PROBE_BYTES = 1 << 20
 HIDDEN = "."  # what names of the daemon's own objects begin with; no name that people give does
 

@@ -28,6 +28,17 @@ def write(rig: Rig) -> Op | None:
                      data=rig.oracle.make_data(model.id, offset, length))
 
 
+def write_atomic(rig: Rig) -> Op | None:
+    if not rig.volumes():
+        return None
+    model = rig.random.choice(rig.volumes())
+    area = min(rig.size_of(model), rig.config.hot_bytes)
+    length = rig.random.randrange(SECTOR, min(area, 40 << 10) + 1) // model.block_bytes * model.block_bytes or model.block_bytes
+    offset = rig.random.randrange(0, area - length + 1) // model.block_bytes * model.block_bytes
+    return rig.start("write_atomic", object_id=model.id, offset_bytes=offset, fua=rig.random.random() < rig.config.fua,
+                     data=rig.oracle.make_data(model.id, offset, length))
+
+
 def unmap(rig: Rig) -> Op | None:
     if not rig.volumes():
         return None
@@ -153,8 +164,8 @@ def kv(rig: Rig) -> Op | None:
 
 
 ACTIONS: dict[Action, int] = {
-    create: 4, write: 40, unmap: 8, read: 6, flush: 9, checkpoint: 3, compare_and_write: 4, share: 6, snapshot: 8,
-    clone: 6, delete: 7, revert: 4, resize: 4, rename: 1, kv: 3,
+    create: 4, write: 40, write_atomic: 6, unmap: 8, read: 6, flush: 9, checkpoint: 3, compare_and_write: 4, share: 6,
+    snapshot: 8, clone: 6, delete: 7, revert: 4, resize: 4, rename: 1, kv: 3,
 }
 
 
@@ -218,4 +229,5 @@ def run_seed(seed: int, config: Config | None = None, *, steps: int = 250, crash
 STEADY: dict[Action, int] = {create: 1, write: 50, flush: 14, snapshot: 3, delete: 3, unmap: 4}
 PUBLISHING: dict[Action, int] = {create: 2, write: 20, checkpoint: 20, snapshot: 6, delete: 6, flush: 2, kv: 2}
 RECORDING: dict[Action, int] = {create: 8, snapshot: 20, kv: 20, delete: 20, write: 5, flush: 2}
+WHOLE: dict[Action, int] = {create: 1, write: 6, write_atomic: 40, read: 4, snapshot: 2, delete: 2}
 FREEING: dict[Action, int] = {create: 2, write: 40, snapshot: 6, delete: 8, unmap: 10}

@@ -25,9 +25,9 @@ class Scene:
         self.rig.do("create", name="v", size_bytes=16 << 10, block_bytes=512)
         (self.volume,) = self.rig.oracle.objects
 
-    def write(self, offset: int, length: int, *, fua: bool = False) -> Op:
+    def write(self, offset: int, length: int, *, fua: bool = False, kind: str = "write") -> Op:
         data = self.rig.oracle.make_data(self.volume, offset, length)
-        return self.rig.start("write", object_id=self.volume, offset_bytes=offset, data=data, fua=fua)
+        return self.rig.start(kind, object_id=self.volume, offset_bytes=offset, data=data, fua=fua)
 
     def newest(self, kind: str) -> int:
         return max((m.id for m in self.rig.oracle.objects.values() if m.kind == kind), default=0)
@@ -70,6 +70,7 @@ STEPS: dict[str, Callable[[Scene], Op | None]] = {
     "w0": lambda s: s.write(0, 4096),
     "w01": lambda s: s.write(0, 8192) if s.fits(8192) else None,
     "p0": lambda s: s.write(512, 512),
+    "atom": lambda s: s.write(512, 8192, kind="write_atomic") if s.fits(12 << 10) else None,
     "f1": lambda s: s.write(4096, 4096, fua=True) if s.fits(8192) else None,
     "u0": lambda s: s.rig.start("unmap", object_id=s.volume, offset_bytes=0, length_bytes=4096),
     "flush": lambda s: s.rig.start("flush"),

@@ -56,6 +56,8 @@ OPERATIONS = {
     "write": lambda rig: write(rig, 1, 0, 16 << 10),
     "write_part": lambda rig: write(rig, 1, 512, 1024),
     "write_fua": lambda rig: write(rig, 4, 4096, 8192, fua=True),
+    "write_atomic": lambda rig: rig.do("write_atomic", object_id=1, offset_bytes=512, fua=True,
+                                       data=rig.oracle.make_data(1, 512, 16 << 10)),
     "unmap": lambda rig: rig.do("unmap", object_id=1, offset_bytes=512, length_bytes=12 << 10, fua=True),
     "share": lambda rig: rig.do("share", dst_id=4, dst_offset_bytes=0, src_id=1, src_offset_bytes=8192,
                                 length_bytes=4096),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.crash import test_bitflips as bitflips
-from tests.crash.actions import FREEING, PUBLISHING, RECORDING, STEADY, Action, run_seed
+from tests.crash.actions import FREEING, PUBLISHING, RECORDING, STEADY, WHOLE, Action, run_seed
 from tests.crash.rig import Config
 from tests.crash.test_late_requests import late
 from tests.support.oracle import Violation
@@ -31,6 +31,8 @@ BARRIERS = {
     "early_free": Proof(30, Config(checked=False, journal_blocks=128, stuck=0, power=1, fua=0), 300, 30, FREEING),
     "no_home_hold": Proof(20),
     "no_frame_crc": Proof(20, Config(checked=False, power=0.1, tear=0.9), crash_every=12, weights=RECORDING),
+    "split_atomic": Proof(20, Config(checked=False, journal_blocks=128, tear=0.6, power=0.1, stuck=0.3), crash_every=6,
+                          weights=WHOLE),
     "accept_soft": Proof(20, crash_every=20, weights=STEADY),
 }
 

@@ -50,6 +50,10 @@ class PoolLife(RuleBasedStateMachine):
         self.begin(actions.write, dice)
 
     @rule(dice=DICE)
+    def write_atomic(self, dice: int) -> None:
+        self.begin(actions.write_atomic, dice)
+
+    @rule(dice=DICE)
     def unmap(self, dice: int) -> None:
         self.begin(actions.unmap, dice)
 

@@ -212,7 +212,16 @@ def test_write_atomic_exists_only_where_the_backend_promises_it() -> None:
     world = World(Atomic())
     assert world.run(write, bytes(8192)).status == 0
     assert world.backend.calls == [("atomic", 4096, 8192)]
-    assert sense_of(world.run("9c 00 0000000000000001 0000 0008 00 00", bytes(4096))) == INVALID_FIELD   # alignment
-    assert sense_of(world.run("9c 00 0000000000000000 0000 0101 00 00", bytes(257 * 512))) == INVALID_FIELD
+    for cdb, at in (("9c 00 0000000000000001 0000 0008 00 00", 2), ("9c 00 0000000000000000 0000 0007 00 00", 12)):
+        odd = world.run(cdb, bytes(4096))
+        assert (sense_of(odd), field_pointer(odd)) == (INVALID_FIELD, (True, at, None))
+    assert world.run("9c 18 0000000000000001 0000 0000 00 00").status == 0
+    too_long = world.run("9c 00 0000000000000000 0000 0101 00 00", bytes(257 * 512))
+    assert (sense_of(too_long), field_pointer(too_long)) == (INVALID_FIELD, (True, 12, None))
+    bounded = world.run("9c 00 0000000000000000 0008 0008 00 00", bytes(4096))
+    assert (sense_of(bounded), field_pointer(bounded)) == (INVALID_FIELD, (True, 11, 3))
+    assert sense_of(world.run("9c 20 0000000000000000 0000 0008 00 00", bytes(4096))) == INVALID_FIELD   # WRPROTECT
+    assert sense_of(world.run("9c 00 00000000000007f8 0000 0010 00 00", bytes(8192))) == (5, 0x2100)
+    assert sense_of(world.run("9c 00 0000000000000000 0000 0008 00 00", bytes(2048))) == (5, 0x0E03)
     limits = world.run("12 01 b0 00 ff 00").data_in
-    assert int.from_bytes(limits[44:48], "big") == 256
+    assert [int.from_bytes(limits[at:at + 4], "big") for at in range(44, 64, 4)] == [256, 8, 8, 0, 0]

@@ -167,6 +167,9 @@ class FakePool:
         kept[offset_bytes:offset_bytes + len(data)] = data
         self._objects[object_id] = self._objects[object_id]._replace(mapped_bytes=len(kept))
 
+    def _op_write_atomic(self, object_id: int, offset_bytes: int, data: bytes, fua: bool = False) -> None:
+        self._op_write(object_id, offset_bytes, data)
+
     def _op_unmap(self, object_id: int, offset_bytes: int, length_bytes: int, fua: bool = False, keep: bool = False) -> None:
         self._op_write(object_id, offset_bytes, bytes(length_bytes))
 

@@ -7,7 +7,8 @@ so "this write was acknowledged before that one began" is a comparison, and conc
 - after a process kill, any version not superseded may be read (exactly the acknowledged one, or one in flight);
 - after a power cut only *durable* versions supersede: those acknowledged before a flush began that was acknowledged,
   those of FUA writes, and those of administrative operations;
-- administrative operations are atomic: all of their effects or none, and once acknowledged they are durable.
+- administrative operations are atomic: all of their effects or none, and once acknowledged they are durable;
+- an atomic write is there wholly or not at all: in what a crash leaves, in a snapshot, and in what a read sees.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FOREVER = 1 << 62
 MASK = (1 << 64) - 1
 
 ADMIN = frozenset({"create", "snapshot", "clone", "delete", "revert", "resize", "rename", "set", "kv"})
-MUTATING = frozenset({"write", "unmap", "compare_and_write", "share"})
+MUTATING = frozenset({"write", "write_atomic", "unmap", "compare_and_write", "share"})
 # completion codes after which a write may or may not have taken place, in whole or in part
 UNCERTAIN = frozenset({"no_space", "io_read", "io_write", "checksum", "aborted", "closed", "read_only"})
 
@@ -88,6 +89,13 @@ BASE = Op("base", -1, -1, True, True)
 ZERO_VERSION = Version(0, BASE)
 
 
+class Whole(NamedTuple):
+    """An atomic write: for each of its sectors the value it wrote, and those that say it has not happened."""
+
+    op: Op
+    sectors: dict[int, tuple[int, frozenset[int]]]
+
+
 @dataclass(eq=False, repr=False)
 class ObjectModel:
     """One volume, snapshot or clone."""
@@ -101,6 +109,7 @@ class ObjectModel:
     sectors: dict[int, list[Version]] = field(default_factory=dict)
     deleting: Op | None = None
     taken_by: Op | None = None       # the operation that made it, while its content is not pinned
+    wholes: list[Whole] = field(default_factory=list)   # atomic writes that its source was amid when it was made
 
     def label(self) -> str:
         return f"{self.kind} {self.id} ({self.name[-1].value})"
@@ -142,6 +151,7 @@ class Oracle:
         self.objects: dict[int, ObjectModel] = {}
         self.grave: dict[int, ObjectModel] = {}      # deleted, but perhaps the source of something in flight
         self.inflight: list[Op] = []
+        self.atomics: list[Op] = []             # atomic writes that a crash may still undo, or a read meet half way
         self.limbo: list[Op] = []               # administrative operations that failed and may have happened
         self.kv: dict[str, bytes] = {}
         self.used_ids: set[int] = set()
@@ -169,7 +179,9 @@ class Oracle:
         """Note that an operation starts now. Arguments are those of `Pool.start`, object ids included."""
         op = Op(kind, self.tick(), fua=bool(args.get("fua")) or kind in ADMIN, args=args)
         self.inflight.append(op)
-        if kind == "write":
+        if kind in ("write", "write_atomic"):
+            if kind == "write_atomic":
+                self._watch(op)
             model = self.objects[args["object_id"]]
             data, lba = args["data"], args["offset_bytes"] // SECTOR
             for i in range(len(data) // SECTOR):
@@ -191,6 +203,41 @@ class Oracle:
         elif kind == "delete":
             self.objects[args["object_id"]].deleting = op
         return op
+
+    def _watch(self, op: Op) -> None:
+        """Follow an atomic write until it is durable and nothing began before it ended."""
+        oldest = min(other.start for other in self.inflight)
+        self.atomics = [old for old in self.atomics if not (self.is_durable(old) and old.end < oldest)]
+        self.atomics.append(op)
+
+    def _wholes(self, model: ObjectModel) -> list[Whole]:
+        """The atomic writes to an object that may be there or not, and how each sector tells."""
+        found = []
+        for op in self.atomics:
+            if op.args["object_id"] != model.id:
+                continue
+            first, data = op.args["offset_bytes"] // SECTOR, op.args["data"]
+            sectors = {}
+            for lba in range(first, first + len(data) // SECTOR):
+                others = [v for v in model.sectors.get(lba, ()) if v.op is not op]
+                older = {v.value for v in others if v.op.end < op.start} - {v.value for v in others if v.op.end > op.start}
+                at = (lba - first) * SECTOR
+                sectors[lba] = (unstamp(data[at:at + SECTOR]), frozenset(older))
+            found.append(Whole(op, sectors))
+        return found
+
+    def _check_whole(self, where: str, wholes: Iterable[Whole], value: Callable[[int], int | None]) -> None:
+        """Violation if what was seen (None: not seen) shows an atomic write in one sector and its absence in another."""
+        for whole in wholes:
+            done = absent = None
+            for lba, (mine, older) in whole.sectors.items():
+                seen = value(lba)
+                if seen == mine:
+                    done = lba
+                elif seen is not None and seen in older:
+                    absent = lba
+            if done is not None and absent is not None:
+                raise Violation(f"{where}: the atomic write {whole.op} is there in sector {done} and not in {absent}")
 
     def _add(self, model: ObjectModel, lba: int, value: int, op: Op) -> None:
         history = model.sectors.get(lba)
@@ -301,6 +348,8 @@ class Oracle:
             self.limbo.append(op)
         elif code in UNCERTAIN and op.kind in MUTATING:
             op.end, op.uncertain = now, True
+            if op.kind == "write_atomic" and code == "no_space":
+                self._undo(op)
         else:
             op.end = now
             self._undo(op)
@@ -369,6 +418,7 @@ class Oracle:
             model.size = [Version(v.value, op) for v in sizes]
             for lba, history in source.sectors.items():
                 model.sectors[lba] = self._at_instant(history, op, skip)
+            model.wholes = [whole for whole in self._wholes(source) if whole.op.end > op.start]
         self.objects[object_id] = model
         return model
 
@@ -389,13 +439,15 @@ class Oracle:
         first = op.args["offset_bytes"] // SECTOR
         if len(data) != op.args["length_bytes"]:
             raise Violation(f"read of {op.args['length_bytes']} bytes returned {len(data)}")
+        seen: dict[int, int] = {}
         for i in range(len(data) // SECTOR):
-            value = self._value(model, first + i, data[i * SECTOR:(i + 1) * SECTOR])
+            value = seen[first + i] = self._value(model, first + i, data[i * SECTOR:(i + 1) * SECTOR])
             history = model.sectors.get(first + i, [ZERO_VERSION])
             allowed = candidates(history, lambda other: other.ok and other.end < op.start)
             if value not in [v.value for v in allowed]:
                 raise Violation(f"read of {model.label()} sector {first + i}: {value}, "
                                 f"allowed {_show(allowed)} of {_show(history)}")
+        self._check_whole(f"read of {model.label()}", self._wholes(model), seen.get)
 
     def _value(self, model: ObjectModel, lba: int, sector: bytes) -> int:
         try:
@@ -443,6 +495,8 @@ class Oracle:
         happened |= self._reconcile_kv(pool.kv())
         leftovers = [op for op in self.limbo if op in happened]
         self.limbo.clear()
+        if self.crashed:
+            self.atomics.clear()                # each was found to be there or not
         self.lost_power = self.crashed = self.sync_failed = False
         return bool(leftovers)
 
@@ -509,9 +563,19 @@ class Oracle:
             except Violation as found:
                 error = error or found
                 continue
+            self._check_whole(model.label(), [*self._wholes(model), *self._inherited(model)],
+                              lambda lba, values=values: values.get(lba, 0) if lba * SECTOR < len(data) else None)
             self._collapse(model, info, values, chosen, dropped, power)
             return chosen
         raise error or Violation(f"{model.label()}: the safety snapshot and the revert disagree")
+
+    def _inherited(self, model: ObjectModel) -> list[Whole]:
+        """The atomic writes that a snapshot or clone was made amid, as far as nothing was written over them since."""
+        op = model.taken_by
+        if op is None:
+            return []
+        return [whole._replace(sectors={lba: pair for lba, pair in whole.sectors.items()
+                                        if all(v.op is op for v in model.sectors.get(lba, ()))}) for whole in model.wholes]
 
     def _match(self, model: ObjectModel, info: Any, data: bytes, supersedes: Superseding, dropped: set[Op]
                ) -> dict[int, int]:

@@ -139,8 +139,8 @@ Stated limits and choices:
 - **Task attributes**: an ORDERED command waits for every older command of its nexus on its LUN and holds every younger one,
   HEAD OF QUEUE passes both; commands of different nexuses are not ordered among each other. Within that, SIMPLE commands run
   at once and in any order (QAM 1h). Test: `core/test_reactor_protocol.py`.
-- **WRITE ATOMIC** exists only on a medium that can keep its promise through a power loss; otherwise the Block Limits page
-  states no atomic lengths and the operation code is not supported.
+- **WRITE ATOMIC** takes up to 1 MiB of whole allocation units (4 KiB), no atomic boundary; all of it or nothing is there after
+  a power loss and for every command meanwhile (docs/durability.md).
 - **WRITE SAME with UNMAP** deallocates whatever the block holds, as initiators expect; SBC-4 would have a block that is not
   zeros written. Without UNMAP the block is written; zeros are written as zeros and keep their allocation.
 - **COMPARE AND WRITE** is atomic up to its stated length, against the native path too. **ORWRITE** is built on it.
