@@ -55,12 +55,15 @@ from target.server.dataplane import (
     CommandEvent,
     PduEvent,
     Reactor,
+    SessionClosedEvent,
 )
+from target.server.draining import WAIT_SECONDS, Draining
 from target.server.units import Units
 
 log = logging.getLogger("lunette.sessions")
 
 INQUIRY, REPORT_LUNS, REQUEST_SENSE = 0x12, 0xA0, 0x03
+TEST_UNIT_READY = 0x00
 LOOKS_ONLY = frozenset({INQUIRY, REPORT_LUNS, REQUEST_SENSE})  # commands of a scan: they do not open a LUN
 BHS_W = 0x20
 EVENTS = frozenset({UnitAttention.REPORTED_LUNS_CHANGED, UnitAttention.CAPACITY_CHANGED, UnitAttention.INQUIRY_CHANGED,
@@ -97,6 +100,7 @@ class RunningTask:
     task: asyncio.Task[None]
     lun: int
     initiator_task_tag: int
+    held: bool = False      # waits for an ended session of its host, has done nothing yet
 
 
 def lun_flags(unit: LogicalUnit, gate: Gate) -> int:
@@ -130,6 +134,7 @@ class SessionTable:
         self._tokens = itertools.count(1)
         self._background: set[asyncio.Task[Any]] = set()
         self._empty = asyncio.Event()
+        self.draining = Draining(self._reflag)
 
     def start(self) -> None:
         """Take events from every reactor on the running loop."""
@@ -141,6 +146,7 @@ class SessionTable:
         loop = asyncio.get_running_loop()
         for reactor in self.reactors:
             loop.remove_reader(reactor.event_fd)
+        self.draining.stop()
         for session in self.sessions():
             for running in session.running.values():
                 running.task.cancel()
@@ -199,7 +205,7 @@ class SessionTable:
                 made.luns[lun] = object_id
         self.target.open_nexus(nexus, units)
         for lun, unit in units.items():
-            reactor.set_lun(number, lun, made.luns[lun], lun_flags(unit, unit.gate(nexus)))
+            reactor.set_lun(number, lun, made.luns[lun], self._flags(made, unit, unit.gate(nexus)))
         return made
 
     def serve(self, session: NexusSession, policy: LoginPolicy, params: NegotiatedParams, sock: socket.socket,
@@ -231,8 +237,14 @@ class SessionTable:
             return
         session.ended = True
         log.info("session of %s from %s ended: %s", session.nexus.initiator_name, session.peer, why)
+        key = (self.reactors.index(session.reactor), session.number)
         session.reactor.remove_session(session.number)
-        self._sessions.pop((self.reactors.index(session.reactor), session.number), None)
+        self._sessions.pop(key, None)
+        for running in session.running.values():
+            if running.held:
+                running.task.cancel()
+        self.draining.begin(session.nexus.initiator_name, key, [each.task for each in session.running.values()])
+        self._reflag(session.nexus.initiator_name)
         if not self._sessions:
             self._empty.set()
         if self._by_nexus.get(session.nexus) is session:
@@ -280,7 +292,7 @@ class SessionTable:
         if unit is not None:
             session.luns[lun] = object_id
             self.target.attach(session.nexus, lun, unit)
-            session.reactor.set_lun(session.number, lun, object_id, lun_flags(unit, unit.gate(session.nexus)))
+            session.reactor.set_lun(session.number, lun, object_id, self._flags(session, unit, unit.gate(session.nexus)))
 
     def _detach(self, session: NexusSession, lun: int) -> None:
         session.luns.pop(lun)
@@ -302,7 +314,21 @@ class SessionTable:
             return
         for lun, each in session.luns.items():
             if each == object_id:
-                session.reactor.set_lun_flags(session.number, lun, lun_flags(unit, gate))
+                session.reactor.set_lun_flags(session.number, lun, self._flags(session, unit, gate))
+
+    def _flags(self, session: NexusSession, unit: LogicalUnit, gate: Gate) -> int:
+        """The flag word of a LUN: everything comes here while commands of the host's ended sessions are not over."""
+        fenced = self.draining.busy(session.nexus.initiator_name)
+        return lun_flags(unit, gate) | (LUNF_SLOW if fenced else 0)
+
+    def _reflag(self, initiator_name: str) -> None:
+        for session in self.sessions():
+            if session.nexus.initiator_name == initiator_name:
+                for lun, object_id in session.luns.items():
+                    unit = self.units.known(object_id)
+                    if unit is not None:
+                        flags = self._flags(session, unit, unit.gate(session.nexus))
+                        session.reactor.set_lun_flags(session.number, lun, flags)
 
     # -- asynchronous events -----------------------------------------------------------------------------------
     def attention_raised(self, unit: LogicalUnit, object_id: int, nexus: ITNexus, code: int) -> None:
@@ -348,17 +374,22 @@ class SessionTable:
         counts = await asyncio.gather(*waits)
         if not query:
             await self._settle(targets, lun, object_id, itt)
+            if which is None:
+                await self.draining.wait(timeout_seconds=WAIT_SECONDS)
         return sum(counts)
 
     async def _settle(self, targets: list[NexusSession], lun: int | None, object_id: int | None, itt: int | None) -> None:
         """Wait for the matching commands that Python runs: their answers are dropped, their writes end here."""
         me = asyncio.current_task()
-        tasks = [running.task for session in targets for running in session.running.values()
+        found = [running for session in targets for running in session.running.values()
                  if running.task is not me and (lun is None or running.lun == lun)
                  and (itt is None or running.initiator_task_tag == itt)
                  and (object_id is None or session.luns.get(running.lun) == object_id)]
-        if tasks:
-            await asyncio.wait(tasks, timeout=10)
+        for running in found:
+            if running.held:
+                running.task.cancel()
+        if found:
+            await asyncio.wait([running.task for running in found], timeout=10)
 
     async def abort_for_preempt(self, object_id: int, nexus: ITNexus) -> None:
         """PREEMPT AND ABORT: every task of `nexus` on the object, but not the one that asks."""
@@ -366,6 +397,7 @@ class SessionTable:
         me = asyncio.current_task()
         if session is not None and not any(running.task is me for running in session.running.values()):
             await self.abort([session], object_id=object_id)
+        await self.draining.wait(nexus.initiator_name, WAIT_SECONDS)
 
     # -- events ------------------------------------------------------------------------------------------------
     def _events(self, index: int, reactor: Reactor) -> None:
@@ -376,6 +408,9 @@ class SessionTable:
                 log.exception("an event of reactor %d failed: %s", index, type(event).__name__)
 
     def _event(self, index: int, event: Any) -> None:
+        if isinstance(event, SessionClosedEvent):
+            self.draining.closed((index, event.session))
+            return
         if isinstance(event, AbortedEvent):
             future = self._aborts.pop(event.token, None)
             if future is not None and not future.done():
@@ -446,7 +481,25 @@ class SessionTable:
         task = asyncio.create_task(self._execute(session, event))
         session.running[event.task] = RunningTask(task, event.lun, event.itt)
 
+    async def _may_begin(self, session: NexusSession, event: CommandEvent) -> bool:
+        """Wait until commands of the host's ended sessions are over; False when this one's own session ended meanwhile."""
+        name = session.nexus.initiator_name
+        if event.cdb[0] in LOOKS_ONLY or event.cdb[0] == TEST_UNIT_READY:
+            return not session.ended
+        running = session.running[event.task]
+        running.held = True
+        try:
+            while self.draining.busy(name) and not session.ended:
+                await self.draining.wait(name)
+        except asyncio.CancelledError:
+            return False
+        running.held = False
+        return not session.ended
+
     async def _execute(self, session: NexusSession, event: CommandEvent) -> None:
+        if not await self._may_begin(session, event):
+            session.running.pop(event.task, None)
+            return
         command = Command(int.from_bytes(event.bhs[8:16]), event.cdb, event.data_out, event.edtl,
                           TaskAttribute(event.flags & 7) if event.flags & 7 <= 4 else TaskAttribute.SIMPLE)
         try:

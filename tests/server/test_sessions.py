@@ -24,7 +24,7 @@ from target.iscsi import (
 from target.iscsi.session import Admission
 from target.scsi.lun import encode
 from target.server.daemon import Daemon
-from target.server.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent
+from target.server.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent, CommandEvent, SessionClosedEvent
 from target.server.sessions import NexusSession
 from tests.support.fake_pool import FakePool
 
@@ -40,6 +40,7 @@ class RecordingReactor:
         self.luns: dict[tuple[int, int], tuple[int, int]] = {}
         self.pending: list[Any] = []
         self.aborted = 1
+        self.stuck = False
         self._number = 0
 
     def close(self) -> None:
@@ -64,6 +65,8 @@ class RecordingReactor:
 
     def remove_session(self, session: int) -> None:
         self.calls.append(("remove_session", session))
+        if not self.stuck:
+            self.post(SessionClosedEvent(session))
 
     def add_connection(self, session: int, fd: int, **params: Any) -> int:
         os.close(fd)
@@ -166,6 +169,55 @@ async def test_a_new_login_of_the_same_port_ends_the_old_session_at_once(rig: Ri
     assert rig.table.sessions() == [new]
     other, _ = rig.login(isid=b"\x80\0\0\0\0\x02")
     assert rig.table.sessions() == [new, other]
+
+
+def command(session: NexusSession, conn: int, task: int, cdb: bytes, data: bytes = b"") -> CommandEvent:
+    flags = 0xA1 if data else 0xC1
+    return CommandEvent(task, session.number, conn, 0, task, cdb.ljust(16, b"\0"), data, len(data) or 512, flags, bytes(48))
+
+
+async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_engine(rig: Rig) -> None:
+    await rig.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 20})
+    await rig.daemon.commands.run("create", {"name": "w", "size_bytes": 1 << 20})
+    old, _ = rig.login()
+    other, other_conn = rig.login("iqn.2026-01.test:b")
+    rig.reactor.stuck = True
+    new, conn = rig.login()                                                   # at once
+    assert old.ended
+    unit = rig.daemon.units.known(1)
+    assert unit is not None
+    unit.attention.take(new.nexus)
+    unit.attention.take(other.nexus)
+    assert rig.reactor.luns[new.number, 0][1] & LUNF_SLOW
+    assert not rig.reactor.luns[other.number, 0][1] & LUNF_SLOW
+    write = bytes([0x2A, 0, 0, 0, 0, 0, 0, 0, 1, 0])
+    rig.reactor.post(command(new, conn, 1, write, b"n" * 512))
+    rig.reactor.post(command(new, conn, 2, write, b"m" * 512))
+    rig.reactor.post(command(new, conn, 3, bytes(6)))
+    rig.reactor.post(command(other, other_conn, 4, write, b"o" * 512))
+    await asyncio.sleep(0.05)
+    assert {each[1] for each in rig.reactor.called("complete")} == {3, 4}
+    fenced = asyncio.create_task(rig.table.abort(object_id=1, exclude=new))   # as a reset by somebody else does
+    aborted = asyncio.create_task(rig.table.abort([new], itt=2))              # what waits is aborted at once
+    await asyncio.wait_for(aborted, 5)
+    assert not fenced.done()
+    rig.reactor.post(SessionClosedEvent(old.number))
+    await asyncio.wait_for(fenced, 5)
+    await asyncio.sleep(0.05)
+    assert {each[1] for each in rig.reactor.called("complete")} == {1, 3, 4}
+    assert not rig.reactor.luns[new.number, 0][1] & LUNF_SLOW
+    rig.table.end(new, "its turn")
+    again, conn = rig.login()
+    rig.reactor.post(command(again, conn, 5, write, b"p" * 512))
+    await asyncio.sleep(0.05)
+    rig.reactor.post(command(again, conn, 6, write, b"q" * 512))
+    rig.table._events(0, rig.reactor)                                         # type: ignore[arg-type]
+    rig.table.end(again, "while a command waits and another has not begun")   # which then never run
+    rig.reactor.post(SessionClosedEvent(new.number))
+    rig.reactor.post(SessionClosedEvent(again.number))
+    await asyncio.sleep(0.05)
+    assert {5, 6}.isdisjoint(each[1] for each in rig.reactor.called("complete"))
+    assert not rig.table.draining.busy(IQN)
 
 
 async def test_a_closed_connection_ends_its_session(rig: Rig) -> None:
