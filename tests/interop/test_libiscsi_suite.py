@@ -28,7 +28,7 @@ MULTIPATH = frozenset(f"ALL.MultipathIO.{each}" for each in ("Simple", "Reset", 
 KNOWN_FAILURES = frozenset({"ALL.iSCSITMF.LUNResetSimpleAsync"})
 KNOWN_FAILURES_SINCE_1_20 = frozenset({"ALL.iSCSITMF.AbortTaskSimpleAsync"})
 # What a fixed disk cannot be asked, what is not built, and what needs another LUN or login than this one.
-ALLOWED_SKIPS = re.compile(r"removable|SANITIZE|WRITEATOMIC16 is not implemented|LBPPB < 2|not write-protected|"
+ALLOWED_SKIPS = re.compile(r"removable|SANITIZE (CRYPTO_ERASE|OVERWRITE) is not implemented|LBPPB < 2|not write-protected|"
                            r"session with CHAP_A=5|CHAP username with (hex|base64) prefix")
 # Tests that write nothing, or must be refused when they do.
 READ_ONLY = (r"^ALL\.(GetLBAStatus\.(Simple|BeyondEol)|Inquiry|Mandatory|ModeSense6|Prefetch|PrinReadKeys|PrinServiceaction|"

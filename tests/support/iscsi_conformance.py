@@ -87,7 +87,8 @@ Stated limits and choices:
   the one they came by; the failure of one ends the session (ErrorRecoveryLevel 0), a Logout of one does not. A login with the
   TSIH and CID of a live connection reinstates that connection. Tests: `interop/test_multiple_connections.py`.
 - **Session reinstatement** (same initiator name, ISID and portal group, TSIH 0) takes effect when the new login is complete
-  and authenticated, not before, and waits for none of the old session's I/O.
+  and authenticated, not before, and waits for none of the old session's I/O. What the old session left in the engine is waited
+  for by the host's next commands, by resets and by PREEMPT AND ABORT, so that no write lands late (`server/test_sessions.py`).
 - **iSCSIProtocolLevel** is 2; below it (an initiator that does not ask gets 1) the functions that RFC 7144 adds are refused.
 - **ABORT TASK** for a command that has not come, but whose RefCmdSN is in the window and older than the request, counts that
   CmdSN as received (§11.6.1). Tests: `interop/test_task_management.py`.
