@@ -139,11 +139,19 @@ def redirect(address: str | None, host: str | None, permanent: bool, move: bool,
     return Request("redirect", {"address": address, "host": host, "permanent": permanent, "move": move}, _show_target)
 
 
+@target.command("group", cls=RequestCommand)
+@click.argument("group", type=click.IntRange(1, 65535))
+@click.argument("state", type=click.Choice(["optimized", "non-optimized", "standby", "unavailable", "transitioning"]))
+def group_(group: int, state: str) -> Request:
+    """Set the access state (ALUA) that all LUNs have through the portals of a group."""
+    return Request("group", {"group": group, "state": state}, _show_target)
+
+
 @target.command("show")
 @json_option
 @click.pass_context
 def show(ctx: click.Context, as_json: bool) -> None:
-    """Show the target's name, portals and redirects."""
+    """Show the target's name, portals with the access states of their groups, and redirects."""
     value = connect(ctx).get("/v1/target")
     if as_json:
         print_json(value)
@@ -153,8 +161,9 @@ def show(ctx: click.Context, as_json: bool) -> None:
 
 def _show_target(value: dict[str, Any]) -> None:
     click.echo(value["name"])
-    for portal in value["portals"]:
-        click.echo(f"portal {portal}")
+    for each in value["groups"]:
+        for portal in each["portals"]:
+            click.echo(f"portal {portal} group {each['group']} {each['state']}")
     for each in value["redirects"]:
         who = "everyone" if each["host"] == "*" else each["host"]
         click.echo(f"{who} redirected to {each['address']}{' for good' if each['permanent'] else ''}")

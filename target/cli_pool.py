@@ -75,8 +75,8 @@ def info(ctx: click.Context, as_json: bool) -> None:
 
 @click.command()
 @click.argument("path", type=click.Path())
-@click.option("--listen", "portals", multiple=True, metavar="ADDR:PORT",
-              help="Where initiators connect; more than once for several. Default 127.0.0.1:3260.")
+@click.option("--listen", "portals", multiple=True, metavar="ADDR:PORT[,GROUP]",
+              help="Where initiators connect; more than once for several. GROUP is the portal group. Default 127.0.0.1:3260.")
 @click.option("--api", "api", metavar="SOCKET", help="Where the API listens.")
 @click.option("--open", "open_access", is_flag=True, help="Let every initiator in; loopback only.")
 @click.option("--force-open", is_flag=True, help="Let every initiator in on any address. Anyone who reaches it owns the data.")

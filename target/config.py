@@ -20,10 +20,14 @@ _SIZE = re.compile(r"(\d+)(?:\.(\d+))?\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Portal:
-    """An address to listen on. `host` is a literal IPv4 or IPv6 address; the unspecified ones are wildcards."""
+    """An address to listen on. `host` is a literal IPv4 or IPv6 address; the unspecified ones are wildcards.
+
+    `group` is its portal group tag, which names its target port and that port's target port group as well.
+    """
 
     host: str
     port: int = DEFAULT_PORT
+    group: int = 1
 
     @property
     def is_loopback(self) -> bool:
@@ -92,13 +96,16 @@ def format_size(size_bytes: int) -> str:
 
 
 def parse_portal(text: str) -> Portal:
-    """`ADDR`, `ADDR:PORT`, `[IPV6]:PORT`, `*:PORT` or `:PORT`. LunetteError: invalid."""
-    bad = LunetteError("invalid", f"{text!r} is not an address to listen on: ADDR:PORT, with IPv6 in brackets")
-    match = re.fullmatch(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*))(?::(?P<port>\d{1,5}))?", text.strip())
+    """`ADDR`, `ADDR:PORT`, `[IPV6]:PORT`, `*:PORT` or `:PORT`, then `,GROUP` if it is not 1. LunetteError: invalid."""
+    bad = LunetteError("invalid", f"{text!r} is not an address to listen on: ADDR:PORT[,GROUP], with IPv6 in brackets")
+    address_text, comma, tag = text.strip().partition(",")
+    if comma and (re.fullmatch(r"\d{1,5}", tag) is None or not 1 <= int(tag) <= 65535):
+        raise bad
+    match = re.fullmatch(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*))(?::(?P<port>\d{1,5}))?", address_text)
     if match is None:
-        if text.count(":") < 2:
+        if address_text.count(":") < 2:
             raise bad
-        host, port = text.strip(), DEFAULT_PORT
+        host, port = address_text, DEFAULT_PORT
     else:
         host = match["six"] if match["six"] is not None else match["four"]
         port = DEFAULT_PORT if match["port"] is None else int(match["port"])
@@ -109,7 +116,7 @@ def parse_portal(text: str) -> Portal:
         raise bad from None
     if not 0 <= port <= 65535:
         raise bad
-    return Portal(str(address), port)
+    return Portal(str(address), port, int(tag or 1))
 
 
 def find_api_socket(given: str | None, *, serving: bool = False) -> str:

@@ -6,7 +6,7 @@ from target.scsi import sense
 from target.scsi.cdb import Task
 from target.scsi.target import AccessState
 
-SUPPORTED_STATES = 0x0F    # standby, unavailable, non-optimized, optimized
+SUPPORTED_STATES = 0x8F    # transitioning, standby, unavailable, non-optimized, optimized
 SETTABLE = frozenset({AccessState.ACTIVE_OPTIMIZED, AccessState.ACTIVE_NON_OPTIMIZED, AccessState.STANDBY,
                       AccessState.UNAVAILABLE})
 CHANGED_BY_COMMAND, CHANGED_IMPLICITLY = 1, 2

@@ -10,8 +10,6 @@ from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, Sess
 from target.server.netlink import LocalAddresses
 from target.volumes.catalog import Catalog
 
-PORTAL_GROUP_TAG = 1
-
 
 class Access:
     """The rules of one daemon: what is open, which portals there are."""
@@ -44,17 +42,21 @@ class Access:
         return [each for each in self.addresses.of_family(portal.is_ipv6)
                 if loopback or not ipaddress.ip_address(each).is_loopback]
 
-    def at(self, host: str, port: int) -> Gatekeeper:
-        """The gatekeeper for a connection that came in at this local address."""
-        return Gatekeeper(self, host, port)
+    def groups(self) -> list[int]:
+        """The portal group tags there are; each is a target port and a target port group too."""
+        return sorted({portal.group for portal in self.portals})
+
+    def at(self, host: str, port: int, group: int = 1) -> Gatekeeper:
+        """The gatekeeper for a connection that came in at this local address, by a portal of this group."""
+        return Gatekeeper(self, host, port, group)
 
 
 class Gatekeeper:
     """`target.iscsi.Gatekeeper` for one connection."""
 
-    def __init__(self, access: Access, local_host: str, local_port: int) -> None:
+    def __init__(self, access: Access, local_host: str, local_port: int, group: int = 1) -> None:
         self._access = access
-        self._local = PortalAddress(local_host, local_port, PORTAL_GROUP_TAG)
+        self._local = PortalAddress(local_host, local_port, group)
 
     def credentials_for(self, initiator_name: str, session_type: SessionType) -> Credentials | None:
         host = self._access.catalog.host_of(initiator_name)
@@ -71,7 +73,7 @@ class Gatekeeper:
         moved = self._access.catalog.redirect_of(self._access.catalog.host_of(initiator_name))
         if moved is not None and not self._is_here(moved.address):
             return Redirect(moved.address, moved.permanent)
-        return TargetInfo(self._access.target_name, PORTAL_GROUP_TAG)
+        return TargetInfo(self._access.target_name, self._local.portal_group_tag)
 
     def _is_here(self, address: str) -> bool:
         """Whether a redirect points at the portal that the login came in by: who has followed it must not be sent again."""
@@ -81,7 +83,7 @@ class Gatekeeper:
         return (host.strip("[]").lower(), int(port)) == (self._local.host.lower(), self._local.port)
 
     def discovery_portal_group_tag(self) -> int:
-        return PORTAL_GROUP_TAG
+        return self._local.portal_group_tag
 
     def targets_for(self, initiator_name: str) -> Sequence[TargetRecord]:
         if not self._access.allowed(initiator_name):
@@ -90,7 +92,7 @@ class Gatekeeper:
         addresses = [self._local]
         for portal in self._access.portals:
             for host in self._access.expand(portal, loopback=loopback):
-                address = PortalAddress(host, portal.port, PORTAL_GROUP_TAG)
+                address = PortalAddress(host, portal.port, portal.group)
                 if address not in addresses:
                     addresses.append(address)
         return [TargetRecord(self._access.target_name, addresses)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from target.errors import LunetteError
+from target.scsi import AccessState
 from target.volumes.catalog import (
     EVERYONE,
     Chap,
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Arguments = Mapping[str, Any]
 MOVE_SECONDS = 3  # that an initiator has to log out before it is redirected
+ACCESS_STATES = {"optimized": AccessState.ACTIVE_OPTIMIZED, "non-optimized": AccessState.ACTIVE_NON_OPTIMIZED,
+                 "standby": AccessState.STANDBY, "unavailable": AccessState.UNAVAILABLE,
+                 "transitioning": AccessState.TRANSITIONING}
+STATE_NAMES = {state: name for name, state in ACCESS_STATES.items()}
 MAX_VOLUME_BYTES = 1 << 56  # what a map of four levels spans
 
 
@@ -118,6 +123,7 @@ class Commands:
             "host_change": Row(self.host_change, _everything),
             "host_delete": Row(self.host_delete, _everything),
             "redirect": Row(self.redirect, _everything),
+            "group": Row(self.group, _everything),
             "grow": Row(self.grow, _everything),
         }
 
@@ -313,9 +319,24 @@ class Commands:
             self._daemon.table.ask_for_logout(MOVE_SECONDS, moved)
         return self.describe_target()
 
+    async def group(self, args: Arguments) -> Json:
+        """Set a target port group's access state for all LUNs, over what initiators set; they are told 2A/06."""
+        group, name = take(args, "group", int), take(args, "state", str)
+        if name not in ACCESS_STATES:
+            raise LunetteError("invalid", f"{name!r} is not an access state: {', '.join(ACCESS_STATES)}")
+        if group not in self._daemon.target.groups():
+            raise LunetteError("not_found", f"no portal is in group {group}")
+        if ACCESS_STATES[name] is not AccessState.TRANSITIONING:  # which is for a while only: a restart ends it
+            await self._catalog_call(self._catalog.save_group_state(group, name))
+        self._daemon.target.set_group_state(group, ACCESS_STATES[name])
+        return self.describe_target()
+
     def describe_target(self) -> Json:
         """The target as a whole: its name, where it listens, who is sent elsewhere."""
         return {"name": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
+                "groups": [{"group": group, "state": STATE_NAMES[self._daemon.target.group_states[group]],
+                            "portals": [str(each) for each in self._daemon.access.portals if each.group == group]}
+                           for group in self._daemon.target.groups()],
                 "redirects": [{"host": self._catalog.host_name(each.host_id), "address": each.address,
                                "permanent": each.permanent} for each in self._catalog.redirects()]}
 

@@ -16,8 +16,8 @@ from target.config import Portal, ServeConfig, target_name
 from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.scsi import Target, TargetPort, expire_tokens
-from target.server.access import PORTAL_GROUP_TAG, Access
-from target.server.commands import Commands
+from target.server.access import Access
+from target.server.commands import ACCESS_STATES, Commands
 from target.server.dataplane import Reactor
 from target.server.frozen import FrozenMedia
 from target.server.monitor import SpaceMonitor
@@ -70,7 +70,10 @@ class Daemon:
         self.addresses = LocalAddresses()
         self.access = Access(self.catalog, self.target_name, open_access=config.open_access,
                              portals=config.portals, addresses=self.addresses)
-        self.target = Target(self.target_name, (TargetPort(1, PORTAL_GROUP_TAG),))
+        self.target = Target(self.target_name, [TargetPort(tag, tag, tag) for tag in self.access.groups()])
+        for group, state in self.catalog.group_states().items():
+            if group in self.target.groups() and state in ACCESS_STATES:
+                self.target.set_group_state(group, ACCESS_STATES[state])
         self.registry = SessionRegistry(max_sessions=config.max_sessions)
         self.table = SessionTable(self.target, self.access, self.reactors, self.registry)
         self.statistics = Statistics(self.table, self.pool)

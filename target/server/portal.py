@@ -76,7 +76,7 @@ class Portals:
             for portal in self.config.portals:
                 sock = open_listener(portal)
                 self._listeners.append(sock)
-                bound.append(Portal(portal.host, sock.getsockname()[1]))
+                bound.append(Portal(portal.host, sock.getsockname()[1], portal.group))
         except LunetteError:
             self.close_listeners()
             raise
@@ -86,7 +86,8 @@ class Portals:
     def start(self) -> None:
         """Accept connections on the running loop."""
         loop = asyncio.get_running_loop()
-        self._accepting = [loop.create_task(self._accept(sock)) for sock in self._listeners]
+        self._accepting = [loop.create_task(self._accept(sock, portal.group))
+                           for sock, portal in zip(self._listeners, self.access.portals, strict=True)]
 
     def close_listeners(self) -> None:
         """Take no new connections."""
@@ -114,7 +115,7 @@ class Portals:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, listener: socket.socket) -> None:
+    async def _accept(self, listener: socket.socket, group: int) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -129,9 +130,9 @@ class Portals:
                 sock.close()
                 continue
             self._peers[peer] += 1
-            self._spawn(self._connection(sock, peer))
+            self._spawn(self._connection(sock, peer, group))
 
-    async def _connection(self, sock: socket.socket, peer: str) -> None:
+    async def _connection(self, sock: socket.socket, peer: str, group: int) -> None:
         kept = False
         try:
             with contextlib.suppress(OSError):
@@ -139,7 +140,7 @@ class Portals:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 if peer in LOOPBACK:  # no wire to share: pacing (BBR as the system's default) only costs timers
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
-            kept = await self._login(sock, peer)
+            kept = await self._login(sock, peer, group)
         except (TimeoutError, OSError) as error:
             log.info("connection from %s: %s", peer, error or "timed out")
         except Exception:
@@ -149,10 +150,10 @@ class Portals:
                 sock.close()
                 self._leave(peer)
 
-    async def _login(self, sock: socket.socket, peer: str) -> bool:
+    async def _login(self, sock: socket.socket, peer: str, group: int) -> bool:
         """Run the login phase; True when the data plane has the socket."""
         host, port = sock.getsockname()[:2]
-        policy = LoginPolicy(gatekeeper=self.access.at(host, port), registry=self.table.registry, limits=self.limits,
+        policy = LoginPolicy(gatekeeper=self.access.at(host, port, group), registry=self.table.registry, limits=self.limits,
                              login_timeout_seconds=self.config.login_timeout_seconds)
         login = LoginConnection(policy, time.monotonic())
         for event in await self._converse(sock, login):

@@ -1,8 +1,8 @@
 """Names, hosts and connections: what the pool's key-value store says about who sees which object under which LUN.
 
 Keys of the store, all values JSON: `host/ID`, `connection/HOST_ID/LUN`, `next_lun/HOST_ID`, `redirect/HOST_ID`,
-`unit/OBJECT_ID` (opaque state of a logical unit). Objects and hosts are referred to by id, so that renaming either touches
-nothing else. HOST_ID 0 is everyone.
+`group/TAG` (access state), `unit/OBJECT_ID` (opaque state of a logical unit). Objects and hosts are referred to by id, so
+that renaming either touches nothing else. HOST_ID 0 is everyone.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ class Catalog:
         self._next_lun: dict[int, int] = {}
         self._states: dict[int, bytes] = {}
         self._redirects: dict[int, Redirect] = {}
+        self._group_states: dict[int, str] = {}
         self._load(pool.kv())
 
     # -- objects -----------------------------------------------------------------------------------------------
@@ -217,6 +218,16 @@ class Catalog:
         self._connections.pop(host.id, None)
         self._next_lun.pop(host.id, None)
         self._redirects.pop(host.id, None)
+
+    # -- target port groups --------------------------------------------------------------------------------------
+    def group_states(self) -> dict[int, str]:
+        """Target port groups whose access state was set, with its name."""
+        return dict(self._group_states)
+
+    async def save_group_state(self, group: int, state: str) -> None:
+        """Keep a group's access state."""
+        await self._store({f"group/{group}": state})
+        self._group_states[group] = state
 
     # -- redirects ---------------------------------------------------------------------------------------------
     def redirects(self) -> list[Redirect]:
@@ -361,6 +372,8 @@ class Catalog:
                     object_id = int(json.loads(raw)["object"])
                     if self.pool.info(object_id) is not None:
                         self._add(Connection(int(host_id), int(lun), object_id))
+                elif kind == "group":
+                    self._group_states[int(rest)] = str(json.loads(raw))
                 elif kind == "redirect":
                     value = json.loads(raw)
                     self._redirects[int(rest)] = Redirect(int(rest), str(value["address"]), bool(value["permanent"]))

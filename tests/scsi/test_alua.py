@@ -29,7 +29,7 @@ def two_ports() -> World:
 def test_report() -> None:
     world = two_ports()
     data = world.run(REPORT).data_in
-    assert data[4:16] == b"\x00\x0f\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01"
+    assert data[4:16] == b"\x00\x8f\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01"
     assert states(world) == {1: 0, 2: 0}
     extended = world.run(REPORT.replace("a3 0a", "a3 2a")).data_in
     assert extended[4:8] == b"\x10\0\0\0"

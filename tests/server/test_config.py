@@ -44,10 +44,17 @@ def test_portals(text: str, portal: Portal) -> None:
     assert parse_portal(str(portal)) == portal
 
 
-@pytest.mark.parametrize("text", ["host:1", "1.2.3.4:70000", "1.2.3.4:x", "[::1", "::1]:5", "1.2.3", "a:b:c"])
+@pytest.mark.parametrize("text", ["host:1", "1.2.3.4:70000", "1.2.3.4:x", "[::1", "::1]:5", "1.2.3", "a:b:c", "1.2.3.4:5,0",
+                                  "1.2.3.4:5,65536", "1.2.3.4:5,", "1.2.3.4:5,x", "1.2.3.4:5,1,2"])
 def test_what_is_no_portal_is_refused(text: str) -> None:
     with pytest.raises(LunetteError):
         parse_portal(text)
+
+
+def test_a_portal_may_name_its_group() -> None:
+    assert parse_portal("1.2.3.4:5,2") == Portal("1.2.3.4", 5, 2)
+    assert parse_portal("[::1],65535").group == 65535
+    assert parse_portal("1.2.3.4").group == 1
 
 
 def test_the_api_socket_is_found_in_the_documented_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

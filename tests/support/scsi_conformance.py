@@ -151,7 +151,8 @@ Stated limits and choices:
 - **FORMAT UNIT** and **SANITIZE** deallocate the unit. Snapshots and clones are other units and keep their blocks; freed blocks
   of the pool are not overwritten. With IMMED they run in the background, and progress is told. A SANITIZE that a crash cut
   short is a failed one. No OVERWRITE (it would not pass over thin, redirected blocks) and no CRYPTOGRAPHIC ERASE.
-- **SET TARGET PORT GROUPS** changes the states of one logical unit; a change by the administrator covers all of them.
+- **ALUA**: a portal group is a target port and a target port group. SET TARGET PORT GROUPS changes the states of one logical
+  unit; a change by the administrator (`interop/test_port_groups.py`) covers all of them.
 - **START STOP UNIT** stops and starts; LOEJ and power conditions are refused, PREVENT is refused: the disk is fixed.
 - **Block sizes**: a LUN of 512-byte blocks reports one logical block per physical block; that 4 KiB is what it likes is said by
   the transfer length granularity, the unmap granularity and its alignment.
