@@ -7,13 +7,16 @@ One sync can be the second for one group and the first for the next.
 """
 from core._cache cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC, op_finish, ops_ready, pool_fail
 from core._state cimport (
-    FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
-    L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP, jframe, lnt_alloc_aligned,
+    C_IDLE, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID,
+    L_BLOCK_BYTES, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP, jframe, lnt_alloc_aligned,
     lnt_pool, lnt_put32, lnt_put64, opx)
 from core._types cimport IO_SYNC, IO_WRITE, ST_IO_WRITE, ST_OK, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+
+cdef enum:
+    SEAL_US = 1000000             # idle so long after a commit, the journal vouches for its last frame
 
 cdef extern from "crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
@@ -152,7 +155,6 @@ cdef void frame_close(lnt_pool *p, int force) noexcept nogil:
     f.hard_upto = p.j.data_synced_seq
     p.j.next_seq += 1
     p.j.closed_seq = f.seq
-    p.j.sealed_seq = p.j.synced_seq
     blocks = (f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
     if journal_room(p) < blocks + (p.j.blocks - p.j.head if p.j.head + blocks > p.j.blocks else 0):
         pool_fail(p)              # the room checks of writers make this unreachable; never overwrite what recovery needs
@@ -291,6 +293,26 @@ cdef void fail_waiters(lnt_pool *p) noexcept nogil:
     ops_ready(p, &p.ck.room)
 
 
+cdef uint64_t seal_turn(lnt_pool *p) noexcept nogil:
+    """Idle with the newest frame durable and none behind it to say so: write one that does. Returns when, 0: no need.
+
+    Without it a frame that rots could not be told from one that a crash tore.
+    """
+    if (p.j.closed_seq == p.j.seal_seq or p.j.closed_seq <= p.ck.cut_seq or p.ck.state != C_IDLE
+            or p.j.synced_seq < p.j.closed_seq or p.j.open != NULL or p.closing or p.failed or journal_room(p) < 80):
+        p.j.seal_due_us = 0
+        return 0
+    if p.j.seal_due_us == 0 or p.j.seal_for != p.j.closed_seq:
+        p.j.seal_for = p.j.closed_seq
+        p.j.seal_due_us = p.now_us + SEAL_US
+    if p.now_us >= p.j.seal_due_us:
+        frame_close(p, 1)
+        p.j.seal_seq = p.j.closed_seq
+        p.j.sealing = 1
+        p.j.seal_due_us = 0
+    return p.j.seal_due_us
+
+
 cdef int commit_turn(lnt_pool *p) noexcept nogil:
     """One turn of group commit: answer who is served, then write a marker or start a sync if someone waits. 1: progress."""
     cdef lnt_op **at = &p.j.hard_waiters
@@ -334,6 +356,10 @@ cdef int commit_turn(lnt_pool *p) noexcept nogil:
         if not (p.mutations & M_NO_JOURNAL_SYNC and p.j.data_synced_seq >= want_seq):
             sync_start(p)
         return 1
+    if p.j.sealing and p.j.written_seq >= p.j.seal_seq:
+        p.j.sealing = p.j.synced_seq < p.j.seal_seq
+        if p.j.sealing and want_sync <= p.j.sync_done:
+            want_sync = p.j.sync_done + 1
     if want_sync > p.j.sync_done and (not p.mutations & M_NO_DATA_SYNC or p.j.ck_need_sync > p.j.sync_done):
         sync_start(p)
         return 1

@@ -335,7 +335,7 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
     # Frames that were not replayed may still lie in the ring: numbers far ahead keep them from ever continuing a chain
     # (the checkpoint that follows publishes the new number). A pool closed cleanly has none.
     p.j.next_seq = expect if lnt_get32(sb + SB_FLAGS) & SF_CLEAN else expect + (1 << 20)
-    p.j.closed_seq = p.j.written_seq = p.j.next_seq - 1
+    p.j.closed_seq = p.j.written_seq = p.j.seal_seq = p.j.next_seq - 1
     p.j.hard_seq = p.j.synced_seq = p.j.marker_seq = p.j.data_synced_seq = 0
     return len(frames)
 

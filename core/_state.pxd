@@ -241,7 +241,10 @@ cdef struct journal:
     uint64_t synced_writes    # of those, durable
     uint64_t bg_seq           # the background wants records up to it hard
     uint64_t ck_need_sync     # the checkpoint waits for this sync
-    uint64_t sealed_seq       # what the newest frame says in synced_upto
+    uint64_t seal_seq         # the last frame that was written for its synced_upto alone
+    uint64_t seal_due_us
+    uint64_t seal_for         # the frame that will be vouched for then
+    uint8_t sealing           # the seal is not yet durable
     uint64_t bg_due_us
     uint64_t frames
     uint64_t bytes

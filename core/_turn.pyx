@@ -5,7 +5,7 @@ from core._alloc cimport epochs_turn, reclaim_turn, space_for_data
 from core._cache cimport cache_trim, op_ready
 from core._checkpoint cimport ckpt_turn, super_distrust
 from core._compound cimport data_run
-from core._journal cimport commit_turn, frame_close, journal_room
+from core._journal cimport commit_turn, frame_close, journal_room, seal_turn
 from core._state cimport C_IDLE, lnt_pool, opx, pthread_mutex_lock, pthread_mutex_unlock
 from core._types cimport OP_ADMIN, lnt_dev, lnt_op
 from libc.stdint cimport uint64_t
@@ -97,6 +97,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         p.ck_waits = p.cur_op == NULL
         p.cur_op = NULL
     if p.fifo.head != p.fifo.tail or p.j.record_seq > p.j.hard_seq:
+        p.j.seal_due_us = 0
         if p.j.bg_due_us == 0:
             p.j.bg_due_us = p.now_us + COMMIT_US
         if p.now_us >= p.j.bg_due_us or p.closing or (
@@ -113,6 +114,8 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
             p.j.bg_due_us = 0
     else:
         p.j.bg_due_us = 0
+        more |= p.j.seal_due_us != 0 and p.now_us >= p.j.seal_due_us
+        seal_turn(p)
     if not p.background_waits:
         p.cur_op = p.background
         more |= reclaim_turn(p, RECLAIM_ITEMS) == 1
@@ -153,6 +156,8 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
     if dev == p.home and not p.failed:
         if p.j.bg_due_us:
             return p.j.bg_due_us - now_us if p.j.bg_due_us > now_us else 0
+        if p.j.seal_due_us:
+            return p.j.seal_due_us - now_us if p.j.seal_due_us > now_us else 0
         if p.cache.n_dirty and p.ck.state == C_IDLE:
             return p.ck.next_due_us - now_us + 1 if p.ck.next_due_us > now_us else 1000
     return LNT_IDLE

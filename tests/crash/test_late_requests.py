@@ -29,7 +29,7 @@ def late(kind: str, config: Config = CONFIG) -> None:
     else:
         write(rig, 1, 0, PIECE)
     rig.turn()
-    rig.held = {item[0] for item in rig.pool.pending_io()}
+    rig.held = {item[0] for item in rig.pool.pending_io() if item[3] == PIECE}     # not the journal's
     assert rig.held
     freeing = rig.start("delete", object_id=1) if kind == "write" else rig.start(
         "unmap", object_id=1, offset_bytes=0, length_bytes=PIECE, fua=True)
