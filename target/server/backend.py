@@ -8,6 +8,7 @@ from typing import Any
 from target.scsi import BackendError, BlockBackend, Extent, IOStatistics, Space
 from target.volumes.gateway import ATOMIC_BYTES, AsyncPool, ObjectInfo, PoolError
 
+GRAIN_BYTES = 4096  # what the map can share
 STREAM_BYTES = 4 << 20  # larger transfers go through the pool in pieces of this size
 
 
@@ -102,11 +103,24 @@ class PoolBackend:
     async def share(self, source: BlockBackend, source_offset_bytes: int, offset_bytes: int, length_bytes: int) -> None:
         if not isinstance(source, PoolBackend) or source.pool_id != self.pool_id:
             raise BackendError("invalid", "blocks are shared within one pool only")
-        try:
-            await self._pool.call("share", dst_id=self._object_id, dst_offset_bytes=offset_bytes,
-                                  src_id=source.object_id, src_offset_bytes=source_offset_bytes, length_bytes=length_bytes)
-        except PoolError as error:
-            raise BackendError(error.code, str(error), error.value) from None
+        alike = (offset_bytes - source_offset_bytes) % GRAIN_BYTES == 0
+        head = min(-offset_bytes % GRAIN_BYTES, length_bytes) if alike else length_bytes
+        middle = (length_bytes - head) // GRAIN_BYTES * GRAIN_BYTES
+        await self._copy(source, source_offset_bytes, offset_bytes, head)
+        if middle:
+            try:
+                await self._pool.call("share", dst_id=self._object_id, dst_offset_bytes=offset_bytes + head,
+                                      src_id=source.object_id, src_offset_bytes=source_offset_bytes + head,
+                                      length_bytes=middle)
+            except PoolError as error:
+                raise BackendError(error.code, str(error), error.value) from None
+        done = head + middle
+        await self._copy(source, source_offset_bytes + done, offset_bytes + done, length_bytes - done)
+
+    async def _copy(self, source: PoolBackend, source_offset_bytes: int, offset_bytes: int, length_bytes: int) -> None:
+        """What does not fall on the map's blocks goes through memory."""
+        for at, length in _pieces(offset_bytes, length_bytes):
+            await self.write(at, await source.read(source_offset_bytes + at - offset_bytes, length), False)
 
     async def _call(self, op: str, **args: Any) -> Any:
         try:

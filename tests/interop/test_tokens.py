@@ -86,3 +86,18 @@ def test_tokens_end_with_the_daemon_and_leave_nothing(start: Start) -> None:
     time.sleep(7)  # past its end and the daemon's next look
     daemon.stop()
     assert hidden(daemon) == 0
+
+
+def test_copies_need_not_fall_on_the_pool_s_blocks(daemon: DaemonProcess) -> None:
+    for name in ("a", "b"):
+        daemon.cli("create", name, "--size", "64M")
+    data = b"".join(number.to_bytes(2, "big") * 256 for number in range(256))
+    with connect(daemon) as host:
+        for lba, blocks, at in ((0, 256, 1), (5, 100, 8192), (3, 200, 11), (8, 16, 16), (9, 2, 1), (7, 1, 4096)):
+            assert host.write(0, 0, data).status == GOOD
+            assert host.write(1, at, b"." * 512 * blocks).status == GOOD
+            edges = host.read(1, at - 1, 1).data, host.read(1, at + blocks, 1).data
+            token = populate(host, 0, lba, blocks)
+            assert write_using(host, 1, token, at, blocks, drop=True).status == GOOD, (lba, blocks, at)
+            assert host.read(1, at, blocks).data == data[lba * 512:(lba + blocks) * 512]
+            assert (host.read(1, at - 1, 1).data, host.read(1, at + blocks, 1).data) == edges
