@@ -14,6 +14,8 @@ cdef enum mutation:            # tests/crash switches one safeguard off at a tim
     M_NO_FRAME_CRC = 128
     M_ACCEPT_SOFT = 256
     M_SPLIT_ATOMIC = 512
+    M_NO_RECOVERY_SYNC = 1024
+    M_NO_REWRITE = 2048
 
 cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil
 cdef void cache_free(lnt_pool *p) noexcept nogil

@@ -39,7 +39,8 @@ cdef extern from "<unistd.h>" nogil:
 
 IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard"}
 MUTATIONS = {"": 0, "no_data_sync": 1, "no_journal_sync": 2, "no_ckpt_sync": 4, "early_free": 8, "no_home_hold": 16,
-             "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256, "split_atomic": 512}
+             "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256, "split_atomic": 512,
+             "no_recovery_sync": 1024, "no_rewrite": 2048}
 
 
 # -- the queue device --------------------------------------------------------------------------------------------------

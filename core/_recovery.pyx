@@ -11,7 +11,7 @@ from core.errors import PoolError
 from core._admin cimport delete_apply, derive_apply, object_find, object_link, pool_resize, revert_apply, slot_alloc
 from core._alloc cimport count_add, count_touch, node_touch, ring_push, run_is_fixed
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
-from core._cache cimport M_ACCEPT_SOFT, M_NO_FRAME_CRC, cache_get, page_check, page_seal
+from core._cache cimport M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_RECOVERY_SYNC, M_NO_REWRITE, cache_get, page_check, page_seal
 from core._checkpoint cimport slot_write
 from core._csum cimport csum_set
 from core._state cimport (
@@ -140,6 +140,10 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
         d = directory
         if lnt_get64(sb + SB_PENDING_CRC) != lnt_crc32c(0, d, n_dir * L_BLOCK_BYTES):
             raise damaged("the checkpoint's directory fails its checksum")
+        # A process that was killed may have left this superblock in the page cache only. Were it lost after a page has gone home,
+        # the checkpoint before it would be the one that counts, and find a page that is not its own.
+        if not p.mutations & M_NO_RECOVERY_SYNC:
+            device.sync()
         for i in range(0, n, 64):
             k = n - i if n - i < 64 else 64
             chunk = device.read((base + n_dir + i) * L_BLOCK_BYTES, k * L_BLOCK_BYTES)
@@ -323,6 +327,9 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
                 and lnt_get64(b + FR_SYNCED_UPTO) >= expect):
             raise damaged(f"journal frame {expect} is gone, though it was durable")
     last = expect - 1 if trusted or p.mutations & M_ACCEPT_SOFT else hard
+    if trusted and last > hard and not soft_rewrite(p, device, r, [at for at in frames if lnt_get64(
+            r + <uint64_t>at * L_BLOCK_BYTES + FR_SEQ) > hard]):
+        last = hard
     p.j.next_seq = lnt_get64(sb + SB_JOURNAL_SEQ)
     for at in frames:
         b = r + <uint64_t>at * L_BLOCK_BYTES
@@ -338,6 +345,34 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
     p.j.closed_seq = p.j.written_seq = p.j.seal_seq = p.j.next_seq - 1
     p.j.hard_seq = p.j.synced_seq = p.j.marker_seq = p.j.data_synced_seq = 0
     return len(frames)
+
+
+cdef int soft_rewrite(lnt_pool *p, object device, const uint8_t *ring, list frames) except -1:
+    """Write the data of frames that are not hard once more; 0 when it cannot be read or written, so that it is not to be trusted.
+
+    The process that wrote it may have been killed between a sync that failed and its noting that: then the page cache still
+    shows the data, but no sync will ever write it, unless it is written again.
+    """
+    cdef const uint8_t *b
+    cdef uint32_t at, length
+    extents = {}
+    if p.mutations & M_NO_REWRITE:
+        return 1
+    for pos in frames:
+        b = ring + <uint64_t>pos * L_BLOCK_BYTES
+        at, length = L_FRAME_HEADER_BYTES, lnt_get32(b + FR_LENGTH)
+        while at + 40 <= length and lnt_get32(b + at + RC_LENGTH) >= 8:
+            if b[at + RC_TYPE] == RT_MAP:
+                extents[lnt_get64(b + at + 24), lnt_get32(b + at + 32)] = True
+            at += lnt_get32(b + at + RC_LENGTH)
+    try:
+        for pba, n in extents:
+            if (pba + n) * L_BLOCK_BYTES > device.size_bytes:
+                return 0
+            device.write(pba * L_BLOCK_BYTES, device.read(pba * L_BLOCK_BYTES, n * L_BLOCK_BYTES))
+    except OSError:
+        return 0
+    return 1
 
 
 cdef int frame_replay(lnt_pool *p, const uint8_t *b, uint32_t length, list changes) except -1:

@@ -27,6 +27,8 @@ cdef enum:
     S_IO = 2
     S_COMMIT = 3
     S_RESTART = 4
+    MERGE_AGAIN = -2          # the block that a partial write was merged with is another one now
+    PLAN_AGAIN = -3           # it may be written in place now, or could have been meanwhile
 
 
 # -- epochs, locks, room -----------------------------------------------------------------------------------------------
@@ -460,18 +462,20 @@ cdef uint8_t merge_verified(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
 
 
 cdef int piece_commit(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
-    """Enter one piece into the map and the journal. 0, WAIT, a status, or -2: merge again, the block has changed."""
+    """Enter one piece into the map and the journal. 0, WAIT, a status, or MERGE_AGAIN, PLAN_AGAIN."""
     cdef vobj *o = <vobj *>op.obj
     cdef extent e
     cdef int rc
     cdef uint32_t[512] sums
     if a.partial:
-        rc = map_find(p, o, a.lba, 1, 0, &e)
+        rc = map_find(p, o, a.lba, 1, not X(op).verify, &e)
         if rc:
             return rc
+        if e.pba and not X(op).verify and (e.exclusive or p.epoch < o.settle_epoch):
+            return PLAN_AGAIN         # others may have written in place, or may still, to what was merged
         if e.entry != a.source:
             a.source = e.entry
-            return -2
+            return MERGE_AGAIN
     if X(op).verify:
         rc = csum_touch(p, a.pba, a.n)
         if rc:
@@ -519,11 +523,11 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
             p.cur_op = NULL
             if rc == WAIT:
                 return
-            if rc == -2:
-                if p.epoch < o.settle_epoch:
-                    x.step = S_RESTART
-                    write_end(p, op)
-                    return
+            if rc == PLAN_AGAIN:
+                x.step = S_RESTART
+                write_end(p, op)
+                return
+            if rc == MERGE_AGAIN:
                 x.step = S_IO
                 partial_load(p, op, a)
                 if x.io_busy == 0:

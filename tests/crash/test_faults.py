@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import errno
 
 import pytest
@@ -16,9 +18,9 @@ CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, checked=False)
 REFUSALS = {"io_read", "io_write", "read_only", "no_space", "aborted", "checksum"}
 
 
-def scene(disk: SimDisk) -> Rig:
+def scene(disk: SimDisk, mutations: str = "") -> Rig:
     """A volume with data, two snapshots, a clone and a key: something for every operation to work on."""
-    rig = Rig(3, CONFIG, disk)
+    rig = Rig(3, dataclasses.replace(CONFIG, mutations=mutations), disk)
     rig.random.random = lambda: 0.5                      # type: ignore[method-assign]
     rig.random.choice = lambda options: options[0]       # type: ignore[method-assign]
     rig.do("create", name="v", size_bytes=4 << 20)
@@ -172,11 +174,39 @@ def test_failed_sync_then_kill_then_power_cut(template: SimDisk) -> None:
         rig.tolerated |= REFUSALS
         rig.disk.fail("sync")
         assert not write(rig, 1, 1 << 20, 64 << 10, fua=True).ok
-        rig.crash(power=False)
+        rig.crash(power=False, survive_sync=True)
         rig.reopen()
         rig.do("flush")
         rig.crash(power=True, mode="none")
         rig.reopen()
+
+
+def killed_before_a_failed_sync_is_noted(template: SimDisk, mutations: str = "") -> None:
+    for seed in range(4):
+        rig = scene(template.fork(seed), mutations)
+        rig.do("flush")
+        assert write(rig, 1, 1 << 20, 64 << 10).ok
+        rig.start("flush")
+        rig.turn()
+        rig.disk.fail("sync")
+        with contextlib.suppress(OSError):
+            rig.disk.sync()
+        rig.disk.heal()
+        rig.pool.abandon()
+        rig.pool = None
+        rig._lost(power=False)
+        rig.oracle.sync_failed = False
+        rig.reopen()
+        rig.do("flush")
+        rig.crash(power=True, mode="none")
+        rig.reopen()
+
+
+def test_killed_before_a_failed_sync_is_noted(template: SimDisk) -> None:
+    """As above, but nobody could note the failure: new blocks that the journal speaks of are written again by the next open."""
+    killed_before_a_failed_sync_is_noted(template)
+    with pytest.raises(Violation):
+        killed_before_a_failed_sync_is_noted(template, "no_rewrite")
 
 
 def test_lives_on_a_failing_disk(first_seed: int, seed_count: int) -> None:

@@ -56,3 +56,43 @@ def test_late_requests_hurt_nobody(kind: str) -> None:
         late(kind)
     except Violation as error:
         raise Violation(f"{kind}: {error}") from error
+
+
+def test_a_part_merged_before_another_was_written_in_place() -> None:
+    """A part of a shared block is merged and under way to a new block; the block becomes private meanwhile and another part of it
+    is written in place. The merge must not bring back what that part was."""
+    rig = Rig(1, CONFIG)
+    for name in ("v", "w"):
+        rig.do("create", name=name, size_bytes=1 << 20)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            rig.step()
+
+    for object_id in (1, 2):
+        rig.settle(write(rig, object_id, 0, 4096))
+    rig.do("snapshot", pairs=[(1, "v@s")])
+    rig.do("flush")
+    rig.pool.drain()
+    old = rig.start("read", object_id=2, offset_bytes=0, length_bytes=4096)     # keeps an epoch open
+    rig.turn()
+    rig.held = {io_id for io_id, *_ in rig.pool.pending_io()}
+    kept = set(rig.held)
+    rig.do("delete", object_id=3)
+    steps(100)
+    first = write(rig, 1, 0, 512)
+    rig.turn()
+    merging = [io_id for io_id, kind, *_ in rig.pool.pending_io() if kind == "read" and io_id not in kept]
+    assert len(merging) == 1
+    rig.perform(merging[0], "read")
+    rig.held = {io_id for io_id, kind, _, length in rig.pool.pending_io() if kind == "write" and length == 4096}
+    assert rig.held
+    rig.settle(old)
+    steps(400)
+    second = write(rig, 1, 512, 512)
+    steps(300)
+    assert not first.ok
+    assert second.ok
+    rig.held = set()
+    rig.settle()
+    rig.verify()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import random
 
@@ -9,7 +10,7 @@ import pytest
 
 from core.errors import PoolError
 from tests.crash.actions import ACTIONS, create
-from tests.crash.rig import Config, Rig, open_pool
+from tests.crash.rig import BLOCK, Config, Rig, open_pool
 from tests.support.oracle import Oracle, Violation
 from tests.support.simdisk import SimDisk
 
@@ -29,11 +30,11 @@ def crashed(seed: int, *, power: bool, steps: int = 120) -> Rig:
     return rig
 
 
-def interrupted(disk: SimDisk, after: int) -> bool:
+def interrupted(disk: SimDisk, after: int, config: Config = CONFIG) -> bool:
     """Recovery on `disk`, cut at a request. False: it finished before that."""
     disk.cut_after(after)
     try:
-        pool = open_pool(disk, CONFIG)
+        pool = open_pool(disk, config)
     except PoolError:
         if not disk.dead:
             raise
@@ -88,6 +89,45 @@ def test_recovery_interrupted_anywhere(power: bool, crash_full: bool, first_seed
             judge(disk, oracle, rig, f"recovery cut at {after}")
             after += 1
         assert after > 5
+
+
+def published_unsynced(mutations: str) -> None:
+    """Killed when a checkpoint's superblock was written and not synced; then the power goes at each request of the recovery."""
+    config = dataclasses.replace(CONFIG, mutations=mutations)
+    rig = Rig(1, config)
+    rig.do("create", name="v", size_bytes=8 << 20)
+    for at in range(0, 8 << 20, 2 << 20):
+        rig.do("write", object_id=1, offset_bytes=at, data=rig.oracle.make_data(1, at, 4096))
+    rig.do("checkpoint")
+    for at in range(1 << 20, 8 << 20, 2 << 20):
+        rig.do("write", object_id=1, offset_bytes=at, data=rig.oracle.make_data(1, at, 4096), fua=True)
+    rig.start("checkpoint")
+    for _ in range(200):
+        if any(line[1] == "write" and line[2] < 2 * BLOCK for line in rig.disk.trace.lines[-1:]):
+            break
+        rig.turn()
+        for io_id, kind, _, _ in rig._watch_syncs()[:1]:
+            rig.perform(io_id, kind)
+    else:
+        pytest.fail("no superblock was written")
+    rig.pool.abandon()
+    rig.oracle.crash(power=False)
+    rig.disk.process_kill()
+    for after in range(60):
+        for mode in ("none", "random", "suffix", "writes"):
+            disk, oracle = rig.disk.fork(after), pickle.loads(pickle.dumps(rig.oracle))
+            if not interrupted(disk, after, config):
+                return
+            oracle.crash(power=True)
+            disk.power_cut(mode)
+            judge(disk, oracle, rig, f"recovery cut at {after}")
+
+
+def test_a_superblock_that_only_the_page_cache_has() -> None:
+    """Recovery makes it durable before it writes anything home."""
+    published_unsynced("")
+    with pytest.raises(Violation):
+        published_unsynced("no_recovery_sync")
 
 
 def test_recovery_is_repeatable(first_seed: int) -> None:

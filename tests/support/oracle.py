@@ -251,6 +251,19 @@ class Oracle:
             self._prune(history)
         history.append(Version(value, op))
         op.touched.append((model, lba))
+        for share in [other for other in self.inflight if other.kind == "share" and other is not op]:
+            self._add_shared(model, lba, value, share)
+
+    def _add_shared(self, model: ObjectModel, lba: int, value: int, share: Op) -> None:
+        """What a sector may become while it is copied by reference may be what is copied."""
+        a = share.args
+        at = lba - a["src_offset_bytes"] // SECTOR
+        target = self.objects.get(a["dst_id"])
+        if a["src_id"] != model.id or target is None or not 0 <= at < a["length_bytes"] // SECTOR:
+            return
+        at += a["dst_offset_bytes"] // SECTOR
+        if all(v.op is not share or v.value != value for v in target.sectors.get(at, ())):
+            self._add(target, at, value, share)
 
     def _prune(self, history: list[Version]) -> None:
         """Drop versions that no crash and no operation in flight can bring back."""
@@ -346,7 +359,7 @@ class Oracle:
         elif code in UNCERTAIN and code != "no_space" and op.kind in ADMIN:
             op.uncertain = True
             self.limbo.append(op)
-        elif code in UNCERTAIN and op.kind in MUTATING:
+        elif (code in UNCERTAIN or code == "gone") and op.kind in MUTATING:    # what deleted its object may be undone by a crash
             op.end, op.uncertain = now, True
             if op.kind == "write_atomic" and code == "no_space":
                 self._undo(op)
