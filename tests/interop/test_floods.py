@@ -1,0 +1,157 @@
+"""Invariant: floods of logins, text, pings, unfed transfers and torn-down sessions leave memory bounded and others served."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+from target.iscsi.pdu import DataIn, LoginRequest, NopOut, ScsiCommand, ScsiResponse, TaskManagementRequest, TextRequest, encode
+from target.iscsi.text import build_pairs
+from tests.support.daemon import DaemonProcess
+from tests.support.session import Connection, read10, write10
+
+GROWTH_BYTES = 96 << 20  # of the daemon's memory, in any of these floods
+NONE = 0xFFFFFFFF
+
+
+def rss_bytes(daemon: DaemonProcess) -> int:
+    assert daemon.process is not None
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+
+
+class Witness:
+    """Another host's session: it writes and reads now and then, and the daemon's memory is looked at."""
+
+    def __init__(self, daemon: DaemonProcess) -> None:
+        daemon.cli("create", "v", "--size", "64M")
+        self.daemon = daemon
+        self.connection = Connection(daemon.port, daemon.target, name="iqn.2026-11.test:witness")
+        self.cmd_sn, self.round = 1, 0
+        for _ in range(8):
+            self.connection.send(ScsiCommand(initiator_task_tag=1, cmd_sn=self.cmd_sn))
+            self.cmd_sn += 1
+            if self.connection.receive(ScsiResponse).status == 0:
+                break
+        self.check()
+        self.before = rss_bytes(daemon)
+
+    def check(self) -> None:
+        block = self.round.to_bytes(4, "big") * 128
+        self.connection.send(write10(100 + self.round % 8, block, 7, self.cmd_sn))
+        assert self.connection.receive(ScsiResponse).status == 0
+        self.connection.send(read10(100 + self.round % 8, 1, 8, self.cmd_sn + 1))
+        assert self.connection.receive(DataIn).data == block
+        self.cmd_sn += 2
+        self.round += 1
+
+    def end(self) -> None:
+        self.check()
+        assert rss_bytes(self.daemon) - self.before < GROWTH_BYTES
+        assert self.daemon.alive
+        assert "Traceback" not in self.daemon.log.read_text()
+
+
+@pytest.fixture
+def witness(daemon: DaemonProcess) -> Witness:
+    return Witness(daemon)
+
+
+def flood(connection: Connection, data: bytes, times: int) -> None:
+    """Send as much of it as the target takes within a moment for each piece."""
+    connection.sock.settimeout(0.3)
+    with contextlib.suppress(OSError):
+        for _ in range(times):
+            connection.sock.sendall(data)
+
+
+def enemy(daemon: DaemonProcess, number: int = 0) -> Connection:
+    return Connection(daemon.port, daemon.target, name="iqn.2026-11.test:enemy", isid=b"\x80" + number.to_bytes(5, "big"))
+
+
+def test_two_thousand_half_open_logins(witness: Witness) -> None:
+    first = encode(LoginRequest(transit=False, current_stage=1, next_stage=3, isid=b"\x80FLOOD",
+                                data=build_pairs({"InitiatorName": "iqn.2026-11.test:flood"}.items())))
+    held: list[socket.socket] = []
+    for number in range(2000):
+        sock = socket.create_connection(("127.0.0.1", witness.daemon.port), timeout=5)
+        with contextlib.suppress(OSError):
+            sock.sendall(first[:random.Random(number).randrange(len(first) + 1)])
+        held.append(sock)
+        if len(held) > 400:
+            held.pop(0).close()
+        if number % 200 == 0:
+            witness.check()
+    for sock in held:
+        sock.close()
+    witness.end()
+
+
+def test_text_that_never_ends(witness: Witness) -> None:
+    more = encode(TextRequest(final=False, continues=True, initiator_task_tag=5, cmd_sn=1, immediate=True,
+                              data=b"X-com.example.key=" + b"x" * 8000))
+    for number in range(4):
+        each = enemy(witness.daemon, number)
+        flood(each, more, 2000)
+        witness.check()
+        each.close()
+    witness.end()
+
+
+def test_pings_whose_answers_nobody_reads(witness: Witness) -> None:
+    ping = encode(NopOut(initiator_task_tag=9, cmd_sn=1, immediate=True, data=b"p" * 8192))
+    each = enemy(witness.daemon)
+    flood(each, ping, 4000)
+    witness.check()
+    each.close()
+    witness.end()
+
+
+def test_immediate_commands_and_functions_without_number(witness: Witness) -> None:
+    inquiries = b"".join(encode(ScsiCommand(
+        read=True, initiator_task_tag=tag, cmd_sn=1, immediate=True, cdb=bytes.fromhex("12000000ff00") + bytes(10),
+        expected_data_transfer_length=255)) for tag in range(500))
+    reset = TaskManagementRequest(function=2, initiator_task_tag=1 << 20, cmd_sn=1, immediate=True, referenced_task_tag=NONE)
+    for number in range(3):
+        each = enemy(witness.daemon, number)
+        flood(each, inquiries, 20)
+        flood(each, encode(reset), 500)
+        witness.check()
+        each.close()
+    witness.end()
+
+
+def test_transfers_that_are_begun_and_never_fed(witness: Witness) -> None:
+    held = []
+    for number in range(24):
+        each = enemy(witness.daemon, number)
+        cdb = bytes.fromhex("8a00 0000000000000000 00004000 0000".replace(" ", ""))  # 8 MiB, none of it sent
+        flood(each, b"".join(encode(ScsiCommand(write=True, final=True, initiator_task_tag=tag, cmd_sn=tag + 1, cdb=cdb,
+                                                expected_data_transfer_length=8 << 20)) for tag in range(128)), 1)
+        held.append(each)
+        witness.check()
+    assert rss_bytes(witness.daemon) - witness.before < GROWTH_BYTES
+    for each in held:
+        each.close()
+    witness.end()
+
+
+def test_sessions_torn_down_while_they_work(witness: Witness) -> None:
+    rng = random.Random(5)
+    for number in range(150):
+        each = enemy(witness.daemon, number % 5)  # now and then while the one before is still closing
+        stream = bytearray()
+        for tag in range(40):
+            lba = rng.randrange(0, 64, 8)
+            stream += encode(write10(lba, bytes(4096), tag, tag + 1) if tag % 2 else read10(lba, 64, tag, tag + 1))
+        flood(each, bytes(stream[:rng.randrange(len(stream))]), 1)
+        if rng.random() < 0.7:
+            each.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        each.close()
+        if number % 15 == 0:
+            witness.check()
+    witness.end()
