@@ -31,7 +31,7 @@ BARRIERS = {
     "early_free": Proof(30, Config(checked=False, journal_blocks=128, stuck=0, power=1, fua=0), 300, 30, FREEING),
     "no_home_hold": Proof(20),
     "no_frame_crc": Proof(20, Config(checked=False, power=0.1, tear=0.9), crash_every=12, weights=RECORDING),
-    "split_atomic": Proof(20, Config(checked=False, journal_blocks=128, tear=0.6, power=0.1, stuck=0.3), crash_every=6,
+    "split_atomic": Proof(60, Config(checked=False, journal_blocks=128, tear=0.6, power=0.1, stuck=0.3), crash_every=6,
                           weights=WHOLE),
     "accept_soft": Proof(20, crash_every=20, weights=STEADY),
 }
