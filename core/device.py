@@ -8,6 +8,7 @@ import mmap
 import os
 import stat
 import struct
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ BLKDISCARD = 0x1277
 BLKGETSIZE64 = 0x80081272
 BLKGETDISKSEQ = 0x80081280
 # linux/falloc.h
+LOCK_WAIT_SECONDS = 2.0
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 # linux/stat.h: struct statx is 256 bytes, stx_mask at 0, stx_mnt_id at 144
 AT_EMPTY_PATH = 0x1000
@@ -129,6 +131,7 @@ class FileDevice:
 
     def close(self) -> None:
         if self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)    # rings let go of the file some time after they are closed
             os.close(self._fd)
             self._fd = -1
 
@@ -214,10 +217,17 @@ def _open(path: str, *, direct: bool, read_only: bool, lock: bool) -> int:
 
 
 def _lock(fd: int, path: str) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise PoolError("locked", f"{path} is open in another process") from None
+    """Take the lock. A process that was killed keeps it until the kernel has finished what it had in flight: wait for that."""
+    give_up = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise PoolError("locked", f"{path} is open in another process") from None
+            time.sleep(LOCK_WAIT_SECONDS / 50)
+        else:
+            return
 
 
 def _unique_mount_id(fd: int) -> int | None:
