@@ -3,6 +3,7 @@
 import os
 import select
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from core._engine import Pool
 from core._reactor import LUNF_DSENSE, LUNF_RO, CommandEvent
 from core.device import FileDevice
+from core.errors import PoolError
 from tests.support.wire import FINAL, NONE, READ, WRITE, Rig, Wire, rig, rw
 
 BLOCK = 512
@@ -73,6 +75,18 @@ def operate(r: Rig, name: str) -> None:
     assert done[0].code == "ok"
 
 
+def reopened(path: Path) -> FileDevice:
+    """The pool's file again; the kernel may hold a stopped reactor's ring, and its lock on the file, a moment longer."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            return FileDevice(path, direct=True)
+        except PoolError as error:
+            if error.code != "locked" or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
 def test_a_pool_past_the_page_cache_checkpoints_and_comes_back(tmp_path: Path) -> None:
     """O_DIRECT wants every buffer aligned, the superblock's too: an unaligned one failed the pool at its first checkpoint."""
     with rig(tmp_path / "pool", direct=True) as r:
@@ -85,7 +99,7 @@ def test_a_pool_past_the_page_cache_checkpoints_and_comes_back(tmp_path: Path) -
         operate(r, "flush")
         stats = r.pool.stats()
         assert (stats["failed"], stats["checkpoints"]) == (0, 2)
-    device = FileDevice(tmp_path / "pool", direct=True)
+    device = reopened(tmp_path / "pool")
     pool = Pool(device, cache_bytes=1 << 20)
     assert [pool.call("read", object_id=1, offset_bytes=at, length_bytes=8192) for at in (4096, 32768)] == [data, data]
     pool.call("checkpoint")
