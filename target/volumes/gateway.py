@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from core import layout
+from core._info import ObjectInfo
 from core.device import Device, FileDevice, create_file
 from core.errors import PoolError
 from target.errors import LunetteError
@@ -19,26 +20,6 @@ __all__ = [
 ATOMIC_BYTES = layout.ATOMIC_BLOCKS * layout.BLOCK_BYTES   # the longest write_atomic
 BLANK_PROBE_BYTES = 1 << 20
 HIDDEN = "."  # what names of the daemon's own objects begin with; no name that people give does
-
-
-class ObjectInfo(Protocol):
-    """core._engine.ObjectInfo by shape, so that nothing here needs the native module to be loaded."""
-
-    id: int
-    kind: str
-    name: str
-    size_bytes: int
-    block_bytes: int
-    mapped_bytes: int
-    created_s: float
-    origin: str
-    origin_id: int
-    checksum: bool
-    quota_bytes: int
-    reserve_bytes: int
-    serial: str
-    props: bytes
-
 
 _MESSAGES = {
     "no_space": "the pool is full", "read_only": "the pool is read-only after an I/O error",

@@ -5,24 +5,11 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
+from core._info import ObjectInfo
 
-class ObjectInfo(NamedTuple):
-    id: int
-    kind: str
-    name: str
-    size_bytes: int
-    block_bytes: int
-    mapped_bytes: int
-    created_s: float
-    origin: str
-    origin_id: int
-    checksum: bool
-    quota_bytes: int
-    reserve_bytes: int
-    serial: str
-    props: bytes
+Kind = Literal["volume", "snapshot", "clone"]
 
 
 class Refused(Exception):
@@ -105,7 +92,7 @@ class FakePool:
             raise Refused("gone")
         return self._objects[object_id]
 
-    def _make(self, name: str, kind: str, size_bytes: int, block_bytes: int = 512, origin: ObjectInfo | None = None,
+    def _make(self, name: str, kind: Kind, size_bytes: int, block_bytes: int = 512, origin: ObjectInfo | None = None,
               **more: Any) -> int:
         if self.lookup(name) is not None:
             raise Refused("exists")
