@@ -11,8 +11,8 @@ from core._checkpoint cimport object_store, slot_page, slot_write
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
-    L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_QUOTA_BYTES, RT_DELETE, RT_DERIVE, RT_GROW, RT_OBJECT,
-    RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, lnt_pool, lnt_put64, vobj, opx)
+    L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_QUOTA_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
+    RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, lnt_pool, lnt_put64, vobj, opx)
 from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_OK, ST_PROTECTED, ST_READ_ONLY, lnt_op
 from core._walk cimport walk_diff, walk_exclusive, walk_extents
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -266,7 +266,10 @@ cdef int clear_behind(lnt_pool *p, admin *a, uint64_t lba) noexcept nogil:
 
 
 cdef int resize_run(lnt_pool *p, admin *a) noexcept nogil:
-    """Grow: clear what a shrink may have left behind the old end, then move the end. Shrink: move the end, then clear."""
+    """Grow: clear what a shrink may have left behind the old end, then move the end. Shrink: move the end, then clear.
+
+    To the size that it has: clear what a shrink that a crash interrupted left (OF_TAIL, in the slot since the end moved).
+    """
     cdef int rc
     cdef uint64_t was = a.obj.pub.size_bytes
     if a.obj.pub.gone:
@@ -280,11 +283,19 @@ cdef int resize_run(lnt_pool *p, admin *a) noexcept nogil:
     if a.step == 0:
         a.step = 1
         a.c = 0
-        a.b = a.a < was
+        if a.a < was:
+            a.obj.flags |= OF_TAIL
+        elif a.a > was:
+            a.obj.flags &= ~OF_TAIL
+        a.b = a.obj.flags & OF_TAIL
         a.obj.pub.size_bytes = a.a
         object_dirty(p, a.obj)
         record_3(p, RT_RESIZE, a.obj.pub.id, a.a, 0)
-    return clear_behind(p, a, a.a // L_BLOCK_BYTES) if a.b else 0
+    rc = clear_behind(p, a, a.a // L_BLOCK_BYTES) if a.b else 0
+    if a.b and rc == 0:
+        a.obj.flags &= ~OF_TAIL
+        object_dirty(p, a.obj)
+    return rc
 
 
 cdef int set_run(lnt_pool *p, admin *a) noexcept nogil:

@@ -5,7 +5,7 @@ from core._state cimport (
     PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_COUNT, PK_CSUM, PK_NODE, VID, WAIT, frame, lnt_alloc_aligned,
     lnt_count_pack, lnt_count_unpack, lnt_get32, lnt_get64, lnt_node_pack, lnt_node_unpack, lnt_pool, lnt_put16, lnt_put32,
     lnt_put64, opx)
-from core._types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, lnt_dev, lnt_io, lnt_op
+from core._types cimport IO_READ, OP_ADMIN, ST_CHECKSUM, ST_IO_READ, lnt_dev, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -23,8 +23,11 @@ cdef struct page_read:
 # -- ops between lists -------------------------------------------------------------------------------------------------
 
 cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """Queue an op to run again on its own device's thread."""
-    cdef lnt_dev *dev = op.dev
+    """Queue an op to run again on its own device's thread; an admin op wherever background work is done by now."""
+    cdef lnt_dev *dev
+    if op.kind == OP_ADMIN:
+        op.dev = p.home
+    dev = op.dev
     op.next = NULL
     if dev.ready_tail != NULL:
         dev.ready_tail.next = op
@@ -47,7 +50,10 @@ cdef void ops_ready(lnt_pool *p, lnt_op **head) noexcept nogil:
 
 cdef void op_finish(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     """Hand an op to lnt_dev_reap of its device, or a part to the op it belongs to."""
-    cdef lnt_dev *dev = op.dev
+    cdef lnt_dev *dev
+    if op.kind == OP_ADMIN:
+        op.dev = p.home
+    dev = op.dev
     op.status = status
     if (<opx *>op.priv).internal:
         op_ready(p, <lnt_op *>op.owner)   # part of another op, which goes on

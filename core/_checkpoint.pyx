@@ -13,12 +13,12 @@ from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
     C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE, L_BLOCK_BYTES,
     L_DIRECTORY_ENTRIES, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_SLOT_BYTES, L_SLOTS_PER_PAGE,
-    L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC, PK_CATALOG,
-    PK_DIRECTORY, PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START,
-    SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS,
-    SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN,
-    SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, L_FORMAT_VERSION, SF_DISTRUST, VID, WAIT, aext, discard, frame, item, item_ring,
-    lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64, vobj)
+    L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_FLAGS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC,
+    PK_CATALOG, PK_DIRECTORY, PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING,
+    SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS,
+    SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID,
+    SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, L_FORMAT_VERSION, SF_DISTRUST, VID, WAIT, aext,
+    discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64, vobj)
 from core._types cimport IO_WRITE, ST_CHECKSUM, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
@@ -77,6 +77,7 @@ cdef int slot_write(lnt_pool *p, uint32_t slot, const uint8_t *bytes) noexcept n
 cdef void object_store(lnt_pool *p, vobj *o, uint8_t *slot) noexcept nogil:
     """Bring the object's slot bytes up to date and copy them out."""
     o.desc[OB_LEVEL] = o.level
+    o.desc[OB_FLAGS] = o.flags
     lnt_put64(o.desc + OB_ROOT, o.root)
     lnt_put64(o.desc + OB_SIZE_BYTES, o.pub.size_bytes)
     lnt_put64(o.desc + OB_MAPPED_BLOCKS, o.mapped_blocks)

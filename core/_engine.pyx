@@ -16,7 +16,7 @@ from core._recovery cimport (
     area_apply, catalog_load, journal_replay, pool_format, summaries_load, super_choose, super_load)
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
-    C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, OB_FLAGS, OB_KIND, RT_KV, SB_CACHE_TOKEN,
+    C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OF_TAIL, RT_KV, SB_CACHE_TOKEN,
     SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool,
     lnt_put32, vobj, opx, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
     pthread_mutex_unlock)
@@ -236,6 +236,8 @@ cdef class Pool:
         self.q.inline_ = 0
         p.read_only = 1 if self.read_only else 0
         p.cur = NULL
+        if not self.read_only:
+            shrinks_resume(self)
         return 0
 
     cdef int reopen(self, bytes raw) except -1:
@@ -333,6 +335,8 @@ cdef class Pool:
             return
         try:
             if not p.failed and not p.read_only:
+                while p.admin_runs and not p.failed:
+                    self.pump()   # a change that is under way, a resumed shrink too, would leave the journal in use
                 self.call("flush")
                 self.call("checkpoint")
                 while p.ck.state != C_IDLE and not p.failed:
@@ -431,17 +435,22 @@ cdef class Pool:
 
     # -- starting and finishing ----------------------------------------------------------------------------------------
     cdef object pop(self):
-        """The oldest finished operation as a Completion, or None."""
+        """The oldest finished operation as a Completion, or None. The pool's own are not told of."""
         cdef admin **at
         cdef admin *a
-        pthread_mutex_lock(&self.mail.lock)
-        at = &self.mail.first
-        while at[0] != NULL and at[0].next != NULL:
-            at = &at[0].next
-        a = at[0]
-        at[0] = NULL
-        pthread_mutex_unlock(&self.mail.lock)
-        return finish(self, a) if a != NULL else None
+        while True:
+            pthread_mutex_lock(&self.mail.lock)
+            at = &self.mail.first
+            while at[0] != NULL and at[0].next != NULL:
+                at = &at[0].next
+            a = at[0]
+            at[0] = NULL
+            pthread_mutex_unlock(&self.mail.lock)
+            if a == NULL:
+                return None
+            done = finish(self, a)
+            if done is not None:
+                return done
 
     def take(self, token):
         """The completion of one operation; completions of others that arrived are kept for `reap`."""

@@ -8,8 +8,8 @@ One sync can be the second for one group and the first for the next.
 from core._cache cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC, op_finish, ops_ready, pool_fail
 from core._state cimport (
     C_IDLE, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID,
-    L_BLOCK_BYTES, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP, jframe, lnt_alloc_aligned,
-    lnt_pool, lnt_put32, lnt_put64, opx)
+    L_BLOCK_BYTES, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP, jframe,
+    lnt_alloc_aligned, lnt_pool, lnt_put32, lnt_put64, opx)
 from core._types cimport IO_SYNC, IO_WRITE, ST_IO_WRITE, ST_OK, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free

@@ -131,6 +131,8 @@ cdef object finish(Pool pool, admin *a):
         value = a.c * L_BLOCK_BYTES
     token = a.token
     admin_free(pool, a)
+    if kind == "own":
+        return None
     return Completion(token, code, value if code in ("ok", "miscompare") else None)
 
 
@@ -290,6 +292,26 @@ def start_set(Pool pool, *, object_id, props=None, quota_bytes=None, reserve_byt
         raise PoolError("no_space", "the pool cannot hold that reservation")
     return change(pool, info, {"props": props, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes},
                   ("plain", None, None))
+
+
+cdef int shrinks_resume(Pool pool) except -1:
+    """Shrinks that a crash interrupted go on in the background, before any other change of the catalog."""
+    cdef admin *a
+    cdef vobj *o
+    cdef uint64_t i
+    numbers = []
+    for i in range(pool.p.omask + 1):
+        o = pool.p.ohash[i]
+        while o != NULL:
+            if o.flags & OF_TAIL:
+                numbers.append(o.pub.id)
+            o = o.hnext
+    for number in numbers:
+        a = admin_new(pool, A_RESIZE)
+        a.obj = handle(pool, number)
+        a.a = a.obj.pub.size_bytes
+        submit(pool, a, ("own", None, None))
+    return 0
 
 
 cdef object run_rw(Pool pool, uint8_t kind, object_id, offset, length, bytes data, uint8_t flags, object outcome):

@@ -19,13 +19,13 @@ from core._state cimport (
     L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC,
     L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS,
     L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL,
-    OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_ROOT, OB_SIZE_BYTES, OK_SNAPSHOT,
-    PG_CRC, PG_KIND, PG_N, PK_CATALOG, PK_NODE, PK_PENDING, PK_SUMMARY, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_DELETE, RT_DERIVE,
-    RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_AREA_BLOCKS, SB_AREA_IMAGES,
-    SB_AREA_PENDING, SB_AREA_START, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS,
-    SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN,
-    SB_TOTAL_BLOCKS, SB_UUID, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, item, lnt_get16, lnt_get32, lnt_get64, lnt_pool,
-    lnt_put16, vobj)
+    OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_ROOT, OB_SIZE_BYTES, OF_TAIL,
+    OK_SNAPSHOT, PG_CRC, PG_KIND, PG_N, PK_CATALOG, PK_NODE, PK_PENDING, PK_SUMMARY, RC_FLAGS, RC_LENGTH, RC_TYPE,
+    RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_AREA_BLOCKS,
+    SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN,
+    SB_CRC, SB_FLAGS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID,
+    SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, item, lnt_get16,
+    lnt_get32, lnt_get64, lnt_pool, lnt_put16, vobj)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
@@ -456,6 +456,10 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
         return rc if rc else revert_apply(p, o, other)
     if t == RT_RESIZE:
         rc = map_raise(p, o, map_level(a // L_BLOCK_BYTES))
+        if a < o.pub.size_bytes:
+            o.flags |= OF_TAIL    # what behind the end was not yet taken away goes when the pool is open
+        elif a > o.pub.size_bytes:
+            o.flags &= ~OF_TAIL
         o.pub.size_bytes = a
         object_dirty(p, o)
         return rc

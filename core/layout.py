@@ -143,11 +143,11 @@ RECORDS = {
 # -- catalog slot --------------------------------------------------------------------------------------------------------
 SLOT_KINDS = {"free": 0, "object": 1, "kv": 2}
 OBJECT_KINDS = {"volume": 1, "snapshot": 2, "clone": 3}
-OBJECT_FLAGS = {"checksum": 1}
+OBJECT_FLAGS = {"checksum": 1, "tail": 2}
 OBJECT_SLOT = (
     Field(0, 1, "slot_kind", "1"),
     Field(1, 1, "kind", "1 volume, 2 snapshot, 3 clone"),
-    Field(2, 1, "flags", "1: checksums of data are kept"),
+    Field(2, 1, "flags", "1: checksums of data are kept; 2: a shrink is under way, blocks behind the end may be mapped"),
     Field(3, 1, "level", "level of the root node"),
     Field(4, 4, "block_bytes", "logical block, 512 or 4096"),
     Field(8, 8, "id", "never reused"),
