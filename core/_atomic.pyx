@@ -17,7 +17,7 @@ cdef inline uint32_t record_bytes(aext *a, uint8_t verify) noexcept nogil:
 
 
 cdef int piece_ready(lnt_pool *p, vobj *o, aext *a, uint8_t verify) noexcept nogil:
-    """Own the leaf that a piece goes to. 0, WAIT, a status, or -2: the block that a part was merged into has changed."""
+    """Own the leaf that a piece goes to. 0, WAIT, a status, MERGE_AGAIN or PLAN_AGAIN."""
     cdef extent e
     cdef frame *leaf
     cdef int rc
@@ -25,9 +25,11 @@ cdef int piece_ready(lnt_pool *p, vobj *o, aext *a, uint8_t verify) noexcept nog
         rc = map_find(p, o, a.lba, 1, 0, &e)
         if rc:
             return rc
+        if e.pba and p.epoch < o.settle_epoch:
+            return PLAN_AGAIN     # what became shared meanwhile may still be written in place by its other owner (I8)
         if e.entry != a.source:
             a.source = e.entry
-            return -2
+            return MERGE_AGAIN
     rc = csum_touch(p, a.pba, a.n) if verify else 0
     if rc == 0:
         rc = path_own(p, o, a.lba, 0, &leaf, NULL)
@@ -35,7 +37,7 @@ cdef int piece_ready(lnt_pool *p, vobj *o, aext *a, uint8_t verify) noexcept nog
 
 
 cdef int pieces_insert(lnt_pool *p, vobj *o, aext **first, uint8_t verify) noexcept nogil:
-    """Enter a row of pieces. 0, or nothing was changed: WAIT, a status, or -2 with `first` at the piece to merge again."""
+    """Enter a row of pieces. 0, or nothing was changed: WAIT, a status, PLAN_AGAIN, or MERGE_AGAIN with `first` at it."""
     cdef aext *a = first[0]
     cdef uint32_t total = 0, count = 0
     cdef uint32_t[512] sums
@@ -43,7 +45,7 @@ cdef int pieces_insert(lnt_pool *p, vobj *o, aext **first, uint8_t verify) noexc
     while a != NULL:
         rc = piece_ready(p, o, a, verify)
         if rc:
-            if rc == -2:
+            if rc == MERGE_AGAIN:
                 first[0] = a
             return rc
         total += record_bytes(a, verify)

@@ -161,8 +161,8 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         if locked_out(o, op):
             return
         held = <rlock *>calloc(1, sizeof(rlock))
-        held.lo = op.offset
-        held.hi = op.offset + op.length
+        held.lo = op.offset & ~<uint64_t>(L_BLOCK_BYTES - 1)      # whole blocks: an atomic write merges those at its ends
+        held.hi = (op.offset + op.length + L_BLOCK_BYTES - 1) & ~<uint64_t>(L_BLOCK_BYTES - 1)
         held.owner = op
         held.next = o.locks
         o.locks = held

@@ -6,7 +6,7 @@ puts it on its device's ready list and it runs again from its step. WRITE overwr
 everything else to new blocks, which enter the map when all data has arrived.
 """
 from core._alloc cimport alloc_extent, ring_push, space_for_data
-from core._atomic cimport pieces_insert
+from core._atomic cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
 from core._cache cimport io_free, io_new, op_finish, op_ready, ops_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
@@ -27,8 +27,6 @@ cdef enum:
     S_IO = 2
     S_COMMIT = 3
     S_RESTART = 4
-    MERGE_AGAIN = -2          # the block that a partial write was merged with is another one now
-    PLAN_AGAIN = -3           # it may be written in place now, or could have been meanwhile
 
 
 # -- epochs, locks, room -----------------------------------------------------------------------------------------------
@@ -72,7 +70,8 @@ cdef int locked_out(vobj *o, lnt_op *op) noexcept nogil:
     """1: the op waits for a range lock of someone else."""
     cdef rlock *held = o.locks
     while held != NULL:
-        if op.offset < held.hi and held.lo < op.offset + op.length and held.owner != op and not X(op).internal:
+        if op.offset < held.hi and held.lo < op.offset + op.length and held.owner != op and not (
+                X(op).internal and held.owner == op.owner):
             op.next = o.lock_waiters
             o.lock_waiters = op
             return 1
@@ -493,7 +492,7 @@ cdef int piece_commit(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
 
 
 cdef int pieces_commit(lnt_pool *p, lnt_op *op, aext **at) noexcept nogil:
-    """All pieces of an atomic write at once. As piece_commit; at -2 `at` is the piece to be merged again."""
+    """All pieces of an atomic write at once. As piece_commit; at MERGE_AGAIN `at` is the piece to be merged again."""
     cdef aext *a = X(op).ext
     cdef int rc = pieces_insert(p, <vobj *>op.obj, at, X(op).verify)
     while rc == 0 and a != NULL:

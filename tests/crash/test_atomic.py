@@ -139,6 +139,40 @@ def test_no_read_and_no_write_meets_half_of_it(template: SimDisk, order: int) ->
     assert contents(rig.pool, 0) == old[:AT] + new + old[AT + LENGTH:]
 
 
+@pytest.mark.parametrize("kind", ["write", "unmap", "compare_and_write"])
+def test_the_other_sectors_of_its_first_and_last_block_are_not_lost(template: SimDisk, kind: str) -> None:
+    """Both ends are merged into new blocks while others write, at any moment, to the rest of the old ones."""
+    for moment in range(24):
+        rig = scene(template.fork(moment), 0, False)
+        call, start = rig.pool.call, rig.pool.start
+        for block in (5, 17):
+            call("write", object_id=1, offset_bytes=block * BLOCK, data=OLD * BLOCK)
+        ends = (5 * BLOCK, 18 * BLOCK - SECTOR)
+        args = {"write": {"data": OTHER * SECTOR}, "unmap": {"length_bytes": SECTOR},
+                "compare_and_write": {"data": OTHER * SECTOR, "expected": OLD * SECTOR}}[kind]
+        tokens = set()
+        for step in range(400):
+            if step == 8:
+                tokens.add(start("write_atomic", object_id=1, offset_bytes=AT, data=NEW * LENGTH))
+            if step == moment:
+                tokens |= {start(kind, object_id=1, offset_bytes=at, **args) for at in ends}
+            pending = rig._watch_syncs()
+            if pending:
+                rig.perform(*pending[(0, -1)[moment % 2]][:2])
+            if step % 3 == 0:
+                rig.now_us += 10
+                rig.pool.turn(rig.now_us)
+            for done in rig.pool.reap():
+                assert done.code == "ok"
+                tokens.discard(done.token)
+        assert not tokens
+        wanted = bytes(SECTOR) if kind == "unmap" else OTHER * SECTOR
+        for at in ends:
+            assert call("read", object_id=1, offset_bytes=at, length_bytes=SECTOR) == wanted, (moment, at)
+        assert call("read", object_id=1, offset_bytes=AT, length_bytes=LENGTH) == NEW * LENGTH
+        rig.pool.abandon()
+
+
 def test_it_fails_without_effect(template: SimDisk) -> None:
     """Too long, out of range, on a snapshot, in a full pool, or when one of its data writes fails."""
     rig = scene(template.fork(3), 0, False)
