@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,14 @@ from target.server.sessions import NexusSession
 from tests.support.fake_pool import FakePool
 
 IQN = "iqn.2026-01.test:a"
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Let the daemon's tasks run until something is so; the assertion that follows says what is not."""
+    for _ in range(500):
+        await asyncio.sleep(0.01)
+        if true():
+            return
 
 
 class RecordingReactor:
@@ -195,6 +203,7 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
     rig.reactor.post(command(new, conn, 2, write, b"m" * 512))
     rig.reactor.post(command(new, conn, 3, bytes(6)))
     rig.reactor.post(command(other, other_conn, 4, write, b"o" * 512))
+    await until(lambda: len(rig.reactor.called("complete")) >= 2)
     await asyncio.sleep(0.05)
     assert {each[1] for each in rig.reactor.called("complete")} == {3, 4}
     fenced = asyncio.create_task(rig.table.abort(object_id=1, exclude=new))   # as a reset by somebody else does
@@ -203,7 +212,7 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
     assert not fenced.done()
     rig.reactor.post(SessionClosedEvent(old.number))
     await asyncio.wait_for(fenced, 5)
-    await asyncio.sleep(0.05)
+    await until(lambda: len(rig.reactor.called("complete")) >= 3)
     assert {each[1] for each in rig.reactor.called("complete")} == {1, 3, 4}
     assert not rig.reactor.luns[new.number, 0][1] & LUNF_SLOW
     rig.table.end(new, "its turn")
@@ -223,7 +232,7 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
 async def test_a_closed_connection_ends_its_session(rig: Rig) -> None:
     session, conn = rig.login()
     rig.reactor.post(ClosedEvent(session.number, conn, "peer", ""))
-    await asyncio.sleep(0.01)
+    await until(lambda: not rig.table.sessions())
     assert rig.table.sessions() == []
     assert len(rig.daemon.registry) == 0
     assert rig.daemon.target.nexuses() == []
@@ -264,10 +273,7 @@ async def test_task_management_answers(rig: Rig, function: int, lun: int, aborte
     rig.reactor.aborted = aborted
     request = TaskManagementRequest(function=function, lun=encode(lun).to_bytes(8), initiator_task_tag=5, cmd_sn=9)
     rig.table.perform(session, conn, [TaskManagementRequested(request)])
-    for _ in range(100):
-        await asyncio.sleep(0.001)
-        if rig.reactor.called("send_pdu"):
-            break
+    await until(lambda: bool(rig.reactor.called("send_pdu")))
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, response, False)]
 
 
@@ -279,12 +285,12 @@ async def test_a_cold_reset_drops_every_session_that_shares_a_unit_its_own_after
     stranger.luns.clear()
     request = TaskManagementRequest(function=TaskFunction.TARGET_COLD_RESET, initiator_task_tag=5)
     rig.table.perform(session, conn, [TaskManagementRequested(request)])
-    await asyncio.sleep(0.05)
+    await until(lambda: bool(rig.reactor.called("send_pdu")))
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, 0, True)]
     assert rig.table.sessions() == [session, stranger]
     assert rig.reactor.called("remove_session") == [("remove_session", other.number)]
     rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
-    await asyncio.sleep(0.05)
+    await until(lambda: len(rig.table.sessions()) == 1)
     assert rig.table.sessions() == [stranger]
 
 
