@@ -5,7 +5,7 @@ from core._pdu cimport TAG_NONE, bhs_nop_in
 from core._rx cimport abort_missing, rx_bytes
 from core._session cimport (
     C_DEAD, C_OPEN, CLOSE_ERROR, CLOSE_KEEPALIVE, CLOSE_REQUESTED, CLOSE_STOPPED, CONNS_MAX, EV_CONN_FREED,
-    EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONN, IN_CONN_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_SEND, IN_SESSION,
+    EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONN, IN_CONN_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION,
     IN_SESSION_REMOVE, IN_STOP, T_PYTHON, abort_start, conn_arm, conn_close, conn_teardown, event_new, event_post,
     handle_of, lnt_abort, lnt_conn, lnt_event, lnt_inbox, lnt_lun, lnt_reactor, lnt_session, lnt_task, lun_insert, lun_remove,
     pthread_mutex_lock, pthread_mutex_unlock,
@@ -155,6 +155,10 @@ cdef bint on_inbox(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
         c = conn_of(r, m.handle)
         if c != NULL:
             conn_close(r, c, CLOSE_REQUESTED, "closed on request")
+    elif m.kind == IN_MAX_SEND:
+        c = conn_of(r, m.handle)
+        if c != NULL:
+            c.max_send = m.number
     elif m.kind == IN_LUN:
         lun_insert((<lnt_lun *>m.object).session, <lnt_lun *>m.object)
     elif m.kind == IN_LUN_REMOVE:

@@ -136,6 +136,8 @@ class Reactor:
         initiator declared; max_recv_...: what we declared. nop_interval_s: ping after so long without a PDU (0: never).
         KeyError: no such session (fd is then still the caller's).
         """
+    def set_max_send(self, conn: int, length: int) -> None:
+        """The initiator declared another MaxRecvDataSegmentLength: Data-In built from now on keeps to it, queued or not."""
     def close_connection(self, conn: int) -> None:
         """Close at once; ClosedEvent with reason "requested" follows."""
 

@@ -5,7 +5,8 @@ from core._loop cimport loop_join, loop_load, loop_post, loop_start
 from core._pdu cimport OPCODE_MASK, get16, lun_number
 from core._session cimport (
     C_OPEN, CONNS_MAX, EV_ABORTED, EV_CLOSED, EV_COMMAND, EV_CONN_FREED, EV_LUN_RELEASED, EV_PDU, EV_SESSION_CLOSED,
-    IN_ABORT, IN_COMPLETE, IN_CONN, IN_CONN_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_SEND, IN_SESSION, IN_SESSION_REMOVE,
+    IN_ABORT, IN_COMPLETE, IN_CONN, IN_CONN_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION,
+    IN_SESSION_REMOVE,
     IN_STOP, RELEASE, SESSIONS_MAX, handle_of, lnt_abort, lnt_conn, lnt_event, lnt_inbox, lnt_lun, lnt_reactor,
     lnt_session, lnt_store32, lnt_sub32, lnt_task, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
     pthread_mutex_unlock,
@@ -282,6 +283,15 @@ cdef class Reactor:
         memcpy(<uint8_t *>(m + 1), PyBytes_AS_STRING(leftover), len(leftover))
         loop_post(&self.r, m)
         return c.handle
+
+    def set_max_send(self, uint64_t conn, uint32_t length):
+        cdef lnt_inbox *m
+        if length < 512:
+            raise ValueError("a MaxRecvDataSegmentLength is at least 512")
+        m = message(IN_MAX_SEND, 0)
+        m.handle = conn
+        m.number = length
+        loop_post(&self.r, m)
 
     def close_connection(self, uint64_t conn):
         cdef lnt_inbox *m = message(IN_CONN_CLOSE, 0)

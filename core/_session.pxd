@@ -330,6 +330,7 @@ cdef enum:                         # commands from Python
     IN_SEND = 8
     IN_ABORT = 9
     IN_STOP = 10
+    IN_MAX_SEND = 11
 
 cdef struct lnt_inbox:
     lnt_inbox *next

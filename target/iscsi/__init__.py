@@ -27,6 +27,7 @@ connection ends, however it ends. `session.handle` is the server's to use.
         SendPdu(bhs, data, has_status)      send; the data plane stamps StatSN, ExpCmdSN, MaxCmdSN (bytes 24..35)
         LogoutRequested(reason, cid, response, closes)  end what is named, send response, close if `closes`
         TaskManagementRequested(request)    perform, send full.task_management_response(request, TaskResponse...)
+        SegmentLengthDeclared(length_bytes) tell the data plane before carrying out what follows
         NopReceived(ttt)                    answer to full.ping(ttt)
         Closed(reason)                      close
 
@@ -50,6 +51,7 @@ from target.iscsi.events import (
     LoginFailed,
     LogoutRequested,
     NopReceived,
+    SegmentLengthDeclared,
     SendPdu,
     TaskManagementRequested,
 )
@@ -94,6 +96,7 @@ __all__ = [
     "RawPdu",
     "Redirect",
     "RejectReason",
+    "SegmentLengthDeclared",
     "SendPdu",
     "Session",
     "SessionIdentity",

@@ -16,6 +16,7 @@ from target.iscsi.events import (
     Event,
     LogoutRequested,
     NopReceived,
+    SegmentLengthDeclared,
     SendPdu,
     TaskManagementRequested,
 )
@@ -117,13 +118,16 @@ class FullFeatureConnection:
             if not pdu.immediate:
                 return [self.reject(raw, RejectReason.PROTOCOL_ERROR)]
             return [] if pdu.target_transfer_tag == RESERVED_TAG else [NopReceived(pdu.target_transfer_tag)]
-        echo = pdu.data[: self._params.initiator_max_recv_data_segment_length]
+        echo = pdu.data[: self._text.segment_bytes]
         return [_send(NopIn(lun=pdu.lun, initiator_task_tag=pdu.initiator_task_tag, data=echo))]
 
     def _text_request(self, raw: RawPdu, pdu: Pdu) -> list[Event]:
         assert isinstance(pdu, TextRequest)
+        before = self._text.segment_bytes
         answer = self._text.receive(pdu)
-        return [self.reject(raw, answer) if isinstance(answer, RejectReason) else _send(answer)]
+        reply = self.reject(raw, answer) if isinstance(answer, RejectReason) else _send(answer)
+        now = self._text.segment_bytes
+        return [reply] if now == before else [SegmentLengthDeclared(now), reply]
 
     def _task_management(self, raw: RawPdu, pdu: Pdu) -> list[Event]:
         assert isinstance(pdu, TaskManagementRequest)

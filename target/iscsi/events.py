@@ -65,10 +65,20 @@ class TaskManagementRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentLengthDeclared:
+    """The initiator takes data segments of up to `length_bytes` now (RFC 7143 §13.12): nothing longer after what follows."""
+
+    length_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class NopReceived:
     """A NOP-Out answered our ping with this Target Transfer Tag: the peer lives."""
 
     target_transfer_tag: int
 
 
-Event = LoginComplete | LoginFailed | Closed | SendPdu | LogoutRequested | TaskManagementRequested | NopReceived
+Event = (
+    LoginComplete | LoginFailed | Closed | SendPdu | LogoutRequested | TaskManagementRequested
+    | SegmentLengthDeclared | NopReceived
+)

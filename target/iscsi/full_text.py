@@ -20,7 +20,7 @@ class TextExchange:
     def __init__(self, params: NegotiatedParams, targets: Callable[[], list[TargetRecord]]) -> None:
         self._params = params
         self._targets = targets
-        self._segment_bytes = params.initiator_max_recv_data_segment_length
+        self.segment_bytes = params.initiator_max_recv_data_segment_length
         self._next_tag = 1
         self._reset()
 
@@ -30,6 +30,7 @@ class TextExchange:
         self._task = RESERVED_TAG
         self._pending = b""
         self._seen: set[str] = set()
+        self._declared = 0
 
     def receive(self, request: TextRequest) -> TextResponse | RejectReason:
         """Answer one request; a refused one also ends the negotiation it belonged to (RFC 7143 §7.10)."""
@@ -57,7 +58,8 @@ class TextExchange:
         return self._next_part(request)
 
     def _next_part(self, request: TextRequest) -> TextResponse:
-        part, self._pending = self._pending[: self._segment_bytes], self._pending[self._segment_bytes :]
+        most = min(self.segment_bytes, self._declared or self.segment_bytes)
+        part, self._pending = self._pending[:most], self._pending[most:]
         over = request.final and not self._pending
         if not over and self._tag == RESERVED_TAG:
             self._tag = self._next_tag
@@ -71,6 +73,7 @@ class TextExchange:
             data=part,
         )
         if over:
+            self.segment_bytes = self._declared or self.segment_bytes
             self._reset()
         return response
 
@@ -101,10 +104,11 @@ class TextExchange:
         return [(key, REJECT)]
 
     def _segment_length(self, value: str) -> Pairs:
-        """A longer segment may be declared any time; the data plane keeps to what it was told, so a shorter one is refused."""
+        """Another length may be declared any time (RFC 7143 §13.12); it holds when the negotiation ends."""
         spec = KEYS["MaxRecvDataSegmentLength"]
         try:
             declared = parse_value(spec, value)
         except TextError:
             return [(spec.name, REJECT)]
-        return [] if int(declared) >= self._segment_bytes else [(spec.name, REJECT)]
+        self._declared = int(declared)
+        return []

@@ -25,6 +25,7 @@ from target.iscsi import (
     LogoutRequested,
     NegotiatedParams,
     RawPdu,
+    SegmentLengthDeclared,
     SendPdu,
     Session,
     SessionRegistry,
@@ -439,6 +440,8 @@ class SessionTable:
         for event in events:
             if isinstance(event, SendPdu):
                 self.send(session, conn, event)
+            elif isinstance(event, SegmentLengthDeclared):
+                session.reactor.set_max_send(conn, event.length_bytes)
             elif isinstance(event, LogoutRequested):
                 self._log_out_others(session, conn, event)
                 if session.managing:

@@ -19,6 +19,7 @@ from target.iscsi import (
     PortalAddress,
     RawPdu,
     RejectReason,
+    SegmentLengthDeclared,
     SendPdu,
     TargetRecord,
     TaskFunction,
@@ -80,8 +81,6 @@ def is_reject(pdu: Any, reason: RejectReason) -> bool:
         (f"SendTargets={TARGET}\0".encode(), {"TargetName": TARGET, "TargetAddress": "127.0.0.1:3260,1"}),
         (b"SendTargets=All\0", {"TargetName": TARGET, "TargetAddress": "127.0.0.1:3260,1"}),
         (f"SendTargets={OTHER}\0".encode(), {}),
-        (b"MaxRecvDataSegmentLength=65536\0", {}),
-        (b"MaxRecvDataSegmentLength=512\0", {"MaxRecvDataSegmentLength": "Reject"}),
         (b"MaxRecvDataSegmentLength=1\0", {"MaxRecvDataSegmentLength": "Reject"}),
         (b"InitiatorAlias=me\0", {}),
         (b"MaxBurstLength=512\0HeaderDigest=None\0", {"MaxBurstLength": "Reject", "HeaderDigest": "Reject"}),
@@ -132,6 +131,30 @@ def test_text_negotiation_over_several_requests():
     assert is_reject(answer(connection, twice), RejectReason.PROTOCOL_ERROR)
     gone = TextRequest(initiator_task_tag=1, target_transfer_tag=tag, data=b"")
     assert is_reject(answer(connection, gone), RejectReason.INVALID_PDU_FIELD)
+
+
+@pytest.mark.parametrize("length", [512, 65536])
+def test_another_segment_length_holds_when_the_negotiation_ends(length):
+    connection = full()
+    text = TextRequest(final=False, initiator_task_tag=1, data=b"MaxRecvDataSegmentLength=%d\0" % length)
+    first = answer(connection, text)
+    assert (first.final, first.data) == (False, b"")
+    ping = NopOut(initiator_task_tag=9, data=b"x" * 70000)
+    assert len(answer(connection, ping).data) == 8192
+    last = TextRequest(initiator_task_tag=1, target_transfer_tag=first.target_transfer_tag)
+    declared, sent = connection.receive_pdu(raw(last))
+    assert declared == SegmentLengthDeclared(length)
+    assert isinstance(sent, SendPdu)
+    assert len(answer(connection, ping).data) == length
+
+
+def test_a_segment_length_of_a_negotiation_that_failed_does_not_hold():
+    connection = full()
+    first = answer(connection, TextRequest(final=False, initiator_task_tag=1, data=b"MaxRecvDataSegmentLength=512\0"))
+    wrong = TextRequest(initiator_task_tag=1, target_transfer_tag=first.target_transfer_tag, data=b"no pair")
+    assert is_reject(answer(connection, wrong), RejectReason.PROTOCOL_ERROR)
+    assert answer(connection, TextRequest(data=b"X-a=1\0")).final
+    assert len(answer(connection, NopOut(initiator_task_tag=9, data=b"x" * 9000)).data) == 8192
 
 
 def test_a_text_without_end_is_refused():

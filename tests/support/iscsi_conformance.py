@@ -93,7 +93,8 @@ Stated limits and choices:
 - **ABORT TASK** for a command that has not come, but whose RefCmdSN is in the window and older than the request, counts that
   CmdSN as received (§11.6.1). Tests: `interop/test_task_management.py`.
 - **Discovery sessions** are not reinstated by ISID: several may be open at once, as initiators do in practice.
-- **MaxRecvDataSegmentLength** may be raised, not lowered, in the full feature phase.
+- **MaxRecvDataSegmentLength** may be declared anew in the full feature phase, longer or shorter; it holds for all that is built
+  after the negotiation ends, Data-In already queued included. Test: `interop/test_segment_length.py`.
 - **SendTargets=All in a normal session** is answered with the session's own target, as if nothing had been asked for by name.
   Appendix C keeps "All" for discovery sessions; libiscsi's suite asks for it, and nothing is told that "SendTargets=" would
   not tell. A value that is no name, and a key that misspells SendTargets, get Reject 04h; every other unknown key is answered
