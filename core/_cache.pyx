@@ -133,14 +133,10 @@ cdef int page_decode(lnt_pool *p, frame *f, const uint8_t *raw) noexcept nogil:
 cdef void frame_serialise(lnt_pool *p, frame *f) noexcept nogil:
     """Put the page's image into its slot of the running checkpoint."""
     cdef uint8_t *out = p.ck.buf + <uint64_t>f.slot * L_BLOCK_BYTES
-    cdef uint64_t[512] tmp
-    cdef int i
     f.ckpt = 0
     memset(out + L_PAGE_HEADER_BYTES, 0, L_BLOCK_BYTES - L_PAGE_HEADER_BYTES)
     if f.kind == PK_NODE:
-        for i in range(L_NODE_ENTRIES):
-            tmp[i] = (<uint64_t *>f.data)[i] & ((<uint64_t>1 << 56) - 1)
-        lnt_node_pack(out + L_PAGE_HEADER_BYTES, tmp, L_NODE_ENTRIES)
+        lnt_node_pack(out + L_PAGE_HEADER_BYTES, <uint64_t *>f.data, L_NODE_ENTRIES)   # seven bytes each: no hints
     elif f.kind == PK_COUNT:
         lnt_count_pack(out + L_PAGE_HEADER_BYTES, <uint32_t *>f.data, 1024)
     else:

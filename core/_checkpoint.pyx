@@ -11,7 +11,7 @@ from core._cache cimport (
     io_new, ops_ready, page_seal, pool_fail)
 from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
-    C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE, L_BLOCK_BYTES,
+    C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_DATA, E_NODE, E_REF, I_DATA, I_NODE, L_BLOCK_BYTES,
     L_DIRECTORY_ENTRIES, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_SLOT_BYTES, L_SLOTS_PER_PAGE,
     L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_FLAGS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC,
     PK_CATALOG, PK_DIRECTORY, PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING,
@@ -200,6 +200,8 @@ cdef int translate(lnt_pool *p) noexcept nogil:
         if f.kind == PK_NODE:
             v = <uint64_t *>f.data
             for i in range(L_NODE_ENTRIES):
+                if f.level == 0 and v[i] & E_DATA():
+                    break             # a leaf of data refers to no nodes; one of the catalog to nothing else
                 if v[i] & E_NODE() and v[i] & VID():
                     if f.ckpt:
                         frame_serialise(p, f)
@@ -320,7 +322,8 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
         return ST_CHECKSUM            # writers are held back long before
     p.ck.frames = <frame **>malloc((n + 1) * sizeof(frame *))
     p.ck.homes = <uint64_t *>malloc((p.ck.n_images + 1) * sizeof(uint64_t))
-    p.ck.buf = <uint8_t *>lnt_alloc_aligned(<uint64_t>(p.ck.n_images + 1) * L_BLOCK_BYTES)
+    if p.ck.buf == NULL:              # for the largest there can be, kept: fresh memory for each would be faulted in each time
+        p.ck.buf = <uint8_t *>lnt_alloc_aligned(<uint64_t>p.ck.area_blocks * L_BLOCK_BYTES)
     p.ck.dir = <uint8_t *>lnt_alloc_aligned(<uint64_t>(p.ck.n_dir + 1) * L_BLOCK_BYTES)
     p.ck.pend = <uint8_t *>lnt_alloc_aligned(<uint64_t>(npages + 1) * L_BLOCK_BYTES)
     memset(p.ck.dir, 0, <uint64_t>p.ck.n_dir * L_BLOCK_BYTES)
@@ -478,12 +481,11 @@ cdef void finished(lnt_pool *p) noexcept nogil:
             p.ck.frames[i].writing = 0
     free(p.ck.frames)
     free(p.ck.homes)
-    free(p.ck.buf)
     free(p.ck.dir)
     free(p.ck.pend)
     p.ck.frames = NULL
     p.ck.homes = NULL
-    p.ck.buf = p.ck.dir = p.ck.pend = NULL
+    p.ck.dir = p.ck.pend = NULL
     p.ck.done_count += 1
     p.ck.next_due_us = p.now_us + SETTLED_US
     ops_ready(p, &p.ck.riders)
