@@ -10,7 +10,7 @@ from bench.measure import Record
 
 BASELINE = "tgt"
 # what a ratio in the tables is to: the first of these that is there
-BASELINES = (BASELINE, "fio io_uring", "volume without snapshots", "1 reactor", "512 MiB")
+BASELINES = (BASELINE, "fio io_uring", "volume without snapshots", "512 MiB")
 KEY = ("suite", "case", "medium", "x")
 
 
