@@ -18,6 +18,7 @@ cdef enum admin_kind:
     A_EXTENTS = 11
     A_DIFF = 12
     A_EXCLUSIVE = 13
+    A_SCRUB = 14
 
 cdef struct admin:
     lnt_op op                 # must be first

@@ -14,6 +14,7 @@ from core._state cimport (
     L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_QUOTA_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
     RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, lnt_pool, lnt_put64, vobj, opx)
 from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_OK, ST_PROTECTED, ST_READ_ONLY, lnt_op
+from core._scrub cimport scrub_run
 from core._walk cimport walk_diff, walk_exclusive, walk_extents
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -484,6 +485,8 @@ cdef void admin_run(lnt_pool *p, admin *a) noexcept nogil:
         rc = walk_diff(p, a)
     elif a.kind == A_EXCLUSIVE:
         rc = walk_exclusive(p, a)
+    elif a.kind == A_SCRUB:
+        rc = scrub_run(p, a)
     p.cur_op = NULL
     if rc == WAIT:
         return

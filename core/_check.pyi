@@ -17,5 +17,5 @@ class Counts:
         """Compare a group with its page: (used in each half, referred to, differences, leaked, loose, wrong)."""
     def groups_in_use(self) -> list[int]: ...
 
-def data_blocks(page: Buffer, level: int) -> list[tuple[int, int]]:
-    """The data blocks that a node refers to: [(block, length), ...]."""
+def data_blocks(page: Buffer, level: int) -> list[tuple[int, int, int]]:
+    """The data blocks that a node refers to: [(slot, block, length), ...]."""

@@ -156,7 +156,7 @@ cdef class Counts:
 
 
 def data_blocks(const unsigned char[::1] page not None, int level):
-    """The data blocks that a node refers to: [(block, length), ...]."""
+    """The data blocks that a node refers to: [(slot, block, length), ...]."""
     cdef list found = []
     cdef uint64_t e
     cdef int i
@@ -165,7 +165,7 @@ def data_blocks(const unsigned char[::1] page not None, int level):
     for i in range(ENTRIES):
         e = entry_at(&page[0], i)
         if <int>(e >> 48) == FLAG_DATA and level == 0:
-            found.append((e & ((<uint64_t>1 << 48) - 1), 1))
+            found.append((i, e & ((<uint64_t>1 << 48) - 1), 1))
         elif <int>(e >> 48) == FLAG_HUGE and level == 1:
-            found.append((e & ((<uint64_t>1 << 48) - 1), ENTRIES))
+            found.append((i, e & ((<uint64_t>1 << 48) - 1), ENTRIES))
     return found

@@ -10,6 +10,11 @@ class Completion(NamedTuple):
     code: str               # core.errors.STATUS_CODES
     value: Any              # the operation's result
 
+class ScrubStep(NamedTuple):
+    cursor: int | None      # where to go on; None: this part is over
+    pages: int              # metadata pages read from the medium
+    damaged: list[tuple[int, int, int]]     # of a map: offset and length in bytes behind a page; the page's block
+
 class Pool:
     """An open pool. All state-changing work is *started* and completes later; nothing blocks the caller.
 
@@ -57,6 +62,8 @@ class Pool:
         diff(a_id, b_id, offset_bytes, limit) -> [(offset_bytes, length_bytes), ...]
         exclusive(object_id) -> bytes that deleting it would free
         kv(changes={key: bytes | None}) -> None                atomic, durable when done; None deletes
+        scrub(part="" | "superblock" | "checkpoint area" | "summary" | "count" | "checksum" | "catalog",
+              object_id=0, previous_id=0, cursor=0, limit=64) -> ScrubStep     without part: the object's map
         checkpoint()
         grow(size_bytes)                                        after the device was enlarged
         """

@@ -6,14 +6,15 @@ from core.errors import STATUS_CODES, PoolError
 from core._info import object_info, object_slot
 
 from core._admin cimport (
-    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT, A_SET,
-    A_SHARE, admin, admin_submit, object_find, slot_alloc)
+    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,
+    A_SCRUB, A_SET, A_SHARE, admin, admin_submit, object_find, slot_alloc)
 from core._alloc cimport pending_count, space_for_data
 from core._cache cimport cache_free, cache_init, op_ready
 from core._checkpoint cimport ckpt_capacity, object_store, super_seal
 from core._journal cimport journal_free, journal_init, journal_room
 from core._recovery cimport (
     area_apply, catalog_load, journal_replay, pool_format, summaries_load, super_choose, super_load)
+from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
     C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OF_TAIL, RT_KV, SB_CACHE_TOKEN,

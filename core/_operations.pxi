@@ -8,6 +8,15 @@ class Completion(NamedTuple):
     value: object
 
 
+class ScrubStep(NamedTuple):
+    cursor: object            # where to go on; None: this part is over
+    pages: int                # read from the medium
+    damaged: list             # (offset and length in bytes of what the page speaks of, block of the page)
+
+
+SCRUB_PARTS = ("superblock", "checkpoint area", "summary", "count", "checksum", "catalog")   # by number (scrub_phase)
+
+
 cdef admin *admin_new(Pool pool, uint8_t kind) except NULL:
     cdef admin *a = <admin *>calloc(1, sizeof(admin))
     if a == NULL:
@@ -129,6 +138,10 @@ cdef object finish(Pool pool, admin *a):
                  for i in range(a.n_out)]
     elif kind == "exclusive":
         value = a.c * L_BLOCK_BYTES
+    elif kind == "scrub":
+        unit = L_BLOCK_BYTES if a.b == SP_MAP else 1
+        value = ScrubStep(None if a.step else a.a * unit, a.c,
+                          [(a.out[3 * i] * unit, a.out[3 * i + 1] * unit, a.out[3 * i + 2]) for i in range(a.n_out)])
     token = a.token
     admin_free(pool, a)
     if kind == "own":
@@ -416,6 +429,27 @@ def start_exclusive(Pool pool, *, object_id):
     a.obj = handle(pool, object_id)
     a.b = <uint64_t>1 << (9 * (a.obj.level + 1))
     return submit(pool, a, ("exclusive", None, None))
+
+
+def start_scrub(Pool pool, *, part="", object_id=0, previous_id=0, cursor=0, limit=64):
+    cdef admin *a
+    if part and part not in SCRUB_PARTS or limit < 1:
+        raise PoolError("invalid", f"no part of the metadata is called {part}")
+    a = admin_new(pool, A_SCRUB)
+    a.n = limit
+    try:
+        if part:
+            a.b = SCRUB_PARTS.index(part)
+            a.a = cursor
+        else:
+            a.b = SP_MAP
+            a.a = cursor // L_BLOCK_BYTES
+            a.obj = handle(pool, object_id)
+            a.other = handle(pool, previous_id) if pool.info(previous_id) is not None else NULL
+    except PoolError:
+        admin_free(pool, a)
+        raise
+    return submit(pool, a, ("scrub", None, None))
 
 
 def start_checkpoint(Pool pool):

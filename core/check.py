@@ -15,6 +15,7 @@ from typing import Any
 from core import layout
 from core._check import Counts, data_blocks
 from core._crc32c import crc32c
+from core.check_data import DataCheck, csum_page
 from core.device import Device
 from core.errors import PoolError
 
@@ -82,8 +83,11 @@ class Overlay:
         pass
 
 
-def check(device: Device, *, recover: bool = True) -> Report:
-    """Check the pool on `device`. With `recover` false a pool that was not closed is refused instead."""
+def check(device: Device, *, recover: bool = True, data: bool = False) -> Report:
+    """Check the pool on `device`. With `recover` false a pool that was not closed is refused instead.
+
+    With `data` every block of data that has a checksum is read and verified, too.
+    """
     report = Report()
     try:
         checker = Checker(device, report)
@@ -105,6 +109,8 @@ def check(device: Device, *, recover: bool = True) -> Report:
                 return report
         if report.ok:
             checker.run()
+            if data:
+                DataCheck(checker.read, checker.nodes, report).run(checker.summed_objects)
     except OSError as error:
         report.error(f"cannot read the pool: {error}")
     return report
@@ -154,6 +160,7 @@ class Checker:
         self.catalog_pages: dict[int, bytes] = {}
         self.csum_pages: set[int] = set()
         self.pending: list[tuple[int, int, int]] = []
+        self.summed_objects: list[tuple[str, int]] = []         # with checksums of data: what to call it, root
 
     # -- superblock --------------------------------------------------------------------------------------------------
 
@@ -429,6 +436,7 @@ class Checker:
             self._check_map(ob, what)
             if ob["flags"] & layout.OBJECT_FLAGS["checksum"] and ob["root"]:
                 self._collect_csums(ob["root"], csum_pages, seen)
+                self.summed_objects.append((what, ob["root"]))
         self._check_csums(csum_pages)
 
     def _check_map(self, ob: dict[str, Any], what: str) -> None:
@@ -455,13 +463,9 @@ class Checker:
             seen.add(block)
             todo.extend(child for _, child in node.children)
             if node.level <= 1:
-                for ref, length in data_blocks(self.read(block), node.level):
-                    pages.update(self.csum_page(b) for b in {*range(ref, ref + length, layout.CSUM_BLOCKS),
+                for _, ref, length in data_blocks(self.read(block), node.level):
+                    pages.update(csum_page(b) for b in {*range(ref, ref + length, layout.CSUM_BLOCKS),
                                                              ref + length - 1})
-
-    def csum_page(self, block: int) -> int:
-        zone, inside = divmod(block, ZONE)
-        return zone * ZONE + layout.CSUM_START + inside // layout.CSUM_BLOCKS
 
     def _check_csums(self, pages: set[int]) -> None:
         for home in sorted(pages):

@@ -82,7 +82,7 @@ def diff(ctx: click.Context, a: str, b: str) -> None:
 @json_option
 @click.pass_context
 def scrub(ctx: click.Context, rate_bytes: int, background: bool, only_status: bool, stop: bool, as_json: bool) -> int:
-    """Read everything in the pool and verify its checksums; exit status 1 if something is damaged."""
+    """Read all data and metadata of the pool and verify checksums; exit status 1 if something is damaged."""
     client = connect(ctx)
     if stop:
         state = client.delete("/v1/scrub")
@@ -101,13 +101,21 @@ def scrub(ctx: click.Context, rate_bytes: int, background: bool, only_status: bo
         click.echo(json.dumps(state, indent=2))
     else:
         for row in state.get("damaged", []):
-            click.echo(f"damaged: {row['name']} {row['length_bytes']} bytes at {row['offset_bytes']} ({row['code']})")
+            click.echo(f"damaged: {row['name']} {_damage(row)}")
         click.echo(f"{state['state']}: {_progress(state)}" if "objects" in state else state["state"])
     return 1 if state.get("damaged") or str(state["state"]).startswith("failed") else 0
 
 
+def _damage(row: dict[str, Any]) -> str:
+    where = f"{row['length_bytes']} bytes at {row['offset_bytes']}"
+    if "block" not in row:
+        return f"{where} ({row['code']})"
+    return f"{row['part']} page at block {row['block']}" + (f", which maps {where}" if row["length_bytes"] else "")
+
+
 def _progress(state: dict[str, Any]) -> str:
-    return f"{state['objects_done']} of {state['objects']} objects, {size(state['read_bytes'])} read"
+    return (f"{state['objects_done']} of {state['objects']} objects, {size(state['read_bytes'])} read, "
+            f"{state['metadata_pages']} pages of metadata")
 
 
 COMMANDS: list[click.Command] = [ls, stats, sessions, diff, scrub]

@@ -36,12 +36,13 @@ def create(path: str, size_bytes: int | None, name: str | None) -> None:
 
 @pool.command("check")
 @click.argument("path", type=click.Path())
+@click.option("--data", is_flag=True, help="Read and verify the data of volumes with checksums, too.")
 @json_option
-def check(path: str, as_json: bool) -> int:
+def check(path: str, data: bool, as_json: bool) -> int:
     """Verify every checksum, count and reference of a pool that nobody serves; exit status 1 if it is not clean."""
     from target.volumes.gateway import check_pool
 
-    clean, errors, summary = check_pool(path)
+    clean, errors, summary = check_pool(path, data=data)
     if as_json:
         print_json({"clean": clean, "errors": errors, "summary": summary})
         return 0 if clean else 1

@@ -1,4 +1,8 @@
-"""Scrub: read everything that is mapped at a bounded rate, so that checksums are verified; names what is damaged."""
+"""Scrub: read all metadata and everything that is mapped from the medium, at a bounded rate; name what is damaged.
+
+Metadata pages are read again whether the engine has them in memory or not (its `scrub` operation, in slices); data is read
+as an initiator reads it, so that the checksums of volumes that keep them are verified.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,10 @@ PIECE_BYTES = 1 << 20
 EXTENTS = 1024
 DAMAGE = frozenset({"checksum", "io_read"})
 MAX_DAMAGED = 1000
+PAGE_BYTES = 4096
+PAGES = 64                                  # metadata pages of one slice
+PARTS = ("superblock", "checkpoint area", "summary", "count", "checksum", "catalog")
+POOL = "(pool)"                             # the name under which damage to what belongs to no object goes
 
 
 class Scrub:
@@ -29,7 +37,10 @@ class Scrub:
         self._state: dict[str, Any] = {"state": "never run"}
 
     def status(self) -> dict[str, Any]:
-        """Progress: state, objects done, bytes read, and damaged ranges with their object's name."""
+        """Progress: state, objects done, bytes and metadata pages read, and damaged ranges with their object's name.
+
+        A damaged metadata page has its `part` and `block`, and the range of the object that it maps.
+        """
         return dict(self._state)
 
     def start(self, rate_bytes: int) -> None:
@@ -37,7 +48,7 @@ class Scrub:
         if self._task is not None and not self._task.done():
             raise LunetteError("busy", "a scrub is running already")
         self._state = {"state": "running", "started_s": time.time(), "objects": len(self._pool.objects()),
-                       "objects_done": 0, "read_bytes": 0, "rate_bytes": rate_bytes, "damaged": []}
+                       "objects_done": 0, "read_bytes": 0, "metadata_pages": 0, "rate_bytes": rate_bytes, "damaged": []}
         self._task = asyncio.create_task(self._run(rate_bytes), name="scrub")
 
     async def stop(self) -> None:
@@ -51,7 +62,12 @@ class Scrub:
         began = time.monotonic()
         previous: ObjectInfo | None = None
         try:
-            for info in _families(self._pool.objects()):
+            objects = self._pool.objects()
+            for part in PARTS:
+                if part != "checksum" or any(info.checksum for info in objects):
+                    await self._metadata(POOL, rate_bytes, began, part=part)
+            for info in _families(objects):
+                await self._map(info, previous, rate_bytes, began)
                 await self._object(info, previous, rate_bytes, began)
                 previous = info
                 self._state["objects_done"] += 1
@@ -60,6 +76,31 @@ class Scrub:
             self._state["state"] = f"failed: {error}"
         finally:
             self._state["finished_s"] = time.time()
+
+    async def _map(self, info: ObjectInfo, previous: ObjectInfo | None, rate_bytes: int, began: float) -> None:
+        shared = previous.id if previous is not None and _family(previous) == _family(info) else 0
+        try:
+            await self._metadata(info.name, rate_bytes, began, object_id=info.id, previous_id=shared)
+        except PoolError as error:
+            if error.code not in ("gone", "not_found"):
+                raise
+
+    async def _metadata(self, name: str, rate_bytes: int, began: float, **what: Any) -> None:
+        """Verify the pages of one part of the metadata, or of one object's map, slice by slice."""
+        rows: list[dict[str, Any]] = self._state["damaged"]
+        cursor: int | None = 0
+        while cursor is not None:
+            cursor, pages, damaged = await self._pool.call("scrub", cursor=cursor, limit=PAGES, **what)
+            self._state["metadata_pages"] += pages
+            for offset_bytes, length_bytes, block in damaged[:max(0, MAX_DAMAGED - len(rows))]:
+                rows.append({"name": name, "offset_bytes": offset_bytes if "part" not in what else 0,
+                             "length_bytes": length_bytes, "code": "metadata", "part": what.get("part", "map"), "block": block})
+            await self._pace(rate_bytes, began)
+
+    async def _pace(self, rate_bytes: int, began: float) -> None:
+        if rate_bytes:
+            done = self._state["read_bytes"] + self._state["metadata_pages"] * PAGE_BYTES
+            await asyncio.sleep(max(0.0, done / rate_bytes - (time.monotonic() - began)))
 
     async def _object(self, info: ObjectInfo, previous: ObjectInfo | None, rate_bytes: int, began: float) -> None:
         at = 0
@@ -80,9 +121,7 @@ class Scrub:
                     if not await self._read(info, start, length):
                         return
                     self._state["read_bytes"] += length
-                    if rate_bytes:
-                        ahead = self._state["read_bytes"] / rate_bytes - (time.monotonic() - began)
-                        await asyncio.sleep(max(0.0, ahead))
+                    await self._pace(rate_bytes, began)
 
     async def _next_ranges(self, info: ObjectInfo, previous: ObjectInfo | None, at: int) -> tuple[list[tuple[int, int]], int]:
         """Ranges to read from `at` on, and where to go on after them."""

@@ -149,14 +149,17 @@ def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | No
         raise LunetteError(error.code, str(error)) from None
 
 
-def check_pool(path: str | os.PathLike[str]) -> tuple[bool, list[str], str]:
-    """Verify a pool that nobody uses: (clean, errors, one-line summary). LunetteError: locked, not_found, foreign ..."""
+def check_pool(path: str | os.PathLike[str], *, data: bool = False) -> tuple[bool, list[str], str]:
+    """Verify a pool that nobody uses: (clean, errors, one-line summary). LunetteError: locked, not_found, foreign ...
+
+    With `data` also the data of volumes that keep checksums.
+    """
     from core.check import check
 
     try:
         device = FileDevice(path, read_only=True)
         try:
-            report = check(device)
+            report = check(device, data=data)
         finally:
             device.close()
     except PoolError as error:

@@ -192,6 +192,9 @@ class FakePool:
 
     def _op_flush(self) -> None: ...
 
+    def _op_scrub(self, **what: Any) -> tuple[None, int, list[tuple[int, int, int]]]:
+        return None, 0, []
+
     def _op_checkpoint(self) -> None: ...
 
     def _op_grow(self, size_bytes: int) -> None:
