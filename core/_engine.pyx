@@ -171,6 +171,7 @@ cdef class Pool:
         p.cache.dirty_limit = p.cache.limit // 2
         if p.cache.dirty_limit > ckpt_capacity(p) - slack:
             p.cache.dirty_limit = ckpt_capacity(p) - slack
+        p.cache.dirty_stop = p.cache.dirty_limit + slack // 2
         p.reserve_blocks = min(max(p.total_blocks // 256, 64), 16384)
         p.ohash = <vobj **>calloc(1024, sizeof(vobj *))
         p.omask = 1023

@@ -12,7 +12,7 @@ from core._cache cimport io_free, io_new, op_finish, op_ready, ops_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
 from core._state cimport (
-    E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT, aext, goal, item,
+    C_IMAGES, C_SYNC2, E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT, aext, goal, item,
     lnt_alloc_aligned, lnt_get64, lnt_pool, vobj, opx, rlock)
 from core._types cimport (
     IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_READ_ONLY,
@@ -50,12 +50,17 @@ cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
     p.grace = op
 
 
+cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
+    """Pages that no published checkpoint has: after a crash now, recovery makes all of them dirty, and one area half must hold them."""
+    return p.cache.n_dirty + (p.ck.n_frames if C_IMAGES <= p.ck.state <= C_SYNC2 else 0)
+
+
 cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
     """1: the op was put to wait for a checkpoint, because too much is dirty or the journal is nearly full."""
     cdef uint32_t least = p.j.blocks // 8
     if least < 80:
         least = 80
-    if (p.cache.n_dirty < p.cache.dirty_limit and journal_room(p) >= least
+    if (unpublished(p) < p.cache.dirty_limit and journal_room(p) >= least
             and p.fifo.tail - p.fifo.head < <uint64_t>p.ck.area_blocks * 8):
         return 0
     if p.failed:
@@ -512,7 +517,7 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
             if p.failed or o.pub.gone:
                 x.error = ST_READ_ONLY if p.failed else ST_GONE
                 break
-            if journal_room(p) < 16:
+            if journal_room(p) < 16 or unpublished(p) >= p.cache.dirty_stop:
                 p.ck.wanted = 1
                 op.next = p.ck.room
                 p.ck.room = op

@@ -99,7 +99,8 @@ cdef struct cache:
     uint64_t limit            # frames wanted at most
     frame *dirty
     uint64_t n_dirty
-    uint64_t dirty_limit      # above it writers wait for a checkpoint
+    uint64_t dirty_limit      # above it writers wait for a checkpoint before they begin ...
+    uint64_t dirty_stop       # ... and above this one those that have begun, too
     uint64_t hits
     uint64_t misses
     uint64_t evictions
