@@ -12,8 +12,8 @@ from core._cache cimport io_free, io_new, op_finish, op_ready, ops_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
 from core._state cimport (
-    C_IMAGES, C_SYNC2, E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT, aext, goal, item,
-    lnt_alloc_aligned, lnt_get64, lnt_pool, vobj, opx, rlock)
+    C_IMAGES, C_SYNC2, E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT,
+    aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, vobj, opx, rlock)
 from core._types cimport (
     IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_READ_ONLY,
     lnt_io, lnt_op)
@@ -51,7 +51,7 @@ cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
 
 
 cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
-    """Pages that no published checkpoint has: after a crash now, recovery makes all of them dirty, and one area half must hold them."""
+    """Pages that no published checkpoint has: a recovery now makes all of them dirty, and one area half must hold them."""
     return p.cache.n_dirty + (p.ck.n_frames if C_IMAGES <= p.ck.state <= C_SYNC2 else 0)
 
 
