@@ -56,7 +56,8 @@ cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
     # Spinning shortens the answer to a lone command; where several PDUs come at a turn, others in flight hide a wake-up. Where
     # spins keep finding nothing, only one chance in sixteen is taken. 1: there is something to do.
     cdef uint64_t now, spin_end
-    if not r.spin_score and r.turns % 16:
+    r.spin_chances += 1
+    if not r.spin_score and r.spin_chances % 16:
         return 0
     lnt_ring_pump(r.ring)
     now = lnt_mono_us()

@@ -437,6 +437,7 @@ cdef struct lnt_reactor:
     uint32_t pdu_mean         # PDUs a turn, in sixteenths
     uint32_t behind           # answers an initiator heard in this turn has not taken yet: the least of them
     uint64_t gathers          # pauses taken for more commands to come
+    uint32_t spin_chances     # turns after which spinning might pay
     uint32_t spin_score       # how well spinning has paid lately, 0..16+
     uint64_t direct_recvs
     uint64_t starved
