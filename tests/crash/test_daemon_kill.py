@@ -117,7 +117,8 @@ class Load:
         answer = session.write(lun, offset // SECTOR, data, fua=dice.random() < 0.1)
         with self.lock:
             if op.end == FOREVER:
-                self.oracle.finish(op, "ok" if answer.status == GOOD else "busy")
+                # above 255 it is the initiator's own word, for a command whose connection broke: it may have been carried out
+                self.oracle.finish(op, "ok" if answer.status == GOOD else "busy" if answer.status <= 0xFF else "aborted")
                 self.acknowledged += answer.status == GOOD
 
     def administer(self) -> None:
