@@ -179,7 +179,10 @@ cdef void on_command(lnt_reactor *r, lnt_conn *c, const uint8_t *h, uint32_t dsl
     cdef lnt_task *t
     if turn == NUMBER_DROP:
         return
-    if itt == <uint32_t>TAG_NONE or task_by_itt(s, itt) != NULL:
+    t = task_by_itt(s, itt)
+    if t != NULL and t.early and turn == NUMBER_EARLY and t.cmd_sn == get32(h + 24):
+        return                          # sent again although it arrived: ignored without a trace
+    if itt == <uint32_t>TAG_NONE or t != NULL:
         tx_reject(r, c, REJECT_INVALID_FIELD if itt == <uint32_t>TAG_NONE else REJECT_IN_PROGRESS, h)
         if turn == NUMBER_NOW:
             take_turn(r, s, h)

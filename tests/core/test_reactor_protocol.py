@@ -67,6 +67,21 @@ def test_commands_of_two_connections_run_in_their_order(r: Rig) -> None:
     assert answers == {0x22: b"", late: b"", 0x44: b"early ping"}
 
 
+def test_a_duplicate_of_a_command_that_waits_vanishes(r: Rig) -> None:
+    w = r.wire()
+    early = w.command_bhs(rw(0x2A, 0, 1), flags=FINAL | WRITE, edtl=512, cmd_sn=2, itt=0x22)
+    w.send(early, b"a" * 512)
+    w.send(early, b"b" * 512)
+    w.command(bytes(6), cmd_sn=2, itt=0x23)
+    assert w.silent()
+    w.command(bytes(6), cmd_sn=1, itt=0x11)
+    assert [w.receive().itt for _ in range(2)] == [0x11, 0x22]
+    w.send(early, b"b" * 512)                         # and one of a command that is over
+    w.cmd_sn = 3
+    w.command(rw(0x28, 0, 1), flags=FINAL | READ, edtl=512)
+    assert w.gather()[0] == b"a" * 512
+
+
 def test_immediate_commands_do_not_count(r: Rig) -> None:
     w = r.wire()
     for _ in range(3):
