@@ -19,7 +19,6 @@ BLKDISCARD = 0x1277
 BLKGETSIZE64 = 0x80081272
 BLKGETDISKSEQ = 0x80081280
 # linux/falloc.h
-LOCK_WAIT_SECONDS = 2.0
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 # linux/stat.h: struct statx is 256 bytes, stx_mask at 0, stx_mnt_id at 144
 AT_EMPTY_PATH = 0x1000
@@ -27,6 +26,7 @@ STATX_MNT_ID_UNIQUE = 0x4000
 STATX_BYTES, STATX_MNT_ID_OFFSET = 256, 144
 
 DIRECT_ALIGN_BYTES = 4096
+LOCK_WAIT_SECONDS = 2.0     # for the kernel to finish what a process that was killed had in flight
 _LIBC: tuple[Any, Any] | None = None
 
 
