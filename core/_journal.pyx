@@ -293,15 +293,15 @@ cdef void fail_waiters(lnt_pool *p) noexcept nogil:
     ops_ready(p, &p.ck.room)
 
 
-cdef uint64_t seal_turn(lnt_pool *p) noexcept nogil:
-    """Idle with the newest frame durable and none behind it to say so: write one that does. Returns when, 0: no need.
+cdef void seal_turn(lnt_pool *p) noexcept nogil:
+    """Idle with the newest frame durable and none behind it to say so: write one that does, at j.seal_due_us (0: no need).
 
     Without it a frame that rots could not be told from one that a crash tore.
     """
     if (p.j.closed_seq == p.j.seal_seq or p.j.closed_seq <= p.ck.cut_seq or p.ck.state != C_IDLE
             or p.j.synced_seq < p.j.closed_seq or p.j.open != NULL or p.closing or p.failed or journal_room(p) < 80):
         p.j.seal_due_us = 0
-        return 0
+        return
     if p.j.seal_due_us == 0 or p.j.seal_for != p.j.closed_seq:
         p.j.seal_for = p.j.closed_seq
         p.j.seal_due_us = p.now_us + SEAL_US
@@ -310,7 +310,6 @@ cdef uint64_t seal_turn(lnt_pool *p) noexcept nogil:
         p.j.seal_seq = p.j.closed_seq
         p.j.sealing = 1
         p.j.seal_due_us = 0
-    return p.j.seal_due_us
 
 
 cdef int commit_turn(lnt_pool *p) noexcept nogil:
