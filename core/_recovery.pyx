@@ -435,7 +435,7 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
     cdef uint64_t a, b, c, d, done, next_lba = 0
     cdef uint32_t count, removed
     cdef int rc = 0
-    if n < 16 or (t != RT_GROW and n < 16):
+    if n < 16:
         return -100
     if t == RT_GROW:
         return pool_resize(p, lnt_get64(r + 8)) if lnt_get64(r + 8) > p.total_blocks else 0
