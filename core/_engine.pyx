@@ -3,7 +3,7 @@
 import errno
 
 from core.errors import STATUS_CODES, PoolError
-from core._info import object_info, object_slot
+from core._info import METADATA_PARTS, object_info, object_slot
 
 from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,

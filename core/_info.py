@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple
 
 from core import layout
 
+# Parts of the metadata that belong to no object, by the engine's number for each (core/_scrub.pxd, scrub_phase).
+METADATA_PARTS = ("superblock", "checkpoint area", "summary", "count", "checksum", "catalog")
+
 _FIELDS = {field.name: field for field in layout.OBJECT_SLOT}
 _KINDS: dict[int, Literal["volume", "snapshot", "clone"]] = {1: "volume", 2: "snapshot", 3: "clone"}
 

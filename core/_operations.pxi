@@ -14,9 +14,6 @@ class ScrubStep(NamedTuple):
     damaged: list             # (offset and length in bytes of what the page speaks of, block of the page)
 
 
-SCRUB_PARTS = ("superblock", "checkpoint area", "summary", "count", "checksum", "catalog")   # by number (scrub_phase)
-
-
 cdef admin *admin_new(Pool pool, uint8_t kind) except NULL:
     cdef admin *a = <admin *>calloc(1, sizeof(admin))
     if a == NULL:
@@ -433,13 +430,13 @@ def start_exclusive(Pool pool, *, object_id):
 
 def start_scrub(Pool pool, *, part="", object_id=0, previous_id=0, cursor=0, limit=64):
     cdef admin *a
-    if part and part not in SCRUB_PARTS or limit < 1:
+    if part and part not in METADATA_PARTS or limit < 1:
         raise PoolError("invalid", f"no part of the metadata is called {part}")
     a = admin_new(pool, A_SCRUB)
     a.n = limit
     try:
         if part:
-            a.b = SCRUB_PARTS.index(part)
+            a.b = METADATA_PARTS.index(part)
             a.a = cursor
         else:
             a.b = SP_MAP

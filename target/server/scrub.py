@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from target.errors import LunetteError
-from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError
+from target.volumes.gateway import METADATA_PARTS, AsyncPool, ObjectInfo, PoolError
 
 PIECE_BYTES = 1 << 20
 EXTENTS = 1024
@@ -20,7 +20,6 @@ DAMAGE = frozenset({"checksum", "io_read"})
 MAX_DAMAGED = 1000
 PAGE_BYTES = 4096
 PAGES = 64                                  # metadata pages of one slice
-PARTS = ("superblock", "checkpoint area", "summary", "count", "checksum", "catalog")
 POOL = "(pool)"                             # the name under which damage to what belongs to no object goes
 
 
@@ -63,7 +62,7 @@ class Scrub:
         previous: ObjectInfo | None = None
         try:
             objects = self._pool.objects()
-            for part in PARTS:
+            for part in METADATA_PARTS:
                 if part != "checksum" or any(info.checksum for info in objects):
                     await self._metadata(POOL, rate_bytes, began, part=part)
             for info in _families(objects):

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from core import layout
-from core._info import ObjectInfo
+from core._info import METADATA_PARTS, ObjectInfo
 from core.device import Device, FileDevice, create_file
 from core.errors import PoolError
 from target.errors import LunetteError
 
 __all__ = [
-    "ATOMIC_BYTES", "HIDDEN", "AsyncPool", "ObjectInfo", "PoolError", "check_pool", "create_pool", "open_pool", "pool_error",
+    "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "AsyncPool", "ObjectInfo", "PoolError", "check_pool", "create_pool",
+    "open_pool", "pool_error",
 ]
 
 ATOMIC_BYTES = layout.ATOMIC_BLOCKS * layout.BLOCK_BYTES   # the longest write_atomic
