@@ -12,9 +12,9 @@ from core._state cimport (
     L_GROUP_BLOCKS, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND,
     PG_LEVEL, PG_MAGIC, PG_TAG, L_PAGE_MAGIC, PK_CATALOG, PK_COUNT, PK_CSUM, PK_NODE, PK_SUMMARY, SB_AREA_IMAGES,
     SB_AREA_PENDING, SB_CRC, SB_UUID, VID, WAIT, frame, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_pool, vobj)
-from core._types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_INVALID, ST_IO_READ, lnt_io, lnt_op
+from core._types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_LIMIT, lnt_io, lnt_op
+from core._walk cimport emit
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport realloc
 from libc.string cimport memcmp, memset
 
 cdef extern from "crc32c.h" nogil:
@@ -97,21 +97,6 @@ cdef int judge(lnt_pool *p, admin *a, int ok) noexcept nogil:
     return ST_IO_READ if m.io.result else ST_CHECKSUM
 
 
-cdef void damaged(admin *a, uint64_t at, uint64_t n, uint64_t block) noexcept nogil:
-    """Note damage to the page at `block`, which speaks of n blocks from `at` on."""
-    cdef uint64_t *out
-    if a.n_out == a.cap_out:
-        out = <uint64_t *>realloc(a.out, 24 * <uint64_t>(a.cap_out * 2 + 64))
-        if out == NULL:
-            return
-        a.out = out
-        a.cap_out = a.cap_out * 2 + 64
-    a.out[3 * a.n_out] = at
-    a.out[3 * a.n_out + 1] = n
-    a.out[3 * a.n_out + 2] = block
-    a.n_out += 1
-
-
 # -- maps --------------------------------------------------------------------------------------------------------------
 
 cdef int node_page(lnt_pool *p, admin *a, uint64_t home, uint8_t kind, uint8_t level) noexcept nogil:
@@ -175,7 +160,9 @@ cdef int verify_at(lnt_pool *p, admin *a, vobj *o, vobj *other, uint64_t *n) noe
             if rc == WAIT:
                 return WAIT
             if rc:
-                damaged(a, lba, span(xl), x & E_REF())
+                rc = emit(a, lba, span(xl), x & E_REF())      # the page's block is what says where the damage is
+            if rc:
+                return rc
             a.step = <uint8_t>xl
         if xl == 0 or (xl == 1 and not catalog):
             return 0                  # below are catalog slots, or data
@@ -330,7 +317,9 @@ cdef int scrub_fixed(lnt_pool *p, admin *a, int *steps) noexcept nogil:
         if rc == WAIT:
             return WAIT
         if rc > 0:
-            damaged(a, a.a, 0, M(a).block)
+            rc = emit(a, a.a, 0, M(a).block)
+            if rc:
+                return rc
         a.a += 1
         steps[0] += 1
         if steps[0] >= STEPS:
@@ -349,7 +338,7 @@ cdef int scrub_run(lnt_pool *p, admin *a) noexcept nogil:
     if a.bytes == NULL:
         a.bytes = <uint8_t *>lnt_alloc_aligned(2 * L_BLOCK_BYTES)
         if a.bytes == NULL:
-            return ST_INVALID
+            return ST_LIMIT
         memset(a.bytes, 0, 2 * L_BLOCK_BYTES)
         a.step = 255
     if a.b == SP_MAP and a.obj.pub.gone:

@@ -8,29 +8,37 @@ from core._alloc cimport count_at
 from core._blkmap cimport extent, map_find, node_get
 from core._cache cimport cache_get, op_ready
 from core._state cimport E_DATA, E_HUGE, E_NODE, E_REF, L_NODE_ENTRIES, PK_NODE, WAIT, frame, lnt_pool, vobj
-from core._types cimport ST_GONE
+from core._types cimport ST_GONE, ST_LIMIT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 
 cdef enum:
     STEPS = 256
+    FULL = -3                 # no room for one more in the answer: the walk ends here
 
 
-cdef int emit(admin *a, uint64_t x, uint64_t y, uint64_t z) noexcept nogil:
-    """Add (or widen the last) triple of start, length, value. 0 when the limit is reached."""
-    if a.n_out and a.out[3 * a.n_out - 3] + a.out[3 * a.n_out - 2] == x and a.out[3 * a.n_out - 1] == z:
-        a.out[3 * a.n_out - 2] += y
-        return 1
-    if a.n_out == a.n:
-        return 0
+cdef int emit(admin *a, uint64_t start, uint64_t length, uint64_t value) noexcept nogil:
+    """Add a triple to the answer. ST_LIMIT, and nothing added, when memory for it cannot be had."""
+    cdef uint64_t *wider
     if a.n_out == a.cap_out:
-        a.cap_out = a.cap_out * 2 if a.cap_out else 64
-        a.out = <uint64_t *>realloc(a.out, 24 * <uint64_t>a.cap_out)
-    a.out[3 * a.n_out] = x
-    a.out[3 * a.n_out + 1] = y
-    a.out[3 * a.n_out + 2] = z
+        wider = <uint64_t *>realloc(a.out, 24 * <uint64_t>(2 * a.cap_out + 64))
+        if wider == NULL:
+            return ST_LIMIT
+        a.out = wider
+        a.cap_out = 2 * a.cap_out + 64
+    a.out[3 * a.n_out] = start
+    a.out[3 * a.n_out + 1] = length
+    a.out[3 * a.n_out + 2] = value
     a.n_out += 1
-    return 1
+    return 0
+
+
+cdef int extend(admin *a, uint64_t start, uint64_t length, uint64_t value) noexcept nogil:
+    """Widen the last triple when it has this value and ends here, else add one. FULL when a.n are there already."""
+    if a.n_out and a.out[3 * a.n_out - 3] + a.out[3 * a.n_out - 2] == start and a.out[3 * a.n_out - 1] == value:
+        a.out[3 * a.n_out - 2] += length
+        return 0
+    return emit(a, start, length, value) if a.n_out < a.n else FULL
 
 
 cdef int walk_extents(lnt_pool *p, admin *a) noexcept nogil:
@@ -43,8 +51,9 @@ cdef int walk_extents(lnt_pool *p, admin *a) noexcept nogil:
         rc = map_find(p, a.obj, a.a, a.b - a.a, 0, &e)
         if rc:
             return rc
-        if not emit(a, a.a, e.n, e.pba != 0):
-            return 0
+        rc = extend(a, a.a, e.n, e.pba != 0)
+        if rc:
+            return 0 if rc == FULL else rc
         a.a += e.n
         steps += 1
         if steps >= STEPS:
@@ -145,8 +154,9 @@ cdef int walk_diff(lnt_pool *p, admin *a) noexcept nogil:
             return rc
         if n > a.b - a.a:
             n = a.b - a.a
-        if differ and not emit(a, a.a, n, 1):
-            return 0
+        rc = extend(a, a.a, n, 1) if differ else 0
+        if rc:
+            return 0 if rc == FULL else rc
         a.a += n
         steps += 1
         if steps >= STEPS:
