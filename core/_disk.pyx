@@ -1,7 +1,7 @@
 # The reactor's device: reads, writes, syncs and discards of the pool on the reactor's io_uring, or inline where that is
 # cheaper: memory-backed files (copied through a mapping), and writes into the page cache, which the kernel would hand to
 # worker threads.
-from core._session cimport lnt_disk
+from core._session cimport TAG_DEVICE, lnt_disk
 from core._types cimport IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, IOF_NEW, lnt_dev, lnt_io
 from core._uring cimport IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_rw, lnt_ring
 from libc.errno cimport EINTR, EIO, ENOSPC, errno
@@ -78,7 +78,6 @@ cdef extern from "mapio.h" nogil:
     void lnt_map_pages(void *p, size_t n)
 
 cdef enum:
-    TAG_DEVICE = 3                    # low bits of a completion's user_data, see _reactor.pyx
     SLOW_WRITE_US = 3000              # an inline page-cache write that waits longer is being throttled ...
     SLOW_PAUSE_US = 200000            # ... so for this long the ring's worker threads wait instead of this one
     RW_BYTES_MAX = 0x40000000

@@ -9,9 +9,9 @@ from core._engine cimport (
 from core._pacing cimport pacing_start, pacing_wait
 from core._rx cimport rx_bytes, rx_direct
 from core._session cimport (
-    ACQUIRE, C_OPEN, CLOSE_ERROR, CLOSE_PEER, CONNS_MAX, RELEASE, RX_BUF_BYTES, RX_BUF_COUNT, SEQ_CST, aborts_check,
-    conn_arm, conn_close, lnt_conn, lnt_inbox, lnt_load32, lnt_reactor, lnt_store32, lnt_swap32, pthread_mutex_lock,
-    pthread_mutex_unlock, pthread_t,
+    ACQUIRE, C_OPEN, CLOSE_ERROR, CLOSE_PEER, CONNS_MAX, RELEASE, RX_BUF_BYTES, RX_BUF_COUNT, RX_GROUP, SEQ_CST, TAG_DEVICE,
+    TAG_MASK, TAG_RECV, TAG_SEND, TAG_WAKE, aborts_check, conn_arm, conn_close, lnt_conn, lnt_inbox, lnt_load32, lnt_reactor,
+    lnt_store32, lnt_swap32, pthread_mutex_lock, pthread_mutex_unlock, pthread_t,
 )
 from core._tx cimport tx_completed, tx_flush
 from core._types cimport lnt_dev, lnt_io, lnt_op
@@ -77,14 +77,8 @@ cdef extern from *:
     ssize_t write(int fd, const void *p, size_t n) nogil
 
 cdef enum:
-    TAG_RECV = 1                      # low bits of user_data; the rest is a pointer
-    TAG_SEND = 2
-    TAG_DEVICE = 3
-    TAG_WAKE = 4                      # 5 is a cancellation's own: nothing follows from it
-    TAG_MASK = 7
     SQ_ENTRIES = 1024
     CQ_ENTRIES = 16384
-    RX_GROUP = 1
     DRAIN_US = 5000000                # how long stop lets the engine finish background work
 
 cdef uint64_t FOREVER = <uint64_t>-1

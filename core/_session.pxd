@@ -48,6 +48,17 @@ cdef enum:
     CONTROL_MAX = 32768            # what receive buffers that are filled already may add to that
     CONTROL_BYTES_MAX = 8 << 20
 
+cdef enum:                         # low bits of a completion's user_data; the rest is a pointer
+    TAG_RECV = 1
+    TAG_SEND = 2
+    TAG_DEVICE = 3
+    TAG_WAKE = 4
+    TAG_CANCEL = 5                 # nothing follows from a cancellation's own completion
+    TAG_MASK = 7
+
+cdef enum:
+    RX_GROUP = 1                   # the ring of receive buffers
+
 cdef enum:                         # why a connection closed; the order of _reactor.CLOSE_REASONS
     CLOSE_PEER = 0
     CLOSE_ERROR = 1

@@ -13,9 +13,6 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t write(int fd, const void *p, size_t n)
 
 cdef enum:
-    TAG_RECV = 1                    # as in _loop.pyx
-    TAG_CANCEL = 5
-    RX_GROUP = 1
     FAIR_BYTES = 256 << 10          # a connection that holds no buffer gets one up to this size whatever the others hold
 
 

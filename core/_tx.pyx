@@ -6,7 +6,7 @@ from core._pdu cimport (
 )
 from core._session cimport (
     C_OPEN, CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, CLOSE_REQUESTED, CONTROL_BYTES_MAX, CONTROL_BYTES_PAUSE,
-    CONTROL_MAX, CONTROL_PAUSE, T_SEND, TX_PDU, TX_SLOTS, TX_TASK, conn_close, conn_pause, conn_resume, lnt_conn,
+    CONTROL_MAX, CONTROL_PAUSE, T_SEND, TAG_SEND, TX_PDU, TX_SLOTS, TX_TASK, conn_close, conn_pause, conn_resume, lnt_conn,
     lnt_reactor, lnt_task, lnt_tx, task_answered, task_ended, task_free, window_end,
 )
 from core._uring cimport iovec, lnt_prep_sendmsg, msghdr
@@ -23,9 +23,6 @@ cdef extern from "<sys/socket.h>" nogil:
     int MSG_NOSIGNAL
     int MSG_MORE
     int MSG_WAITALL
-
-cdef enum:
-    TAG_SEND = 2
 
 
 cdef inline void enqueue(lnt_reactor *r, lnt_conn *c, lnt_tx *x) noexcept nogil:
