@@ -17,7 +17,6 @@ cdef extern from *:
     #include <sys/resource.h>
     #include <sys/stat.h>
     #include <sys/vfs.h>
-    #include <time.h>
     #include <unistd.h>
     #ifndef FALLOC_FL_KEEP_SIZE
     #define FALLOC_FL_KEEP_SIZE 1
@@ -42,12 +41,6 @@ cdef extern from *:
         struct stat st;
         return fstat(fd, &st) ? 0 : (uint64_t)st.st_size;
     }
-    static uint64_t lnt_clock_us(void)
-    {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-    }
     static long lnt_blocked(void)       /* how often this thread has waited (being preempted does not count) */
     {
         struct rusage u;
@@ -62,13 +55,15 @@ cdef extern from *:
     int lnt_memory_backed(int fd) nogil
     int lnt_is_buffered_file(int fd) nogil
     uint64_t lnt_file_bytes(int fd) nogil
-    uint64_t lnt_clock_us() nogil
     long lnt_blocked() nogil
     int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
     int LNT_PUNCH
     ssize_t pread(int fd, void *buf, size_t n, long off) nogil
     ssize_t pwrite(int fd, const void *buf, size_t n, long off) nogil
     int fdatasync(int fd) nogil
+
+cdef extern from "native.h" nogil:
+    uint64_t lnt_mono_us()
 
 cdef extern from "mapio.h" nogil:
     void lnt_copy_prepare()
@@ -213,7 +208,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
             finished(d, io, perform(d, io))
             io = following
         return True
-    before = lnt_clock_us()
+    before = lnt_mono_us()
     waits = lnt_blocked()
     while io != NULL:
         following = io.next
@@ -222,7 +217,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
             prep(d, io)
         else:
             finished(d, io, perform(d, io))
-            after = lnt_clock_us()
+            after = lnt_mono_us()
             if after - before > SLOW_WRITE_US and lnt_blocked() != waits:
                 d.slow_until_us = after + SLOW_PAUSE_US
                 d.throttled += 1
