@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.crash.rig import BLOCK, SECTOR, Config, Rig
-from tests.support.oracle import Op, Violation
+from tests.support.history import Op, Violation
 
 Action = Callable[[Rig], Op | None]
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import PoolError
-from tests.support.oracle import FOREVER, MUTATING, ObjectModel, Op, Oracle, Violation, candidates
+from tests.support.history import FOREVER, MUTATING, ObjectModel, Op, Violation, candidates
+from tests.support.oracle import Oracle
 from tests.support.simdisk import SimDisk
 
 SECTOR, BLOCK = 512, 4096

@@ -11,7 +11,7 @@ from core import layout
 from core.check import Checker, Report, check
 from core.errors import PoolError
 from tests.crash.rig import Config, Rig, open_pool
-from tests.support.oracle import Violation
+from tests.support.history import Violation
 from tests.support.simdisk import SimDisk
 
 BLOCK = layout.BLOCK_BYTES
@@ -166,7 +166,7 @@ def test_flips_in_the_journal(power: bool, first_seed: int, crash_full: bool) ->
 
 def opens_with_real_data(disk: SimDisk) -> int:
     """Whatever a damaged journal leaves: refused, or every sector is one that was written."""
-    from tests.support.oracle import unstamp
+    from tests.support.history import unstamp
     try:
         pool = open_pool(disk, CONFIG)
     except PoolError:

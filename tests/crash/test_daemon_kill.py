@@ -15,8 +15,9 @@ import pytest
 
 from tests.support import libiscsi
 from tests.support.daemon import DaemonProcess, Refused
+from tests.support.history import FOREVER, Op, Violation
 from tests.support.libiscsi import GOOD, Initiator, InitiatorError
-from tests.support.oracle import FOREVER, Op, Oracle, Violation
+from tests.support.oracle import Oracle
 from tests.support.places import pool_directory
 
 pytestmark = pytest.mark.skipif(libiscsi.lib is None, reason="libiscsi is not installed (make clients)")

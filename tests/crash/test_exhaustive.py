@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.crash.rig import Config, Rig, format_disk, open_pool
-from tests.support.oracle import Op, Oracle, Violation
+from tests.support.history import Op, Violation
+from tests.support.oracle import Oracle
 from tests.support.simdisk import SimDisk
 
 CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, checked=False)

@@ -11,7 +11,7 @@ import pytest
 from core.errors import PoolError
 from tests.crash.actions import run_seed
 from tests.crash.rig import Config, Rig, format_disk
-from tests.support.oracle import Op, Violation
+from tests.support.history import Op, Violation
 from tests.support.simdisk import SimDisk
 
 CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, checked=False)

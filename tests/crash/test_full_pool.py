@@ -6,7 +6,7 @@ import pytest
 
 from tests.crash.actions import live
 from tests.crash.rig import Config, Rig
-from tests.support.oracle import Op, Violation
+from tests.support.history import Op, Violation
 
 CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, volume_bytes=16 << 20, checked=True)
 CHUNK = 128 << 10

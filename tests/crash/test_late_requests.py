@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.crash.rig import Config, Rig
-from tests.support.oracle import Op, Violation
+from tests.support.history import Op, Violation
 
 CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, checked=False)
 PIECE = 32 << 10

@@ -11,7 +11,7 @@ from tests.crash import test_bitflips as bitflips
 from tests.crash.actions import FREEING, PUBLISHING, RECORDING, STEADY, WHOLE, Action, run_seed
 from tests.crash.rig import Config
 from tests.crash.test_late_requests import late
-from tests.support.oracle import Violation
+from tests.support.history import Violation
 
 CONFIG = Config(checked=False, journal_blocks=128)
 class Proof(NamedTuple):

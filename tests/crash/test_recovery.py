@@ -11,7 +11,8 @@ import pytest
 from core.errors import PoolError
 from tests.crash.actions import ACTIONS, create
 from tests.crash.rig import BLOCK, Config, Rig, open_pool
-from tests.support.oracle import Oracle, Violation
+from tests.support.history import Violation
+from tests.support.oracle import Oracle
 from tests.support.simdisk import SimDisk
 
 CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, checked=False)

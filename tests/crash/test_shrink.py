@@ -6,7 +6,7 @@ import pytest
 
 from core.check import Report, check
 from tests.crash.rig import BLOCK, Config, Rig, format_disk, open_pool
-from tests.support.oracle import Violation
+from tests.support.history import Violation
 from tests.support.simdisk import SimDisk
 
 CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, checked=False)

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tests.crash import actions
 from tests.crash.rig import Config, Rig
-from tests.support.oracle import Violation
+from tests.support.history import Violation
 from tests.support.simdisk import POWER_CUT_MODES
 
 DICE = st.integers(0, (1 << 16) - 1)

@@ -1,0 +1,117 @@
+"""What an operation is, and the values each sector, name and size went through: the words in which the oracle thinks."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+SECTOR = 512
+BLOCK = 4096
+ZERO_BLOCK = bytes(BLOCK)
+ZERO_SECTOR = bytes(SECTOR)
+FOREVER = 1 << 62
+MASK = (1 << 64) - 1
+
+ADMIN = frozenset({"create", "snapshot", "clone", "delete", "revert", "resize", "rename", "set", "kv"})
+MUTATING = frozenset({"write", "write_atomic", "unmap", "compare_and_write", "share"})
+# completion codes after which a write may or may not have taken place, in whole or in part
+UNCERTAIN = frozenset({"no_space", "io_read", "io_write", "checksum", "aborted", "closed", "read_only"})
+
+
+class Violation(AssertionError):
+    """The pool broke its promise."""
+
+
+# -- stamps ----------------------------------------------------------------------------------------------------------
+
+
+def stamp(value: int, object_id: int, lba: int) -> bytes:
+    """The 512 bytes that stand for `value`: every 32 of them name the object, the sector and the version."""
+    return struct.pack("<QQQQ", value, object_id, lba, (value * 0x9E3779B97F4A7C15 ^ lba) & MASK) * 16
+
+
+def unstamp(sector: bytes) -> int:
+    """The value a sector holds, 0 for zeros. Violation when it is none that was ever written."""
+    if sector == ZERO_SECTOR:
+        return 0
+    value, object_id, lba, mix = struct.unpack_from("<QQQQ", sector)
+    if mix != (value * 0x9E3779B97F4A7C15 ^ lba) & MASK or sector != sector[:32] * 16:
+        raise Violation(f"garbage: {sector[:32].hex()} ... {sector[-32:].hex()} (object {object_id}, lba {lba}?)")
+    return int(value)
+
+
+# -- versions --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Op:
+    """An operation: when it began, when it ended (FOREVER: in flight), whether it was acknowledged."""
+
+    kind: str
+    start: int
+    end: int = FOREVER
+    ok: bool = False
+    fua: bool = False
+    args: dict[str, Any] = field(default_factory=dict)
+    touched: list[tuple[ObjectModel, int]] = field(default_factory=list)   # (object, lba) it made versions of
+    bounds: list[int] = field(default_factory=lambda: [-1, FOREVER])       # of the instant a snapshot was taken at
+    uncertain: bool = False                                                # it failed and may have happened
+    zeros: tuple[int, int, int] = (0, 0, 0)                                # (object id, from lba, to lba) it zeroes
+
+    def __repr__(self) -> str:
+        return f"<{self.kind}@{self.start} {'ok' if self.ok else 'failed' if self.end < FOREVER else 'in flight'}>"
+
+    def zeroes(self, object_id: int, first: int, last: int) -> bool:
+        return self.zeros[0] == object_id and self.zeros[1] < last and first < self.zeros[2]
+
+
+class Version(NamedTuple):
+    value: int
+    op: Op
+    low: int = -1            # of a snapshot's sector: the source's version began then,
+    high: int = FOREVER      # and one that follows it was acknowledged then
+
+
+BASE = Op("base", -1, -1, True, True)
+ZERO_VERSION = Version(0, BASE)
+
+
+class Whole(NamedTuple):
+    """An atomic write: for each of its sectors the value it wrote, and those that say it has not happened."""
+
+    op: Op
+    sectors: dict[int, tuple[int, frozenset[int]]]
+
+
+@dataclass(eq=False, repr=False)
+class ObjectModel:
+    """One volume, snapshot or clone."""
+
+    id: int
+    kind: str
+    name: list[Version]              # values are strings here
+    size: list[Version]
+    block_bytes: int = 512
+    checksum: bool = False
+    sectors: dict[int, list[Version]] = field(default_factory=dict)
+    deleting: Op | None = None
+    taken_by: Op | None = None       # the operation that made it, while its content is not pinned
+    wholes: list[Whole] = field(default_factory=list)   # atomic writes that its source was amid when it was made
+
+    def label(self) -> str:
+        return f"{self.kind} {self.id} ({self.name[-1].value})"
+
+    def current_size(self) -> int:
+        return int(self.size[-1].value)
+
+
+Superseding = Callable[[Op], bool]
+
+
+def candidates(history: Iterable[Version], supersedes: Superseding) -> list[Version]:
+    """The versions that no superseding one follows."""
+    history = list(history)
+    newest = max((v.op.start for v in history if supersedes(v.op)), default=-2)
+    return [v for v in history if v.op.end >= newest or v.op.start == newest]
