@@ -43,14 +43,15 @@ class Pool:
     def start(self, op: str, **args: Any) -> int:
         """Start an operation, return its token. Operations, arguments and results:
 
-        create(name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0, props=b"", serial="") -> id
+        create(name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0, props=b"", serial="",
+               physical_block_bytes=0 (the logical one)) -> id
         snapshot(pairs=[(source_id, name), ...]) -> [id, ...]      all at one instant, one journal record
         clone(source_id, name) -> id
         delete(object_id)                                       returns once durable; space comes back in background
         revert(volume_id, snapshot_id, safety_name="") -> safety snapshot id or 0
         resize(object_id, size_bytes)
         rename(object_id, name)
-        set(object_id, props=None, quota_bytes=None, reserve_bytes=None)
+        set(object_id, props=None, quota_bytes=None, reserve_bytes=None, physical_block_bytes=None)
         read(object_id, offset_bytes, length_bytes) -> bytes
         write(object_id, offset_bytes, data, fua=False)
         unmap(object_id, offset_bytes, length_bytes, fua=False, keep=False)

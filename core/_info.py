@@ -32,6 +32,11 @@ class ObjectInfo(NamedTuple):
     reserve_bytes: int
     serial: str
     props: bytes
+    physical_exponent: int = 0
+
+    @property
+    def physical_block_bytes(self) -> int:
+        return self.block_bytes << self.physical_exponent
 
 
 def _number(slot: bytes, name: str) -> int:
@@ -53,13 +58,14 @@ def object_info(slot: bytes) -> ObjectInfo:
         _number(slot, "created_us") / 1e6, _text(slot, "origin").decode(errors="replace"), _number(slot, "origin_id"),
         bool(_number(slot, "flags") & layout.OBJECT_FLAGS["checksum"]), _number(slot, "quota_bytes"),
         _number(slot, "reserve_bytes"), slot[serial : serial + 16].hex(), _text(slot, "props"),
+        _number(slot, "physical_exponent"),
     )
 
 
 def object_slot(
     object_id: int, kind: str, name: str, *, size_bytes: int = 0, block_bytes: int = 512, origin: str = "", origin_id: int = 0,
     checksum: bool = False, quota_bytes: int = 0, reserve_bytes: int = 0, serial: str = "", props: bytes = b"",
-    created_us: int = 0,
+    created_us: int = 0, physical_exponent: int = 0,
 ) -> bytes:
     """The slot of a new object (root and level are the engine's). ValueError when a text is too long."""
     raw = bytearray(layout.SLOT_BYTES)
@@ -67,6 +73,7 @@ def object_slot(
         "slot_kind": layout.SLOT_KINDS["object"], "kind": layout.OBJECT_KINDS[kind], "flags": int(checksum), "level": 1,
         "block_bytes": block_bytes, "id": object_id, "size_bytes": size_bytes, "origin_id": origin_id,
         "created_us": created_us or time.time_ns() // 1000, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes,
+        "physical_exponent": physical_exponent,
     }
     for text, value in (("name", name.encode()), ("origin", origin.encode()), ("props", props)):
         field = _FIELDS[text]

@@ -161,16 +161,24 @@ cdef int new_objects(Pool pool, admin *a, list slots) except -1:
     return 0
 
 
+def physical_exponent(physical_block_bytes, block_bytes):
+    """How many times a logical block doubles to make a physical one; PoolError invalid when it does not."""
+    if physical_block_bytes not in (512, 4096) or physical_block_bytes < block_bytes:
+        raise PoolError("invalid", "a physical block has 512 or 4096 bytes, not fewer than a logical one")
+    return (physical_block_bytes // block_bytes).bit_length() - 1
+
+
 def start_create(Pool pool, *, str name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0,
-                 props=b"", serial=""):
+                 props=b"", serial="", physical_block_bytes=0):
     cdef admin *a
     if size_bytes <= 0 or size_bytes % L_BLOCK_BYTES or size_bytes > 1 << 56:
         raise PoolError("invalid", "a size is a positive multiple of 4096 bytes")
     if block_bytes not in (512, 4096):
         raise PoolError("invalid", "a logical block has 512 or 4096 bytes")
+    exponent = physical_exponent(physical_block_bytes or block_bytes, block_bytes)
     slot = slot_of(pool, "volume", name, {
         "size_bytes": size_bytes, "block_bytes": block_bytes, "checksum": checksum, "quota_bytes": quota_bytes,
-        "reserve_bytes": reserve_bytes, "props": props, "serial": serial})
+        "reserve_bytes": reserve_bytes, "props": props, "serial": serial, "physical_exponent": exponent})
     a = admin_new(pool, A_CREATE)
     new_objects(pool, a, [slot])
     a.obj = a.new[0]
@@ -191,7 +199,7 @@ cdef object derive(Pool pool, list pairs, str kind, bint single):
         for source, (number, name) in zip(sources, pairs, strict=True):
             slots.append(slot_of(pool, kind, name, {
                 "size_bytes": source.size_bytes, "block_bytes": source.block_bytes, "origin": source.name,
-                "origin_id": source.id, "checksum": source.checksum}))
+                "origin_id": source.id, "checksum": source.checksum, "physical_exponent": source.physical_exponent}))
     except PoolError:
         for slot in slots:
             pool.claimed.discard(object_info(slot).name)
@@ -237,7 +245,7 @@ def start_revert(Pool pool, *, volume_id, snapshot_id, str safety_name=""):
     if safety_name:
         slots = [slot_of(pool, "snapshot", safety_name, {
             "size_bytes": volume.size_bytes, "block_bytes": volume.block_bytes, "origin": volume.name,
-            "origin_id": volume.id, "checksum": volume.checksum})]
+            "origin_id": volume.id, "checksum": volume.checksum, "physical_exponent": volume.physical_exponent})]
     a = admin_new(pool, A_REVERT)
     new_objects(pool, a, slots)
     a.obj = handle(pool, volume_id)
@@ -267,7 +275,8 @@ cdef object change(Pool pool, info, dict args, object outcome):
     cdef admin *a
     cdef bytes slot
     values = {"origin": info.origin, "origin_id": info.origin_id, "quota_bytes": info.quota_bytes, "serial": info.serial,
-              "reserve_bytes": info.reserve_bytes, "props": info.props, "created_us": int(info.created_s * 1e6)}
+              "reserve_bytes": info.reserve_bytes, "props": info.props, "created_us": int(info.created_s * 1e6),
+              "physical_exponent": info.physical_exponent}
     name = args.pop("name", info.name)
     values.update({key: value for key, value in args.items() if value is not None})
     try:
@@ -294,14 +303,15 @@ def start_rename(Pool pool, *, object_id, str name):
         raise
 
 
-def start_set(Pool pool, *, object_id, props=None, quota_bytes=None, reserve_bytes=None):
+def start_set(Pool pool, *, object_id, props=None, quota_bytes=None, reserve_bytes=None, physical_block_bytes=None):
     info = pool.info(object_id)
     if info is None:
         raise PoolError("not_found", f"there is no object {object_id}")
     if reserve_bytes and reserve_bytes - info.reserve_bytes > pool.stats()["available_bytes"]:
         raise PoolError("no_space", "the pool cannot hold that reservation")
-    return change(pool, info, {"props": props, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes},
-                  ("plain", None, None))
+    exponent = None if physical_block_bytes is None else physical_exponent(physical_block_bytes, info.block_bytes)
+    return change(pool, info, {"props": props, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes,
+                               "physical_exponent": exponent}, ("plain", None, None))
 
 
 cdef int shrinks_resume(Pool pool) except -1:

@@ -428,7 +428,7 @@ class Checker:
             if ob["id"] in ids or not 0 < ob["id"] < self.sb["next_id"]:
                 self.error(f"{what}: its id is taken or was never given out")
             if (ob["kind"] not in layout.OBJECT_KINDS.values() or ob["block_bytes"] not in (512, 4096)
-                    or ob["size_bytes"] % BLOCK or ob["level"] > layout.MAX_LEVEL):
+                    or ob["size_bytes"] % BLOCK or ob["level"] > layout.MAX_LEVEL or ob["physical_exponent"] > 3):
                 self.error(f"{what}: kind {ob['kind']}, size {ob['size_bytes']} or level {ob['level']} is impossible")
                 continue
             names.add(name)

@@ -162,6 +162,7 @@ OBJECT_SLOT = (
     Field(88, 1, "name_bytes", ""),
     Field(89, 1, "origin_bytes", ""),
     Field(90, 1, "props_bytes", ""),
+    Field(91, 1, "physical_exponent", "as reported: 2 to this power logical blocks make a physical one"),
     Field(96, 128, "name", "UTF-8"),
     Field(224, 128, "origin", "UTF-8"),
     Field(352, 160, "props", "opaque to the core"),

@@ -11,20 +11,25 @@ import click
 from target.cli_request import SIZE, Request, RequestCommand, connect, show_object
 from target.errors import LunetteError
 
+PHYSICAL = click.Choice(["512", "4096"])
+
 
 @click.command(cls=RequestCommand)
 @click.argument("name")
 @click.option("--size", "size_bytes", type=SIZE, required=True, help="10G, 512M ...")
 @click.option("--block-size", "block_bytes", type=click.Choice(["512", "4096"]), default="512", show_default=True,
               help="Logical block; the map's grain is 4096 either way.")
+@click.option("--physical-block", "physical_block_bytes", type=PHYSICAL, help="What hosts are told to align to. Default: the "
+              "logical block.")
 @click.option("--checksum", is_flag=True, help="Keep and verify a CRC32C of every data block.")
 @click.option("--quota", "quota_bytes", type=SIZE, default=0, help="At most so many bytes of the pool.")
 @click.option("--reserve", "reserve_bytes", type=SIZE, default=0, help="Bytes of the pool kept for this volume.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE")
-def create(name: str, size_bytes: int, block_bytes: str, checksum: bool, quota_bytes: int, reserve_bytes: int,
-           labels: tuple[str, ...]) -> Request:
+def create(name: str, size_bytes: int, block_bytes: str, physical_block_bytes: str | None, checksum: bool, quota_bytes: int,
+           reserve_bytes: int, labels: tuple[str, ...]) -> Request:
     """Create a volume. It is thin: it takes space as it is written."""
     return Request("create", {"name": name, "size_bytes": size_bytes, "block_bytes": int(block_bytes), "checksum": checksum,
+                              "physical_block_bytes": int(physical_block_bytes or block_bytes),
                               "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes,
                               "labels": dict(_pair(each) for each in labels)}, show_object)
 
@@ -90,9 +95,12 @@ def label(name: str, changes: tuple[str, ...]) -> Request:
 @click.argument("name")
 @click.option("--quota", "quota_bytes", type=SIZE, help="At most so many bytes of the pool; 0 for no limit.")
 @click.option("--reserve", "reserve_bytes", type=SIZE, help="Bytes of the pool kept for this volume.")
-def set_(name: str, quota_bytes: int | None, reserve_bytes: int | None) -> Request:
-    """Change a volume's quota or reservation of space."""
-    return Request("set", {"name": name, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes}, show_object)
+@click.option("--physical-block", "physical_block_bytes", type=PHYSICAL, help="What hosts are told to align to; while none has "
+              "it open.")
+def set_(name: str, quota_bytes: int | None, reserve_bytes: int | None, physical_block_bytes: str | None) -> Request:
+    """Change a volume's quota, reservation of space or physical block."""
+    return Request("set", {"name": name, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes, "physical_block_bytes":
+                           None if physical_block_bytes is None else int(physical_block_bytes)}, show_object)
 
 
 @click.command("connect", cls=RequestCommand)

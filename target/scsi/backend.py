@@ -48,6 +48,10 @@ class BlockBackend(Protocol):
     @property
     def block_bytes(self) -> int: ...
     @property
+    def physical_block_bytes(self) -> int:
+        """What READ CAPACITY (16) says hosts should align to; not less than a logical block."""
+        ...
+    @property
     def read_only(self) -> bool: ...
     @property
     def pool_id(self) -> bytes:

@@ -111,7 +111,6 @@ class Limits:
     write_same: int = 16 << 20
     verify: int = 1 << 30
     parameter_list: int = 64 << 10
-    physical_block: int = 0            # 0: the logical block size; a 4096 here makes a 512-byte disk a "512e" one
     grain: int = 4096                  # the pool's allocation unit
     registrations: int = 1024
 

@@ -233,7 +233,7 @@ async def read_capacity_16(task: Task) -> bytes:
     out = bytearray(32)
     out[0:8] = (unit.size_blocks - 1).to_bytes(8, "big")
     out[8:12] = unit.block_bytes.to_bytes(4, "big")
-    out[13] = physical_exponent(unit.limits.physical_block, unit.block_bytes)
+    out[13] = physical_exponent(unit.backend.physical_block_bytes, unit.block_bytes)
     out[14] = 0xC0   # LBPME, LBPRZ
     return bytes(out)
 

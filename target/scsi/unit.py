@@ -149,7 +149,7 @@ class LogicalUnit:
         self.attention.raise_for_all(condition, but)
 
     def capacity_changed(self) -> None:
-        """The object was resized."""
+        """What READ CAPACITY says is no longer what it was: the size, or the physical block."""
         self.raise_attention(UnitAttention.CAPACITY_CHANGED)
 
     def inquiry_changed(self) -> None:
@@ -247,6 +247,7 @@ class _NoMedium:
 
     size_bytes = 0
     block_bytes = 512
+    physical_block_bytes = 512
     read_only = True
     pool_id = b""
 

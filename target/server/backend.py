@@ -20,6 +20,7 @@ class PoolBackend:
         self._pool = pool
         self._object_id = info.id
         self._block_bytes = info.block_bytes
+        self._physical_block_bytes = info.physical_block_bytes
         self._read_only = info.kind == "snapshot"
         self._size_bytes = info.size_bytes
         self._statistics = statistics
@@ -37,6 +38,10 @@ class PoolBackend:
         return self._block_bytes
 
     @property
+    def physical_block_bytes(self) -> int:
+        return self._physical_block_bytes
+
+    @property
     def read_only(self) -> bool:
         return self._read_only
 
@@ -45,10 +50,11 @@ class PoolBackend:
         return bytes(self._pool.pool.uuid)
 
     def refresh(self) -> None:
-        """Take a new size over from the pool, before `LogicalUnit.capacity_changed`."""
+        """Take a new size and physical block over from the pool, before `LogicalUnit.capacity_changed`."""
         info = self._pool.info(self._object_id)
         if info is not None:
             self._size_bytes = info.size_bytes
+            self._physical_block_bytes = info.physical_block_bytes
 
     def space(self) -> Space:
         info = self._pool.info(self._object_id)

@@ -63,6 +63,12 @@ def take(args: Arguments, name: str, kind: type, default: Any = ...) -> Any:
     return value
 
 
+def check_physical_block(physical_block_bytes: int, block_bytes: int) -> None:
+    """LunetteError invalid for a physical block that no disk of such logical blocks reports."""
+    if physical_block_bytes not in (512, 4096) or physical_block_bytes < block_bytes:
+        raise LunetteError("invalid", "a physical block has 512 or 4096 bytes, not fewer than a logical one")
+
+
 def names(args: Arguments, key: str = "names") -> list[str]:
     """A non-empty list of names."""
     value = args.get(key)
@@ -148,12 +154,15 @@ class Commands:
         block_bytes = take(args, "block_bytes", int, 512)
         if block_bytes not in (512, 4096):
             raise LunetteError("invalid", "a logical block has 512 or 4096 bytes")
+        physical_block_bytes = take(args, "physical_block_bytes", int, block_bytes)
+        check_physical_block(physical_block_bytes, block_bytes)
         if not 0 < size_bytes <= MAX_VOLUME_BYTES or size_bytes % 4096:
             raise LunetteError("invalid", "a volume's size is a multiple of 4K, more than 0 and at most 64P")
         object_id = await self._call(
             f"create {name}", "create", name=name, size_bytes=size_bytes, block_bytes=block_bytes,
             checksum=take(args, "checksum", bool, False), quota_bytes=take(args, "quota_bytes", int, 0),
-            reserve_bytes=take(args, "reserve_bytes", int, 0), props=write_labels(take(args, "labels", dict, {})))
+            reserve_bytes=take(args, "reserve_bytes", int, 0),
+            physical_block_bytes=physical_block_bytes, props=write_labels(take(args, "labels", dict, {})))
         return await self._made(object_id)
 
     async def snapshot(self, args: Arguments) -> list[Json]:
@@ -249,10 +258,18 @@ class Commands:
 
     async def set(self, args: Arguments) -> Json:
         info = self._catalog.find(take(args, "name", str))
-        changes = {key: take(args, key, int) for key in ("quota_bytes", "reserve_bytes") if args.get(key) is not None}
+        changes = {key: take(args, key, int) for key in ("quota_bytes", "reserve_bytes", "physical_block_bytes")
+                   if args.get(key) is not None}
         if any(value < 0 for value in changes.values()):
             raise LunetteError("invalid", "a quota or reservation is not negative")
+        if changes.get("physical_block_bytes", info.physical_block_bytes) != info.physical_block_bytes:
+            check_physical_block(changes["physical_block_bytes"], info.block_bytes)
+            users = self._daemon.table.users(info.id)
+            if users:  # its partitions and file systems were laid out by what it said
+                raise LunetteError("in_use", f"{info.name} is in use by {users[0].nexus.initiator_name}: its physical block "
+                                             "changes under no host")
         await self._call(f"set {info.name}", "set", object_id=info.id, **changes)
+        self._daemon.units.resized(info.id)
         return self.describe(self._current(info))
 
     # -- connections and hosts ---------------------------------------------------------------------------------

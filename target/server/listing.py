@@ -46,6 +46,7 @@ class Listing:
                 "name": info.name, "kind": info.kind, "size_bytes": info.size_bytes, "mapped_bytes": info.mapped_bytes,
                 "exclusive_bytes": self._exclusive.get(info.id), "origin": info.origin or None, "lun": lun,
                 "url": None if lun is None else f"{url}{lun}", "id": info.id, "block_bytes": info.block_bytes,
+                "physical_block_bytes": info.physical_block_bytes,
                 "created_s": info.created_s, "serial": info.serial, "labels": read_labels(info),
                 "checksum": info.checksum, "quota_bytes": info.quota_bytes, "reserve_bytes": info.reserve_bytes,
                 "in_use": info.id in used,

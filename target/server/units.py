@@ -101,13 +101,13 @@ class Units:
         return unit.backend.object_id
 
     def resized(self, object_id: int) -> None:
-        """The object has a new size: initiators are told 2A/09."""
+        """The object may have a new size or physical block: initiators are told 2A/09."""
         unit = self._units.get(object_id)
         if unit is not None:
             assert isinstance(unit.backend, PoolBackend)
-            before = unit.size_blocks
+            before = unit.size_blocks, unit.backend.physical_block_bytes
             unit.backend.refresh()
-            if unit.size_blocks != before:
+            if (unit.size_blocks, unit.backend.physical_block_bytes) != before:
                 unit.capacity_changed()
 
     def reverted(self, object_id: int) -> None:

@@ -195,6 +195,16 @@ def test_capacity() -> None:
     assert GRAIN == 4096
 
 
+@pytest.mark.parametrize(("logical", "physical", "exponent"), [(512, 512, 0), (512, 4096, 3), (4096, 4096, 0)])
+def test_the_physical_block_is_the_backend_s(logical: int, physical: int, exponent: int) -> None:
+    world = World(MemoryBackend(1 << 20, logical, physical_block_bytes=physical))
+    told = world.run("9e 10 0000000000000000 00000020 00 00").data_in
+    assert told[13:16] == bytes([exponent, 0xC0, 0])    # the lowest aligned block is 0
+    limits = world.run("12 01 b0 00 ff 00").data_in
+    assert int.from_bytes(limits[6:8], "big") * logical == physical if exponent else GRAIN
+    assert int.from_bytes(limits[28:32], "big") * logical % physical == 0
+
+
 def test_defect_lists_are_empty() -> None:
     assert World().run("37 00 18 00000000 0020 00").data_in == b"\x00\x18\x00\x00"
     assert World().run("b7 18 00000000 00000020 00 00").data_in == b"\x00\x18" + bytes(6)

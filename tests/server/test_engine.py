@@ -89,6 +89,30 @@ async def test_everything_survives_a_reopening(reopen: Open) -> None:
     assert await read(daemon, "c", 0, 8192) == await read(daemon, "v@s", 0, 8192) == b"a" * 8192
 
 
+async def test_the_physical_block_is_inherited_kept_and_set(reopen: Open) -> None:
+    daemon = await reopen()
+    run = daemon.commands.run
+    await run("create", {"name": "v", "size_bytes": MIB, "physical_block_bytes": 4096})
+    await run("create", {"name": "w", "size_bytes": MIB})
+    await run("snapshot", {"names": ["v@s"]})
+    await run("clone", {"source": "v@s", "name": "c"})
+    unit = daemon.units.get(daemon.catalog.find("v").id)
+    assert unit is not None
+    await run("set", {"name": "v", "physical_block_bytes": 512})
+    assert unit.backend.physical_block_bytes == 512
+    await run("revert", {"name": "v@s", "safety": "before"})
+    await run("rename", {"name": "c", "new_name": "d"})
+    await run("label", {"name": "d", "set": {"a": "b"}})
+    for bad in (0, 1024, 8192):
+        with pytest.raises(LunetteError, match="physical block"):
+            await run("set", {"name": "w", "physical_block_bytes": bad})
+    with pytest.raises(LunetteError, match="physical block"):
+        await run("create", {"name": "x", "size_bytes": MIB, "block_bytes": 4096, "physical_block_bytes": 512})
+    daemon = await reopen()
+    told = {name: row["physical_block_bytes"] for name, row in (await listed(daemon)).items()}
+    assert told == {"v": 512, "w": 512, "v@s": 4096, "d": 4096, "v@before": 512}
+
+
 async def test_exclusive_bytes_are_what_deleting_frees(reopen: Open) -> None:
     daemon = await reopen()
     run = daemon.commands.run

@@ -102,7 +102,8 @@ class FakePool:
         self._objects[object_id] = ObjectInfo(
             object_id, kind, name, size_bytes, block_bytes, len(self._data[object_id]), time.time(),
             origin.name if origin else "", origin.id if origin else 0, more.get("checksum", False),
-            more.get("quota_bytes", 0), more.get("reserve_bytes", 0), uuid.uuid4().hex, more.get("props", b""))
+            more.get("quota_bytes", 0), more.get("reserve_bytes", 0), uuid.uuid4().hex, more.get("props", b""),
+            (more.get("physical_block_bytes", block_bytes) // block_bytes).bit_length() - 1)
         return object_id
 
     def _op_create(self, name: str, size_bytes: int, block_bytes: int = 512, **more: Any) -> int:
@@ -138,6 +139,9 @@ class FakePool:
         self._objects[object_id] = self._get(object_id)._replace(name=name)
 
     def _op_set(self, object_id: int, **changes: Any) -> None:
+        physical = changes.pop("physical_block_bytes", None)
+        if physical is not None:
+            changes["physical_exponent"] = (physical // self._get(object_id).block_bytes).bit_length() - 1
         self._objects[object_id] = self._get(object_id)._replace(
             **{key: value for key, value in changes.items() if value is not None})
 

@@ -154,8 +154,8 @@ Stated limits and choices:
 - **ALUA**: a portal group is a target port and a target port group. SET TARGET PORT GROUPS changes the states of one logical
   unit; a change by the administrator (`interop/test_port_groups.py`) covers all of them.
 - **START STOP UNIT** stops and starts; LOEJ and power conditions are refused, PREVENT is refused: the disk is fixed.
-- **Block sizes**: a LUN of 512-byte blocks reports one logical block per physical block; that 4 KiB is what it likes is said by
-  the transfer length granularity, the unmap granularity and its alignment.
+- **Block sizes**: a LUN of 512-byte blocks reports one logical block per physical block, or eight when its volume was made so
+  (decision 7); that 4 KiB is what it likes is said by the transfer length granularity, the unmap granularity and its alignment.
 - **FUA and WCE**: FUA writes, and every write while WCE is 0, are durable when answered. WRITE AND VERIFY always is.
 - Sense is fixed format, descriptor format with D_SENSE. SPC-2 reservations and persistent ones exclude each other.
 - Not built: protection information, ACA, REPLACE LOST RESERVATION.

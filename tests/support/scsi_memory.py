@@ -32,10 +32,11 @@ class MemoryBackend:
     """Bytes in memory, mapped in grains; `fail` makes the next operation of a name raise a code."""
 
     def __init__(self, size_bytes: int = 1 << 20, block_bytes: int = 512, read_only: bool = False,
-                 pool_id: bytes = b"pool") -> None:
+                 pool_id: bytes = b"pool", physical_block_bytes: int = 0) -> None:
         self.data = bytearray(size_bytes)
         self.mapped = [False] * -(-size_bytes // GRAIN)
         self.block_bytes = block_bytes
+        self.physical_block_bytes = physical_block_bytes or block_bytes
         self.read_only = read_only
         self.pool_id = pool_id
         self.available_bytes = 1 << 40
