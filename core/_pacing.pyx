@@ -52,6 +52,13 @@ cdef uint64_t pdus_of_turn(lnt_reactor *r) noexcept nogil:
     return pdus
 
 
+cdef bint answered_in_turn(lnt_reactor *r) noexcept nogil:
+    # With a device that takes its time, or Python, the answer to a lone command goes out in a later turn than it came in.
+    cdef bint answered = r.sends != r.paced_sends
+    r.paced_sends = r.sends
+    return answered
+
+
 cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
     # Spinning shortens the answer to a lone command; where several PDUs come at a turn, others in flight hide a wake-up. Where
     # spins keep finding nothing, only one chance in sixteen is taken. 1: there is something to do.
@@ -80,6 +87,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     cdef uint64_t until = r.engine_us if r.engine_us < r.timer_us else r.timer_us
     cdef uint64_t now = r.now_us
     cdef uint64_t pdus = pdus_of_turn(r)
+    cdef bint answered = answered_in_turn(r)
     cdef uint32_t behind = r.behind
     r.behind = BEHIND_NONE
     if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
@@ -96,7 +104,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
             lnt_ring_pump(r.ring)
         if lnt_cqe(r.ring) != NULL:
             return
-    elif pdus and r.pdu_mean < LONE_MEAN and r.poll_us and spin(r, until):
+    elif (pdus or answered) and r.pdu_mean < LONE_MEAN and r.poll_us and spin(r, until):
         return
     r.wakeups += 1
     if until == FOREVER:

@@ -445,6 +445,7 @@ cdef struct lnt_reactor:
     uint64_t turns
     uint64_t pdus             # received on all connections
     uint64_t paced_pdus       # the same when the last turn ended
+    uint64_t paced_sends      # sends when the last turn ended
     uint32_t pdu_mean         # PDUs a turn, in sixteenths
     uint32_t behind           # answers an initiator heard in this turn has not taken yet: the least of them
     uint64_t gathers          # pauses taken for more commands to come

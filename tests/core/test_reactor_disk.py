@@ -46,3 +46,19 @@ def test_io_through_the_ring_and_inline_is_the_same(tmp_path: Path, inline_io: b
         assert r.reactor.stats()["loop"]["device_syncs"] > 0
         w.command(b"\xc1" + bytes(15))
         assert r.event(CommandEvent)
+
+
+def test_lone_commands_whose_device_takes_its_time_are_not_slept_through(tmp_path: Path) -> None:
+    def wakeups_per_read(poll_us: int) -> float:
+        with rig(tmp_path / f"pool{poll_us}", inline_io=False, poll_us=poll_us) as r:
+            w = r.wire()
+            w.command(rw(0x2A, 0, 8), bytes(4096), flags=FINAL | WRITE, edtl=4096)
+            assert w.receive().status == 0
+            before = int(r.reactor.stats()["loop"]["wakeups"])
+            for _ in range(200):
+                w.command(rw(0x28, 0, 8), flags=FINAL | READ, edtl=4096)
+                w.gather()
+            return (int(r.reactor.stats()["loop"]["wakeups"]) - before) / 200
+
+    assert wakeups_per_read(0) >= 0.5
+    assert wakeups_per_read(10000) < 0.5     # spun for, both the device's completion and the next command
