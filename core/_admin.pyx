@@ -12,7 +12,8 @@ from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, re
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
     L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_QUOTA_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
-    RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, lnt_pool, lnt_put64, vobj, opx)
+    RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, freed_page, lnt_pool, lnt_put64,
+    vobj, opx)
 from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_OK, ST_PROTECTED, ST_READ_ONLY, lnt_op
 from core._scrub cimport scrub_run
 from core._walk cimport walk_diff, walk_exclusive, walk_extents
@@ -148,10 +149,12 @@ cdef int pool_resize(lnt_pool *p, uint64_t total_blocks) noexcept nogil:
     p.run_used = <uint16_t *>realloc(p.run_used, (pages + 1) * L_SUMMARY_RUNS * sizeof(uint16_t))
     p.run_busy = <uint8_t *>realloc(p.run_busy, (pages + 1) * L_SUMMARY_RUNS)
     p.summary_dirty = <uint8_t *>realloc(p.summary_dirty, pages + 2)
+    p.punch.pages = <freed_page **>realloc(p.punch.pages, (pages + 1) * sizeof(freed_page *))
     p.total_blocks = total_blocks
     p.n_runs = runs
     for r in range(old_pages, pages):
         p.summary_dirty[r] = 1
+        p.punch.pages[r] = NULL
     for r in range(old, runs):
         p.summary_dirty[r // L_SUMMARY_RUNS] = 1
         p.run_busy[r] = run_is_fixed(p, r)

@@ -1,14 +1,18 @@
 # cython: language_level=3
 """Space: reference counts, allocation near a goal, dropped references and their way back (docs/on-disk-format.md, counts)."""
 from core._cache cimport (
-    M_EARLY_FREE, M_NO_EPOCH, M_NO_HOME_HOLD, cache_drop, cache_find, cache_get, cache_new, frame_dirty, op_ready)
+    M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_NO_PUNCH_HOLD, cache_drop, cache_find, cache_get,
+    cache_new, frame_dirty, op_ready)
 from core._state cimport (
     E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_BLOCK_BYTES, L_COUNT_MAX, L_COUNT_START,
     L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, PK_COUNT, PK_NODE, VID,
-    WAIT, discard, frame, item, item_ring, lnt_pool)
+    WAIT, discard, frame, freed_page, item, item_ring, lnt_pool)
 from core._types cimport IO_DISCARD, ST_CHECKSUM, ST_NO_SPACE, lnt_io, lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
+
+cdef enum:
+    TRIMMED = 2                   # item.trim: the medium has it back already
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -21,12 +25,51 @@ cdef int run_is_fixed(lnt_pool *p, uint64_t run) noexcept nogil:
     return block < p.ck.area_start + 2 * <uint64_t>p.ck.area_blocks
 
 
-cdef inline void run_delta(lnt_pool *p, uint64_t run, int delta) noexcept nogil:
+cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
+    """A block became free that the medium still keeps."""
+    cdef uint64_t run = pba // L_RUN_BLOCKS
+    cdef freed_page *g = p.punch.pages[run // L_SUMMARY_RUNS]
+    if g == NULL:
+        if not p.can_discard:
+            return
+        g = <freed_page *>calloc(1, sizeof(freed_page))
+        if g == NULL:
+            return                # it stays with the medium until it is used again
+        p.punch.pages[run // L_SUMMARY_RUNS] = g
+    run %= L_SUMMARY_RUNS
+    g.live += g.age[run] == 0
+    g.age[run] = 1
+    g.bits[run * 8 + pba % L_RUN_BLOCKS // 64] |= <uint64_t>1 << (pba % 64)
+    if p.punch.due_us == 0:
+        p.punch.due_us = p.now_us + p.punch.delay_us
+
+
+cdef void freed_clear(lnt_pool *p, uint64_t pba) noexcept nogil:
+    """A block is used again, or the medium has it back."""
+    cdef uint64_t run = pba // L_RUN_BLOCKS
+    cdef freed_page *g = p.punch.pages[run // L_SUMMARY_RUNS]
+    cdef uint64_t *v
+    run %= L_SUMMARY_RUNS
+    if g != NULL and g.age[run]:
+        v = &g.bits[run * 8]
+        v[pba % L_RUN_BLOCKS // 64] &= ~(<uint64_t>1 << (pba % 64))
+        g.age[run] = (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
+        g.live -= g.age[run] == 0
+
+
+cdef inline void run_delta(lnt_pool *p, uint64_t pba, int delta) noexcept nogil:
+    cdef uint64_t run = pba // L_RUN_BLOCKS
     cdef uint32_t before = p.run_used[run]
     p.run_used[run] = <uint32_t>(before + delta)
     p.summary_dirty[run // L_SUMMARY_RUNS] = 1
     p.free_blocks -= delta
-    if before == 0:
+    if delta < 0:
+        freed_mark(p, pba)
+    elif p.punch.pages[run // L_SUMMARY_RUNS] != NULL:
+        freed_clear(p, pba)
+    if p.run_busy[run]:           # nothing is taken from it meanwhile, and what becomes free waits as well
+        p.punch.held -= delta
+    elif before == 0:
         p.free_runs -= 1
     elif p.run_used[run] == 0:
         p.free_runs += 1
@@ -95,9 +138,9 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
             return ST_CHECKSUM
         c[0] = <uint32_t>(<int64_t>was + delta)
         if was == 0 and delta > 0:
-            run_delta(p, b // L_RUN_BLOCKS, 1)
+            run_delta(p, b, 1)
         elif was != 0 and c[0] == 0:
-            run_delta(p, b // L_RUN_BLOCKS, -1)
+            run_delta(p, b, -1)
     return 0
 
 
@@ -138,7 +181,7 @@ cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
 
 cdef uint64_t space_for_data(lnt_pool *p) noexcept nogil:
     """Blocks that writes of data may still take (before per-object reservations)."""
-    cdef uint64_t kept = p.reserve_blocks + p.unhomed
+    cdef uint64_t kept = p.reserve_blocks + p.unhomed + p.punch.held
     return p.free_blocks - kept if p.free_blocks > kept else 0
 
 
@@ -167,7 +210,7 @@ cdef int take_at(lnt_pool *p, uint64_t pba, uint32_t want, uint32_t *got) noexce
 
 
 cdef inline int run_usable(lnt_pool *p, uint64_t run) noexcept nogil:
-    return run < p.n_runs and p.run_used[run] < L_RUN_BLOCKS and not p.run_busy[run]
+    return run < p.n_runs and p.run_used[run] < L_RUN_BLOCKS and (not p.run_busy[run] or p.mutations & M_NO_PUNCH_HOLD)
 
 
 cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
@@ -214,7 +257,7 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
     if p.free_runs:
         for _i in range(p.n_runs):
             run = p.run_cursor
-            if p.run_used[run] == 0 and not p.run_busy[run]:
+            if p.run_used[run] == 0 and run_usable(p, run):
                 pba[0] = run * L_RUN_BLOCKS + offset
                 rc = take_at(p, pba[0], want, got)
                 if rc or got[0]:
@@ -258,7 +301,14 @@ cdef void ring_push(item_ring *r, item *it) noexcept nogil:
 cdef void drop(lnt_pool *p, uint64_t ref, uint32_t n, uint8_t kind, uint8_t trim) noexcept nogil:
     cdef item it
     cdef item *last
+    cdef frame *f
+    cdef uint32_t *c
+    cdef int rc = 0
     p.stat_pending_blocks += n & 0xff if kind == I_NODE else n
+    if p.mutations & M_EARLY_PUNCH and kind == I_DATA and n == 1:
+        c = count_at(p, ref, &f, &rc)
+        if c != NULL and c[0] == 1:
+            freed_mark(p, ref)
     if kind == I_DATA and p.fifo.tail != p.fifo.head:
         last = &p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)]
         if (last.kind == I_DATA and last.ref + last.n == ref and last.seq == p.j.next_seq and last.epoch == p.epoch
@@ -342,7 +392,7 @@ cdef void discarded(lnt_io *io) noexcept nogil:
     it.ref = d.pba
     it.n = d.n
     it.kind = I_DATA
-    it.trim = 0
+    it.trim = TRIMMED if io.result == 0 else 0
     it.seq = it.epoch = 0
     ring_push(&p.work, &it)
     free(d)
@@ -373,13 +423,16 @@ cdef int release_data(lnt_pool *p, item *it) noexcept nogil:
     cdef uint32_t i = 0, k
     cdef uint32_t *c
     cdef frame *f
-    cdef uint8_t trim = it.trim and p.can_discard
+    cdef uint8_t trimmed = it.trim == TRIMMED
+    cdef uint8_t trim = it.trim and not trimmed and p.can_discard
     cdef uint64_t ref = it.ref
     cdef uint32_t n = it.n
     if n == 1 and not trim:       # an overwritten block, by far the most frequent
         rc = count_add(p, ref, 1, -1)
         if rc == 0:
             p.work.tail -= 1
+            if trimmed:
+                freed_clear(p, ref)
         return rc
     rc = count_touch(p, ref, n)
     if rc:
@@ -399,6 +452,8 @@ cdef int release_data(lnt_pool *p, item *it) noexcept nogil:
         rc = count_add(p, ref + i, 1, -1)
         if rc:
             return rc
+        if trimmed:
+            freed_clear(p, ref + i)
         i += 1
     return 0
 

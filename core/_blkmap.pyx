@@ -66,7 +66,7 @@ cdef frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept 
 cdef frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
     """A new, empty, dirty node with one reference and no home yet."""
     cdef frame *f
-    if p.free_blocks <= p.unhomed + 8 and not p.replaying:
+    if p.free_blocks <= p.unhomed + p.punch.held + 8 and not p.replaying:
         rc[0] = ST_NO_SPACE
         return NULL
     p.next_vid += 1

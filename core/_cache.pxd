@@ -16,6 +16,8 @@ cdef enum mutation:            # tests/crash switches one safeguard off at a tim
     M_SPLIT_ATOMIC = 512
     M_NO_RECOVERY_SYNC = 1024
     M_NO_REWRITE = 2048
+    M_EARLY_PUNCH = 4096
+    M_NO_PUNCH_HOLD = 8192
 
 cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil
 cdef void cache_free(lnt_pool *p) noexcept nogil

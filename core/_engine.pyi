@@ -32,8 +32,11 @@ class Pool:
     def create(device: Device, *, name: str, size_bytes: int = 0, journal_blocks: int = 0, area_blocks: int = 0) -> None:
         """Format `device` (it must be zero-sized-or-blank; the caller checks). PoolError: invalid."""
     def __init__(self, device: Device, *, cache_bytes: int = 268435456, read_only: bool = False,
-                 mutations: str = "") -> None:
-        """Open and recover. PoolError: foreign, newer, damaged, io_read, io_write. `mutations`: see tests/crash."""
+                 punch_delay_us: int = 2_000_000, mutations: str = "") -> None:
+        """Open and recover. PoolError: foreign, newer, damaged, io_read, io_write.
+
+        `punch_delay_us`: time between two looks for what overwriting freed; `mutations`: see tests/crash.
+        """
     def close(self) -> None:
         """Checkpoint and mark clean. Idempotent."""
     def abandon(self) -> None:

@@ -12,6 +12,7 @@ from core._alloc cimport pending_count, space_for_data
 from core._cache cimport cache_free, cache_init, op_ready
 from core._checkpoint cimport ckpt_capacity, object_store, super_seal
 from core._journal cimport journal_free, journal_init, journal_room
+from core._punch cimport punch_free
 from core._recovery cimport (
     area_apply, catalog_load, journal_replay, pool_format, summaries_load, super_choose, super_load)
 from core._scrub cimport SP_MAP
@@ -41,7 +42,7 @@ cdef extern from "<unistd.h>" nogil:
 IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard"}
 MUTATIONS = {"": 0, "no_data_sync": 1, "no_journal_sync": 2, "no_ckpt_sync": 4, "early_free": 8, "no_home_hold": 16,
              "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256, "split_atomic": 512,
-             "no_recovery_sync": 1024, "no_rewrite": 2048}
+             "no_recovery_sync": 1024, "no_rewrite": 2048, "early_punch": 4096, "no_punch_hold": 8192}
 
 
 # -- the queue device --------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ cdef class Pool:
         self.completion_fd = -1
         self.next_token = 1
 
-    def __init__(self, device, *, cache_bytes=268435456, read_only=False, mutations=""):
+    def __init__(self, device, *, cache_bytes=268435456, read_only=False, punch_delay_us=2000000, mutations=""):
         self.device = device
         self.read_only = read_only
         self.ops, self.ids, self.keys, self.claimed, self.ios = {}, {}, {}, set(), {}
@@ -150,6 +151,7 @@ cdef class Pool:
         pthread_mutex_init(&self.p.lock, NULL)
         pthread_mutex_init(&self.mail.lock, NULL)
         self.p.mutations = MUTATIONS[mutations]
+        self.p.punch.delay_us = punch_delay_us
         self.mail.fd = self.completion_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         try:
             self.recover(cache_bytes)
@@ -298,6 +300,7 @@ cdef class Pool:
             free(p.run_used)
             free(p.run_busy)
             free(p.summary_dirty)
+            punch_free(p)
             free(p.slot_kind)
             free(p.zeros)
             free(p.fifo.v)
@@ -559,15 +562,15 @@ cdef class Pool:
         cdef lnt_pool *p = self.open_pool()
         return {
             "size_bytes": p.total_blocks * L_BLOCK_BYTES, "free_bytes": p.free_blocks * L_BLOCK_BYTES,
-            "available_bytes": space_for_data(p) * L_BLOCK_BYTES, "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES,
-            "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES, "pending_items": pending_count(p),
+            "available_bytes": (space_for_data(p) + p.punch.held) * L_BLOCK_BYTES,
+            "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES, "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES, "pending_items": pending_count(p),
             "pending_bytes": p.stat_pending_blocks * L_BLOCK_BYTES, "reclaimed_bytes": p.stat_reclaimed * L_BLOCK_BYTES,
             "objects": p.n_objects, "failed": p.failed, "cache_pages": p.cache.count, "cache_limit_pages": p.cache.limit,
             "dirty_pages": p.cache.n_dirty, "cache_hits": p.cache.hits, "cache_misses": p.cache.misses,
             "cache_evictions": p.cache.evictions, "journal_blocks": p.j.blocks, "journal_room_blocks": journal_room(p),
             "journal_frames": p.j.frames, "journal_bytes": p.j.bytes, "journal_records": p.j.appended,
             "syncs": p.j.sync_done, "checkpoints": p.ck.done_count, "merged_writes": p.stat_rmw, "epoch": p.epoch,
-            "free_runs": p.free_runs,
+            "free_runs": p.free_runs, "punched_bytes": p.punch.blocks * L_BLOCK_BYTES,
         }
 
 

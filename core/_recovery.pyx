@@ -25,7 +25,7 @@ from core._state cimport (
     RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_AREA_BLOCKS,
     SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN,
     SB_CRC, SB_FLAGS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID,
-    SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, item, lnt_get16,
+    SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, freed_page, item, lnt_get16,
     lnt_get32, lnt_get64, lnt_pool, lnt_put16, vobj)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -100,7 +100,8 @@ cdef int summaries_load(lnt_pool *p, object device) except -1:
     p.run_used = <uint16_t *>calloc((pages + 1) * L_SUMMARY_RUNS, sizeof(uint16_t))
     p.run_busy = <uint8_t *>calloc((pages + 1) * L_SUMMARY_RUNS, 1)
     p.summary_dirty = <uint8_t *>calloc(pages + 2, 1)
-    if p.run_used == NULL or p.run_busy == NULL or p.summary_dirty == NULL:
+    p.punch.pages = <freed_page **>calloc(pages + 1, sizeof(freed_page *))
+    if p.run_used == NULL or p.run_busy == NULL or p.summary_dirty == NULL or p.punch.pages == NULL:
         raise MemoryError
     p.free_blocks = p.free_runs = 0
     for s in range(pages):

@@ -302,6 +302,28 @@ cdef struct discard:
     uint64_t pba
     uint32_t n
 
+# Free blocks that the medium may still keep (docs/concurrency.md, I15), by summary page: made when one is freed there.
+cdef struct freed_page:
+    uint64_t[8192] bits       # one a block: 8 words a run
+    uint8_t[1024] age         # of a run: 0 no bit set, 1 changed since the last look, 2 quiet for one
+    uint32_t live             # runs whose age is not 0
+
+cdef struct punch:
+    freed_page **pages
+    uint64_t delay_us         # between two looks
+    uint64_t due_us           # the next look; 0: nothing to look for
+    uint64_t at               # the look goes on with this run; 0: it has not begun
+    uint64_t run              # being given back: the first run ...
+    uint32_t runs             # ... how many, 0: none ...
+    uint32_t next             # ... and where to go on, in blocks
+    uint8_t whole             # all of it is free: no extents
+    uint8_t moved             # this look has found something to do
+    uint32_t busy             # requests in flight
+    uint32_t sent             # requests since `pace_us`
+    uint64_t pace_us
+    uint64_t held             # free blocks that wait in those runs
+    uint64_t blocks           # given back so far
+
 cdef struct lnt_pool:
     pthread_mutex_t lock
     uint8_t uuid[16]
@@ -321,7 +343,7 @@ cdef struct lnt_pool:
     uint32_t mutations
     # space
     uint16_t *run_used
-    uint8_t *run_busy         # being discarded, or fixed
+    uint8_t *run_busy         # being given back to the medium, or fixed
     uint8_t *summary_dirty    # one a summary page
     uint64_t n_runs
     uint64_t free_runs
@@ -334,6 +356,7 @@ cdef struct lnt_pool:
     item_ring fifo            # waiting for seq and epoch
     item_ring homes           # waiting for a checkpoint
     item_ring work            # ready: a stack
+    punch punch
     discard *discards
     uint32_t n_discards
     aext *aexts               # pieces in flight

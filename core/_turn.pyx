@@ -6,6 +6,7 @@ from core._cache cimport cache_trim, op_ready
 from core._checkpoint cimport ckpt_turn, super_distrust
 from core._compound cimport data_run
 from core._journal cimport commit_turn, frame_close, journal_room, seal_turn
+from core._punch cimport punch_due, punch_turn
 from core._state cimport C_IDLE, lnt_pool, opx, pthread_mutex_lock, pthread_mutex_unlock
 from core._types cimport OP_ADMIN, lnt_dev, lnt_op
 from libc.stdint cimport uint64_t
@@ -121,7 +122,23 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         more |= reclaim_turn(p, RECLAIM_ITEMS) == 1
         p.background_waits = p.cur_op == NULL
         p.cur_op = NULL
+    more |= punch_turn(p)
     return more or p.failed       # a failure just met: those who wait must hear of it
+
+
+cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
+    """Until background work is due: the first of its deadlines."""
+    cdef uint64_t wait = LNT_IDLE
+    cdef uint64_t due = punch_due(p)
+    if p.j.bg_due_us:
+        wait = p.j.bg_due_us - now_us if p.j.bg_due_us > now_us else 0
+    elif p.j.seal_due_us:
+        wait = p.j.seal_due_us - now_us if p.j.seal_due_us > now_us else 0
+    elif p.cache.n_dirty and p.ck.state == C_IDLE:
+        wait = p.ck.next_due_us - now_us + 1 if p.ck.next_due_us > now_us else 1000
+    if due and due < now_us + wait:
+        wait = due - now_us if due > now_us else 0
+    return wait
 
 
 cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept nogil:
@@ -153,14 +170,7 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
         cache_trim(p)
     if dev.ready_head != NULL or more:
         return 0
-    if dev == p.home and not p.failed:
-        if p.j.bg_due_us:
-            return p.j.bg_due_us - now_us if p.j.bg_due_us > now_us else 0
-        if p.j.seal_due_us:
-            return p.j.seal_due_us - now_us if p.j.seal_due_us > now_us else 0
-        if p.cache.n_dirty and p.ck.state == C_IDLE:
-            return p.ck.next_due_us - now_us + 1 if p.ck.next_due_us > now_us else 1000
-    return LNT_IDLE
+    return background_wait(p, now_us) if dev == p.home and not p.failed else LNT_IDLE
 
 
 cdef int lnt_dev_reap(lnt_pool *p, lnt_dev *dev) noexcept nogil:

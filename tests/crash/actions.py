@@ -231,3 +231,4 @@ PUBLISHING: dict[Action, int] = {create: 2, write: 20, checkpoint: 20, snapshot:
 RECORDING: dict[Action, int] = {create: 8, snapshot: 20, kv: 20, delete: 20, write: 5, flush: 2}
 WHOLE: dict[Action, int] = {create: 1, write: 6, write_atomic: 40, read: 4, snapshot: 2, delete: 2}
 FREEING: dict[Action, int] = {create: 2, write: 40, snapshot: 6, delete: 8, unmap: 10}
+PUNCHING: dict[Action, int] = {create: 4, write: 40, write_atomic: 30, flush: 4, snapshot: 2, delete: 4, read: 4}

@@ -18,7 +18,7 @@ SECTOR, BLOCK = 512, 4096
 IDLE = 0x7FFFFFFF
 LEFTOVERS = b"left by someone else. ".ljust(32, b"!") * 128      # what the disk holds where nothing was written
 MUTATIONS = ("no_data_sync", "no_journal_sync", "no_ckpt_sync", "early_free", "no_home_hold", "no_epoch", "no_node_crc",
-             "no_frame_crc", "accept_soft", "split_atomic")
+             "no_frame_crc", "accept_soft", "split_atomic", "early_punch", "no_punch_hold")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,12 @@ class Config:
     stuck: float = 0.06                 # how many requests take very long
     journal_blocks: int = 0             # 0: the pool's own choice
     area_blocks: int = 0
+    punch_delay_us: int = 300           # when freed blocks go back to the medium: lives are short
 
 
 def open_pool(disk: SimDisk, config: Config) -> Any:
     from core._engine import Pool
-    return Pool(disk, cache_bytes=config.cache_bytes, mutations=config.mutations)
+    return Pool(disk, cache_bytes=config.cache_bytes, punch_delay_us=config.punch_delay_us, mutations=config.mutations)
 
 
 def format_disk(config: Config, seed: int = 0) -> SimDisk:

@@ -1,0 +1,7 @@
+# Giving back to the medium what is free and it may still keep.
+from core._state cimport lnt_pool
+from libc.stdint cimport uint64_t
+
+cdef int punch_turn(lnt_pool *p) noexcept nogil
+cdef uint64_t punch_due(lnt_pool *p) noexcept nogil
+cdef void punch_free(lnt_pool *p) noexcept nogil

@@ -1,0 +1,184 @@
+"""Blocks that overwriting frees go back to the medium: all of them, in time, none that anybody needs, and then it is quiet."""
+
+from __future__ import annotations
+
+import pytest
+
+from core import layout
+from tests.crash.actions import PUNCHING, run_seed
+from tests.crash.rig import BLOCK, Config, Rig
+from tests.support.oracle import FOREVER, Op, Violation
+
+CONFIG = Config(size_bytes=48 << 20, checked=True)
+PIECE = 128 << 10
+
+
+class Kept:
+    """Which pages of a simulated disk hold something: written, and not discarded since."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.pages: set[int] = set()
+        disk, write, discard = rig.disk, rig.disk.write, rig.disk.discard
+        disk.random.random = lambda: 0.5    # type: ignore[method-assign]  # it ignores no discard
+
+        def written(offset_bytes: int, data: bytes) -> None:
+            self.pages |= set(range(offset_bytes // BLOCK, (offset_bytes + len(data)) // BLOCK))
+            write(offset_bytes, data)
+
+        def discarded(offset_bytes: int, length_bytes: int) -> None:
+            self.pages -= set(range(offset_bytes // BLOCK, (offset_bytes + length_bytes) // BLOCK))
+            discard(offset_bytes, length_bytes)
+
+        disk.write, disk.discard = written, discarded       # type: ignore[method-assign]
+
+    def beyond(self, first: int) -> int:
+        return sum(page >= first for page in self.pages)
+
+
+def write(rig: Rig, object_id: int, offset: int, length: int = PIECE) -> Op:
+    return rig.start("write", object_id=object_id, offset_bytes=offset, data=rig.oracle.make_data(object_id, offset, length))
+
+
+def quiet(rig: Rig) -> None:
+    """Until nothing is left to do and no deadline is left to wait for."""
+    for _ in range(20_000):
+        if not rig.step():
+            return
+    raise Violation("the engine never comes to rest")
+
+
+def fixed_blocks(rig: Rig) -> int:
+    raw = rig.disk.view[0]
+    start, blocks = (int.from_bytes(raw[f.offset:f.offset + f.size], "little") for name in ("area_start", "area_blocks")
+                     for f in layout.SUPERBLOCK if f.name == name)
+    return start + 2 * blocks
+
+
+def used_blocks(rig: Rig) -> int:
+    stats = rig.pool.stats()
+    return int(stats["size_bytes"] - stats["free_bytes"]) // BLOCK - fixed_blocks(rig)
+
+
+def redirecting(rig: Rig, way: str) -> None:
+    """A volume of 4 MiB whose overwrites go to new blocks."""
+    rig.do("create", name="v", size_bytes=4 << 20, checksum=way == "checksum")
+    for offset in range(0, 4 << 20, PIECE):
+        rig.settle(write(rig, 1, offset))
+    if way == "shared":
+        rig.do("snapshot", pairs=[(1, "v@s")])
+
+
+@pytest.mark.parametrize("way", ["checksum", "shared", "atomic"])
+def test_overwritten_blocks_go_back(way: str) -> None:
+    """At 4 KiB grain, while the rest of their runs stays in use, and whole runs at once."""
+    rig = Rig(1, CONFIG)
+    kept = Kept(rig)
+    redirecting(rig, way)
+    if way == "shared":
+        rig.do("unmap", object_id=1, offset_bytes=0, length_bytes=4 << 20)      # what the snapshot shares stays
+        rig.do("revert", volume_id=1, snapshot_id=2)
+        rig.settle(write(rig, 1, 0, 64 << 10))
+        rig.do("flush")
+        rig.start("delete", object_id=2)
+    for offset in [*range(0, 1 << 20, 3 * BLOCK), *range(2 << 20, 4 << 20, PIECE)]:
+        length = BLOCK if offset < 1 << 20 else PIECE
+        data = rig.oracle.make_data(1, offset, length)
+        rig.start("write_atomic" if way == "atomic" else "write", object_id=1, offset_bytes=offset, data=data)
+        rig.settle()
+    rig.do("flush")
+    quiet(rig)
+    rig.do("checkpoint")
+    quiet(rig)
+    assert rig.pool.stats()["punched_bytes"] or way == "shared"
+    assert kept.beyond(fixed_blocks(rig)) <= used_blocks(rig)
+    rig.verify()
+    rig.crash(power=True)
+    rig.reopen()
+
+
+def test_only_quiet_runs_are_given_back() -> None:
+    """What is freed and used again all the time is left to that."""
+    rig = Rig(1, Config(size_bytes=48 << 20, punch_delay_us=1 << 40))
+    redirecting(rig, "checksum")
+    for round_ in range(3):
+        rig.settle(write(rig, 1, round_ * PIECE))
+    rig.do("flush")
+    rig.pool.drain()
+    assert rig.pool.stats()["punched_bytes"] == 0
+    wait = rig.turn()
+    assert 0 < wait < 1 << 41
+
+
+def held_discards(rig: Rig) -> set[int]:
+    return {io_id for io_id, kind, *_ in rig.pool.pending_io() if kind == "discard"}
+
+
+def late_punch(mutations: str = "") -> None:
+    """Requests to the medium that take very long, while writers look for blocks."""
+    rig = Rig(1, Config(size_bytes=40 << 20, checked=False, mutations=mutations))
+    rig.disk.random.random = lambda: 0.5    # type: ignore[method-assign]
+    redirecting(rig, "checksum")
+    rig.do("create", name="w", size_bytes=16 << 20)
+    for offset in range(0, 4 << 20, 2 * PIECE):
+        rig.settle(write(rig, 1, offset))
+    rig.do("flush")
+    for _ in range(4000):
+        rig.held = held_discards(rig)
+        if len(rig.held) >= 8 or not rig.step():
+            break
+    assert rig.held, "nothing was given back"
+    for offset in range(0, 16 << 20, PIECE):
+        op = write(rig, 2, offset)
+        for _ in range(60):
+            rig.held |= held_discards(rig)
+            rig.step()
+        if op.end < FOREVER and not op.ok:
+            break                       # every block that may be had is taken
+    rig.held = set()
+    rig.settle()
+    quiet(rig)
+    rig.verify()
+    rig.crash(power=True)
+    rig.reopen()
+
+
+def test_nothing_is_taken_from_what_is_being_given_back() -> None:
+    late_punch()
+
+
+def test_a_missing_hold_is_seen() -> None:
+    with pytest.raises(Violation):
+        late_punch("no_punch_hold")
+
+
+def test_a_full_pool_gives_nothing_back() -> None:
+    """Where space is short, freed blocks are used again: no write is refused because they are on their way to the medium."""
+    rig = Rig(1, Config(size_bytes=26 << 20, cache_bytes=0))
+    rig.tolerated = {"no_space"}
+    rig.do("create", name="v", size_bytes=16 << 20, checksum=True)
+    offset = 0
+    while True:
+        op = write(rig, 1, offset)
+        rig.settle(op)
+        if not op.ok:
+            break
+        offset += PIECE
+    rig.do("unmap", object_id=1, offset_bytes=0, length_bytes=2 * PIECE)
+    rig.do("flush")
+    quiet(rig)
+    for round_ in range(20):
+        op = write(rig, 1, (2 + round_ % 4) * PIECE)
+        rig.settle(op)
+        assert op.ok, round_
+        rig.do("flush")
+        quiet(rig)
+    assert rig.pool.stats()["punched_bytes"] == 0
+    rig.verify()
+
+
+def test_lives_that_overwrite(first_seed: int, seed_count: int) -> None:
+    punched = 0
+    for seed in range(first_seed, first_seed + (seed_count or 6)):
+        rig = run_seed(seed, Config(size_bytes=40 << 20, punch_delay_us=20, stuck=0.2), weights=PUNCHING)
+        punched += sum("discard" in line for _, *line, _ in rig.disk.trace.lines)
+    assert punched
