@@ -4,7 +4,6 @@ import os
 import select
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from core.errors import PoolError
 from tests.support.wire import FINAL, NONE, READ, WRITE, Rig, Wire, rig, rw
 
 BLOCK = 512
-
-
-@pytest.fixture
-def r(tmp_path: Path) -> Iterator[Rig]:
-    with rig(tmp_path / "pool") as made:
-        yield made
 
 
 def write(w: Wire, lba: int, data: bytes, opcode: int = 0x2A) -> None:

@@ -18,6 +18,8 @@ from core.device import FileDevice, create_file
 
 NONE = 0xFFFFFFFF
 FINAL, READ, WRITE = 0x80, 0x40, 0x20
+INQUIRY = struct.pack(">BBBHB", 0x12, 0, 0, 96, 0)
+UNKNOWN = b"\xc1" + bytes(15)      # a CDB that the data plane leaves to Python
 
 
 class Pdu:
@@ -207,6 +209,17 @@ class Rig:
         self.reactor.events()
         self.pool.close()
         self.device.close()
+
+
+def alive(w: Wire) -> None:
+    """The connection still serves."""
+    w.command(bytes(6))
+    assert w.receive().status == 0
+
+
+def tmf(w: Wire, function: int, itt: int, *, lun: int = 0, reference: int = NONE) -> bytes:
+    """The header of a task management request (RFC 7143 §11.5)."""
+    return struct.pack(">BBHIQIIII", 0x42, 0x80 | function, 0, 0, lun << 48, itt, reference, w.cmd_sn, 0).ljust(48, b"\0")
 
 
 @contextlib.contextmanager
