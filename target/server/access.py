@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from target.config import DEFAULT_PORT, Portal
+from target.config import Portal
 from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord
 from target.server.netlink import LocalAddresses
-from target.volumes.catalog import Catalog
+from target.volumes.catalog import Catalog, parse_address
 
 
 class Access:
@@ -77,10 +77,7 @@ class Gatekeeper:
 
     def _is_here(self, address: str) -> bool:
         """Whether a redirect points at the portal that the login came in by: who has followed it must not be sent again."""
-        host, _, port = address.partition(",")[0].rpartition(":")
-        if not host or not port.isdigit():
-            host, port = address.partition(",")[0], str(DEFAULT_PORT)
-        return (host.strip("[]").lower(), int(port)) == (self._local.host.lower(), self._local.port)
+        return parse_address(address) == (self._local.host.lower(), self._local.port)
 
     def discovery_portal_group_tag(self) -> int:
         return self._local.portal_group_tag

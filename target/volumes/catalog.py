@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from target.config import DEFAULT_PORT
 from target.errors import LunetteError
 from target.volumes.gateway import AsyncPool, ObjectInfo
 
@@ -95,19 +96,23 @@ def check_initiator(name: str) -> str:
     return lowered
 
 
-def check_address(address: str) -> str:
-    """Where a redirect points, `HOST[:PORT][,TAG]` with IPv6 in brackets (RFC 7143 §13.8), or LunetteError invalid."""
+def parse_address(address: str) -> tuple[str, int]:
+    """Where a redirect points, `HOST[:PORT][,TAG]` with IPv6 in brackets (RFC 7143 §13.8), as host and port.
+
+    The host is in the one form that it can be compared in. LunetteError: invalid.
+    """
     match = _ADDRESS.fullmatch(address) if isinstance(address, str) and len(address) <= 255 else None
     try:
         if match is None or not 0 < int(match["port"] or 1) < 65536 or not 0 <= int(match["tag"] or 0) < 65536:
             raise ValueError
+        host = (match["name"] or "").lower()
         if match["six"] is not None:
-            ipaddress.IPv6Address(match["six"])
-        elif re.fullmatch(r"[0-9.]+", match["name"]):
-            ipaddress.IPv4Address(match["name"])
+            host = str(ipaddress.IPv6Address(match["six"]))
+        elif re.fullmatch(r"[0-9.]+", host):
+            ipaddress.IPv4Address(host)
     except ValueError:
         raise LunetteError("invalid", f"{address!r} is not an address: HOST[:PORT][,TAG], with IPv6 in brackets") from None
-    return address
+    return host, int(match["port"] or DEFAULT_PORT)
 
 
 def check_chap(chap: Chap) -> Chap:
@@ -240,7 +245,7 @@ class Catalog:
 
     async def save_redirect(self, redirect: Redirect) -> None:
         """Set a redirect. LunetteError invalid."""
-        check_address(redirect.address)
+        parse_address(redirect.address)
         await self._store({f"redirect/{redirect.host_id}": {"address": redirect.address, "permanent": redirect.permanent}})
         self._redirects[redirect.host_id] = redirect
 
@@ -376,10 +381,11 @@ class Catalog:
                     self._group_states[int(rest)] = str(json.loads(raw))
                 elif kind == "redirect":
                     value = json.loads(raw)
+                    parse_address(value["address"])
                     self._redirects[int(rest)] = Redirect(int(rest), str(value["address"]), bool(value["permanent"]))
                 elif kind == "unit" and self.pool.info(int(rest)) is not None:
                     self._states[int(rest)] = raw
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, LunetteError) as error:
                 raise LunetteError("damaged", f"the configuration entry {key!r} cannot be read: {error}") from None
 
 
