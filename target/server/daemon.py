@@ -79,9 +79,9 @@ class Daemon:
         self.statistics = Statistics(self.table, self.pool)
         self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target))
         self.units = self.table.units = Units(
-            self.pool, self.catalog, frozen=self.frozen, gate_changed=self.table.gate_changed,
-            abort_tasks=self.table.abort_for_preempt, attention_raised=self.table.attention_raised,
-            statistics=self.statistics.of_object)
+            self.pool, self.catalog, frozen=self.frozen, background=self.table.background,
+            gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt,
+            attention_raised=self.table.attention_raised, statistics=self.statistics.of_object)
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)
         self.commands = Commands(self)
@@ -165,6 +165,7 @@ class Daemon:
             await self.frozen.stop()
             await self.addresses.stop()
         if hasattr(self, "table"):
+            await self.table.background.stop(self.config.shutdown_seconds)
             with contextlib.suppress(Exception):
                 self.table.stop()
         for reactor in reversed(self.reactors):

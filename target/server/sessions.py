@@ -46,6 +46,7 @@ from target.scsi import (
 from target.scsi.lun import encode
 from target.scsi.sense import Sense, SenseKey
 from target.server.access import Access
+from target.server.background import Background
 from target.server.dataplane import (
     LUNF_DSENSE,
     LUNF_RO,
@@ -133,7 +134,7 @@ class SessionTable:
         self._by_nexus: dict[ITNexus, NexusSession] = {}
         self._aborts: dict[int, asyncio.Future[int]] = {}
         self._tokens = itertools.count(1)
-        self._background: set[asyncio.Task[Any]] = set()
+        self.background = Background()
         self._empty = asyncio.Event()
         self.draining = Draining(self._reflag)
 
@@ -161,13 +162,6 @@ class SessionTable:
         if self._sessions:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), timeout_seconds)
-
-    def spawn(self, coroutine: Any, name: str) -> asyncio.Task[Any]:
-        """Run a coroutine in the background and keep it alive until it ends."""
-        task: asyncio.Task[Any] = asyncio.create_task(coroutine, name=name)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
 
     # -- coming ------------------------------------------------------------------------------------------------
     def admit(self, params: NegotiatedParams, admission: Admission, peer: str) -> NexusSession:
@@ -445,7 +439,7 @@ class SessionTable:
             elif isinstance(event, LogoutRequested):
                 self._log_out_others(session, conn, event)
                 if session.managing:
-                    self.spawn(self._log_out_later(session, conn, event), "logout")
+                    self.background.spawn(self._log_out_later(session, conn, event), "logout")
                 else:
                     self.send(session, conn, event.response, close=event.closes)
             elif isinstance(event, TaskManagementRequested) and self.on_task_management is not None:

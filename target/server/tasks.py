@@ -37,7 +37,7 @@ class TaskManagement:
 
     def requested(self, session: NexusSession, conn: int, event: TaskManagementRequested) -> None:
         """Begin one function; its answer follows by itself."""
-        task = self.table.spawn(self._run(session, conn, event.request), "task management")
+        task = self.table.background.spawn(self._run(session, conn, event.request), "task management")
         session.managing.add(task)
         task.add_done_callback(session.managing.discard)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -11,13 +10,12 @@ from typing import Any
 from target.errors import LunetteError
 from target.scsi import BackendError, BlockBackend, Gate, Identity, IOStatistics, ITNexus, LogicalUnit, UnitHooks
 from target.server.backend import PoolBackend
+from target.server.background import Background
 from target.server.frozen import FrozenMedia
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool, ObjectInfo
 
 log = logging.getLogger("lunette.units")
-
-BACKGROUND_DELAY_SECONDS = 1.0
 
 GateChanged = Callable[[int, ITNexus, Gate], None]
 AttentionRaised = Callable[[LogicalUnit, int, ITNexus, int], None]
@@ -51,7 +49,7 @@ class _Hooks(UnitHooks):
         await self._units.frozen.thaw(frozen)
 
     async def background(self, work: Coroutine[Any, Any, None]) -> None:
-        self._units.spawn(work)
+        self._units.background.spawn(work, f"background work on object {self._object_id}")
 
     def timestamp_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -60,8 +58,9 @@ class _Hooks(UnitHooks):
 class Units:
     """Object id -> LogicalUnit. `gate_changed`, `attention_raised` and `abort_tasks` are the session table's."""
 
-    def __init__(self, pool: AsyncPool, catalog: Catalog, *, frozen: FrozenMedia, gate_changed: GateChanged,
-                 abort_tasks: AbortTasks, attention_raised: AttentionRaised = lambda unit, object_id, nexus, code: None,
+    def __init__(self, pool: AsyncPool, catalog: Catalog, *, frozen: FrozenMedia, background: Background,
+                 gate_changed: GateChanged, abort_tasks: AbortTasks,
+                 attention_raised: AttentionRaised = lambda unit, object_id, nexus, code: None,
                  statistics: Callable[[int], IOStatistics] | None = None) -> None:
         self.pool = pool
         self.catalog = catalog
@@ -71,17 +70,7 @@ class Units:
         self.abort_tasks = abort_tasks
         self._statistics = statistics
         self._units: dict[int, LogicalUnit] = {}
-        self._background: set[asyncio.Task[None]] = set()
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a command's work after its answer; initiators that poll for its progress see it begin."""
-        async def later() -> None:
-            await asyncio.sleep(BACKGROUND_DELAY_SECONDS)
-            await work
-
-        task = asyncio.get_running_loop().create_task(later())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        self.background = background
 
     def get(self, object_id: int) -> LogicalUnit | None:
         """The unit of an object, made at first need; None when there is no such object."""
