@@ -4,22 +4,22 @@
 Changes of the catalog are applied one after the other (a FIFO), so that memory, journal and replay agree on their order;
 each then waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
 """
-from core._alloc cimport drop_node, node_ref, node_touch, run_is_fixed
+from core._alloc cimport drop_node, node_ref, node_touch
 from core._blkmap cimport map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport op_finish, op_ready
-from core._checkpoint cimport object_store, slot_page, slot_write
+from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
     L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_QUOTA_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
-    RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, freed_page, lnt_pool, lnt_put64,
-    vobj, opx)
-from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_OK, ST_PROTECTED, ST_READ_ONLY, lnt_op
+    RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, freed_page, lnt_pool, lnt_put64, opx,
+    run_is_fixed, vobj)
+from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op
 from core._scrub cimport scrub_run
 from core._walk cimport walk_diff, walk_exclusive, walk_extents
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cdef enum:
     STEPS = 64                # leaves handled in one turn
@@ -75,8 +75,10 @@ cdef uint32_t slot_alloc(lnt_pool *p, uint8_t kind) noexcept nogil:
     while s < p.cat_slots and p.slot_kind[s] != SK_FREE:
         s += 1
     if s == p.slot_cap:
-        p.slot_cap = p.slot_cap * 2 if p.slot_cap else 1024
+        p.slot_cap *= 2
         p.slot_kind = <uint8_t *>realloc(p.slot_kind, p.slot_cap)
+        p.odirty_marks = <uint32_t *>realloc(p.odirty_marks, p.slot_cap * sizeof(uint32_t))
+        memset(p.odirty_marks, 0, p.slot_cap * sizeof(uint32_t))    # a page counted twice does no harm
     if s == p.cat_slots:
         p.cat_slots += 1
     p.slot_kind[s] = kind
@@ -162,6 +164,7 @@ cdef int pool_resize(lnt_pool *p, uint64_t total_blocks) noexcept nogil:
         if not p.run_busy[r]:
             p.free_blocks += L_RUN_BLOCKS
             p.free_runs += 1
+    limits_set(p)
     return 0
 
 
@@ -332,15 +335,32 @@ cdef int kv_run(lnt_pool *p, admin *a) noexcept nogil:
     return 0
 
 
+cdef int summaries_dirty(lnt_pool *p) noexcept nogil:
+    """1 when more summary pages wait for a checkpoint than one step of growth makes."""
+    cdef uint64_t i, n = 0, pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    for i in range(pages):
+        n += p.summary_dirty[i]
+    return n >= p.ck.area_blocks // 64
+
+
 cdef int grow_run(lnt_pool *p, admin *a) noexcept nogil:
+    """In steps, each with as many new summary pages as a checkpoint surely has room for, and checkpoints between them."""
     cdef uint8_t *r
+    cdef uint32_t most = p.ck.area_blocks // 64
+    cdef uint64_t total, step = <uint64_t>most * L_SUMMARY_RUNS * L_RUN_BLOCKS
     if a.a < p.total_blocks:
         return ST_INVALID
-    if a.a == p.total_blocks:
-        return 0
-    pool_resize(p, a.a)
-    r = record_new(p, RT_GROW, 16)
-    lnt_put64(r + 8, a.a)
+    while p.total_blocks < a.a:
+        if a.step and summaries_dirty(p):
+            p.ck.wanted = 1
+            a.op.next = p.ck.room
+            p.ck.room = &a.op
+            return WAIT
+        total = a.a if a.a - p.total_blocks < step else p.total_blocks + step
+        a.step = total < a.a
+        pool_resize(p, total)
+        r = record_new(p, RT_GROW, 16)
+        lnt_put64(r + 8, total)
     return 0
 
 
@@ -355,6 +375,8 @@ cdef int share_run(lnt_pool *p, admin *a) noexcept nogil:
         return ST_PROTECTED
     if p.failed:
         return ST_READ_ONLY
+    if (a.a + a.c) * L_BLOCK_BYTES > a.obj.pub.size_bytes or (a.b + a.c) * L_BLOCK_BYTES > a.other.pub.size_bytes:
+        return ST_RANGE           # one of them was shrunk or reverted meanwhile
     while a.c:
         journal_fit(p, 48)
         rc = map_share(p, a.obj, a.a, a.other, a.b, a.c, &done)

@@ -3,7 +3,6 @@ from core._state cimport frame, item, item_ring, lnt_pool
 from core._types cimport lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-cdef int run_is_fixed(lnt_pool *p, uint64_t run) noexcept nogil
 cdef uint32_t *count_at(lnt_pool *p, uint64_t pba, frame **f, int *rc) noexcept nogil
 cdef int count_touch(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil
 cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcept nogil

@@ -5,8 +5,8 @@ from core._cache cimport (
     cache_new, frame_dirty, op_ready)
 from core._state cimport (
     E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_BLOCK_BYTES, L_COUNT_MAX, L_COUNT_START,
-    L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, PK_COUNT, PK_NODE, VID,
-    WAIT, discard, frame, freed_page, item, item_ring, lnt_pool)
+    L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, PK_COUNT, PK_NODE, VID, WAIT,
+    discard, frame, freed_page, item, item_ring, lnt_pool, next_images, run_is_fixed)
 from core._types cimport IO_DISCARD, ST_CHECKSUM, ST_NO_SPACE, lnt_io, lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -16,14 +16,6 @@ cdef enum:
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
-
-cdef int run_is_fixed(lnt_pool *p, uint64_t run) noexcept nogil:
-    """Runs of fixed metadata, journal and areas, and runs beyond the end: never allocated, never counted."""
-    cdef uint64_t block = run * L_RUN_BLOCKS
-    if block >= p.total_blocks or block % L_ZONE_BLOCKS < L_ZONE_META_BLOCKS:
-        return 1
-    return block < p.ck.area_start + 2 * <uint64_t>p.ck.area_blocks
-
 
 cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
     """A block became free that the medium still keeps."""
@@ -558,6 +550,10 @@ cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
         if p.n_discards >= 32:
             return 0
         it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
+        if next_images(p) >= p.cache.dirty_limit or (
+                it.kind == I_NODE and p.homes.tail - p.homes.head >= <uint64_t>p.ck.area_blocks * 4):
+            p.ck.wanted = 1           # the next checkpoint would not hold what this makes dirty, or what waits for it
+            return 0
         rc = release_node(p, it) if it.kind == I_NODE else release_data(p, it)
         if rc == WAIT:
             return WAIT

@@ -8,9 +8,9 @@ from core._alloc cimport (
     count_add, count_is_one, count_at, count_touch, drop_data, drop_node, node_gone, node_ref, node_touch)
 from core._cache cimport cache_get, cache_new, frame_dirty
 from core._state cimport (
-    E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, OB_RESERVE_BYTES,
-    PK_NODE, VID, frame, lnt_get64, lnt_pool, vobj)
-from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE
+    E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE,
+    OB_RESERVE_BYTES, PK_NODE, VID, frame, lnt_get64, lnt_pool, vobj)
+from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, ST_RANGE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
@@ -42,6 +42,9 @@ cdef void object_dirty(lnt_pool *p, vobj *o) noexcept nogil:
         o.dirty = 1
         o.dnext = p.odirty
         p.odirty = o
+        if p.odirty_marks[o.slot // L_SLOTS_PER_PAGE] != p.odirty_round:
+            p.odirty_marks[o.slot // L_SLOTS_PER_PAGE] = p.odirty_round
+            p.odirty_pages += 1
 
 
 # -- nodes -------------------------------------------------------------------------------------------------------------
@@ -158,6 +161,8 @@ cdef int path_own(lnt_pool *p, vobj *o, uint64_t lba, int level, frame **node, f
     cdef int idx = 0
     cdef int at = o.level
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
+    if lba >> (9 * (at + 1)):
+        return ST_RANGE               # a revert has made the tree lower since the op was let in
     while True:
         if e & E_HUGE():
             f = split_huge(p, up, idx, &rc)
@@ -240,6 +245,8 @@ cdef int map_find(lnt_pool *p, vobj *o, uint64_t lba, uint64_t most, int for_wri
     cdef uint8_t own = for_write
     cdef uint64_t *v
     idx = 0
+    if lba >> (9 * (level + 1)):      # behind what the tree spans: a revert has made it lower since the op was let in
+        e = 0
     while e & E_NODE():
         f = node_get(p, e & E_REF(), level, &rc) if for_write else cache_get(p, e & E_REF(), PK_NODE, level, &rc)
         if f == NULL:

@@ -18,6 +18,8 @@ cdef enum mutation:            # tests/crash switches one safeguard off at a tim
     M_NO_REWRITE = 2048
     M_EARLY_PUNCH = 4096
     M_NO_PUNCH_HOLD = 8192
+    M_NO_GEN = 1 << 16          # generations of pages
+    M_NO_SPACE_SUM = 1 << 17    # counts against summaries, summaries against the superblock
 
 cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil
 cdef void cache_free(lnt_pool *p) noexcept nogil

@@ -1,10 +1,10 @@
 # cython: language_level=3
 """Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header)."""
 from core._state cimport (
-    F_BAD, F_READING, F_VALID, L_BLOCK_BYTES, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PAGE_MAGIC, PG_CRC, PG_GEN, PG_HOME,
-    PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_COUNT, PK_CSUM, PK_NODE, VID, WAIT, frame, lnt_alloc_aligned,
-    lnt_count_pack, lnt_count_unpack, lnt_get32, lnt_get64, lnt_node_pack, lnt_node_unpack, lnt_pool, lnt_put16, lnt_put32,
-    lnt_put64, opx)
+    F_BAD, F_READING, F_VALID, L_BLOCK_BYTES, L_COUNT_START, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PAGE_MAGIC, L_RUN_BLOCKS,
+    L_ZONE_BLOCKS, PG_CRC, PG_GEN, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_COUNT, PK_CSUM, PK_NODE, VID, WAIT,
+    frame, lnt_alloc_aligned, lnt_count_pack, lnt_count_unpack, lnt_get32, lnt_get64, lnt_node_pack, lnt_node_unpack, lnt_pool,
+    lnt_put16, lnt_put32, lnt_put64, opx, run_is_fixed)
 from core._types cimport IO_READ, OP_ADMIN, ST_CHECKSUM, ST_IO_READ, lnt_dev, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -107,11 +107,25 @@ cdef int page_check(lnt_pool *p, const uint8_t *page, uint8_t kind, uint64_t hom
     """1 when the page is what belongs at `home`."""
     if lnt_get32(page + PG_MAGIC) != L_PAGE_MAGIC or page[PG_KIND] != kind or lnt_get64(page + PG_HOME) != home:
         return 0
-    if lnt_get32(page + PG_TAG) != p.tag:
-        return 0
+    if lnt_get32(page + PG_TAG) != p.tag or (lnt_get64(page + PG_GEN) > p.ck.gen and not p.mutations & M_NO_GEN):
+        return 0                  # another pool's, or of a checkpoint that the superblock does not know
     if p.mutations & M_NO_NODE_CRC:
         return 1
     return lnt_get32(page + PG_CRC) == lnt_crc32c(0, page + 8, L_BLOCK_BYTES - 8)
+
+
+cdef int counts_fit(lnt_pool *p, frame *f) noexcept nogil:
+    """1 when as many blocks are in use as the summary says: else this page or that is not the newest that was written."""
+    cdef const uint32_t *c = <const uint32_t *>f.data
+    cdef uint64_t run = (f.id // L_ZONE_BLOCKS * 1024 + f.id % L_ZONE_BLOCKS - L_COUNT_START) * 2
+    cdef uint32_t i, k, used
+    for k in range(2):
+        used = 0
+        for i in range(k * L_RUN_BLOCKS, (k + 1) * L_RUN_BLOCKS):
+            used += c[i] != 0
+        if run + k < p.n_runs and p.run_used[run + k] != used and (used or not run_is_fixed(p, run + k)):
+            return 0
+    return 1
 
 
 cdef int page_decode(lnt_pool *p, frame *f, const uint8_t *raw) noexcept nogil:
@@ -124,6 +138,7 @@ cdef int page_decode(lnt_pool *p, frame *f, const uint8_t *raw) noexcept nogil:
         lnt_node_unpack(<uint64_t *>f.data, raw + L_PAGE_HEADER_BYTES, L_NODE_ENTRIES)
     elif f.kind == PK_COUNT:
         lnt_count_unpack(<uint32_t *>f.data, raw + L_PAGE_HEADER_BYTES, 1024)
+        return p.mutations & M_NO_SPACE_SUM or counts_fit(p, f)
     else:
         memset(f.data, 0, L_BLOCK_BYTES)
         memcpy(f.data, raw + L_PAGE_HEADER_BYTES, L_BLOCK_BYTES - L_PAGE_HEADER_BYTES)

@@ -10,4 +10,4 @@ cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil
 cdef void super_distrust(lnt_pool *p) noexcept nogil
 cdef int ckpt_turn(lnt_pool *p) noexcept nogil
 cdef int ckpt_due(lnt_pool *p) noexcept nogil
-cdef uint32_t ckpt_capacity(lnt_pool *p) noexcept nogil
+cdef void limits_set(lnt_pool *p) noexcept nogil

@@ -12,13 +12,14 @@ from core._cache cimport (
 from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
     C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_DATA, E_NODE, E_REF, I_DATA, I_NODE, L_BLOCK_BYTES,
-    L_DIRECTORY_ENTRIES, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_SLOT_BYTES, L_SLOTS_PER_PAGE,
-    L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_FLAGS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC,
-    PK_CATALOG, PK_DIRECTORY, PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING,
+    L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES,
+    L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_FLAGS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES,
+    PG_CRC, PK_CATALOG, PK_DIRECTORY, PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING,
     SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS,
     SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID,
     SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, L_FORMAT_VERSION, SF_DISTRUST, VID, WAIT, aext,
-    discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64, vobj)
+    discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64,
+    next_images, vobj)
 from core._types cimport IO_WRITE, ST_CHECKSUM, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
@@ -143,8 +144,32 @@ cdef uint32_t ckpt_capacity(lnt_pool *p) noexcept nogil:
     return p.ck.area_blocks - p.ck.area_blocks // 8
 
 
+cdef void limits_set(lnt_pool *p) noexcept nogil:
+    """How many pages may be dirty, and what is kept of the space, by the size that the pool has now.
+
+    One area half holds them, a summary page for each that counts (at worst), and what one op more may make dirty: to copy a
+    shared leaf raises the counts of 512 blocks, anywhere in the pool.
+    """
+    cdef uint64_t room = ckpt_capacity(p)
+    cdef uint64_t summaries = (p.total_blocks // L_RUN_BLOCKS + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    cdef uint64_t most = p.total_blocks // L_GROUP_BLOCKS + 16
+    room -= summaries if summaries < room // 2 else room // 2
+    if most > 550:
+        most = 550
+    if most > room // 2:
+        most = room // 2
+    p.cache.dirty_stop = room - most
+    p.cache.dirty_limit = p.cache.dirty_stop - (most if most < p.cache.dirty_stop // 4 else p.cache.dirty_stop // 4)
+    if p.cache.dirty_limit > p.cache.limit // 2:
+        p.cache.dirty_stop -= p.cache.dirty_limit - p.cache.limit // 2
+        p.cache.dirty_limit = p.cache.limit // 2
+    p.reserve_blocks = p.total_blocks // 256 if p.total_blocks > 64 * 256 else 64
+    if p.reserve_blocks > 16384:
+        p.reserve_blocks = 16384
+
+
 cdef int ckpt_due(lnt_pool *p) noexcept nogil:
-    if p.ck.wanted or p.cache.n_dirty > p.cache.dirty_limit // 2 or journal_room(p) < p.j.blocks // 2:
+    if p.ck.wanted or next_images(p) > p.cache.dirty_limit // 2 or journal_room(p) < p.j.blocks // 2:
         return 1
     if p.fifo.tail - p.fifo.head > 200000:
         return 1
@@ -295,6 +320,8 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
         return rc
     o = p.odirty
     p.odirty = NULL
+    p.odirty_pages = 0
+    p.odirty_round += 1
     while o != NULL:
         onext = o.dnext
         o.dirty = 0

@@ -10,7 +10,7 @@ from core._admin cimport (
     A_SCRUB, A_SET, A_SHARE, admin, admin_submit, object_find, slot_alloc)
 from core._alloc cimport pending_count, space_for_data
 from core._cache cimport cache_free, cache_init, op_ready
-from core._checkpoint cimport ckpt_capacity, object_store, super_seal
+from core._checkpoint cimport limits_set, object_store, super_seal
 from core._journal cimport journal_free, journal_init, journal_room
 from core._punch cimport punch_free
 from core._recovery cimport (
@@ -42,7 +42,8 @@ cdef extern from "<unistd.h>" nogil:
 IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard"}
 MUTATIONS = {"": 0, "no_data_sync": 1, "no_journal_sync": 2, "no_ckpt_sync": 4, "early_free": 8, "no_home_hold": 16,
              "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256, "split_atomic": 512,
-             "no_recovery_sync": 1024, "no_rewrite": 2048, "early_punch": 4096, "no_punch_hold": 8192}
+             "no_recovery_sync": 1024, "no_rewrite": 2048, "early_punch": 4096, "no_punch_hold": 8192,
+             "no_gen": 1 << 16, "no_space_sum": 1 << 17}
 
 
 # -- the queue device --------------------------------------------------------------------------------------------------
@@ -166,15 +167,9 @@ cdef class Pool:
         """Memory for everything a pool needs before its first page."""
         cdef lnt_pool *p = self.p
         cdef uint64_t limit = cache_bytes // L_BLOCK_BYTES
-        cdef uint64_t slack
         cache_init(p, limit if limit > 256 else 256)
         journal_init(p)
-        slack = ckpt_capacity(p) // 4 if ckpt_capacity(p) // 4 < 1100 else 1100
-        p.cache.dirty_limit = p.cache.limit // 2
-        if p.cache.dirty_limit > ckpt_capacity(p) - slack:
-            p.cache.dirty_limit = ckpt_capacity(p) - slack
-        p.cache.dirty_stop = p.cache.dirty_limit + slack // 2
-        p.reserve_blocks = min(max(p.total_blocks // 256, 64), 16384)
+        limits_set(p)
         p.ohash = <vobj **>calloc(1024, sizeof(vobj *))
         p.omask = 1023
         p.zeros = <uint8_t *>lnt_alloc_aligned(1048576)
@@ -214,7 +209,7 @@ cdef class Pool:
         memcpy(p.cache_token, <const char *>token, 64)
         p.replaying = 1
         if flags & SF_CLEAN:
-            summaries_load(p, self.device)
+            summaries_load(p, self.device, raw)
             area_apply(p, self.device, raw)
             catalog_load(p, slots)
             self.keys_load(slots)
@@ -223,7 +218,7 @@ cdef class Pool:
             self.reopen(raw)
         else:
             area_apply(p, self.device, raw)
-            summaries_load(p, self.device)
+            summaries_load(p, self.device, raw)
             catalog_load(p, slots)
             self.keys_load(slots)
             journal_replay(p, self.device, raw, 1 if trusted else 0, changes)
@@ -302,6 +297,7 @@ cdef class Pool:
             free(p.summary_dirty)
             punch_free(p)
             free(p.slot_kind)
+            free(p.odirty_marks)
             free(p.zeros)
             free(p.fifo.v)
             free(p.homes.v)
@@ -563,7 +559,8 @@ cdef class Pool:
         return {
             "size_bytes": p.total_blocks * L_BLOCK_BYTES, "free_bytes": p.free_blocks * L_BLOCK_BYTES,
             "available_bytes": (space_for_data(p) + p.punch.held) * L_BLOCK_BYTES,
-            "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES, "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES, "pending_items": pending_count(p),
+            "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES, "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES,
+            "pending_items": pending_count(p),
             "pending_bytes": p.stat_pending_blocks * L_BLOCK_BYTES, "reclaimed_bytes": p.stat_reclaimed * L_BLOCK_BYTES,
             "objects": p.n_objects, "failed": p.failed, "cache_pages": p.cache.count, "cache_limit_pages": p.cache.limit,
             "dirty_pages": p.cache.n_dirty, "cache_hits": p.cache.hits, "cache_misses": p.cache.misses,

@@ -28,9 +28,16 @@ cdef inline uint32_t used_blocks(lnt_pool *p) noexcept nogil:
     return p.j.head + p.j.blocks - p.j.tail
 
 
-cdef uint32_t journal_room(lnt_pool *p) noexcept nogil:
+cdef inline uint32_t ring_room(lnt_pool *p) noexcept nogil:
     """Blocks of the ring that may still be written."""
     return p.j.blocks - 1 - used_blocks(p)
+
+
+cdef uint32_t journal_room(lnt_pool *p) noexcept nogil:
+    """Blocks of the ring left when the open frame has been written, behind a pad as long as itself at worst."""
+    cdef uint32_t room = ring_room(p)
+    cdef uint32_t opened = (p.j.open.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES * 2 if p.j.open != NULL else 0
+    return room - opened if room > opened else 0
 
 
 cdef int journal_init(lnt_pool *p) noexcept nogil:
@@ -156,7 +163,7 @@ cdef void frame_close(lnt_pool *p, int force) noexcept nogil:
     p.j.next_seq += 1
     p.j.closed_seq = f.seq
     blocks = (f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
-    if journal_room(p) < blocks + (p.j.blocks - p.j.head if p.j.head + blocks > p.j.blocks else 0):
+    if ring_room(p) < blocks + (p.j.blocks - p.j.head if p.j.head + blocks > p.j.blocks else 0):
         pool_fail(p)              # the room checks of writers make this unreachable; never overwrite what recovery needs
         f.next = p.j.spare
         p.j.spare = f

@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 cdef object super_choose(bytes first, bytes second)
 cdef int super_load(lnt_pool *p, bytes raw) except -1
-cdef int summaries_load(lnt_pool *p, object device) except -1
+cdef int summaries_load(lnt_pool *p, object device, bytes super_raw) except -1
 cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1
 cdef int catalog_load(lnt_pool *p, list keys) except -1
 cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list changes) except -1

@@ -9,9 +9,10 @@ from core import layout
 from core.errors import PoolError
 
 from core._admin cimport delete_apply, derive_apply, object_find, object_link, pool_resize, revert_apply, slot_alloc
-from core._alloc cimport count_add, count_touch, node_touch, ring_push, run_is_fixed
+from core._alloc cimport count_add, count_touch, node_touch, ring_push
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
-from core._cache cimport M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_RECOVERY_SYNC, M_NO_REWRITE, cache_get, page_check, page_seal
+from core._cache cimport (
+    M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_GEN, M_NO_RECOVERY_SYNC, M_NO_REWRITE, M_NO_SPACE_SUM, cache_get, page_check, page_seal)
 from core._checkpoint cimport slot_write
 from core._csum cimport csum_set
 from core._state cimport (
@@ -21,12 +22,12 @@ from core._state cimport (
     L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL,
     OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT,
     OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_ROOT, OB_SIZE_BYTES, OF_TAIL,
-    OK_SNAPSHOT, PG_CRC, PG_KIND, PG_N, PK_CATALOG, PK_NODE, PK_PENDING, PK_SUMMARY, RC_FLAGS, RC_LENGTH, RC_TYPE,
+    OK_SNAPSHOT, PG_CRC, PG_GEN, PG_KIND, PG_N, PK_CATALOG, PK_NODE, PK_PENDING, PK_SUMMARY, RC_FLAGS, RC_LENGTH, RC_TYPE,
     RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_AREA_BLOCKS,
     SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN,
-    SB_CRC, SB_FLAGS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID,
-    SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, freed_page, item, lnt_get16,
-    lnt_get32, lnt_get64, lnt_pool, lnt_put16, vobj)
+    SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME,
+    SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame,
+    freed_page, item, lnt_get16, lnt_get32, lnt_get64, lnt_pool, lnt_put16, run_is_fixed, vobj)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
@@ -90,7 +91,7 @@ cdef int super_load(lnt_pool *p, bytes raw) except -1:
     return 0
 
 
-cdef int summaries_load(lnt_pool *p, object device) except -1:
+cdef int summaries_load(lnt_pool *p, object device, bytes super_raw) except -1:
     """Used blocks of every run: two pages a zone."""
     cdef uint64_t pages, s, i, r
     cdef bytes raw
@@ -120,6 +121,8 @@ cdef int summaries_load(lnt_pool *p, object device) except -1:
                 raise damaged(f"summary page at block {home} counts more blocks than there are")
             p.free_blocks += L_RUN_BLOCKS - p.run_used[r]
             p.free_runs += p.run_used[r] == 0
+    if p.free_blocks != lnt_get64(<const uint8_t *>super_raw + SB_FREE_BLOCKS) and not p.mutations & M_NO_SPACE_SUM:
+        raise damaged("the summaries are not those that the superblock counted")
     return 0
 
 
@@ -154,7 +157,8 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
     for i in range(n_pending):
         chunk = device.read((base + n_dir + n + i) * L_BLOCK_BYTES, L_BLOCK_BYTES)
         g = chunk
-        if not page_check(p, g, PK_PENDING, i) or lnt_get16(g + PG_N) > L_PENDING_ITEMS:
+        if (not page_check(p, g, PK_PENDING, i) or lnt_get16(g + PG_N) > L_PENDING_ITEMS
+                or lnt_get64(g + PG_GEN) != p.ck.gen and not p.mutations & M_NO_GEN):
             raise damaged("the checkpoint's pending list fails its checksum")
         for k in range(lnt_get16(g + PG_N)):
             it.ref = lnt_get64(g + L_PAGE_HEADER_BYTES + 16 * k)
@@ -215,7 +219,9 @@ cdef vobj *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
 cdef int slots_reserve(lnt_pool *p) except -1:
     p.slot_cap = p.cat_slots + 1024
     p.slot_kind = <uint8_t *>calloc(p.slot_cap, 1)
-    if p.slot_kind == NULL:
+    p.odirty_marks = <uint32_t *>calloc(p.slot_cap, sizeof(uint32_t))
+    p.odirty_round = 1
+    if p.slot_kind == NULL or p.odirty_marks == NULL:
         raise MemoryError
     return 0
 

@@ -13,9 +13,10 @@ from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
 from core._state cimport (
     C_IMAGES, C_SYNC2, E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT,
-    aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, vobj, opx, rlock)
+    aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, next_images, opx, rlock, vobj)
 from core._types cimport (
-    IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_READ_ONLY,
+    IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_RANGE,
+    ST_READ_ONLY,
     lnt_io, lnt_op)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -52,14 +53,14 @@ cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
 
 cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
     """Pages that no published checkpoint has: a recovery now makes all of them dirty, and one area half must hold them."""
-    return p.cache.n_dirty + (p.ck.n_frames if C_IMAGES <= p.ck.state <= C_SYNC2 else 0)
+    return next_images(p) + (p.ck.n_frames if C_IMAGES <= p.ck.state <= C_SYNC2 else 0)
 
 
 cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
     """1: the op was put to wait for a checkpoint, because too much is dirty or the journal is nearly full."""
     cdef uint32_t least = p.j.blocks // 8
-    if least < 80:
-        least = 80
+    if least < 144:               # the longest frame, a pad before it, and some
+        least = 144 if p.j.blocks >= 512 else 80
     if (unpublished(p) < p.cache.dirty_limit and journal_room(p) >= least
             and p.fifo.tail - p.fifo.head < <uint64_t>p.ck.area_blocks * 8):
         return 0
@@ -514,8 +515,8 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef int rc
     while a != NULL:
         if not a.mapped:
-            if p.failed or o.pub.gone:
-                x.error = ST_READ_ONLY if p.failed else ST_GONE
+            if p.failed or o.pub.gone or op.offset + op.length > o.pub.size_bytes:   # shrunk or reverted meanwhile
+                x.error = ST_READ_ONLY if p.failed else ST_GONE if o.pub.gone else ST_RANGE
                 break
             if journal_room(p) < 16 or unpublished(p) >= p.cache.dirty_stop:
                 p.ck.wanted = 1

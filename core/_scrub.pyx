@@ -5,13 +5,13 @@ Runs under live I/O. A page that a checkpoint is writing is fresh and passed ove
 way is read again after it, because its block may have been torn, or given to something else, in between.
 """
 from core._admin cimport admin
-from core._alloc cimport run_is_fixed
 from core._cache cimport cache_find, cache_get, op_ready, page_check
 from core._state cimport (
     C_HOMES, E_NODE, E_REF, F_VALID, L_BLOCK_BYTES, L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_DIRECTORY_ENTRIES,
     L_GROUP_BLOCKS, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND,
     PG_LEVEL, PG_MAGIC, PG_TAG, L_PAGE_MAGIC, PK_CATALOG, PK_COUNT, PK_CSUM, PK_NODE, PK_SUMMARY, SB_AREA_IMAGES,
-    SB_AREA_PENDING, SB_CRC, SB_UUID, VID, WAIT, frame, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_pool, vobj)
+    SB_AREA_PENDING, SB_CRC, SB_UUID, VID, WAIT, frame, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_pool, run_is_fixed,
+    vobj)
 from core._types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_LIMIT, lnt_io, lnt_op
 from core._walk cimport emit
 from libc.stdint cimport uint8_t, uint32_t, uint64_t

@@ -372,6 +372,9 @@ cdef struct lnt_pool:
     uint64_t omask
     uint64_t n_objects
     vobj *odirty
+    uint32_t odirty_pages     # pages of the catalog that they are in ...
+    uint32_t *odirty_marks    # ... by page, the round in which it was counted
+    uint32_t odirty_round
     vobj cat                # the catalog's own tree
     uint32_t cat_slots
     uint8_t *slot_kind        # which slots are used
@@ -396,3 +399,14 @@ cdef struct lnt_pool:
     uint64_t stat_pending_blocks
     uint8_t cache_token[64]
     uint8_t name[64]
+
+cdef inline uint64_t next_images(lnt_pool *p) noexcept nogil:
+    """Pages that the next checkpoint will hold: what is dirty, and the catalog pages of changed objects."""
+    return p.cache.n_dirty + p.odirty_pages
+
+cdef inline int run_is_fixed(lnt_pool *p, uint64_t run) noexcept nogil:
+    """Runs of fixed metadata, journal and areas, and runs beyond the end: never allocated, never counted."""
+    cdef uint64_t block = run * L_RUN_BLOCKS
+    if block >= p.total_blocks or block % L_ZONE_BLOCKS < L_ZONE_META_BLOCKS:
+        return 1
+    return block < p.ck.area_start + 2 * <uint64_t>p.ck.area_blocks

@@ -228,6 +228,8 @@ class Checker:
             return "belongs to another pool"
         if int.from_bytes(page[16:24], "little") != home:
             return f"says it belongs to block {int.from_bytes(page[16:24], 'little')}"
+        if int.from_bytes(page[24:32], "little") > self.sb["ckpt_gen"]:
+            return "is of a checkpoint that the superblock does not know"
         return ""
 
     def fixed_end(self, zone: int) -> int:
@@ -292,6 +294,8 @@ class Checker:
     def _load_pending(self, page: bytes, index: int) -> None:
         problem = self.page_fault(page, "pending", index)
         n = int.from_bytes(page[10:12], "little")
+        if not problem and int.from_bytes(page[24:32], "little") != self.sb["ckpt_gen"]:
+            problem = "is of another checkpoint"
         if problem or n > layout.PENDING_ITEMS:
             self.error(f"pending list: page {index} {problem or 'lists too much'}")
             return
@@ -450,7 +454,9 @@ class Checker:
         self.report.mapped_blocks[ob["id"]] = data
         if data != ob["mapped_blocks"]:
             self.error(f"{what}: maps {data} blocks, its catalog slot says {ob['mapped_blocks']}")
-        if end * BLOCK > ob["size_bytes"]:
+        if end * BLOCK > ob["size_bytes"] and not ob["flags"] & layout.OBJECT_FLAGS["tail"]:
+            self.error(f"{what}: maps blocks up to {end}, behind its end")
+        elif end * BLOCK > ob["size_bytes"]:
             self.report.notes.append(f"{what}: a shrink was interrupted, blocks up to {end} are still mapped")
 
     def _collect_csums(self, root: int, pages: set[int], seen: set[int]) -> None:

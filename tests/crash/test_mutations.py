@@ -34,7 +34,8 @@ BARRIERS = {
     "split_atomic": Proof(60, Config(checked=False, journal_blocks=128, tear=0.6, power=0.1, stuck=0.3), crash_every=6,
                           weights=WHOLE),
     "accept_soft": Proof(20, crash_every=20, weights=STEADY),
-    "early_punch": Proof(20, Config(checked=False, punch_delay_us=5, power=1, fua=0.05, stuck=0), crash_every=25, weights=PUNCHING),
+    "early_punch": Proof(20, Config(checked=False, punch_delay_us=5, power=1, fua=0.05, stuck=0), crash_every=25,
+                         weights=PUNCHING),
     "no_punch_hold": Proof(40, Config(checked=False, size_bytes=28 << 20, punch_delay_us=5, stuck=0.4), weights=PUNCHING),
 }
 
