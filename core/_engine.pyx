@@ -117,7 +117,7 @@ cdef void pool_done(lnt_op *op) noexcept nogil:
 
 cdef inline size_t super_pad() noexcept nogil:
     """Bytes before a pool's struct that bring its superblock buffer to a page's start, as O_DIRECT wants it."""
-    cdef lnt_pool *p = NULL
+    cdef lnt_pool *p = <lnt_pool *>4096  # where a page starts: only the member's offset counts
     return -<size_t>p.ck.super_buf & 4095
 
 

@@ -439,7 +439,7 @@ class SessionTable:
             elif isinstance(event, LogoutRequested):
                 self._log_out_others(session, conn, event)
                 if session.managing:
-                    self.background.spawn(self._log_out_later(session, conn, event), "logout")
+                    self.background.spawn(self._log_out_later(session, conn, event, set(session.managing)), "logout")
                 else:
                     self.send(session, conn, event.response, close=event.closes)
             elif isinstance(event, TaskManagementRequested) and self.on_task_management is not None:
@@ -448,9 +448,10 @@ class SessionTable:
                 log.info("closing a connection of %s: %s", session.nexus.initiator_name, event.reason)
                 session.reactor.close_connection(conn)
 
-    async def _log_out_later(self, session: NexusSession, conn: int, logout: LogoutRequested) -> None:
+    async def _log_out_later(self, session: NexusSession, conn: int, logout: LogoutRequested,
+                             before: set[asyncio.Task[None]]) -> None:
         """Answer a Logout after the task management functions that came before it are answered."""
-        await asyncio.wait(session.managing, timeout=10)
+        await asyncio.wait(before, timeout=10)
         self.send(session, conn, logout.response, close=logout.closes)
 
     def _log_out_others(self, session: NexusSession, conn: int, logout: LogoutRequested) -> None:

@@ -14,7 +14,10 @@ import pytest
 from target.config import ServeConfig
 from target.iscsi import (
     LoginPolicy,
+    LogoutReason,
+    LogoutRequested,
     NegotiatedParams,
+    SendPdu,
     SessionIdentity,
     SessionType,
     TaskFunction,
@@ -292,6 +295,16 @@ async def test_a_cold_reset_drops_every_session_that_shares_a_unit_its_own_after
     rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
     await until(lambda: len(rig.table.sessions()) == 1)
     assert rig.table.sessions() == [stranger]
+
+
+async def test_a_logout_is_answered_when_the_reset_it_waits_for_ends_first(rig: Rig) -> None:
+    session, conn = rig.login()
+    session.managing.add(asyncio.create_task(asyncio.sleep(0)))
+    response = SendPdu(bytes([0x26]) + bytes(47), b"")
+    rig.table.perform(session, conn, [LogoutRequested(LogoutReason.CLOSE_SESSION, 0, response, True)])
+    session.managing.clear()
+    await until(lambda: bool(rig.reactor.called("send_pdu")))
+    assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x26, 0, True)]
 
 
 async def test_logout_is_asked_for_on_every_connection(rig: Rig) -> None:
