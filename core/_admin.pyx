@@ -11,7 +11,8 @@ from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
-    L_BLOCK_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_QUOTA_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
+    L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
+    OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
     RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, freed_page, lnt_pool, lnt_put64, opx,
     run_is_fixed, vobj)
 from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op
@@ -305,10 +306,25 @@ cdef int resize_run(lnt_pool *p, admin *a) noexcept nogil:
     return rc
 
 
+cdef inline void slot_copy(admin *a, int offset, int size) noexcept nogil:
+    memcpy(a.obj.desc + offset, a.bytes + offset, size)
+
+
 cdef int set_run(lnt_pool *p, admin *a) noexcept nogil:
     if a.obj.pub.gone:
         return ST_GONE
-    memcpy(a.obj.desc + OB_QUOTA_BYTES, a.bytes + OB_QUOTA_BYTES, L_SLOT_BYTES - OB_QUOTA_BYTES)
+    if a.a & 1:
+        slot_copy(a, OB_NAME_BYTES, 1)
+        slot_copy(a, OB_NAME, L_NAME_BYTES)
+    if a.a & 2:
+        slot_copy(a, OB_PROPS_BYTES, 1)
+        slot_copy(a, OB_PROPS, L_PROPS_BYTES)
+    if a.a & 4:
+        slot_copy(a, OB_QUOTA_BYTES, 8)
+    if a.a & 8:
+        slot_copy(a, OB_RESERVE_BYTES, 8)
+    if a.a & 16:
+        slot_copy(a, OB_PHYSICAL_EXPONENT, 1)
     object_dirty(p, a.obj)
     record_object(p, RT_OBJECT, 0, a.obj)
     return 0

@@ -340,9 +340,9 @@ cdef void execute_write(lnt_reactor *r, lnt_task *t) noexcept nogil:
 cdef void status_sense(lnt_task *t, uint8_t status) noexcept nogil:
     # lnt_status to sense: the table in _types.pxd.
     if status == ST_IO_READ or status == ST_CHECKSUM:
-        build_sense(t, KEY_MEDIUM, 0x1100, True, t.offset // t.lun.obj.block_bytes)
+        build_sense(t, KEY_MEDIUM, 0x1100, True, (t.offset + t.op.result) // t.lun.obj.block_bytes)
     elif status == ST_IO_WRITE:
-        build_sense(t, KEY_MEDIUM, 0x0c00, t.kind == FAST_WRITE, t.offset // t.lun.obj.block_bytes)
+        build_sense(t, KEY_MEDIUM, 0x0c00, t.kind == FAST_WRITE, (t.offset + t.op.result) // t.lun.obj.block_bytes)
     elif status == ST_NO_SPACE:
         build_sense(t, KEY_PROTECT, 0x2707, False, 0)
     elif status == ST_READ_ONLY or status == ST_PROTECTED:

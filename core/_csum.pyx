@@ -50,8 +50,8 @@ cdef int csum_set(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *sums) no
     return 0
 
 
-cdef int csum_verify(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *data) noexcept nogil:
-    """0, WAIT, or ST_CHECKSUM when a block is not what was written."""
+cdef int csum_verify(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *data, uint32_t *bad) noexcept nogil:
+    """0, WAIT, or ST_CHECKSUM when a block is not what was written: `bad` is the first."""
     cdef uint32_t i, index
     cdef int rc = csum_touch(p, pba, n)
     cdef frame *f
@@ -60,5 +60,6 @@ cdef int csum_verify(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *data)
     for i in range(n):
         f = page_of(p, pba + i, &index, &rc)
         if lnt_get32(f.data + 4 * index) != lnt_crc32c(0, data + <uint64_t>i * L_BLOCK_BYTES, L_BLOCK_BYTES):
+            bad[0] = i
             return ST_CHECKSUM
     return 0

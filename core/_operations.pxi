@@ -122,12 +122,12 @@ cdef object finish(Pool pool, admin *a):
             for name in [n for n in names if pool.ids.get(n) == extra]:
                 del pool.ids[name]
     elif kind == "rename":
-        pool.claimed.discard(names[1])
+        pool.claimed -= {names[1], extra}
         if code == "ok" and names[0] != names[1]:
             pool.ids.pop(names[0], None)
             pool.ids[names[1]] = extra
     elif kind == "read":
-        value = (<const char *>a.bytes)[:a.op.length] if code == "ok" else None
+        value = (<const char *>a.bytes)[:a.op.length] if code == "ok" else a.op.result
     elif kind == "compare":
         value = a.op.result if code == "miscompare" else None
     elif kind == "walk":
@@ -143,7 +143,7 @@ cdef object finish(Pool pool, admin *a):
     admin_free(pool, a)
     if kind == "own":
         return None
-    return Completion(token, code, value if code in ("ok", "miscompare") else None)
+    return Completion(token, code, value if code in ("ok", "miscompare", "checksum", "io_read") else None)
 
 
 cdef int new_objects(Pool pool, admin *a, list slots) except -1:
@@ -227,6 +227,7 @@ def start_delete(Pool pool, *, object_id):
     info = pool.info(object_id)
     if info is None:
         raise PoolError("not_found", f"there is no object {object_id}")
+    unrenamed(pool, object_id)
     a = admin_new(pool, A_DELETE)
     a.obj = handle(pool, object_id)
     return submit(pool, a, ("delete", [info.name], object_id))
@@ -270,15 +271,20 @@ def start_resize(Pool pool, *, object_id, size_bytes):
     return submit(pool, a, ("plain", None, None))
 
 
+SET_FIELDS = ("name", "props", "quota_bytes", "reserve_bytes", "physical_exponent")     # by bit of admin.a (set_run)
+
+
 cdef object change(Pool pool, info, dict args, object outcome):
-    """Replace an object's properties from `quota_bytes` on in its slot."""
+    """Replace those properties of an object that `args` names, and no other: what is changed at the same time stays changed."""
     cdef admin *a
     cdef bytes slot
     values = {"origin": info.origin, "origin_id": info.origin_id, "quota_bytes": info.quota_bytes, "serial": info.serial,
               "reserve_bytes": info.reserve_bytes, "props": info.props, "created_us": int(info.created_s * 1e6),
               "physical_exponent": info.physical_exponent}
-    name = args.pop("name", info.name)
-    values.update({key: value for key, value in args.items() if value is not None})
+    wanted = {key: value for key, value in args.items() if value is not None}
+    mask = sum(1 << i for i, field in enumerate(SET_FIELDS) if field in wanted)
+    name = wanted.pop("name", info.name)
+    values.update(wanted)
     try:
         slot = object_slot(info.id, info.kind, name, **values)
     except ValueError as e:
@@ -287,19 +293,29 @@ cdef object change(Pool pool, info, dict args, object outcome):
     a.obj = handle(pool, info.id)
     a.bytes = <uint8_t *>malloc(L_SLOT_BYTES)
     memcpy(a.bytes, <const char *>slot, L_SLOT_BYTES)
+    a.a = mask
     return submit(pool, a, outcome)
+
+
+cdef int unrenamed(Pool pool, object object_id) except -1:
+    """PoolError while a rename of the object is under way: which name it has is open."""
+    if object_id in pool.claimed:
+        raise PoolError("busy", "the object is being renamed")
+    return 0
 
 
 def start_rename(Pool pool, *, object_id, str name):
     info = pool.info(object_id)
     if info is None:
         raise PoolError("not_found", f"there is no object {object_id}")
+    unrenamed(pool, object_id)
     if name != info.name:
         claim(pool, name)
+    pool.claimed.add(object_id)
     try:
         return change(pool, info, {"name": name}, ("rename", (info.name, name), object_id))
     except PoolError:
-        pool.claimed.discard(name)
+        pool.claimed -= {name, object_id}
         raise
 
 

@@ -100,14 +100,28 @@ cdef void unlock_range(lnt_pool *p, vobj *o, lnt_op *op) noexcept nogil:
 
 # -- READ --------------------------------------------------------------------------------------------------------------
 
+cdef void error_at(lnt_op *op, uint8_t status, uint8_t *at) noexcept nogil:
+    """The op will fail; op.result becomes the offset in it of the first of its bytes that could not be had."""
+    cdef opx *x = X(op)
+    cdef uint64_t skip = op.offset & (L_BLOCK_BYTES - 1) if x.bounce != NULL else 0
+    cdef uint8_t *base = x.bounce if x.bounce != NULL else op.buf
+    cdef uint64_t result = 0
+    if base + skip <= at < base + skip + op.length:
+        result = at - base - skip
+    if not x.error or result < op.result:
+        op.result = result
+    if not x.error:
+        x.error = status
+
+
 cdef void io_done(lnt_io *io) noexcept nogil:
     """A request of a read or a write has finished."""
     cdef lnt_op *op = <lnt_op *>io.owner
     cdef opx *x = X(op)
     cdef lnt_pool *p = x.pool
     x.io_busy -= 1
-    if io.result != 0 and not x.error:
-        x.error = ST_IO_READ if io.kind == IO_READ else ST_IO_WRITE
+    if io.result != 0:
+        error_at(op, ST_IO_READ if io.kind == IO_READ else ST_IO_WRITE, <uint8_t *>io.buf)
     io_free(p, io)
     if x.io_busy == 0 and x.step >= S_IO:
         if op.kind == OP_READ:
@@ -129,8 +143,8 @@ cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t
     X(op).io_busy += 1
     if p.cur.submit(p.cur, io):
         X(op).io_busy -= 1
-        if io.result != 0 and not X(op).error:
-            X(op).error = ST_IO_READ if kind == IO_READ else ST_IO_WRITE
+        if io.result != 0:
+            error_at(op, ST_IO_READ if kind == IO_READ else ST_IO_WRITE, buf)
         io_free(p, io)
     return 0
 
@@ -199,6 +213,7 @@ cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     """All data is here. Objects with checksums are verified, whole blocks at a time."""
     cdef opx *x = X(op)
     cdef aext *a
+    cdef uint32_t bad = 0
     cdef int rc
     x.step = S_COMMIT
     if x.verify and not x.error:
@@ -206,12 +221,12 @@ cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
         while a != NULL:
             if not a.loaded:
                 p.cur_op = op
-                rc = csum_verify(p, a.pba, a.n, a.src)
+                rc = csum_verify(p, a.pba, a.n, a.src, &bad)
                 p.cur_op = NULL
                 if rc == WAIT:
                     return
                 if rc:
-                    x.error = rc
+                    error_at(op, rc, a.src + <uint64_t>bad * L_BLOCK_BYTES)
                     break
                 a.loaded = 1
             a = a.next
@@ -457,7 +472,8 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 cdef uint8_t merge_verified(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
     """The old contents of a checksummed block are verified before they are merged. 0: waiting, or error set."""
-    cdef int rc = csum_verify(p, a.source & ((<uint64_t>1 << 48) - 1), 1, a.bounce)
+    cdef uint32_t bad = 0
+    cdef int rc = csum_verify(p, a.source & ((<uint64_t>1 << 48) - 1), 1, a.bounce, &bad)
     if rc == WAIT:
         return 0
     if rc:

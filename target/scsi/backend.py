@@ -9,12 +9,16 @@ from target.scsi.model import IOStatistics
 
 
 class BackendError(Exception):
-    """A block operation failed; `code` is a name of the pool's status table, `value` a native result (byte offset)."""
+    """A block operation failed; `code` is a name of the pool's status table, `value` a native result (byte offset).
 
-    def __init__(self, code: str, message: str = "", value: int = 0) -> None:
+    `located`: the value is the address of the first logical block that could not be read.
+    """
+
+    def __init__(self, code: str, message: str = "", value: int = 0, *, located: bool = False) -> None:
         super().__init__(message or code)
         self.code = code
         self.value = value
+        self.located = located
 
 
 @dataclass(frozen=True, slots=True)

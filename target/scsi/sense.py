@@ -176,7 +176,8 @@ INTERNAL_FAILURE = Sense(SenseKey.HARDWARE_ERROR, INTERNAL_TARGET_FAILURE)
 
 
 def from_backend(error: BackendError) -> Sense:
-    """The sense of a failed block operation."""
+    """The sense of a failed block operation; INFORMATION is the first difference, or the first block that cannot be read."""
     key, asc = CODE_SENSE.get(error.code, (SenseKey.HARDWARE_ERROR, INTERNAL_TARGET_FAILURE))
     sense = Sense(key, asc)
-    return replace(sense, information=error.value) if key is SenseKey.MISCOMPARE else sense
+    known = key is SenseKey.MISCOMPARE or (asc == UNRECOVERED_READ_ERROR and error.located)
+    return replace(sense, information=error.value) if known else sense

@@ -66,8 +66,15 @@ class PoolBackend:
         return IOStatistics() if self._statistics is None else self._statistics(self._object_id)
 
     async def read(self, offset_bytes: int, length_bytes: int) -> bytes:
-        parts = [await self._call("read", offset_bytes=at, length_bytes=length)
-                 for at, length in _pieces(offset_bytes, length_bytes)]
+        parts = []
+        for at, length in _pieces(offset_bytes, length_bytes):
+            try:
+                parts.append(await self._call("read", offset_bytes=at, length_bytes=length))
+            except BackendError as error:
+                if error.code not in ("checksum", "io_read"):
+                    raise
+                lba = (at + error.value) // self._block_bytes
+                raise BackendError(error.code, str(error), lba, located=True) from None
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
     async def write(self, offset_bytes: int, data: bytes, fua: bool) -> None:

@@ -225,6 +225,29 @@ def test_a_pool_that_is_none_is_refused(harm: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_changes_of_one_object_at_a_time_are_all_made() -> None:
+    """A change names its fields: one that was begun before another was over does not take that back."""
+    device, pool = new_pool()
+    number = volume(pool)
+    tokens = [pool.start("set", object_id=number, props=b"first"), pool.start("rename", object_id=number, name="w"),
+              pool.start("set", object_id=number, quota_bytes=1 << 30), pool.start("set", object_id=number, reserve_bytes=MIB)]
+    for kind, args in (("rename", {"name": "x"}), ("delete", {})):
+        with pytest.raises(PoolError) as refused:
+            pool.start(kind, object_id=number, **args)
+        assert refused.value.code == "busy"
+    pool.drain()
+    assert {done.token: done.code for done in pool.reap()} == dict.fromkeys(tokens, "ok")
+    for _ in range(2):
+        info = pool.info(number)
+        assert (info.props, info.name, info.quota_bytes, info.reserve_bytes) == (b"first", "w", 1 << 30, MIB)
+        assert pool.lookup("v") is None
+        pool.abandon()
+        pool = Pool(device)                              # and so are they after a crash
+    pool.call("rename", object_id=number, name="v")
+    pool.call("delete", object_id=number)
+    assert pool.lookup("v") is None
+
+
 def test_growing_takes_new_blocks_into_use() -> None:
     device, pool = new_pool(64 * MIB)
     v = volume(pool, size_bytes=256 * MIB)
