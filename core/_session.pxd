@@ -371,7 +371,8 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint32_t file                  # registered index
     int fd
     uint8_t inline_io              # memory-backed files: plain system calls
-    uint8_t inline_write           # buffered files: writes go to the page cache at once
+    uint8_t page_cache             # buffered files: writes go to it at once, and so do reads of what it holds
+    uint8_t cached                 # how well those have found lately, 0..16
     lnt_io *inline_head
     lnt_io *inline_tail
     lnt_io *done_head              # completed, the engine is to be told

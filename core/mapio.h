@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -30,15 +31,22 @@ static void lnt_copy_prepare(void)                  /* once a process */
     sigaction(SIGBUS, &a, &lnt_copy_previous);
 }
 
-static __attribute__((noinline)) int lnt_copy(void *to, const void *from, size_t n)   /* 0, or -1 after a fault */
+#define LNT_AROUND 65536   /* the kernel maps the pages that exist around one that is read, in aligned windows of this size */
+
+/* 0, or -1 after a fault. `there`: the target is mapped and its pages exist. A fault for writing would map them one by one;
+ * one for reading maps their neighbours too, writable as the mapping is. */
+static __attribute__((noinline)) int lnt_copy(void *to, const void *from, size_t n, int there)
 {
     sigjmp_buf here;
+    volatile const char *p = to, *end = p + n;
     if (sigsetjmp(here, 0)) {
         lnt_copy_escape = NULL;
         return -1;
     }
     lnt_copy_escape = &here;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    for (; there && p < end; p += LNT_AROUND - ((uintptr_t)p & (LNT_AROUND - 1)))
+        (void)*p;
     memcpy(to, from, n);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     lnt_copy_escape = NULL;
@@ -49,13 +57,5 @@ static void *lnt_map_file(int fd, size_t n)
 {
     void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return p == MAP_FAILED ? NULL : p;
-}
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-static void lnt_map_pages(void *p, size_t n)    /* at once; a failure leaves it to faults */
-{
-    madvise(p, n, MADV_POPULATE_WRITE);
 }
 #endif
