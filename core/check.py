@@ -486,8 +486,9 @@ class Checker:
     def _walk_pending(self) -> None:
         """References dropped and not yet taken off the counts still count; so does what hangs below a node."""
         for ref, length, flags in self.pending:
-            fits = 0 < ref < ref + length <= self.counts.blocks
-            if flags not in (PENDING_DATA, PENDING_NODE) or not fits:
+            fits = {PENDING_DATA: 0 < ref < ref + length <= self.counts.blocks,
+                    PENDING_NODE: 0 < ref < self.counts.blocks and length <= layout.MAX_LEVEL}     # a node's length is its level
+            if not fits.get(flags):
                 self.error(f"pending list: item {ref}+{length} with flags {flags} makes no sense")
             elif flags == PENDING_DATA:
                 self.counts.add(ref, length)

@@ -179,3 +179,18 @@ def test_a_revert_that_makes_the_tree_lower(kind: str) -> None:
     pool.close()
     report = check(disk)
     assert report.ok, report.errors
+
+
+def test_check_knows_leaves_that_are_yet_to_be_dropped() -> None:
+    """A leaf in the pending list has level 0, which is no length."""
+    config = Config(size_bytes=1 << 30, cache_bytes=64 << 20)
+    disk, pool = scattered(config, 400)
+    pool.call("snapshot", pairs=[(1, "v@s")])
+    pool.start("unmap", object_id=1, offset_bytes=0, length_bytes=400 * LEAF)
+    pool.start("checkpoint")
+    turns(pool, 60, hold=range(0))
+    pool.abandon()
+    disk.process_kill()
+    report = check(disk)
+    assert report.ok, report.errors
+    assert report.counts["pending"]
