@@ -179,7 +179,30 @@ cdef void record_object(lnt_pool *p, uint8_t type, uint64_t source, vobj *o) noe
     object_store(p, o, r + head)
 
 
+cdef int slots_make(lnt_pool *p, admin *a) noexcept nogil:
+    """The catalog pages of the new objects, while the operation may still be refused for want of space."""
+    cdef uint32_t i
+    cdef int rc = 0
+    for i in range(a.n):
+        if slot_page(p, a.new[i].slot, &rc) == NULL:
+            return rc
+    return 0
+
+
+cdef void slots_give_back(lnt_pool *p, admin *a) noexcept nogil:
+    """The operation failed: its new objects never were."""
+    cdef uint32_t i
+    if a.kind == A_CREATE or a.kind == A_DERIVE or a.kind == A_REVERT:
+        for i in range(a.n):
+            if object_find(p, a.new[i].pub.id) != a.new[i]:
+                slot_free(p, a.new[i].slot)
+                free(a.new[i])
+
+
 cdef int create_run(lnt_pool *p, admin *a) noexcept nogil:
+    cdef int rc = slots_make(p, a)
+    if rc:
+        return rc
     a.obj.level = <uint8_t>map_level(a.obj.pub.size_bytes // L_BLOCK_BYTES)
     object_link(p, a.obj)
     object_dirty(p, a.obj)
@@ -196,6 +219,9 @@ cdef int derive_run(lnt_pool *p, admin *a) noexcept nogil:
         rc = node_touch(p, a.src[i].root) if a.src[i].root else 0
         if rc:
             return rc
+    rc = slots_make(p, a)
+    if rc:
+        return rc
     journal_reserve(p, a.n * (16 + L_SLOT_BYTES))
     for i in range(a.n):
         rc = derive_apply(p, a.src[i], a.new[i])
@@ -232,6 +258,8 @@ cdef int revert_run(lnt_pool *p, admin *a) noexcept nogil:
         rc = node_touch(p, snap.root)
     if rc == 0 and a.n and vol.root:
         rc = node_touch(p, vol.root)
+    if rc == 0:
+        rc = slots_make(p, a)
     if rc:
         return rc
     journal_reserve(p, 64 + L_SLOT_BYTES)
@@ -491,6 +519,7 @@ cdef void serial_run(lnt_pool *p, admin *a) noexcept nogil:
     a.applied = 1
     serial_next(p)
     if rc:
+        slots_give_back(p, a)
         op_finish(p, &a.op, <uint8_t>rc)
         return
     X(a).need_seq = p.j.record_seq

@@ -20,7 +20,7 @@ from core._state cimport (
     SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION,
     L_FORMAT_VERSION, SF_DISTRUST, VID, WAIT, aext, discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32,
     lnt_pool, lnt_put16, lnt_put32, lnt_put64, next_images, vobj)
-from core._types cimport IO_WRITE, ST_CHECKSUM, lnt_io
+from core._types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset
@@ -48,6 +48,9 @@ cdef frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
         return NULL
     e = (<uint64_t *>leaf.data)[page & 511]
     if e == 0:
+        if p.free_blocks <= p.unhomed + p.punch.held + p.reserve_blocks // 2 and not p.replaying:
+            rc[0] = ST_NO_SPACE       # the rest of the reserve is for UNMAP and for keys and objects that exist
+            return NULL
         p.next_vid += 1
         f = cache_new(p, VID() | p.next_vid, PK_CATALOG, 0)
         f.refs = 1
@@ -120,21 +123,22 @@ cdef void distrust_written(lnt_io *io) noexcept nogil:
 cdef void super_distrust(lnt_pool *p) noexcept nogil:
     """A sync failed: tell a later opening under the same page cache that unsynced frames prove nothing."""
     cdef lnt_io *io
-    cdef uint64_t copy
+    if p.ck.io_busy and (p.ck.state == C_SUPER or p.ck.state == C_APPLY):
+        return                    # a superblock may be under way: which of the two comes last is not ours to say
     p.ck.distrusted = 1
     p.ck.sb_gen += 1
     lnt_put32(p.ck.live_buf + SB_FLAGS, lnt_get32(p.ck.live_buf + SB_FLAGS) | SF_DISTRUST)
     super_seal(p.ck.live_buf, p.ck.sb_gen)
-    for copy in range(2):
-        io = io_new(p)
-        io.kind = IO_WRITE
-        io.offset = copy * L_BLOCK_BYTES
-        io.length = L_BLOCK_BYTES
-        io.buf = p.ck.live_buf
-        io.owner = p
-        io.done = distrust_written
-        if p.cur.submit(p.cur, io):
-            distrust_written(io)
+    io = io_new(p)
+    io.kind = IO_WRITE
+    # Only the copy that the medium can spare: while homes are written, copy 0 is the one known to be durable, otherwise copy 1.
+    io.offset = L_BLOCK_BYTES if p.ck.state == C_APPLY or p.ck.state == C_SYNC3 else 0
+    io.length = L_BLOCK_BYTES
+    io.buf = p.ck.live_buf
+    io.owner = p
+    io.done = distrust_written
+    if p.cur.submit(p.cur, io):
+        distrust_written(io)
 
 
 # -- when ---------------------------------------------------------------------------------------------------------------------

@@ -7,14 +7,14 @@ from core._info import METADATA_PARTS, object_info, object_slot
 
 from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,
-    A_SCRUB, A_SET, A_SHARE, admin, admin_submit, object_find, slot_alloc)
+    A_SCRUB, A_SET, A_SHARE, admin, admin_submit, object_find, slot_alloc, slot_free)
 from core._alloc cimport pending_count, space_for_data
 from core._cache cimport cache_free, cache_init, op_ready
 from core._checkpoint cimport limits_set, object_store, super_seal
 from core._journal cimport journal_free, journal_init, journal_room
 from core._punch cimport punch_free
 from core._recovery cimport (
-    area_apply, catalog_load, journal_replay, pool_format, summaries_load, super_choose, super_load)
+    area_apply, blocks_for_nodes, catalog_load, journal_replay, pool_format, summaries_load, super_choose, super_load)
 from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
@@ -224,12 +224,16 @@ cdef class Pool:
             journal_replay(p, self.device, raw, 1 if trusted else 0, changes)
             if p.failed:
                 raise PoolError("damaged", "pool is damaged: the journal does not fit the map")
-        p.replaying = 0
         self.names_load()
         p.now_us = lnt_mono_us()
         p.ck.next_due_us = p.now_us + 30000000
+        if not flags & SF_CLEAN:
+            blocks_for_nodes(p)
         for key, value in changes:
             self.kv_apply(key, value)
+        if changes:
+            blocks_for_nodes(p)
+        p.replaying = 0
         if not flags & SF_CLEAN:
             self.call("checkpoint")
         self.q.inline_ = 0

@@ -126,6 +126,18 @@ cdef object finish(Pool pool, admin *a):
         if code == "ok" and names[0] != names[1]:
             pool.ids.pop(names[0], None)
             pool.ids[names[1]] = extra
+    elif kind == "kv" and code != "ok":
+        for key, (new, old, added) in names.items():
+            if pool.keys.get(key) is not new:
+                continue              # changed again since
+            if old is None:
+                pool.keys.pop(key, None)
+            else:
+                pool.keys[key] = old
+            for slot in added:
+                pthread_mutex_lock(&pool.p.lock)
+                slot_free(pool.p, slot)
+                pthread_mutex_unlock(&pool.p.lock)
     elif kind == "read":
         value = (<const char *>a.bytes)[:a.op.length] if code == "ok" else a.op.result
     elif kind == "compare":
@@ -511,6 +523,7 @@ cdef object run_kv(Pool pool, dict changes, bint durable):
     cdef uint32_t slot
     cdef bytes packed, records = b""
     images = []
+    undo = {}
     for key, value in changes.items():
         raw = key.encode()
         if not raw or len(raw) > L_KV_KEY_BYTES or (value is not None and len(value) > L_KV_VALUE_BYTES):
@@ -520,7 +533,8 @@ cdef object run_kv(Pool pool, dict changes, bint durable):
         raise PoolError("limit", "one change of keys has at most 200,000 bytes")
     for key, value in changes.items():
         raw = key.encode()
-        old = pool.keys.get(key, (b"", []))[1]
+        before = pool.keys.get(key)
+        old = before[1] if before is not None else []
         chunks = [] if value is None else [value[i:i + 376] for i in range(0, max(len(value), 1), 376)]
         slots = old[:len(chunks)]
         pthread_mutex_lock(&pool.p.lock)
@@ -534,6 +548,7 @@ cdef object run_kv(Pool pool, dict changes, bint durable):
             pool.keys.pop(key, None)
         else:
             pool.keys[key] = (bytes(value), slots)
+        undo[key] = (pool.keys.get(key), before, slots[len(old):])
     a = admin_new(pool, A_KV)
     a.n = len(images)
     a.slots = <uint32_t *>calloc(a.n + 1, sizeof(uint32_t))
@@ -547,7 +562,7 @@ cdef object run_kv(Pool pool, dict changes, bint durable):
         memcpy(a.record, <const char *>records, len(records))
         a.record_bytes = len(records)
         a.a = len(changes)
-    token = submit(pool, a, ("plain", None, None))
+    token = submit(pool, a, ("kv", undo, None))
     if not durable:
         while pool.take(token) is None:
             pool.pump()

@@ -9,14 +9,14 @@ from core import layout
 from core.errors import PoolError
 
 from core._admin cimport delete_apply, derive_apply, object_find, object_link, pool_resize, revert_apply, slot_alloc
-from core._alloc cimport count_add, count_touch, node_touch, ring_push
+from core._alloc cimport count_add, count_touch, node_touch, reclaim_turn, ring_push
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport (
     M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_GEN, M_NO_RECOVERY_SYNC, M_NO_REWRITE, M_NO_SPACE_SUM, cache_get, page_check, page_seal)
-from core._checkpoint cimport slot_write
+from core._checkpoint cimport slot_page, slot_write
 from core._csum cimport csum_set
 from core._state cimport (
-    E_NODE, E_REF, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, I_NODE,
+    E_NODE, E_REF, I_DATA, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, I_NODE,
     L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC,
     L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS,
     L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL,
@@ -31,6 +31,9 @@ from core._state cimport (
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
+
+cdef enum:
+    SPARE_BLOCKS = 64             # for the catalog's and the keys' pages of the checkpoint that ends recovery
 
 cdef extern from "crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
@@ -346,6 +349,8 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
             break
         p.j.next_seq = lnt_get64(b + FR_SEQ)
         frame_replay(p, b, lnt_get32(b + FR_LENGTH), changes)
+        if p.total_blocks * L_BLOCK_BYTES > device.size_bytes:
+            raise damaged("its file or device is shorter than the pool")
     p.j.head = pos
     p.j.tail = pos
     # Frames that were not replayed may still lie in the ring: numbers far ahead keep them from ever continuing a chain
@@ -354,6 +359,39 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
     p.j.closed_seq = p.j.written_seq = p.j.seal_seq = p.j.next_seq - 1
     p.j.hard_seq = p.j.synced_seq = p.j.marker_seq = p.j.data_synced_seq = 0
     return len(frames)
+
+
+cdef int blocks_for_nodes(lnt_pool *p) except -1:
+    """Make room in a pool that is nearly full for the nodes that replay has made: of what it has dropped, as much as is needed.
+
+    It is free at once, though a crash may bring back the checkpoint that refers to it: until the new one is published nothing is
+    written but its area, and nothing goes to the medium. Nodes of the old checkpoint are replaced like the rest.
+    """
+    cdef uint64_t hard = p.j.hard_seq
+    cdef uint8_t discards = p.can_discard
+    cdef vobj *o = p.odirty
+    cdef int rc = 0
+    while o != NULL:
+        if not o.pub.gone and slot_page(p, o.slot, &rc) == NULL:
+            raise damaged("a catalog page cannot be read")
+        o = o.dnext
+    p.can_discard = 0
+    p.j.hard_seq = ~<uint64_t>0
+    while p.free_blocks < p.unhomed + SPARE_BLOCKS:
+        p.epoch += 2
+        if reclaim_turn(p, 32) == 1:
+            continue
+        if p.failed:
+            break
+        if p.homes.head != p.homes.tail:
+            p.homes.v[p.homes.head & (p.homes.cap - 1)].kind = I_DATA
+            ring_push(&p.work, &p.homes.v[p.homes.head & (p.homes.cap - 1)])
+            p.homes.head += 1
+        else:
+            break
+    p.j.hard_seq = hard
+    p.can_discard = discards
+    return 0
 
 
 cdef int soft_rewrite(lnt_pool *p, object device, const uint8_t *ring, list frames) except -1:

@@ -193,9 +193,18 @@ def create_file(path: str | os.PathLike[str], size_bytes: int) -> None:
     try:
         os.ftruncate(fd, size_bytes)
         os.fsync(fd)
+        _sync_directory(path)         # its name, too
     except OSError as error:
         os.unlink(path)
         raise PoolError("io_write", f"cannot create {os.fspath(path)}: {error.strerror}") from None
+    finally:
+        os.close(fd)
+
+
+def _sync_directory(path: str | os.PathLike[str]) -> None:
+    fd = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
     finally:
         os.close(fd)
 

@@ -7,7 +7,7 @@ import pytest
 from core import layout
 from tests.crash.actions import PUNCHING, run_seed
 from tests.crash.rig import BLOCK, Config, Rig
-from tests.support.oracle import FOREVER, Op, Violation
+from tests.support.history import FOREVER, Op, Violation
 
 CONFIG = Config(size_bytes=48 << 20, checked=True)
 PIECE = 128 << 10
