@@ -451,7 +451,7 @@ cdef class Reactor:
         loop_post(&self.r, m)
 
     def abort(self, uint64_t token, *, session=None, lun=None, itt=None, object_id=None, conn=None,
-              before_cmd_sn=None, exclude_session=None, bint query=False, missing_cmd_sn=None):
+              before_cmd_sn=None, exclude_session=None, bint query=False, bint device=False, missing_cmd_sn=None):
         cdef lnt_inbox *m = message(IN_ABORT, 0)
         cdef lnt_abort *a = <lnt_abort *>calloc(1, sizeof(lnt_abort))
         if a == NULL:
@@ -468,6 +468,7 @@ cdef class Reactor:
         a.any_cmd_sn = before_cmd_sn is None
         a.before_cmd_sn = before_cmd_sn or 0
         a.query = query
+        a.device = device
         a.has_missing = missing_cmd_sn is not None
         a.missing_cmd_sn = missing_cmd_sn or 0
         m.object = a

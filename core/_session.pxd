@@ -299,6 +299,7 @@ cdef struct lnt_abort:
     uint8_t any_itt
     uint8_t any_cmd_sn
     uint8_t query
+    uint8_t device                 # counts what is in the engine, and is over when that is; aborts nothing
     uint8_t has_missing
     uint32_t missing_cmd_sn
     uint32_t count

@@ -280,7 +280,7 @@ cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil:
     r.live_tasks -= 1
     if lun != NULL:
         lun_unref(r, lun)
-    if t.aborted:
+    if t.aborted or r.aborts != NULL:
         r.abort_check = 1
     if c.state != C_OPEN:
         r.reap_conns = 1
@@ -412,7 +412,7 @@ cdef bint conn_teardown(lnt_reactor *r, lnt_conn *c) noexcept nogil:
 # -- task management -------------------------------------------------------------------------------------------------
 
 cdef bint abort_matches(lnt_abort *a, lnt_task *t) noexcept nogil:
-    if t.is_pdu:
+    if t.is_pdu or (a.device and t.state != T_DEVICE):
         return False
     if a.session and t.session.handle != a.session:
         return False
@@ -443,9 +443,9 @@ cdef void abort_start(lnt_reactor *r, lnt_abort *a) noexcept nogil:
             continue
         if abort_matches(a, t):
             a.count += 1
-            if not a.query:
+            if not a.query and not a.device:
                 task_abort(r, t)
-    if a.session and not a.any_cmd_sn and not a.query:
+    if a.session and not a.any_cmd_sn and not a.query and not a.device:
         s = r.sessions
         while s != NULL and s.handle != a.session:
             s = s.next
@@ -467,7 +467,7 @@ cdef bint abort_pending(lnt_reactor *r, lnt_abort *a) noexcept nogil:
         return False
     for i in range(r.max_tasks):
         t = &r.tasks[i]
-        if t.state != T_FREE and t.aborted and not t.early and abort_matches(a, t):
+        if t.state != T_FREE and (a.device or t.aborted and not t.early) and abort_matches(a, t):
             return True
     return False
 

@@ -19,6 +19,7 @@ IMMED, AUSE = 7, 5           # bits of SANITIZE's second byte
 
 # -- doing it ----------------------------------------------------------------------------------------------------------
 async def _deallocate(unit: LogicalUnit, erasure: Erasure) -> None:
+    await unit.hooks.quiesce(unit)        # what began before must not land behind us
     size = unit.backend.size_bytes
     step = max(size // STEPS & -MIN_STEP_BYTES, MIN_STEP_BYTES)
     for at in range(0, size, step):

@@ -144,6 +144,9 @@ class UnitHooks:
     async def abort_tasks(self, unit: LogicalUnit, nexus: ITNexus) -> None:
         """Abort every task of `nexus` on this unit except the calling one (PREEMPT AND ABORT, SPC-4 §5.13.11.5)."""
 
+    async def quiesce(self, unit: LogicalUnit) -> None:
+        """Wait until no command but the calling one reads or writes the medium; the unit's gate keeps new ones away."""
+
     async def freeze(self, unit: LogicalUnit) -> BlockBackend | None:
         """The unit's medium as it is now, for a point-in-time ROD token; None when that is not to be had."""
         return None

@@ -80,7 +80,7 @@ class Daemon:
         self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target))
         self.units = self.table.units = Units(
             self.pool, self.catalog, frozen=self.frozen, background=self.table.background,
-            gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt,
+            gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt, quiesce=self.table.quiesce,
             attention_raised=self.table.attention_raised, statistics=self.statistics.of_object)
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)

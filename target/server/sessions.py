@@ -386,6 +386,24 @@ class SessionTable:
         if found:
             await asyncio.wait([running.task for running in found], timeout=10)
 
+    async def quiesce(self, object_id: int) -> None:
+        """Wait until what the data plane (sessions that have ended, too) and other commands do with the object is over.
+
+        The object's LUNs are flagged slow: what is still to come reaches Python, and is refused or waits there.
+        """
+        waits: list[asyncio.Future[int]] = []
+        for reactor in self.reactors:
+            token = next(self._tokens)
+            self._aborts[token] = asyncio.get_running_loop().create_future()
+            waits.append(self._aborts[token])
+            reactor.abort(token, object_id=object_id, device=True)
+        await asyncio.gather(*waits)
+        me = asyncio.current_task()
+        found = [running.task for session in self.sessions() for running in session.running.values()
+                 if running.task is not me and not running.held and session.luns.get(running.lun) == object_id]
+        if found:
+            await asyncio.wait(found, timeout=WAIT_SECONDS)
+
     async def abort_for_preempt(self, object_id: int, nexus: ITNexus) -> None:
         """PREEMPT AND ABORT: every task of `nexus` on the object, but not the one that asks."""
         session = self._by_nexus.get(nexus)

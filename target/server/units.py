@@ -20,6 +20,7 @@ log = logging.getLogger("lunette.units")
 GateChanged = Callable[[int, ITNexus, Gate], None]
 AttentionRaised = Callable[[LogicalUnit, int, ITNexus, int], None]
 AbortTasks = Callable[[int, ITNexus], Coroutine[Any, Any, None]]
+Quiesce = Callable[[int], Coroutine[Any, Any, None]]
 
 
 class _Hooks(UnitHooks):
@@ -42,6 +43,9 @@ class _Hooks(UnitHooks):
     async def abort_tasks(self, unit: LogicalUnit, nexus: ITNexus) -> None:
         await self._units.abort_tasks(self._object_id, nexus)
 
+    async def quiesce(self, unit: LogicalUnit) -> None:
+        await self._units.quiesce(self._object_id)
+
     async def freeze(self, unit: LogicalUnit) -> BlockBackend | None:
         return await self._units.frozen.freeze(unit.backend)
 
@@ -56,10 +60,10 @@ class _Hooks(UnitHooks):
 
 
 class Units:
-    """Object id -> LogicalUnit. `gate_changed`, `attention_raised` and `abort_tasks` are the session table's."""
+    """Object id -> LogicalUnit. `gate_changed`, `attention_raised`, `abort_tasks` and `quiesce` are the session table's."""
 
     def __init__(self, pool: AsyncPool, catalog: Catalog, *, frozen: FrozenMedia, background: Background,
-                 gate_changed: GateChanged, abort_tasks: AbortTasks,
+                 gate_changed: GateChanged, abort_tasks: AbortTasks, quiesce: Quiesce,
                  attention_raised: AttentionRaised = lambda unit, object_id, nexus, code: None,
                  statistics: Callable[[int], IOStatistics] | None = None) -> None:
         self.pool = pool
@@ -68,6 +72,7 @@ class Units:
         self.gate_changed = gate_changed
         self.attention_raised = attention_raised
         self.abort_tasks = abort_tasks
+        self.quiesce = quiesce
         self._statistics = statistics
         self._units: dict[int, LogicalUnit] = {}
         self.background = background

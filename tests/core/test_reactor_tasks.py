@@ -182,3 +182,24 @@ def test_commands_that_arrive_late_are_plugged(r: Rig) -> None:
     b.command(UNKNOWN, cmd_sn=4, itt=0x14)
     assert r.event(CommandEvent).itt == 0x14
     assert not [e for e in r.reactor.events() if isinstance(e, CommandEvent)]
+
+
+def test_waiting_for_the_engine_aborts_nothing(r: Rig) -> None:
+    """What Python has, or what waits for its data, is not in the engine; what is there ends before the event comes."""
+    w = r.wire(luns={0: r.volume})
+    w.command(UNKNOWN, flags=FINAL | SIMPLE)
+    event = r.event(CommandEvent)
+    r.reactor.abort(1, object_id=r.volume, device=True)
+    assert r.event(AbortedEvent).count == 0
+    writes = [w.command(rw(0x2A, 128 * i, 8), b"w" * 4096, flags=FINAL | SIMPLE | WRITE, edtl=4096) for i in range(16)]
+    answers = []
+    for token in range(2, 40):
+        r.reactor.abort(token, object_id=r.volume, device=True)
+        done = r.event(AbortedEvent)
+        assert (done.token, done.count <= 16) == (token, True)
+    while len(answers) < 16:
+        answers.append(w.receive().itt)
+    assert sorted(answers) == sorted(writes)
+    r.reactor.complete(event.task, 0)
+    assert w.receive().itt == event.itt
+    alive(w)

@@ -232,6 +232,38 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
     assert not rig.table.draining.busy(IQN)
 
 
+async def test_format_waits_for_what_is_under_way(rig: Rig) -> None:
+    """Neither a native write in the engine nor one that Python runs may land behind FORMAT UNIT; new ones are refused meanwhile."""
+    await rig.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 20})
+    one, conn = rig.login()
+    other, other_conn = rig.login("iqn.2026-01.test:b")
+    unit = rig.daemon.units.known(1)
+    assert unit is not None
+    unit.attention.take(one.nexus)
+    unit.attention.take(other.nexus)
+    waiting: list[tuple[int, dict[str, Any]]] = []
+    rig.reactor.abort = lambda token, **which: waiting.append((token, which))   # type: ignore[method-assign]
+    write = bytes([0x2A, 0, 0, 0, 0, 0, 0, 0, 1, 0])
+    rig.native.hold = True
+    rig.reactor.post(command(other, other_conn, 1, write, b"w" * 512))          # Python has given it to the engine
+    await until(lambda: any(op == "write" for op, _ in rig.native.started))
+    rig.reactor.post(command(one, conn, 2, bytes([0x04, 0, 0, 0, 0, 0])))
+    await until(lambda: bool(waiting))
+    assert [which for _, which in waiting] == [{"object_id": 1, "device": True}]
+    assert all(rig.reactor.luns[each.number, 0][1] & LUNF_SLOW for each in (one, other))
+    rig.reactor.post(command(other, other_conn, 3, write, b"x" * 512))
+    await until(lambda: bool(rig.reactor.called("complete")))
+    assert rig.reactor.called("complete")[0][1:3] == (3, 2)                     # CHECK CONDITION: formatting
+    rig.reactor.post(AbortedEvent(waiting[0][0], 1))
+    await asyncio.sleep(0.05)
+    assert not any(op == "unmap" for op, _ in rig.native.started)
+    rig.native.release()
+    await until(lambda: len(rig.reactor.called("complete")) == 3)
+    assert [each[1:3] for each in rig.reactor.called("complete")] == [(3, 2), (1, 0), (2, 0)]
+    assert [op for op, _ in rig.native.started if op in ("write", "unmap")] == ["write", "unmap"]
+    assert not rig.reactor.luns[other.number, 0][1] & LUNF_SLOW
+
+
 async def test_a_closed_connection_ends_its_session(rig: Rig) -> None:
     session, conn = rig.login()
     rig.reactor.post(ClosedEvent(session.number, conn, "peer", ""))
