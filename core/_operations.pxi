@@ -563,9 +563,12 @@ cdef object run_kv(Pool pool, dict changes, bint durable):
         a.record_bytes = len(records)
         a.a = len(changes)
     token = submit(pool, a, ("kv", undo, None))
-    if not durable:
-        while pool.take(token) is None:
-            pool.pump()
+    done = None
+    while not durable and done is None:
+        pool.pump()
+        done = pool.take(token)
+    if done is not None and done.code != "ok":
+        raise PoolError("damaged", f"pool is damaged: the catalog does not take a change from the journal ({done.code})")
     return token
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from target.errors import LunetteError
 from target.scsi import AccessState
@@ -113,6 +114,7 @@ class Commands:
         self._daemon = daemon
         self._pool = daemon.pool
         self._catalog = daemon.catalog
+        self._labelling: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()   # by object
         self.table: dict[str, Row] = {
             "create": Row(self.create, _names_touched(writes=("name",))),
             "snapshot": Row(self.snapshot, _snapshot_touched),
@@ -249,11 +251,12 @@ class Commands:
 
     async def label(self, args: Arguments) -> Json:
         info = self._catalog.find(take(args, "name", str))
-        labels = read_labels(info)
-        labels.update({str(key): str(value) for key, value in take(args, "set", dict, {}).items()})
-        for key in take(args, "remove", list, []):
-            labels.pop(str(key), None)
-        await self._call(f"label {info.name}", "set", object_id=info.id, props=write_labels(labels))
+        async with self._labelling.setdefault(info.id, asyncio.Lock()):   # all labels are one value: read and written alone
+            labels = read_labels(self._current(info))
+            labels.update({str(key): str(value) for key, value in take(args, "set", dict, {}).items()})
+            for key in take(args, "remove", list, []):
+                labels.pop(str(key), None)
+            await self._call(f"label {info.name}", "set", object_id=info.id, props=write_labels(labels))
         return {"name": info.name, "labels": labels}
 
     async def set(self, args: Arguments) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -111,6 +112,18 @@ async def test_the_physical_block_is_inherited_kept_and_set(reopen: Open) -> Non
     daemon = await reopen()
     told = {name: row["physical_block_bytes"] for name, row in (await listed(daemon)).items()}
     assert told == {"v": 512, "w": 512, "v@s": 4096, "d": 4096, "v@before": 512}
+
+
+async def test_labels_and_properties_set_at_once_are_all_kept(reopen: Open) -> None:
+    daemon = await reopen()
+    run = daemon.commands.run
+    await run("create", {"name": "v", "size_bytes": MIB})
+    await asyncio.gather(*(run("label", {"name": "v", "set": {f"k{i}": str(i)}}) for i in range(5)),
+                         run("set", {"name": "v", "quota_bytes": MIB}), run("rename", {"name": "v", "new_name": "w"}))
+    daemon = await reopen()
+    rows = await listed(daemon)
+    assert rows["w"]["labels"] == {f"k{i}": str(i) for i in range(5)}
+    assert rows["w"]["quota_bytes"] == MIB
 
 
 async def test_exclusive_bytes_are_what_deleting_frees(reopen: Open) -> None:
