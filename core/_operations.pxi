@@ -180,6 +180,18 @@ def physical_exponent(physical_block_bytes, block_bytes):
     return (physical_block_bytes // block_bytes).bit_length() - 1
 
 
+cdef int reservable(Pool pool, quota_bytes, reserve_bytes, more_bytes) except -1:
+    """PoolError unless the numbers make sense and so many more bytes can be kept free for one object."""
+    if not (0 <= quota_bytes <= 1 << 60 and 0 <= reserve_bytes <= 1 << 60):
+        raise PoolError("invalid", "a quota or reservation is not negative, and at most 1 EiB")
+    if 0 < quota_bytes < reserve_bytes:
+        raise PoolError("invalid", "a reservation beyond the quota could never be used")
+    numbers = pool.stats()
+    if more_bytes > 0 and more_bytes > numbers["available_bytes"] - numbers["reserved_unused_bytes"]:
+        raise PoolError("no_space", "the pool cannot hold that reservation")
+    return 0
+
+
 def start_create(Pool pool, *, str name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0,
                  props=b"", serial="", physical_block_bytes=0):
     cdef admin *a
@@ -187,6 +199,7 @@ def start_create(Pool pool, *, str name, size_bytes, block_bytes=512, checksum=F
         raise PoolError("invalid", "a size is a positive multiple of 4096 bytes")
     if block_bytes not in (512, 4096):
         raise PoolError("invalid", "a logical block has 512 or 4096 bytes")
+    reservable(pool, quota_bytes, reserve_bytes, reserve_bytes)
     exponent = physical_exponent(physical_block_bytes or block_bytes, block_bytes)
     slot = slot_of(pool, "volume", name, {
         "size_bytes": size_bytes, "block_bytes": block_bytes, "checksum": checksum, "quota_bytes": quota_bytes,
@@ -335,8 +348,9 @@ def start_set(Pool pool, *, object_id, props=None, quota_bytes=None, reserve_byt
     info = pool.info(object_id)
     if info is None:
         raise PoolError("not_found", f"there is no object {object_id}")
-    if reserve_bytes and reserve_bytes - info.reserve_bytes > pool.stats()["available_bytes"]:
-        raise PoolError("no_space", "the pool cannot hold that reservation")
+    quota = info.quota_bytes if quota_bytes is None else quota_bytes
+    reserve = info.reserve_bytes if reserve_bytes is None else reserve_bytes
+    reservable(pool, quota, reserve, max(reserve - info.mapped_bytes, 0) - max(info.reserve_bytes - info.mapped_bytes, 0))
     exponent = None if physical_block_bytes is None else physical_exponent(physical_block_bytes, info.block_bytes)
     return change(pool, info, {"props": props, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes,
                                "physical_exponent": exponent}, ("plain", None, None))

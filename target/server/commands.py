@@ -399,7 +399,13 @@ class Commands:
 
     async def _call(self, what: str, op: str, **args: Any) -> Any:
         try:
-            return await self._pool.call(op, **args)
+            started = self._pool.start(op, **args)
+        except PoolError as error:
+            if error.code in ("invalid", "no_space"):       # refused before it began: the pool says why
+                raise LunetteError(error.code, f"{what}: {error}") from None
+            raise pool_error(error.code, what) from None
+        try:
+            return await started
         except PoolError as error:
             raise pool_error(error.code, what) from None
 

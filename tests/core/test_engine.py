@@ -131,6 +131,28 @@ def test_quota_and_reservation() -> None:
     pool.call("write", object_id=keep, offset_bytes=0, data=b"k" * (8 * MIB))
 
 
+def test_a_reservation_that_cannot_be_kept_is_refused() -> None:
+    """What is promised to one volume must be there beside what all others were promised."""
+    _, pool = new_pool(64 * MIB)
+    room = pool.stats()["available_bytes"] // MIB * MIB
+    with pytest.raises(PoolError, match="cannot hold that reservation"):
+        volume(pool, "a", MIB, reserve_bytes=room + MIB)
+    a = volume(pool, "a", room, reserve_bytes=room - 4 * MIB)
+    with pytest.raises(PoolError, match="cannot hold that reservation"):
+        volume(pool, "b", MIB, reserve_bytes=5 * MIB)
+    b = volume(pool, "b", 8 * MIB, quota_bytes=8 * MIB)
+    with pytest.raises(PoolError, match="cannot hold that reservation"):
+        pool.call("set", object_id=b, reserve_bytes=5 * MIB)
+    with pytest.raises(PoolError, match="beyond the quota"):
+        pool.call("set", object_id=b, reserve_bytes=9 * MIB)
+    with pytest.raises(PoolError, match="not negative"):
+        volume(pool, "c", MIB, quota_bytes=-1)
+    pool.call("set", object_id=b, reserve_bytes=3 * MIB)
+    pool.call("write", object_id=a, offset_bytes=0, data=b"a" * (room - 4 * MIB))
+    pool.call("write", object_id=b, offset_bytes=0, data=b"b" * (3 * MIB))
+    assert pool.stats()["reserved_unused_bytes"] == 0
+
+
 def test_checksums_find_silent_damage() -> None:
     device, pool = new_pool()
     v = volume(pool, size_bytes=MIB, checksum=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import threading
 import time
 from collections.abc import Callable
 
@@ -44,5 +46,91 @@ def test_a_full_pool_refuses_only_what_needs_space(start: Callable[..., DaemonPr
         daemon.cli("pool", "grow", "256M")
         assert write(session, block, 3, told).status == GOOD
         assert session.read(0, block, 1).data == b"\3" * 512
+    daemon.stop()
+    assert "clean" in daemon.check()
+
+
+def unmap(session: Initiator, block: int, blocks: int, told: list[int]) -> Answer:
+    """UNMAP of one range."""
+    body = struct.pack(">HHIQII", 22, 16, 0, block, blocks, 0)
+    cdb = struct.pack(">BBIBHB", 0x42, 0, 0, 0, len(body), 0)
+    while (answer := session.command(0, cdb, write=body)).key == 6:
+        told.append(answer.asc)
+    return answer
+
+
+def write_same_unmap(session: Initiator, block: int, blocks: int, told: list[int]) -> Answer:
+    cdb = struct.pack(">BBQIBB", 0x93, 0x08, block, blocks, 0, 0)
+    while (answer := session.command(0, cdb, write=bytes(512))).key == 6:
+        told.append(answer.asc)
+    return answer
+
+
+def resumes(session: Initiator, block: int, fill: int, told: list[int]) -> bool:
+    """Whether writes there succeed once freed space has come back (within some seconds, while the session goes on)."""
+    deadline = time.monotonic() + 20
+    while (answer := write(session, block, fill, told)).status != GOOD:
+        assert (answer.key, answer.asc) == (DATA_PROTECT, SPACE_ALLOCATION_FAILED)
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return session.read(0, block, 1).data == bytes([fill]) * 512
+
+
+def fill_up(session: Initiator, block: int, told: list[int]) -> int:
+    """Write until there is no space for a whole piece, nor for a block; where the next piece would go."""
+    while write(session, block, 1, told).status == GOOD:
+        block += PIECE_BLOCKS
+    return block + PIECE_BLOCKS
+
+
+@pytest.mark.needs("libiscsi")
+def test_a_full_pool_frees_space_and_goes_on(start: Callable[..., DaemonProcess]) -> None:
+    """Beside a reader that never stops: private blocks, UNMAP, WRITE SAME, a snapshot's delete; no restart, no new login."""
+    daemon = start(size="128M")
+    daemon.cli("create", "v", "--size", "512M")
+    told: list[int] = []
+    stop = threading.Event()
+    wrong: list[object] = []
+
+    def read_on() -> None:
+        with Initiator(daemon.portal, daemon.target, "iqn.2026-01.test:reader") as reader:
+            reader.settle()
+            while not stop.is_set():
+                answer = reader.read(0, 4 * PIECE_BLOCKS, 8)
+                if answer.key != 6 and (answer.status, answer.data) != (GOOD, b"\5" * 4096):
+                    wrong.append(answer)
+
+    with Initiator(daemon.portal, daemon.target) as session:
+        session.settle()
+        for i in range(8):
+            assert write(session, i * PIECE_BLOCKS, 5, told).status == GOOD
+        reading = threading.Thread(target=read_on)
+        reading.start()
+        try:
+            daemon.cli("snapshot", "v@s")
+            first = 8 * PIECE_BLOCKS
+            end = fill_up(session, first, told)
+            answer = write(session, 0, 6, told)                      # the snapshot shares it
+            assert (answer.status, answer.key, answer.asc) == (CHECK_CONDITION, DATA_PROTECT, SPACE_ALLOCATION_FAILED)
+            assert write(session, first, 7, told).status == GOOD     # nobody else has it
+            assert unmap(session, first + PIECE_BLOCKS, PIECE_BLOCKS, told).status == GOOD
+            assert resumes(session, end, 8, told)
+            end = fill_up(session, end + PIECE_BLOCKS, told)
+            assert write_same_unmap(session, first + 2 * PIECE_BLOCKS, PIECE_BLOCKS, told).status == GOOD
+            assert resumes(session, end, 9, told)
+            end = fill_up(session, end + PIECE_BLOCKS, told)
+            assert unmap(session, 0, 2 * PIECE_BLOCKS, told).status == GOOD          # frees nothing: the snapshot has it
+            assert write(session, end, 1, told).status != GOOD
+            daemon.cli("delete", "v@s")
+            assert resumes(session, end, 10, told)
+            assert resumes(session, 3 * PIECE_BLOCKS, 11, told)      # shared no more: in place
+            assert session.read(0, first, 1).data == b"\7" * 512
+            assert session.read(0, first + PIECE_BLOCKS, 1).data == bytes(512)
+        finally:
+            stop.set()
+            reading.join()
+        assert not wrong
+        assert THRESHOLD_REACHED in told
     daemon.stop()
     assert "clean" in daemon.check()

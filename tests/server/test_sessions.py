@@ -233,7 +233,7 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
 
 
 async def test_format_waits_for_what_is_under_way(rig: Rig) -> None:
-    """Neither a native write in the engine nor one that Python runs may land behind FORMAT UNIT; new ones are refused meanwhile."""
+    """Neither a native write in the engine nor one that Python runs may land behind FORMAT UNIT; new ones are refused."""
     await rig.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 20})
     one, conn = rig.login()
     other, other_conn = rig.login("iqn.2026-01.test:b")
