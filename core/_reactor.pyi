@@ -48,6 +48,7 @@ class AbortedEvent(NamedTuple):
 
     token: int
     count: int          # type: ignore[assignment]  # how many tasks were aborted (or found, with query=True)
+    victims: tuple[tuple[int, int], ...] = ()   # (connection, initiator task tag) of each, with tell=True
 
 class LunReleasedEvent(NamedTuple):
     """A LUN removed by `set_lun(..., None)` (or replaced) has no I/O in flight any more and its handle is closed."""
@@ -159,13 +160,13 @@ class Reactor:
     def abort(self, token: int, *, session: int | None = None, lun: int | None = None, itt: int | None = None,
               object_id: int | None = None, conn: int | None = None, before_cmd_sn: int | None = None,
               exclude_session: int | None = None, query: bool = False, device: bool = False,
-              missing_cmd_sn: int | None = None) -> None:
+              missing_cmd_sn: int | None = None, tell: bool = False) -> None:
         """Terminate, without responses, the tasks that match every argument given; AbortedEvent(token) when quiescent.
 
         before_cmd_sn: only commands with a lower CmdSN (a TMF concerns what was numbered before it; of the named
         session), and commands below it that have not arrived yet count as aborted when they do. query: only count.
         device: abort nothing; what counts is in the engine now, of removed sessions too, and the event follows when that is over.
         missing_cmd_sn: when nothing matches, and this CmdSN lies in the named session's window and has not come, it counts
-        as received and as the one task aborted (RFC 7143 §11.6.1).
+        as received and as the one task aborted (RFC 7143 §11.6.1). tell: the event lists what was aborted (and not yet was).
         """
     def stats(self) -> ReactorStats: ...

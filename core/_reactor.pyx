@@ -18,6 +18,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 import os
+from array import array
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -61,6 +62,7 @@ class ClosedEvent(NamedTuple):
 class AbortedEvent(NamedTuple):
     token: int
     count: int
+    victims: tuple = ()
 
 
 class LunReleasedEvent(NamedTuple):
@@ -391,7 +393,8 @@ cdef class Reactor:
         if e.kind == EV_CLOSED:
             return ClosedEvent(e.session, e.conn, CLOSE_REASONS[e.reason], e.detail.decode())
         if e.kind == EV_ABORTED:
-            return AbortedEvent(e.token, e.count)
+            victims = array("Q", PyBytes_FromStringAndSize(<const char *>(e + 1), e.length))
+            return AbortedEvent(e.token, e.count, tuple(zip(victims[::2], victims[1::2], strict=True)))
         if e.kind == EV_LUN_RELEASED:
             return self.on_lun_released(<lnt_lun *>e.object)
         if e.kind == EV_SESSION_CLOSED:
@@ -451,7 +454,8 @@ cdef class Reactor:
         loop_post(&self.r, m)
 
     def abort(self, uint64_t token, *, session=None, lun=None, itt=None, object_id=None, conn=None,
-              before_cmd_sn=None, exclude_session=None, bint query=False, bint device=False, missing_cmd_sn=None):
+              before_cmd_sn=None, exclude_session=None, bint query=False, bint device=False, missing_cmd_sn=None,
+              bint tell=False):
         cdef lnt_inbox *m = message(IN_ABORT, 0)
         cdef lnt_abort *a = <lnt_abort *>calloc(1, sizeof(lnt_abort))
         if a == NULL:
@@ -469,6 +473,7 @@ cdef class Reactor:
         a.before_cmd_sn = before_cmd_sn or 0
         a.query = query
         a.device = device
+        a.tell = tell
         a.has_missing = missing_cmd_sn is not None
         a.missing_cmd_sn = missing_cmd_sn or 0
         m.object = a

@@ -301,8 +301,10 @@ cdef struct lnt_abort:
     uint8_t query
     uint8_t device                 # counts what is in the engine, and is over when that is; aborts nothing
     uint8_t has_missing
+    uint8_t tell                   # list what was aborted
     uint32_t missing_cmd_sn
     uint32_t count
+    uint64_t *victims              # (connection, initiator task tag) of each
 
 cdef enum:                         # events for Python
     EV_COMMAND = 1

@@ -4,7 +4,7 @@ from core._pdu cimport sn_lt
 from core._uring cimport lnt_prep_cancel, lnt_prep_recv_multishot
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from "<sys/socket.h>" nogil:
     int shutdown(int fd, int how)
@@ -437,11 +437,16 @@ cdef void abort_start(lnt_reactor *r, lnt_abort *a) noexcept nogil:
     cdef uint32_t i
     cdef lnt_task *t
     cdef lnt_session *s
+    if a.tell:
+        a.victims = <uint64_t *>malloc(r.live_tasks * 16 + 16)
     for i in range(r.max_tasks):
         t = &r.tasks[i]
-        if t.state == T_FREE or t.state == T_SEND or (t.aborted and a.query):
+        if t.state == T_FREE or t.state == T_SEND or (t.aborted and (a.query or a.tell)):
             continue
         if abort_matches(a, t):
+            if a.victims != NULL:
+                a.victims[2 * a.count] = t.conn.handle
+                a.victims[2 * a.count + 1] = t.itt
             a.count += 1
             if not a.query and not a.device:
                 task_abort(r, t)
@@ -484,9 +489,12 @@ cdef void aborts_check(lnt_reactor *r) noexcept nogil:
             at = &a.next
             continue
         at[0] = a.next
-        e = event_new(EV_ABORTED, 0)
+        e = event_new(EV_ABORTED, a.count * 16 if a.victims != NULL else 0)
         if e != NULL:
             e.token = a.token
             e.count = a.count
+            if a.victims != NULL:
+                memcpy(<uint8_t *>(e + 1), a.victims, e.length)
             event_post(r, e)
+        free(a.victims)
         free(a)

@@ -33,6 +33,7 @@ from target.iscsi.pdu import (
     PduError,
     RawPdu,
     Reject,
+    ScsiResponse,
     TaskManagementRequest,
     TextRequest,
     decode,
@@ -87,6 +88,10 @@ class FullFeatureConnection:
     ) -> SendPdu:
         """The answer to a TaskManagementRequested event."""
         return _send(build_response(request, response, additional))
+
+    def scsi_status(self, initiator_task_tag: int, status: int) -> SendPdu:
+        """The end of a command that the data plane has forgotten."""
+        return _send(ScsiResponse(initiator_task_tag=initiator_task_tag, status=status))
 
     def reject(self, raw: RawPdu, reason: RejectReason) -> SendPdu:
         """A Reject PDU for a PDU that somebody else found wrong."""

@@ -58,8 +58,9 @@ PAGES: dict[PageKey, ModePage] = {page.key: page for page in (
     _page("Read-Write Error Recovery", 0x01, 0, "SBC-4 §6.5.10", 10, {}, {}),
     _page("Disconnect-Reconnect", 0x02, 0, "SPC-4 §7.5.10", 14, {}, {}),
     _page("Caching", 0x08, 0, "SBC-4 §6.5.6", 18, {2: 0x04}, {2: 0x04}),
-    # GLTSD; unrestricted reordering; busy timeout unlimited
-    _page("Control", 0x0A, 0, "SPC-4 §7.5.8", 10, {2: 0x02, 3: 0x10, 8: 0xFF, 9: 0xFF}, {2: 0x04, 4: 0x08}),
+    # GLTSD; unrestricted reordering; TAS, or hosts that set no time limits wait for ever; busy timeout unlimited
+    _page("Control", 0x0A, 0, "SPC-4 §7.5.8", 10, {2: 0x02, 3: 0x10, 5: 0x40, 8: 0xFF, 9: 0xFF},
+          {2: 0x04, 4: 0x08, 5: 0x40}),
     _page("Control Extension", 0x0A, 1, "SPC-4 §7.5.9", 28, {4: 0x01, 6: 252}, {}),
     _page("Informational Exceptions Control", 0x1C, 0, "SBC-4 §6.5.8", 10, {2: 0x08}, {}),
     # one soft threshold, on what is available, in sets of 1 MiB; disabled
@@ -84,6 +85,11 @@ class ModePages:
     @property
     def descriptor_sense(self) -> bool:
         return bool(self._current[CONTROL][0] & 0x04)
+
+    @property
+    def task_aborted_status(self) -> bool:
+        """TAS: what another nexus aborts ends with TASK ABORTED status (SAM-5 §5.3.1)."""
+        return bool(self._current[CONTROL][3] & 0x40)
 
     @property
     def software_write_protect(self) -> bool:

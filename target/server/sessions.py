@@ -132,7 +132,7 @@ class SessionTable:
         self.on_connection_closed: Callable[[NexusSession, int], None] | None = None
         self._sessions: dict[tuple[int, int], NexusSession] = {}   # (reactor index, number)
         self._by_nexus: dict[ITNexus, NexusSession] = {}
-        self._aborts: dict[int, asyncio.Future[int]] = {}
+        self._aborts: dict[int, asyncio.Future[AbortedEvent]] = {}
         self._tokens = itertools.count(1)
         self.background = Background()
         self._empty = asyncio.Event()
@@ -350,28 +350,34 @@ class SessionTable:
     # -- aborting ----------------------------------------------------------------------------------------------
     async def abort(self, which: Iterable[NexusSession] | None = None, *, lun: int | None = None,
                     object_id: int | None = None, itt: int | None = None, before_cmd_sn: int | None = None,
-                    exclude: NexusSession | None = None, query: bool = False, missing_cmd_sn: int | None = None) -> int:
+                    exclude: NexusSession | None = None, query: bool = False, missing_cmd_sn: int | None = None,
+                    tell: bool = False) -> int:
         """Abort (or count) the matching tasks of the given sessions (None: all); returns how many there were.
 
-        On return none of them will answer or write any more. Where there were none, a command with `missing_cmd_sn` that is
-        still to come counts as received and aborted.
+        On return none of them will answer or write any more, but with `tell` each was answered TASK ABORTED. Where there were
+        none, a command with `missing_cmd_sn` that is still to come counts as received and aborted.
         """
         chosen = self.sessions() if which is None else list(which)
         targets = [each for each in chosen if each is not exclude]
-        waits: list[asyncio.Future[int]] = []
+        waits: list[asyncio.Future[AbortedEvent]] = []
         for session in targets:
             token = next(self._tokens)
-            future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[AbortedEvent] = asyncio.get_running_loop().create_future()
             self._aborts[token] = future
             waits.append(future)
             session.reactor.abort(token, session=session.number, lun=lun, itt=itt, object_id=object_id,
-                                  before_cmd_sn=before_cmd_sn, query=query, missing_cmd_sn=missing_cmd_sn)
-        counts = await asyncio.gather(*waits)
+                                  before_cmd_sn=before_cmd_sn, query=query, missing_cmd_sn=missing_cmd_sn, tell=tell)
+        found = await asyncio.gather(*waits)
         if not query:
             await self._settle(targets, lun, object_id, itt)
             if which is None:
                 await self.draining.wait(timeout_seconds=WAIT_SECONDS)
-        return sum(counts)
+        for session, event in zip(targets, found, strict=True):
+            for conn, tag in event.victims:
+                full = session.connections.get(conn)
+                if full is not None:
+                    self.send(session, conn, full.scsi_status(tag, Status.TASK_ABORTED))
+        return sum(event.count for event in found)
 
     async def _settle(self, targets: list[NexusSession], lun: int | None, object_id: int | None, itt: int | None) -> None:
         """Wait for the matching commands that Python runs: their answers are dropped, their writes end here."""
@@ -391,7 +397,7 @@ class SessionTable:
 
         The object's LUNs are flagged slow: what is still to come reaches Python, and is refused or waits there.
         """
-        waits: list[asyncio.Future[int]] = []
+        waits: list[asyncio.Future[AbortedEvent]] = []
         for reactor in self.reactors:
             token = next(self._tokens)
             self._aborts[token] = asyncio.get_running_loop().create_future()
@@ -404,12 +410,17 @@ class SessionTable:
         if found:
             await asyncio.wait(found, timeout=WAIT_SECONDS)
 
+    def tells(self, object_id: int) -> bool:
+        """Whether hosts are told of commands on an object that others abort."""
+        unit = self.units.known(object_id)
+        return unit is not None and unit.mode.task_aborted_status
+
     async def abort_for_preempt(self, object_id: int, nexus: ITNexus) -> None:
         """PREEMPT AND ABORT: every task of `nexus` on the object, but not the one that asks."""
         session = self._by_nexus.get(nexus)
         me = asyncio.current_task()
         if session is not None and not any(running.task is me for running in session.running.values()):
-            await self.abort([session], object_id=object_id)
+            await self.abort([session], object_id=object_id, tell=self.tells(object_id))
         await self.draining.wait(nexus.initiator_name, WAIT_SECONDS)
 
     # -- events ------------------------------------------------------------------------------------------------
@@ -427,7 +438,7 @@ class SessionTable:
         if isinstance(event, AbortedEvent):
             future = self._aborts.pop(event.token, None)
             if future is not None and not future.done():
-                future.set_result(event.count)
+                future.set_result(event)
             return
         session = self._sessions.get((index, event.session))
         if session is None:

@@ -86,9 +86,10 @@ class TaskManagement:
         await self.table.abort([session], lun=lun, before_cmd_sn=request.cmd_sn)
         for other in self.table.sessions():
             if other is not session and object_id in other.luns.values():
-                cleared = await self.table.abort([other], object_id=object_id)
+                told = self.table.tells(object_id)
+                cleared = await self.table.abort([other], object_id=object_id, tell=told)
                 unit = self.table.units.known(object_id)
-                if cleared and unit is not None:
+                if cleared and unit is not None and not told:
                     unit.attention.raise_for(other.nexus, UnitAttention.COMMANDS_CLEARED)
         return COMPLETE
 
@@ -98,7 +99,7 @@ class TaskManagement:
             return TaskResponse.LUN_DOES_NOT_EXIST
         object_id = session.luns[lun]
         await self.table.abort([session], lun=lun, before_cmd_sn=request.cmd_sn)
-        await self.table.abort(object_id=object_id, exclude=session)
+        await self.table.abort(object_id=object_id, exclude=session, tell=self.table.tells(object_id))
         unit = self.table.units.known(object_id)
         if unit is not None:
             unit.reset()
@@ -111,7 +112,7 @@ class TaskManagement:
     async def _target_reset(self, session: NexusSession, request: TaskManagementRequest) -> TaskResponse:
         await self.table.abort([session], before_cmd_sn=request.cmd_sn)
         for object_id in self._reachable(session):
-            await self.table.abort(object_id=object_id, exclude=session)
+            await self.table.abort(object_id=object_id, exclude=session, tell=self.table.tells(object_id))
             unit = self.table.units.known(object_id)
             if unit is not None:
                 unit.reset(UnitAttention.TARGET_RESET)

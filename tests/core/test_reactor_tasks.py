@@ -109,9 +109,9 @@ def test_aborting_what_python_holds(r: Rig) -> None:
     w.send(tmf(w, 1, 50, reference=itt))
     assert r.event(PduEvent).opcode == 2
     r.reactor.abort(7, session=r.number, itt=itt, query=True)
-    assert r.event(AbortedEvent) == (7, 1)
+    assert r.event(AbortedEvent)[:2] == (7, 1)
     r.reactor.abort(8, session=r.number, lun=0, itt=itt, before_cmd_sn=w.cmd_sn)
-    assert r.event(AbortedEvent) == (8, 1)
+    assert r.event(AbortedEvent)[:2] == (8, 1)
     r.reactor.complete(event.task, 0)
     assert w.silent()
     alive(w)
@@ -147,6 +147,22 @@ def test_an_abort_reaches_only_what_it_names(r: Rig) -> None:
     assert other.silent()
 
 
+def test_an_abort_can_list_what_it_ended(r: Rig) -> None:
+    w = r.wire()
+    number, conn = r.number, r.conn
+    first, second = w.command(UNKNOWN), w.command(rw(0x2A, 0, 8), flags=FINAL | WRITE, edtl=4096)
+    event = r.event(CommandEvent)
+    assert w.receive().opcode == 0x31                                # and its data never comes
+    r.reactor.abort(1, session=number, lun=0, itt=first)
+    assert r.event(AbortedEvent) == (1, 1, ())
+    r.reactor.complete(event.task, 0)
+    r.reactor.abort(2, object_id=r.volume, tell=True)
+    assert r.event(AbortedEvent) == (2, 1, ((conn, second),))
+    r.reactor.abort(3, object_id=r.volume, tell=True)
+    assert r.event(AbortedEvent) == (3, 0, ())
+    alive(w)
+
+
 def test_an_aborted_command_that_has_not_come_counts_as_received(r: Rig) -> None:
     w = r.wire()
     w.command(UNKNOWN, cmd_sn=3, itt=0x33)
@@ -156,13 +172,13 @@ def test_an_aborted_command_that_has_not_come_counts_as_received(r: Rig) -> None
     r.reactor.abort(2, session=r.number, lun=0, itt=0x44, missing_cmd_sn=3)       # another command has that number
     r.reactor.abort(3, session=r.number, lun=0, itt=0x44, missing_cmd_sn=0)       # outside the window
     r.reactor.abort(4, session=r.number, lun=0, itt=0x44, missing_cmd_sn=50000)
-    assert {r.event(AbortedEvent) for _ in range(4)} == {(1, 1), (2, 0), (3, 0), (4, 0)}
+    assert {r.event(AbortedEvent)[:2] for _ in range(4)} == {(1, 1), (2, 0), (3, 0), (4, 0)}
     w.command(UNKNOWN, cmd_sn=1, itt=0x11)
     events = [r.event(CommandEvent) for _ in range(2)]
     assert [event.itt for event in events] == [0x11, 0x33]
     w.command(UNKNOWN, cmd_sn=2, itt=0x22)
     r.reactor.abort(5, session=r.number, lun=0, itt=0x55, missing_cmd_sn=4)       # fills the hole at once
-    assert r.event(AbortedEvent) == (5, 1)
+    assert r.event(AbortedEvent)[:2] == (5, 1)
     w.command(UNKNOWN, cmd_sn=5, itt=0x66)
     events.append(r.event(CommandEvent))
     for event in events:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from target.iscsi.codes import TaskFunction, TaskResponse
-from target.iscsi.pdu import ScsiCommand, ScsiResponse, TaskManagementRequest, TaskManagementResponse
+from target.iscsi.pdu import R2T, DataIn, DataOut, ScsiCommand, ScsiResponse, TaskManagementRequest, TaskManagementResponse
 from tests.support.daemon import DaemonProcess
-from tests.support.session import Connection
+from tests.support.session import Connection, read10
 
 TEST_UNIT_READY = bytes(16)
+TASK_ABORTED = 0x40
 FIRST = 1  # the CmdSN of a session's first command
 
 
@@ -39,6 +40,28 @@ def test_what_rfc_7144_adds(daemon: DaemonProcess) -> None:
     event = ask(connection, TaskFunction.QUERY_ASYNCHRONOUS_EVENT, FIRST + 1)
     assert (event.response, event.additional_information) == (TaskResponse.FUNCTION_SUCCEEDED, b"\x16\x29\x07")
     connection.close()
+
+
+def test_a_reset_by_another_host_ends_commands_with_a_status(daemon: DaemonProcess) -> None:
+    """Hosts that set no time limits (QEMU's are such) would wait for the answers for ever."""
+    daemon.cli("create", "v", "--size", "64M")
+    first, second = (Connection(daemon.port, daemon.target, name=f"iqn.2026-11.test:{name}", InitialR2T="Yes",
+                                ImmediateData="No") for name in "ab")
+    for each in (first, second):
+        assert unit_ready(each, 1, FIRST) == 2
+    begun = ScsiCommand(write=True, initiator_task_tag=9, cmd_sn=FIRST + 1, cdb=bytes.fromhex("2a000000000000000800") + bytes(6),
+                        expected_data_transfer_length=4096)
+    second.send(begun)
+    wanted = second.receive(R2T)
+    assert ask(first, TaskFunction.LOGICAL_UNIT_RESET, FIRST + 1).response == TaskResponse.FUNCTION_COMPLETE
+    ended = second.receive(ScsiResponse)
+    assert (ended.initiator_task_tag, ended.status) == (9, TASK_ABORTED)
+    second.send(DataOut(initiator_task_tag=9, target_transfer_tag=wanted.target_transfer_tag, data=b"x" * 4096))  # too late
+    assert unit_ready(second, 10, FIRST + 2) == 2                   # 29h/03h
+    second.send(read10(0, 8, 11, FIRST + 3))
+    assert second.receive(DataIn).data == bytes(4096)
+    first.close()
+    second.close()
 
 
 def test_below_level_2_they_are_refused(daemon: DaemonProcess) -> None:

@@ -26,6 +26,7 @@ from target.iscsi import (
 )
 from target.iscsi.session import Admission
 from target.scsi.lun import encode
+from target.scsi.mode import CONTROL
 from target.server.daemon import Daemon
 from target.server.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent, CommandEvent, SessionClosedEvent
 from target.server.sessions import NexusSession
@@ -51,6 +52,7 @@ class RecordingReactor:
         self.luns: dict[tuple[int, int], tuple[int, int]] = {}
         self.pending: list[Any] = []
         self.aborted = 1
+        self.victims: tuple[tuple[int, int], ...] = ()
         self.stuck = False
         self._number = 0
 
@@ -100,7 +102,7 @@ class RecordingReactor:
 
     def abort(self, token: int, **which: Any) -> None:
         self.calls.append(("abort", which))
-        self.post(AbortedEvent(token, self.aborted))
+        self.post(AbortedEvent(token, self.aborted, self.victims if which.get("tell") else ()))
 
     def send_pdu(self, conn: int, bhs: bytes, data: bytes = b"", *, close: bool = False) -> None:
         self.calls.append(("send_pdu", conn, bhs[0] & 0x3F, bhs[2], close))
@@ -310,6 +312,26 @@ async def test_task_management_answers(rig: Rig, function: int, lun: int, aborte
     rig.table.perform(session, conn, [TaskManagementRequested(request)])
     await until(lambda: bool(rig.reactor.called("send_pdu")))
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, response, False)]
+
+
+@pytest.mark.parametrize("function", [TaskFunction.CLEAR_TASK_SET, TaskFunction.LOGICAL_UNIT_RESET,
+                                      TaskFunction.TARGET_WARM_RESET])
+@pytest.mark.parametrize("tas", [True, False])
+async def test_others_are_told_of_what_was_aborted_when_tas_is_set(rig: Rig, function: int, tas: bool) -> None:
+    await rig.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 20})
+    session, conn = rig.login()
+    _, theirs = rig.login("iqn.2026-01.test:b")
+    unit = rig.daemon.units.get(next(iter(session.luns.values())))
+    assert unit is not None
+    assert unit.mode.task_aborted_status
+    if not tas:
+        unit.mode.change({CONTROL: unit.mode.values(CONTROL, 0)[:3] + bytes(7)}, save=True)
+    rig.reactor.victims = ((theirs, 0x77), (999, 0x78))
+    request = TaskManagementRequest(function=function, initiator_task_tag=5, cmd_sn=9)
+    rig.table.perform(session, conn, [TaskManagementRequested(request)])
+    await until(lambda: any(call[2] == 0x22 for call in rig.reactor.called("send_pdu")))
+    told = [("send_pdu", theirs, 0x21, 0, False)] if tas else []
+    assert rig.reactor.called("send_pdu") == [*told, ("send_pdu", conn, 0x22, 0, False)]
 
 
 async def test_a_cold_reset_drops_every_session_that_shares_a_unit_its_own_after_the_answer(rig: Rig) -> None:

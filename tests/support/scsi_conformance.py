@@ -156,6 +156,8 @@ Stated limits and choices:
 - **START STOP UNIT** stops and starts; LOEJ and power conditions are refused, PREVENT is refused: the disk is fixed.
 - **Block sizes**: a LUN of 512-byte blocks reports one logical block per physical block, or eight when its volume was made so
   (decision 7); that 4 KiB is what it likes is said by the transfer length granularity, the unmap granularity and its alignment.
+- **TAS** is 1 unless MODE SELECT clears it: what another nexus aborts (LOGICAL UNIT RESET, target resets, CLEAR TASK SET, PREEMPT
+  AND ABORT) ends with TASK ABORTED once it can write no more; with 0 it ends without a status. `interop/test_shared_disk.py`.
 - **FUA and WCE**: FUA writes, and every write while WCE is 0, are durable when answered. WRITE AND VERIFY always is.
 - Sense is fixed format, descriptor format with D_SENSE. SPC-2 reservations and persistent ones exclude each other.
 - Not built: protection information, ACA, REPLACE LOST RESERVATION.
