@@ -1,15 +1,28 @@
-"""Invariant: floods of logins, text, pings, unfed transfers and torn-down sessions leave memory bounded and others served."""
+"""Invariant: floods (logins, text, pings, unfed transfers, torn-down sessions) and poison leave memory bounded, others served."""
 
 from __future__ import annotations
 
 import contextlib
 import random
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from target.iscsi.pdu import DataIn, LoginRequest, NopOut, ScsiCommand, ScsiResponse, TaskManagementRequest, TextRequest, encode
+from target.iscsi.pdu import (
+    R2T,
+    DataIn,
+    DataOut,
+    LoginRequest,
+    LogoutRequest,
+    NopOut,
+    ScsiCommand,
+    ScsiResponse,
+    TaskManagementRequest,
+    TextRequest,
+    encode,
+)
 from target.iscsi.text import build_pairs
 from tests.support.daemon import DaemonProcess
 from tests.support.session import Connection, read10, write10
@@ -154,4 +167,91 @@ def test_sessions_torn_down_while_they_work(witness: Witness) -> None:
         each.close()
         if number % 15 == 0:
             witness.check()
+    witness.end()
+
+
+# -- hostile input at a stage of a connection's life, on several connections at once ---------------------------------------
+ENEMY = "iqn.2026-11.test:enemy"
+
+
+def login_request(text: dict[str, str], number: int, *, transit: bool = False) -> bytes:
+    return encode(LoginRequest(transit=transit, current_stage=0, next_stage=1 if transit else 0,
+                               isid=b"\x80" + number.to_bytes(5, "big"), data=build_pairs(text.items())))
+
+
+def before_the_response(daemon: DaemonProcess, number: int) -> socket.socket:
+    """A login that has got its CHAP challenge."""
+    sock = socket.create_connection(("127.0.0.1", daemon.port), timeout=5)
+    names = {"InitiatorName": ENEMY, "TargetName": daemon.target, "AuthMethod": "CHAP,None"}
+    for text in (names, {"CHAP_A": "7,5"}):
+        sock.sendall(login_request(text, number))
+        sock.recv(4096)
+    return sock
+
+
+def in_a_burst(daemon: DaemonProcess, number: int) -> socket.socket:
+    """A session whose WRITE of 1 MiB has been sent an R2T, and half of its data."""
+    connection = Connection(daemon.port, daemon.target, name="iqn.2026-11.test:other", isid=b"\x80" + number.to_bytes(5, "big"),
+                            MaxBurstLength="65536", InitialR2T="Yes", ImmediateData="No")
+    connection.send(ScsiCommand(initiator_task_tag=1, cmd_sn=1))
+    connection.receive(ScsiResponse)                # the unit attention of a new session
+    connection.send(ScsiCommand(write=True, initiator_task_tag=2, cmd_sn=2, expected_data_transfer_length=1 << 20,
+                                cdb=bytes.fromhex("2a000000040000080000") + bytes(6)))
+    wanted = connection.receive(R2T)
+    connection.send(DataOut(initiator_task_tag=2, target_transfer_tag=wanted.target_transfer_tag, data=bytes(32768), final=False))
+    return connection.sock
+
+
+def while_logging_out(daemon: DaemonProcess, number: int) -> socket.socket:
+    """A session with commands under way that has sent a logout, and perhaps not got its answer."""
+    connection = Connection(daemon.port, daemon.target, name="iqn.2026-11.test:other", isid=b"\x81" + number.to_bytes(5, "big"))
+    connection.sock.sendall(b"".join(encode(each) for each in (
+        read10(0, 64, 1, 1), read10(0, 64, 2, 2), write10(8, bytes(4096), 3, 3),
+        TaskManagementRequest(immediate=True, function=2, initiator_task_tag=4, cmd_sn=4),
+        LogoutRequest(immediate=True, reason=number % 3, initiator_task_tag=5, cmd_sn=4))))
+    return connection.sock
+
+
+def poison(rng: random.Random) -> bytes:
+    """Something that has no business at that stage, or none at all."""
+    pdu = encode(rng.choice((
+        LoginRequest(transit=True, current_stage=1, next_stage=3, isid=rng.randbytes(6), data=b"CHAP_N=x\0CHAP_R=0x00\0"),
+        LoginRequest(transit=True, current_stage=0, next_stage=3, data=b"CHAP_R=" + b"0x" + b"41" * 3000 + b"\0"),
+        TextRequest(initiator_task_tag=9, cmd_sn=3, data=b"SendTargets=All\0"),
+        NopOut(initiator_task_tag=9, cmd_sn=3, data=b"p" * 4000),
+        DataOut(initiator_task_tag=2, target_transfer_tag=rng.getrandbits(32), data=bytes(4096)),
+        DataOut(initiator_task_tag=2, target_transfer_tag=0, buffer_offset=rng.choice((0, 65536, NONE - 4095)), data=bytes(4096),
+                data_sn=rng.randrange(3)),
+        ScsiCommand(write=True, initiator_task_tag=2, cmd_sn=3, expected_data_transfer_length=NONE, cdb=b"\x2a" + bytes(15)),
+        LogoutRequest(immediate=True, reason=rng.randrange(128), initiator_task_tag=5, cmd_sn=3),
+        TaskManagementRequest(immediate=True, function=rng.choice((0, 1, 2, 8, 9, 10, 99)),   # none that others may notice
+                              initiator_task_tag=7, cmd_sn=3))))
+    match rng.randrange(4):
+        case 0:
+            return pdu
+        case 1:
+            return pdu[: rng.randrange(1, len(pdu))]
+        case 2:
+            at = rng.randrange(48)
+            return pdu[:at] + rng.randbytes(4) + pdu[at + 4 :] + pdu
+        case _:
+            return rng.randbytes(rng.choice((1, 47, 48, 500, 9000)))
+
+
+@pytest.mark.parametrize("reach", [before_the_response, in_a_burst, while_logging_out])
+def test_poison_at_a_stage(witness: Witness, tmp_path: Path, reach: Callable[[DaemonProcess, int], socket.socket]) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("twelve bytes or more")
+    witness.daemon.cli("host", "create", "enemy", ENEMY, "--secret-file", str(secret), "--chap-name", "enemy")
+    rng = random.Random(11)
+    for _ in range(12):
+        held = [reach(witness.daemon, number) for number in range(4)]
+        for sock in held * 3:
+            with contextlib.suppress(OSError):
+                sock.sendall(poison(rng))
+        witness.check()
+        for sock in held:
+            sock.close()
+    logins = witness.daemon.log.read_text().count(f"{ENEMY} logged in")
+    assert logins == 0, "someone got in without the secret"
     witness.end()
