@@ -3,7 +3,7 @@
 import errno
 
 from core.errors import STATUS_CODES, PoolError
-from core._info import METADATA_PARTS, object_info, object_slot
+from core._info import METADATA_PARTS, object_info, object_name, object_slot
 
 from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,
@@ -268,7 +268,7 @@ cdef class Pool:
         for i in range(self.p.omask + 1):
             o = self.p.ohash[i]
             while o != NULL:
-                name = object_info(bytes((<const char *>o.desc)[:L_SLOT_BYTES])).name
+                name = object_name((<const char *>o.desc)[:L_SLOT_BYTES])
                 if name in self.ids:
                     raise PoolError("damaged", f"pool is damaged: two objects are called {name}")
                 self.ids[name] = o.pub.id
@@ -554,6 +554,9 @@ cdef class Pool:
             object_store(p, o, slot)
         pthread_mutex_unlock(&p.lock)
         return object_info((<const char *>slot)[:L_SLOT_BYTES]) if o != NULL else None
+
+    def named(self, str prefix):
+        return [self.info(number) for name, number in self.ids.items() if name.startswith(prefix)]
 
     def lookup(self, str name):
         return self.info(self.ids[name]) if name in self.ids else None

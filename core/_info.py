@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import struct
 import time
 from typing import Literal, NamedTuple
 
@@ -39,27 +41,36 @@ class ObjectInfo(NamedTuple):
         return self.block_bytes << self.physical_exponent
 
 
-def _number(slot: bytes, name: str) -> int:
-    field = _FIELDS[name]
-    return int.from_bytes(slot[field.offset : field.offset + field.size], "little")
+def _slot_struct() -> struct.Struct:
+    """The whole slot in one go: a value for each field, in their order."""
+    codes, at = ["<"], 0
+    for field in layout.OBJECT_SLOT:
+        codes.append(f"{field.offset - at}x" + ({1: "B", 4: "I", 8: "Q"}.get(field.size) or f"{field.size}s"))
+        at = field.offset + field.size
+    return struct.Struct("".join([*codes, f"{layout.SLOT_BYTES - at}x"]))
 
 
-def _text(slot: bytes, name: str) -> bytes:
-    start = _FIELDS[name].offset
-    return slot[start : start + _number(slot, f"{name}_bytes")]
+_SLOT = _slot_struct()
+_VALUES = operator.itemgetter(*(list(_FIELDS).index(name) for name in (
+    "id", "kind", "size_bytes", "block_bytes", "mapped_blocks", "created_us", "origin_id", "flags", "quota_bytes",
+    "reserve_bytes", "serial", "physical_exponent", "name", "name_bytes", "origin", "origin_bytes", "props", "props_bytes")))
+_CHECKSUM = layout.OBJECT_FLAGS["checksum"]
 
 
 def object_info(slot: bytes) -> ObjectInfo:
     """The record in a slot of 512 bytes."""
-    serial = _FIELDS["serial"].offset
+    (number, kind, size, block, mapped, created_us, origin_id, flags, quota, reserve, serial, exponent, name, name_bytes,
+     origin, origin_bytes, props, props_bytes) = _VALUES(_SLOT.unpack(slot))
     return ObjectInfo(
-        _number(slot, "id"), _KINDS[_number(slot, "kind")], _text(slot, "name").decode(errors="replace"),
-        _number(slot, "size_bytes"), _number(slot, "block_bytes"), _number(slot, "mapped_blocks") * layout.BLOCK_BYTES,
-        _number(slot, "created_us") / 1e6, _text(slot, "origin").decode(errors="replace"), _number(slot, "origin_id"),
-        bool(_number(slot, "flags") & layout.OBJECT_FLAGS["checksum"]), _number(slot, "quota_bytes"),
-        _number(slot, "reserve_bytes"), slot[serial : serial + 16].hex(), _text(slot, "props"),
-        _number(slot, "physical_exponent"),
-    )
+        number, _KINDS[kind], name[:name_bytes].decode(errors="replace"), size, block, mapped * layout.BLOCK_BYTES,
+        created_us / 1e6, origin[:origin_bytes].decode(errors="replace"), origin_id, bool(flags & _CHECKSUM), quota, reserve,
+        serial.hex(), props[:props_bytes], exponent)
+
+
+def object_name(slot: bytes) -> str:
+    """Only the name of the record in a slot."""
+    start = _FIELDS["name"].offset
+    return slot[start : start + slot[_FIELDS["name_bytes"].offset]].decode(errors="replace")
 
 
 def object_slot(

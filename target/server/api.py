@@ -17,11 +17,11 @@ from target.config import find_api_socket
 from target.errors import LunetteError
 from target.server.batch import MAX_LINE_BYTES, Batch
 from target.server.listing import Listing
-from target.server.metrics import CONTENT_TYPE, Metrics
 from target.server.scrub import Scrub
 
 if TYPE_CHECKING:
     from target.server.daemon import Daemon
+    from target.server.metrics import Metrics
 
 log = logging.getLogger("lunette.api")
 
@@ -36,7 +36,7 @@ class ApiServer:
         self._daemon = daemon
         self._commands = daemon.commands
         self._listing = Listing(daemon, self._commands)
-        self._metrics = Metrics(self._listing)
+        self._metrics: Metrics | None = None
         self._scrub = Scrub(daemon.pool)
         self._runner: web.AppRunner | None = None
         self._path = ""
@@ -77,6 +77,9 @@ class ApiServer:
         return _json(await self._commands.run(request.match_info["command"], await _body(request)))
 
     async def _metrics_text(self, request: web.Request) -> web.Response:
+        from target.server.metrics import CONTENT_TYPE, Metrics  # its library is a good part of a start, and not always asked
+
+        self._metrics = self._metrics or Metrics(self._listing)
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _diff(self, request: web.Request) -> web.StreamResponse:

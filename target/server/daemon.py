@@ -146,7 +146,7 @@ class Daemon:
         with contextlib.suppress(BrokenPipeError):
             for portal in bound:
                 print(f"{self.target_name} on {portal}", flush=True)
-        log.info("ready: %d objects, %d reactors", len(self.pool.objects()), len(self.reactors))
+        log.info("ready: %d objects, %d reactors", self.pool.stats()["objects"], len(self.reactors))
 
     async def _quiesce(self) -> None:
         """Take nothing new, ask initiators to log out, give them a moment."""

@@ -30,7 +30,7 @@ class FrozenMedia:
 
     async def start(self) -> None:
         """Delete what an earlier run left, begin to look for what has expired."""
-        for info in self._pool.objects(hidden=True):
+        for info in self._pool.hidden():
             await self._delete(info.id)
         self._task = asyncio.create_task(self._run(), name="frozen media")
 

@@ -74,9 +74,13 @@ class AsyncPool:
         """Start an operation and wait for its value. PoolError with the status code on any other end than ok."""
         return await self.start(op, **args)
 
-    def objects(self, *, hidden: bool = False) -> list[ObjectInfo]:
-        """All objects that people made, or (`hidden`) those that the daemon keeps for itself."""
-        return [each for each in cast("list[ObjectInfo]", self.pool.objects()) if each.name.startswith(HIDDEN) == hidden]
+    def objects(self) -> list[ObjectInfo]:
+        """All objects that people made."""
+        return [each for each in cast("list[ObjectInfo]", self.pool.objects()) if not each.name.startswith(HIDDEN)]
+
+    def hidden(self) -> list[ObjectInfo]:
+        """The objects that the daemon keeps for itself."""
+        return cast("list[ObjectInfo]", self.pool.named(HIDDEN))
 
     def lookup(self, name: str) -> ObjectInfo | None:
         return None if name.startswith(HIDDEN) else cast("ObjectInfo | None", self.pool.lookup(name))

@@ -73,6 +73,9 @@ class FakePool:
     def objects(self) -> list[ObjectInfo]:
         return list(self._objects.values())
 
+    def named(self, prefix: str) -> list[ObjectInfo]:
+        return [each for each in self._objects.values() if each.name.startswith(prefix)]
+
     def lookup(self, name: str) -> ObjectInfo | None:
         return next((each for each in self._objects.values() if each.name == name), None)
 
