@@ -6,7 +6,7 @@ each then waits on its own for durability. Everything an operation may have to w
 """
 from core._alloc cimport drop_node, node_ref, node_touch
 from core._blkmap cimport map_level, map_raise, map_share, map_unmap, object_dirty
-from core._cache cimport op_finish, op_ready
+from core._cache cimport M_ADMIN_SOFT, M_NO_SETTLE, op_finish, op_ready
 from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
@@ -106,7 +106,7 @@ cdef int derive_apply(lnt_pool *p, vobj *src, vobj *new) noexcept nogil:
     new.level = src.level
     new.mapped_blocks = src.mapped_blocks
     new.pub.size_bytes = src.pub.size_bytes
-    src.settle_epoch = p.epoch + 2
+    src.settle_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
     new.settle_epoch = src.settle_epoch
     object_dirty(p, new)
     object_dirty(p, src)
@@ -228,7 +228,7 @@ cdef int derive_run(lnt_pool *p, admin *a) noexcept nogil:
         if rc:
             return rc
         record_object(p, RT_DERIVE, a.src[i].pub.id, a.new[i])
-    X(a).target_epoch = p.epoch + 2
+    X(a).target_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
     return 0
 
 
@@ -494,7 +494,7 @@ cdef void settle(lnt_pool *p, admin *a, uint8_t hard) noexcept nogil:
     cdef opx *x = X(a)
     if p.epoch < x.target_epoch:
         wait_grace(p, &a.op, x.target_epoch)
-    elif hard:
+    elif hard and not p.mutations & M_ADMIN_SOFT:
         x.need_sync = next_sync(p)
         wait_hard(p, &a.op)
     else:

@@ -7,8 +7,8 @@ publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "Ho
 from core._alloc cimport alloc_home, count_add, homes_release
 from core._blkmap cimport path_own
 from core._cache cimport (
-    M_NO_CKPT_SYNC, cache_find, cache_get, cache_new, cache_rekey, frame_dirty, frame_serialise, frame_undirty, io_free,
-    io_new, ops_ready, page_seal, pool_fail)
+    M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC, cache_find, cache_get, cache_new, cache_rekey,
+    frame_dirty, frame_serialise, frame_undirty, io_free, io_new, ops_ready, page_seal, pool_fail)
 from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
     C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_DATA, E_NODE, E_REF, I_DATA, I_NODE,
@@ -295,7 +295,7 @@ cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
         pending_put(p, d.pba, d.n, I_DATA, &n, cap)
         d = d.next
     while a != NULL:
-        if a.n and not a.mapped:
+        if a.n and not a.mapped and not p.mutations & M_NO_INFLIGHT:
             pending_put(p, a.pba, a.n, I_DATA, &n, cap)
         a = a.lnext
     return n
@@ -524,9 +524,11 @@ cdef void finished(lnt_pool *p) noexcept nogil:
 
 
 cdef int want_sync(lnt_pool *p, uint8_t state) noexcept nogil:
+    p.ck.state = state
+    if p.mutations & (M_NO_SUPER_SYNC if state == C_SYNC2 else M_NO_HOME_SYNC if state == C_SYNC3 else 0):
+        return 1
     p.ck.need_sync = next_sync(p)
     p.j.ck_need_sync = p.ck.need_sync
-    p.ck.state = state
     return 1
 
 

@@ -1,6 +1,6 @@
 # cython: language_level=3
 """CRC32C of data blocks, kept by block in the zone's checksum pages (docs/on-disk-format.md, csum)."""
-from core._cache cimport cache_get, frame_dirty
+from core._cache cimport M_NO_DATA_CRC, cache_get, frame_dirty
 from core._state cimport (
     L_BLOCK_BYTES, L_CSUM_BLOCKS, L_CSUM_START, L_ZONE_BLOCKS, PK_CSUM, frame, lnt_get32, lnt_pool, lnt_put32)
 from core._types cimport ST_CHECKSUM
@@ -59,7 +59,8 @@ cdef int csum_verify(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *data,
         return rc
     for i in range(n):
         f = page_of(p, pba + i, &index, &rc)
-        if lnt_get32(f.data + 4 * index) != lnt_crc32c(0, data + <uint64_t>i * L_BLOCK_BYTES, L_BLOCK_BYTES):
+        if lnt_get32(f.data + 4 * index) != lnt_crc32c(
+                0, data + <uint64_t>i * L_BLOCK_BYTES, L_BLOCK_BYTES) and not p.mutations & M_NO_DATA_CRC:
             bad[0] = i
             return ST_CHECKSUM
     return 0

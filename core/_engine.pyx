@@ -43,7 +43,10 @@ IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "di
 MUTATIONS = {"": 0, "no_data_sync": 1, "no_journal_sync": 2, "no_ckpt_sync": 4, "early_free": 8, "no_home_hold": 16,
              "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256, "split_atomic": 512,
              "no_recovery_sync": 1024, "no_rewrite": 2048, "early_punch": 4096, "no_punch_hold": 8192,
-             "no_gen": 1 << 16, "no_space_sum": 1 << 17}
+             "no_gen": 1 << 16, "no_space_sum": 1 << 17, "no_super_sync": 1 << 18, "no_home_sync": 1 << 19,
+             "no_range_lock": 1 << 20, "no_settle": 1 << 21, "no_merge_check": 1 << 22, "no_inflight": 1 << 23,
+             "no_image_crc": 1 << 25, "no_data_crc": 1 << 26, "no_synced_upto": 1 << 27,
+             "no_leap": 1 << 28, "admin_soft": 1 << 29, "no_distrust": 1 << 30}
 
 
 # -- the queue device --------------------------------------------------------------------------------------------------

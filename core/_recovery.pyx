@@ -12,7 +12,8 @@ from core._admin cimport delete_apply, derive_apply, object_find, object_link, p
 from core._alloc cimport count_add, count_touch, node_touch, reclaim_turn, ring_push
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport (
-    M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_GEN, M_NO_RECOVERY_SYNC, M_NO_REWRITE, M_NO_SPACE_SUM, cache_get, page_check, page_seal)
+    M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_LEAP, M_NO_RECOVERY_SYNC, M_NO_REWRITE, M_NO_SPACE_SUM,
+    M_NO_SYNCED_UPTO, cache_get, page_check, page_seal)
 from core._checkpoint cimport slot_page, slot_write
 from core._csum cimport csum_set
 from core._state cimport (
@@ -146,7 +147,7 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
     if not lnt_get32(sb + SB_FLAGS) & SF_CLEAN and n:
         directory = device.read(base * L_BLOCK_BYTES, n_dir * L_BLOCK_BYTES)
         d = directory
-        if lnt_get64(sb + SB_PENDING_CRC) != lnt_crc32c(0, d, n_dir * L_BLOCK_BYTES):
+        if lnt_get64(sb + SB_PENDING_CRC) != lnt_crc32c(0, d, n_dir * L_BLOCK_BYTES) and not p.mutations & M_NO_IMAGE_CRC:
             raise damaged("the checkpoint's directory fails its checksum")
         # A process that was killed may have left this superblock in the page cache only. Were it lost after a page has gone home,
         # the checkpoint before it would be the one that counts, and find a page that is not its own.
@@ -185,7 +186,7 @@ cdef int image_home(lnt_pool *p, object device, const uint8_t *d, bytes chunk, u
         at += (first + i) % L_DIRECTORY_ENTRIES * 16
         home = lnt_get64(at)
         if lnt_get32(c + i * L_BLOCK_BYTES + PG_CRC) != lnt_get32(at + 8) or home >= p.total_blocks or not page_check(
-                p, c + i * L_BLOCK_BYTES, c[i * L_BLOCK_BYTES + PG_KIND], home):
+                p, c + i * L_BLOCK_BYTES, c[i * L_BLOCK_BYTES + PG_KIND], home) and not p.mutations & M_NO_IMAGE_CRC:
             raise damaged(f"the checkpoint's image of block {home} fails its checksum")
         device.write(home * L_BLOCK_BYTES, chunk[i * L_BLOCK_BYTES:(i + 1) * L_BLOCK_BYTES])
     return 0
@@ -336,7 +337,7 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
     for i in range(blocks):
         b = r + <uint64_t>i * L_BLOCK_BYTES
         if (frame_valid(p, b, blocks - i) and lnt_get64(b + FR_SEQ) > expect and lnt_get64(b + FR_SEQ) <= expect + blocks
-                and lnt_get64(b + FR_SYNCED_UPTO) >= expect):
+                and lnt_get64(b + FR_SYNCED_UPTO) >= expect and not p.mutations & M_NO_SYNCED_UPTO):
             raise damaged(f"journal frame {expect} is gone, though it was durable")
     last = expect - 1 if trusted or p.mutations & M_ACCEPT_SOFT else hard
     if trusted and last > hard and not soft_rewrite(p, device, r, [at for at in frames if lnt_get64(
@@ -355,7 +356,7 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
     p.j.tail = pos
     # Frames that were not replayed may still lie in the ring: numbers far ahead keep them from ever continuing a chain
     # (the checkpoint that follows publishes the new number). A pool closed cleanly has none.
-    p.j.next_seq = expect if lnt_get32(sb + SB_FLAGS) & SF_CLEAN else expect + (1 << 20)
+    p.j.next_seq = expect if lnt_get32(sb + SB_FLAGS) & SF_CLEAN or p.mutations & M_NO_LEAP else expect + (1 << 20)
     p.j.closed_seq = p.j.written_seq = p.j.seal_seq = p.j.next_seq - 1
     p.j.hard_seq = p.j.synced_seq = p.j.marker_seq = p.j.data_synced_seq = 0
     return len(frames)

@@ -8,7 +8,7 @@ everything else to new blocks, which enter the map when all data has arrived.
 from core._alloc cimport alloc_extent, ring_push, space_for_data
 from core._atomic cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
-from core._cache cimport io_free, io_new, op_finish, op_ready, ops_ready
+from core._cache cimport M_NO_MERGE_CHECK, M_NO_RANGE_LOCK, io_free, io_new, op_finish, op_ready, ops_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
 from core._state cimport (
@@ -72,10 +72,14 @@ cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
     return 1
 
 
+cdef inline int p_mutated(lnt_op *op, uint32_t what) noexcept nogil:
+    return X(op).pool.mutations & what != 0
+
+
 cdef int locked_out(vobj *o, lnt_op *op) noexcept nogil:
     """1: the op waits for a range lock of someone else."""
     cdef rlock *held = o.locks
-    while held != NULL:
+    while held != NULL and not p_mutated(op, M_NO_RANGE_LOCK):
         if op.offset < held.hi and held.lo < op.offset + op.length and held.owner != op and not (
                 X(op).internal and held.owner == op.owner):
             op.next = o.lock_waiters
@@ -494,7 +498,7 @@ cdef int piece_commit(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
             return rc
         if e.pba and not X(op).verify and (e.exclusive or p.epoch < o.settle_epoch):
             return PLAN_AGAIN         # others may have written in place, or may still, to what was merged
-        if e.entry != a.source:
+        if e.entry != a.source and not p.mutations & M_NO_MERGE_CHECK:
             a.source = e.entry
             return MERGE_AGAIN
     if X(op).verify:

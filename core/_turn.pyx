@@ -2,7 +2,7 @@
 """The engine's turn: what native threads call (docs/architecture.md, "The seams"), and the background work in bounded steps."""
 from core._admin cimport admin, admin_run
 from core._alloc cimport epochs_turn, reclaim_turn, space_for_data
-from core._cache cimport cache_trim, op_ready
+from core._cache cimport M_NO_DISTRUST, cache_trim, op_ready
 from core._checkpoint cimport ckpt_turn, super_distrust
 from core._compound cimport data_run
 from core._journal cimport commit_turn, frame_close, journal_room, seal_turn
@@ -156,7 +156,7 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
             budget -= 1
             op_run(p, op)
         more = commit_turn(p)
-        if p.ck.sync_failed and not p.ck.distrusted and not p.replaying:
+        if p.ck.sync_failed and not p.ck.distrusted and not p.replaying and not p.mutations & M_NO_DISTRUST:
             super_distrust(p)
         more |= epochs_turn(p) != 0
         if dev == p.home:

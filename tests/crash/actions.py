@@ -232,3 +232,6 @@ RECORDING: dict[Action, int] = {create: 8, snapshot: 20, kv: 20, delete: 20, wri
 WHOLE: dict[Action, int] = {create: 1, write: 6, write_atomic: 40, read: 4, snapshot: 2, delete: 2}
 FREEING: dict[Action, int] = {create: 2, write: 40, snapshot: 6, delete: 8, unmap: 10}
 PUNCHING: dict[Action, int] = {create: 4, write: 40, write_atomic: 30, flush: 4, snapshot: 2, delete: 4, read: 4}
+LOCKED: dict[Action, int] = {create: 1, write: 20, write_atomic: 10, compare_and_write: 20, read: 8, snapshot: 1, delete: 1}
+SHARING: dict[Action, int] = {create: 1, write: 40, snapshot: 16, delete: 8, clone: 6, read: 3, flush: 3}
+UNSYNCED: dict[Action, int] = {create: 2, write: 60, write_atomic: 5, unmap: 10, flush: 1}

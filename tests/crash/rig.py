@@ -17,8 +17,6 @@ from tests.support.simdisk import SimDisk
 SECTOR, BLOCK = 512, 4096
 IDLE = 0x7FFFFFFF
 LEFTOVERS = b"left by someone else. ".ljust(32, b"!") * 128      # what the disk holds where nothing was written
-MUTATIONS = ("no_data_sync", "no_journal_sync", "no_ckpt_sync", "early_free", "no_home_hold", "no_epoch", "no_node_crc",
-             "no_frame_crc", "accept_soft", "split_atomic", "early_punch", "no_punch_hold")
 
 
 @dataclass(frozen=True)

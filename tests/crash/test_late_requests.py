@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.crash.rig import Config, Rig
@@ -96,3 +98,34 @@ def test_a_part_merged_before_another_was_written_in_place() -> None:
     rig.held = set()
     rig.settle()
     rig.verify()
+
+
+def shared_meanwhile(mutations: str = "") -> None:
+    """A write in place is under way when its block becomes shared; a part of the block is written then, and must not miss it."""
+    rig = Rig(1, dataclasses.replace(CONFIG, mutations=mutations))
+    rig.do("create", name="v", size_bytes=1 << 20)
+    rig.settle(write(rig, 1, 0, 4096))
+    rig.do("flush")
+    first = write(rig, 1, 0, 512)
+    rig.turn()
+    rig.held = {io_id for io_id, kind, _, length in rig.pool.pending_io() if kind == "write" and length == 512}
+    assert rig.held
+    taken = rig.start("snapshot", pairs=[(1, "v@s")])
+    for _ in range(200):
+        rig.step()
+    second = write(rig, 1, 1024, 512)
+    for _ in range(200):
+        rig.step()
+    if not mutations:
+        assert not taken.ok
+    rig.held = set()
+    rig.settle()
+    assert first.ok
+    assert second.ok
+    rig.verify()
+
+
+def test_a_part_of_a_block_that_is_still_written_in_place() -> None:
+    shared_meanwhile()
+    with pytest.raises(Violation):
+        shared_meanwhile("no_settle")

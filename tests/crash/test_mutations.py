@@ -8,7 +8,20 @@ from typing import NamedTuple
 import pytest
 
 from tests.crash import test_bitflips as bitflips
-from tests.crash.actions import FREEING, PUBLISHING, PUNCHING, RECORDING, STEADY, WHOLE, Action, run_seed
+from tests.crash.actions import (
+    FREEING,
+    LOCKED,
+    PUBLISHING,
+    PUNCHING,
+    RECORDING,
+    SHARING,
+    STEADY,
+    UNSYNCED,
+    WHOLE,
+    Action,
+    run_seed,
+    write,
+)
 from tests.crash.rig import Config
 from tests.crash.test_late_requests import late
 from tests.support.history import Violation
@@ -37,6 +50,13 @@ BARRIERS = {
     "early_punch": Proof(20, Config(checked=False, punch_delay_us=5, power=1, fua=0.05, stuck=0), crash_every=25,
                          weights=PUNCHING),
     "no_punch_hold": Proof(40, Config(checked=False, size_bytes=28 << 20, punch_delay_us=5, stuck=0.4), weights=PUNCHING),
+    "no_super_sync": Proof(40, crash_every=15, weights=PUBLISHING),
+    "no_inflight": Proof(20, Config(journal_blocks=128, stuck=0.4), crash_every=15, weights={**PUBLISHING, write: 40}),
+    "no_range_lock": Proof(40, Config(checked=False, stuck=0.3, hot_bytes=8 << 10, max_inflight=8), weights=LOCKED),
+    "no_merge_check": Proof(20, Config(checked=False, stuck=0.2, hot_bytes=8 << 10, parts=0.9, max_inflight=8), weights=SHARING),
+    "no_leap": Proof(40, Config(checked=False, journal_blocks=128, power=0.5, tear=0.1, fua=0.0, stuck=0.1, max_inflight=3),
+                     crash_every=7, weights=UNSYNCED),
+    "admin_soft": Proof(10, crash_every=10, weights=RECORDING),
 }
 
 

@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from core._engine import Pool
 from core.errors import PoolError
 from tests.crash.actions import ACTIONS, create
 from tests.crash.rig import BLOCK, Config, Rig, open_pool
@@ -181,3 +182,71 @@ def _contents(disk: SimDisk) -> dict[str, bytes]:
             for at in range(0, info.size_bytes, 1 << 20))
     pool.abandon()
     return found
+
+
+def closed_and_cut(mutations: str) -> None:
+    """The power goes at each request of a close, or after it, whatever of it reaches the medium."""
+    for seed in range(2):
+        after = 0
+        while True:
+            rig = Rig(seed, dataclasses.replace(CONFIG, mutations=mutations))
+            rig.do("create", name="v", size_bytes=8 << 20)
+            for at in range(0, 8 << 20, 1 << 20):
+                rig.do("write", object_id=1, offset_bytes=at, data=rig.oracle.make_data(1, at, 4096))
+            rig.do("flush")
+            rig.do("kv", changes={"k": b"v" * 900})
+            rig.disk.cut_after(after)
+            try:
+                rig.pool.close()
+            except PoolError:
+                if not rig.disk.dead:
+                    raise
+            else:
+                rig.oracle.flushed = rig.oracle.tick()
+            stopped = rig.disk.dead
+            for mode in ("none", "random", "writes", "suffix", "all"):
+                disk, oracle = rig.disk.fork(after), pickle.loads(pickle.dumps(rig.oracle))
+                oracle.crash(power=True)
+                disk.power_cut(mode)
+                judge(disk, oracle, rig, f"close cut at {after}, {mode}")
+            after += 1
+            if not stopped:
+                break
+        assert after > 8
+
+
+def test_close_interrupted_anywhere() -> None:
+    closed_and_cut("")
+    with pytest.raises(Violation):
+        closed_and_cut("no_home_sync")
+
+
+def test_create_interrupted_anywhere() -> None:
+    """A pool that is being made is none, or an empty one, also where another one was before."""
+    other = crashed(7, power=False).disk
+    for used in (False, True):
+        for after in range(60):
+            for mode in ("none", "random", "suffix", "all"):
+                disk = other.fork(after) if used else SimDisk(CONFIG.size_bytes, after)
+                disk.cut_after(after)
+                try:
+                    Pool.create(disk, name="new")
+                except OSError:
+                    pass
+                else:
+                    disk.power_cut("none")
+                    pool = open_pool(disk, CONFIG)
+                    assert pool.objects() == []
+                    pool.close()
+                    break
+                disk.power_cut(mode)
+                try:
+                    pool = open_pool(disk, CONFIG)
+                except PoolError:
+                    continue
+                assert used or pool.objects() == []
+                pool.abandon()
+            else:
+                continue
+            break
+        assert after > 3

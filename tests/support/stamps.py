@@ -12,8 +12,8 @@ from typing import NamedTuple
 SECTOR = 512
 MASK = (1 << 64) - 1
 TEXT = ("SessionType=Normal", "HeaderDigest=None", "DataDigest=None", "InitialR2T=No", "ImmediateData=Yes",
-        "MaxBurstLength=262144", "FirstBurstLength=65536", "MaxRecvDataSegmentLength=262144", "MaxOutstandingR2T=1", "MaxConnections=1",
-        "ErrorRecoveryLevel=0", "DefaultTime2Wait=0", "DefaultTime2Retain=0")
+        "MaxBurstLength=262144", "FirstBurstLength=65536", "MaxRecvDataSegmentLength=262144", "MaxOutstandingR2T=1",
+        "MaxConnections=1", "ErrorRecoveryLevel=0", "DefaultTime2Wait=0", "DefaultTime2Retain=0")
 
 
 class Lost(Exception):
