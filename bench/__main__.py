@@ -6,12 +6,13 @@ Without arguments every suite runs, in about half an hour, and docs/benchmarks.m
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bench import clients, fio, initiator, machine, measure, report
 from bench.compare import SUITES
@@ -122,8 +123,15 @@ def done_already(path: Path, mode: str) -> bool:
     return bool(found.get("complete")) and found["mode"] == mode and found["commit"].rstrip("+") == commit.rstrip("+")
 
 
+def stop(number: int, _: object) -> NoReturn:
+    """End by way of everyone's `finally`, so that no target stays behind."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> int:
     options = arguments()
+    signal.signal(signal.SIGTERM, stop)
     if options.report is not None:
         report.publish(options.report or report.newest(RESULTS))
         return 0
