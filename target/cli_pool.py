@@ -60,6 +60,16 @@ def grow(size_bytes: int) -> Request:
     return Request("grow", {"size_bytes": size_bytes}, lambda result: click.echo(f"pool {size(result['size_bytes'])}"))
 
 
+@pool.command("set", cls=RequestCommand)
+@click.option("--soft", "soft_percent", type=click.IntRange(1, 100), metavar="PERCENT", help="First warning. Default 80.")
+@click.option("--hard", "hard_percent", type=click.IntRange(1, 100), metavar="PERCENT", help="Second warning. Default 95.")
+def set_(soft_percent: int | None, hard_percent: int | None) -> Request:
+    """Set how full the pool may become before logs and initiators are told."""
+    given = {"soft_percent": soft_percent, "hard_percent": hard_percent}
+    return Request("thresholds", {key: value for key, value in given.items() if value is not None}, lambda result: click.echo(
+        f"soft {result['soft_percent']} %  hard {result['hard_percent']} %  now {result['space']}"))
+
+
 @pool.command("info")
 @json_option
 @click.pass_context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +15,7 @@ from target.volumes.catalog import (
     Chap,
     Host,
     Redirect,
+    Thresholds,
     check_snapshot_name,
     check_volume_name,
     read_labels,
@@ -133,6 +134,7 @@ class Commands:
             "redirect": Row(self.redirect, _everything),
             "group": Row(self.group, _everything),
             "grow": Row(self.grow, _everything),
+            "thresholds": Row(self.thresholds, _everything),
         }
 
     async def run(self, command: str, args: Arguments) -> Any:
@@ -382,6 +384,14 @@ class Commands:
             raise LunetteError("io_write", f"cannot enlarge the pool: {error.strerror}") from None
         await self._call("grow", "grow", size_bytes=size_bytes)
         return {"size_bytes": size_bytes}
+
+    async def thresholds(self, args: Arguments) -> Json:
+        """Set how full the pool may become before initiators are told; what is not named stays."""
+        now = self._catalog.thresholds
+        chosen = Thresholds(take(args, "soft_percent", int, now.soft_percent), take(args, "hard_percent", int, now.hard_percent))
+        await self._catalog_call(self._catalog.save_thresholds(chosen))
+        self._daemon.monitor.look()
+        return {"space": self._daemon.monitor.state, **asdict(chosen)}
 
     # -- inside ------------------------------------------------------------------------------------------------
     async def _made(self, object_id: int) -> Json:

@@ -85,7 +85,7 @@ class Daemon:
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)
         self.commands = Commands(self)
-        self.monitor = SpaceMonitor(self.pool, self.target.units)
+        self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units)
 
     @property
     def device(self) -> Any:

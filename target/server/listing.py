@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from target.errors import LunetteError
@@ -118,7 +119,8 @@ class Listing:
                 "read_only": bool(native.read_only), "objects": len(objects), "provisioned_bytes": logical,
                 "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
                 "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
-                "open": self._daemon.access.open_access, "space": self._daemon.monitor.state, **self._daemon.pool.stats()}
+                "open": self._daemon.access.open_access, "space": self._daemon.monitor.state,
+                **asdict(self._daemon.catalog.thresholds), **self._daemon.pool.stats()}
 
     async def diff(self, a: str, b: str) -> AsyncIterator[list[Json]]:
         """Changed ranges between two objects, in order, some thousands at a time."""

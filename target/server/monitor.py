@@ -8,23 +8,24 @@ import logging
 from collections.abc import Callable, Iterable
 
 from target.scsi import LogicalUnit
+from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool
 
 log = logging.getLogger("lunette.monitor")
 
 PERIOD_SECONDS = 2.0
-SOFT_PERCENT, HARD_PERCENT = 80, 95
 REARM_PERCENT = 2   # a threshold is crossed anew only after use fell so far below it
 
 
 class SpaceMonitor:
     """Looks at the pool's use every PERIOD_SECONDS. `state` is "ok", "soft" or "hard"."""
 
-    def __init__(self, pool: AsyncPool, units: Callable[[], Iterable[LogicalUnit]]) -> None:
+    def __init__(self, pool: AsyncPool, catalog: Catalog, units: Callable[[], Iterable[LogicalUnit]]) -> None:
         self._pool = pool
+        self._catalog = catalog
         self._units = units
         self._task: asyncio.Task[None] | None = None
-        self._armed = {SOFT_PERCENT: True, HARD_PERCENT: True}
+        self._armed = {"soft": True, "hard": True}
         self.state = "ok"
 
     def start(self) -> None:
@@ -47,14 +48,15 @@ class SpaceMonitor:
         if not size_bytes:
             return
         percent = 100 * self._pool.stats()["used_bytes"] / size_bytes
-        self.state = "hard" if percent >= HARD_PERCENT else "soft" if percent >= SOFT_PERCENT else "ok"
-        for threshold in self._armed:
-            if percent >= threshold and self._armed[threshold]:
-                self._armed[threshold] = False
-                log.warning("the pool is %d %% full", percent)
+        limits = {"soft": self._catalog.thresholds.soft_percent, "hard": self._catalog.thresholds.hard_percent}
+        self.state = next((name for name in ("hard", "soft") if percent >= limits[name]), "ok")
+        for name, limit in limits.items():
+            if percent >= limit and self._armed[name]:
+                self._armed[name] = False
+                log.warning("the pool is %d %% full: its %s threshold is %d %%", percent, name, limit)
                 for unit in self._units():
                     unit.threshold_reached()
-            elif percent < threshold - REARM_PERCENT:
-                self._armed[threshold] = True
+            elif percent < limit - REARM_PERCENT:
+                self._armed[name] = True
         for unit in self._units():
             unit.check_space()   # the thresholds that initiators set (mode page 1Ch/02h)

@@ -1,8 +1,8 @@
 """Names, hosts and connections: what the pool's key-value store says about who sees which object under which LUN.
 
 Keys of the store, all values JSON: `host/ID`, `connection/HOST_ID/LUN`, `next_lun/HOST_ID`, `redirect/HOST_ID`,
-`group/TAG` (access state), `unit/OBJECT_ID` (opaque state of a logical unit). Objects and hosts are referred to by id, so
-that renaming either touches nothing else. HOST_ID 0 is everyone.
+`group/TAG` (access state), `thresholds` (of the pool's use), `unit/OBJECT_ID` (opaque state of a logical unit). Objects and
+hosts are referred to by id, so that renaming either touches nothing else. HOST_ID 0 is everyone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from target.config import DEFAULT_PORT
@@ -69,6 +69,14 @@ class Redirect:
     host_id: int
     address: str
     permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How full the pool may become, in percent of its size, before initiators and logs are told."""
+
+    soft_percent: int = 80
+    hard_percent: int = 95
 
 
 def check_volume_name(name: str) -> str:
@@ -158,6 +166,7 @@ class Catalog:
         self._states: dict[int, bytes] = {}
         self._redirects: dict[int, Redirect] = {}
         self._group_states: dict[int, str] = {}
+        self._thresholds = Thresholds()
         self._load(pool.kv())
 
     # -- objects -----------------------------------------------------------------------------------------------
@@ -307,6 +316,18 @@ class Catalog:
         for each in gone:
             self._drop(each)
 
+    # -- the pool's use ----------------------------------------------------------------------------------------
+    @property
+    def thresholds(self) -> Thresholds:
+        return self._thresholds
+
+    async def save_thresholds(self, thresholds: Thresholds) -> None:
+        """Set both. LunetteError invalid."""
+        if not 0 < thresholds.soft_percent <= thresholds.hard_percent <= 100:
+            raise LunetteError("invalid", "thresholds are 1 to 100 percent, the soft one not above the hard one")
+        await self._store({"thresholds": asdict(thresholds)})
+        self._thresholds = thresholds
+
     # -- what logical units and deleted objects leave ----------------------------------------------------------
     def unit_state(self, object_id: int) -> bytes:
         """What `save_unit_state` last got for an object; empty if nothing."""
@@ -379,6 +400,9 @@ class Catalog:
                         self._add(Connection(int(host_id), int(lun), object_id))
                 elif kind == "group":
                     self._group_states[int(rest)] = str(json.loads(raw))
+                elif kind == "thresholds":
+                    value = json.loads(raw)
+                    self._thresholds = Thresholds(int(value["soft_percent"]), int(value["hard_percent"]))
                 elif kind == "redirect":
                     value = json.loads(raw)
                     parse_address(value["address"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from target.volumes.catalog import Catalog, Thresholds
 from tests.server.conftest import Control
 
 SECRET = "correct-horse-battery"
@@ -204,3 +205,19 @@ async def test_listings_have_tables_and_json(control: Control) -> None:
     assert json.loads(await control.ok("stats", "--json"))["pool"]["objects"] == 1
     assert json.loads(await control.ok("pool", "info", "--json"))["name"] == "fake"
     assert (await control.ok("ls")).splitlines()[0].split()[:3] == ["NAME", "KIND", "SIZE"]
+
+
+async def test_thresholds_of_the_pools_use_are_kept_and_checked(control: Control) -> None:
+    async def shown() -> list[object]:
+        value = json.loads(await control.ok("pool", "info", "--json"))
+        return [value[key] for key in ("soft_percent", "hard_percent", "space")]
+
+    assert await shown() == [80, 95, "ok"]
+    assert "soft 50 %  hard 95 %  now ok" in await control.ok("pool", "set", "--soft", "50")
+    status, _, error = await control.cli("pool", "set", "--hard", "40")
+    assert status == 1
+    assert "the soft one not above the hard one" in error
+    assert await shown() == [50, 95, "ok"]
+    stored = control.daemon.pool.kv()
+    assert Catalog(control.daemon.pool).thresholds == Thresholds(50, 95)
+    assert json.loads(stored["thresholds"]) == {"soft_percent": 50, "hard_percent": 95}
