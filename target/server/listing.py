@@ -114,13 +114,14 @@ class Listing:
         """The pool: its name, state and all numbers the engine keeps."""
         native = self._daemon.pool.pool
         objects = self._daemon.pool.objects()
+        stats = self._daemon.pool.stats()
         logical = sum(info.size_bytes for info in objects if info.kind != "snapshot")
         return {"name": native.name, "uuid": native.uuid.hex(), "size_bytes": native.size_bytes,
-                "read_only": bool(native.read_only), "objects": len(objects), "provisioned_bytes": logical,
+                "read_only": bool(native.read_only or stats.get("failed")), "objects": len(objects), "provisioned_bytes": logical,
                 "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
                 "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
                 "open": self._daemon.access.open_access, "space": self._daemon.monitor.state,
-                **asdict(self._daemon.catalog.thresholds), **self._daemon.pool.stats()}
+                **asdict(self._daemon.catalog.thresholds), **stats}
 
     async def diff(self, a: str, b: str) -> AsyncIterator[list[Json]]:
         """Changed ranges between two objects, in order, some thousands at a time."""

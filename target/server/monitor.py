@@ -27,6 +27,7 @@ class SpaceMonitor:
         self._task: asyncio.Task[None] | None = None
         self._armed = {"soft": True, "hard": True}
         self.state = "ok"
+        self._failed = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="space monitor")
@@ -47,7 +48,12 @@ class SpaceMonitor:
         size_bytes = self._pool.pool.size_bytes
         if not size_bytes:
             return
-        percent = 100 * self._pool.stats()["used_bytes"] / size_bytes
+        stats = self._pool.stats()
+        if stats.get("failed") and not self._failed:
+            self._failed = True
+            log.error("the pool is read-only from now on: its medium failed or its metadata is damaged; a restart recovers "
+                      "what was durable (docs/durability.md, Failures)")
+        percent = 100 * stats["used_bytes"] / size_bytes
         limits = {"soft": self._catalog.thresholds.soft_percent, "hard": self._catalog.thresholds.hard_percent}
         self.state = next((name for name in ("hard", "soft") if percent >= limits[name]), "ok")
         for name, limit in limits.items():

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from core import layout
 from tests.crash import test_bitflips as bitflips
 from tests.crash.actions import (
     FREEING,
@@ -102,3 +103,39 @@ def test_a_missing_epoch_is_seen(kind: str) -> None:
     """Blocks that are used again while requests to them are in flight."""
     with pytest.raises(Violation):
         late(kind, Config(size_bytes=26 << 20, cache_bytes=0, checked=False, mutations="no_epoch"))
+
+
+def test_a_missing_checksum_of_data_is_seen() -> None:
+    rig = bitflips.furnished()
+    rig.do("flush")
+    rig.pool.drain()
+    rig.pool.close()
+    rig.remember()
+    block = next(block for block, page in rig.disk.view.items() if page == rig.expected[2][:bitflips.BLOCK])
+    rig.disk.flip(block * bitflips.BLOCK + 100, 3)
+    assert bitflips.answer_right_or_refuse(rig.disk.fork(1), rig, "flip")
+    with pytest.raises(Violation):
+        bitflips.answer_right_or_refuse(rig.disk.fork(1), rig, "flip", mutations="no_data_crc")
+
+
+def test_a_missing_note_of_synced_frames_is_seen() -> None:
+    """A frame that rots, though a later one says that it was durable, is taken for a torn one: what was flushed is gone."""
+    for mutation in ("", "no_synced_upto"):
+        rig = bitflips.furnished()
+        rig.do("checkpoint")
+        for at in range(4):
+            bitflips.write(rig, 1, (3 + at) << 20, 4096)
+            rig.do("flush")
+        rig.remember()
+        rig.crash(power=True, mode="all")
+        seen = 0
+        for block in range(2560, 2560 + 512):
+            page = rig.disk.view.get(block, b"")
+            if page[:4] == layout.FRAME_MAGIC.to_bytes(4, "little"):
+                disk = rig.disk.fork(1)
+                disk.flip(block * bitflips.BLOCK + 70, 1)
+                try:
+                    bitflips.refused_or_right(disk, rig, mutation, "a rotten frame")
+                except Violation:
+                    seen += 1
+        assert seen > 2 if mutation else seen <= 2, (mutation, seen)         # the newest has none behind it (the seal)

@@ -1,0 +1,100 @@
+"""What an initiator and an administrator are told when the medium lies or fails, over iSCSI (SPC-5 §4.4, SBC-4 §4.18)."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from target.client import Client
+from tests.support.daemon import DaemonProcess, Refused
+from tests.support.places import pool_directory
+from tests.support.stamps import Session, stamp, stamped
+
+MEDIUM_ERROR, DATA_PROTECT = 3, 7
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
+    with pool_directory(tmp_path) as place:
+        process = DaemonProcess(place, size="128M")
+        try:
+            yield process.start()
+        finally:
+            process.close()
+
+
+def connected(daemon: DaemonProcess) -> int:
+    lun = daemon.ls()["v"]["lun"]
+    if lun is None:
+        daemon.cli("connect", "v")
+        lun = daemon.ls()["v"]["lun"]
+    return int(lun)
+
+
+def test_a_bad_block_is_named(daemon: DaemonProcess) -> None:
+    """Data that fails its checksum: MEDIUM ERROR, unrecovered read error, and in INFORMATION the first block that is bad."""
+    daemon.cli("create", "v", "--size", "4M", "--checksum")
+    lun = connected(daemon)
+    session = Session(daemon.portal, daemon.target, "iqn.2026-01.test:reader")
+    for lba in range(0, 256, 128):
+        assert session.write(lun, lba, stamped(1, lba, 128, 7)).status == 0
+    assert session.flush(lun).status == 0
+    raw = daemon.pool.read_bytes()
+    at = raw.index(stamp(1, 88, 7))
+    with daemon.pool.open("r+b") as file:
+        file.seek(at + 700)
+        file.write(b"rot")
+    for first, count in ((0, 128), (80, 16), (89, 3), (95, 1)):
+        reply = session.read(lun, first, count)
+        assert (reply.status, reply.key) == (2, (MEDIUM_ERROR, 0x1100))
+        assert reply.information == max(first, 88)
+    assert session.read(lun, 96, 32).data == stamped(1, 96, 32, 7)
+    session.close()
+
+
+def test_a_medium_that_takes_no_more_writes(tmp_path: Path) -> None:
+    """A journal that cannot be written makes the pool read-only: it says so, reads go on, and what was flushed is there later."""
+    daemon = DaemonProcess(tmp_path, size="128M")           # not in memory, whose files no limit of size holds for
+    try:
+        written_no_more(daemon.start())
+    finally:
+        daemon.close()
+
+
+def written_no_more(daemon: DaemonProcess) -> None:
+    daemon.cli("create", "v", "--size", "4M")
+    lun = connected(daemon)
+    session = Session(daemon.portal, daemon.target, "iqn.2026-01.test:writer")
+    assert session.write(lun, 0, stamped(1, 0, 64, 7)).status == 0
+    assert session.flush(lun).status == 0
+    assert daemon.process is not None
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (8 << 20, resource.RLIM_INFINITY))
+    reply = session.write(lun, 1024, stamped(1, 1024, 64, 8))
+    assert (reply.status, reply.key) == (2, (MEDIUM_ERROR, 0x0C00))
+    assert session.flush(lun).status == 0                  # of the data alone: what was acknowledged is safe
+    with pytest.raises(Refused):
+        daemon.cli("snapshot", "v@s")                      # of a journal frame
+    for _ in range(3):
+        assert session.flush(lun).status == 2
+    reply = session.write(lun, 0, stamped(1, 0, 64, 9), fua=True)
+    assert (reply.status, reply.key[0]) == (2, DATA_PROTECT)
+    assert session.read(lun, 0, 64).data == stamped(1, 0, 64, 7)
+    session.close()
+    assert Client(str(daemon.api)).get("/v1/pool")["read_only"]
+    deadline = time.monotonic() + 20
+    while "read-only from now on" not in daemon.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    daemon.process.kill()
+    daemon.process.wait()
+    daemon.start()
+    session = Session(daemon.portal, daemon.target, "iqn.2026-01.test:writer")
+    assert session.read(lun, 0, 64).data == stamped(1, 0, 64, 7)
+    assert session.write(lun, 2048, stamped(1, 2048, 64, 9), fua=True).status == 0
+    session.close()
+    daemon.stop()
+    assert "clean" in daemon.check()
