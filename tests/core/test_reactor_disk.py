@@ -84,10 +84,10 @@ def test_lone_commands_whose_device_takes_its_time_are_not_slept_through(tmp_pat
             w.command(rw(0x2A, 0, 8), bytes(4096), flags=FINAL | WRITE, edtl=4096)
             assert w.receive().status == 0
             before = int(r.reactor.stats()["loop"]["wakeups"])
-            for _ in range(200):
+            for _ in range(100):
                 w.command(rw(0x28, 0, 8), flags=FINAL | READ, edtl=4096)
                 w.gather()
-            return (int(r.reactor.stats()["loop"]["wakeups"]) - before) / 200
+            return (int(r.reactor.stats()["loop"]["wakeups"]) - before) / 100
 
     assert wakeups_per_read(0) >= 0.5
     assert wakeups_per_read(1000000) < 0.5   # spun for, both the device's completion and the next command
