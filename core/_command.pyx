@@ -1,9 +1,10 @@
 # SCSI commands of the data plane: READ, WRITE, SYNCHRONIZE CACHE and TEST UNIT READY are decided and executed here,
 # everything else goes to Python with its Data-Out (SBC-4 §5; RFC 7143 §11.3, §11.4, §11.8).
 from core._buffers cimport buffer_bytes, buffer_give
+from core._data_out cimport solicit
 from core._pdu cimport (
     CMD_READ, CMD_WRITE, FAST_NONE, FAST_READ, FAST_SYNC, FAST_WRITE, OP_NOP_OUT, OPCODE_MASK,
-    TAG_NONE, bhs_nop_in, bhs_r2t, cdb_decode, get16, get32,
+    TAG_NONE, bhs_nop_in, cdb_decode, get16, get32,
     lnt_cdb, put16, put32, put64,
 )
 from core._session cimport (
@@ -167,26 +168,6 @@ cdef bint full_buffer(lnt_reactor *r, lnt_task *t, uint32_t length) noexcept nog
         t.conn.buffered -= buffer_bytes(old_class)
         buffer_give(&r.buffers, old, old_class)
     return True
-
-
-cdef void solicit(lnt_reactor *r, lnt_task *t) noexcept nogil:
-    # R2Ts up to MaxOutstandingR2T, each at most MaxBurstLength, in order.
-    cdef uint8_t h[48]
-    cdef uint32_t n, ttt
-    if t.r2t_sn == 0:
-        t.r2t_base = t.got
-        t.r2t_next = t.got
-        t.data_sn = 0
-        t.sequence_end = t.want if t.want - t.got < t.session.max_burst else t.got + t.session.max_burst
-    while t.r2t_next < t.want and t.r2t_sn - t.r2t_done < t.session.max_r2t:
-        n = t.want - t.r2t_next
-        if n > t.session.max_burst:
-            n = t.session.max_burst
-        ttt = t.index | (t.r2t_sn & 0xff) << 14 | (t.generation & 0x1ff) << 22
-        bhs_r2t(h, t.lun_field, t.itt, ttt, t.r2t_sn, t.r2t_next, n)
-        t.r2t_next += n
-        t.r2t_sn += 1
-        tx_pdu(r, t.conn, h, NULL, 0, NULL, False)
 
 
 cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:

@@ -3,6 +3,7 @@
 from core._command cimport command_complete
 from core._pdu cimport TAG_NONE, bhs_nop_in
 from core._rx cimport abort_missing, rx_bytes
+from core._snack cimport segment_changed
 from core._session cimport (
     C_DEAD, C_OPEN, CLOSE_ERROR, CLOSE_KEEPALIVE, CLOSE_REQUESTED, CLOSE_STOPPED, CONNS_MAX, EV_CONN_FREED,
     EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONN, IN_CONN_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION,
@@ -158,7 +159,7 @@ cdef bint on_inbox(lnt_reactor *r, lnt_inbox *m) noexcept nogil:
     elif m.kind == IN_MAX_SEND:
         c = conn_of(r, m.handle)
         if c != NULL:
-            c.max_send = m.number
+            segment_changed(c, m.number)
     elif m.kind == IN_LUN:
         lun_insert((<lnt_lun *>m.object).session, <lnt_lun *>m.object)
     elif m.kind == IN_LUN_REMOVE:

@@ -40,6 +40,7 @@ cdef enum:                             # Reject reasons, RFC 7143 §11.17.1
     REJECT_NOT_SUPPORTED = 0x05
     REJECT_IMMEDIATE = 0x06
     REJECT_IN_PROGRESS = 0x07
+    REJECT_INVALID_ACK = 0x08
     REJECT_INVALID_FIELD = 0x09
 
 
@@ -104,6 +105,13 @@ cdef inline void bhs_data_in(uint8_t *h, uint32_t itt, uint32_t data_sn, uint32_
     put32(h + 20, <uint32_t>TAG_NONE)
     put32(h + 36, data_sn)
     put32(h + 40, offset)
+
+# Turns a Data-In into one that asks for a DataACK (A bit), RFC 7143 §11.7.2, §11.7.4.
+cdef inline void bhs_ask_ack(uint8_t *h, const uint8_t *lun, uint32_t ttt) noexcept nogil:
+    h[1] |= 0x40
+    put32(h + 8, get32(lun))
+    put32(h + 12, get32(lun + 4))
+    put32(h + 20, ttt)
 
 # Turns the last Data-In into one that carries GOOD status (S bit) and the residual, RFC 7143 §11.7.3.
 cdef inline void bhs_data_in_status(uint8_t *h, uint8_t residual_flags, uint32_t residual) noexcept nogil:

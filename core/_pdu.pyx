@@ -80,6 +80,16 @@ def build_data_in_status(itt: int, data_sn: int, offset_bytes: int, length_bytes
     return h[:48]
 
 
+def build_data_in_asking(lun: bytes, itt: int, ttt: int, data_sn: int, offset_bytes: int, length_bytes: int) -> bytes:
+    """BHS of a Data-In at the end of a burst that asks for a DataACK (A bit)."""
+    cdef uint8_t h[48]
+    if len(lun) != 8:
+        raise ValueError("a LUN field has 8 bytes")
+    bhs_data_in(h, itt, data_sn, offset_bytes, length_bytes, True)
+    bhs_ask_ack(h, lun, ttt)
+    return h[:48]
+
+
 def build_scsi_response(itt: int, response: int, status: int, residual_flags: int, residual: int, exp_data_sn: int,
                         data_length: int) -> bytes:
     """BHS of a SCSI Response."""

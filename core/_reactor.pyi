@@ -79,6 +79,11 @@ class ConnectionStats(TypedDict):
     tasks: int              # now
     digest_errors: int
     rejects: int
+    snacks: int             # ErrorRecoveryLevel 1: SNACK requests
+    resent: int             # PDUs sent again
+    recovery_r2ts: int
+    kept: int               # responses not acknowledged yet
+    kept_bytes: int         # and the data held with them
 
 class LunStats(TypedDict):
     """Sum over all sessions of this reactor (objects) or one (session, LUN) (luns)."""
@@ -121,8 +126,10 @@ class Reactor:
 
     def add_session(self, *, exp_cmd_sn: int, max_cmd_window: int = 128, initial_r2t: bool = True,
                     immediate_data: bool = True, first_burst_length: int = 65536, max_burst_length: int = 262144,
-                    max_outstanding_r2t: int = 1, tsih: int = 0) -> int:
-        """A session (I_T nexus) after login. exp_cmd_sn: the next CmdSN expected. Keys as negotiated (RFC 7143 §13)."""
+                    max_outstanding_r2t: int = 1, tsih: int = 0, error_recovery_level: int = 0) -> int:
+        """A session (I_T nexus) after login. exp_cmd_sn: the next CmdSN expected. Keys as negotiated (RFC 7143 §13).
+        error_recovery_level: from 1 on responses and their data are kept until ExpStatSN acknowledges them, at most 256
+        responses and a quarter of the buffers a connection may have; one R2T is outstanding."""
     def session_numbers(self, session: int) -> tuple[int, int]:
         """(ExpCmdSN, MaxCmdSN) at this moment, for the login of a connection that joins. KeyError: no such session."""
     def remove_session(self, session: int) -> None:

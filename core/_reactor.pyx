@@ -207,7 +207,7 @@ cdef class Reactor:
 
     def add_session(self, *, uint32_t exp_cmd_sn, uint32_t max_cmd_window=128, bint initial_r2t=True,
                     bint immediate_data=True, uint32_t first_burst_length=65536, uint32_t max_burst_length=262144,
-                    uint32_t max_outstanding_r2t=1, uint32_t tsih=0):
+                    uint32_t max_outstanding_r2t=1, uint32_t tsih=0, uint32_t error_recovery_level=0):
         cdef lnt_session *s
         cdef lnt_inbox *m
         if not self.free_sessions:
@@ -226,7 +226,8 @@ cdef class Reactor:
         s.max_cmd_sn = exp_cmd_sn + max_cmd_window - 1
         s.first_burst = first_burst_length
         s.max_burst = max_burst_length
-        s.max_r2t = max_outstanding_r2t
+        s.max_r2t = 1 if error_recovery_level else max_outstanding_r2t      # a recovery R2T is the only one
+        s.recovery = <uint8_t>error_recovery_level
         s.initial_r2t = initial_r2t
         s.immediate_data = immediate_data
         self.sessions[s.handle] = <uintptr_t>s
@@ -276,6 +277,8 @@ cdef class Reactor:
         c.header_digest = header_digest
         c.data_digest = data_digest
         c.stat_sn = stat_sn
+        c.exp_stat_sn = stat_sn
+        c.recovery = c.session.recovery
         c.max_send = max_send_data_segment_length
         c.max_recv = max_recv_data_segment_length
         c.nop_interval_us = <uint64_t>(nop_interval_s * 1e6)
@@ -489,7 +492,8 @@ cdef class Reactor:
             c = <lnt_conn *><uintptr_t>pointer
             conns.append({"session": c.session.handle, "conn": c.handle, "cid": c.cid, "rx_bytes": c.rx_bytes,
                           "tx_bytes": c.tx_bytes, "rx_pdus": c.rx_pdus, "tx_pdus": c.tx_pdus, "tasks": c.task_count,
-                          "digest_errors": c.digest_errors, "rejects": c.rejects})
+                          "digest_errors": c.digest_errors, "rejects": c.rejects, "snacks": c.snacks, "resent": c.resent,
+                          "recovery_r2ts": c.recovery_r2ts, "kept": c.kept_count, "kept_bytes": c.kept_bytes})
         for pointer in [*self.luns.values(), *self.leaving]:
             one = lun_stats(<lnt_lun *><uintptr_t>pointer)
             luns.append(one)

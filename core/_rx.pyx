@@ -1,7 +1,8 @@
 # The receive side of a connection: bytes become PDUs in place, commands become tasks in CmdSN order, Data-Out lands in its
-# task's buffer (RFC 7143 §4.2.2.1 command numbering, §11 formats, §7 error handling at ErrorRecoveryLevel 0).
+# task's buffer (RFC 7143 §4.2.2.1 command numbering, §11 formats, §7 error handling).
 
 from core._command cimport command_plan, task_step
+from core._data_out cimport data_arrived, on_data_out
 from core._pdu cimport (
     BHS_BYTES, CMD_FINAL, CMD_WRITE, OP_DATA_OUT, OP_LOGIN_REQUEST, OP_LOGOUT_REQUEST,
     OP_NOP_OUT, OP_SCSI_COMMAND, OP_SNACK, OP_TEXT_REQUEST, OP_TMF_REQUEST, OPCODE_IMMEDIATE, OPCODE_MASK,
@@ -9,11 +10,13 @@ from core._pdu cimport (
     REJECT_PROTOCOL, TAG_NONE, bhs_nop_in, bhs_scsi_response, get16, get24, get32, lun_number, pad4, sn_le, sn_lt,
 )
 from core._session cimport (
-    ACQUIRE, C_OPEN, CLOSE_DIGEST, CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, EVENTS_MAX, EV_PDU, IMMEDIATE_MAX,
-    RX_HEADER, RX_PAYLOAD, T_DATA, conn_close, event_new, event_post, lnt_abort, lnt_add32, lnt_conn, lnt_event, lnt_reactor,
-    lnt_session, lnt_task, lun_find, task_buffer, task_by_itt, task_free, task_hash, task_new, task_turn,
+    ACQUIRE, C_OPEN, CLOSE_DIGEST, CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, EVENTS_MAX, EV_PDU, FAIL_AMOUNT,
+    FAIL_UNSOLICITED, IMMEDIATE_MAX, RX_HEADER, RX_PAYLOAD, conn_close, event_new, event_post, lnt_abort, lnt_add32,
+    lnt_conn, lnt_event, lnt_reactor, lnt_session, lnt_task, lun_find, task_buffer, task_by_itt, task_free, task_hash,
+    task_new, task_turn,
 )
-from core._tx cimport tx_pdu, tx_reject
+from core._snack cimport snack
+from core._tx cimport tx_acknowledge, tx_pdu, tx_reject
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -28,11 +31,8 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     NUMBER_NOW = 0                    # its turn (or immediate)
     NUMBER_EARLY = 1                  # inside the window, others are missing
-    NUMBER_DROP = 2                   # outside the window: ignored without a trace
+    NUMBER_DROP = 2                   # outside the window, or being received: ignored without a trace
     STATUS_TASK_SET_FULL = 0x28
-    FAIL_UNSOLICITED = 0x0c0c         # unexpected unsolicited data, RFC 7143 §11.4.7.2
-    FAIL_AMOUNT = 0x0c0d              # incorrect amount of data
-    FAIL_DIGEST = 0x4705              # protocol service CRC error
     DIRECT_BYTES = 16384              # payloads with at least this much still to come are received in place
 
 
@@ -43,7 +43,7 @@ cdef inline int number(lnt_session *s, const uint8_t *h) noexcept nogil:
     if h[0] & OPCODE_IMMEDIATE:
         return NUMBER_NOW
     if cmd_sn == s.exp_cmd_sn and sn_le(cmd_sn, s.max_cmd_sn):
-        return NUMBER_NOW
+        return NUMBER_NOW if s.early == NULL or s.early.cmd_sn != cmd_sn else NUMBER_DROP
     if sn_lt(cmd_sn, s.exp_cmd_sn) or not sn_le(cmd_sn, s.max_cmd_sn):
         return NUMBER_DROP
     return NUMBER_EARLY
@@ -52,7 +52,7 @@ cdef inline int number(lnt_session *s, const uint8_t *h) noexcept nogil:
 cdef void release_early(lnt_reactor *r, lnt_session *s) noexcept nogil:
     # ExpCmdSN moved: commands that waited for it take their turn.
     cdef lnt_task *t
-    while s.early != NULL and s.early.cmd_sn == s.exp_cmd_sn:
+    while s.early != NULL and s.early.cmd_sn == s.exp_cmd_sn and not s.early.deferred:
         t = s.early
         s.early = t.next
         t.early = 0
@@ -109,6 +109,22 @@ cdef void abort_missing(lnt_reactor *r, lnt_abort *a) noexcept nogil:
     s.numbered += 1
     a.count = 1
     release_early(r, s)
+
+
+cdef inline bint defers(lnt_conn *c, const uint8_t *h) noexcept nogil:
+    # A command whose data segment may prove damaged must not count as received before (RFC 7143 §7.8).
+    return c.recovery and c.data_digest and not (h[0] & OPCODE_IMMEDIATE)
+
+
+cdef void settle_deferred(lnt_reactor *r, lnt_conn *c, lnt_task *t, const uint8_t *h, bint intact) noexcept nogil:
+    t.deferred = 0
+    if not intact:
+        tx_reject(r, c, REJECT_DATA_DIGEST, h)
+        task_free(r, t)                       # its CmdSN stays due: the initiator sends it again
+        return
+    if t.is_pdu or not t.fail:
+        t.got = c.data_length
+    release_early(r, t.session)
 
 
 # -- SCSI Command ----------------------------------------------------------------------------------------------------
@@ -236,93 +252,15 @@ cdef void on_command(lnt_reactor *r, lnt_conn *c, const uint8_t *h, uint32_t dsl
         if not t.fail and t.buf != NULL:
             c.dst = t.buf
             c.dst_left = dsl if dsl < t.want else t.want
+        if defers(c, h):
+            t.deferred = 1
+            if turn == NUMBER_NOW:
+                insert_early(s, t)          # `number` saw that the place is free
+                turn = NUMBER_EARLY
     if turn == NUMBER_NOW:
         task_turn(t)
         task_step(r, t)
         take_turn(r, s, h)              # those that waited for it come after it
-
-
-# -- Data-Out --------------------------------------------------------------------------------------------------------
-
-cdef lnt_task *find_by_ttt(lnt_reactor *r, lnt_conn *c, uint32_t ttt, bint *stale) noexcept nogil:
-    cdef uint32_t index = ttt & 0x3fff
-    cdef uint32_t age
-    cdef lnt_task *t
-    stale[0] = False
-    if index >= r.max_tasks or ttt >> 31:
-        return NULL
-    t = &r.tasks[index]
-    age = ((t.generation & 0x1ff) - (ttt >> 22)) & 0x1ff
-    if age or t.state != T_DATA or t.conn != c:
-        stale[0] = age <= 8             # answers to an R2T of a task that ended meanwhile: swallowed
-        return NULL
-    if (ttt >> 14 & 0xff) != (t.r2t_done & 0xff) or t.r2t_done >= t.r2t_sn:
-        return NULL
-    return t
-
-
-cdef void on_data_out(lnt_reactor *r, lnt_conn *c, const uint8_t *h, uint32_t dsl) noexcept nogil:
-    cdef uint32_t itt = get32(h + 16)
-    cdef uint32_t ttt = get32(h + 20)
-    cdef uint32_t offset = get32(h + 40)
-    cdef bint stale = False
-    cdef lnt_task *t
-    if ttt == <uint32_t>TAG_NONE:
-        t = task_by_itt(c.session, itt)
-        if t != NULL and (t.conn != c or t.state != T_DATA or t.is_pdu or not t.unsolicited):
-            t = NULL
-    else:
-        t = find_by_ttt(r, c, ttt, &stale)
-        if t != NULL and (t.itt != itt or lun_number(h + 8) != lun_number(t.lun_field)):
-            t = NULL
-    if t == NULL:
-        if not stale:
-            tx_reject(r, c, REJECT_INVALID_FIELD, h)
-        return
-    c.rx_task = t
-    t.receiving = 1
-    if not t.fail:
-        if get32(h + 36) != t.data_sn or offset != t.got:
-            t.fail = FAIL_AMOUNT
-        elif dsl > t.sequence_end - t.got:
-            t.fail = FAIL_AMOUNT
-    if t.fail:
-        return
-    t.data_sn += 1
-    if t.buf != NULL and t.got < t.want:
-        c.dst = t.buf + t.got
-        c.dst_left = dsl if dsl < t.want - t.got else t.want - t.got
-
-
-cdef void end_sequence(lnt_task *t) noexcept nogil:
-    # The F bit, or all the sequence may hold.
-    cdef uint32_t left
-    t.data_sn = 0
-    if t.unsolicited:
-        t.unsolicited = 0
-        return
-    if not t.fail and t.got != t.sequence_end:
-        t.fail = FAIL_AMOUNT
-    t.r2t_done += 1
-    left = t.want - t.got if t.want > t.got else 0
-    t.sequence_end = t.got + (left if left < t.session.max_burst else t.session.max_burst)
-
-
-cdef void data_arrived(lnt_reactor *r, lnt_conn *c, lnt_task *t, const uint8_t *h, bint intact) noexcept nogil:
-    # A payload for a task (immediate data or Data-Out) is complete.
-    t.receiving = 0
-    if not intact:
-        tx_reject(r, c, REJECT_DATA_DIGEST, h)
-        t.fail = FAIL_DIGEST
-    if t.is_pdu:
-        t.got = c.data_length
-        if not intact:
-            t.want = 0
-    elif not t.fail:
-        t.got += c.data_length
-    if (h[0] & OPCODE_MASK) == OP_DATA_OUT and (h[1] & CMD_FINAL or (not t.fail and t.got == t.sequence_end)):
-        end_sequence(t)
-    task_step(r, t)
 
 
 # -- everything else -------------------------------------------------------------------------------------------------
@@ -347,6 +285,7 @@ cdef void on_early_pdu(lnt_reactor *r, lnt_conn *c, const uint8_t *h, uint32_t d
         conn_close(r, c, CLOSE_ERROR, "out of memory")
         return
     t.receiving = 1
+    t.deferred = defers(c, h)
     c.rx_task = t
     c.dst = t.buf
     c.dst_left = dsl
@@ -361,7 +300,7 @@ cdef void on_other(lnt_reactor *r, lnt_conn *c, const uint8_t *h, uint32_t dsl) 
     if turn == NUMBER_DROP:
         c.drop = 1
         return
-    if turn == NUMBER_EARLY:
+    if turn == NUMBER_EARLY or (dsl and defers(c, h)):
         c.drop = 1
         on_early_pdu(r, c, h, dsl)
         return
@@ -439,7 +378,13 @@ cdef void complete(lnt_reactor *r, lnt_conn *c, const uint8_t *h) noexcept nogil
     c.dst = NULL
     c.dst_left = 0
     if t != NULL:
-        data_arrived(r, c, t, h, intact)
+        t.receiving = 0
+        if t.deferred:
+            settle_deferred(r, c, t, h, intact)
+        elif data_arrived(r, c, t, h, intact):
+            task_step(r, t)
+        else:
+            task_free(r, t)
     elif c.drop:
         return
     elif opcode != OP_SCSI_COMMAND and opcode != OP_DATA_OUT:
@@ -470,12 +415,17 @@ cdef void on_header(lnt_reactor *r, lnt_conn *c, const uint8_t *h) noexcept nogi
     c.dst = NULL
     c.dst_left = 0
     c.drop = 0
+    if c.recovery:
+        tx_acknowledge(r, c, get32(h + 28))
     if opcode == OP_SCSI_COMMAND:
         if c.stat_sn - get32(h + 28) < r.behind:
             r.behind = c.stat_sn - get32(h + 28)
         on_command(r, c, h, dsl)
     elif opcode == OP_DATA_OUT:
         on_data_out(r, c, h, dsl)
+    elif opcode == OP_SNACK and c.recovery:
+        c.drop = 1
+        snack(r, c, h)
     elif h[4] and opcode != OP_SNACK:
         c.drop = 1
         tx_reject(r, c, REJECT_INVALID_FIELD, h)

@@ -47,6 +47,9 @@ cdef enum:
     CONTROL_BYTES_PAUSE = 1 << 20  # ... and their data
     CONTROL_MAX = 32768            # what receive buffers that are filled already may add to that
     CONTROL_BYTES_MAX = 8 << 20
+    KEPT_MAX = 256                 # responses a connection keeps until ExpStatSN acknowledges them (ErrorRecoveryLevel 1)
+    HOLDS_MAX = 64                 # times one response may be queued to be sent again
+    R2T_KEPT = 4                   # last R2Ts of a task that can be sent again
 
 cdef enum:                         # low bits of a completion's user_data; the rest is a pointer
     TAG_RECV = 1
@@ -74,6 +77,11 @@ cdef enum lnt_task_state:
     T_DEVICE = 2                   # op in the engine
     T_PYTHON = 3                   # event given to Python
     T_SEND = 4                     # response queued or being sent
+
+cdef enum:                         # ASC and ASCQ of the ABORTED COMMAND a task ends with, RFC 7143 §11.4.7.2
+    FAIL_UNSOLICITED = 0x0c0c      # unexpected unsolicited data
+    FAIL_AMOUNT = 0x0c0d           # incorrect amount of data
+    FAIL_DIGEST = 0x4705           # protocol service CRC error
 
 cdef struct lnt_lun:
     lnt_lun *next                  # hash chain
@@ -109,6 +117,7 @@ cdef struct lnt_session:
     uint32_t max_r2t
     uint8_t initial_r2t
     uint8_t immediate_data
+    uint8_t recovery               # ErrorRecoveryLevel
     uint8_t removing
     uint8_t plug_set               # commands up to plug_before that have not arrived are aborted as they come
     uint32_t plug_before
@@ -134,16 +143,40 @@ cdef enum:
 cdef enum:
     TX_TASK = 0
     TX_PDU = 1
+    TX_AGAIN = 2                   # what `of` sent, or a part of it, once more
 
 cdef struct lnt_tx:                # one entry of a connection's send queue
     lnt_tx *next
     lnt_task *task                 # TX_TASK: embedded in it
     uint8_t kind
     uint8_t close                  # close the connection when sent
+    uint8_t kept                   # in the connection's list of responses that are not acknowledged
+    uint8_t status                 # TX_AGAIN: the response too, after the data
+    uint16_t holds                 # being sent, or queued to be sent again
     void *heap                     # frees data, or NULL
     uint32_t length
+    uint32_t stat_sn               # of a response that was kept
+    uint32_t sn                    # TX_AGAIN: the next DataSN ...
+    uint32_t sn_end                # ... and where to stop
+    lnt_tx *of
     uint8_t *data
     uint8_t bhs[BHS_BYTES]
+
+cdef struct lnt_r2t:               # what an R2T asked for
+    uint32_t offset
+    uint32_t length
+
+cdef struct lnt_again:             # what ErrorRecoveryLevel 1 and 2 remember of a task
+    uint32_t segment               # MaxRecvDataSegmentLength of its Data-In
+    uint32_t base_sn               # DataSN of the byte at base_offset; those before were acknowledged
+    uint32_t base_offset
+    uint32_t acked_sn              # acknowledged by DataACK, up to this DataSN ...
+    uint32_t acked_offset          # ... which begins here
+    uint32_t snack_tag
+    uint16_t recoveries            # recovery R2Ts
+    uint8_t mixed                  # the segment length changed while it was sent
+    uint8_t dropped                # its Data-In is no longer held
+    lnt_r2t r2ts[R2T_KEPT]
 
 cdef struct lnt_task:
     lnt_op op
@@ -175,6 +208,8 @@ cdef struct lnt_task:
     uint8_t response
     uint8_t unsolicited            # unsolicited Data-Out may still come
     uint8_t receiving              # a Data-Out payload is being received into it
+    uint8_t deferred               # takes its turn when its payload has proven intact (ErrorRecoveryLevel 1)
+    uint8_t gap                    # Data-Out of the current sequence was lost
     uint16_t fail                  # ASC << 8 | ASCQ of the ABORTED COMMAND it ends with; 0: none
     uint32_t itt
     uint32_t cmd_sn
@@ -189,6 +224,7 @@ cdef struct lnt_task:
     uint32_t r2t_sn                # next R2TSN
     uint32_t r2t_done              # sequences completed
     uint32_t r2t_base              # offset of the first solicited byte
+    uint32_t r2t_again             # where the next R2T, a recovery R2T, ends; 0: none is due
     uint8_t *buf
     uint8_t buf_class
     uint8_t sense_length
@@ -206,6 +242,7 @@ cdef struct lnt_task:
     uint8_t lun_field[8]
     uint8_t bhs[BHS_BYTES]
     uint8_t sense[256]             # 2-byte length first
+    lnt_again again                # zero at ErrorRecoveryLevel 1 and 2 only
 
 cdef enum:
     C_OPEN = 1
@@ -231,16 +268,23 @@ cdef struct lnt_conn:
     uint8_t sending                # a sendmsg is in the ring
     uint8_t dirty                  # in the reactor's flush list
     uint8_t close_reason
+    uint8_t recovery               # ErrorRecoveryLevel of its session
     uint8_t bulk                   # wants its payload received directly
     uint8_t starved                # recv ended for want of buffers
     uint32_t ring_refs
     uint32_t stat_sn
+    uint32_t exp_stat_sn           # what the initiator has acknowledged (kept at ErrorRecoveryLevel 1)
     uint32_t max_send
     uint32_t max_recv
     uint32_t pending_events        # atomic: PDU events not fetched yet
     uint32_t control_count
     uint32_t control_bytes
     uint64_t buffered              # bytes of task buffers
+    uint64_t kept_buffered         # those of them that only wait for an acknowledgement
+    uint64_t kept_bytes            # the same with data on the heap
+    uint32_t kept_count
+    lnt_tx *kept_head              # responses in the order of their StatSN
+    lnt_tx *kept_tail
     uint32_t task_count
     lnt_task *tasks
     lnt_conn *dirty_next
@@ -279,6 +323,9 @@ cdef struct lnt_conn:
     uint64_t tx_pdus
     uint64_t digest_errors
     uint64_t rejects
+    uint64_t snacks
+    uint64_t resent                # PDUs sent again
+    uint64_t recovery_r2ts
     uint8_t trail[8]
     uint8_t header[BHS_BYTES + AHS_BYTES_MAX + 4]
     lnt_task *sent_task[TX_SLOTS]  # released when the batch is sent
@@ -400,6 +447,8 @@ cdef struct lnt_reactor:
     uint32_t max_tasks
     uint32_t live_tasks
     lnt_task *free_tasks
+    uint64_t kept_bytes            # of all connections
+    uint32_t kept_tasks
     lnt_tx *free_tx
     lnt_session *sessions
     lnt_conn *conns
@@ -481,6 +530,14 @@ cdef void task_queue(lnt_task *t) noexcept nogil
 cdef void task_enable(lnt_task *t) noexcept nogil
 cdef void task_leave(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil
+cdef void task_leave_lun(lnt_reactor *r, lnt_task *t) noexcept nogil
+
+cdef void tx_free(lnt_reactor *r, lnt_tx *x) noexcept nogil
+cdef void tx_drop_data(lnt_reactor *r, lnt_tx *x) noexcept nogil
+cdef void tx_unkeep(lnt_reactor *r, lnt_conn *c) noexcept nogil
+cdef void tx_gone(lnt_reactor *r, lnt_tx *x) noexcept nogil
+cdef void tx_let_go(lnt_reactor *r, lnt_tx *x) noexcept nogil
+cdef uint64_t kept_size(lnt_tx *x) noexcept nogil
 
 cdef void conn_arm(lnt_reactor *r, lnt_conn *c) noexcept nogil
 cdef void conn_pause(lnt_reactor *r, lnt_conn *c) noexcept nogil

@@ -126,6 +126,8 @@ cdef lnt_task *task_new(lnt_reactor *r, lnt_conn *c) noexcept nogil:
     t.session = c.session
     t.conn = c
     t.tx.task = t
+    if c.recovery:
+        memset(&t.again, 0, sizeof(t.again))
     t.conn_next = c.tasks
     if c.tasks != NULL:
         c.tasks.conn_prev = t
@@ -246,9 +248,15 @@ cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil:
         t.buf = NULL
 
 
+cdef void task_leave_lun(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    cdef lnt_lun *lun = t.lun
+    t.lun = NULL
+    if lun != NULL:
+        lun_unref(r, lun)
+
+
 cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil:
     cdef lnt_conn *c = t.conn
-    cdef lnt_lun *lun = t.lun
     cdef lnt_task **at
     task_answered(t)
     task_ended(r, t)
@@ -265,6 +273,7 @@ cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil:
         c.dst = NULL
         c.dst_left = 0
     task_drop_buffer(r, t)
+    task_leave_lun(r, t)
     if t.ahs != NULL:
         free(t.ahs)
     if t.send_heap != NULL:
@@ -278,8 +287,6 @@ cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil:
     c.task_count -= 1
     t.session.task_count -= 1
     r.live_tasks -= 1
-    if lun != NULL:
-        lun_unref(r, lun)
     if t.aborted or r.aborts != NULL:
         r.abort_check = 1
     if c.state != C_OPEN:
@@ -305,8 +312,8 @@ cdef void task_abort(lnt_reactor *r, lnt_task *t) noexcept nogil:
 cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdraft) noexcept nogil:
     # Gives the task a buffer, within the connection's and the reactor's bound unless overdraft.
     cdef lnt_conn *c = t.conn
-    cdef bint first = c.buffered == 0 and length <= FAIR_BYTES
-    if not overdraft and c.buffered and c.buffered + length > r.buffers.conn_limit:
+    cdef bint first = c.buffered == c.kept_buffered and length <= FAIR_BYTES
+    if not overdraft and c.buffered != c.kept_buffered and c.buffered + length > r.buffers.conn_limit:
         return False
     t.buf = buffer_take(&r.buffers, length, &t.buf_class, overdraft or first)
     if t.buf == NULL:
@@ -368,33 +375,109 @@ cdef void conn_close(lnt_reactor *r, lnt_conn *c, uint8_t reason, const char *de
         event_post(r, e)
 
 
+# -- responses that are kept (ErrorRecoveryLevel 1) --------------------------------------------------------------------
+
+cdef void tx_free(lnt_reactor *r, lnt_tx *x) noexcept nogil:
+    # A PDU of its own: not a task's.
+    free(x.heap)
+    x.next = r.free_tx
+    r.free_tx = x
+
+
+cdef uint64_t kept_size(lnt_tx *x) noexcept nogil:
+    # Bytes that a kept response holds beyond itself.
+    cdef uint64_t n
+    if x.kind != TX_TASK:
+        return x.length
+    n = buffer_bytes(x.task.buf_class) if x.task.buf != NULL else 0
+    return n + (<lnt_inbox *>x.task.send_heap).length if x.task.send_heap != NULL else n
+
+
+cdef void tx_drop_data(lnt_reactor *r, lnt_tx *x) noexcept nogil:
+    # A kept response of a task lets go of its data; only the response can be sent again.
+    cdef lnt_task *t = x.task
+    cdef lnt_conn *c = t.conn
+    cdef uint64_t n = kept_size(x)
+    c.kept_bytes -= n
+    r.kept_bytes -= n
+    if t.buf != NULL:
+        c.kept_buffered -= buffer_bytes(t.buf_class)
+        task_drop_buffer(r, t)
+    free(t.send_heap)
+    t.send_heap = NULL
+    t.again.dropped = 1
+
+
+cdef void tx_unkeep(lnt_reactor *r, lnt_conn *c) noexcept nogil:
+    # The oldest kept response is acknowledged, or given up. It is gone once nothing of it is being sent.
+    cdef lnt_tx *x = c.kept_head
+    cdef uint64_t n = kept_size(x)
+    c.kept_head = x.next
+    if c.kept_head == NULL:
+        c.kept_tail = NULL
+    x.kept = 0
+    c.kept_count -= 1
+    c.kept_bytes -= n
+    r.kept_bytes -= n
+    if x.kind == TX_TASK:
+        r.kept_tasks -= 1
+        if x.task.buf != NULL:
+            c.kept_buffered -= buffer_bytes(x.task.buf_class)
+    tx_gone(r, x)
+
+
+cdef void tx_gone(lnt_reactor *r, lnt_tx *x) noexcept nogil:
+    # Frees a response that is neither kept nor being sent.
+    if x.kept or x.holds:
+        return
+    if x.kind == TX_TASK:
+        task_free(r, x.task)
+    else:
+        tx_free(r, x)
+
+
+cdef void tx_let_go(lnt_reactor *r, lnt_tx *x) noexcept nogil:
+    # One PDU that is no task's was sent, or will never be.
+    cdef lnt_tx *of = x.of
+    if x.kind == TX_AGAIN:
+        tx_free(r, x)
+        x = of
+    if x.holds:
+        x.holds -= 1
+    tx_gone(r, x)
+
+
+cdef void teardown_sends(lnt_reactor *r, lnt_conn *c) noexcept nogil:
+    # What is queued, sent or kept goes; tasks are left to conn_teardown.
+    cdef lnt_task *t = c.tasks
+    cdef lnt_tx *x
+    cdef uint32_t i
+    while t != NULL:
+        t.tx.holds = 0xffff
+        t = t.conn_next
+    while c.tx_head != NULL:
+        x = c.tx_head
+        c.tx_head = x.next
+        if x.kind != TX_TASK:
+            tx_let_go(r, x)
+    c.tx_tail = NULL
+    for i in range(c.slots):
+        if c.sent_tx[i] != NULL:
+            tx_let_go(r, c.sent_tx[i])
+    c.slots = 0
+    while c.kept_head != NULL:
+        tx_unkeep(r, c)
+
+
 cdef bint conn_teardown(lnt_reactor *r, lnt_conn *c) noexcept nogil:
     # Terminates what a closing connection still holds; True when nothing refers to it any more.
     cdef lnt_task *t
     cdef lnt_task *following
-    cdef lnt_tx *x
-    cdef uint32_t i
     if c.rx_data != NULL:
         free(c.rx_data)
         c.rx_data = NULL
     if not c.sending:
-        while c.tx_head != NULL:
-            x = c.tx_head
-            c.tx_head = x.next
-            if x.kind == TX_PDU:
-                if x.heap != NULL:
-                    free(x.heap)
-                x.next = r.free_tx
-                r.free_tx = x
-        c.tx_tail = NULL
-        for i in range(c.slots):
-            x = c.sent_tx[i]
-            if x != NULL:
-                if x.heap != NULL:
-                    free(x.heap)
-                x.next = r.free_tx
-                r.free_tx = x
-        c.slots = 0
+        teardown_sends(r, c)
     t = c.tasks
     while t != NULL:
         following = t.conn_next

@@ -61,6 +61,8 @@ class Negotiation:
 
     def __init__(self, limits: Limits, *, leading: bool = True, discovery: bool = False) -> None:
         self._ours = our_values(limits)
+        if discovery:
+            self._ours["ErrorRecoveryLevel"] = 0    # nothing is kept for a SNACK there
         self._target_mrdsl = limits.max_recv_data_segment_length
         self._leading = leading
         self._discovery = discovery

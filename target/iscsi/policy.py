@@ -20,7 +20,7 @@ class Limits:
     first_burst_length: int = 262144
     max_outstanding_r2t: int = 1
     max_connections: int = 4
-    error_recovery_level: int = 0
+    error_recovery_level: int = 1
     initial_r2t: bool = False
     immediate_data: bool = True
     data_pdu_in_order: bool = True

@@ -185,7 +185,8 @@ class SessionTable:
         number = reactor.add_session(
             exp_cmd_sn=params.exp_cmd_sn, max_cmd_window=128, initial_r2t=params.initial_r2t,
             immediate_data=params.immediate_data, first_burst_length=params.first_burst_length,
-            max_burst_length=params.max_burst_length, max_outstanding_r2t=params.max_outstanding_r2t, tsih=params.tsih)
+            max_burst_length=params.max_burst_length, max_outstanding_r2t=params.max_outstanding_r2t, tsih=params.tsih,
+            error_recovery_level=params.error_recovery_level)
         nexus = ITNexus(params.initiator_name, params.isid, params.portal_group_tag)
         made = NexusSession(session, nexus, params, peer, reactor, number, time.time())
         session.handle = made
@@ -455,7 +456,7 @@ class SessionTable:
             alone = len(session.connections) <= 1
             self._connection_gone(session, event.conn)
             if not alone and event.reason != "requested":
-                # At ErrorRecoveryLevel 0 what a lost connection carried is recovered by a new session (RFC 7143 §7.1.4).
+                # Below ErrorRecoveryLevel 2 what a lost connection carried is recovered by a new session (RFC 7143 §7.1.4).
                 self.end(session, "one of its connections failed")
 
     def perform(self, session: NexusSession, conn: int, events: Iterable[Event]) -> None:

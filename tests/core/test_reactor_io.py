@@ -198,7 +198,7 @@ def test_a_stream_in_pieces_of_any_size(r: Rig, piece: int) -> None:
 def test_leftover_bytes_of_the_login_are_the_first_pdus(r: Rig) -> None:
     maker = Wire.__new__(Wire)
     maker.header_digest = maker.data_digest = False
-    maker.cmd_sn, maker.itt = 1, 7
+    maker.cmd_sn, maker.itt, maker.exp_stat_sn = 1, 7, 0
     two = maker.pdu(maker.command_bhs(bytes(6))) + maker.pdu(maker.command_bhs(bytes(6)))
     w = r.wire(leftover=two[:70])
     assert w.receive().itt == 8

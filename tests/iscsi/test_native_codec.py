@@ -57,6 +57,14 @@ def test_data_in_with_status(itt, data_sn, offset, length, bits, residual):
     assert _pdu.build_data_in_status(itt, data_sn, offset, length, bits, residual) == sized(pdu, length)
 
 
+@given(lun8, u32, u32, u32, u32, u24)
+def test_data_in_that_asks_for_an_acknowledgement(lun, itt, ttt, data_sn, offset, length):
+    pdu = DataIn(
+        acknowledge=True, lun=lun, initiator_task_tag=itt, target_transfer_tag=ttt, data_sn=data_sn, buffer_offset=offset,
+    )  # fmt: skip
+    assert _pdu.build_data_in_asking(lun, itt, ttt, data_sn, offset, length) == sized(pdu, length)
+
+
 @given(u32, u8, u8, residual_bits, u32, u32, u24)
 def test_scsi_response(itt, response, status, bits, residual, exp_data_sn, length):
     pdu = ScsiResponse(

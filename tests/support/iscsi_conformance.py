@@ -18,6 +18,7 @@ BEGIN, END = "<!-- iscsi: begin, generated -->", "<!-- iscsi: end -->"
 
 LOGIN, NEGOTIATION = "iscsi/test_login.py", "iscsi/test_negotiation.py"
 CONNECTION, PDU = "iscsi/test_connection.py", "iscsi/test_pdu.py"
+RECOVERY = "core/test_reactor_recovery.py"
 
 KEY_TESTS = {
     Result.AUTHENTICATION: f"{LOGIN}::test_mutual_chap",
@@ -40,7 +41,8 @@ PDUS: dict[Opcode, tuple[str, str, str]] = {
     Opcode.TEXT_REQUEST: ("§11.10", "Python", f"{CONNECTION}::test_text_in_a_normal_session"),
     Opcode.DATA_OUT: ("§11.7", "native", f"{PDU}::test_every_pdu_survives_the_wire_in_any_pieces"),
     Opcode.LOGOUT_REQUEST: ("§11.14", "Python", f"{CONNECTION}::test_logout"),
-    Opcode.SNACK_REQUEST: ("§11.16", "refused with Reject 03h (ErrorRecoveryLevel 0)", f"{CONNECTION}::test_what_is_rejected"),
+    Opcode.SNACK_REQUEST: ("§11.16", "native; Reject 03h at ErrorRecoveryLevel 0",
+                           f"{RECOVERY}::test_lost_data_is_sent_again_as_it_was"),
     Opcode.NOP_IN: ("§11.19", "native; Python in discovery", f"{CONNECTION}::test_ping_and_its_answer"),
     Opcode.SCSI_RESPONSE: ("§11.4", "native", f"{PDU}::test_every_pdu_survives_the_wire_in_any_pieces"),
     Opcode.TASK_MANAGEMENT_RESPONSE: ("§11.6", "Python", f"{CONNECTION}::test_functions_that_are_answered_at_once"),
@@ -80,12 +82,15 @@ STATUSES: dict[LoginStatus, tuple[str, str]] = {
 NOTES = """\
 Stated limits and choices:
 
-- **ErrorRecoveryLevel** is negotiated down to 0: a SNACK is rejected, a header digest error closes the connection, a data
-  digest error is answered with Reject 02h. Logout for recovery is answered "recovery not supported", TASK REASSIGN
-  "allegiance reassignment not supported".
+- **ErrorRecoveryLevel** is 0 or 1, as the initiator asks; 2 is negotiated down to 1, and a discovery session has 0. Level 1: all
+  types of SNACK, responses and read data kept within bounds until they are acknowledged, recovery R2Ts, and requests with a
+  damaged data segment that were never received. At level 0 a SNACK is rejected (03h) and damaged data end their command
+  (47h/05h). A header digest error closes the connection at any level. Logout for recovery is answered "recovery not
+  supported", TASK REASSIGN "allegiance reassignment not supported". Decision 6; tests: `core/test_reactor_recovery.py`,
+  `core/test_reactor_lossy.py`, `interop/test_recovery.py`.
 - **MaxConnections** is at most 4. Commands of a session are taken in CmdSN order over all of its connections and answered on
-  the one they came by; the failure of one ends the session (ErrorRecoveryLevel 0), a Logout of one does not. A login with the
-  TSIH and CID of a live connection reinstates that connection. Tests: `interop/test_multiple_connections.py`.
+  the one they came by; the failure of one ends the session (no ErrorRecoveryLevel 2), a Logout of one does not. A login with
+  the TSIH and CID of a live connection reinstates that connection. Tests: `interop/test_multiple_connections.py`.
 - **Session reinstatement** (same initiator name, ISID and portal group, TSIH 0) takes effect when the new login is complete
   and authenticated, not before, and waits for none of the old session's I/O. What the old session left in the engine is waited
   for by the host's next commands, by resets and by PREEMPT AND ABORT, so that no write lands late (`server/test_sessions.py`).

@@ -52,7 +52,7 @@ class Wire:
     def __init__(self, sock: socket.socket, *, header_digest: bool = False, data_digest: bool = False) -> None:
         self.sock = sock
         self.header_digest, self.data_digest = header_digest, data_digest
-        self.cmd_sn, self.itt = 1, 0x1000
+        self.cmd_sn, self.itt, self.exp_stat_sn = 1, 0x1000, 0
         sock.settimeout(10)
 
     def pdu(self, bhs: bytes, data: bytes = b"", ahs: bytes = b"") -> bytes:
@@ -78,8 +78,8 @@ class Wire:
         if cmd_sn is None:
             cmd_sn = self.cmd_sn
             self.cmd_sn += not immediate
-        return struct.pack(">BBHIQIIII", 0x01 | immediate << 6, flags, 0, 0, lun << 48, itt, edtl, cmd_sn, 0
-                           ) + cdb.ljust(16, b"\0")
+        return struct.pack(">BBHIQIIII", 0x01 | immediate << 6, flags, 0, 0, lun << 48, itt, edtl, cmd_sn,
+                           self.exp_stat_sn) + cdb.ljust(16, b"\0")
 
     def command(self, cdb: bytes, data: bytes = b"", ahs: bytes = b"", **fields: Any) -> int:
         """Send a SCSI Command with immediate data; the tag."""
@@ -88,7 +88,19 @@ class Wire:
         return int.from_bytes(bhs[16:20], "big")
 
     def data_out(self, itt: int, ttt: int, data_sn: int, offset: int, data: bytes, *, final: bool, lun: int = 0) -> None:
-        self.send(struct.pack(">BBHIQIIIIIIII", 0x05, final << 7, 0, 0, lun << 48, itt, ttt, 0, 0, 0, data_sn, offset, 0), data)
+        self.send(self.data_out_bhs(itt, ttt, data_sn, offset, final=final, lun=lun), data)
+
+    def data_out_bhs(self, itt: int, ttt: int, data_sn: int, offset: int, *, final: bool, lun: int = 0) -> bytes:
+        return struct.pack(">BBHIQIIIIIIII", 0x05, final << 7, 0, 0, lun << 48, itt, ttt, 0, self.exp_stat_sn, 0, data_sn,
+                           offset, 0)
+
+    def snack(self, kind: int, itt: int, ttt: int, begin: int, length: int, lun: int = 0) -> None:
+        self.send(struct.pack(">BBHIQIIIIIIII", 0x10, 0x80 | kind, 0, 0, lun << 48, itt, ttt, 0, self.exp_stat_sn, 0, 0, begin,
+                              length))
+
+    def nop_out(self, itt: int = NONE, ttt: int = NONE, data: bytes = b"") -> None:
+        """An immediate NOP-Out, which carries ExpStatSN."""
+        self.send(struct.pack(">BBHIQIIII", 0x40, 0x80, 0, 0, 0, itt, ttt, self.cmd_sn, self.exp_stat_sn).ljust(48, b"\0"), data)
 
     def exactly(self, n: int) -> bytes:
         out = b""
