@@ -206,9 +206,9 @@ cdef inline int run_usable(lnt_pool *p, uint64_t run) noexcept nogil:
 
 
 cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
-    """The first free blocks of the next run that has any."""
+    """Free blocks of the next run that has any: the first ones behind those taken last."""
     cdef uint64_t i, run, b
-    cdef uint32_t k
+    cdef uint32_t j, k
     cdef int rc = 0
     cdef frame *f
     for i in range(p.n_runs):
@@ -221,10 +221,14 @@ cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got)
         f = count_page(p, b, &rc)
         if f == NULL:
             return rc
+        if p.fit_cursor != run:
+            p.fit_block = 0
         p.fit_cursor = run
-        for k in range(L_RUN_BLOCKS):
+        for j in range(L_RUN_BLOCKS):
+            k = (p.fit_block + j) & (L_RUN_BLOCKS - 1)
             if (<uint32_t *>f.data)[b % L_GROUP_BLOCKS + k] == 0:
                 pba[0] = b + k
+                p.fit_block = k
                 return take_at(p, b + k, want, got)
         p.failed = 1
         return ST_CHECKSUM            # the summary promised a free block
@@ -268,6 +272,7 @@ cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil:
     rc = alloc_extent(p, 0, 0, 1, pba, &got)
     if rc == 0:
         p.fit_cursor = pba[0] // L_RUN_BLOCKS
+        p.fit_block = 0
     return rc
 
 
@@ -514,12 +519,13 @@ cdef void node_gone(lnt_pool *p, frame *f) noexcept nogil:
     it.trim = 0
     it.seq = 0
     if f.id & VID():
-        p.unhomed -= 1
         if f.home:                # chosen, but no checkpoint knows it
             it.ref = f.home
             it.kind = I_DATA
             it.epoch = 0
             ring_push(&p.work, &it)
+        else:
+            p.unhomed -= 1
     else:
         it.ref = f.id
         it.kind = I_HOME

@@ -134,6 +134,7 @@ cdef frame *shadow(lnt_pool *p, frame *f, int *rc) noexcept nogil:
     for i in range(L_NODE_ENTRIES):
         entries(f)[i] &= ~E_EXCL()    # a hint only: the page need not be written for it
         entries(g)[i] = entries(f)[i]
+    g.vids = f.vids
     drop_node(p, f.id, f.level, 0)
     return g
 
@@ -148,6 +149,7 @@ cdef frame *split_huge(lnt_pool *p, frame *f, int idx, int *rc) noexcept nogil:
     for i in range(L_NODE_ENTRIES):
         entries(leaf)[i] = ((e & E_REF()) + i) | E_DATA() | (e & E_EXCL())
     frame_dirty(p, f)
+    f.vids = 1
     entries(f)[idx] = leaf.id | E_NODE()
     return leaf
 
@@ -183,6 +185,7 @@ cdef int path_own(lnt_pool *p, vobj *o, uint64_t lba, int level, frame **node, f
                 object_dirty(p, o)
             else:
                 frame_dirty(p, up)
+                up.vids = 1
                 entries(up)[idx] = g.id | E_NODE()
         if at == level:
             node[0] = g
@@ -204,6 +207,7 @@ cdef int map_raise(lnt_pool *p, vobj *o, int level) noexcept nogil:
             f = node_new(p, PK_NODE, o.level + 1, &rc)
             if f == NULL:
                 return rc
+            f.vids = 1
             entries(f)[0] = o.root | E_NODE()
             o.root = f.id
         o.level += 1

@@ -7,16 +7,23 @@ from core._state cimport (
     lnt_put16, lnt_put32, lnt_put64, opx, run_is_fixed)
 from core._types cimport IO_READ, OP_ADMIN, ST_CHECKSUM, ST_IO_READ, lnt_dev, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 cdef extern from "crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
+cdef enum:
+    SLAB_FRAMES = 256
+    SLAB_HEAD = 9 * 4096          # of a slab: a pointer to the next, the frames; their pages follow
+    TRIM_LOOKS = 256              # frames looked at in one turn at least, and for each frame too many
+    TRIM_EACH = 8
+
 cdef struct page_read:
     lnt_io io
     lnt_pool *pool
     frame *f
+    page_read *next
     uint8_t *raw
 
 
@@ -175,19 +182,18 @@ cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil:
 
 
 cdef void cache_free(lnt_pool *p) noexcept nogil:
-    cdef frame *f = p.cache.clock
-    cdef frame *nxt
-    if f != NULL:
-        f.prev.next = NULL
-        while f != NULL:
-            nxt = f.next
-            free(f)
-            f = nxt
-    p.cache.clock = NULL
-    while p.cache.spare != NULL:
-        f = p.cache.spare
-        p.cache.spare = f.next
-        free(f)
+    cdef void *slab
+    cdef page_read *r
+    p.cache.clock = p.cache.spare = NULL
+    while p.cache.slabs != NULL:
+        slab = p.cache.slabs
+        p.cache.slabs = (<void **>slab)[0]
+        free(slab)
+    while p.cache.reads != NULL:
+        r = <page_read *>p.cache.reads
+        p.cache.reads = r.next
+        free(r.raw)
+        free(r)
     free(p.cache.hash)
     p.cache.hash = NULL
 
@@ -226,11 +232,8 @@ cdef void cache_drop(lnt_pool *p, frame *f) noexcept nogil:
         if p.cache.clock == f:
             p.cache.clock = f.next
     p.cache.count -= 1
-    if p.cache.count < p.cache.limit:
-        f.next = p.cache.spare
-        p.cache.spare = f
-    else:
-        free(f)
+    f.next = p.cache.spare
+    p.cache.spare = f
 
 
 cdef void cache_rekey(lnt_pool *p, frame *f, uint64_t id) noexcept nogil:
@@ -243,10 +246,13 @@ cdef void cache_rekey(lnt_pool *p, frame *f, uint64_t id) noexcept nogil:
 
 
 cdef void cache_trim(lnt_pool *p) noexcept nogil:
-    """Evict clean, unused frames while there are more than wanted. Runs between ops only: ops hold bare pointers."""
+    """Evict clean, unused frames while there are more than wanted. Runs between ops only: ops hold bare pointers.
+
+    Where most are dirty it gives up early: the next turn goes on, and the checkpoint makes them clean.
+    """
     cdef uint64_t tries = 0
     cdef frame *f
-    cdef uint64_t most = 2 * p.cache.count
+    cdef uint64_t most = TRIM_LOOKS + TRIM_EACH * (p.cache.count - p.cache.limit)
     while p.cache.count > p.cache.limit and tries < most:
         f = p.cache.clock
         p.cache.clock = f.next
@@ -258,18 +264,43 @@ cdef void cache_trim(lnt_pool *p) noexcept nogil:
             p.cache.evictions += 1
 
 
+cdef int slab_new(lnt_pool *p) noexcept nogil:
+    """Memory for more frames. 0: there is none."""
+    cdef uint8_t *slab = <uint8_t *>lnt_alloc_aligned(SLAB_HEAD + SLAB_FRAMES * L_BLOCK_BYTES)
+    cdef frame *f
+    cdef int i
+    if slab == NULL:
+        return 0
+    (<void **>slab)[0] = p.cache.slabs
+    p.cache.slabs = slab
+    for i in range(SLAB_FRAMES - 1, -1, -1):
+        f = <frame *>(slab + 128 + i * sizeof(frame))
+        f.data = slab + SLAB_HEAD + i * L_BLOCK_BYTES
+        f.next = p.cache.spare
+        p.cache.spare = f
+    return 1
+
+
 cdef frame *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil:
     """A valid, clean, zeroed frame. NULL: out of memory."""
-    cdef frame *f = p.cache.spare
-    cdef uint64_t h
+    cdef frame *f = frame_take(p, id, kind, level)
     if f != NULL:
-        p.cache.spare = f.next
-    else:
-        f = <frame *>malloc(sizeof(frame) + L_BLOCK_BYTES)
-        if f == NULL:
-            return NULL
-    memset(f, 0, sizeof(frame) + L_BLOCK_BYTES)
-    f.data = <uint8_t *>(f + 1)
+        memset(f.data, 0, L_BLOCK_BYTES)
+    return f
+
+
+cdef frame *frame_take(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil:
+    """A frame whose page holds anything."""
+    cdef frame *f
+    cdef uint8_t *data
+    cdef uint64_t h
+    if p.cache.spare == NULL and not slab_new(p):
+        return NULL
+    f = p.cache.spare
+    p.cache.spare = f.next
+    data = f.data
+    memset(f, 0, sizeof(frame))
+    f.data = data
     f.id = id
     f.kind = kind
     f.level = level
@@ -302,9 +333,26 @@ cdef void page_arrived(lnt_io *io) noexcept nogil:
     else:
         f.state = F_BAD
         f.error = ST_CHECKSUM
-    free(r.raw)
-    free(r)
+    r.next = <page_read *>p.cache.reads
+    p.cache.reads = r
     ops_ready(p, &f.waiters)
+
+
+cdef page_read *read_new(lnt_pool *p, frame *f) noexcept nogil:
+    cdef page_read *r = <page_read *>p.cache.reads
+    if r != NULL:
+        p.cache.reads = r.next
+    else:
+        r = <page_read *>calloc(1, sizeof(page_read))
+        r.raw = <uint8_t *>lnt_alloc_aligned(L_BLOCK_BYTES)
+        r.pool = p
+    r.f = f
+    r.io.kind = IO_READ
+    r.io.offset = f.id * L_BLOCK_BYTES
+    r.io.length = L_BLOCK_BYTES
+    r.io.buf = r.raw
+    r.io.done = page_arrived
+    return r
 
 
 cdef frame *cache_get(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
@@ -328,17 +376,9 @@ cdef frame *cache_get(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level, int
             rc[0] = ST_CHECKSUM   # a reference to nowhere is damage
             return NULL
         p.cache.misses += 1
-        f = cache_new(p, id, kind, level)
-        r = <page_read *>calloc(1, sizeof(page_read))
+        f = frame_take(p, id, kind, level)
         f.state = F_READING
-        r.raw = <uint8_t *>lnt_alloc_aligned(L_BLOCK_BYTES)
-        r.pool = p
-        r.f = f
-        r.io.kind = IO_READ
-        r.io.offset = id * L_BLOCK_BYTES
-        r.io.length = L_BLOCK_BYTES
-        r.io.buf = r.raw
-        r.io.done = page_arrived
+        r = read_new(p, f)
         if p.cur.submit(p.cur, &r.io):
             page_arrived(&r.io)
             if f.state == F_VALID:

@@ -11,15 +11,15 @@ from core._cache cimport (
     frame_dirty, frame_serialise, frame_undirty, io_free, io_new, ops_ready, page_seal, pool_fail)
 from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
-    C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_DATA, E_NODE, E_REF, I_DATA, I_NODE,
-    L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS,
-    L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_FLAGS, OB_LEVEL,
-    OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC, PK_CATALOG, PK_DIRECTORY, PK_NODE, PK_PENDING, PK_SUMMARY,
-    SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT,
-    SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ,
-    SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION,
-    L_FORMAT_VERSION, SF_DISTRUST, VID, WAIT, aext, discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32,
-    lnt_pool, lnt_put16, lnt_put32, lnt_put64, next_images, vobj)
+    C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE, L_BLOCK_BYTES,
+    L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES,
+    L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_FLAGS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT,
+    OB_SIZE_BYTES, PG_CRC, PK_CATALOG, PK_DIRECTORY, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES,
+    SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN,
+    SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME,
+    SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, L_FORMAT_VERSION, SF_DISTRUST, VID, WAIT,
+    aext, discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64,
+    next_images, vobj)
 from core._types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
@@ -29,9 +29,12 @@ cdef extern from "crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 cdef enum:
+    MORE_HOMES = 1                # choose_homes has not finished
+    TURN_HOMES = 512              # homes chosen in one turn
     CHUNK_PAGES = 64              # one write of images or of neighbouring homes: 256 KiB
-    TURN_PAGES = 64               # pages serialised in one turn
-    TURN_WRITES = 32              # writes of pages to their homes started in one turn
+    TURN_PAGES = 32               # pages serialised in one turn
+    TURN_WRITES = 32              # writes of pages to their homes started in one turn ...
+    TURN_HOME_PAGES = 64          # ... and pages of them
     SETTLED_US = 30000000         # a pool with changes gets a checkpoint at least this often
 
 
@@ -57,6 +60,7 @@ cdef frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
         p.unhomed += 1
         frame_dirty(p, f)
         frame_dirty(p, leaf)
+        leaf.vids = 1
         (<uint64_t *>leaf.data)[page & 511] = f.id | E_NODE()
         return f
     f = cache_get(p, e & E_REF(), PK_CATALOG, 0, rc)
@@ -183,10 +187,10 @@ cdef int ckpt_due(lnt_pool *p) noexcept nogil:
 # -- freezing the instant ----------------------------------------------------------------------------------------------------
 
 cdef int choose_homes(lnt_pool *p) noexcept nogil:
-    """A page in the catalog for each changed object, then a home for each new node. 0 when both are complete."""
+    """A page in the catalog for each changed object, then a home for each new node. 0 when both are complete, or MORE_HOMES."""
     cdef vobj *o = p.odirty
     cdef frame *f
-    cdef int rc = 0
+    cdef int rc = 0, budget = TURN_HOMES
     while o != NULL:
         if not o.pub.gone and slot_page(p, o.slot, &rc) == NULL:
             return rc
@@ -194,10 +198,14 @@ cdef int choose_homes(lnt_pool *p) noexcept nogil:
     f = p.cache.dirty
     while f != NULL:
         if f.id & VID() and f.home == 0:
+            if budget == 0:
+                return MORE_HOMES
+            budget -= 1
             rc = alloc_home(p, &f.home)
             if rc:
                 f.home = 0
                 return rc         # homes found are kept
+            p.unhomed -= 1
         f = f.dnext               # what has become dirty in front are count pages
     return 0
 
@@ -226,11 +234,10 @@ cdef int translate(lnt_pool *p) noexcept nogil:
     cdef uint64_t *v
     cdef int i, rc
     while f != NULL:
-        if f.kind == PK_NODE:
+        if f.vids:
+            f.vids = 0
             v = <uint64_t *>f.data
             for i in range(L_NODE_ENTRIES):
-                if f.level == 0 and v[i] & E_DATA():
-                    break             # a leaf of data refers to no nodes; one of the catalog to nothing else
                 if v[i] & E_NODE() and v[i] & VID():
                     if f.ckpt:
                         frame_serialise(p, f)
@@ -251,14 +258,18 @@ cdef int translate(lnt_pool *p) noexcept nogil:
                     return rc
             cache_rekey(p, f, f.home)
             f.home = 0
-            p.unhomed -= 1
         f = f.dnext
     return 0
 
 
+cdef struct ranked:
+    uint64_t id
+    frame *f
+
+
 cdef int by_id(const void *a, const void *b) noexcept nogil:
-    cdef uint64_t x = (<frame **>a)[0].id
-    cdef uint64_t y = (<frame **>b)[0].id
+    cdef uint64_t x = (<ranked *>a).id
+    cdef uint64_t y = (<ranked *>b).id
     return -1 if x < y else x > y
 
 
@@ -317,6 +328,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     cdef uint64_t s
     cdef frame *f
     cdef frame *nxt
+    cdef ranked *order
     cdef vobj *o
     cdef vobj *onext
     cdef int rc = translate(p)
@@ -351,6 +363,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     p.ck.n_dir = (p.ck.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
     if p.ck.n_dir + p.ck.n_images + npages > p.ck.area_blocks:
         return ST_CHECKSUM            # writers are held back long before
+    order = <ranked *>malloc((n + 1) * sizeof(ranked))
     p.ck.frames = <frame **>malloc((n + 1) * sizeof(frame *))
     p.ck.homes = <uint64_t *>malloc((p.ck.n_images + 1) * sizeof(uint64_t))
     if p.ck.buf == NULL:              # for the largest there can be, kept: fresh memory for each would be faulted in each time
@@ -368,17 +381,19 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     n = 0
     while f != NULL:
         nxt = f.dnext
-        p.ck.frames[n] = f
+        order[n].id = f.id
+        order[n].f = f
         n += 1
         frame_undirty(p, f)
         f = nxt
-    qsort(p.ck.frames, n, sizeof(frame *), by_id)
+    qsort(order, n, sizeof(ranked), by_id)
     for i in range(n):
-        f = p.ck.frames[i]
+        f = p.ck.frames[i] = order[i].f
         f.slot = i
         f.ckpt = 1
         f.writing = 1
         p.ck.homes[i] = f.id
+    free(order)
     for s in range(pages):
         if p.summary_dirty[s]:
             p.summary_dirty[s] = 0
@@ -477,8 +492,9 @@ cdef int images_turn(lnt_pool *p) noexcept nogil:
 
 cdef int apply_turn(lnt_pool *p) noexcept nogil:
     """Write some images home, neighbours together, and in the end the second superblock copy. 1 when all is written."""
-    cdef uint32_t n, writes = 0
-    while p.ck.io_next < p.ck.n_images and p.ck.io_busy < 16 and writes < TURN_WRITES:
+    cdef uint32_t n, writes = 0, first = p.ck.io_next
+    while (p.ck.io_next < p.ck.n_images and p.ck.io_busy < 16 and writes < TURN_WRITES
+           and p.ck.io_next - first < TURN_HOME_PAGES):
         writes += 1
         n = 1
         while (n < CHUNK_PAGES and p.ck.io_next + n < p.ck.n_images
@@ -549,6 +565,8 @@ cdef int ckpt_turn(lnt_pool *p) noexcept nogil:
                 return 1
         if rc == WAIT:
             return 0
+        if rc == MORE_HOMES:
+            return 1
         pool_fail(p)              # out of reserve or out of area: stop before anything is lost
         return 0
     if p.ck.io_failed:

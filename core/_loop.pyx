@@ -79,6 +79,7 @@ cdef extern from *:
 cdef enum:
     SQ_ENTRIES = 1024
     CQ_ENTRIES = 16384
+    ENGINE_US = 500                   # engine turns that go on longer let the connections have a look
     DRAIN_US = 5000000                # how long stop lets the engine finish background work
 
 cdef uint64_t FOREVER = <uint64_t>-1
@@ -215,9 +216,10 @@ cdef void engine_turn(lnt_reactor *r) noexcept nogil:
 
 
 cdef void engine(lnt_reactor *r) noexcept nogil:
-    # Engine turns until nothing more finishes inline. Bounded: lnt_dev_run paces background work by its return value.
+    # Engine turns until nothing more finishes inline. Bounded in number and time: a checkpoint on an inline device is work that
+    # never waits.
     cdef int rounds = 0
-    while engine_wanted(r) and rounds < 64:
+    while engine_wanted(r) and rounds < 64 and (rounds < 2 or lnt_mono_us() - r.now_us < ENGINE_US):
         rounds += 1
         engine_turn(r)
         disk_run_inline(&r.disk, r.now_us)

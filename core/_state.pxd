@@ -70,13 +70,11 @@ cdef enum frame_state:
     F_BAD = 3
 
 cdef struct frame:
+    # What walks of many frames look at lies in its first 64 bytes, and all of them apart from their pages.
     uint64_t id               # pba of the home, or VID | number
     frame *hnext
-    frame *prev               # list of all frames (clock)
-    frame *next
     frame *dprev              # list of dirty frames
     frame *dnext
-    lnt_op *waiters
     uint64_t home             # of a VID frame: the home chosen for it, 0: none yet
     uint32_t refs             # nodes: references to it; 0: not known yet
     uint32_t slot             # image slot in the running checkpoint
@@ -88,13 +86,20 @@ cdef struct frame:
     uint8_t ckpt              # belongs to the running checkpoint and is not yet serialised
     uint8_t writing           # its image is not yet at home
     uint8_t error             # lnt_status, when F_BAD
-    uint8_t *data             # behind the frame: 4096 bytes decoded: u64[512], u32[1024], or the payload as it is
+    uint8_t *data             # 4096 bytes decoded: u64[512], u32[1024], or the payload as it is
+    frame *prev               # list of all frames (clock)
+    frame *next
+    lnt_op *waiters
+    uint8_t vids              # a node that may refer to nodes without a home
+    uint8_t pad[39]           # two cache lines
 
 cdef struct cache:
     frame **hash
     uint64_t mask
     frame *clock
-    frame *spare              # memory of dropped frames
+    frame *spare              # dropped frames
+    void *slabs               # memory of all frames
+    void *reads               # reads that are over, for the next ones
     uint64_t count
     uint64_t limit            # frames wanted at most
     frame *dirty
@@ -348,7 +353,8 @@ cdef struct lnt_pool:
     uint64_t n_runs
     uint64_t free_runs
     uint64_t run_cursor
-    uint64_t fit_cursor
+    uint64_t fit_cursor       # where blocks are taken that belong nowhere in particular: the run ...
+    uint32_t fit_block        # ... and in it
     # parts
     cache cache
     journal j

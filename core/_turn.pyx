@@ -143,7 +143,7 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
 
 cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept nogil:
     cdef int budget = RUN_OPS
-    cdef int more, rounds = 0
+    cdef int more, rounds = 0, background = 0
     cdef lnt_op *op
     p.now_us = now_us
     p.cur = dev
@@ -159,8 +159,8 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
         if p.ck.sync_failed and not p.ck.distrusted and not p.replaying and not p.mutations & M_NO_DISTRUST:
             super_distrust(p)
         more |= epochs_turn(p) != 0
-        if dev == p.home:
-            more |= background_turn(p) << 1
+        if dev == p.home and rounds == 0:
+            background = background_turn(p)     # one slice a turn: what initiators wait for goes between
         rounds += 1
         if not more and dev.ready_head == NULL or budget <= 0 or rounds >= 4:
             break
@@ -168,7 +168,7 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
         p.home.wake(p.home)
     if p.cache.count > p.cache.limit:
         cache_trim(p)
-    if dev.ready_head != NULL or more:
+    if dev.ready_head != NULL or more or background:
         return 0
     return background_wait(p, now_us) if dev == p.home and not p.failed else LNT_IDLE
 
