@@ -29,7 +29,7 @@ cdef extern from "crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 cdef enum:
-    MORE_HOMES = 1                # choose_homes has not finished
+    MORE_HOMES = -2               # choose_homes has not finished; no status, and not WAIT
     TURN_HOMES = 512              # homes chosen in one turn
     CHUNK_PAGES = 64              # one write of images or of neighbouring homes: 256 KiB
     TURN_PAGES = 32               # pages serialised in one turn
