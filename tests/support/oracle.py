@@ -270,9 +270,10 @@ class Oracle:
         elif code in UNCERTAIN and code != "no_space" and op.kind in ADMIN:
             op.uncertain = True
             self.limbo.append(op)
-        elif (code in UNCERTAIN or code == "gone") and op.kind in MUTATING:    # what deleted its object may be undone by a crash
+        elif (code in UNCERTAIN or code in ("gone", "range")) and op.kind in MUTATING:
+            # What deleted its object may be undone by a crash; a shrink may come when a part of it is done already.
             op.end, op.uncertain = now, True
-            if op.kind == "write_atomic" and code == "no_space":
+            if op.kind == "write_atomic" and code in ("no_space", "range"):
                 self._undo(op)
         else:
             op.end = now
