@@ -11,15 +11,14 @@ from core._cache cimport (
     frame_dirty, frame_serialise, frame_undirty, io_free, io_new, ops_ready, page_seal, pool_fail)
 from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
-    C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE, L_BLOCK_BYTES,
-    L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES,
-    L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_FLAGS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT,
-    OB_SIZE_BYTES, PG_CRC, PK_CATALOG, PK_DIRECTORY, PK_PENDING, PK_SUMMARY, SB_AREA_BLOCKS, SB_AREA_IMAGES,
-    SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN,
-    SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME,
-    SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, L_FORMAT_VERSION, SF_DISTRUST, VID, WAIT,
-    aext, discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64,
+    C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE,
+    L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS,
+    L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_FLAGS, OB_LEVEL,
+    OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC, PK_CATALOG, PK_DIRECTORY, PK_PENDING, PK_SUMMARY,
+    SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC, VID, WAIT, aext,
+    discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64,
     next_images, vobj)
+from core._super cimport super_build, super_seal
 from core._types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
@@ -90,59 +89,6 @@ cdef void object_store(lnt_pool *p, vobj *o, uint8_t *slot) noexcept nogil:
     lnt_put64(o.desc + OB_SIZE_BYTES, o.pub.size_bytes)
     lnt_put64(o.desc + OB_MAPPED_BLOCKS, o.mapped_blocks)
     memcpy(slot, o.desc, L_SLOT_BYTES)
-
-
-# -- the superblock -----------------------------------------------------------------------------------------------------------
-
-cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
-    """Everything but generation numbers of the checkpoint under way, which the caller sets, and the seal."""
-    memset(out, 0, L_BLOCK_BYTES)
-    memcpy(out, b"LUNETTE\0", 8)
-    lnt_put32(out + SB_VERSION, L_FORMAT_VERSION)
-    memcpy(out + SB_UUID, p.uuid, 16)
-    lnt_put64(out + SB_TOTAL_BLOCKS, p.total_blocks)
-    lnt_put64(out + SB_JOURNAL_START, p.j.start)
-    lnt_put32(out + SB_JOURNAL_BLOCKS, p.j.blocks)
-    lnt_put32(out + SB_AREA_BLOCKS, p.ck.area_blocks)
-    lnt_put64(out + SB_AREA_START, p.ck.area_start)
-    lnt_put32(out + SB_FLAGS, flags)
-    lnt_put64(out + SB_CATALOG_ROOT, p.cat.root)
-    lnt_put32(out + SB_CATALOG_LEVEL, p.cat.level)
-    lnt_put32(out + SB_CATALOG_SLOTS, p.cat_slots)
-    lnt_put64(out + SB_NEXT_ID, p.next_id)
-    lnt_put64(out + SB_FREE_BLOCKS, p.free_blocks)
-    memcpy(out + SB_CACHE_TOKEN, p.cache_token, 64)
-    memcpy(out + SB_NAME, p.name, 64)
-
-
-cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil:
-    lnt_put64(out + SB_SB_GEN, sb_gen)
-    lnt_put32(out + SB_CRC, lnt_crc32c(0, out + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4))
-
-
-cdef void distrust_written(lnt_io *io) noexcept nogil:
-    io_free(<lnt_pool *>io.owner, io)   # a failure changes nothing: the pool has failed already
-
-
-cdef void super_distrust(lnt_pool *p) noexcept nogil:
-    """A sync failed: tell a later opening under the same page cache that unsynced frames prove nothing."""
-    cdef lnt_io *io
-    if p.ck.io_busy and (p.ck.state == C_SUPER or p.ck.state == C_APPLY):
-        return                    # a superblock may be under way: which of the two comes last is not ours to say
-    p.ck.distrusted = 1
-    p.ck.sb_gen += 1
-    lnt_put32(p.ck.live_buf + SB_FLAGS, lnt_get32(p.ck.live_buf + SB_FLAGS) | SF_DISTRUST)
-    super_seal(p.ck.live_buf, p.ck.sb_gen)
-    io = io_new(p)
-    io.kind = IO_WRITE
-    # Only the copy that the medium can spare: while homes are written, copy 0 is the one known to be durable, otherwise copy 1.
-    io.offset = L_BLOCK_BYTES if p.ck.state == C_APPLY or p.ck.state == C_SYNC3 else 0
-    io.length = L_BLOCK_BYTES
-    io.buf = p.ck.live_buf
-    io.owner = p
-    io.done = distrust_written
-    if p.cur.submit(p.cur, io):
-        distrust_written(io)
 
 
 # -- when ---------------------------------------------------------------------------------------------------------------------

@@ -10,11 +10,10 @@ from core._admin cimport (
     A_SCRUB, A_SET, A_SHARE, admin, admin_submit, object_find, slot_alloc, slot_free)
 from core._alloc cimport pending_count, space_for_data
 from core._cache cimport cache_free, cache_init, op_ready
-from core._checkpoint cimport limits_set, object_store, super_seal
+from core._checkpoint cimport limits_set, object_store
 from core._journal cimport journal_free, journal_init, journal_room
 from core._punch cimport punch_free
-from core._recovery cimport (
-    area_apply, blocks_for_nodes, catalog_load, journal_replay, pool_format, summaries_load, super_choose, super_load)
+from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, journal_replay, pool_format, summaries_load
 from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
@@ -22,6 +21,7 @@ from core._state cimport (
     SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool,
     lnt_put32, vobj, opx, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
     pthread_mutex_unlock)
+from core._super cimport super_choose, super_load, super_seal
 from core._types cimport (
     IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
     OPF_FUA, OPF_NOUNMAP, lnt_dev, lnt_io, lnt_obj, lnt_op)

@@ -1,9 +1,7 @@
-# Making and opening pools: superblock, area, journal replay.
+# Making and opening pools: area, catalog, journal replay.
 from core._state cimport lnt_pool
 from libc.stdint cimport uint64_t
 
-cdef object super_choose(bytes first, bytes second)
-cdef int super_load(lnt_pool *p, bytes raw) except -1
 cdef int summaries_load(lnt_pool *p, object device, bytes super_raw) except -1
 cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1
 cdef int catalog_load(lnt_pool *p, list keys) except -1

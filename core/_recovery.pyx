@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Making and opening pools: superblock, area, journal replay (docs/on-disk-format.md, "How it changes").
+"""Making and opening pools: area, catalog, journal replay (docs/on-disk-format.md, "How it changes").
 
 Runs before the pool is shared with anyone, on a device that finishes everything inline, so nothing here waits.
 """
@@ -12,23 +12,22 @@ from core._admin cimport delete_apply, derive_apply, object_find, object_link, p
 from core._alloc cimport count_add, count_touch, node_touch, reclaim_turn, ring_push
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport (
-    M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_LEAP, M_NO_RECOVERY_SYNC, M_NO_REWRITE, M_NO_SPACE_SUM,
-    M_NO_SYNCED_UPTO, cache_get, page_check, page_seal)
+    M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_LEAP, M_NO_RECOVERY_SYNC, M_NO_REWRITE,
+    M_NO_SPACE_SUM, M_NO_SYNCED_UPTO, cache_get, page_check, page_seal)
 from core._checkpoint cimport slot_page, slot_write
 from core._csum cimport csum_set
 from core._state cimport (
-    E_NODE, E_REF, I_DATA, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, I_NODE,
-    L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC,
-    L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS,
-    L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL,
-    OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT,
-    OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_ROOT, OB_SIZE_BYTES, OF_TAIL,
-    OK_SNAPSHOT, PG_CRC, PG_GEN, PG_KIND, PG_N, PK_CATALOG, PK_NODE, PK_PENDING, PK_SUMMARY, RC_FLAGS, RC_LENGTH, RC_TYPE,
-    RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_AREA_BLOCKS,
-    SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN,
-    SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_JOURNAL_START, SB_NAME,
-    SB_NEXT_ID, SB_PENDING_CRC, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame,
-    freed_page, item, lnt_get16, lnt_get32, lnt_get64, lnt_pool, lnt_put16, run_is_fixed, vobj)
+    E_NODE, E_REF, I_DATA, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO,
+    FR_UUID, I_NODE, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES,
+    L_FRAME_MAGIC, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE,
+    L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND,
+    OB_LEVEL, OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS_BYTES, OB_QUOTA_BYTES,
+    OB_ROOT, OB_SIZE_BYTES, OF_TAIL, OK_SNAPSHOT, PG_CRC, PG_GEN, PG_KIND, PG_N, PK_CATALOG, PK_NODE, PK_PENDING,
+    PK_SUMMARY, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE,
+    RT_REVERT, RT_SHARE, RT_UNMAP, SB_AREA_IMAGES, SB_AREA_PENDING, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_POS,
+    SB_JOURNAL_SEQ, SB_PENDING_CRC, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, freed_page, item, lnt_get16,
+    lnt_get32, lnt_get64, lnt_pool, lnt_put16, run_is_fixed, vobj)
+from core._super cimport damaged, super_bytes
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
@@ -40,60 +39,7 @@ cdef extern from "crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 
-cdef object damaged(str what):
-    return PoolError("damaged", f"pool is damaged: {what}")
-
-
-# -- superblock --------------------------------------------------------------------------------------------------------
-
-cdef int super_valid(bytes raw):
-    cdef const uint8_t *b = raw
-    return len(raw) == L_BLOCK_BYTES and lnt_get32(b + SB_CRC) == lnt_crc32c(0, b + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
-
-
-cdef object super_choose(bytes first, bytes second):
-    """The newer valid copy. PoolError: foreign, newer, damaged."""
-    marked = [raw for raw in (first, second) if raw[:8] == layout.SUPERBLOCK_MAGIC]
-    if not marked:
-        raise PoolError("foreign", "not a Lunette pool")
-    valid = [raw for raw in marked if super_valid(raw)]
-    if not valid:
-        if any(int.from_bytes(raw[12:16], "little") > L_FORMAT_VERSION for raw in marked):
-            raise PoolError("newer", "pool has a newer format than this version of Lunette reads")
-        raise damaged("no valid superblock")
-    newest = max(valid, key=lambda raw: int.from_bytes(raw[SB_SB_GEN:SB_SB_GEN + 8], "little"))
-    version = int.from_bytes(newest[12:16], "little")
-    if version > L_FORMAT_VERSION:
-        raise PoolError("newer", f"pool has format {version}, newer than this version of Lunette reads ({L_FORMAT_VERSION})")
-    return newest
-
-
-cdef int super_load(lnt_pool *p, bytes raw) except -1:
-    """Take the geometry over, refusing what cannot be."""
-    cdef const uint8_t *b = raw
-    cdef uint64_t total = lnt_get64(b + SB_TOTAL_BLOCKS)
-    memcpy(p.uuid, b + SB_UUID, 16)
-    p.tag = lnt_get32(p.uuid)
-    p.total_blocks = total
-    p.j.start = lnt_get64(b + SB_JOURNAL_START)
-    p.j.blocks = lnt_get32(b + SB_JOURNAL_BLOCKS)
-    p.ck.area_start = lnt_get64(b + SB_AREA_START)
-    p.ck.area_blocks = lnt_get32(b + SB_AREA_BLOCKS)
-    p.ck.gen = lnt_get64(b + SB_CKPT_GEN)
-    p.ck.sb_gen = lnt_get64(b + SB_SB_GEN)
-    p.next_id = lnt_get64(b + SB_NEXT_ID)
-    p.cat.root = lnt_get64(b + SB_CATALOG_ROOT)
-    p.cat.level = <uint8_t>lnt_get32(b + SB_CATALOG_LEVEL)
-    p.cat_slots = lnt_get32(b + SB_CATALOG_SLOTS)
-    memcpy(p.name, b + SB_NAME, 64)
-    if (total % L_RUN_BLOCKS or total == 0 or p.j.start != L_ZONE_META_BLOCKS or p.j.blocks < 64
-            or p.ck.area_start != p.j.start + p.j.blocks or p.ck.area_blocks < 128
-            or p.ck.area_start + 2 * <uint64_t>p.ck.area_blocks > total or total > <uint64_t>1 << 40
-            or lnt_get32(b + SB_JOURNAL_POS) >= p.j.blocks or p.cat.level > 4 or p.cat_slots > 1 << 26
-            or lnt_get32(b + SB_AREA_IMAGES) > p.ck.area_blocks or lnt_get32(b + SB_AREA_PENDING) > p.ck.area_blocks):
-        raise damaged("the superblock's geometry is impossible")
-    return 0
-
+# -- summaries -----------------------------------------------------------------------------------------------------------
 
 cdef int summaries_load(lnt_pool *p, object device, bytes super_raw) except -1:
     """Used blocks of every run: two pages a zone."""
@@ -606,18 +552,3 @@ cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t j
     for slot in layout.SUPERBLOCK_SLOTS:
         device.write(slot * L_BLOCK_BYTES, super_raw)
         device.sync()
-
-
-cdef bytes super_bytes(dict values):
-    raw = bytearray(L_BLOCK_BYTES)
-    raw[0:8] = layout.SUPERBLOCK_MAGIC
-    for field in layout.SUPERBLOCK:
-        value = values.get(field.name)
-        if isinstance(value, int):
-            raw[field.offset:field.offset + field.size] = value.to_bytes(field.size, "little")
-        elif isinstance(value, bytes):
-            raw[field.offset:field.offset + len(value)] = value
-    body = bytes(raw)
-    crc = lnt_crc32c(0, <const uint8_t *>body + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
-    raw[SB_CRC:SB_CRC + 4] = crc.to_bytes(4, "little")
-    return bytes(raw)

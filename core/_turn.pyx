@@ -3,11 +3,12 @@
 from core._admin cimport admin, admin_run
 from core._alloc cimport epochs_turn, reclaim_turn, space_for_data
 from core._cache cimport M_NO_DISTRUST, cache_trim, op_ready
-from core._checkpoint cimport ckpt_turn, super_distrust
+from core._checkpoint cimport ckpt_turn
 from core._compound cimport data_run
 from core._journal cimport commit_turn, frame_close, journal_room, seal_turn
 from core._punch cimport punch_due, punch_turn
 from core._state cimport C_IDLE, lnt_pool, opx, pthread_mutex_lock, pthread_mutex_unlock
+from core._super cimport super_distrust
 from core._types cimport OP_ADMIN, lnt_dev, lnt_op
 from libc.stdint cimport uint64_t
 

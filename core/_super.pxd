@@ -1,0 +1,11 @@
+# The superblock, read and written.
+from core._state cimport lnt_pool
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef object damaged(str what)
+cdef object super_choose(bytes first, bytes second)
+cdef int super_load(lnt_pool *p, bytes raw) except -1
+cdef bytes super_bytes(dict values)
+cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil
+cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil
+cdef void super_distrust(lnt_pool *p) noexcept nogil

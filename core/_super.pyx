@@ -1,0 +1,141 @@
+# cython: language_level=3
+"""The superblock: which of its two copies counts, what it says, and how it is sealed (docs/on-disk-format.md, "Superblock")."""
+from core import layout
+from core.errors import PoolError
+
+from core._cache cimport io_free, io_new
+from core._state cimport (
+    C_APPLY, C_SUPER, C_SYNC3, L_BLOCK_BYTES, L_FORMAT_VERSION, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SB_AREA_BLOCKS,
+    SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT,
+    SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS,
+    SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, SF_DISTRUST, lnt_get32,
+    lnt_get64, lnt_pool, lnt_put32, lnt_put64)
+from core._types cimport IO_WRITE, lnt_io
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+cdef extern from "crc32c.h" nogil:
+    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
+
+
+cdef object damaged(str what):
+    return PoolError("damaged", f"pool is damaged: {what}")
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+cdef int super_valid(bytes raw):
+    cdef const uint8_t *b = raw
+    return len(raw) == L_BLOCK_BYTES and lnt_get32(b + SB_CRC) == lnt_crc32c(0, b + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
+
+
+cdef object super_choose(bytes first, bytes second):
+    """The newer valid copy. PoolError: foreign, newer, damaged."""
+    marked = [raw for raw in (first, second) if raw[:8] == layout.SUPERBLOCK_MAGIC]
+    if not marked:
+        raise PoolError("foreign", "not a Lunette pool")
+    valid = [raw for raw in marked if super_valid(raw)]
+    if not valid:
+        if any(int.from_bytes(raw[12:16], "little") > L_FORMAT_VERSION for raw in marked):
+            raise PoolError("newer", "pool has a newer format than this version of Lunette reads")
+        raise damaged("no valid superblock")
+    newest = max(valid, key=lambda raw: int.from_bytes(raw[SB_SB_GEN:SB_SB_GEN + 8], "little"))
+    version = int.from_bytes(newest[12:16], "little")
+    if version > L_FORMAT_VERSION:
+        raise PoolError("newer", f"pool has format {version}, newer than this version of Lunette reads ({L_FORMAT_VERSION})")
+    return newest
+
+
+cdef int super_load(lnt_pool *p, bytes raw) except -1:
+    """Take the geometry over, refusing what cannot be."""
+    cdef const uint8_t *b = raw
+    cdef uint64_t total = lnt_get64(b + SB_TOTAL_BLOCKS)
+    memcpy(p.uuid, b + SB_UUID, 16)
+    p.tag = lnt_get32(p.uuid)
+    p.total_blocks = total
+    p.j.start = lnt_get64(b + SB_JOURNAL_START)
+    p.j.blocks = lnt_get32(b + SB_JOURNAL_BLOCKS)
+    p.ck.area_start = lnt_get64(b + SB_AREA_START)
+    p.ck.area_blocks = lnt_get32(b + SB_AREA_BLOCKS)
+    p.ck.gen = lnt_get64(b + SB_CKPT_GEN)
+    p.ck.sb_gen = lnt_get64(b + SB_SB_GEN)
+    p.next_id = lnt_get64(b + SB_NEXT_ID)
+    p.cat.root = lnt_get64(b + SB_CATALOG_ROOT)
+    p.cat.level = <uint8_t>lnt_get32(b + SB_CATALOG_LEVEL)
+    p.cat_slots = lnt_get32(b + SB_CATALOG_SLOTS)
+    memcpy(p.name, b + SB_NAME, 64)
+    if (total % L_RUN_BLOCKS or total == 0 or p.j.start != L_ZONE_META_BLOCKS or p.j.blocks < 64
+            or p.ck.area_start != p.j.start + p.j.blocks or p.ck.area_blocks < 128
+            or p.ck.area_start + 2 * <uint64_t>p.ck.area_blocks > total or total > <uint64_t>1 << 40
+            or lnt_get32(b + SB_JOURNAL_POS) >= p.j.blocks or p.cat.level > 4 or p.cat_slots > 1 << 26
+            or lnt_get32(b + SB_AREA_IMAGES) > p.ck.area_blocks or lnt_get32(b + SB_AREA_PENDING) > p.ck.area_blocks):
+        raise damaged("the superblock's geometry is impossible")
+    return 0
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+cdef bytes super_bytes(dict values):
+    raw = bytearray(L_BLOCK_BYTES)
+    raw[0:8] = layout.SUPERBLOCK_MAGIC
+    for field in layout.SUPERBLOCK:
+        value = values.get(field.name)
+        if isinstance(value, int):
+            raw[field.offset:field.offset + field.size] = value.to_bytes(field.size, "little")
+        elif isinstance(value, bytes):
+            raw[field.offset:field.offset + len(value)] = value
+    body = bytes(raw)
+    crc = lnt_crc32c(0, <const uint8_t *>body + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
+    raw[SB_CRC:SB_CRC + 4] = crc.to_bytes(4, "little")
+    return bytes(raw)
+
+
+cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
+    """Everything but generation numbers of the checkpoint under way, which the caller sets, and the seal."""
+    memset(out, 0, L_BLOCK_BYTES)
+    memcpy(out, b"LUNETTE\0", 8)
+    lnt_put32(out + SB_VERSION, L_FORMAT_VERSION)
+    memcpy(out + SB_UUID, p.uuid, 16)
+    lnt_put64(out + SB_TOTAL_BLOCKS, p.total_blocks)
+    lnt_put64(out + SB_JOURNAL_START, p.j.start)
+    lnt_put32(out + SB_JOURNAL_BLOCKS, p.j.blocks)
+    lnt_put32(out + SB_AREA_BLOCKS, p.ck.area_blocks)
+    lnt_put64(out + SB_AREA_START, p.ck.area_start)
+    lnt_put32(out + SB_FLAGS, flags)
+    lnt_put64(out + SB_CATALOG_ROOT, p.cat.root)
+    lnt_put32(out + SB_CATALOG_LEVEL, p.cat.level)
+    lnt_put32(out + SB_CATALOG_SLOTS, p.cat_slots)
+    lnt_put64(out + SB_NEXT_ID, p.next_id)
+    lnt_put64(out + SB_FREE_BLOCKS, p.free_blocks)
+    memcpy(out + SB_CACHE_TOKEN, p.cache_token, 64)
+    memcpy(out + SB_NAME, p.name, 64)
+
+
+cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil:
+    lnt_put64(out + SB_SB_GEN, sb_gen)
+    lnt_put32(out + SB_CRC, lnt_crc32c(0, out + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4))
+
+
+cdef void distrust_written(lnt_io *io) noexcept nogil:
+    io_free(<lnt_pool *>io.owner, io)   # a failure changes nothing: the pool has failed already
+
+
+cdef void super_distrust(lnt_pool *p) noexcept nogil:
+    """A sync failed: tell a later opening under the same page cache that unsynced frames prove nothing."""
+    cdef lnt_io *io
+    if p.ck.io_busy and (p.ck.state == C_SUPER or p.ck.state == C_APPLY):
+        return                    # a superblock may be under way: which of the two comes last is not ours to say
+    p.ck.distrusted = 1
+    p.ck.sb_gen += 1
+    lnt_put32(p.ck.live_buf + SB_FLAGS, lnt_get32(p.ck.live_buf + SB_FLAGS) | SF_DISTRUST)
+    super_seal(p.ck.live_buf, p.ck.sb_gen)
+    io = io_new(p)
+    io.kind = IO_WRITE
+    # Only the copy that the medium can spare: while homes are written, copy 0 is the one known to be durable, otherwise copy 1.
+    io.offset = L_BLOCK_BYTES if p.ck.state == C_APPLY or p.ck.state == C_SYNC3 else 0
+    io.length = L_BLOCK_BYTES
+    io.buf = p.ck.live_buf
+    io.owner = p
+    io.done = distrust_written
+    if p.cur.submit(p.cur, io):
+        distrust_written(io)
