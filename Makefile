@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := $(wildcard core/*.pyx core/*.pxd core/*.h core/layout.py bench/_*.pyx) setup.py pyproject.toml
 
-.PHONY: all build run test lint bench clean clients
+.PHONY: all build run test lint bench clean clients fuzz fuzz-login fuzz-keys fuzz-commands
 all: build
 
 $(VENV)/.deps: pyproject.toml constraints.txt
@@ -35,6 +35,20 @@ lint: build
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint core/*.pyx core/*.pxd
+
+# About a minute each; FUZZ=60 makes it hours. With -j they run side by side.
+FUZZ ?= 1
+FUZZER := $(BIN)/python -m pytest -q -p no:cacheprovider --timeout=0
+fuzz: fuzz-login fuzz-keys fuzz-commands
+
+fuzz-login: build
+	LUNETTE_FUZZ_SECONDS=$$((12 * $(FUZZ))) $(FUZZER) tests/fuzz/test_fuzz_login.py
+
+fuzz-keys: build
+	LUNETTE_FUZZ_SECONDS=$$((60 * $(FUZZ))) $(FUZZER) tests/fuzz/test_fuzz_login_keys.py
+
+fuzz-commands: build
+	LUNETTE_FUZZ_EXAMPLES=$$((4000 * $(FUZZ))) $(FUZZER) tests/fuzz/test_fuzz_cdb.py tests/fuzz/test_fuzz_cdb_reservations.py
 
 bench: build
 	$(BIN)/python -m bench
