@@ -20,6 +20,13 @@ cdef enum admin_kind:
     A_EXCLUSIVE = 13
     A_SCRUB = 14
 
+cdef enum set_field:          # what A_SET changes: the bits of admin.a
+    SET_NAME = 1
+    SET_PROPS = 2
+    SET_QUOTA = 4
+    SET_RESERVE = 8
+    SET_PHYSICAL = 16
+
 cdef struct admin:
     lnt_op op                 # must be first
     uint64_t token

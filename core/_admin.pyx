@@ -6,7 +6,7 @@ each then waits on its own for durability. Everything an operation may have to w
 """
 from core._alloc cimport drop_node, node_ref, node_touch
 from core._blkmap cimport map_level, map_raise, map_share, map_unmap, object_dirty
-from core._cache cimport M_ADMIN_SOFT, M_NO_SETTLE, op_finish, op_ready
+from core._cache cimport M_ADMIN_SOFT, M_NO_SETTLE, op_again, op_finish, op_ready
 from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
@@ -296,8 +296,7 @@ cdef int clear_behind(lnt_pool *p, admin *a, uint64_t lba) noexcept nogil:
             steps += 1
         a.c = next_lba
         if steps >= STEPS:
-            op_ready(p, &a.op)
-            return WAIT
+            return op_again(p, &a.op)
     return 0
 
 
@@ -341,17 +340,17 @@ cdef inline void slot_copy(admin *a, int offset, int size) noexcept nogil:
 cdef int set_run(lnt_pool *p, admin *a) noexcept nogil:
     if a.obj.pub.gone:
         return ST_GONE
-    if a.a & 1:
+    if a.a & SET_NAME:
         slot_copy(a, OB_NAME_BYTES, 1)
         slot_copy(a, OB_NAME, L_NAME_BYTES)
-    if a.a & 2:
+    if a.a & SET_PROPS:
         slot_copy(a, OB_PROPS_BYTES, 1)
         slot_copy(a, OB_PROPS, L_PROPS_BYTES)
-    if a.a & 4:
+    if a.a & SET_QUOTA:
         slot_copy(a, OB_QUOTA_BYTES, 8)
-    if a.a & 8:
+    if a.a & SET_RESERVE:
         slot_copy(a, OB_RESERVE_BYTES, 8)
-    if a.a & 16:
+    if a.a & SET_PHYSICAL:
         slot_copy(a, OB_PHYSICAL_EXPONENT, 1)
     object_dirty(p, a.obj)
     record_object(p, RT_OBJECT, 0, a.obj)
@@ -438,8 +437,7 @@ cdef int share_run(lnt_pool *p, admin *a) noexcept nogil:
         a.c -= done
         steps += 1
         if steps >= STEPS and a.c:
-            op_ready(p, &a.op)
-            return WAIT
+            return op_again(p, &a.op)
     X(a).target_epoch = p.epoch + 2
     return 0
 

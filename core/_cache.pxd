@@ -3,7 +3,7 @@ from core._state cimport aext, frame, lnt_pool
 from core._types cimport lnt_dev, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-cdef enum mutation:            # tests/crash switches one safeguard off at a time
+cpdef enum mutation:           # tests/crash switches one safeguard off at a time
     M_NO_DATA_SYNC = 1
     M_NO_JOURNAL_SYNC = 2
     M_NO_CKPT_SYNC = 4
@@ -50,6 +50,7 @@ cdef void page_seal(lnt_pool *p, uint8_t *page, uint8_t kind, uint8_t level, uin
 cdef int page_check(lnt_pool *p, const uint8_t *page, uint8_t kind, uint64_t home) noexcept nogil
 
 cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil
+cdef int op_again(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void op_finish(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil
 cdef void ops_ready(lnt_pool *p, lnt_op **head) noexcept nogil
 cdef lnt_io *io_new(lnt_pool *p) noexcept nogil

@@ -45,6 +45,13 @@ cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil:
         dev.wake(dev)
 
 
+cdef int op_again(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Let others go first: the op runs again when those that are ready have. WAIT, for its caller to return."""
+    p.cur_op = NULL
+    op_ready(p, op)
+    return WAIT
+
+
 cdef void ops_ready(lnt_pool *p, lnt_op **head) noexcept nogil:
     cdef lnt_op *op = head[0]
     cdef lnt_op *nxt

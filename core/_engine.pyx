@@ -3,11 +3,13 @@
 import errno
 
 from core.errors import STATUS_CODES, PoolError
+from core._cache import mutation
 from core._info import METADATA_PARTS, object_info, object_name, object_slot
 
 from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,
-    A_SCRUB, A_SET, A_SHARE, admin, admin_submit, object_find, slot_alloc, slot_free)
+    A_SCRUB, A_SET, A_SHARE, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, admin, admin_submit, object_find,
+    slot_alloc, slot_free)
 from core._alloc cimport pending_count, space_for_data
 from core._cache cimport cache_free, cache_init, op_ready
 from core._checkpoint cimport limits_set, object_store
@@ -40,13 +42,7 @@ cdef extern from "<unistd.h>" nogil:
     int close(int)
 
 IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard"}
-MUTATIONS = {"": 0, "no_data_sync": 1, "no_journal_sync": 2, "no_ckpt_sync": 4, "early_free": 8, "no_home_hold": 16,
-             "no_epoch": 32, "no_node_crc": 64, "no_frame_crc": 128, "accept_soft": 256, "split_atomic": 512,
-             "no_recovery_sync": 1024, "no_rewrite": 2048, "early_punch": 4096, "no_punch_hold": 8192,
-             "no_gen": 1 << 16, "no_space_sum": 1 << 17, "no_super_sync": 1 << 18, "no_home_sync": 1 << 19,
-             "no_range_lock": 1 << 20, "no_settle": 1 << 21, "no_merge_check": 1 << 22, "no_inflight": 1 << 23,
-             "no_image_crc": 1 << 25, "no_data_crc": 1 << 26, "no_synced_upto": 1 << 27,
-             "no_leap": 1 << 28, "admin_soft": 1 << 29, "no_distrust": 1 << 30}
+MUTATIONS = {"": 0} | {m.name[2:].lower(): int(m) for m in mutation}
 
 
 # -- the queue device --------------------------------------------------------------------------------------------------

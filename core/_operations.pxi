@@ -296,7 +296,8 @@ def start_resize(Pool pool, *, object_id, size_bytes):
     return submit(pool, a, ("plain", None, None))
 
 
-SET_FIELDS = ("name", "props", "quota_bytes", "reserve_bytes", "physical_exponent")     # by bit of admin.a (set_run)
+SET_FIELDS = {"name": SET_NAME, "props": SET_PROPS, "quota_bytes": SET_QUOTA, "reserve_bytes": SET_RESERVE,
+              "physical_exponent": SET_PHYSICAL}
 
 
 cdef object change(Pool pool, info, dict args, object outcome):
@@ -307,7 +308,7 @@ cdef object change(Pool pool, info, dict args, object outcome):
               "reserve_bytes": info.reserve_bytes, "props": info.props, "created_us": int(info.created_s * 1e6),
               "physical_exponent": info.physical_exponent}
     wanted = {key: value for key, value in args.items() if value is not None}
-    mask = sum(1 << i for i, field in enumerate(SET_FIELDS) if field in wanted)
+    mask = sum(bit for field, bit in SET_FIELDS.items() if field in wanted)
     name = wanted.pop("name", info.name)
     values.update(wanted)
     try:

@@ -5,7 +5,7 @@ Runs under live I/O. A page that a checkpoint is writing is fresh and passed ove
 way is read again after it, because its block may have been torn, or given to something else, in between.
 """
 from core._admin cimport admin
-from core._cache cimport cache_find, cache_get, op_ready, page_check
+from core._cache cimport cache_find, cache_get, op_again, op_ready, page_check
 from core._state cimport (
     C_HOMES, E_NODE, E_REF, F_VALID, L_BLOCK_BYTES, L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_DIRECTORY_ENTRIES,
     L_GROUP_BLOCKS, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND,
@@ -90,9 +90,7 @@ cdef int judge(lnt_pool *p, admin *a, int ok) noexcept nogil:
             p.ck.riders = &a.op
             return WAIT
         if m.checkpoints != p.ck.done_count:
-            p.cur_op = NULL
-            op_ready(p, &a.op)
-            return WAIT
+            return op_again(p, &a.op)
     a.c += 1
     return ST_IO_READ if m.io.result else ST_CHECKSUM
 
@@ -186,9 +184,7 @@ cdef int verify_map(lnt_pool *p, admin *a, vobj *o, vobj *other, uint64_t end, i
         a.step = 255
         steps[0] += 1
         if steps[0] >= STEPS:
-            p.cur_op = NULL
-            op_ready(p, &a.op)
-            return WAIT
+            return op_again(p, &a.op)
     return 0
 
 
@@ -323,9 +319,7 @@ cdef int scrub_fixed(lnt_pool *p, admin *a, int *steps) noexcept nogil:
         a.a += 1
         steps[0] += 1
         if steps[0] >= STEPS:
-            p.cur_op = NULL
-            op_ready(p, &a.op)
-            return WAIT
+            return op_again(p, &a.op)
     return 0
 
 

@@ -6,8 +6,8 @@ Each keeps a block address as its cursor and descends from the roots again after
 from core._admin cimport admin
 from core._alloc cimport count_at
 from core._blkmap cimport extent, map_find, node_get
-from core._cache cimport cache_get, op_ready
-from core._state cimport E_DATA, E_HUGE, E_NODE, E_REF, L_NODE_ENTRIES, PK_NODE, WAIT, frame, lnt_pool, vobj
+from core._cache cimport cache_get, op_again
+from core._state cimport E_DATA, E_HUGE, E_NODE, E_REF, L_NODE_ENTRIES, PK_NODE, frame, lnt_pool, vobj
 from core._types cimport ST_GONE, ST_LIMIT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
@@ -57,8 +57,7 @@ cdef int walk_extents(lnt_pool *p, admin *a) noexcept nogil:
         a.a += e.n
         steps += 1
         if steps >= STEPS:
-            op_ready(p, &a.op)
-            return WAIT
+            return op_again(p, &a.op)
     return 0
 
 
@@ -160,8 +159,7 @@ cdef int walk_diff(lnt_pool *p, admin *a) noexcept nogil:
         a.a += n
         steps += 1
         if steps >= STEPS:
-            op_ready(p, &a.op)
-            return WAIT
+            return op_again(p, &a.op)
     return 0
 
 
@@ -217,6 +215,5 @@ cdef int walk_exclusive(lnt_pool *p, admin *a) noexcept nogil:
         a.a += n
         steps += 1
         if steps >= STEPS:
-            op_ready(p, &a.op)
-            return WAIT
+            return op_again(p, &a.op)
     return 0
