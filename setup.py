@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
 BUILT = os.environ.get("LUNETTE_BUILT")         # the extensions are in place: install only what points at them
-SANITIZE = os.environ.get("LUNETTE_SANITIZE", "")  # "address,undefined" for the fuzzers
+SANITIZE = os.environ.get("LUNETTE_SANITIZE", "")  # "address,undefined": the core alone, as `make fuzz` runs it
 
 
 def write_layout_header() -> None:
@@ -25,14 +25,15 @@ def extensions() -> list[Extension]:
               "-Wno-maybe-uninitialized"]
     ldflags = ["-ldl", "-lpthread"]
     if SANITIZE:
-        cflags = ["-O1", "-g", "-std=gnu11", "-fno-strict-aliasing", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
+        cflags = ["-O1", "-g1", "-std=gnu11", "-fno-strict-aliasing", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all",
+                  "-fno-omit-frame-pointer", "-w"]
         ldflags += [f"-fsanitize={SANITIZE}"]
     shared = [p for p in (HERE / "core").iterdir() if p.suffix in (".h", ".pxi", ".pxd")]
     depends = ["core/layout.py", *sorted(str(p.relative_to(HERE)) for p in shared)]
     return [
         Extension(f"{p.parent.name}.{p.stem}", [f"{p.parent.name}/{p.name}"], include_dirs=["core"], depends=depends,
                   extra_compile_args=cflags, extra_link_args=ldflags)
-        for folder in ("core", "bench") for p in sorted((HERE / folder).glob("_*.pyx"))
+        for folder in (("core",) if SANITIZE else ("core", "bench")) for p in sorted((HERE / folder).glob("_*.pyx"))
     ]
 
 

@@ -97,7 +97,7 @@ class LogoutResponseCode(IntEnum):
 
 
 class TaskFunction(IntEnum):
-    """Task management functions: RFC 7143 §11.5.1, and from QUERY_TASK on RFC 7144 §6.1."""
+    """Task management functions: RFC 7143 §11.5.1, and from QUERY_TASK on RFC 7144 §6.3."""
 
     ABORT_TASK = 1
     ABORT_TASK_SET = 2
@@ -114,7 +114,7 @@ class TaskFunction(IntEnum):
 
 
 class TaskResponse(IntEnum):
-    """RFC 7143 §11.6.1; FUNCTION_SUCCEEDED is RFC 7144 §6.2."""
+    """RFC 7143 §11.6.1; FUNCTION_SUCCEEDED is RFC 7144 §6.4.2."""
 
     FUNCTION_COMPLETE = 0
     TASK_DOES_NOT_EXIST = 1

@@ -1,4 +1,4 @@
-"""Every text key in one table: type, default, range, result function, use, scope (RFC 7143 §12, §13; RFC 7144 §3)."""
+"""Every text key in one table: type, default, range, result function, use, scope (RFC 7143 §12, §13; RFC 7144 §7.1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -129,7 +129,7 @@ class ScsiCommand(_Request):
     write: bool = _flag(1, 0x20)
     attributes: int = _at(1, 1, mask=0x07)
     priority: int = _at(2, 1, mask=0x0F)
-    """RFC 7144 §4.1; zero below iSCSIProtocolLevel 2."""
+    """RFC 7144 §5.1.1; zero below iSCSIProtocolLevel 2."""
     lun: bytes = _raw(8, 8)
     initiator_task_tag: int = _at(16, 4)
     expected_data_transfer_length: int = _at(20, 4)
@@ -244,7 +244,7 @@ class ScsiResponse(_Response):
     response: int = _at(2, 1)
     status: int = _at(3, 1)
     status_qualifier: int = _at(8, 2)
-    """RFC 7144 §5.1; zero below iSCSIProtocolLevel 2."""
+    """RFC 7144 §5.2.1; zero below iSCSIProtocolLevel 2."""
     initiator_task_tag: int = _at(16, 4)
     snack_tag: int = _at(20, 4)
     exp_data_sn: int = _at(36, 4)
@@ -259,7 +259,7 @@ class TaskManagementResponse(_Response):
     opcode = Opcode.TASK_MANAGEMENT_RESPONSE
     response: int = _at(2, 1)
     additional_information: bytes = _raw(8, 3)
-    """RFC 7144 §6.2, as QUERY ASYNCHRONOUS EVENT fills it (SAM-5 §7.9); zero below iSCSIProtocolLevel 2."""
+    """RFC 7144 §6.4.1, as QUERY ASYNCHRONOUS EVENT fills it (SAM-5 §7.9); zero below iSCSIProtocolLevel 2."""
     initiator_task_tag: int = _at(16, 4)
 
 

@@ -27,10 +27,10 @@ FUNCTIONS: dict[TaskFunction, FunctionSpec] = {
     TaskFunction.TARGET_WARM_RESET: FunctionSpec(False, False, 0, "RFC 7143 §11.5.1"),
     TaskFunction.TARGET_COLD_RESET: FunctionSpec(False, False, 0, "RFC 7143 §11.5.1"),
     TaskFunction.TASK_REASSIGN: FunctionSpec(True, True, 0, "RFC 7143 §11.5.1"),
-    TaskFunction.QUERY_TASK: FunctionSpec(True, True, PROTOCOL_LEVEL_SAM5, "RFC 7144 §6.1"),
-    TaskFunction.QUERY_TASK_SET: FunctionSpec(False, True, PROTOCOL_LEVEL_SAM5, "RFC 7144 §6.1"),
-    TaskFunction.I_T_NEXUS_RESET: FunctionSpec(False, False, PROTOCOL_LEVEL_SAM5, "RFC 7144 §6.1"),
-    TaskFunction.QUERY_ASYNCHRONOUS_EVENT: FunctionSpec(False, True, PROTOCOL_LEVEL_SAM5, "RFC 7144 §6.1"),
+    TaskFunction.QUERY_TASK: FunctionSpec(True, True, PROTOCOL_LEVEL_SAM5, "RFC 7144 §6.3"),
+    TaskFunction.QUERY_TASK_SET: FunctionSpec(False, True, PROTOCOL_LEVEL_SAM5, "RFC 7144 §6.3"),
+    TaskFunction.I_T_NEXUS_RESET: FunctionSpec(False, False, PROTOCOL_LEVEL_SAM5, "RFC 7144 §6.3"),
+    TaskFunction.QUERY_ASYNCHRONOUS_EVENT: FunctionSpec(False, True, PROTOCOL_LEVEL_SAM5, "RFC 7144 §6.3"),
 }
 
 

@@ -13,8 +13,8 @@ from target.scsi.unit_attention import UnitAttention
 NO_UNIT = 0x7F             # peripheral qualifier 011b, device type 1Fh
 WELL_KNOWN = 0x1E
 IDENTIFYING_BYTES = 256
-# SPC-4, SBC-3, SAM-5, iSCSI, no version claimed (SPC-4 §6.6.2, annex E)
-VERSION_DESCRIPTORS = (0x00A0, 0x0960, 0x0460, 0x04C0)
+# SAM-5, iSCSI at protocol level 0, SPC-4, SBC-3; no version claimed (SPC-4 §6.6.2, annex E)
+SAM, ISCSI, SPC, SBC = 0x00A0, 0x0960, 0x0460, 0x04C0
 SUPPORT_NONE, SUPPORT_STANDARD = 1, 3
 
 
@@ -51,7 +51,8 @@ def standard_inquiry(task: Task) -> bytes:
     out[8:16] = vpd.vendor(identity)
     out[16:32] = vpd.product(identity)
     out[32:36] = identity.revision.encode("ascii", "replace")[:4].ljust(4)
-    for index, code in enumerate(VERSION_DESCRIPTORS):
+    transport = ISCSI + task.target.protocol_level(task.nexus)      # RFC 7144 §4.2
+    for index, code in enumerate((SAM, transport, SPC, SBC)):
         out[58 + 2 * index:60 + 2 * index] = code.to_bytes(2, "big")
     return bytes(out)
 

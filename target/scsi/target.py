@@ -46,6 +46,7 @@ class Target:
             port.group: AccessState.ACTIVE_OPTIMIZED for port in self.ports.values()}
         self.tokens = Tokens()
         self._luns: dict[ITNexus, dict[int, LogicalUnit]] = {}
+        self._protocol_levels: dict[ITNexus, int] = {}
 
     def port_name(self, port: TargetPort) -> str:
         """The SCSI port name (RFC 7143 §4.4.1)."""
@@ -53,17 +54,23 @@ class Target:
 
     # -- nexuses and their LUN maps ----------------------------------------------------------------------------
     def open_nexus(self, nexus: ITNexus, luns: Mapping[int, LogicalUnit],
-                   condition: UnitAttention = UnitAttention.POWER_ON) -> None:
-        """A session logged in and sees `luns`."""
+                   condition: UnitAttention = UnitAttention.POWER_ON, protocol_level: int = 1) -> None:
+        """A session logged in at an iSCSIProtocolLevel, and sees `luns`."""
         self.close_nexus(nexus)
         self._luns[nexus] = {}
+        self._protocol_levels[nexus] = protocol_level
         for lun, unit in luns.items():
             self._attach(nexus, lun, unit, condition)
 
     def close_nexus(self, nexus: ITNexus) -> None:
         """The session is gone (logout, connection loss, reinstatement)."""
+        self._protocol_levels.pop(nexus, None)
         for unit in set(self._luns.pop(nexus, {}).values()):
             unit.nexus_closed(nexus)
+
+    def protocol_level(self, nexus: ITNexus) -> int:
+        """The iSCSIProtocolLevel of the nexus's session (RFC 7144 §7.1.1)."""
+        return self._protocol_levels.get(nexus, 1)
 
     def attach(self, nexus: ITNexus, lun: int, unit: LogicalUnit) -> None:
         """A LUN appears for an open nexus: the others it sees say that the list changed."""

@@ -90,7 +90,7 @@ class NexusSession:
     cids: dict[int, int] = field(default_factory=dict)          # reactor's connection number -> CID
     running: dict[int, RunningTask] = field(default_factory=dict)  # reactor's task number ->
     leaving: set[int] = field(default_factory=set)              # CIDs logged out by another connection
-    managing: set[asyncio.Task[Any]] = field(default_factory=set)  # task management functions not answered yet
+    managing: dict[asyncio.Task[None], int] = field(default_factory=dict)  # task management not answered yet -> its task tag
     events: dict[tuple[int, int], tuple[int, bool]] = field(default_factory=dict)  # (code, LUN) -> LUN, descriptor format
     ended: bool = False
 
@@ -199,7 +199,7 @@ class SessionTable:
             if unit is not None:
                 units[lun] = unit
                 made.luns[lun] = object_id
-        self.target.open_nexus(nexus, units)
+        self.target.open_nexus(nexus, units, protocol_level=params.protocol_level)
         for lun, unit in units.items():
             reactor.set_lun(number, lun, made.luns[lun], self._flags(made, unit, unit.gate(nexus)))
         return made
@@ -487,7 +487,10 @@ class SessionTable:
     def _log_out_others(self, session: NexusSession, conn: int, logout: LogoutRequested) -> None:
         """Close the connections beside `conn` that a Logout received on it ends; one still in its login closes in `serve`."""
         whole = logout.reason is LogoutReason.CLOSE_SESSION
-        named = set(session.session.cids) if whole else {logout.cid}
+        self.drop_others(session, conn, set(session.session.cids) if whole else {logout.cid})
+
+    def drop_others(self, session: NexusSession, conn: int, named: set[int]) -> None:
+        """Close the named connections of a session but for `conn`."""
         session.leaving |= named - {session.cids.get(conn)}
         for other, cid in session.cids.items():
             if cid in session.leaving:

@@ -12,6 +12,7 @@ from target.server.sessions import NexusSession, SessionTable
 
 log = logging.getLogger("lunette.tasks")
 COMPLETE = TaskResponse.FUNCTION_COMPLETE
+DROPPING = (TaskFunction.TARGET_COLD_RESET, TaskFunction.I_T_NEXUS_RESET)   # all connections of the session, once answered
 Answer = TaskResponse | tuple[TaskResponse, bytes]  # with Additional Response Information
 
 
@@ -38,8 +39,8 @@ class TaskManagement:
     def requested(self, session: NexusSession, conn: int, event: TaskManagementRequested) -> None:
         """Begin one function; its answer follows by itself."""
         task = self.table.background.spawn(self._run(session, conn, event.request), "task management")
-        session.managing.add(task)
-        task.add_done_callback(session.managing.discard)
+        session.managing[task] = event.request.initiator_task_tag
+        task.add_done_callback(lambda done: session.managing.pop(done, None))
 
     async def _run(self, session: NexusSession, conn: int, request: TaskManagementRequest) -> None:
         function = self._functions.get(request.function)
@@ -52,12 +53,15 @@ class TaskManagement:
         full = session.connections.get(conn)
         if full is None:
             return
-        cold = request.function == TaskFunction.TARGET_COLD_RESET and response is COMPLETE
-        self.table.send(session, conn, full.task_management_response(request, response, additional), close=cold)
-        if cold:
-            for other in self.table.sessions():
-                if other is not session and not self._reachable(session).isdisjoint(other.luns.values()):
-                    self.table.end(other, "target cold reset")
+        drops = request.function in DROPPING and response is COMPLETE
+        self.table.send(session, conn, full.task_management_response(request, response, additional), close=drops)
+        if not drops:
+            return
+        self.table.drop_others(session, conn, set(session.session.cids))
+        if request.function == TaskFunction.TARGET_COLD_RESET:
+            for one in self.table.sessions():
+                if one is not session and not self._reachable(session).isdisjoint(one.luns.values()):
+                    self.table.end(one, "target cold reset")
 
     def _lun(self, session: NexusSession, request: TaskManagementRequest) -> int | None:
         lun = decode(int.from_bytes(request.lun))
@@ -67,6 +71,8 @@ class TaskManagement:
         lun = self._lun(session, request)
         if lun is None:
             return TaskResponse.LUN_DOES_NOT_EXIST
+        if request.referenced_task_tag in session.managing.values():
+            return TaskResponse.FUNCTION_REJECTED       # task management is no task (RFC 7143 §11.5.1, RFC 7144 §6.3)
         count = await self.table.abort([session], lun=lun, itt=request.referenced_task_tag,
                                        missing_cmd_sn=missing_cmd_sn(request))
         return COMPLETE if count else TaskResponse.TASK_DOES_NOT_EXIST
@@ -125,6 +131,8 @@ class TaskManagement:
         lun = self._lun(session, request)
         if lun is None:
             return TaskResponse.LUN_DOES_NOT_EXIST
+        if request.referenced_task_tag in session.managing.values():
+            return TaskResponse.FUNCTION_REJECTED
         found = await self.table.abort([session], lun=lun, itt=request.referenced_task_tag, query=True)
         return TaskResponse.FUNCTION_SUCCEEDED if found else COMPLETE
 

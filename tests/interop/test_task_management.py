@@ -27,7 +27,7 @@ def unit_ready(connection: Connection, tag: int, cmd_sn: int) -> int:
 
 def test_what_rfc_7144_adds(daemon: DaemonProcess) -> None:
     daemon.cli("create", "v", "--size", "64M")
-    connection = Connection(daemon.port, daemon.target, iSCSIProtocolLevel="2")
+    connection = Connection(daemon.port, daemon.target, iSCSIProtocolLevel="2", MaxConnections="2")
     assert b"iSCSIProtocolLevel=2\0" in connection.login_response.data
     event = ask(connection, TaskFunction.QUERY_ASYNCHRONOUS_EVENT, FIRST)
     assert (event.response, event.additional_information) == (TaskResponse.FUNCTION_SUCCEEDED, b"\x16\x29\x00")
@@ -36,9 +36,13 @@ def test_what_rfc_7144_adds(daemon: DaemonProcess) -> None:
     assert (event.response, event.additional_information) == (TaskResponse.FUNCTION_COMPLETE, bytes(3))
     assert ask(connection, TaskFunction.QUERY_TASK, FIRST + 1, referenced_task_tag=1).response == 0
     assert ask(connection, TaskFunction.QUERY_TASK_SET, FIRST + 1).response == 0
+    joined = Connection(daemon.port, daemon.target, tsih=connection.login_response.tsih, cid=1, cmd_sn=FIRST + 1)
     assert ask(connection, TaskFunction.I_T_NEXUS_RESET, FIRST + 1).response == 0
-    event = ask(connection, TaskFunction.QUERY_ASYNCHRONOUS_EVENT, FIRST + 1)
-    assert (event.response, event.additional_information) == (TaskResponse.FUNCTION_SUCCEEDED, b"\x16\x29\x07")
+    assert connection.closed()
+    assert joined.closed()                                          # all connections of the session are dropped (§6.3)
+    connection = Connection(daemon.port, daemon.target, iSCSIProtocolLevel="2")
+    event = ask(connection, TaskFunction.QUERY_ASYNCHRONOUS_EVENT, FIRST)
+    assert (event.response, event.additional_information) == (TaskResponse.FUNCTION_SUCCEEDED, b"\x16\x29\x00")
     connection.close()
 
 

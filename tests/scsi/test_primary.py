@@ -28,10 +28,13 @@ def designators(page: bytes) -> dict[tuple[int, int], bytes]:
 
 
 def test_standard_inquiry() -> None:
-    data = World().run("12 00 00 0100 00").data_in
+    world = World()
+    data = world.run("12 00 00 0100 00").data_in
     assert data[:8] == b"\x00\x00\x06\x12\x5b\x38\x00\x02"
     assert data[8:36] == b"LUNETTE VOLUME          0001"
-    assert (data[4] + 5, data[58:66].hex()) == (len(data), "00a00960046004c0")
+    assert (data[4] + 5, data[58:66].hex()) == (len(data), "00a00961046004c0")
+    world.target.open_nexus(world.nexuses[0], {0: world.unit}, protocol_level=2)
+    assert world.run("12 00 00 0100 00").data_in[60:62].hex() == "0962"       # RFC 7144 §4.2
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 5, 36, 95, 96, 97, 65535])

@@ -23,6 +23,7 @@ from target.iscsi import (
     TaskFunction,
     TaskManagementRequest,
     TaskManagementRequested,
+    TaskResponse,
 )
 from target.iscsi.session import Admission
 from target.scsi.lun import encode
@@ -311,7 +312,33 @@ async def test_task_management_answers(rig: Rig, function: int, lun: int, aborte
     request = TaskManagementRequest(function=function, lun=encode(lun).to_bytes(8), initiator_task_tag=5, cmd_sn=9)
     rig.table.perform(session, conn, [TaskManagementRequested(request)])
     await until(lambda: bool(rig.reactor.called("send_pdu")))
-    assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, response, False)]
+    dropped = function == TaskFunction.I_T_NEXUS_RESET          # RFC 7144 §6.3
+    assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, response, dropped)]
+
+
+@pytest.mark.parametrize("function", [TaskFunction.ABORT_TASK, TaskFunction.QUERY_TASK])
+async def test_task_management_is_no_task_that_could_be_aborted(rig: Rig, function: int) -> None:
+    await rig.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 20})
+    session, conn = rig.login()
+    underway = asyncio.create_task(asyncio.sleep(60))
+    session.managing[underway] = 4
+    request = TaskManagementRequest(function=function, initiator_task_tag=5, referenced_task_tag=4, cmd_sn=9)
+    rig.table.perform(session, conn, [TaskManagementRequested(request)])
+    await until(lambda: bool(rig.reactor.called("send_pdu")))
+    assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, TaskResponse.FUNCTION_REJECTED, False)]
+    underway.cancel()
+
+
+@pytest.mark.parametrize("function", [TaskFunction.TARGET_COLD_RESET, TaskFunction.I_T_NEXUS_RESET])
+async def test_resets_that_drop_connections_drop_all_of_the_session(rig: Rig, function: int) -> None:
+    session, conn = rig.login()
+    session.connections[77], session.cids[77] = session.connections[conn], 3
+    session.session.cids.add(3)
+    rig.table.perform(session, conn, [TaskManagementRequested(TaskManagementRequest(function=function, initiator_task_tag=5))])
+    await until(lambda: bool(rig.reactor.called("close_connection")))
+    assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, 0, True)]
+    assert rig.reactor.called("close_connection") == [("close_connection", 77)]
+    assert session.leaving == {3}                                # one that is still in its login is closed when it is done
 
 
 @pytest.mark.parametrize("function", [TaskFunction.CLEAR_TASK_SET, TaskFunction.LOGICAL_UNIT_RESET,
@@ -353,7 +380,7 @@ async def test_a_cold_reset_drops_every_session_that_shares_a_unit_its_own_after
 
 async def test_a_logout_is_answered_when_the_reset_it_waits_for_ends_first(rig: Rig) -> None:
     session, conn = rig.login()
-    session.managing.add(asyncio.create_task(asyncio.sleep(0)))
+    session.managing[asyncio.create_task(asyncio.sleep(0))] = 9
     response = SendPdu(bytes([0x26]) + bytes(47), b"")
     rig.table.perform(session, conn, [LogoutRequested(LogoutReason.CLOSE_SESSION, 0, response, True)])
     session.managing.clear()

@@ -95,8 +95,10 @@ Stated limits and choices:
   and authenticated, not before, and waits for none of the old session's I/O. What the old session left in the engine is waited
   for by the host's next commands, by resets and by PREEMPT AND ABORT, so that no write lands late (`server/test_sessions.py`).
 - **iSCSIProtocolLevel** is 2; below it (an initiator that does not ask gets 1) the functions that RFC 7144 adds are refused.
+  The level shows in the version descriptor of standard INQUIRY data. I_T NEXUS RESET drops all connections of its session.
 - **ABORT TASK** for a command that has not come, but whose RefCmdSN is in the window and older than the request, counts that
   CmdSN as received (§11.6.1). Tests: `interop/test_task_management.py`.
+- **Task management of task management** (ABORT TASK, QUERY TASK that name such a request) is answered "function rejected".
 - **Discovery sessions** are not reinstated by ISID: several may be open at once, as initiators do in practice.
 - **MaxRecvDataSegmentLength** may be declared anew in the full feature phase, longer or shorter; it holds for all that is built
   after the negotiation ends, Data-In already queued included. Test: `interop/test_segment_length.py`.
