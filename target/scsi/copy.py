@@ -173,7 +173,8 @@ def check_access(task: Task, unit: LogicalUnit, write: bool) -> bool:
     """Whether the nexus could read or write this unit itself, now."""
     held = unit.reservations
     allowed = held.may_write(task.nexus) and not unit.write_protected if write else held.may_read(task.nexus)
-    return allowed and not unit.stopped and task.target.state_of(task.nexus, unit) in MEDIUM_STATES
+    ready = not unit.stopped and unit.erasure_sense() is None
+    return allowed and ready and task.target.state_of(task.nexus, unit) in MEDIUM_STATES
 
 
 async def _copy_segment(task: Task, index: int, segment: Segment, units: list[LogicalUnit | None]) -> None:

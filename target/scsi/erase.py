@@ -5,10 +5,11 @@ There is no OVERWRITE: what is written to thin, redirected blocks does not pass 
 
 from __future__ import annotations
 
-from target.scsi import sense
+from target.scsi import offload, sense
 from target.scsi.backend import BackendError
 from target.scsi.cdb import Task
 from target.scsi.sense import CheckCondition, Sense, SenseKey
+from target.scsi.target import Target
 from target.scsi.unit import Erasure, LogicalUnit
 
 STEPS = 256                  # of progress; a step deallocates at least this much:
@@ -18,8 +19,10 @@ IMMED, AUSE = 7, 5           # bits of SANITIZE's second byte
 
 
 # -- doing it ----------------------------------------------------------------------------------------------------------
-async def _deallocate(unit: LogicalUnit, erasure: Erasure) -> None:
+async def _deallocate(target: Target, unit: LogicalUnit, erasure: Erasure) -> None:
     await unit.hooks.quiesce(unit)        # what began before must not land behind us
+    if erasure.sanitize:
+        await offload.revoke(target, unit)
     size = unit.backend.size_bytes
     step = max(size // STEPS & -MIN_STEP_BYTES, MIN_STEP_BYTES)
     for at in range(0, size, step):
@@ -28,11 +31,11 @@ async def _deallocate(unit: LogicalUnit, erasure: Erasure) -> None:
     await unit.backend.flush()
 
 
-async def _run(unit: LogicalUnit, erasure: Erasure) -> None:
+async def _run(target: Target, unit: LogicalUnit, erasure: Erasure) -> None:
     """Do the work; the unit is ready again afterwards, or says that its sanitize failed."""
     failed = True
     try:
-        await _deallocate(unit, erasure)
+        await _deallocate(target, unit, erasure)
         failed = False
     finally:
         unit.erasure_ended(failed)
@@ -40,9 +43,9 @@ async def _run(unit: LogicalUnit, erasure: Erasure) -> None:
         await unit.persist()
 
 
-async def _background(unit: LogicalUnit, erasure: Erasure) -> None:
+async def _background(target: Target, unit: LogicalUnit, erasure: Erasure) -> None:
     try:
-        await _run(unit, erasure)
+        await _run(target, unit, erasure)
     except BackendError as error:
         unit.deferred = sense.from_backend(error)
 
@@ -58,10 +61,10 @@ async def _begin(task: Task, erasure: Erasure, immediate: bool) -> None:
             unit.erasure_ended(failed=False)
             raise
     if immediate:
-        await unit.hooks.background(_background(unit, erasure))
+        await unit.hooks.background(_background(task.target, unit, erasure))
         return
     try:
-        await _run(unit, erasure)
+        await _run(task.target, unit, erasure)
     except BackendError as error:
         if erasure.sanitize:
             raise CheckCondition(Sense(SenseKey.MEDIUM_ERROR, sense.SANITIZE_FAILED)) from error

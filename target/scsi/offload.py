@@ -36,6 +36,11 @@ async def expire(target: Target, now_s: float) -> None:
     await _thaw(target.tokens.expire(now_s))
 
 
+async def revoke(target: Target, source: LogicalUnit) -> None:
+    """Nothing that was read from the unit may come back by a token."""
+    await _thaw(target.tokens.drop_source(source))
+
+
 # -- parameter lists ---------------------------------------------------------------------------------------------------
 def parse_ranges(task: Task, raw: bytes, at: int, length: int) -> list[Range]:
     """Block device range descriptors: inside the medium, not overlapping, together within the stated limit."""

@@ -106,6 +106,13 @@ class Tokens:
     def drop(self, raw: bytes) -> Token | None:
         return self._tokens.pop(raw, None)
 
+    def drop_source(self, source: LogicalUnit) -> list[Token]:
+        """Take out all that stand for data of a unit."""
+        gone = [token for token in self._tokens.values() if token.source is source]
+        for token in gone:
+            del self._tokens[token.raw]
+        return gone
+
     def expire(self, now_s: float) -> list[Token]:
         """Take out what has expired."""
         gone = [token for token in self._tokens.values() if token.deadline_s < now_s]

@@ -65,7 +65,7 @@ from target.server.units import Units
 log = logging.getLogger("lunette.sessions")
 
 INQUIRY, REPORT_LUNS, REQUEST_SENSE = 0x12, 0xA0, 0x03
-TEST_UNIT_READY = 0x00
+TEST_UNIT_READY, THIRD_PARTY_COPY = 0x00, 0x83
 LOOKS_ONLY = frozenset({INQUIRY, REPORT_LUNS, REQUEST_SENSE})  # commands of a scan: they do not open a LUN
 BHS_W = 0x20
 EVENTS = frozenset({UnitAttention.REPORTED_LUNS_CHANGED, UnitAttention.CAPACITY_CHANGED, UnitAttention.INQUIRY_CHANGED,
@@ -102,6 +102,7 @@ class RunningTask:
     task: asyncio.Task[None]
     lun: int
     initiator_task_tag: int
+    copies: bool = False    # writes to other units than its own, perhaps
     held: bool = False      # waits for an ended session of its host, has done nothing yet
 
 
@@ -394,9 +395,9 @@ class SessionTable:
             await asyncio.wait([running.task for running in found], timeout=10)
 
     async def quiesce(self, object_id: int) -> None:
-        """Wait until what the data plane (sessions that have ended, too) and other commands do with the object is over.
+        """Wait until what the data plane and other commands, of sessions that have ended, too, do with the object is over.
 
-        The object's LUNs are flagged slow: what is still to come reaches Python, and is refused or waits there.
+        Copies from other units may be meant for it: all that run are waited for, later ones find it not ready. The object's LUNs are flagged slow: what is still to come reaches Python, and is refused or waits there.
         """
         waits: list[asyncio.Future[AbortedEvent]] = []
         for reactor in self.reactors:
@@ -407,9 +408,11 @@ class SessionTable:
         await asyncio.gather(*waits)
         me = asyncio.current_task()
         found = [running.task for session in self.sessions() for running in session.running.values()
-                 if running.task is not me and not running.held and session.luns.get(running.lun) == object_id]
+                 if running.task is not me and not running.held
+                 and (running.copies or session.luns.get(running.lun) == object_id)]
         if found:
             await asyncio.wait(found, timeout=WAIT_SECONDS)
+        await self.draining.wait(timeout_seconds=WAIT_SECONDS)
 
     def tells(self, object_id: int) -> bool:
         """Whether hosts are told of commands on an object that others abort."""
@@ -510,7 +513,7 @@ class SessionTable:
         if event.cdb[0] not in LOOKS_ONLY and event.lun in session.luns:
             session.used.add(session.luns[event.lun])
         task = asyncio.create_task(self._execute(session, event))
-        session.running[event.task] = RunningTask(task, event.lun, event.itt)
+        session.running[event.task] = RunningTask(task, event.lun, event.itt, event.cdb[0] == THIRD_PARTY_COPY)
 
     async def _may_begin(self, session: NexusSession, event: CommandEvent) -> bool:
         """Wait until commands of the host's ended sessions are over; False when this one's own session ended meanwhile."""

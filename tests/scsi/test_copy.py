@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from target.scsi import LogicalUnit, Result
+from target.scsi.unit import Erasure
 from target.scsi.vpd import naa
 from tests.support.scsi_memory import MemoryBackend, World, sense_of
 
@@ -66,6 +67,20 @@ def test_only_what_the_nexus_reaches() -> None:
     result = copy(world, cscd(world.units[0]) + cscd(world.units[1]), segment(0, 1, 1, 0, 0), nexus=other)
     assert sense_of(result) == (ABORTED, 0x0D02)
     assert world.backends[1].calls == []
+
+
+def test_nothing_is_copied_to_or_from_a_unit_that_is_erased() -> None:
+    world = pair()
+    both = cscd(world.units[0]) + cscd(world.units[1])
+    for number in (0, 1):
+        world.units[number].erasure_began(Erasure(0x0404, sanitize=True))
+        for end in (0, 1):
+            assert sense_of(copy(world, both, segment(end, 1 - end, 1, 0, 0), lun=2))[0] == ABORTED
+        world.units[number].erasure_ended(failed=True)           # then only another SANITIZE reaches the medium
+        assert sense_of(copy(world, both, segment(0, 1, 1, 0, 0), lun=2))[0] == ABORTED
+        world.units[number].sanitize_failed = False
+    assert [each.calls for each in world.backends] == [[], [], []]
+    assert copy(world, both, segment(0, 1, 1, 0, 0), lun=2).status == 0
 
 
 def test_segments_that_cannot_be_done() -> None:

@@ -118,6 +118,18 @@ def test_a_frozen_source_is_a_point_in_time() -> None:
     assert sense_of(populate(world_with(Hooks()), (0, 8), kind=POINT_IN_TIME)) == (5, 0x2600)
 
 
+def test_what_was_sanitized_does_not_come_back_by_a_token() -> None:
+    hooks = Hooks(freezes=True)
+    world = world_with(hooks)
+    populate(world, (0, 8))
+    token = token_of(world)
+    assert world.run("48 02 00000000 00 0000 00", lun=1).status == 0
+    assert write(world, token, (0, 8)).status == 0               # the source is another unit
+    assert world.run("48 02 00000000 00 0000 00").status == 0
+    assert sense_of(write(world, token, (0, 8))) == UNKNOWN
+    assert hooks.thawed == 1
+
+
 def test_tokens_expire_and_being_used_keeps_them() -> None:
     hooks = Hooks(freezes=True)
     world = world_with(hooks)

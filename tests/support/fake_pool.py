@@ -164,6 +164,10 @@ class FakePool:
     def _op_write_atomic(self, object_id: int, offset_bytes: int, data: bytes, fua: bool = False) -> None:
         self._op_write(object_id, offset_bytes, data)
 
+    def _op_share(self, *, dst_id: int, dst_offset_bytes: int, src_id: int, src_offset_bytes: int, length_bytes: int) -> None:
+        source = self._data[src_id][src_offset_bytes:src_offset_bytes + length_bytes]
+        self._data[dst_id][dst_offset_bytes:dst_offset_bytes + length_bytes] = source
+
     def _op_unmap(self, object_id: int, offset_bytes: int, length_bytes: int, fua: bool = False, keep: bool = False) -> None:
         self._op_write(object_id, offset_bytes, bytes(length_bytes))
 

@@ -149,9 +149,10 @@ Stated limits and choices:
   reference" is there for who asks. 64 tokens for one nexus, 256 in all; beyond, the oldest of who has most goes. Copies run
   in the foreground.
 - **FORMAT UNIT** and **SANITIZE** deallocate the unit. Snapshots and clones are other units and keep their blocks; freed blocks
-  of the pool are not overwritten. What was let in before them ends first, so nothing of it is left behind. With IMMED they run
-  in the background, and progress is told. A SANITIZE that a crash cut short is a failed one. No OVERWRITE (it would not pass over
-  thin, redirected blocks) and no CRYPTOGRAPHIC ERASE.
+  of the pool are not overwritten. What was let in before them ends first, copies asked of other units and commands of ended
+  sessions included, so nothing of it is left behind; later copies find the unit not ready. SANITIZE revokes the unit's tokens.
+  With IMMED they run in the background, and progress is told. A SANITIZE that a crash cut short is a failed one. No OVERWRITE
+  (it would not pass over thin, redirected blocks) and no CRYPTOGRAPHIC ERASE.
 - **ALUA**: a portal group is a target port and a target port group. SET TARGET PORT GROUPS changes the states of one logical
   unit; a change by the administrator (`interop/test_port_groups.py`) covers all of them.
 - **START STOP UNIT** stops and starts; LOEJ and power conditions are refused, PREVENT is refused: the disk is fixed.
