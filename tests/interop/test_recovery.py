@@ -6,7 +6,9 @@ import pytest
 
 from target.iscsi import LoginStatus
 from target.iscsi.pdu import (
+    R2T,
     DataIn,
+    DataOut,
     LogoutRequest,
     LogoutResponse,
     NopIn,
@@ -77,3 +79,43 @@ def test_data_and_status_are_sent_again_at_level_1(daemon: DaemonProcess) -> Non
     it.send(LogoutRequest(immediate=True, reason=0, initiator_task_tag=71, cmd_sn=sn + 3, exp_stat_sn=stat_sn))
     assert it.receive(LogoutResponse).response == 0
     assert it.closed()
+
+
+def test_format_unit_with_commands_that_wait_for_recovery(daemon: DaemonProcess) -> None:
+    """Neither what is kept unacknowledged nor a write whose data were lost holds FORMAT UNIT up; both can still be recovered."""
+    keys = {"ErrorRecoveryLevel": "1", "InitialR2T": "Yes", "ImmediateData": "No", "MaxRecvDataSegmentLength": "4096"}
+    it, sn, stat_sn = connect(daemon, **keys)
+    old, new = b"o" * 8192, b"n" * 8192
+    for tag, data in ((100, old), (101, new)):
+        it.send(ScsiCommand(write=True, initiator_task_tag=tag, cmd_sn=sn, exp_stat_sn=stat_sn,
+                            expected_data_transfer_length=8192, cdb=bytes.fromhex("2a000000000000001000") + bytes(6)))
+        sn += 1
+        wanted = it.receive(R2T)
+        if data is old:
+            out = {"initiator_task_tag": tag, "target_transfer_tag": wanted.target_transfer_tag, "exp_stat_sn": stat_sn}
+            it.send(DataOut(data=data, **out))
+            assert it.receive(ScsiResponse).status == 0
+            stat_sn += 1
+            it.send(read10(0, 16, 102, sn, exp_stat_sn=stat_sn))
+            sn += 1
+            kept = [it.receive(DataIn), it.receive(DataIn)]
+            assert it.receive(ScsiResponse).status == 0                 # never acknowledged
+    lost = {"initiator_task_tag": 101, "target_transfer_tag": wanted.target_transfer_tag, "exp_stat_sn": stat_sn}
+    it.send(DataOut(data=new[:4096], final=False, **lost))              # the rest is lost
+    it.send(ScsiCommand(initiator_task_tag=103, cmd_sn=sn, exp_stat_sn=stat_sn, cdb=b"\x04" + bytes(15)))
+    formatted = it.receive(ScsiResponse)
+    assert (formatted.initiator_task_tag, formatted.status) == (103, 0)
+    it.send(read10(0, 16, 104, sn + 1, exp_stat_sn=stat_sn))
+    assert it.receive(DataIn).data + it.receive(DataIn).data == bytes(8192)
+    assert it.receive(ScsiResponse).status == 0
+    it.send(SnackRequest(type=DATA, initiator_task_tag=102, begin_run=0, run_length=2, exp_stat_sn=stat_sn))
+    assert [it.receive(DataIn).data for _ in kept] == [each.data for each in kept]   # as it was
+    it.send(DataOut(data=new[:512], data_sn=2, buffer_offset=7680, **lost))
+    wanted = it.receive(R2T)
+    assert (wanted.initiator_task_tag, wanted.buffer_offset, wanted.desired_data_transfer_length) == (101, 4096, 4096)
+    lost["target_transfer_tag"] = wanted.target_transfer_tag
+    it.send(DataOut(data=new[4096:], buffer_offset=4096, **lost))
+    written = it.receive(ScsiResponse)
+    assert (written.initiator_task_tag, written.status) == (101, 0)     # after the format: its data stay
+    it.send(read10(0, 16, 105, sn + 2, exp_stat_sn=stat_sn))
+    assert it.receive(DataIn).data + it.receive(DataIn).data == new
