@@ -397,7 +397,8 @@ class SessionTable:
     async def quiesce(self, object_id: int) -> None:
         """Wait until what the data plane and other commands, of sessions that have ended, too, do with the object is over.
 
-        Copies from other units may be meant for it: all that run are waited for, later ones find it not ready. The object's LUNs are flagged slow: what is still to come reaches Python, and is refused or waits there.
+        Copies from other units may be meant for it: all that run are waited for, later ones find it not ready. The object's
+        LUNs are flagged slow: what is still to come reaches Python, and is refused or waits there.
         """
         waits: list[asyncio.Future[AbortedEvent]] = []
         for reactor in self.reactors:
