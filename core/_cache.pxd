@@ -18,6 +18,8 @@ cpdef enum mutation:           # tests/crash switches one safeguard off at a tim
     M_NO_REWRITE = 2048
     M_EARLY_PUNCH = 4096
     M_NO_PUNCH_HOLD = 8192
+    M_NO_CLOSE_SYNC = 1 << 14   # between the superblock's copies at close
+    M_NO_DIRECTORY_CRC = 1 << 15
     M_NO_GEN = 1 << 16          # generations of pages
     M_NO_SPACE_SUM = 1 << 17    # counts against summaries, summaries against the superblock
     M_NO_SUPER_SYNC = 1 << 18   # between the superblock and what it sets free
@@ -26,12 +28,14 @@ cpdef enum mutation:           # tests/crash switches one safeguard off at a tim
     M_NO_SETTLE = 1 << 21       # writes in place that were planned before a share
     M_NO_MERGE_CHECK = 1 << 22
     M_NO_INFLIGHT = 1 << 23     # blocks of writes in flight in the pending list
+    M_NO_SUPER_CRC = 1 << 24
     M_NO_IMAGE_CRC = 1 << 25
     M_NO_DATA_CRC = 1 << 26
     M_NO_SYNCED_UPTO = 1 << 27
     M_NO_LEAP = 1 << 28
     M_ADMIN_SOFT = 1 << 29
     M_NO_DISTRUST = 1 << 30
+    M_NO_SUPER_REWRITE = 0x100000000   # of the superblock that recovery finds
 
 cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil
 cdef void cache_free(lnt_pool *p) noexcept nogil

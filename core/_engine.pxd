@@ -21,6 +21,8 @@ cdef class Pool:
     cdef dict ops             # token -> what to do with its result
     cdef dict ids             # name -> object id
     cdef dict keys            # key -> (value, [slots])
+    cdef set keys_changing    # keys that a change under way is about
+    cdef list keys_waiting    # changes that wait for one of those: (token, changes, records)
     cdef set claimed          # names being made
     cdef uint64_t next_token
     cdef object ios           # queue device: io id -> request

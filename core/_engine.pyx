@@ -11,7 +11,7 @@ from core._admin cimport (
     A_SCRUB, A_SET, A_SHARE, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, admin, admin_submit, object_find,
     slot_alloc, slot_free)
 from core._alloc cimport pending_count, space_for_data
-from core._cache cimport cache_free, cache_init, op_ready
+from core._cache cimport M_NO_CLOSE_SYNC, cache_free, cache_init, op_ready
 from core._checkpoint cimport limits_set, object_store
 from core._journal cimport journal_free, journal_init, journal_room
 from core._punch cimport punch_free
@@ -141,6 +141,7 @@ cdef class Pool:
         self.device = device
         self.read_only = read_only
         self.ops, self.ids, self.keys, self.claimed, self.ios = {}, {}, {}, set(), {}
+        self.keys_changing, self.keys_waiting = set(), []
         if mutations not in MUTATIONS:
             raise PoolError("invalid", f"no mutation is called {mutations}")
         self.p = pool_new()
@@ -194,7 +195,7 @@ cdef class Pool:
         cdef list slots = [], changes = []
         if self.device.size_bytes < 2 * L_BLOCK_BYTES:
             raise PoolError("foreign", "not a Lunette pool")
-        raw = super_choose(self.device.read(0, L_BLOCK_BYTES), self.device.read(L_BLOCK_BYTES, L_BLOCK_BYTES))
+        raw = super_choose(p, self.device.read(0, L_BLOCK_BYTES), self.device.read(L_BLOCK_BYTES, L_BLOCK_BYTES))
         super_load(p, raw)
         if p.total_blocks * L_BLOCK_BYTES > self.device.size_bytes:
             raise PoolError("damaged", "pool is damaged: its file or device is shorter than the pool")
@@ -258,7 +259,8 @@ cdef class Pool:
         super_seal(self.p.ck.super_buf, self.p.ck.sb_gen)
         for slot in range(2):
             self.device.write(slot * L_BLOCK_BYTES, (<const char *>self.p.ck.super_buf)[:L_BLOCK_BYTES])
-            self.device.sync()
+            if not self.p.mutations & M_NO_CLOSE_SYNC:
+                self.device.sync()
         return 0
 
     cdef int names_load(self) except -1:
@@ -516,7 +518,7 @@ cdef class Pool:
 
     cdef int kv_apply(self, bytes key, object value) except -1:
         """Replay of a change of one key: the slots follow, without a record."""
-        run_kv(self, {key.decode(): value}, False)
+        kv_replay(self, {key.decode(): value})
         return 0
 
     # -- reading state -------------------------------------------------------------------------------------------------
@@ -577,4 +579,5 @@ cdef class Pool:
         }
 
 
+include "_keys.pxi"
 include "_operations.pxi"

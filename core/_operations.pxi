@@ -126,18 +126,8 @@ cdef object finish(Pool pool, admin *a):
         if code == "ok" and names[0] != names[1]:
             pool.ids.pop(names[0], None)
             pool.ids[names[1]] = extra
-    elif kind == "kv" and code != "ok":
-        for key, (new, old, added) in names.items():
-            if pool.keys.get(key) is not new:
-                continue              # changed again since
-            if old is None:
-                pool.keys.pop(key, None)
-            else:
-                pool.keys[key] = old
-            for slot in added:
-                pthread_mutex_lock(&pool.p.lock)
-                slot_free(pool.p, slot)
-                pthread_mutex_unlock(&pool.p.lock)
+    elif kind == "kv":
+        kv_finish(pool, names, code == "ok")
     elif kind == "read":
         value = (<const char *>a.bytes)[:a.op.length] if code == "ok" else a.op.result
     elif kind == "compare":
@@ -516,79 +506,6 @@ def start_grow(Pool pool, *, size_bytes):
     a = admin_new(pool, A_GROW)
     a.a = total
     return submit(pool, a, ("plain", None, None))
-
-
-# -- keys -----------------------------------------------------------------------------------------------------------------------
-
-cdef bytes kv_slot(bytes key, part, parts, bytes chunk):
-    return (bytes([2, len(key)]) + part.to_bytes(2, "little") + parts.to_bytes(2, "little")
-            + len(chunk).to_bytes(2, "little") + bytes(8) + key.ljust(120, b"\0") + chunk.ljust(376, b"\0"))
-
-
-cdef bytes kv_record(bytes key, value):
-    size = 0xFFFFFFFF if value is None else len(value)
-    body = len(key).to_bytes(4, "little") + size.to_bytes(4, "little") + key + (value or b"")
-    length = (8 + len(body) + 7) // 8 * 8
-    return bytes([RT_KV, 0, 0, 0]) + length.to_bytes(4, "little") + body.ljust(length - 8, b"\0")
-
-
-cdef object run_kv(Pool pool, dict changes, bint durable):
-    """Start a change of keys. Without `durable` (replay) no record is written, and it is over on return."""
-    cdef admin *a
-    cdef uint32_t slot
-    cdef bytes packed, records = b""
-    images = []
-    undo = {}
-    for key, value in changes.items():
-        raw = key.encode()
-        if not raw or len(raw) > L_KV_KEY_BYTES or (value is not None and len(value) > L_KV_VALUE_BYTES):
-            raise PoolError("invalid", f"a key has 1 to {L_KV_KEY_BYTES} bytes, its value at most {L_KV_VALUE_BYTES}")
-        records += kv_record(raw, value)
-    if len(records) > 200000:
-        raise PoolError("limit", "one change of keys has at most 200,000 bytes")
-    for key, value in changes.items():
-        raw = key.encode()
-        before = pool.keys.get(key)
-        old = before[1] if before is not None else []
-        chunks = [] if value is None else [value[i:i + 376] for i in range(0, max(len(value), 1), 376)]
-        slots = old[:len(chunks)]
-        pthread_mutex_lock(&pool.p.lock)
-        for i in range(len(chunks) - len(slots)):
-            slot = slot_alloc(pool.p, SK_KV)
-            slots.append(slot)
-        pthread_mutex_unlock(&pool.p.lock)
-        images += [(slots[i], kv_slot(raw, i, len(chunks), bytes(chunk))) for i, chunk in enumerate(chunks)]
-        images += [(slot, bytes(512)) for slot in old[len(chunks):]]
-        if value is None:
-            pool.keys.pop(key, None)
-        else:
-            pool.keys[key] = (bytes(value), slots)
-        undo[key] = (pool.keys.get(key), before, slots[len(old):])
-    a = admin_new(pool, A_KV)
-    a.n = len(images)
-    a.slots = <uint32_t *>calloc(a.n + 1, sizeof(uint32_t))
-    packed = b"".join(image for _, image in images)
-    a.bytes = <uint8_t *>malloc(len(packed) + 1)
-    memcpy(a.bytes, <const char *>packed, len(packed))
-    for i in range(len(images)):
-        a.slots[i] = images[i][0]
-    if durable:
-        a.record = <uint8_t *>malloc(len(records) + 1)
-        memcpy(a.record, <const char *>records, len(records))
-        a.record_bytes = len(records)
-        a.a = len(changes)
-    token = submit(pool, a, ("kv", undo, None))
-    done = None
-    while not durable and done is None:
-        pool.pump()
-        done = pool.take(token)
-    if done is not None and done.code != "ok":
-        raise PoolError("damaged", f"pool is damaged: the catalog does not take a change from the journal ({done.code})")
-    return token
-
-
-def start_kv(Pool pool, *, changes):
-    return run_kv(pool, dict(changes), True)
 
 
 STARTERS = {name[6:]: value for name, value in globals().items() if name.startswith("start_") and name != "start_operation"}

@@ -12,8 +12,8 @@ from core._admin cimport delete_apply, derive_apply, object_find, object_link, p
 from core._alloc cimport count_add, count_touch, node_touch, reclaim_turn, ring_push
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport (
-    M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_LEAP, M_NO_RECOVERY_SYNC, M_NO_REWRITE,
-    M_NO_SPACE_SUM, M_NO_SYNCED_UPTO, cache_get, page_check, page_seal)
+    M_ACCEPT_SOFT, M_NO_DIRECTORY_CRC, M_NO_FRAME_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_LEAP, M_NO_RECOVERY_SYNC, M_NO_REWRITE,
+    M_NO_SPACE_SUM, M_NO_SUPER_REWRITE, M_NO_SYNCED_UPTO, cache_get, page_check, page_seal)
 from core._checkpoint cimport slot_page, slot_write
 from core._csum cimport csum_set
 from core._state cimport (
@@ -93,12 +93,10 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
     if not lnt_get32(sb + SB_FLAGS) & SF_CLEAN and n:
         directory = device.read(base * L_BLOCK_BYTES, n_dir * L_BLOCK_BYTES)
         d = directory
-        if lnt_get64(sb + SB_PENDING_CRC) != lnt_crc32c(0, d, n_dir * L_BLOCK_BYTES) and not p.mutations & M_NO_IMAGE_CRC:
+        if lnt_get64(sb + SB_PENDING_CRC) != lnt_crc32c(0, d, n_dir * L_BLOCK_BYTES) and not p.mutations & M_NO_DIRECTORY_CRC:
             raise damaged("the checkpoint's directory fails its checksum")
-        # A process that was killed may have left this superblock in the page cache only. Were it lost after a page has gone home,
-        # the checkpoint before it would be the one that counts, and find a page that is not its own.
         if not p.mutations & M_NO_RECOVERY_SYNC:
-            device.sync()
+            super_secure(p, device, raw)
         for i in range(0, n, 64):
             k = n - i if n - i < 64 else 64
             chunk = device.read((base + n_dir + i) * L_BLOCK_BYTES, k * L_BLOCK_BYTES)
@@ -119,6 +117,21 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
             if it.kind == I_NODE:
                 it.n = 1 | it.n << 8
             ring_push(&p.work, &it)
+    return 0
+
+
+cdef int super_secure(lnt_pool *p, object device, bytes raw) except -1:
+    """Make the superblock that was chosen durable, before a page goes home.
+
+    A process that was killed may have left it in the page cache only. Were it lost after that, the checkpoint before it would be
+    the one that counts, and find a page that is not its own. If it was killed when a sync had just failed, no sync will write
+    it unless it is written again: the same bytes, so it cannot be torn where it is durable already.
+    """
+    for slot in layout.SUPERBLOCK_SLOTS:
+        if device.read(slot * L_BLOCK_BYTES, L_BLOCK_BYTES) == raw:
+            if not p.mutations & M_NO_SUPER_REWRITE:
+                device.write(slot * L_BLOCK_BYTES, raw)
+            device.sync()         # never both copies at once
     return 0
 
 

@@ -72,7 +72,7 @@ cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
     return 1
 
 
-cdef inline int p_mutated(lnt_op *op, uint32_t what) noexcept nogil:
+cdef inline int p_mutated(lnt_op *op, uint64_t what) noexcept nogil:
     return X(op).pool.mutations & what != 0
 
 

@@ -345,7 +345,7 @@ cdef struct lnt_pool:
     uint8_t replaying
     uint8_t closing
     uint8_t can_discard
-    uint32_t mutations
+    uint64_t mutations
     # space
     uint16_t *run_used
     uint8_t *run_busy         # being given back to the medium, or fixed

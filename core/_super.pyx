@@ -3,7 +3,7 @@
 from core import layout
 from core.errors import PoolError
 
-from core._cache cimport io_free, io_new
+from core._cache cimport M_NO_SUPER_CRC, io_free, io_new
 from core._state cimport (
     C_APPLY, C_SUPER, C_SYNC3, L_BLOCK_BYTES, L_FORMAT_VERSION, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SB_AREA_BLOCKS,
     SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT,
@@ -24,17 +24,19 @@ cdef object damaged(str what):
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
-cdef int super_valid(bytes raw):
+cdef int super_valid(lnt_pool *p, bytes raw):
     cdef const uint8_t *b = raw
-    return len(raw) == L_BLOCK_BYTES and lnt_get32(b + SB_CRC) == lnt_crc32c(0, b + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
+    if len(raw) != L_BLOCK_BYTES or p.mutations & M_NO_SUPER_CRC:
+        return len(raw) == L_BLOCK_BYTES
+    return lnt_get32(b + SB_CRC) == lnt_crc32c(0, b + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
 
 
-cdef object super_choose(bytes first, bytes second):
+cdef object super_choose(lnt_pool *p, bytes first, bytes second):
     """The newer valid copy. PoolError: foreign, newer, damaged."""
     marked = [raw for raw in (first, second) if raw[:8] == layout.SUPERBLOCK_MAGIC]
     if not marked:
         raise PoolError("foreign", "not a Lunette pool")
-    valid = [raw for raw in marked if super_valid(raw)]
+    valid = [raw for raw in marked if super_valid(p, raw)]
     if not valid:
         if any(int.from_bytes(raw[12:16], "little") > L_FORMAT_VERSION for raw in marked):
             raise PoolError("newer", "pool has a newer format than this version of Lunette reads")
