@@ -78,6 +78,8 @@ class FullFeatureConnection:
             handler = None
         if handler is None:
             return [self.reject(raw, RejectReason.COMMAND_NOT_SUPPORTED)]
+        if raw.opcode in _TAGGED and raw.bhs[16:20] == RESERVED_TAG.to_bytes(4):
+            return [self.reject(raw, RejectReason.INVALID_PDU_FIELD)]
         try:
             return handler(self, raw, decode(raw))
         except PduError:
@@ -183,6 +185,9 @@ _HANDLERS: dict[Opcode, Callable[[FullFeatureConnection, RawPdu, Pdu], list[Even
     Opcode.SNACK_REQUEST: FullFeatureConnection._snack,
 }
 """What is answered here; anything else gets a Reject."""
+
+_TAGGED = (Opcode.TEXT_REQUEST, Opcode.TASK_MANAGEMENT_REQUEST, Opcode.LOGOUT_REQUEST)
+"""Requests whose answer nobody could tell apart without an Initiator Task Tag (RFC 7143 §11.2.1.8)."""
 
 
 class DiscoveryConnection:

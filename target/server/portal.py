@@ -168,7 +168,6 @@ class Portals:
     async def _enter(self, sock: socket.socket, peer: str, policy: LoginPolicy, login: LoginConnection,
                      done: LoginComplete) -> bool:
         params, session = done.params, done.admission.session
-        cid = params.cid
         if params.session_type is SessionType.DISCOVERY:
             try:
                 await self._send(sock, login.data_to_send(), self.config.login_timeout_seconds)
@@ -176,13 +175,13 @@ class Portals:
                 await self._converse(sock, discovery, done.leftover)
                 await self._send(sock, discovery.data_to_send(), self.config.login_timeout_seconds)
             finally:
-                self.table.registry.remove_connection(session, cid)
+                self.table.registry.remove_connection(session, params.cid)
             return False
         nexus_session = self.table.admit(params, done.admission, peer)
         try:
             await self._send(sock, login.data_to_send(), self.config.login_timeout_seconds)
         except BaseException:
-            self._abandon(nexus_session, cid)
+            self.table.abandon(nexus_session, params)
             raise
         conn = self.table.serve(nexus_session, policy, params, sock, done.leftover, self.config.ping_seconds)
         if conn is None:
@@ -217,11 +216,6 @@ class Portals:
     async def _send(self, sock: socket.socket, data: bytes, timeout_seconds: float) -> None:
         if data:
             await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(sock, data), timeout_seconds)
-
-    def _abandon(self, session: NexusSession, cid: int) -> None:
-        """A connection went away between its login and its hand-over."""
-        if self.table.registry.remove_connection(session.session, cid):
-            self.table.end(session, "its connection closed during login")
 
     def _closed(self, session: NexusSession, conn: int) -> None:
         peer = self._owners.pop((session, conn), None)

@@ -90,6 +90,7 @@ class NexusSession:
     cids: dict[int, int] = field(default_factory=dict)          # reactor's connection number -> CID
     running: dict[int, RunningTask] = field(default_factory=dict)  # reactor's task number ->
     leaving: set[int] = field(default_factory=set)              # CIDs logged out by another connection
+    entering: dict[int, NegotiatedParams] = field(default_factory=dict)  # CID -> the login whose connection is still to come
     managing: dict[asyncio.Task[None], int] = field(default_factory=dict)  # task management not answered yet -> its task tag
     events: dict[tuple[int, int], tuple[int, bool]] = field(default_factory=dict)  # (code, LUN) -> LUN, descriptor format
     ended: bool = False
@@ -166,7 +167,12 @@ class SessionTable:
 
     # -- coming ------------------------------------------------------------------------------------------------
     def admit(self, params: NegotiatedParams, admission: Admission, peer: str) -> NexusSession:
-        """Carry out what a finished login means; the connection itself follows with `serve`."""
+        """Carry out what a finished login means; the connection itself follows with `serve`, or `abandon`."""
+        session = self._admitted(params, admission, peer)
+        session.entering[params.cid] = params      # a later login with this CID takes the place of one that has not come yet
+        return session
+
+    def _admitted(self, params: NegotiatedParams, admission: Admission, peer: str) -> NexusSession:
         if admission.replaced is not None and isinstance(admission.replaced.handle, NexusSession):
             self.end(admission.replaced.handle, "reinstated")
         if admission.kind is AdmissionKind.REINSTATE_CONNECTION and isinstance(admission.session.handle, NexusSession):
@@ -207,12 +213,12 @@ class SessionTable:
 
     def serve(self, session: NexusSession, policy: LoginPolicy, params: NegotiatedParams, sock: socket.socket,
               leftover: bytes, ping_seconds: float) -> int | None:
-        """Give a connection's socket to the data plane; its number there, or None when the session ended meanwhile."""
-        if session.ended or params.cid in session.leaving:
+        """Give a connection's socket to the data plane; its number there, or None when it is not wanted any more."""
+        if session.ended or params.cid in session.leaving or session.entering.get(params.cid) is not params:
             sock.close()
-            if self.registry.remove_connection(session.session, params.cid):
-                self.end(session, "its last connection closed")
+            self.abandon(session, params)
             return None
+        del session.entering[params.cid]
         fd = sock.detach()
         try:
             conn = session.reactor.add_connection(
@@ -226,6 +232,13 @@ class SessionTable:
         session.connections[conn] = FullFeatureConnection(policy, params, session.session)
         session.cids[conn] = params.cid
         return conn
+
+    def abandon(self, session: NexusSession, params: NegotiatedParams) -> None:
+        """The connection of a finished login does not come; when a later login has its CID, that one's still may."""
+        if session.entering.get(params.cid) is params:
+            del session.entering[params.cid]
+            if self.registry.remove_connection(session.session, params.cid):
+                self.end(session, "its connection closed during login")
 
     # -- going -------------------------------------------------------------------------------------------------
     def end(self, session: NexusSession, why: str) -> None:

@@ -51,11 +51,9 @@ class Peer:
 
     rng: random.Random
     wire: Wire
-    cmd_sn: int = 1
-    exp_cmd_sn: int = 1
+    cmd_sn: int
+    exp_cmd_sn: int
     tag: int = 0x100
-    segment: int = 8192
-    immediate: bool = True
     heard: bytearray = field(default_factory=bytearray)
     unsent: bytearray = field(default_factory=bytearray)
     r2ts: list[tuple[int, ...]] = field(default_factory=list)      # tag, transfer tag, offset, length
@@ -356,7 +354,10 @@ def peer(r: Rig, rng: random.Random) -> tuple[int, list[Peer]]:
             "max_outstanding_r2t": rng.choice((1, 1, 4)), "max_cmd_window": rng.choice((1, 16, 64, 128)),
             "error_recovery_level": rng.randrange(2)}
     keys["first_burst_length"] = min(keys["first_burst_length"], keys["max_burst_length"])
-    session = r.session(luns={0: r.volume, 1: r.volume}, flags=rng.choice(FLAGS[:1] * 4 + FLAGS), **keys)
+    cmd_sn = rng.choice((1, NONE - 20, (1 << 31) - 20))
+    session = r.reactor.add_session(exp_cmd_sn=cmd_sn, **keys)
+    flags = rng.choice(FLAGS[:1] * 4 + FLAGS)
+    assert all(r.reactor.set_lun(session, lun, r.volume, flags) for lun in (0, 1))
     peers = []
     for _ in range(rng.choice((1, 1, 2))):
         made = r.connect(session, header_digest=rng.random() < 0.3, data_digest=rng.random() < 0.5,
@@ -364,7 +365,7 @@ def peer(r: Rig, rng: random.Random) -> tuple[int, list[Peer]]:
                          nop_interval_s=rng.choice((0.0, 0.05)))
         made.exp_stat_sn = 100
         made.sock.setblocking(False)
-        peers.append(Peer(rng, made, immediate=bool(keys["immediate_data"])))
+        peers.append(Peer(rng, made, cmd_sn, cmd_sn))
     return session, peers
 
 
@@ -374,7 +375,7 @@ def attack(r: Rig, plane: Plane, rng: random.Random) -> int:
     for step in range(rng.randrange(20, 250)):
         each = rng.choice(peers)
         if len(peers) > 1:
-            each.cmd_sn = max(one.cmd_sn for one in peers)
+            each.cmd_sn = max((one.cmd_sn for one in peers), key=lambda sn: sn - each.cmd_sn + (1 << 31) & NONE)
         due = 25 if each.r2ts or each.writes else 2
         rng.choices((each.command, each.data_out, each.snack, each.other), (55, due, 12, 8))[0]()
         if step % 8 == 0 or rng.random() < 0.1:

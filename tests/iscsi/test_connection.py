@@ -227,6 +227,9 @@ def test_ping_and_its_answer():
         (NopIn(), RejectReason.COMMAND_NOT_SUPPORTED),
         (ScsiCommand(), RejectReason.COMMAND_NOT_SUPPORTED),
         (NopOut(), RejectReason.PROTOCOL_ERROR),
+        (TextRequest(initiator_task_tag=RESERVED_TAG, data=b"SendTargets=\0"), RejectReason.INVALID_PDU_FIELD),
+        (LogoutRequest(initiator_task_tag=RESERVED_TAG), RejectReason.INVALID_PDU_FIELD),
+        (TaskManagementRequest(initiator_task_tag=RESERVED_TAG, function=5), RejectReason.INVALID_PDU_FIELD),
     ],
 )
 def test_what_is_rejected(pdu, reason):

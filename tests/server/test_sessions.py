@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -415,6 +416,36 @@ async def test_a_logout_is_answered_when_the_reset_it_waits_for_ends_first(rig: 
     session.managing.clear()
     await until(lambda: bool(rig.reactor.called("send_pdu")))
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x26, 0, True)]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_of_two_logins_with_one_cid_the_later_gets_the_connection(rig: Rig, fails: bool) -> None:
+    """Both are through their login before either connection is handed over: the session must not end up with two, nor none."""
+    session, _ = rig.login()
+    params = [dataclasses.replace(session.params, cid=7) for _ in range(2)]
+    policy = LoginPolicy(gatekeeper=rig.daemon.access.at("127.0.0.1", 3260), registry=rig.daemon.registry)
+    session.session.max_connections = 2
+    for each in params:
+        admission = rig.daemon.registry.admit(session.session.identity, SessionType.NORMAL, session.session.tsih, 7, 2)
+        assert isinstance(admission, Admission)
+        assert rig.table.admit(each, admission, "127.0.0.1") is session
+    pairs = [socket.socketpair() for _ in params]
+    if fails:
+        rig.table.abandon(session, params[0])                   # its answer could not be sent
+    else:
+        assert rig.table.serve(session, policy, params[0], pairs[0][0], b"", 0) is None
+        assert pairs[0][1].recv(1) == b""
+    assert session.session.cids == {0, 7}
+    conn = rig.table.serve(session, policy, params[1], pairs[1][0], b"", 0)
+    assert conn is not None
+    assert session.cids[conn] == 7
+    rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
+    await until(lambda: session.session.cids == {0})
+    assert session.session.cids == {0}
+    assert not session.ended
+    for pair in pairs:
+        for end in pair:
+            end.close()
 
 
 async def test_logout_is_asked_for_on_every_connection(rig: Rig) -> None:
