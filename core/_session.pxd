@@ -409,7 +409,11 @@ cdef struct lnt_inbox:
     uint8_t sense[252]
 
 cdef struct lnt_buffers:
-    uint8_t *free[BUF_CLASSES]     # linked through their first word
+    uint8_t *free[BUF_CLASSES]     # of chunks and the arena, linked through their first word
+    uint8_t *loose[BUF_CLASSES]    # mapped one by one, linked likewise
+    uint8_t *arena                 # physically contiguous where the system has huge pages
+    uint64_t arena_used
+    uint64_t arena_bytes
     uint64_t limit
     uint64_t used                  # bytes handed out
     uint64_t cached                # bytes on the free lists

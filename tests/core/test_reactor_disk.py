@@ -48,6 +48,33 @@ def test_io_through_the_ring_and_inline_is_the_same(tmp_path: Path, inline_io: b
         assert r.event(CommandEvent)
 
 
+def huge_page_areas() -> list[tuple[int, int]]:
+    """Start and length of every area of this process that asks for huge pages."""
+    areas: list[tuple[int, int]] = []
+    start = end = 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split(None, 1)[0]
+        if first == "VmFlags:" and "hg" in line.split():
+            areas.append((start, end - start))
+        elif not first.endswith(":"):
+            start, end = (int(x, 16) for x in first.split("-"))
+    return areas
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="no transparent huge pages")
+def test_big_buffers_lie_in_huge_pages_which_go_with_the_reactor(tmp_path: Path) -> None:
+    before = huge_page_areas()
+    with rig(tmp_path / "pool", buffer_bytes=24 << 20, max_transfer_bytes=4 << 20) as r:
+        w = r.wire()
+        for blocks, length in ((8, 0), (256, 6 << 20), (4096, 8 << 20)):    # nothing, the arena, one of its own beside it
+            w.command(rw(0x28, 0, blocks), flags=FINAL | READ, edtl=blocks * 512)
+            w.gather()
+            found = set(huge_page_areas()) - set(before)
+            assert sum(n for _, n in found) == length
+            assert all(start % (2 << 20) == 0 for start, _ in found)
+    assert huge_page_areas() == before
+
+
 def test_reads_of_a_page_cached_file_need_no_completion(tmp_path: Path) -> None:
     path = tmp_path / "pool"
     with rig(path) as r:
