@@ -367,7 +367,9 @@ def copies(uint64_t count, uint64_t length, uint64_t area_bytes, *, bint random=
 
 def chases(uint64_t count, uint64_t area_bytes):
     """Nanoseconds of `count` loads, each from the place the last one named: memory latency of an area of that size."""
-    cdef uint64_t lines = max(2, min(area_bytes, 1 << 34) // 64), i, j, at, started, state = 88172645463325252
+    cdef uint64_t lines = area_bytes // 64, i, j, at, started, state = 88172645463325252
+    if not 2 <= lines <= 1 << 28:
+        raise ValueError("an area of 128 bytes to 16 GiB")
     cdef uint64_t *order = <uint64_t *>malloc(lines * 8)
     cdef uint64_t *area = <uint64_t *>malloc(lines * 64)
     for i in range(lines):
