@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := $(wildcard core/*.pyx core/*.pxd core/*.h core/layout.py bench/_*.pyx) setup.py pyproject.toml
+MODULES := $(wildcard core/*.py target/*.py target/*/*.py)
 
 .PHONY: all build run test lint bench clean clients checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
 all: build
@@ -20,7 +21,12 @@ $(VENV)/.built: $(VENV)/.deps $(SOURCES)
 	LUNETTE_BUILT=1 $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
-build: $(VENV)/.built
+# Bytecode, for users that may not write here and for PYTHONDONTWRITEBYTECODE: compiling is a quarter of a daemon's start.
+$(VENV)/.compiled: $(VENV)/.built $(MODULES)
+	$(BIN)/python -m compileall -q --invalidation-mode checked-hash core target
+	touch $@
+
+build: $(VENV)/.compiled
 
 run: build
 	exec $(BIN)/python -m target.demo
@@ -78,3 +84,4 @@ bench: build
 
 clean:
 	rm -rf $(VENV) build *.egg-info core/*.c core/*.so bench/*.c bench/*.so core/_layout.h
+	find core target -name __pycache__ -prune -exec rm -r {} +

@@ -4,7 +4,7 @@ import errno
 
 from core.errors import STATUS_CODES, PoolError
 from core._cache import mutation
-from core._info import METADATA_PARTS, object_info, object_name, object_slot
+from core._info import METADATA_PARTS, object_info, object_slot
 
 from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,
@@ -19,10 +19,10 @@ from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, journal_
 from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
-    C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OF_TAIL, RT_KV, SB_CACHE_TOKEN,
-    SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool,
-    lnt_put32, vobj, opx, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
-    pthread_mutex_unlock)
+    C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME, OB_NAME_BYTES,
+    OF_TAIL, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, lnt_alloc_aligned, lnt_get32,
+    lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
+    pthread_mutex_t, pthread_mutex_unlock)
 from core._super cimport super_choose, super_load, super_seal
 from core._types cimport (
     IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
@@ -269,7 +269,7 @@ cdef class Pool:
         for i in range(self.p.omask + 1):
             o = self.p.ohash[i]
             while o != NULL:
-                name = object_name((<const char *>o.desc)[:L_SLOT_BYTES])
+                name = (<const char *>o.desc + OB_NAME)[:o.desc[OB_NAME_BYTES]].decode(errors="replace")
                 if name in self.ids:
                     raise PoolError("damaged", f"pool is damaged: two objects are called {name}")
                 self.ids[name] = o.pub.id

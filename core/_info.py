@@ -67,12 +67,6 @@ def object_info(slot: bytes) -> ObjectInfo:
         serial.hex(), props[:props_bytes], exponent)
 
 
-def object_name(slot: bytes) -> str:
-    """Only the name of the record in a slot."""
-    start = _FIELDS["name"].offset
-    return slot[start : start + slot[_FIELDS["name_bytes"].offset]].decode(errors="replace")
-
-
 def object_slot(
     object_id: int, kind: str, name: str, *, size_bytes: int = 0, block_bytes: int = 512, origin: str = "", origin_id: int = 0,
     checksum: bool = False, quota_bytes: int = 0, reserve_bytes: int = 0, serial: str = "", props: bytes = b"",

@@ -262,42 +262,62 @@ cdef int frame_valid(lnt_pool *p, const uint8_t *b, uint64_t room_blocks) noexce
     return lnt_get32(b + FR_CRC) == lnt_crc32c(0, b + 8, length - 8)
 
 
-cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list changes) except -1:
-    """Replay the frames that count (trusted: all of them); leaves the ring position after the last."""
-    cdef const uint8_t *sb = raw
-    cdef uint64_t expect = lnt_get64(sb + SB_JOURNAL_SEQ)
-    cdef uint32_t pos = lnt_get32(sb + SB_JOURNAL_POS)
-    cdef uint32_t blocks = p.j.blocks, length, i
-    cdef uint64_t hard = 0, last
+cdef bytes ring_read(lnt_pool *p, object device, const uint8_t *sb, uint32_t pos, uint64_t expect):
+    """The whole journal; of a pool closed cleanly nothing, unless it goes on all the same: a newer superblock is lost."""
+    cdef bytes head
     cdef const uint8_t *b
-    cdef bytes ring = b"".join(device.read((p.j.start + at) * L_BLOCK_BYTES, min(4096, blocks - at) * L_BLOCK_BYTES)
-                               for at in range(0, blocks, 4096))
-    cdef const uint8_t *r = ring
+    if lnt_get32(sb + SB_FLAGS) & SF_CLEAN:
+        head = device.read((p.j.start + pos) * L_BLOCK_BYTES, L_BLOCK_BYTES)
+        b = head
+        if (lnt_get32(b + FR_MAGIC) != L_FRAME_MAGIC or memcmp(b + FR_UUID, p.uuid, 16) != 0
+                or lnt_get64(b + FR_SEQ) < expect):
+            return b""
+    return b"".join(device.read((p.j.start + at) * L_BLOCK_BYTES, min(4096, p.j.blocks - at) * L_BLOCK_BYTES)
+                    for at in range(0, p.j.blocks, 4096))
+
+
+cdef list frames_find(lnt_pool *p, const uint8_t *r, uint32_t *pos, uint64_t *expect, uint64_t *hard):
+    """Places of the frames from `pos` and number `expect` on, both left after the last; `hard`: synced up to."""
+    cdef const uint8_t *b
     cdef list frames = []
+    cdef uint32_t blocks = p.j.blocks, i
     cdef int wrapped = 0
     while True:
-        b = r + <uint64_t>pos * L_BLOCK_BYTES
-        if not frame_valid(p, b, blocks - pos) or lnt_get64(b + FR_SEQ) != expect:
+        b = r + <uint64_t>pos[0] * L_BLOCK_BYTES
+        if not frame_valid(p, b, blocks - pos[0]) or lnt_get64(b + FR_SEQ) != expect[0]:
             break
         if lnt_get32(b + FR_FLAGS) & FF_PAD:
             if wrapped:
                 break
             wrapped = 1
-            pos = 0
+            pos[0] = 0
             continue
-        if lnt_get64(b + FR_HARD_UPTO) > hard:
-            hard = lnt_get64(b + FR_HARD_UPTO)
-        length = lnt_get32(b + FR_LENGTH)
-        frames.append(pos)
-        pos += (length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
-        if pos == blocks:
-            pos = 0
-        expect += 1
+        if lnt_get64(b + FR_HARD_UPTO) > hard[0]:
+            hard[0] = lnt_get64(b + FR_HARD_UPTO)
+        frames.append(pos[0])
+        pos[0] += (lnt_get32(b + FR_LENGTH) + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
+        if pos[0] == blocks:
+            pos[0] = 0
+        expect[0] += 1
     for i in range(blocks):
         b = r + <uint64_t>i * L_BLOCK_BYTES
-        if (frame_valid(p, b, blocks - i) and lnt_get64(b + FR_SEQ) > expect and lnt_get64(b + FR_SEQ) <= expect + blocks
-                and lnt_get64(b + FR_SYNCED_UPTO) >= expect and not p.mutations & M_NO_SYNCED_UPTO):
-            raise damaged(f"journal frame {expect} is gone, though it was durable")
+        if (frame_valid(p, b, blocks - i) and lnt_get64(b + FR_SEQ) > expect[0]
+                and lnt_get64(b + FR_SEQ) <= expect[0] + blocks
+                and lnt_get64(b + FR_SYNCED_UPTO) >= expect[0] and not p.mutations & M_NO_SYNCED_UPTO):
+            raise damaged(f"journal frame {expect[0]} is gone, though it was durable")
+    return frames
+
+
+cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list changes) except -1:
+    """Replay the frames that count (trusted: all of them); leaves the ring position after the last."""
+    cdef const uint8_t *sb = raw
+    cdef uint64_t expect = lnt_get64(sb + SB_JOURNAL_SEQ)
+    cdef uint32_t pos = lnt_get32(sb + SB_JOURNAL_POS)
+    cdef uint64_t hard = 0, last
+    cdef const uint8_t *b
+    cdef bytes ring = ring_read(p, device, sb, pos, expect)
+    cdef const uint8_t *r = ring
+    cdef list frames = frames_find(p, r, &pos, &expect, &hard) if ring else []
     last = expect - 1 if trusted or p.mutations & M_ACCEPT_SOFT else hard
     if trusted and last > hard and not soft_rewrite(p, device, r, [at for at in frames if lnt_get64(
             r + <uint64_t>at * L_BLOCK_BYTES + FR_SEQ) > hard]):

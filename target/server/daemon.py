@@ -17,6 +17,7 @@ from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.scsi import Target, TargetPort, expire_tokens
 from target.server.access import Access
+from target.server.api import ApiServer
 from target.server.commands import ACCESS_STATES, Commands
 from target.server.dataplane import Reactor
 from target.server.frozen import FrozenMedia
@@ -97,8 +98,6 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until SIGTERM, SIGINT or `stop`; prints the portals on stdout when ready."""
-        from target.server.api import ApiServer
-
         self._check_open()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
