@@ -12,6 +12,7 @@ from target.server.sessions import NexusSession, SessionTable
 
 log = logging.getLogger("lunette.tasks")
 COMPLETE = TaskResponse.FUNCTION_COMPLETE
+MANAGING_MAX = 64           # functions of a session that are not answered yet
 DROPPING = (TaskFunction.TARGET_COLD_RESET, TaskFunction.I_T_NEXUS_RESET)   # all connections of the session, once answered
 Answer = TaskResponse | tuple[TaskResponse, bytes]  # with Additional Response Information
 
@@ -37,7 +38,11 @@ class TaskManagement:
         }
 
     def requested(self, session: NexusSession, conn: int, event: TaskManagementRequested) -> None:
-        """Begin one function; its answer follows by itself."""
+        """Begin one function; its answer follows by itself. Immediate requests know no window: too many are rejected."""
+        if len(session.managing) >= MANAGING_MAX:
+            full = session.connections[conn]
+            self.table.send(session, conn, full.task_management_response(event.request, TaskResponse.FUNCTION_REJECTED))
+            return
         task = self.table.background.spawn(self._run(session, conn, event.request), "task management")
         session.managing[task] = event.request.initiator_task_tag
         task.add_done_callback(lambda done: session.managing.pop(done, None))

@@ -33,6 +33,7 @@ from target.scsi.vpd import naa
 from target.server.daemon import Daemon
 from target.server.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent, CommandEvent, SessionClosedEvent
 from target.server.sessions import NexusSession
+from target.server.tasks import MANAGING_MAX
 from tests.support.fake_pool import FakePool
 
 IQN = "iqn.2026-01.test:a"
@@ -357,6 +358,18 @@ async def test_task_management_is_no_task_that_could_be_aborted(rig: Rig, functi
     await until(lambda: bool(rig.reactor.called("send_pdu")))
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, TaskResponse.FUNCTION_REJECTED, False)]
     underway.cancel()
+
+
+async def test_functions_that_wait_are_bounded(rig: Rig) -> None:
+    session, conn = rig.login()
+    rig.reactor.abort = lambda token, **which: None             # type: ignore[method-assign]  # none of them gets on
+    for tag in range(MANAGING_MAX + 1):
+        request = TaskManagementRequest(function=TaskFunction.TARGET_WARM_RESET, initiator_task_tag=tag, cmd_sn=9)
+        rig.table.perform(session, conn, [TaskManagementRequested(request)])
+    assert len(session.managing) == MANAGING_MAX
+    assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, TaskResponse.FUNCTION_REJECTED, False)]
+    for task in list(session.managing):
+        task.cancel()
 
 
 @pytest.mark.parametrize("function", [TaskFunction.TARGET_COLD_RESET, TaskFunction.I_T_NEXUS_RESET])
