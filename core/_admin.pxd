@@ -19,6 +19,7 @@ cdef enum admin_kind:
     A_DIFF = 12
     A_EXCLUSIVE = 13
     A_SCRUB = 14
+    A_TRIM = 15
 
 cdef enum set_field:          # what A_SET changes: the bits of admin.a
     SET_NAME = 1

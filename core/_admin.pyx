@@ -16,6 +16,7 @@ from core._state cimport (
     RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, freed_page, lnt_pool, lnt_put64, opx,
     run_is_fixed, vobj)
 from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op
+from core._punch cimport trim_run
 from core._scrub cimport scrub_run
 from core._walk cimport walk_diff, walk_exclusive, walk_extents
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -555,6 +556,8 @@ cdef void admin_run(lnt_pool *p, admin *a) noexcept nogil:
         rc = walk_exclusive(p, a)
     elif a.kind == A_SCRUB:
         rc = scrub_run(p, a)
+    elif a.kind == A_TRIM:
+        rc = trim_run(p, a)
     p.cur_op = NULL
     if rc == WAIT:
         return

@@ -3,6 +3,7 @@
 from core._cache cimport (
     M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_NO_PUNCH_HOLD, cache_drop, cache_find, cache_get,
     cache_new, frame_dirty, op_ready)
+from core._damage cimport aside_put, aside_retry, damage_probe
 from core._state cimport (
     E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_BLOCK_BYTES, L_COUNT_MAX, L_COUNT_START,
     L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, PK_COUNT, PK_NODE, VID, WAIT,
@@ -102,8 +103,8 @@ cdef int count_touch(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
     cdef uint64_t at = pba, end = pba + n
     while at < end:
         rc = 0
-        if count_page(p, at, &rc) == NULL and worst <= 0:
-            worst = rc
+        if count_page(p, at, &rc) == NULL and (rc == WAIT or worst == 0):
+            worst = rc                # an op that is queued on a page must not end before it arrives
         at = (at // L_GROUP_BLOCKS + 1) * L_GROUP_BLOCKS
     return worst
 
@@ -219,6 +220,9 @@ cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got)
             continue
         b = run * L_RUN_BLOCKS
         f = count_page(p, b, &rc)
+        if rc > 0:
+            rc = 0                    # its counts cannot be read: nothing is taken from here any more
+            continue
         if f == NULL:
             return rc
         if p.fit_cursor != run:
@@ -247,7 +251,7 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
     got[0] = 0
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
         rc = take_at(p, goal, want, got)
-        if rc or got[0]:
+        if rc == WAIT or p.failed or got[0]:
             pba[0] = goal
             return rc
     if p.free_runs:
@@ -256,7 +260,7 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
             if p.run_used[run] == 0 and run_usable(p, run):
                 pba[0] = run * L_RUN_BLOCKS + offset
                 rc = take_at(p, pba[0], want, got)
-                if rc or got[0]:
+                if rc == WAIT or p.failed or got[0]:
                     return rc
             p.run_cursor = run + 1 if run + 1 < p.n_runs else 0
     return take_anywhere(p, want, pba, got)
@@ -359,7 +363,8 @@ cdef int item_is_ripe(lnt_pool *p, item *it) noexcept nogil:
 
 cdef uint64_t pending_count(lnt_pool *p) noexcept nogil:
     """Items whose references are not yet off the counts."""
-    return (p.fifo.tail - p.fifo.head) + (p.homes.tail - p.homes.head) + (p.work.tail - p.work.head) + p.n_discards
+    return ((p.fifo.tail - p.fifo.head) + (p.homes.tail - p.homes.head) + (p.work.tail - p.work.head) + p.n_discards
+            + (p.damage.aside.tail - p.damage.aside.head))
 
 
 cdef void homes_release(lnt_pool *p) noexcept nogil:
@@ -541,7 +546,12 @@ cdef void node_gone(lnt_pool *p, frame *f) noexcept nogil:
 cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
     """Work off ripe items, a bounded number. 1: more to do now; 0: nothing ripe; WAIT: a page is on its way."""
     cdef item *it
+    cdef uint64_t block
     cdef int rc
+    if aside_retry(p):
+        block = damage_probe(p)
+        if block and count_touch(p, block, 1) == WAIT:
+            return WAIT
     while budget > 0:
         budget -= 1
         if p.work.head == p.work.tail:
@@ -563,7 +573,8 @@ cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
         rc = release_node(p, it) if it.kind == I_NODE else release_data(p, it)
         if rc == WAIT:
             return WAIT
-        if rc:
-            p.failed = 1
+        if rc and not p.failed and not aside_put(p):
+            p.failed = 1              # more damage than the pending list holds
+        if p.failed:
             return 0
     return 1

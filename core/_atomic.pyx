@@ -31,6 +31,8 @@ cdef int piece_ready(lnt_pool *p, vobj *o, aext *a, uint8_t verify) noexcept nog
             a.source = e.entry
             return MERGE_AGAIN
     rc = csum_touch(p, a.pba, a.n) if verify else 0
+    if rc > 0:
+        return PLAN_AGAIN
     if rc == 0:
         rc = path_own(p, o, a.lba, 0, &leaf, NULL)
     return rc

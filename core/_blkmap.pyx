@@ -9,7 +9,7 @@ from core._alloc cimport (
 from core._cache cimport cache_get, cache_new, frame_dirty
 from core._state cimport (
     E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE,
-    OB_RESERVE_BYTES, PK_NODE, VID, frame, lnt_get64, lnt_pool, vobj)
+    OB_RESERVE_BYTES, PK_NODE, VID, WAIT, frame, lnt_get64, lnt_pool, vobj)
 from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, ST_RANGE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -50,7 +50,7 @@ cdef void object_dirty(lnt_pool *p, vobj *o) noexcept nogil:
 # -- nodes -------------------------------------------------------------------------------------------------------------
 
 cdef frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept nogil:
-    """A node whose `refs` are known."""
+    """A node whose `refs` are known; 0 where its count cannot be read: it may be shared, so it is treated as if it were."""
     cdef frame *f = cache_get(p, id, PK_NODE, level, rc)
     cdef frame *cf
     cdef uint32_t *c
@@ -58,7 +58,10 @@ cdef frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept 
         return f
     c = count_at(p, id, &cf, rc)
     if c == NULL:
-        return NULL
+        if rc[0] == WAIT:
+            return NULL
+        rc[0] = 0
+        return f
     if c[0] == 0:
         rc[0] = ST_CHECKSUM           # reachable while free
         return NULL
@@ -98,7 +101,7 @@ cdef int touch_children(lnt_pool *p, frame *f) noexcept nogil:
             if group != last:
                 last = group
                 rc = count_touch(p, e & E_REF(), 1)
-        if rc and worst <= 0:
+        if rc == WAIT or rc and worst == 0:
             worst = rc
     return worst
 
@@ -168,6 +171,10 @@ cdef int path_own(lnt_pool *p, vobj *o, uint64_t lba, int level, frame **node, f
     while True:
         if e & E_HUGE():
             f = split_huge(p, up, idx, &rc)
+        elif e & E_NODE() and o == &p.cat:
+            f = cache_get(p, e & E_REF(), PK_NODE, at, &rc)
+            if f != NULL and f.refs == 0:
+                f.refs = 1            # never shared: its counts need not be readable
         elif e & E_NODE():
             f = node_get(p, e & E_REF(), at, &rc)
         else:
@@ -175,7 +182,7 @@ cdef int path_own(lnt_pool *p, vobj *o, uint64_t lba, int level, frame **node, f
         if f == NULL:
             return rc
         g = f
-        if f.refs > 1:
+        if f.refs != 1:
             g = shadow(p, f, &rc)
             if g == NULL:
                 return rc
@@ -218,25 +225,28 @@ cdef int map_raise(lnt_pool *p, vobj *o, int level) noexcept nogil:
 # -- lookup ------------------------------------------------------------------------------------------------------------
 
 cdef int hint_exclusive(lnt_pool *p, frame *f, int idx, int n) noexcept nogil:
-    """Look the counts of n blocks up and remember which have one reference only. 0, WAIT or a status."""
+    """Look the counts of n blocks up and remember which have one reference only. 0 or WAIT.
+
+    From the first count that cannot be read on, nothing is claimed: what may be shared is written elsewhere.
+    """
     cdef int i, rc = 0
     for i in range(idx, idx + n):
         if not entries(f)[i] & E_EXCL() and count_is_one(p, entries(f)[i] & E_REF(), 1, &rc):
             entries(f)[i] |= E_EXCL()
         if rc:
-            return rc
+            return rc if rc == WAIT else 0
     return 0
 
 
 cdef int huge_exclusive(lnt_pool *p, extent *out) noexcept nogil:
-    """Part of a huge entry is shared: shorten the extent to what is alike in that. 0, WAIT or a status."""
+    """Part of a huge entry is shared, or may be: shorten the extent to what is alike in that. 0 or WAIT."""
     cdef int rc = 0
     cdef uint64_t n = 1
     out.exclusive = <uint8_t>count_is_one(p, out.pba, 1, &rc)
     while rc == 0 and n < out.n and count_is_one(p, out.pba + n, 1, &rc) == out.exclusive:
         n += 1
     out.n = n
-    return rc
+    return rc if rc == WAIT else 0
 
 
 cdef int map_find(lnt_pool *p, vobj *o, uint64_t lba, uint64_t most, int for_write, extent *out) noexcept nogil:
@@ -281,7 +291,7 @@ cdef int map_find(lnt_pool *p, vobj *o, uint64_t lba, uint64_t most, int for_wri
             if count_is_one(p, e & E_REF(), L_RUN_BLOCKS, &rc):
                 entries(f)[idx] = e | E_EXCL()
                 out.exclusive = 1
-            elif rc == 0:
+            elif rc != WAIT:
                 rc = huge_exclusive(p, out)
         out.entry = out.pba | E_DATA()
         return rc

@@ -45,6 +45,7 @@ cdef frame *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noe
 cdef void cache_drop(lnt_pool *p, frame *f) noexcept nogil
 cdef void cache_rekey(lnt_pool *p, frame *f, uint64_t id) noexcept nogil
 cdef void cache_trim(lnt_pool *p) noexcept nogil
+cdef void cache_pin(lnt_pool *p, frame *f) noexcept nogil
 cdef void frame_dirty(lnt_pool *p, frame *f) noexcept nogil
 cdef void frame_serialise(lnt_pool *p, frame *f) noexcept nogil
 cdef void frame_undirty(lnt_pool *p, frame *f) noexcept nogil

@@ -1,5 +1,6 @@
 # cython: language_level=3
 """Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header)."""
+from core._damage cimport damage_met, damage_over, damage_recent
 from core._state cimport (
     F_BAD, F_READING, F_VALID, L_BLOCK_BYTES, L_COUNT_START, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PAGE_MAGIC, L_RUN_BLOCKS,
     L_ZONE_BLOCKS, PG_CRC, PG_GEN, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_COUNT, PK_CSUM, PK_NODE, VID, WAIT,
@@ -231,6 +232,7 @@ cdef void cache_drop(lnt_pool *p, frame *f) noexcept nogil:
         p.ck.frames[f.slot] = NULL
     frame_undirty(p, f)
     unhash(p, f)
+    p.cache.pinned -= f.pinned
     if f.next == f:
         p.cache.clock = NULL
     else:
@@ -258,17 +260,27 @@ cdef void cache_trim(lnt_pool *p) noexcept nogil:
     Where most are dirty it gives up early: the next turn goes on, and the checkpoint makes them clean.
     """
     cdef uint64_t tries = 0
+    cdef uint64_t limit = p.cache.limit + p.cache.pinned
     cdef frame *f
-    cdef uint64_t most = TRIM_LOOKS + TRIM_EACH * (p.cache.count - p.cache.limit)
-    while p.cache.count > p.cache.limit and tries < most:
+    cdef uint64_t most
+    if p.cache.count <= limit:
+        return
+    most = TRIM_LOOKS + TRIM_EACH * (p.cache.count - limit)
+    while p.cache.count > limit and tries < most:
         f = p.cache.clock
         p.cache.clock = f.next
         tries += 1
         if f.used:
             f.used = 0
-        elif not f.dirty and not f.writing and not f.ckpt and f.state != F_READING and not f.id & VID():
+        elif not f.dirty and not f.writing and not f.ckpt and not f.pinned and f.state != F_READING and not f.id & VID():
             cache_drop(p, f)
             p.cache.evictions += 1
+
+
+cdef void cache_pin(lnt_pool *p, frame *f) noexcept nogil:
+    """A page of the catalog, which every checkpoint may need: it stays, so that it need not be readable a second time."""
+    p.cache.pinned += f.pinned == 0
+    f.pinned = 1
 
 
 cdef int slab_new(lnt_pool *p) noexcept nogil:
@@ -332,14 +344,14 @@ cdef void page_arrived(lnt_io *io) noexcept nogil:
     cdef page_read *r = <page_read *>io
     cdef lnt_pool *p = r.pool
     cdef frame *f = r.f
-    if io.result != 0:
-        f.state = F_BAD
-        f.error = ST_IO_READ
-    elif page_decode(p, f, r.raw):
+    if io.result == 0 and page_decode(p, f, r.raw):
         f.state = F_VALID
+        if p.damage.n:
+            damage_over(p, f.id, f.kind)
     else:
         f.state = F_BAD
-        f.error = ST_CHECKSUM
+        f.error = ST_IO_READ if io.result else ST_CHECKSUM
+        damage_met(p, f, f.waiters if f.waiters != NULL else p.cur_op)
     r.next = <page_read *>p.cache.reads
     p.cache.reads = r
     ops_ready(p, &f.waiters)
@@ -382,6 +394,10 @@ cdef frame *cache_get(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level, int
         if id & VID() or id >= p.total_blocks:
             rc[0] = ST_CHECKSUM   # a reference to nowhere is damage
             return NULL
+        if p.damage.n:
+            rc[0] = damage_recent(p, id)
+            if rc[0]:
+                return NULL
         p.cache.misses += 1
         f = frame_take(p, id, kind, level)
         f.state = F_READING

@@ -7,8 +7,8 @@ publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "Ho
 from core._alloc cimport alloc_home, count_add, homes_release
 from core._blkmap cimport path_own
 from core._cache cimport (
-    M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC, cache_find, cache_get, cache_new, cache_rekey,
-    frame_dirty, frame_serialise, frame_undirty, io_free, io_new, ops_ready, page_seal, pool_fail)
+    M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC, cache_find, cache_get, cache_new, cache_pin,
+    cache_rekey, frame_dirty, frame_serialise, frame_undirty, io_free, io_new, ops_ready, page_seal, pool_fail)
 from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
     C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE,
@@ -43,11 +43,15 @@ cdef frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
     """The catalog page of a slot, owned and about to change; made when it is not there."""
     cdef uint64_t page = slot // L_SLOTS_PER_PAGE
     cdef frame *leaf
+    cdef frame *up
     cdef frame *f
     cdef uint64_t e
-    rc[0] = path_own(p, &p.cat, page, 0, &leaf, NULL)
+    rc[0] = path_own(p, &p.cat, page, 0, &leaf, &up)
     if rc[0]:
         return NULL
+    cache_pin(p, leaf)
+    if up != NULL:
+        cache_pin(p, up)
     e = (<uint64_t *>leaf.data)[page & 511]
     if e == 0:
         if p.free_blocks <= p.unhomed + p.punch.held + p.reserve_blocks // 2 and not p.replaying:
@@ -60,6 +64,7 @@ cdef frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
         frame_dirty(p, f)
         frame_dirty(p, leaf)
         leaf.vids = 1
+        cache_pin(p, f)
         (<uint64_t *>leaf.data)[page & 511] = f.id | E_NODE()
         return f
     f = cache_get(p, e & E_REF(), PK_CATALOG, 0, rc)
@@ -248,6 +253,7 @@ cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
     pending_ring(p, &p.fifo, &n, cap)
     pending_ring(p, &p.homes, &n, cap)
     pending_ring(p, &p.work, &n, cap)
+    pending_ring(p, &p.damage.aside, &n, cap)
     while d != NULL:
         pending_put(p, d.pba, d.n, I_DATA, &n, cap)
         d = d.next

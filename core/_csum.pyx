@@ -2,7 +2,7 @@
 """CRC32C of data blocks, kept by block in the zone's checksum pages (docs/on-disk-format.md, csum)."""
 from core._cache cimport M_NO_DATA_CRC, cache_get, frame_dirty
 from core._state cimport (
-    L_BLOCK_BYTES, L_CSUM_BLOCKS, L_CSUM_START, L_ZONE_BLOCKS, PK_CSUM, frame, lnt_get32, lnt_pool, lnt_put32)
+    L_BLOCK_BYTES, L_CSUM_BLOCKS, L_CSUM_START, L_ZONE_BLOCKS, PK_CSUM, WAIT, frame, lnt_get32, lnt_pool, lnt_put32)
 from core._types cimport ST_CHECKSUM
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -24,7 +24,7 @@ cdef int csum_touch(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
     for i in range(n):
         if i == 0 or (pba + i) % L_ZONE_BLOCKS % L_CSUM_BLOCKS == 0:
             rc = 0
-            if page_of(p, pba + i, &index, &rc) == NULL and worst <= 0:
+            if page_of(p, pba + i, &index, &rc) == NULL and (rc == WAIT or worst == 0):
                 worst = rc
     return worst
 

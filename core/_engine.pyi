@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from core._info import BadPage as BadPage
 from core._info import ObjectInfo as ObjectInfo
 from core.device import Device
 
@@ -9,6 +10,10 @@ class Completion(NamedTuple):
     token: int
     code: str               # core.errors.STATUS_CODES
     value: Any              # the operation's result
+
+class TrimStep(NamedTuple):
+    cursor: int | None      # where to go on; None: all of the pool was looked at
+    found_bytes: int        # free, and the medium may still keep it: it goes back in the background
 
 class ScrubStep(NamedTuple):
     cursor: int | None      # where to go on; None: this part is over
@@ -68,6 +73,7 @@ class Pool:
         kv(changes={key: bytes | None}) -> None                atomic, durable when done; None deletes
         scrub(part="" | "superblock" | "checkpoint area" | "summary" | "count" | "checksum" | "catalog",
               object_id=0, previous_id=0, cursor=0, limit=64) -> ScrubStep     without part: the object's map
+        trim(cursor=0, limit=256) -> TrimStep                   looks at so many runs of 2 MiB
         checkpoint()
         grow(size_bytes)                                        after the device was enlarged
         """
@@ -92,5 +98,7 @@ class Pool:
     def lookup(self, name: str) -> ObjectInfo | None: ...
     def info(self, object_id: int) -> ObjectInfo | None: ...
     def kv(self) -> dict[str, bytes]: ...
+    def damage(self) -> list[BadPage]:
+        """Pages of metadata that are known to be bad now: one that is read again later is taken off."""
     def stats(self) -> dict[str, int]:
         """Sizes in bytes, backlog, cache, journal, checkpoints, syncs: all numbers."""

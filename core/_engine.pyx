@@ -4,25 +4,26 @@ import errno
 
 from core.errors import STATUS_CODES, PoolError
 from core._cache import mutation
-from core._info import METADATA_PARTS, object_info, object_slot
+from core._info import METADATA_PARTS, bad_pages, object_info, object_slot
 
 from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,
-    A_SCRUB, A_SET, A_SHARE, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, admin, admin_submit, object_find,
-    slot_alloc, slot_free)
+    A_SCRUB, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, admin, admin_submit,
+    object_find, slot_alloc, slot_free)
 from core._alloc cimport pending_count, space_for_data
 from core._cache cimport M_NO_CLOSE_SYNC, cache_free, cache_init, op_ready
 from core._checkpoint cimport limits_set, object_store
+from core._damage cimport damage_free, damage_held, damage_rows
 from core._journal cimport journal_free, journal_init, journal_room
-from core._punch cimport punch_free
+from core._punch cimport punch_free, punch_runs
 from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, journal_replay, pool_format, summaries_load
 from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
-    C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME, OB_NAME_BYTES,
-    OF_TAIL, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, lnt_alloc_aligned, lnt_get32,
-    lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
-    pthread_mutex_t, pthread_mutex_unlock)
+    C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME,
+    OB_NAME_BYTES, OF_TAIL, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, lnt_alloc_aligned,
+    lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, pthread_mutex_destroy, pthread_mutex_init,
+    pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
 from core._super cimport super_choose, super_load, super_seal
 from core._types cimport (
     IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
@@ -301,6 +302,7 @@ cdef class Pool:
             free(p.run_busy)
             free(p.summary_dirty)
             punch_free(p)
+            damage_free(p)
             free(p.slot_kind)
             free(p.odirty_marks)
             free(p.zeros)
@@ -562,11 +564,18 @@ cdef class Pool:
     def lookup(self, str name):
         return self.info(self.ids[name]) if name in self.ids else None
 
+    def damage(self):
+        cdef lnt_pool *p = self.open_pool()
+        pthread_mutex_lock(&p.lock)
+        rows = damage_rows(p)
+        pthread_mutex_unlock(&p.lock)
+        return bad_pages(rows)
+
     def stats(self):
         cdef lnt_pool *p = self.open_pool()
         return {
             "size_bytes": p.total_blocks * L_BLOCK_BYTES, "free_bytes": p.free_blocks * L_BLOCK_BYTES,
-            "available_bytes": (space_for_data(p) + p.punch.held) * L_BLOCK_BYTES,
+            "available_bytes": (space_for_data(p) + p.punch.held - damage_held(p)) * L_BLOCK_BYTES,
             "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES, "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES,
             "pending_items": pending_count(p),
             "pending_bytes": p.stat_pending_blocks * L_BLOCK_BYTES, "reclaimed_bytes": p.stat_reclaimed * L_BLOCK_BYTES,
@@ -575,9 +584,12 @@ cdef class Pool:
             "cache_evictions": p.cache.evictions, "journal_blocks": p.j.blocks, "journal_room_blocks": journal_room(p),
             "journal_frames": p.j.frames, "journal_bytes": p.j.bytes, "journal_records": p.j.appended,
             "syncs": p.j.sync_done, "checkpoints": p.ck.done_count, "merged_writes": p.stat_rmw, "epoch": p.epoch,
-            "free_runs": p.free_runs, "punched_bytes": p.punch.blocks * L_BLOCK_BYTES,
+            "free_runs": p.free_runs, "punched_bytes": p.punch.blocks * L_BLOCK_BYTES, "punch_runs": punch_runs(p),
+            "damaged_pages": p.damage.n,
+            "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
         }
 
 
 include "_keys.pxi"
+include "_upkeep.pxi"
 include "_operations.pxi"

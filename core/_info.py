@@ -6,9 +6,11 @@ import operator
 import os
 import struct
 import time
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from core import layout
+from core.errors import STATUS_CODES
 
 # Parts of the metadata that belong to no object, by the engine's number for each (core/_scrub.pxd, scrub_phase).
 METADATA_PARTS = ("superblock", "checkpoint area", "summary", "count", "checksum", "catalog")
@@ -39,6 +41,25 @@ class ObjectInfo(NamedTuple):
     @property
     def physical_block_bytes(self) -> int:
         return self.block_bytes << self.physical_exponent
+
+
+class BadPage(NamedTuple):
+    """A page of metadata that could not be read (`code` io_read) or is not what it should be (checksum) when it was needed."""
+
+    block: int
+    kind: str                   # layout.PAGE_KINDS
+    code: str
+    object_id: int              # for whom it was read; 0: for reclaim, or for the pool
+    times: int
+
+
+_PAGE_KINDS = {number: name for name, number in layout.PAGE_KINDS.items()}
+
+
+def bad_pages(rows: Iterable[tuple[int, int, int, int, int]]) -> list[BadPage]:
+    """What the engine knows of them, by block."""
+    return sorted(BadPage(block, _PAGE_KINDS[kind], STATUS_CODES[status], object_id, times)
+                  for block, kind, status, object_id, times in rows)
 
 
 def _slot_struct() -> struct.Struct:

@@ -8,6 +8,11 @@ class Completion(NamedTuple):
     value: object
 
 
+class TrimStep(NamedTuple):
+    cursor: object            # where to go on; None: all of the pool was looked at
+    found_bytes: int          # free, and the medium may still keep it: it goes back in the background
+
+
 class ScrubStep(NamedTuple):
     cursor: object            # where to go on; None: this part is over
     pages: int                # read from the medium
@@ -98,6 +103,7 @@ cdef object submit(Pool pool, admin *a, object finish):
     pool.p.cur = NULL
     a.op.dev = pool.p.home
     if a.kind:
+        a.op.obj = <lnt_obj *>a.obj   # whom damage met on the way is said to be of
         admin_submit(pool.p, a)
     else:
         (<opx *>a.op.priv).pool = pool.p
@@ -137,6 +143,8 @@ cdef object finish(Pool pool, admin *a):
                  for i in range(a.n_out)]
     elif kind == "exclusive":
         value = a.c * L_BLOCK_BYTES
+    elif kind == "trim":
+        value = TrimStep(None if a.step else a.a * RUN_BYTES, a.c * L_BLOCK_BYTES)
     elif kind == "scrub":
         unit = L_BLOCK_BYTES if a.b == SP_MAP else 1
         value = ScrubStep(None if a.step else a.a * unit, a.c,
@@ -469,43 +477,6 @@ def start_exclusive(Pool pool, *, object_id):
     a.obj = handle(pool, object_id)
     a.b = <uint64_t>1 << (9 * (a.obj.level + 1))
     return submit(pool, a, ("exclusive", None, None))
-
-
-def start_scrub(Pool pool, *, part="", object_id=0, previous_id=0, cursor=0, limit=64):
-    cdef admin *a
-    if part and part not in METADATA_PARTS or limit < 1:
-        raise PoolError("invalid", f"no part of the metadata is called {part}")
-    a = admin_new(pool, A_SCRUB)
-    a.n = limit
-    try:
-        if part:
-            a.b = METADATA_PARTS.index(part)
-            a.a = cursor
-        else:
-            a.b = SP_MAP
-            a.a = cursor // L_BLOCK_BYTES
-            a.obj = handle(pool, object_id)
-            a.other = handle(pool, previous_id) if pool.info(previous_id) is not None else NULL
-    except PoolError:
-        admin_free(pool, a)
-        raise
-    return submit(pool, a, ("scrub", None, None))
-
-
-def start_checkpoint(Pool pool):
-    return submit(pool, admin_new(pool, A_CHECKPOINT), ("plain", None, None))
-
-
-def start_grow(Pool pool, *, size_bytes):
-    cdef admin *a
-    total = size_bytes // L_BLOCK_BYTES // 512 * 512
-    if total * L_BLOCK_BYTES > pool.device.size_bytes or total > 1 << 38:
-        raise PoolError("invalid", "the device is smaller than that")
-    if total < pool.p.total_blocks:
-        raise PoolError("invalid", "a pool cannot shrink")
-    a = admin_new(pool, A_GROW)
-    a.a = total
-    return submit(pool, a, ("plain", None, None))
 
 
 STARTERS = {name[6:]: value for name, value in globals().items() if name.startswith("start_") and name != "start_operation"}

@@ -5,12 +5,14 @@ UNMAP and deletes give blocks back before they are free (`release_data` in _allo
 freed blocks that nothing was taken from or added to since the look before; they are given back, whole neighbouring runs at once
 and else extent by extent, at a bounded rate, and nobody waits for it. Meanwhile nothing is allocated in them.
 """
-from core._alloc cimport space_for_data
-from core._cache cimport io_free, io_new
-from core._state cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, freed_page, lnt_pool, punch
-from core._types cimport IO_DISCARD, lnt_io
+from core._admin cimport admin
+from core._alloc cimport count_at, space_for_data
+from core._cache cimport io_free, io_new, op_again
+from core._damage cimport runs_free
+from core._state cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, RB_HELD, WAIT, frame, freed_page, lnt_pool, punch
+from core._types cimport IO_DISCARD, ST_LIMIT, lnt_io
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 cdef enum:
@@ -19,6 +21,7 @@ cdef enum:
     IN_FLIGHT = 8             # requests
     PACE_US = 10000           # in so long at most ...
     PACE_REQUESTS = 16        # ... so many requests: 1600 a second
+    TRIM_RUNS = 256           # runs that a trim marks in one turn
 
 
 cdef inline freed_page *page_of(lnt_pool *p, uint64_t run) noexcept nogil:
@@ -44,7 +47,7 @@ cdef int hold(lnt_pool *p, uint64_t run) noexcept nogil:
     cdef uint64_t n = L_RUN_BLOCKS - p.run_used[run]
     if p.run_busy[run] or space_for_data(p) < n + 4 * p.reserve_blocks:
         return 0
-    p.run_busy[run] = 1
+    p.run_busy[run] = RB_HELD
     p.punch.held += n
     p.free_runs -= p.run_used[run] == 0
     return 1
@@ -74,9 +77,7 @@ cdef void finish(lnt_pool *p) noexcept nogil:
     """All of it is back: the runs may be used."""
     cdef uint64_t run
     for run in range(p.punch.run, p.punch.run + p.punch.runs):
-        p.run_busy[run] = 0
-        p.punch.held -= L_RUN_BLOCKS - p.run_used[run]
-        p.free_runs += p.run_used[run] == 0
+        runs_free(p, run, RB_HELD)
     p.punch.runs = 0
 
 
@@ -184,6 +185,61 @@ cdef int punch_turn(lnt_pool *p) noexcept nogil:
         punch_forget(p)
         return 0
     return look(p)
+
+
+# -- what the marks have forgotten -------------------------------------------------------------------------------------
+
+cdef int trim_mark(lnt_pool *p, uint64_t run, uint64_t *found) noexcept nogil:
+    """Mark all that is free in a run, as if it had been freed and come to rest. 0, WAIT or ST_LIMIT."""
+    cdef freed_page *g = page_of(p, run)
+    cdef uint64_t r = run % L_SUMMARY_RUNS
+    cdef uint32_t *c = NULL
+    cdef frame *f
+    cdef uint32_t i
+    cdef int rc = 0
+    if p.run_used[run] == L_RUN_BLOCKS:
+        return 0
+    if p.run_used[run]:
+        c = count_at(p, run * L_RUN_BLOCKS, &f, &rc)
+        if c == NULL:
+            return WAIT if rc == WAIT else 0      # where counts cannot be read nothing is known to be free
+    if g == NULL:
+        g = p.punch.pages[run // L_SUMMARY_RUNS] = <freed_page *>calloc(1, sizeof(freed_page))
+        if g == NULL:
+            return ST_LIMIT
+    for i in range(L_RUN_BLOCKS):
+        if c == NULL or c[i] == 0:
+            g.bits[r * 8 + i // 64] |= <uint64_t>1 << (i % 64)
+            found[0] += 1
+    g.live += g.age[r] == 0
+    g.age[r] = 2
+    return 0
+
+
+cdef int trim_run(lnt_pool *p, admin *a) noexcept nogil:
+    """a.a: the first run, a.n: how many to look at (what is left of them). Blocks that are free are added up in a.c."""
+    cdef int rc, steps = 0
+    while a.a < p.n_runs and a.n:
+        rc = trim_mark(p, a.a, &a.c)
+        if rc:
+            return rc
+        a.a += 1
+        a.n -= 1
+        steps += 1
+        if steps >= TRIM_RUNS and a.n:
+            return op_again(p, &a.op)
+    a.step = a.a >= p.n_runs
+    p.punch.due_us = p.now_us + 1
+    return 0
+
+
+cdef uint64_t punch_runs(lnt_pool *p) noexcept nogil:
+    """Runs in which something is marked, or just given back."""
+    cdef uint64_t i, n = p.punch.runs
+    for i in range((p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS):
+        if p.punch.pages[i] != NULL:
+            n += p.punch.pages[i].live
+    return n
 
 
 cdef void punch_forget(lnt_pool *p) noexcept nogil:

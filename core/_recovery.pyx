@@ -13,7 +13,7 @@ from core._alloc cimport count_add, count_touch, node_touch, reclaim_turn, ring_
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport (
     M_ACCEPT_SOFT, M_NO_DIRECTORY_CRC, M_NO_FRAME_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_LEAP, M_NO_RECOVERY_SYNC, M_NO_REWRITE,
-    M_NO_SPACE_SUM, M_NO_SUPER_REWRITE, M_NO_SYNCED_UPTO, cache_get, page_check, page_seal)
+    M_NO_SPACE_SUM, M_NO_SUPER_REWRITE, M_NO_SYNCED_UPTO, cache_get, cache_pin, page_check, page_seal)
 from core._checkpoint cimport slot_page, slot_write
 from core._csum cimport csum_set
 from core._state cimport (
@@ -225,6 +225,7 @@ cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list 
     cdef uint64_t[512] v
     if f == NULL:
         raise damaged(f"catalog node at block {id} cannot be read")
+    cache_pin(p, f)
     memcpy(v, f.data, sizeof(v))
     for i in range(L_NODE_ENTRIES):
         if not v[i] & E_NODE():
@@ -235,6 +236,7 @@ cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list 
         g = cache_get(p, v[i] & E_REF(), PK_CATALOG, 0, &rc)
         if g == NULL:
             raise damaged(f"catalog page at block {v[i] & E_REF()} cannot be read")
+        cache_pin(p, g)
         page_load(p, g, first + i, keys)
     return 0
 

@@ -268,7 +268,7 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         if rc == WAIT:
             return
         if rc:
-            x.error = rc
+            error_at(op, rc, buf + x.cursor)
             break
         n = e.n * L_BLOCK_BYTES - off
         if n > length - x.cursor:
@@ -422,7 +422,7 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         if rc == WAIT:
             return
         if rc:
-            x.error = rc
+            error_at(op, rc, op.buf + x.cursor)
     x.step = S_IO
     if x.io_busy == 0:
         write_end(p, op)
@@ -504,7 +504,7 @@ cdef int piece_commit(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
     if X(op).verify:
         rc = csum_touch(p, a.pba, a.n)
         if rc:
-            return rc
+            return rc if rc == WAIT else PLAN_AGAIN   # checksums cannot be kept there: blocks are taken elsewhere
     journal_fit(p, 48 + 4 * a.n)
     rc = map_insert(p, o, a.lba, a.pba, a.n, E_EXCL())
     if rc:

@@ -91,7 +91,8 @@ cdef struct frame:
     frame *next
     lnt_op *waiters
     uint8_t vids              # a node that may refer to nodes without a home
-    uint8_t pad[39]           # two cache lines
+    uint8_t pinned            # the catalog's: never evicted, and not in cache.limit
+    uint8_t pad[38]           # two cache lines
 
 cdef struct cache:
     frame **hash
@@ -101,7 +102,8 @@ cdef struct cache:
     void *slabs               # memory of all frames
     void *reads               # reads that are over, for the next ones
     uint64_t count
-    uint64_t limit            # frames wanted at most
+    uint64_t limit            # frames wanted at most, beside the pinned ones
+    uint64_t pinned
     frame *dirty
     uint64_t n_dirty
     uint64_t dirty_limit      # above it writers wait for a checkpoint before they begin ...
@@ -329,6 +331,30 @@ cdef struct punch:
     uint64_t held             # free blocks that wait in those runs
     uint64_t blocks           # given back so far
 
+# Pages that could not be had (core/_damage.pyx): whoever needs one fails, everybody else goes on.
+cdef struct bad_page:
+    uint64_t block
+    uint64_t object           # for whom it was read, 0: for nobody that still is
+    uint64_t until_us         # not asked for again before
+    uint32_t times
+    uint8_t kind
+    uint8_t status
+
+cdef struct damage:
+    bad_page *v               # 1024 of them, made when there is the first
+    uint32_t n
+    uint32_t probe            # the next to be tried again
+    uint64_t met              # rises by one whenever a page is first found bad
+    uint64_t due_us           # when some of `aside` are tried again
+    uint8_t mended            # a page was read again: all of `aside` may be tried
+    item_ring aside           # dropped references that cannot be taken off the counts
+    uint64_t blocks           # ... of so many blocks at least
+
+cdef enum run_bits:           # lnt_pool.run_busy; nothing is taken from a run that has any
+    RB_HELD = 1               # being given back to the medium, or fixed
+    RB_COUNTS = 2             # its counts cannot be read
+    RB_CSUMS = 4              # nor checksums of its blocks
+
 cdef struct lnt_pool:
     pthread_mutex_t lock
     uint8_t uuid[16]
@@ -348,7 +374,7 @@ cdef struct lnt_pool:
     uint64_t mutations
     # space
     uint16_t *run_used
-    uint8_t *run_busy         # being given back to the medium, or fixed
+    uint8_t *run_busy         # run_bits
     uint8_t *summary_dirty    # one a summary page
     uint64_t n_runs
     uint64_t free_runs
@@ -362,6 +388,7 @@ cdef struct lnt_pool:
     item_ring fifo            # waiting for seq and epoch
     item_ring homes           # waiting for a checkpoint
     item_ring work            # ready: a stack
+    damage damage
     punch punch
     discard *discards
     uint32_t n_discards

@@ -5,6 +5,7 @@ from core._alloc cimport epochs_turn, reclaim_turn, space_for_data
 from core._cache cimport M_NO_DISTRUST, cache_trim, op_ready
 from core._checkpoint cimport ckpt_turn
 from core._compound cimport data_run
+from core._damage cimport damage_due
 from core._journal cimport commit_turn, frame_close, journal_room, seal_turn
 from core._punch cimport punch_due, punch_turn
 from core._state cimport C_IDLE, lnt_pool, opx, pthread_mutex_lock, pthread_mutex_unlock
@@ -139,6 +140,9 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
         wait = p.ck.next_due_us - now_us + 1 if p.ck.next_due_us > now_us else 1000
     if due and due < now_us + wait:
         wait = due - now_us if due > now_us else 0
+    due = damage_due(p)
+    if due and due < now_us + wait and not p.background_waits:
+        wait = due - now_us if due > now_us else 0
     return wait
 
 
@@ -167,7 +171,7 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
             break
     if dev != p.home and p.home != NULL and p.ck.wanted and p.ck.state == C_IDLE:
         p.home.wake(p.home)
-    if p.cache.count > p.cache.limit:
+    if p.cache.count > p.cache.limit + p.cache.pinned:
         cache_trim(p)
     if dev.ready_head != NULL or more or background:
         return 0

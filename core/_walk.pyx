@@ -8,7 +8,7 @@ from core._alloc cimport count_at
 from core._blkmap cimport extent, map_find, node_get
 from core._cache cimport cache_get, op_again
 from core._state cimport E_DATA, E_HUGE, E_NODE, E_REF, L_NODE_ENTRIES, PK_NODE, frame, lnt_pool, vobj
-from core._types cimport ST_GONE, ST_LIMIT
+from core._types cimport ST_CHECKSUM, ST_GONE, ST_LIMIT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 
@@ -179,7 +179,7 @@ cdef int sole_at(lnt_pool *p, vobj *o, uint64_t lba, uint64_t *n, uint64_t *bloc
             return rc
         if f.refs != 1:
             n[0] = span_left(level, lba)
-            return 0
+            return 0 if f.refs else ST_CHECKSUM
         level -= 1
         if level == 0:
             break

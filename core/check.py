@@ -110,7 +110,7 @@ def check(device: Device, *, recover: bool = True, data: bool = False) -> Report
         if report.ok:
             checker.run()
             if data:
-                DataCheck(checker.read, checker.nodes, report).run(checker.summed_objects)
+                DataCheck(checker.read_data, checker.nodes, report).run(checker.summed_objects)
     except OSError as error:
         report.error(f"cannot read the pool: {error}")
     return report
@@ -161,6 +161,7 @@ class Checker:
         self.csum_pages: set[int] = set()
         self.pending: list[tuple[int, int, int]] = []
         self.summed_objects: list[tuple[str, int]] = []         # with checksums of data: what to call it, root
+        self.unreadable: set[int] = set()
 
     # -- superblock --------------------------------------------------------------------------------------------------
 
@@ -213,13 +214,26 @@ class Checker:
     # -- pages -------------------------------------------------------------------------------------------------------
 
     def read(self, block: int, count: int = 1) -> bytes:
+        """Blocks, with zeros for what cannot be read: one bad place does not hide the others."""
+        try:
+            return self.device.read(block * BLOCK, count * BLOCK)
+        except OSError as error:
+            if count > 1:
+                return b"".join(self.read(each) for each in range(block, block + count))
+            if block not in self.unreadable:
+                self.error(f"block {block} cannot be read: {error.strerror or error}")
+            self.unreadable.add(block)
+            return bytes(BLOCK)
+
+    def read_data(self, block: int, count: int = 1) -> bytes:
+        """As `read`, but OSError: what data is to blame is for the caller to say."""
         return self.device.read(block * BLOCK, count * BLOCK)
 
     def page_fault(self, page: bytes, kind: str, home: int) -> str:
         """What is wrong with a metadata page; empty when nothing is."""
         magic, crc = struct.unpack_from("<II", page)
         if magic != layout.PAGE_MAGIC:
-            return "is not a metadata page"
+            return "cannot be read" if home in self.unreadable else "is not a metadata page"
         if crc32c(page[8:]) != crc:
             return "fails its checksum"
         if page[8] != layout.PAGE_KINDS[kind]:

@@ -27,6 +27,9 @@ def ls(ctx: click.Context, name: str | None, as_json: bool) -> None:
     print_table([[row["name"], row["kind"], size(row["size_bytes"]), size(row["mapped_bytes"]),
                   size(row["exclusive_bytes"]), row["origin"], row["lun"], row["url"]] for row in rows],
                 ["NAME", "KIND", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "LUN", "URL"], right=NUMBERS)
+    for row in rows:
+        if row["damaged_pages"]:
+            click.echo(f"{row['name']} is damaged: {row['damaged_pages']} pages of its map (lunette pool info)", err=True)
 
 
 @click.command()

@@ -79,9 +79,12 @@ def info(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(value)
         return
+    damage = value.pop("damage", [])
     for key, item in value.items():
         shown = size(item) if key.endswith("_bytes") else " ".join(item) if isinstance(item, list) else item
         click.echo(f"{key} {shown}")
+    for line in damage:
+        click.echo(f"damage: {line}")
 
 
 @click.command()

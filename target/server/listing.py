@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from target.errors import LunetteError
 from target.server.commands import Commands
 from target.volumes.catalog import read_labels
+from target.volumes.damage import describe
 from target.volumes.gateway import ObjectInfo, PoolError, pool_error
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Listing:
         await self._account(infos)
         used = {object_id for session in self._daemon.table.sessions() for object_id in session.used}
         url = self._daemon.url(0).removesuffix("0") if infos else ""
+        damaged = Counter(page.object_id for page in pool.damage() if page.kind == "node")
         rows = []
         for info in infos:
             connections = catalog.connections_of(info.id)
@@ -50,7 +53,7 @@ class Listing:
                 "physical_block_bytes": info.physical_block_bytes,
                 "created_s": info.created_s, "serial": info.serial, "labels": read_labels(info),
                 "checksum": info.checksum, "quota_bytes": info.quota_bytes, "reserve_bytes": info.reserve_bytes,
-                "in_use": info.id in used,
+                "in_use": info.id in used, "damaged_pages": damaged[info.id],
                 "connections": [{"host": catalog.host_name(each.host_id), "lun": each.lun} for each in connections],
             })
         return rows
@@ -70,6 +73,8 @@ class Listing:
             for info, value in zip(chunk, values, strict=True):
                 if isinstance(value, int):
                     self._exclusive[info.id] = value
+                else:
+                    self._exclusive.pop(info.id, None)      # a page that says so cannot be had: unknown
             done += len(chunk)
         self._next_account = (start + done) % len(infos) if infos and not exact else 0
         if not exact and len(self._exclusive) > 2 * len(infos):
@@ -121,6 +126,7 @@ class Listing:
                 "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
                 "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
                 "open": self._daemon.access.open_access, "space": self._daemon.monitor.state,
+                "damage": [describe(page, self._daemon.pool.info) for page in self._daemon.pool.damage()],
                 **asdict(self._daemon.catalog.thresholds), **stats}
 
     async def diff(self, a: str, b: str) -> AsyncIterator[list[Json]]:

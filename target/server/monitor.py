@@ -1,4 +1,4 @@
-"""The space monitor: warns, and raises the thin provisioning attention, when the pool fills up (SBC-4 §4.7.3.8)."""
+"""The pool's monitor: tells of damage; warns, and raises the unit attention, when the pool fills up (SBC-4 §4.7.3.8)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from target.scsi import LogicalUnit
 from target.volumes.catalog import Catalog
+from target.volumes.damage import describe
 from target.volumes.gateway import AsyncPool
 
 log = logging.getLogger("lunette.monitor")
@@ -28,6 +29,7 @@ class SpaceMonitor:
         self._armed = {"soft": True, "hard": True}
         self.state = "ok"
         self._failed = False
+        self._told: dict[int, str] = {}        # bad pages that the log has named
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="space monitor")
@@ -53,6 +55,7 @@ class SpaceMonitor:
             self._failed = True
             log.error("the pool is read-only from now on: its medium failed or its metadata is damaged; a restart recovers "
                       "what was durable (docs/durability.md, Failures)")
+        self._damage()
         percent = 100 * stats["used_bytes"] / size_bytes
         limits = {"soft": self._catalog.thresholds.soft_percent, "hard": self._catalog.thresholds.hard_percent}
         self.state = next((name for name in ("hard", "soft") if percent >= limits[name]), "ok")
@@ -66,3 +69,13 @@ class SpaceMonitor:
                 self._armed[name] = True
         for unit in self._units():
             unit.check_space()   # the thresholds that initiators set (mode page 1Ch/02h)
+
+    def _damage(self) -> None:
+        """Name pages of metadata that turned out to be bad, and those that are sound again."""
+        now = {page.block: describe(page, self._pool.info) for page in self._pool.damage()}
+        for block, text in now.items():
+            if self._told.get(block) != text:
+                log.error("damage: %s; what needs it is refused, the rest goes on (docs/operations.md, Damage)", text)
+        for block in self._told.keys() - now.keys():
+            log.warning("the page at block %d can be read again", block)
+        self._told = now

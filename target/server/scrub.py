@@ -70,11 +70,22 @@ class Scrub:
                 await self._object(info, previous, rate_bytes, began)
                 previous = info
                 self._state["objects_done"] += 1
+            self._set_aside()
             self._state["state"] = "damaged" if self._state["damaged"] else "clean"
         except PoolError as error:
             self._state["state"] = f"failed: {error}"
         finally:
             self._state["finished_s"] = time.time()
+
+    def _set_aside(self) -> None:
+        """Bad pages that no object has any more: what was deleted and cannot be taken apart."""
+        rows: list[dict[str, Any]] = self._state["damaged"]
+        named = {row.get("block") for row in rows}
+        for page in self._pool.damage():
+            if page.block not in named and not (page.kind == "node" and page.object_id) and len(rows) < MAX_DAMAGED:
+                part = "deleted map" if page.kind == "node" else page.kind
+                rows.append({"name": POOL, "offset_bytes": 0, "length_bytes": 0, "code": "metadata", "part": part,
+                             "block": page.block})
 
     async def _map(self, info: ObjectInfo, previous: ObjectInfo | None, rate_bytes: int, began: float) -> None:
         shared = previous.id if previous is not None and _family(previous) == _family(info) else 0

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from core import layout
-from core._info import METADATA_PARTS, ObjectInfo
+from core._info import METADATA_PARTS, BadPage, ObjectInfo
 from core.device import Device, FileDevice, create_file
 from core.errors import PoolError
 from target.errors import LunetteError
 
 __all__ = [
-    "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "AsyncPool", "ObjectInfo", "PoolError", "check_pool", "create_pool",
+    "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "AsyncPool", "BadPage", "ObjectInfo", "PoolError", "check_pool", "create_pool",
     "open_pool", "pool_error",
 ]
 
@@ -90,6 +90,10 @@ class AsyncPool:
 
     def kv(self) -> dict[str, bytes]:
         return cast("dict[str, bytes]", self.pool.kv())
+
+    def damage(self) -> list[BadPage]:
+        """Pages of metadata that are known to be bad now, by block."""
+        return cast("list[BadPage]", self.pool.damage())
 
     def stats(self) -> dict[str, int]:
         """The engine's numbers; `used_bytes` is always among them."""

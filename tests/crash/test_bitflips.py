@@ -347,8 +347,8 @@ def pages_newer_than_the_superblock(mutations: str) -> None:
     """The newest superblock rots when its pages are home, and the one before it is taken: what it builds on is gone.
 
     The checkpoint in between was about other pages, so that recovery does not put these right, and in each run as many blocks
-    were freed as taken, so that no sum tells. The journal speaks of what was: a block that was shared, and overwritten then, would be
-    shared again, as it is now.
+    were freed as taken, so that no sum tells. The journal speaks of what was: a block that was shared, and overwritten then,
+    would be shared again, as it is now.
     """
     rig = Furnished(1, dataclasses.replace(CONFIG, cache_bytes=8 << 20))
     for number, name in ((1, "source"), (2, "target"), (3, "other")):

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from core import layout
+from core.check import Checker, Report, check
+from core.device import FileDevice
 from target.client import Client
 from tests.support.daemon import DaemonProcess, Refused
 from tests.support.places import pool_directory
@@ -28,10 +31,14 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
 
 
 def connected(daemon: DaemonProcess) -> int:
-    lun = daemon.ls()["v"]["lun"]
+    return connected_to(daemon, "v")
+
+
+def connected_to(daemon: DaemonProcess, name: str) -> int:
+    lun = daemon.ls()[name]["lun"]
     if lun is None:
-        daemon.cli("connect", "v")
-        lun = daemon.ls()["v"]["lun"]
+        daemon.cli("connect", name)
+        lun = daemon.ls()[name]["lun"]
     return int(lun)
 
 
@@ -98,3 +105,80 @@ def written_no_more(daemon: DaemonProcess) -> None:
     session.close()
     daemon.stop()
     assert "clean" in daemon.check()
+
+
+def leaves(pool: Path) -> dict[str, list[int]]:
+    """The lowest nodes of each object of a closed pool, by block."""
+    device = FileDevice(pool)
+    report = Report()
+    checker = Checker(device, report)
+    assert checker.load_superblock()
+    checker.run()
+    device.close()
+    assert report.ok, report.errors
+    found = {}
+    for page in checker.catalog_pages.values():
+        for at in range(layout.PAGE_HEADER_BYTES, layout.BLOCK_BYTES, layout.SLOT_BYTES):
+            slot = page[at:at + layout.SLOT_BYTES]
+            if slot[0] == layout.SLOT_KINDS["object"]:
+                root = int.from_bytes(slot[24:32], "little")
+                found[slot[96:96 + slot[88]].decode()] = [child for _, child in checker.nodes[root].children] if root else []
+    return found
+
+
+def wait_for(daemon: DaemonProcess, text: str) -> None:
+    deadline = time.monotonic() + 20
+    while text not in daemon.log.read_text():
+        assert time.monotonic() < deadline, daemon.log.read_text()
+        time.sleep(0.1)
+
+
+def test_a_rotten_page_of_a_map(daemon: DaemonProcess) -> None:
+    """A volume's node has rotted: its blocks are refused by name, all else goes on; once deleted, it is set aside for good."""
+    for name in ("v", "w"):
+        daemon.cli("create", name, "--size", "16M")
+        connected_to(daemon, name)
+    session = Session(daemon.portal, daemon.target, "iqn.2026-01.test:rot")
+    v, w = daemon.ls()["v"]["lun"], daemon.ls()["w"]["lun"]
+    for lun, lba in ((v, 0), (v, 4096), (w, 0)):
+        assert session.write(lun, lba, stamped(lun, lba, 64, 5)).status == 0
+    session.close()
+    daemon.stop()
+    block = leaves(daemon.pool)["v"][1]
+    with daemon.pool.open("r+b") as file:
+        file.seek(block * layout.BLOCK_BYTES + 900)
+        file.write(b"rot")
+    daemon.start()
+    session = Session(daemon.portal, daemon.target, "iqn.2026-01.test:rot")
+    for reply in (session.read(v, 4090, 20), session.write(v, 4090, stamped(v, 4090, 20, 6))):
+        assert (reply.status, reply.key) == (2, (MEDIUM_ERROR, 0x1100))
+    assert session.read(v, 4090, 20).information == 4096
+    assert session.read(v, 0, 64).data == stamped(v, 0, 64, 5)
+    assert session.write(v, 8192, stamped(v, 8192, 64, 6), fua=True).status == 0
+    assert session.write(w, 0, stamped(w, 0, 64, 6), fua=True).status == 0
+    wait_for(daemon, f"node page at block {block} of volume v fails its checksum")
+    rows = daemon.ls()
+    assert (rows["v"]["damaged_pages"], rows["w"]["damaged_pages"], rows["v"]["exclusive_bytes"]) == (1, 0, None)
+    daemon.cli("disconnect", "v")
+    daemon.cli("delete", "v", "--force")
+    for _ in range(2):
+        wait_for(daemon, f"node page at block {block} fails its checksum")
+        pool = Client(str(daemon.api)).get("/v1/pool")
+        assert not pool["read_only"]
+        assert pool["set_aside_bytes"] == layout.BLOCK_BYTES
+        assert len(pool["damage"]) == 1
+        assert session.write(w, 64, stamped(w, 64, 64, 6), fua=True).status == 0
+        with pytest.raises(Refused):
+            daemon.cli("scrub")
+        damaged = Client(str(daemon.api)).get("/v1/scrub")["damaged"]
+        assert [(row["part"], row["block"]) for row in damaged] == [("deleted map", block)]
+        session.close()
+        daemon.stop()
+        daemon.log.write_text("")
+        daemon.start()
+        session = Session(daemon.portal, daemon.target, "iqn.2026-01.test:rot")
+    session.close()
+    daemon.stop()
+    device = FileDevice(daemon.pool)
+    assert any(f"block {block}" in error for error in check(device).errors)
+    device.close()

@@ -85,6 +85,9 @@ class FakePool:
     def kv(self) -> dict[str, bytes]:
         return dict(self._kv)
 
+    def damage(self) -> list[Any]:
+        return []
+
     def stats(self) -> dict[str, int]:
         used = sum(each.mapped_bytes for each in self._objects.values())
         return {"used_bytes": used, "free_bytes": self.size_bytes - used}
