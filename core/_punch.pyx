@@ -197,8 +197,8 @@ cdef int trim_mark(lnt_pool *p, uint64_t run, uint64_t *found) noexcept nogil:
     cdef frame *f
     cdef uint32_t i
     cdef int rc = 0
-    if p.run_used[run] == L_RUN_BLOCKS:
-        return 0
+    if p.run_used[run] == L_RUN_BLOCKS or p.run_busy[run] & ~RB_HELD:
+        return 0                  # damage keeps everybody away from it
     if p.run_used[run]:
         c = count_at(p, run * L_RUN_BLOCKS, &f, &rc)
         if c == NULL:
@@ -229,7 +229,7 @@ cdef int trim_run(lnt_pool *p, admin *a) noexcept nogil:
         if steps >= TRIM_RUNS and a.n:
             return op_again(p, &a.op)
     a.step = a.a >= p.n_runs
-    p.punch.due_us = p.now_us + 1
+    p.punch.due_us = 1            # at once
     return 0
 
 

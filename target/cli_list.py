@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from target.cli_request import SIZE, connect, json_option, print_json, print_table, size
+from target.cli_request import connect, json_option, print_json, print_table, size
+from target.cli_work import background_options, work
 
 NUMBERS = frozenset({"SIZE", "MAPPED", "EXCLUSIVE", "LUN", "FAST", "SLOW", "READ", "WRITTEN", "ERRORS", "LUNS"})
 
@@ -78,28 +79,11 @@ def diff(ctx: click.Context, a: str, b: str) -> None:
 
 
 @click.command()
-@click.option("--rate", "rate_bytes", type=SIZE, default=0, help="Read at most so many bytes a second.")
-@click.option("--background", is_flag=True, help="Start it and return.")
-@click.option("--status", "only_status", is_flag=True, help="Show how the last one stands.")
-@click.option("--stop", is_flag=True, help="Stop the one that runs.")
-@json_option
+@background_options("Read at most so many bytes a second.")
 @click.pass_context
 def scrub(ctx: click.Context, rate_bytes: int, background: bool, only_status: bool, stop: bool, as_json: bool) -> int:
     """Read all data and metadata of the pool and verify checksums; exit status 1 if something is damaged."""
-    client = connect(ctx)
-    if stop:
-        state = client.delete("/v1/scrub")
-    elif only_status:
-        state = client.get("/v1/scrub")
-    else:
-        state = client.post("/v1/scrub", {"rate_bytes": rate_bytes})
-        while state["state"] == "running" and not background:
-            if sys.stderr.isatty():
-                click.echo(f"\r{_progress(state)}", nl=False, err=True)
-            time.sleep(0.2)
-            state = client.get("/v1/scrub")
-        if sys.stderr.isatty() and not background:
-            click.echo("", err=True)
+    state = work(ctx, "/v1/scrub", _progress, rate_bytes=rate_bytes, background=background, only_status=only_status, stop=stop)
     if as_json:
         click.echo(json.dumps(state, indent=2))
     else:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from target.cli_request import SIZE, Request, RequestCommand, connect, json_option, print_json, size
+from target.cli_work import background_options, work
 from target.config import Portal, ServeConfig, find_api_socket, format_size, parse_portal
 from target.errors import LunetteError
 
@@ -68,6 +69,24 @@ def set_(soft_percent: int | None, hard_percent: int | None) -> Request:
     given = {"soft_percent": soft_percent, "hard_percent": hard_percent}
     return Request("thresholds", {key: value for key, value in given.items() if value is not None}, lambda result: click.echo(
         f"soft {result['soft_percent']} %  hard {result['hard_percent']} %  now {result['space']}"))
+
+
+@pool.command("trim")
+@background_options("Give back at most so many bytes a second.")
+@click.pass_context
+def trim(ctx: click.Context, rate_bytes: int, background: bool, only_status: bool, stop: bool, as_json: bool) -> int:
+    """Give all free space of the running daemon's pool back to its file system or device: holes, or discards."""
+    state = work(ctx, "/v1/trim", _trimmed, rate_bytes=rate_bytes, background=background, only_status=only_status, stop=stop)
+    if as_json:
+        print_json(state)
+    else:
+        click.echo(f"{state['state']}: {_trimmed(state)}" if "found_bytes" in state else state["state"])
+    return 1 if str(state["state"]).startswith("failed") else 0
+
+
+def _trimmed(state: dict[str, Any]) -> str:
+    return (f"{size(state['looked_bytes'])} of {size(state['size_bytes'])} looked at, {size(state['found_bytes'])} free, "
+            f"{size(state['trimmed_bytes'])} given back")
 
 
 @pool.command("info")

@@ -17,6 +17,7 @@ from target.server.batch import MAX_LINE_BYTES, Batch
 from target.server.http import web
 from target.server.listing import Listing
 from target.server.scrub import Scrub
+from target.server.trim import Trim
 
 if TYPE_CHECKING:
     from target.server.daemon import Daemon
@@ -37,6 +38,7 @@ class ApiServer:
         self._listing = Listing(daemon, self._commands)
         self._metrics: Metrics | None = None
         self._scrub = Scrub(daemon.pool)
+        self._trim = Trim(daemon.pool)
         self._runner: web.AppRunner | None = None
         self._path = ""
 
@@ -50,8 +52,8 @@ class ApiServer:
             web.get("/v1/hosts", self._value(self._listing.hosts)), web.get("/v1/stats", self._value(self._listing.stats)),
             web.get("/v1/target", self._value(self._commands.describe_target)),
             web.get("/v1/pool", self._value(self._listing.pool)), web.get("/v1/diff", self._diff),
-            web.get("/v1/scrub", self._value(self._scrub.status)), web.post("/v1/scrub", self._start_scrub),
-            web.delete("/v1/scrub", self._stop_scrub), web.post("/v1/commands/{command}", self._command),
+            *self._worker("/v1/scrub", self._scrub), *self._worker("/v1/trim", self._trim),
+            web.post("/v1/commands/{command}", self._command),
             web.post("/v1/batch", self._batch), web.get("/metrics", self._metrics_text),
         ])
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -60,6 +62,7 @@ class ApiServer:
 
     async def stop(self) -> None:
         await self._scrub.stop()
+        await self._trim.stop()
         if self._runner is not None:
             await self._runner.cleanup()
             _remove(self._path)
@@ -97,16 +100,20 @@ class ApiServer:
         await response.write(b"]\n" if lead != b"[" else b"[]\n")
         return response
 
-    async def _start_scrub(self, request: web.Request) -> web.Response:
-        rate = (await _body(request)).get("rate_bytes", 0)
-        if not isinstance(rate, int) or rate < 0:
-            raise LunetteError("invalid", "rate_bytes must be a number of bytes a second")
-        self._scrub.start(rate)
-        return _json(self._scrub.status())
+    def _worker(self, path: str, worker: Scrub | Trim) -> list[web.RouteDef]:
+        """Work on the whole pool in the background: POST starts it, GET tells how it stands, DELETE stops it."""
+        async def start(request: web.Request) -> web.Response:
+            rate = (await _body(request)).get("rate_bytes", 0)
+            if isinstance(rate, bool) or not isinstance(rate, int) or rate < 0:
+                raise LunetteError("invalid", "rate_bytes must be a number of bytes a second")
+            worker.start(rate)
+            return _json(worker.status())
 
-    async def _stop_scrub(self, request: web.Request) -> web.Response:
-        await self._scrub.stop()
-        return _json(self._scrub.status())
+        async def stop(_: web.Request) -> web.Response:
+            await worker.stop()
+            return _json(worker.status())
+
+        return [web.get(path, self._value(worker.status)), web.post(path, start), web.delete(path, stop)]
 
     async def _batch(self, request: web.Request) -> web.StreamResponse:
         """Newline-delimited commands in, newline-delimited results out, both while the other goes on."""

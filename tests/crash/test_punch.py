@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core import layout
+from core.errors import PoolError
 from tests.crash.actions import PUNCHING, run_seed
 from tests.crash.rig import BLOCK, Config, Rig
 from tests.support.history import FOREVER, Op, Violation
@@ -182,3 +183,86 @@ def test_lives_that_overwrite(first_seed: int, seed_count: int) -> None:
         rig = run_seed(seed, Config(size_bytes=40 << 20, punch_delay_us=20, stuck=0.2), weights=PUNCHING)
         punched += sum("discard" in line for _, *line, _ in rig.disk.trace.lines)
     assert punched
+
+
+def allocatable(rig: Rig, pages: set[int]) -> set[int]:
+    return {page for page in pages if page >= fixed_blocks(rig)}
+
+
+def trimmed(rig: Rig) -> None:
+    """A trim from beginning to end, in the rig's time."""
+    cursor: int | None = 0
+    while cursor is not None:
+        token = rig.pool.start("trim", cursor=cursor, limit=3)
+        while (done := rig.pool.take(token)) is None:
+            rig.now_us += 100
+            rig.pool.turn(rig.now_us)
+            for io_id, kind, _, _ in rig._watch_syncs():
+                rig.perform(io_id, kind)
+        cursor, _ = done.value
+
+
+@pytest.mark.parametrize("end", ["close", "kill", "power"])
+def test_trim_finds_what_the_marks_forgot(end: str) -> None:
+    """Freed, and the pool ended before it was given back: a trim finds it again, and gives nothing back that is in use."""
+    rig = Rig(7, CONFIG)
+    kept = Kept(rig)
+    redirecting(rig, "shared")
+    for offset in range(0, 4 << 20, PIECE):
+        rig.settle(write(rig, 1, offset))
+    rig.do("delete", object_id=2)
+    rig.do("flush")
+    if end == "close":
+        rig.pool.close()
+        rig.after_close(power=False)
+    else:
+        rig.crash(power=end == "power", mode="all")
+        rig.reopen()
+    quiet(rig)
+    left = len(allocatable(rig, kept.pages)) - used_blocks(rig)
+    rig.start("write", object_id=1, offset_bytes=0, data=rig.oracle.make_data(1, 0, PIECE))
+    trimmed(rig)
+    quiet(rig)
+    assert len(allocatable(rig, kept.pages)) == used_blocks(rig)
+    assert rig.pool.stats()["punch_runs"] == 0
+    assert left >= 0
+    rig.verify()
+    rig.do("flush")
+    rig.crash(power=True, mode="none")
+    rig.reopen()
+
+
+def test_trim_with_a_page_of_counts_that_is_bad() -> None:
+    """Where counts cannot be read nothing is known to be free; the rest goes back."""
+    rig = Rig(7, CONFIG)
+    redirecting(rig, "shared")
+    rig.pool.close()
+    rig.after_close(power=False)
+    bad = layout.COUNT_START + fixed_blocks(rig) // layout.GROUP_BLOCKS + 1
+    rig.disk.fail("read", forever=True, within=(bad * BLOCK, (bad + 1) * BLOCK))
+    trimmed(rig)
+    quiet_but_for_retries(rig)
+    assert rig.pool.stats()["punched_bytes"] > 0
+    rig.disk.heal()
+    rig.verify()
+    rig.pool.abandon()
+
+
+def quiet_but_for_retries(rig: Rig) -> None:
+    for _ in range(20_000):
+        if not rig.pool.stats()["punch_runs"]:
+            return
+        rig.step()
+    raise Violation("the trim never comes to rest")
+
+
+def test_a_medium_that_takes_nothing_back() -> None:
+    """The first refused discard ends it: a trim then says so in one line."""
+    rig = Rig(7, CONFIG)
+    rig.do("create", name="v", size_bytes=4 << 20)
+    rig.disk.fail("discard", forever=True)
+    with pytest.raises(PoolError, match="takes no space back"):
+        for _ in range(3):
+            trimmed(rig)
+            quiet(rig)
+    rig.pool.abandon()

@@ -1,0 +1,50 @@
+"""Work on the whole pool in the background, as commands: started and watched, left alone, asked for, stopped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from target.cli_request import SIZE, connect, json_option
+
+Json = dict[str, Any]
+
+
+def background_options(rate_help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of such a command."""
+    options = (click.option("--rate", "rate_bytes", type=SIZE, default=0, help=rate_help),
+               click.option("--background", is_flag=True, help="Start it and return."),
+               click.option("--status", "only_status", is_flag=True, help="Show how the last one stands."),
+               click.option("--stop", is_flag=True, help="Stop the one that runs."), json_option)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+    return decorate
+
+
+def work(ctx: click.Context, path: str, progress: Callable[[Json], str], *, rate_bytes: int, background: bool, only_status: bool,
+         stop: bool) -> Json:
+    """Do what the options ask; its state, in the end or now."""
+    client = connect(ctx)
+    state: Json
+    if stop:
+        state = client.delete(path)
+        return state
+    if only_status:
+        state = client.get(path)
+        return state
+    state = client.post(path, {"rate_bytes": rate_bytes})
+    while state["state"] == "running" and not background:
+        if sys.stderr.isatty():
+            click.echo(f"\r{progress(state)}", nl=False, err=True)
+        time.sleep(0.2)
+        state = client.get(path)
+    if sys.stderr.isatty() and not background:
+        click.echo("", err=True)
+    return state
