@@ -55,7 +55,7 @@ BARRIERS = {
     "no_inflight": Proof(20, Config(journal_blocks=128, stuck=0.4), crash_every=15, weights={**PUBLISHING, write: 40}),
     "no_range_lock": Proof(40, Config(checked=False, stuck=0.3, hot_bytes=8 << 10, max_inflight=8), weights=LOCKED),
     "no_merge_check": Proof(20, Config(checked=False, stuck=0.2, hot_bytes=8 << 10, parts=0.9, max_inflight=8), weights=SHARING),
-    "no_leap": Proof(40, Config(checked=False, journal_blocks=128, power=0.5, tear=0.1, fua=0.0, stuck=0.1, max_inflight=3),
+    "no_leap": Proof(40, Config(checked=False, journal_blocks=128, power=0.5, tear=0.0, fua=0.0, stuck=0.1, max_inflight=3),
                      crash_every=7, weights=UNSYNCED),
     "admin_soft": Proof(10, crash_every=10, weights=RECORDING),
 }
