@@ -59,12 +59,17 @@ cdef void buffers_free_all(lnt_buffers *b) noexcept nogil:
         while b.loose[k] != NULL:
             p = b.loose[k]
             b.loose[k] = (<uint8_t **>p)[0]
+            b.cached -= <uint64_t>4096 << k
             munmap(p, <size_t>4096 << k)
-        b.free[k] = NULL
-    if b.arena != NULL and b.used == 0:
-        munmap(b.arena, b.arena_bytes)
-        b.arena = NULL
-    b.arena_bytes = 0
+    if b.arena == NULL or b.used:
+        return
+    for k in range(ARENA_CLASS, BUF_CLASSES):
+        while b.free[k] != NULL:
+            b.free[k] = (<uint8_t **>b.free[k])[0]
+            b.cached -= <uint64_t>4096 << k
+    munmap(b.arena, b.arena_bytes)
+    b.arena = NULL
+    b.arena_used = 0
 
 
 cdef void trim(lnt_buffers *b) noexcept nogil:
