@@ -2,12 +2,18 @@
 # they lie in huge pages: a request to a disk then is a few pieces of memory, not one for each page of 4 KiB.
 from core._session cimport BUF_CLASSES, lnt_buffers
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 cdef extern from *:
     """
     #include <stdint.h>
     #include <sys/mman.h>
+    #ifdef __SANITIZE_ADDRESS__     /* each buffer on its own, so that a byte too many, or one too late, is seen */
+    enum { LNT_CHECKED = 1 };
+    #else
+    enum { LNT_CHECKED = 0 };
+    #endif
     #define LNT_HUGE ((size_t)2 << 20)
     static void *lnt_map(size_t n)
     {
@@ -29,9 +35,12 @@ cdef extern from *:
     }
     """
     size_t LNT_HUGE
+    bint LNT_CHECKED
     void *lnt_map(size_t n) nogil
     void *lnt_map_huge(size_t n) nogil
     int munmap(void *p, size_t n) nogil
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t n)
 
 cdef enum:
     CHUNK_BYTES = 1 << 20             # buffers of up to 64 KiB are cut from chunks of this size, which are never unmapped
@@ -135,6 +144,12 @@ cdef uint8_t *buffer_take(lnt_buffers *b, uint64_t length, uint8_t *size_class, 
     size = <uint64_t>4096 << k
     if b.used + size > b.limit and not overdraft:
         return NULL
+    if LNT_CHECKED:
+        p = <uint8_t *>aligned_alloc(4096, size)
+        if p != NULL:
+            b.used += size
+            size_class[0] = k
+        return p
     if b.free[k] == NULL and b.loose[k] == NULL:
         if not refill(b, k):
             return NULL
@@ -153,6 +168,10 @@ cdef uint8_t *buffer_take(lnt_buffers *b, uint64_t length, uint8_t *size_class, 
 cdef void buffer_give(lnt_buffers *b, uint8_t *p, uint8_t size_class) noexcept nogil:
     cdef uint64_t size = <uint64_t>4096 << size_class
     cdef uint8_t **head = &b.free[size_class] if size_class <= CHUNK_CLASS or in_arena(b, p) else &b.loose[size_class]
+    if LNT_CHECKED:
+        b.used -= size
+        free(p)
+        return
     (<uint8_t **>p)[0] = head[0]
     head[0] = p
     b.used -= size
