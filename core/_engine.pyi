@@ -69,7 +69,7 @@ class Pool:
         flush()
         extents(object_id, offset_bytes, length_bytes, limit) -> [(offset_bytes, length_bytes, mapped), ...]
         diff(a_id, b_id, offset_bytes, limit) -> [(offset_bytes, length_bytes), ...]
-        exclusive(object_id) -> bytes that deleting it would free
+        exclusive(object_ids=[...]) -> {id: bytes that deleting it would free}, without what is gone or cannot be read
         kv(changes={key: bytes | None}) -> None                atomic, durable when done; None deletes
         scrub(part="" | "superblock" | "checkpoint area" | "summary" | "count" | "checksum" | "catalog",
               object_id=0, previous_id=0, cursor=0, limit=64) -> ScrubStep     without part: the object's map
@@ -93,6 +93,10 @@ class Pool:
 
     # -- reading state (consistent, never blocks on the disk) ----------------------------------------------------
     def objects(self) -> list[ObjectInfo]: ...
+    def names(self) -> dict[str, int]:
+        """The id of every object by its name."""
+    def provisioned(self, hidden: int) -> tuple[int, int]:
+        """How many objects there are, and the bytes of those that are no snapshots, but for names that begin with that byte."""
     def named(self, prefix: str) -> list[ObjectInfo]:
         """Objects whose name begins so."""
     def lookup(self, name: str) -> ObjectInfo | None: ...

@@ -21,9 +21,9 @@ from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
     C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME,
-    OB_NAME_BYTES, OF_TAIL, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT, lnt_alloc_aligned,
-    lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, pthread_mutex_destroy, pthread_mutex_init,
-    pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
+    OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT,
+    lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, pthread_mutex_destroy,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
 from core._super cimport super_choose, super_load, super_seal
 from core._types cimport (
     IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
@@ -558,6 +558,12 @@ cdef class Pool:
         pthread_mutex_unlock(&p.lock)
         return object_info((<const char *>slot)[:L_SLOT_BYTES]) if o != NULL else None
 
+    def names(self):
+        return dict(self.ids)
+
+    def provisioned(self, uint8_t hidden):
+        return totals(self, hidden)
+
     def named(self, str prefix):
         return [self.info(number) for name, number in self.ids.items() if name.startswith(prefix)]
 
@@ -585,8 +591,7 @@ cdef class Pool:
             "journal_frames": p.j.frames, "journal_bytes": p.j.bytes, "journal_records": p.j.appended,
             "syncs": p.j.sync_done, "checkpoints": p.ck.done_count, "merged_writes": p.stat_rmw, "epoch": p.epoch,
             "free_runs": p.free_runs, "punched_bytes": p.punch.blocks * L_BLOCK_BYTES, "punch_runs": punch_runs(p),
-            "damaged_pages": p.damage.n,
-            "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
+            "damaged_pages": p.damage.n, "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
         }
 
 

@@ -35,7 +35,7 @@ cdef admin *admin_new(Pool pool, uint8_t kind) except NULL:
 
 cdef void admin_free(Pool pool, admin *a):
     cdef uint32_t i
-    if a.kind == A_DERIVE:
+    if a.kind == A_DERIVE or a.kind == A_EXCLUSIVE:
         for i in range(a.n):
             pool.close_handle(<lnt_obj *>a.src[i])
     if a.obj != NULL and a.kind != A_CREATE:
@@ -142,7 +142,7 @@ cdef object finish(Pool pool, admin *a):
         value = [extra(a.out[3 * i] * L_BLOCK_BYTES, a.out[3 * i + 1] * L_BLOCK_BYTES, bool(a.out[3 * i + 2]))
                  for i in range(a.n_out)]
     elif kind == "exclusive":
-        value = a.c * L_BLOCK_BYTES
+        value = {number: a.out[i] * L_BLOCK_BYTES for i, number in enumerate(names) if a.out[i] != ~<uint64_t>0}
     elif kind == "trim":
         value = TrimStep(None if a.step else a.a * RUN_BYTES, a.c * L_BLOCK_BYTES)
     elif kind == "scrub":
@@ -154,6 +154,23 @@ cdef object finish(Pool pool, admin *a):
     if kind == "own":
         return None
     return Completion(token, code, value if code in ("ok", "miscompare", "checksum", "io_read") else None)
+
+
+cdef tuple totals(Pool pool, uint8_t hidden):
+    """How many objects there are, and the bytes of those that are no snapshots, but for names that begin with that byte."""
+    cdef lnt_pool *p = pool.open_pool()
+    cdef uint64_t i, size = 0, count = 0
+    cdef vobj *o
+    pthread_mutex_lock(&p.lock)
+    for i in range(p.omask + 1):
+        o = p.ohash[i]
+        while o != NULL:
+            if o.desc[OB_NAME] != hidden:
+                count += 1
+                size += 0 if o.kind == OK_SNAPSHOT else o.pub.size_bytes
+            o = o.hnext
+    pthread_mutex_unlock(&p.lock)
+    return count, size
 
 
 cdef int new_objects(Pool pool, admin *a, list slots) except -1:
@@ -472,11 +489,19 @@ def start_diff(Pool pool, *, a_id, b_id, offset_bytes=0, limit=1000):
     return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length)))
 
 
-def start_exclusive(Pool pool, *, object_id):
+def start_exclusive(Pool pool, *, list object_ids):
     cdef admin *a = admin_new(pool, A_EXCLUSIVE)
-    a.obj = handle(pool, object_id)
-    a.b = <uint64_t>1 << (9 * (a.obj.level + 1))
-    return submit(pool, a, ("exclusive", None, None))
+    cdef lnt_obj *o
+    numbers = []
+    a.src = <vobj **>calloc(len(object_ids) + 1, sizeof(vobj *))
+    a.out = <uint64_t *>calloc(len(object_ids) + 1, sizeof(uint64_t))
+    for number in object_ids:
+        o = pool.open_handle(number)
+        if o != NULL:
+            a.src[a.n] = <vobj *>o
+            a.n += 1
+            numbers.append(number)
+    return submit(pool, a, ("exclusive", numbers, None))
 
 
 STARTERS = {name[6:]: value for name, value in globals().items() if name.startswith("start_") and name != "start_operation"}

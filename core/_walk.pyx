@@ -7,7 +7,7 @@ from core._admin cimport admin
 from core._alloc cimport count_at
 from core._blkmap cimport extent, map_find, node_get
 from core._cache cimport cache_get, op_again
-from core._state cimport E_DATA, E_HUGE, E_NODE, E_REF, L_NODE_ENTRIES, PK_NODE, frame, lnt_pool, vobj
+from core._state cimport E_DATA, E_HUGE, E_NODE, E_REF, L_NODE_ENTRIES, PK_NODE, WAIT, frame, lnt_pool, vobj
 from core._types cimport ST_CHECKSUM, ST_GONE, ST_LIMIT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
@@ -202,18 +202,24 @@ cdef int sole_at(lnt_pool *p, vobj *o, uint64_t lba, uint64_t *n, uint64_t *bloc
 
 
 cdef int walk_exclusive(lnt_pool *p, admin *a) noexcept nogil:
-    """a: cursor, b: end. Adds the blocks up in c."""
+    """n objects of src, one after the other; a: cursor in the one under way. Adds its blocks up in out; ~0: it cannot be told."""
     cdef uint64_t n = 0, blocks = 0
     cdef int rc, steps = 0
-    if a.obj.pub.gone:
-        return ST_GONE
-    while a.a < a.b:
-        rc = sole_at(p, a.obj, a.a, &n, &blocks)
+    cdef vobj *o
+    while a.n_out < a.n:
+        o = a.src[a.n_out]
+        rc = ST_GONE if o.pub.gone else 0
+        while not rc and a.a < <uint64_t>1 << (9 * (o.level + 1)):
+            if steps >= STEPS:
+                return op_again(p, &a.op)
+            rc = sole_at(p, o, a.a, &n, &blocks)
+            if rc == WAIT:
+                return rc
+            a.out[a.n_out] += blocks
+            a.a += n
+            steps += 1
         if rc:
-            return rc
-        a.c += blocks
-        a.a += n
-        steps += 1
-        if steps >= STEPS:
-            return op_again(p, &a.op)
+            a.out[a.n_out] = ~<uint64_t>0
+        a.a = 0
+        a.n_out += 1
     return 0

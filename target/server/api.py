@@ -72,8 +72,8 @@ class ApiServer:
             return _json(read())
         return handler
 
-    async def _objects(self, request: web.Request) -> web.Response:
-        return _json(await self._listing.objects(request.query.get("name")))
+    async def _objects(self, request: web.Request) -> web.StreamResponse:
+        return await _rows(request, self._listing.objects(request.query.get("name")))
 
     async def _command(self, request: web.Request) -> web.Response:
         return _json(await self._commands.run(request.match_info["command"], await _body(request)))
@@ -89,16 +89,7 @@ class ApiServer:
             chunks = self._listing.diff(request.query["a"], request.query["b"])
         except KeyError:
             raise LunetteError("invalid", "diff needs a and b") from None
-        rows = await anext(chunks, None)  # an error before anything is sent is an HTTP error
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        lead = b"["
-        while rows:
-            await response.write(lead + ",\n".join(json.dumps(row) for row in rows).encode())
-            lead = b",\n"
-            rows = await anext(chunks, None)
-        await response.write(b"]\n" if lead != b"[" else b"[]\n")
-        return response
+        return await _rows(request, chunks)
 
     def _worker(self, path: str, worker: Scrub | Trim) -> list[web.RouteDef]:
         """Work on the whole pool in the background: POST starts it, GET tells how it stands, DELETE stops it."""
@@ -143,6 +134,21 @@ class ApiServer:
         await emit({"done": batch.done, "failures": batch.failures})
         await flush()
         return response
+
+
+async def _rows(request: web.Request, chunks: AsyncIterator[list[dict[str, Any]]]) -> web.StreamResponse:
+    """A list that is made piece by piece, sent while it is made."""
+    rows = await anext(chunks, None)  # an error before anything is sent is an HTTP error
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    lead = b"["
+    while rows is not None:
+        if rows:
+            await response.write(lead + json.dumps(rows, separators=(",", ":"))[1:-1].encode())
+            lead = b",\n"
+        rows = await anext(chunks, None)
+    await response.write(b"[]\n" if lead == b"[" else b"]\n")
+    return response
 
 
 async def _lines(request: web.Request) -> AsyncIterator[bytes]:

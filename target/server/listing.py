@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 EXACT_OBJECTS = 512        # up to so many objects, exclusive bytes are always computed anew
-ACCOUNTING_SECONDS = 0.3   # beyond, for so long; the rest shows what was last known, or null
+ACCOUNTING_SECONDS = 0.2   # beyond, for so long; the rest shows what was last known, or null
 CHUNK = 256
 DIFF_RANGES = 4096
 
@@ -31,17 +31,36 @@ class Listing:
     def __init__(self, daemon: Daemon, commands: Commands) -> None:
         self._daemon = daemon
         self._commands = commands
-        self._exclusive: dict[int, int] = {}
+        self._exclusive: dict[int, int | None] = {}
         self._next_account = 0
 
-    async def objects(self, name: str | None = None) -> list[Json]:
-        """All objects (or one) by name: size, mapped and exclusive bytes, origin, LUN, URL and the rest."""
-        catalog, pool = self._daemon.catalog, self._daemon.pool
-        infos = [catalog.find(name)] if name is not None else sorted(pool.objects(), key=lambda each: each.name)
-        await self._account(infos)
+    async def objects(self, name: str | None = None) -> AsyncIterator[list[Json]]:
+        """All objects (or one) by name, some hundreds at a time: others get their turn between. LunetteError: not_found."""
+        pool = self._daemon.pool
+        names = sorted(pool.names()) if name is None else [self._daemon.catalog.find(name).name]
+        exact = len(names) <= EXACT_OBJECTS
+        first = 0 if exact else self._next_account   # where the last listing ran out of time
+        spent_seconds = 0.0
+        for at in range(0, len(names), CHUNK):
+            infos = [info for info in map(pool.lookup, names[at:at + CHUNK]) if info is not None]
+            if exact or (at >= first and spent_seconds < ACCOUNTING_SECONDS):
+                started = time.monotonic()
+                values = await pool.call("exclusive", object_ids=[info.id for info in infos])
+                self._exclusive.update({info.id: values.get(info.id) for info in infos})     # None: a page cannot be had
+                spent_seconds += time.monotonic() - started
+                self._next_account = 0 if at + CHUNK >= len(names) else at + CHUNK
+            yield self._rows(infos)
+            await asyncio.sleep(0)
+        if name is None and len(self._exclusive) > 2 * len(names):
+            alive = set(pool.names().values())
+            self._exclusive = {key: value for key, value in self._exclusive.items() if key in alive}
+
+    def _rows(self, infos: Sequence[ObjectInfo]) -> list[Json]:
+        """Each object's size, mapped and exclusive bytes, origin, LUN, URL and the rest."""
+        catalog = self._daemon.catalog
         used = {object_id for session in self._daemon.table.sessions() for object_id in session.used}
         url = self._daemon.url(0).removesuffix("0") if infos else ""
-        damaged = Counter(page.object_id for page in pool.damage() if page.kind == "node")
+        damaged = Counter(page.object_id for page in self._daemon.pool.damage() if page.kind == "node")
         rows = []
         for info in infos:
             connections = catalog.connections_of(info.id)
@@ -57,29 +76,6 @@ class Listing:
                 "connections": [{"host": catalog.host_name(each.host_id), "lun": each.lun} for each in connections],
             })
         return rows
-
-    async def _account(self, infos: Sequence[ObjectInfo]) -> None:
-        """Bring exclusive bytes up to date, in bounded time: in turns when there are very many objects."""
-        pool = self._daemon.pool
-        deadline = time.monotonic() + ACCOUNTING_SECONDS
-        exact = len(infos) <= EXACT_OBJECTS
-        start = 0 if exact else self._next_account % len(infos)
-        order = [*infos[start:], *infos[:start]]
-        done = 0
-        while done < len(order) and (exact or time.monotonic() < deadline):
-            chunk = order[done:done + CHUNK]
-            values = await asyncio.gather(*(pool.call("exclusive", object_id=each.id) for each in chunk),
-                                          return_exceptions=True)
-            for info, value in zip(chunk, values, strict=True):
-                if isinstance(value, int):
-                    self._exclusive[info.id] = value
-                else:
-                    self._exclusive.pop(info.id, None)      # a page that says so cannot be had: unknown
-            done += len(chunk)
-        self._next_account = (start + done) % len(infos) if infos and not exact else 0
-        if not exact and len(self._exclusive) > 2 * len(infos):
-            alive = {info.id for info in infos}
-            self._exclusive = {key: value for key, value in self._exclusive.items() if key in alive}
 
     def sessions(self) -> list[Json]:
         """Normal sessions, oldest first."""
@@ -118,11 +114,10 @@ class Listing:
     def pool(self) -> Json:
         """The pool: its name, state and all numbers the engine keeps."""
         native = self._daemon.pool.pool
-        objects = self._daemon.pool.objects()
+        objects, logical = self._daemon.pool.provisioned()
         stats = self._daemon.pool.stats()
-        logical = sum(info.size_bytes for info in objects if info.kind != "snapshot")
         return {"name": native.name, "uuid": native.uuid.hex(), "size_bytes": native.size_bytes,
-                "read_only": bool(native.read_only or stats.get("failed")), "objects": len(objects), "provisioned_bytes": logical,
+                "read_only": bool(native.read_only or stats.get("failed")), "objects": objects, "provisioned_bytes": logical,
                 "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
                 "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
                 "open": self._daemon.access.open_access, "space": self._daemon.monitor.state,

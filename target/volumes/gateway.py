@@ -78,6 +78,14 @@ class AsyncPool:
         """All objects that people made."""
         return [each for each in cast("list[ObjectInfo]", self.pool.objects()) if not each.name.startswith(HIDDEN)]
 
+    def names(self) -> dict[str, int]:
+        """The ids of all objects that people made, by name."""
+        return {name: number for name, number in self.pool.names().items() if not name.startswith(HIDDEN)}
+
+    def provisioned(self) -> tuple[int, int]:
+        """How many objects people made, and the bytes that those which can be written promise."""
+        return cast("tuple[int, int]", self.pool.provisioned(ord(HIDDEN)))
+
     def hidden(self) -> list[ObjectInfo]:
         """The objects that the daemon keeps for itself."""
         return cast("list[ObjectInfo]", self.pool.named(HIDDEN))

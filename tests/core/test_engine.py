@@ -200,11 +200,36 @@ def test_exclusive_is_what_a_delete_frees() -> None:
     v = volume(pool)
     pool.call("write", object_id=v, offset_bytes=0, data=b"a" * (4 * MIB))
     s = pool.call("snapshot", pairs=[(v, "v@s")])[0]
-    assert pool.call("exclusive", object_id=s) == pool.call("exclusive", object_id=v) == 0
+    gone = volume(pool, "gone")
+    pool.call("delete", object_id=gone)
+    assert pool.call("exclusive", object_ids=[s, gone, v]) == {s: 0, v: 0}
     pool.call("write", object_id=v, offset_bytes=0, data=b"b" * MIB)
     pool.call("flush")
     pool.drain()
-    assert pool.call("exclusive", object_id=s) == pool.call("exclusive", object_id=v) == MIB
+    assert pool.call("exclusive", object_ids=[v, s]) == {v: MIB, s: MIB}
+
+
+def test_exclusive_of_many_counts_each_for_itself() -> None:
+    _, pool = new_pool(192 * MIB, cache_bytes=1 * MIB)
+    sizes = {}
+    for number in range(40):                    # leaves of their own, more steps in all than one turn takes
+        made = volume(pool, f"v{number}")
+        for block in range(number):
+            pool.call("write", object_id=made, offset_bytes=block * 50 * 4096, data=b"e" * 4096)
+        sizes[made] = number * 4096
+    pool.call("flush")
+    pool.drain()
+    assert pool.call("exclusive", object_ids=list(sizes)) == sizes
+
+
+def test_totals_leave_snapshots_and_hidden_names_aside() -> None:
+    _, pool = new_pool()
+    v = volume(pool, size_bytes=8 * MIB)
+    pool.call("snapshot", pairs=[(v, "v@s")])
+    pool.call("snapshot", pairs=[(v, ".frozen")])
+    pool.call("clone", source_id=v, name="c")
+    assert pool.provisioned(ord(".")) == (3, 16 * MIB)
+    assert pool.names() == {info.name: info.id for info in pool.objects()}
 
 
 def test_objects_are_unique_by_name_and_serials_differ() -> None:

@@ -354,7 +354,7 @@ def use(it: Life, rig: Furnished, expected: dict[int, bytearray], loose: set[tup
                     (loose.discard if fine else loose.add)((number, block))
         tried("unmap", object_id=number, offset_bytes=16384, length_bytes=4096)
         loose.add((number, 16384))
-        tried("exclusive", object_id=number)
+        tried("exclusive", object_ids=[number])
     for name in ("t", "u"):
         if tried("snapshot", pairs=[(1, f"v@{name}")]):
             tried("diff", a_id=pool.lookup(f"v@{name}").id, b_id=1, offset_bytes=0, limit=1000)

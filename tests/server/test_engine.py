@@ -55,7 +55,7 @@ async def reopen(tmp_path: Path) -> AsyncIterator[Open]:
 
 
 async def listed(daemon: Daemon) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in await Listing(daemon, daemon.commands).objects()}
+    return {row["name"]: row async for rows in Listing(daemon, daemon.commands).objects() for row in rows}
 
 
 async def write(daemon: Daemon, name: str, offset_bytes: int, data: bytes) -> None:

@@ -73,6 +73,13 @@ class FakePool:
     def objects(self) -> list[ObjectInfo]:
         return list(self._objects.values())
 
+    def names(self) -> dict[str, int]:
+        return {each.name: each.id for each in self._objects.values()}
+
+    def provisioned(self, hidden: int) -> tuple[int, int]:
+        shown = [each for each in self._objects.values() if not each.name.startswith(chr(hidden))]
+        return len(shown), sum(each.size_bytes for each in shown if each.kind != "snapshot")
+
     def named(self, prefix: str) -> list[ObjectInfo]:
         return [each for each in self._objects.values() if each.name.startswith(prefix)]
 
@@ -194,8 +201,8 @@ class FakePool:
         changed = [at for at in range(0, top, 4096) if at >= offset_bytes and a[at:at + 4096] != b[at:at + 4096]]
         return [(at, 4096) for at in changed[:limit]]
 
-    def _op_exclusive(self, object_id: int) -> int:
-        return self._get(object_id).mapped_bytes
+    def _op_exclusive(self, object_ids: list[int]) -> dict[int, int]:
+        return {number: self._objects[number].mapped_bytes for number in object_ids if number in self._objects}
 
     def _op_kv(self, changes: dict[str, bytes | None]) -> None:
         for key, value in changes.items():
