@@ -250,6 +250,7 @@ cdef class Pool:
         memcpy(b, <const char *>raw, L_BLOCK_BYTES)
         lnt_put32(b + SB_FLAGS, 0)
         memcpy(b + SB_CACHE_TOKEN, self.p.cache_token, 64)
+        self.device.sync()            # whoever closed it may have been killed before the second copy's sync
         self.super_write()
         memcpy(self.p.ck.live_buf, b, L_BLOCK_BYTES)
         return 0

@@ -90,13 +90,13 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
     cdef const uint8_t *g
     cdef bytes directory, chunk
     cdef item it
+    if not lnt_get32(sb + SB_FLAGS) & SF_CLEAN and not p.mutations & M_NO_RECOVERY_SYNC:
+        super_secure(p, device, raw)
     if not lnt_get32(sb + SB_FLAGS) & SF_CLEAN and n:
         directory = device.read(base * L_BLOCK_BYTES, n_dir * L_BLOCK_BYTES)
         d = directory
         if lnt_get64(sb + SB_PENDING_CRC) != lnt_crc32c(0, d, n_dir * L_BLOCK_BYTES) and not p.mutations & M_NO_DIRECTORY_CRC:
             raise damaged("the checkpoint's directory fails its checksum")
-        if not p.mutations & M_NO_RECOVERY_SYNC:
-            super_secure(p, device, raw)
         for i in range(0, n, 64):
             k = n - i if n - i < 64 else 64
             chunk = device.read((base + n_dir + i) * L_BLOCK_BYTES, k * L_BLOCK_BYTES)
@@ -121,17 +121,18 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
 
 
 cdef int super_secure(lnt_pool *p, object device, bytes raw) except -1:
-    """Make the superblock that was chosen durable, before a page goes home.
+    """Make the superblock that was chosen durable, before a page goes home or the area half of the one before it is used.
 
     A process that was killed may have left it in the page cache only. Were it lost after that, the checkpoint before it would be
     the one that counts, and find a page that is not its own. If it was killed when a sync had just failed, no sync will write
     it unless it is written again: the same bytes, so it cannot be torn where it is durable already.
     """
+    device.sync()                 # the other copy may be in the page cache, too: never both at once
     for slot in layout.SUPERBLOCK_SLOTS:
         if device.read(slot * L_BLOCK_BYTES, L_BLOCK_BYTES) == raw:
             if not p.mutations & M_NO_SUPER_REWRITE:
                 device.write(slot * L_BLOCK_BYTES, raw)
-            device.sync()         # never both copies at once
+            device.sync()
     return 0
 
 

@@ -13,6 +13,7 @@ from core.errors import PoolError
 from tests.support.history import FOREVER, MUTATING, ObjectModel, Op, Violation, candidates
 from tests.support.oracle import Oracle
 from tests.support.simdisk import SimDisk
+from tests.support.watched_disk import WatchedDisk
 
 SECTOR, BLOCK = 512, 4096
 IDLE = 0x7FFFFFFF
@@ -46,12 +47,15 @@ class Config:
 
 def open_pool(disk: SimDisk, config: Config) -> Any:
     from core._engine import Pool
-    return Pool(disk, cache_bytes=config.cache_bytes, punch_delay_us=config.punch_delay_us, mutations=config.mutations)
+    pool = Pool(disk, cache_bytes=config.cache_bytes, punch_delay_us=config.punch_delay_us, mutations=config.mutations)
+    if isinstance(disk, WatchedDisk):
+        disk.judge()
+    return pool
 
 
 def format_disk(config: Config, seed: int = 0) -> SimDisk:
     from core._engine import Pool
-    disk = SimDisk(config.size_bytes, seed, fill=LEFTOVERS)
+    disk = WatchedDisk(config.size_bytes, seed, fill=LEFTOVERS)
     Pool.create(disk, name="crash", journal_blocks=config.journal_blocks, area_blocks=config.area_blocks)
     return disk
 
@@ -111,6 +115,8 @@ class Rig:
         if kind == "sync":
             self.disk.sync_upto = self.sync_covers.pop(io_id)
         self.pool.perform(io_id)
+        if isinstance(self.disk, WatchedDisk):
+            self.disk.judge()
 
     def turn(self) -> int:
         self.now_us += self.random.choice((1, 10, 100))

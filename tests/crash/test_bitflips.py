@@ -202,6 +202,7 @@ def opens_with_real_data(disk: SimDisk) -> int:
     return 0
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_byte(kind: str, closed: Furnished, first_seed: int, crash_full: bool) -> None:
     """One bit of each byte that means something of its own (--crash-full: of every page; else every 251st byte of one)."""

@@ -16,6 +16,7 @@ from tests.crash.rig import BLOCK, Config, Rig, open_pool
 from tests.crash.test_recovery import CONFIG, interrupted, judge
 from tests.support.history import Violation
 from tests.support.simdisk import SimDisk
+from tests.support.watched_disk import WatchedDisk
 
 GARBAGE = bytes(range(256)) * 16
 
@@ -25,20 +26,11 @@ def unsynced_copies(disk: SimDisk) -> set[int]:
     return {item.offset_bytes // BLOCK for item in disk.unsynced if item.offset_bytes < len(layout.SUPERBLOCK_SLOTS) * BLOCK}
 
 
-class Watched(SimDisk):
-    """A disk that fails a test as soon as the power could take both copies."""
-
-    def write(self, offset_bytes: int, data: bytes) -> None:
-        super().write(offset_bytes, data)
-        if len(unsynced_copies(self)) == len(layout.SUPERBLOCK_SLOTS):
-            raise Violation("both copies of the superblock are written and not synced")
-
-
 def life_of_superblocks(mutations: str) -> None:
     """A pool is made, lives through checkpoints, a failed sync at any point, is closed, and opened again."""
     config = dataclasses.replace(CONFIG, mutations=mutations)
     for after in range(0, 14):
-        disk = Watched(CONFIG.size_bytes, after)
+        disk = WatchedDisk(CONFIG.size_bytes, after)
         Pool.create(disk, name="crash")
         rig = Rig(1, config, disk)
         rig.do("create", name="v", size_bytes=1 << 20)
@@ -211,7 +203,7 @@ def test_a_failed_sync_is_noted() -> None:
         failed_sync_under_a_snapshot("no_distrust")
 
 
-class Forgetful(Watched):
+class Forgetful(WatchedDisk):
     """A disk that lets one of its syncs pass without effect."""
 
     forgotten = -1
@@ -258,3 +250,39 @@ def test_each_sync_of_a_creation() -> None:
     for forgotten in range(syncs):
         with pytest.raises(Violation):
             made_and_cut(forgotten)
+
+
+def published_without_images(mutations: str) -> None:
+    """Killed when a checkpoint that changed no page was published in the page cache only; then the power goes in the recovery.
+
+    Its superblock is not durable, so the half that the next checkpoint would write is the one that the durable superblock needs.
+    """
+    config = dataclasses.replace(CONFIG, mutations=mutations)
+    rig = Rig(1, config)
+    rig.do("create", name="v", size_bytes=8 << 20)
+    for at in range(0, 8 << 20, 2 << 20):
+        rig.do("write", object_id=1, offset_bytes=at, data=rig.oracle.make_data(1, at, 4096), fua=True)
+    rig.do("unmap", object_id=1, offset_bytes=0, length_bytes=4096, fua=True)
+    rig.do("checkpoint")
+    rig.start("checkpoint")
+    while not unsynced_copies(rig.disk):
+        rig.turn()
+        for io_id, kind, _, _ in rig._watch_syncs()[:1]:
+            rig.perform(io_id, kind)
+    rig.pool.abandon()
+    rig.oracle.crash(power=False)
+    rig.disk.process_kill()
+    for after in range(60):
+        for mode in ("none", "suffix", "writes", "most"):
+            disk, oracle = rig.disk.fork(after), pickle.loads(pickle.dumps(rig.oracle))
+            if not interrupted(disk, after, config):
+                return
+            oracle.crash(power=True)
+            disk.power_cut(mode)
+            judge(disk, oracle, rig, f"recovery cut at {after}")
+
+
+def test_published_without_images() -> None:
+    published_without_images("")
+    with pytest.raises(Violation):
+        published_without_images("no_recovery_sync")

@@ -156,7 +156,7 @@ class SimDisk:
 
     def fork(self, seed: int | None = None) -> SimDisk:
         """An independent copy as it stands."""
-        other = SimDisk(self.size_bytes, 0, capacity_bytes=self.capacity_bytes, life=self.life, fill=self.fill)
+        other = type(self)(self.size_bytes, 0, capacity_bytes=self.capacity_bytes, life=self.life, fill=self.fill)
         if seed is None:
             other.random.setstate(self.random.getstate())
         else:
@@ -175,6 +175,12 @@ class SimDisk:
             data = bytearray(image.get(page, self.fill))
             data[at] ^= 1 << bit
             image[page] = bytes(data)
+        for i, item in enumerate(self.unsynced):
+            at = offset_bytes - item.offset_bytes
+            if item.data is not None and 0 <= at < item.length_bytes:
+                data = bytearray(item.data)
+                data[at] ^= 1 << bit
+                self.unsynced[i] = Unsynced(item.number, item.offset_bytes, item.length_bytes, bytes(data))
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

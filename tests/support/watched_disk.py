@@ -1,0 +1,159 @@
+"""A simulated disk that knows the format's rules of order (docs/durability.md) and fails a life as soon as a write breaks one.
+
+A crash shows a missing barrier only when it comes at the right moment; here each write is judged by what the medium surely holds.
+The pool performs some of its requests where nothing can be raised, so `broken` keeps what was found and `judge` raises it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from core import layout
+from core._crc32c import crc32c
+from tests.support.history import Violation
+from tests.support.simdisk import PAGE_BYTES, SimDisk, Unsynced
+
+PAGE_MAGIC = layout.PAGE_MAGIC.to_bytes(4, "little")
+FRAME_MAGIC = layout.FRAME_MAGIC.to_bytes(4, "little")
+COPIES = len(layout.SUPERBLOCK_SLOTS)
+SB = {field.name: slice(field.offset, field.offset + field.size) for field in layout.SUPERBLOCK}
+PG_GEN = slice(24, 32)
+FR = {field.name: slice(field.offset, field.offset + field.size) for field in layout.FRAME_HEADER}
+
+
+class Superblock(NamedTuple):
+    """What of a superblock the rules are about."""
+
+    sb_gen: int
+    ckpt_gen: int
+    journal_seq: int
+    journal_pos: int
+    flags: int
+    journal: range
+    area: range
+    half: int
+
+
+def superblock(raw: bytes) -> Superblock | None:
+    """A copy that counts, or None."""
+    if raw[:8] != layout.SUPERBLOCK_MAGIC or number(raw, SB["crc"]) != crc32c(raw[12:]):
+        return None
+    values = {name: number(raw, SB[name]) for name in ("sb_gen", "ckpt_gen", "journal_seq", "journal_pos", "flags",
+                                                       "journal_start", "journal_blocks", "area_start", "area_blocks")}
+    journal = range(values["journal_start"], values["journal_start"] + values["journal_blocks"])
+    area = range(values["area_start"], values["area_start"] + 2 * values["area_blocks"])
+    return Superblock(values["sb_gen"], values["ckpt_gen"], values["journal_seq"], values["journal_pos"], values["flags"],
+                      journal, area, values["area_blocks"])
+
+
+def number(raw: bytes, at: slice) -> int:
+    return int.from_bytes(raw[at], "little")
+
+
+class WatchedDisk(SimDisk):
+    """A SimDisk for one pool. `broken`: the first write that a power cut might turn into a loss."""
+
+    began: tuple[int, int] = (-1, 0)          # checkpoint, and how much was written before its first page of the area
+    broken = ""
+
+    def write(self, offset_bytes: int, data: bytes) -> None:
+        if not self.dead and not self.broken and offset_bytes % PAGE_BYTES == 0 and len(data) % PAGE_BYTES == 0:
+            self._judge(offset_bytes // PAGE_BYTES, bytes(data))
+        super().write(offset_bytes, data)
+
+    def judge(self) -> None:
+        """Violation: a write broke a rule."""
+        if self.broken:
+            raise Violation(self.broken)
+
+    def fork(self, seed: int | None = None) -> SimDisk:
+        self.judge()
+        return super().fork(seed)
+
+    def power_cut(self, mode: str = "") -> None:
+        self.judge()
+        super().power_cut(mode)
+
+    def process_kill(self) -> None:
+        self.judge()
+        super().process_kill()
+
+    def _break(self, text: str) -> None:
+        self.broken = self.broken or text
+
+    def durable_superblock(self) -> Superblock | None:
+        """What a power cut could not take away, as recovery would choose."""
+        copies = [superblock(self.durable.get(copy, self.fill)) for copy in layout.SUPERBLOCK_SLOTS]
+        return max((copy for copy in copies if copy), default=None)
+
+    def _judge(self, block: int, data: bytes) -> None:
+        if block < COPIES and any(item.offset_bytes // PAGE_BYTES == 1 - block for item in self.unsynced):
+            self._break("both copies of the superblock are written and not synced")
+        sure = self.durable_superblock()
+        if sure is None:
+            return                            # a pool that is being made
+        if block < COPIES:
+            self._judge_superblock(block, data, sure)
+        elif block in sure.journal:
+            self._judge_frame(block, data, sure)
+        elif block in sure.area:
+            self._judge_area(block, data, sure)
+        else:
+            for at in range(0, len(data), PAGE_BYTES):
+                if data[at:at + 4] == PAGE_MAGIC and number(data, slice(at + 24, at + 32)) > sure.ckpt_gen:
+                    self._break(f"page {block + at // PAGE_BYTES} goes home before the superblock that means it is durable")
+
+    def _outside(self, item: Unsynced, sure: Superblock) -> bool:
+        """Not a frame, nor a superblock."""
+        block = item.offset_bytes // PAGE_BYTES
+        return block >= COPIES and block not in sure.journal
+
+    def _judge_superblock(self, block: int, data: bytes, sure: Superblock) -> None:
+        new = superblock(data)
+        if new is None:
+            self._break(f"copy {block} of the superblock is written and not valid")
+            return
+        if new.ckpt_gen > sure.ckpt_gen:
+            gen, before = self.began
+            late = [item for item in self.unsynced if self._outside(item, sure)
+                    and (item.offset_bytes // PAGE_BYTES in sure.area or (gen == new.ckpt_gen and item.number <= before))]
+            if late:
+                self._break(f"checkpoint {new.ckpt_gen} is published before block {late[0].offset_bytes // PAGE_BYTES} is sure")
+        if new.flags & layout.SUPERBLOCK_FLAGS["clean"] and any(
+                self._outside(item, sure) and item.data for item in self.unsynced):
+            self._break("a pool is called clean before all of it is durable")
+
+    def _judge_area(self, block: int, data: bytes, sure: Superblock) -> None:
+        half = (block - sure.area[0]) // sure.half
+        if half == sure.ckpt_gen & 1:
+            self._break(f"the area half of checkpoint {sure.ckpt_gen} is written, and no other superblock is durable")
+        gen = number(data, PG_GEN)
+        if self.began[0] != gen:
+            self.began = (gen, self.writes)
+
+    def _judge_frame(self, block: int, data: bytes, sure: Superblock) -> None:
+        for page in range(block, block + len(data) // PAGE_BYTES):
+            old = self.view.get(page, self.fill)
+            if (old[:4] == FRAME_MAGIC and old[FR["uuid"]] == data[FR["uuid"]] and number(old, FR["seq"]) >= sure.journal_seq
+                    and page in self._chain(sure)):
+                self._break(f"journal frame {number(old, FR['seq'])} is overwritten, which recovery needs")
+
+    def _chain(self, sure: Superblock) -> set[int]:
+        """Where the unbroken row of frames begins that a recovery would find now: the blocks of their headers."""
+        found: set[int] = set()
+        at, expect = sure.journal_pos, sure.journal_seq
+        while sure.journal[at] not in found:
+            head = self.view.get(sure.journal[at], self.fill)
+            length = number(head, FR["length"])
+            blocks = -(-length // PAGE_BYTES)
+            if head[:4] != FRAME_MAGIC or number(head, FR["seq"]) != expect or not 0 < blocks <= len(sure.journal) - at:
+                break
+            raw = b"".join(self.view.get(sure.journal[at + i], self.fill) for i in range(blocks))
+            if number(head, FR["crc"]) != crc32c(raw[8:length]):
+                break
+            found.add(sure.journal[at])
+            if number(head, FR["flags"]) & layout.FRAME_FLAGS["pad"]:
+                at = 0
+            else:
+                at, expect = (at + blocks) % len(sure.journal), expect + 1
+        return found
