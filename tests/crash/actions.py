@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from core.errors import PoolError
 from tests.crash.rig import BLOCK, SECTOR, Config, Rig
 from tests.support.history import Op, Violation
 
@@ -154,9 +155,33 @@ def rename(rig: Rig) -> Op | None:
     return rig.start("rename", object_id=rig.random.choice(volumes).id, name=rig.new_name())
 
 
-def kv(rig: Rig) -> Op | None:
-    if any(op.kind == "kv" for op in rig.oracle.inflight):
+def grow(rig: Rig) -> Op | None:
+    """The medium is enlarged, and the pool with it."""
+    if any(op.kind == "grow" for op in rig.oracle.inflight) or rig.disk.size_bytes >= 2 * rig.config.size_bytes:
         return None
+    rig.disk.size_bytes += 4 << 20
+    return rig.start("grow", size_bytes=rig.disk.size_bytes)
+
+
+def set_properties(rig: Rig) -> Op | None:
+    """A quota or a reservation is set or taken away, or what else is kept of a volume changed."""
+    volumes = [m for m in rig.volumes() if not rig.busy(m)]
+    if not volumes:
+        return None
+    r = rig.random
+    change: dict[str, object] = r.choice((
+        {"props": r.randbytes(r.randrange(100))}, {"quota_bytes": r.choice((0, 0, 1 << 20)), "reserve_bytes": 0},
+        {"reserve_bytes": r.choice((0, 64 << 10, 1 << 20))}))
+    try:
+        return rig.start("set", object_id=r.choice(volumes).id, **change)
+    except PoolError as error:            # more than can be kept, or beyond the quota: refused before it begins
+        if error.code not in ("no_space", "invalid"):
+            raise
+        rig.refused()
+        return None
+
+
+def kv(rig: Rig) -> Op | None:
     r = rig.random
     changes = {f"key{r.randrange(6)}": None if r.random() < 0.3 else r.randbytes(r.choice((0, 5, 400, 3000)))
                for _ in range(r.randrange(1, 4))}
@@ -165,7 +190,7 @@ def kv(rig: Rig) -> Op | None:
 
 ACTIONS: dict[Action, int] = {
     create: 4, write: 40, write_atomic: 6, unmap: 8, read: 6, flush: 9, checkpoint: 3, compare_and_write: 4, share: 6,
-    snapshot: 8, clone: 6, delete: 7, revert: 4, resize: 4, rename: 1, kv: 3,
+    snapshot: 8, clone: 6, delete: 7, revert: 4, resize: 4, rename: 1, kv: 3, grow: 1, set_properties: 2,
 }
 
 

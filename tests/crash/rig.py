@@ -101,6 +101,10 @@ class Rig:
         self._watch_syncs()
         return op
 
+    def refused(self) -> None:
+        """The operation that was to be started last was refused at once."""
+        self.oracle.inflight.pop()
+
     def _watch_syncs(self) -> list[tuple[int, str, int, int]]:
         """A sync covers what was performed when it was submitted, however late it is performed itself."""
         pending: list[tuple[int, str, int, int]] = self.pool.pending_io()
