@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from typing import Any
 
 import aiohttp
@@ -83,3 +85,24 @@ async def test_a_hostile_batch_costs_only_itself(control: Control) -> None:
         assert status == 200
         assert json.loads(text.splitlines()[-1])["failures"] == 1
     assert (await request(control, "GET", "/v1/objects"))[0] == 200
+
+
+async def test_a_long_listing_is_whole_and_in_order(control: Control) -> None:
+    names = sorted(f"v{number}" for number in range(600))       # more than one piece, and more than are always accounted
+    lines = b"".join(b'{"line": 1, "command": "create", "args": {"name": "%s", "size_bytes": 4096}}\n' % name.encode()
+                     for name in names)
+    await request(control, "POST", "/v1/batch", lines)
+    for _ in range(2):
+        status, rows = await request(control, "GET", "/v1/objects")
+        assert status == 200
+        assert [row["name"] for row in rows] == names
+        assert all(row["exclusive_bytes"] == 0 for row in rows)
+    assert (await request(control, "GET", "/v1/objects?name=v7"))[1][0]["name"] == "v7"
+    assert (await request(control, "GET", "/v1/objects?name=w"))[0] == 404
+
+
+def test_the_api_is_imported_without_certificates_and_leaves_others_whole() -> None:
+    code = ("import asyncio, ssl; read = []; ssl.SSLContext.load_default_certs = lambda *_: read.append(1); "
+            "import target.server.api, target.server.metrics; assert not read; "
+            "import sys; assert sys.modules['ssl'] is ssl; import urllib.request; urllib.request.HTTPSHandler")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
