@@ -46,13 +46,13 @@ lint: build
 CHECKED := build/checked
 $(CHECKED)/.built: $(VENV)/.built
 	LUNETTE_SANITIZE=address,undefined nice $(BIN)/python setup.py -q build_ext --build-lib $(CHECKED) --build-temp build/checked-objects -j $$(nproc)
+	touch $@
+
+checked: $(CHECKED)/.built
 	ln -sf $(CURDIR)/core/*.py $(CHECKED)/core/
 	ln -sfn $(CURDIR)/target $(CHECKED)/target
 	ln -sfn $(CURDIR)/tests $(CHECKED)/tests
 	ln -sf $(CURDIR)/pyproject.toml $(CHECKED)/pyproject.toml
-	touch $@
-
-checked: $(CHECKED)/.built
 
 # About a minute each, on the checked core, which ends the run at its first error; FUZZ=60 makes it hours of each.
 # With -j they run side by side.

@@ -118,5 +118,5 @@ def test_a_hostile_host_harms_nobody_else(start: Start, seed: int) -> None:
         rounds += 1
     assert daemon.alive
     assert "Traceback" not in daemon.log.read_text()
-    assert daemon.stop() == 0
+    assert daemon.stop() == 0, daemon.log.read_text()[-4000:]
     assert "clean" in daemon.check()
