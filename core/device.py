@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import mmap
@@ -11,7 +10,7 @@ import stat
 import struct
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from core.errors import PoolError
 
@@ -28,9 +27,7 @@ STATX_BYTES, STATX_MNT_ID_OFFSET = 256, 144
 
 DIRECT_ALIGN_BYTES = 4096
 LOCK_WAIT_SECONDS = 2.0     # for the kernel to finish what a process that was killed had in flight
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-_LIBC.statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_char_p)
+_LIBC: tuple[Any, Any] | None = None
 
 
 class Device(Protocol):
@@ -108,10 +105,10 @@ class FileDevice:
         if self.is_block:
             fcntl.ioctl(self._fd, BLKDISCARD, struct.pack("=QQ", offset_bytes, length_bytes))
             return
+        ffi, libc = _libc()
         flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-        if _LIBC.fallocate(self._fd, flags, offset_bytes, length_bytes) != 0:
-            error = ctypes.get_errno()
-            raise OSError(error, f"{os.strerror(error)}: punch a hole in {self.path}")
+        if libc.fallocate(self._fd, flags, offset_bytes, length_bytes) != 0:
+            raise OSError(ffi.errno, f"{os.strerror(ffi.errno)}: punch a hole in {self.path}")
 
     def sync(self) -> None:
         os.fdatasync(self._fd)
@@ -244,12 +241,25 @@ def _lock(fd: int, path: str) -> None:
 
 def _unique_mount_id(fd: int) -> int | None:
     """The mount's id, never reused in this boot (Linux 6.8); None where the kernel cannot tell."""
-    buffer = ctypes.create_string_buffer(STATX_BYTES)
-    if _LIBC.statx(fd, b"", AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE, buffer) != 0:
+    ffi, libc = _libc()
+    buffer = ffi.new("unsigned char[]", STATX_BYTES)
+    if libc.statx(fd, b"", AT_EMPTY_PATH, STATX_MNT_ID_UNIQUE, buffer) != 0:
         return None
-    raw = buffer.raw
+    raw = bytes(ffi.buffer(buffer))
     (mask,) = struct.unpack_from("=I", raw, 0)
     if not mask & STATX_MNT_ID_UNIQUE:
         return None
     (mount,) = struct.unpack_from("=Q", raw, STATX_MNT_ID_OFFSET)
     return int(mount)
+
+
+def _libc() -> tuple[Any, Any]:
+    global _LIBC
+    if _LIBC is None:
+        from cffi import FFI
+
+        ffi = FFI()
+        ffi.cdef("int fallocate(int fd, int mode, int64_t offset, int64_t length);"
+                 "int statx(int dirfd, const char *path, int flags, unsigned int mask, unsigned char *buffer);")
+        _LIBC = ffi, ffi.dlopen(None)
+    return _LIBC
