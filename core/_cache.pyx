@@ -6,7 +6,8 @@ from core._state cimport (
     L_ZONE_BLOCKS, PG_CRC, PG_GEN, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_COUNT, PK_CSUM, PK_NODE, VID, WAIT,
     frame, lnt_alloc_aligned, lnt_count_pack, lnt_count_unpack, lnt_get32, lnt_get64, lnt_node_pack, lnt_node_unpack, lnt_pool,
     lnt_put16, lnt_put32, lnt_put64, opx, run_is_fixed)
-from core._types cimport IO_READ, OP_ADMIN, ST_CHECKSUM, ST_IO_READ, lnt_dev, lnt_io, lnt_op
+from core._types cimport IO_READ, OP_ADMIN, ST_CHECKSUM, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, lnt_dev, lnt_io, lnt_op
+from libc.errno cimport ENOSPC
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -95,6 +96,13 @@ cdef lnt_io *io_new(lnt_pool *p) noexcept nogil:
 cdef void io_free(lnt_pool *p, lnt_io *io) noexcept nogil:
     io.next = <lnt_io *>p.io_spare
     p.io_spare = io
+
+
+cdef uint8_t io_status(const lnt_io *io) noexcept nogil:
+    """What a failed request of data means: a medium without room is a full pool, and the initiator may wait for room."""
+    if io.kind == IO_READ:
+        return ST_IO_READ
+    return ST_NO_SPACE if io.result == -ENOSPC else ST_IO_WRITE
 
 
 cdef void pool_fail(lnt_pool *p) noexcept nogil:

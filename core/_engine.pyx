@@ -24,7 +24,7 @@ from core._state cimport (
     OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT,
     lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, pthread_mutex_destroy,
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
-from core._super cimport super_choose, super_load, super_seal
+from core._super cimport super_load, super_read, super_seal
 from core._types cimport (
     IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
     OPF_FUA, OPF_NOUNMAP, lnt_dev, lnt_io, lnt_obj, lnt_op)
@@ -194,9 +194,7 @@ cdef class Pool:
         cdef lnt_pool *p = self.p
         cdef bytes raw, token
         cdef list slots = [], changes = []
-        if self.device.size_bytes < 2 * L_BLOCK_BYTES:
-            raise PoolError("foreign", "not a Lunette pool")
-        raw = super_choose(p, self.device.read(0, L_BLOCK_BYTES), self.device.read(L_BLOCK_BYTES, L_BLOCK_BYTES))
+        raw = super_read(p, self.device)
         super_load(p, raw)
         if p.total_blocks * L_BLOCK_BYTES > self.device.size_bytes:
             raise PoolError("damaged", "pool is damaged: its file or device is shorter than the pool")

@@ -8,16 +8,14 @@ everything else to new blocks, which enter the map when all data has arrived.
 from core._alloc cimport alloc_extent, ring_push, space_for_data
 from core._atomic cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
-from core._cache cimport M_NO_MERGE_CHECK, M_NO_RANGE_LOCK, io_free, io_new, op_finish, op_ready, ops_ready
+from core._cache cimport M_NO_MERGE_CHECK, M_NO_RANGE_LOCK, io_free, io_new, io_status, op_finish, op_ready, ops_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
 from core._state cimport (
     C_IMAGES, C_SYNC2, E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT,
     aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, next_images, opx, rlock, vobj)
 from core._types cimport (
-    IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_RANGE,
-    ST_READ_ONLY,
-    lnt_io, lnt_op)
+    IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io, lnt_op)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -125,7 +123,7 @@ cdef void io_done(lnt_io *io) noexcept nogil:
     cdef lnt_pool *p = x.pool
     x.io_busy -= 1
     if io.result != 0:
-        error_at(op, ST_IO_READ if io.kind == IO_READ else ST_IO_WRITE, <uint8_t *>io.buf)
+        error_at(op, io_status(io), <uint8_t *>io.buf)
     io_free(p, io)
     if x.io_busy == 0 and x.step >= S_IO:
         if op.kind == OP_READ:
@@ -148,7 +146,7 @@ cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t
     if p.cur.submit(p.cur, io):
         X(op).io_busy -= 1
         if io.result != 0:
-            error_at(op, ST_IO_READ if kind == IO_READ else ST_IO_WRITE, buf)
+            error_at(op, io_status(io), buf)
         io_free(p, io)
     return 0
 

@@ -3,6 +3,7 @@ from core._state cimport lnt_pool
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef object damaged(str what)
+cdef object super_read(lnt_pool *p, object device)
 cdef object super_choose(lnt_pool *p, bytes first, bytes second)
 cdef int super_load(lnt_pool *p, bytes raw) except -1
 cdef bytes super_bytes(dict values)

@@ -31,6 +31,23 @@ cdef int super_valid(lnt_pool *p, bytes raw):
     return lnt_get32(b + SB_CRC) == lnt_crc32c(0, b + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
 
 
+cdef object super_read(lnt_pool *p, object device):
+    """The newer valid copy of those that can be read. OSError when none readable is one; PoolError: foreign, newer, damaged."""
+    copies = []
+    failure = None
+    if device.size_bytes < 2 * L_BLOCK_BYTES:
+        raise PoolError("foreign", "not a Lunette pool")
+    for slot in layout.SUPERBLOCK_SLOTS:
+        try:
+            copies.append(bytes(device.read(slot * L_BLOCK_BYTES, L_BLOCK_BYTES)))
+        except OSError as error:
+            copies.append(b"")
+            failure = error
+    if failure is not None and not any(raw[:8] == layout.SUPERBLOCK_MAGIC for raw in copies):
+        raise failure
+    return super_choose(p, copies[0], copies[1])
+
+
 cdef object super_choose(lnt_pool *p, bytes first, bytes second):
     """The newer valid copy. PoolError: foreign, newer, damaged."""
     marked = [raw for raw in (first, second) if raw[:8] == layout.SUPERBLOCK_MAGIC]

@@ -77,6 +77,10 @@ class FileDevice:
     def fileno(self) -> int:
         return self._fd
 
+    def missing_bytes(self) -> int:
+        """How much shorter the file is now than it was when it was opened: somebody has cut it."""
+        return 0 if self.is_block else max(0, self.size_bytes - os.fstat(self._fd).st_size)
+
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         if self.direct:
             return self._read_direct(offset_bytes, length_bytes)

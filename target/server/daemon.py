@@ -86,7 +86,8 @@ class Daemon:
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)
         self.commands = Commands(self)
-        self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units)
+        self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
+                                    lambda: self._device.missing_bytes() if self._device is not None else 0)
 
     @property
     def device(self) -> Any:

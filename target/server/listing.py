@@ -121,6 +121,7 @@ class Listing:
                 "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
                 "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
                 "open": self._daemon.access.open_access, "space": self._daemon.monitor.state,
+                "cut_off_bytes": self._daemon.monitor.missing_bytes,
                 "damage": [describe(page, self._daemon.pool.info) for page in self._daemon.pool.damage()],
                 **asdict(self._daemon.catalog.thresholds), **stats}
 

@@ -21,8 +21,11 @@ REARM_PERCENT = 2   # a threshold is crossed anew only after use fell so far bel
 class SpaceMonitor:
     """Looks at the pool's use every PERIOD_SECONDS. `state` is "ok", "soft" or "hard"."""
 
-    def __init__(self, pool: AsyncPool, catalog: Catalog, units: Callable[[], Iterable[LogicalUnit]]) -> None:
+    def __init__(self, pool: AsyncPool, catalog: Catalog, units: Callable[[], Iterable[LogicalUnit]],
+                 missing_bytes: Callable[[], int] = lambda: 0) -> None:
         self._pool = pool
+        self._missing_bytes = missing_bytes
+        self.missing_bytes = 0              # so much was cut off the pool's file while it was served, at most
         self._catalog = catalog
         self._units = units
         self._task: asyncio.Task[None] | None = None
@@ -56,6 +59,11 @@ class SpaceMonitor:
             log.error("the pool is read-only from now on: its medium failed or its metadata is damaged; a restart recovers "
                       "what was durable (docs/durability.md, Failures)")
         self._damage()
+        missing = self._missing_bytes()
+        if missing > self.missing_bytes:
+            log.error("somebody has made the pool's file %d bytes shorter: what lay there is lost, and reads of it fail or give "
+                      "zeros; make it as long as it was before the next start, then scrub", missing)
+        self.missing_bytes = max(self.missing_bytes, missing)
         percent = 100 * stats["used_bytes"] / size_bytes
         limits = {"soft": self._catalog.thresholds.soft_percent, "hard": self._catalog.thresholds.hard_percent}
         self.state = next((name for name in ("hard", "soft") if percent >= limits[name]), "ok")

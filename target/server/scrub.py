@@ -82,7 +82,8 @@ class Scrub:
         rows: list[dict[str, Any]] = self._state["damaged"]
         named = {row.get("block") for row in rows}
         for page in self._pool.damage():
-            if page.block not in named and not (page.kind == "node" and page.object_id) and len(rows) < MAX_DAMAGED:
+            alive = page.kind == "node" and self._pool.info(page.object_id) is not None
+            if page.block not in named and not alive and len(rows) < MAX_DAMAGED:
                 part = "deleted map" if page.kind == "node" else page.kind
                 rows.append({"name": POOL, "offset_bytes": 0, "length_bytes": 0, "code": "metadata", "part": part,
                              "block": page.block})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -439,3 +440,42 @@ def test_nobody_ends_while_queued_on_a_page() -> None:
     pool.drain()
     assert [(done.token, done.code) for done in pool.reap()] == [(token, "io_read")]
     pool.abandon()
+
+
+@pytest.mark.parametrize("copy", layout.SUPERBLOCK_SLOTS)
+def test_a_superblock_copy_that_cannot_be_read(copy: int) -> None:
+    """The other one is taken; without a readable one the failure is said, not that the pool is none."""
+    disk, _ = furnished()
+    it = Life(disk, "fails")
+    it.spoil(copy)
+    it.open()
+    for at in (0, 2 * MIB):
+        assert it.read(V, at) == pattern(at)
+    it.works(W, MIB)
+    it.again()
+    it.works(W, 0)
+    it.pool.abandon()
+    it.spoil(1 - copy)
+    with pytest.raises(PoolError, match="cannot be read"):
+        it.open()
+
+
+def test_a_medium_without_room_is_a_full_pool() -> None:
+    """Data that finds no room on a thin medium is refused as by a full pool, and the pool goes on."""
+    disk, _ = furnished()
+    pool = open_pool(disk, Config(cache_bytes=0))
+    fault = disk.fail("write", forever=True, error=errno.ENOSPC, within=(32 * MIB, 64 * MIB))
+    codes = set()
+    for at in range(4 * MIB, 16 * MIB, MIB):
+        try:
+            pool.call("write", object_id=V, offset_bytes=at, data=pattern(at))
+        except PoolError as error:
+            codes.add(error.code)
+    assert codes == {"no_space"}
+    assert fault.hits
+    pool.call("write", object_id=V, offset_bytes=0, data=pattern(1), fua=True)
+    assert not pool.stats()["failed"]
+    disk.heal()
+    pool.call("write", object_id=W, offset_bytes=15 * MIB, data=pattern(1), fua=True)
+    pool.close()
+    assert check(disk).ok
