@@ -71,7 +71,7 @@ fuzz-keys: EACH = 60
 fuzz-keys: checked
 	$(FUZZER) tests/fuzz/test_fuzz_login_keys.py
 
-fuzz-commands: EACH = 2000
+fuzz-commands: EACH = 1500
 fuzz-commands: checked
 	$(FUZZER) tests/fuzz/test_fuzz_cdb.py tests/fuzz/test_fuzz_cdb_reservations.py
 

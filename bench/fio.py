@@ -80,6 +80,9 @@ def find(engine: str = "libiscsi") -> str:
     return build()
 
 
+REFUSED = "request failed"     # how fio's libiscsi engine tells of a command that ended in CHECK CONDITION
+
+
 @dataclass(frozen=True)
 class Job:
     """One fio job. `target` is an iscsi:// URL, or a path together with engine io_uring."""
@@ -112,10 +115,10 @@ def run(jobs: list[Job], seconds: float | None) -> list[dict[str, Any]]:
     except (ValueError, KeyError):
         last = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise FioError(f"fio exited with {done.returncode}: {last}") from None
-    failed = [job for job in found if job["error"]]
-    if failed:
-        said = dict.fromkeys((done.stderr.strip() or "?").splitlines())     # the engine names the sense, fio only its errno
-        raise FioError(f"fio job failed with error {failed[0]['error']}: {' | '.join(list(said)[:3])}")
+    said = list(dict.fromkeys(done.stderr.strip().splitlines()))        # the engine names the sense, fio only its errno
+    failed = [job["error"] for job in found if job["error"]]
+    if failed or any(REFUSED in line for line in said):     # fio goes on after a sync that was refused, without an error
+        raise FioError(f"fio job failed with error {max(failed, default=0)}: {' | '.join(said[:3]) or '?'}")
     return found
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from bench import initiator
 from bench.compare.basic import CASES, Case
 from bench.compare.lab import PAIR, Lab
 from bench.fio import Job
@@ -10,13 +11,18 @@ from bench.measure import Run
 from bench.targets import Target, fill_file
 
 WRITERS = 16
+# fio's libiscsi engine syncs as many *blocks* as the LUN has bytes, in 32 bits. From 4 GiB that is 0: all of it. Where it is
+# not, targets refuse the sync as beyond the end, and fio goes on.
+SYNC_LUN_MIB = 4096
 
 
 def sync(run: Run) -> None:
     """fsync after each write, by 1 and 16 writers (group commit); a database: 70/30 8 KiB and a synced log."""
     for medium in run.media:
-        with Lab(run, medium, only=PAIR) as lab:
-            urls = lab.luns(run.plan.size_mib)
+        with Lab(run, medium, pool_mib=2 * SYNC_LUN_MIB, only=PAIR) as lab:
+            urls = lab.luns(SYNC_LUN_MIB, fill=False)
+            for url in urls.values():
+                initiator.fill(url, run.plan.size_mib)
             share = run.plan.size_mib // WRITERS
 
             def writers(url: str, count: int, share: int = share) -> list[Job]:
