@@ -70,7 +70,8 @@ class Rig:
         self.disk = disk or format_disk(self.config, seed)
         self.oracle = Oracle()
         self.tokens: dict[int, Op] = {}
-        self.sync_covers: dict[int, int] = {}
+        self.awaited: dict[Op, int] = {}                    # the newest frame with records when what has to last began
+        self.covers: dict[int, int] = {}                    # request -> what had been performed when it was submitted
         self.stuck: dict[int, int] = {}                     # request -> the step from which it may be performed
         self.held: set[int] = set()                         # requests that stay pending until a test lets them go
         self.steps = 0
@@ -97,6 +98,8 @@ class Rig:
         """Start an operation on the pool and in the oracle."""
         op = self.oracle.begin(kind, **args)
         self.note(f"{op.start}: start {kind} {_brief(args)}")
+        if isinstance(self.disk, WatchedDisk) and (op.fua or kind == "flush"):
+            self.awaited[op] = self.disk.recorded
         self.tokens[self.pool.start(kind, **args)] = op
         self._watch_syncs()
         return op
@@ -109,15 +112,17 @@ class Rig:
         """A sync covers what was performed when it was submitted, however late it is performed itself."""
         pending: list[tuple[int, str, int, int]] = self.pool.pending_io()
         for io_id, kind, _, _ in pending:
-            if kind == "sync" and io_id not in self.sync_covers:
-                self.sync_covers[io_id] = self.disk.writes
+            if kind in ("sync", "write") and io_id not in self.covers:
+                self.covers[io_id] = self.disk.writes
         return pending
 
     def perform(self, io_id: int, kind: str) -> None:
         if self.on_step:
             self.on_step()
         if kind == "sync":
-            self.disk.sync_upto = self.sync_covers.pop(io_id)
+            self.disk.sync_upto = self.covers.pop(io_id)
+        elif isinstance(self.disk, WatchedDisk):
+            self.disk.submitted = self.covers.pop(io_id, None)
         self.pool.perform(io_id)
         if isinstance(self.disk, WatchedDisk):
             self.disk.judge()
@@ -135,6 +140,9 @@ class Rig:
                       + ("" if op.kind == "read" else f" {done.value}"))
             if done.code not in ("ok", "miscompare") and done.code not in self.tolerated | self._excuses(op):
                 raise Violation(f"{op.kind} {_brief(op.args)} failed: {done.code} {done.value}")
+            awaited = self.awaited.pop(op, 0)
+            if isinstance(self.disk, WatchedDisk) and done.code == "ok":
+                self.disk.judge_answer(awaited, str(op))
             self.oracle.finish(op, done.code, done.value)
 
     def _excuses(self, op: Op) -> set[str]:
@@ -228,7 +236,8 @@ class Rig:
 
     def _lost(self, *, power: bool, mode: str = "") -> None:
         self.tokens.clear()
-        self.sync_covers.clear()
+        self.covers.clear()
+        self.awaited.clear()
         self.oracle.crash(power=power)
         if self.disk.sync_failures > self.sync_failures:
             self.sync_failures, self.oracle.sync_failed = self.disk.sync_failures, True

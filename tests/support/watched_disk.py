@@ -6,7 +6,7 @@ The pool performs some of its requests where nothing can be raised, so `broken` 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core import layout
 from core._crc32c import crc32c
@@ -18,6 +18,7 @@ FRAME_MAGIC = layout.FRAME_MAGIC.to_bytes(4, "little")
 COPIES = len(layout.SUPERBLOCK_SLOTS)
 SB = {field.name: slice(field.offset, field.offset + field.size) for field in layout.SUPERBLOCK}
 PG_GEN = slice(24, 32)
+MAP = {name: slice(offset, offset + size) for offset, size, name in layout.RECORDS["map"]}
 FR = {field.name: slice(field.offset, field.offset + field.size) for field in layout.FRAME_HEADER}
 
 
@@ -55,10 +56,19 @@ class WatchedDisk(SimDisk):
 
     began: tuple[int, int] = (-1, 0)          # checkpoint, and how much was written before its first page of the area
     broken = ""
+    submitted: int | None = None              # set by the harness: what had been performed when the next write was submitted
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.frames: dict[int, tuple[int, frozenset[int]]] = {}      # by sequence number: its write, those of its data not synced
+        self.markers: dict[int, int] = {}     # writes of frames not synced, and what they call hard
+        self.hard_upto = 0                    # what durable frames call hard
+        self.recorded = 0                     # the newest frame with records
 
     def write(self, offset_bytes: int, data: bytes) -> None:
         if not self.dead and not self.broken and offset_bytes % PAGE_BYTES == 0 and len(data) % PAGE_BYTES == 0:
             self._judge(offset_bytes // PAGE_BYTES, bytes(data))
+        self.submitted = None
         super().write(offset_bytes, data)
 
     def judge(self) -> None:
@@ -66,16 +76,36 @@ class WatchedDisk(SimDisk):
         if self.broken:
             raise Violation(self.broken)
 
+    def sync(self) -> None:
+        super().sync()
+        unsure = {item.number for item in self.unsynced}
+        self.hard_upto = max([self.hard_upto, *(hard for write, hard in self.markers.items() if write not in unsure)])
+        self.markers = {write: hard for write, hard in self.markers.items() if write in unsure}
+
+    def judge_answer(self, seq: int, what: str) -> None:
+        """Violation: what waited for all records up to this frame to be hard is answered, and they are not."""
+        if seq > self.hard_upto:
+            sure = self.durable_superblock()
+            if sure is not None and seq >= sure.journal_seq:
+                raise Violation(f"{what} is answered before journal frame {seq} is hard")
+
+    def _forget(self) -> None:
+        self.frames.clear()
+        self.markers.clear()
+        self.hard_upto = self.recorded = 0
+
     def fork(self, seed: int | None = None) -> SimDisk:
         self.judge()
         return super().fork(seed)
 
     def power_cut(self, mode: str = "") -> None:
         self.judge()
+        self._forget()
         super().power_cut(mode)
 
     def process_kill(self) -> None:
         self.judge()
+        self._forget()
         super().process_kill()
 
     def _break(self, text: str) -> None:
@@ -137,6 +167,40 @@ class WatchedDisk(SimDisk):
             if (old[:4] == FRAME_MAGIC and old[FR["uuid"]] == data[FR["uuid"]] and number(old, FR["seq"]) >= sure.journal_seq
                     and page in self._chain(sure)):
                 self._break(f"journal frame {number(old, FR['seq'])} is overwritten, which recovery needs")
+        if data[:4] == FRAME_MAGIC and not number(data, FR["flags"]) & layout.FRAME_FLAGS["pad"]:
+            self._judge_claims(data)
+
+    def _judge_claims(self, data: bytes) -> None:
+        """What a frame says of those before it: that their data is durable (`hard_upto`), that they are (`synced_upto`)."""
+        unsure = {item.number: item for item in self.unsynced}
+        hard, synced = number(data, FR["hard_upto"]), number(data, FR["synced_upto"])
+        for seq, (write, needed) in self.frames.items():
+            if seq <= hard and not needed.isdisjoint(unsure):
+                block = unsure[min(needed & unsure.keys())].offset_bytes // PAGE_BYTES
+                self._break(f"journal frame {seq} is called hard before block {block} is sure")
+            if seq <= synced and write in unsure:
+                self._break(f"journal frame {seq} is called synced and is not")
+        self.frames = {seq: known for seq, known in self.frames.items() if seq > min(hard, synced)}
+        self.frames[number(data, FR["seq"])] = self.writes + 1, self._needed(data)
+        self.markers[self.writes + 1] = hard
+        if number(data, FR["records"]):
+            self.recorded = max(self.recorded, number(data, FR["seq"]))
+
+    def _needed(self, data: bytes) -> frozenset[int]:
+        """The writes that no sync has covered, submitted before this frame, to blocks that its records speak of."""
+        last = self.writes if self.submitted is None else self.submitted
+        items = [item for item in self.unsynced if item.data is not None and item.number <= last]
+        found: set[int] = set()
+        at, end = layout.FRAME_HEADER_BYTES, number(data, FR["length"])
+        while items and at < end:
+            record = data[at:at + max(number(data, slice(at + 4, at + 8)), 8)]
+            if record[0] == layout.RECORD_TYPES["map"]:
+                first = number(record, MAP["pba"]) * PAGE_BYTES
+                beyond = first + number(record, MAP["count"]) * PAGE_BYTES
+                found.update(item.number for item in items
+                             if item.offset_bytes < beyond and first < item.offset_bytes + item.length_bytes)
+            at += len(record)
+        return frozenset(found)
 
     def _chain(self, sure: Superblock) -> set[int]:
         """Where the unbroken row of frames begins that a recovery would find now: the blocks of their headers."""
