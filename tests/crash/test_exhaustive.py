@@ -148,6 +148,7 @@ def test_short_sequences(length: int) -> None:
     assert replayer.crashes > 50
 
 
+@pytest.mark.timeout(3600)
 def test_longer_sequences(crash_full: bool, first_seed: int) -> None:
     """All sequences of three and four with --crash-full; a sample drawn from the seed otherwise."""
     everything = [names for length in (3, 4) for names in itertools.product(STEPS, repeat=length)]
