@@ -3,7 +3,7 @@
 from core._admin cimport admin, admin_run
 from core._alloc cimport epochs_turn, reclaim_turn, space_for_data
 from core._cache cimport M_NO_DISTRUST, cache_trim, op_ready
-from core._checkpoint cimport ckpt_turn
+from core._checkpoint cimport ckpt_due, ckpt_turn
 from core._compound cimport data_run
 from core._damage cimport damage_due
 from core._journal cimport commit_turn, frame_close, journal_room, seal_turn
@@ -88,6 +88,11 @@ cdef void op_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         data_run(p, op)
 
 
+cdef inline bint frees_press(lnt_pool *p) noexcept nogil:
+    """Blocks wait for a hard commit to be free again, and are wanted before its time."""
+    return p.fifo.head != p.fifo.tail and (space_for_data(p) < p.reserve_blocks or p.fifo.tail - p.fifo.head > 20000)
+
+
 cdef int background_turn(lnt_pool *p) noexcept nogil:
     """A bounded step of checkpoint and reclaim. 1: there is more to do now."""
     cdef int more = 0
@@ -103,8 +108,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         p.j.seal_due_us = 0
         if p.j.bg_due_us == 0:
             p.j.bg_due_us = p.now_us + COMMIT_US
-        if p.now_us >= p.j.bg_due_us or p.closing or (
-                p.fifo.head != p.fifo.tail and (space_for_data(p) < p.reserve_blocks or p.fifo.tail - p.fifo.head > 20000)):
+        if p.now_us >= p.j.bg_due_us or p.closing or frees_press(p):
             last = p.j.record_seq
             if p.fifo.head != p.fifo.tail and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq > last:
                 last = p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq
@@ -126,6 +130,12 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         p.cur_op = NULL
     more |= punch_turn(p)
     return more or p.failed       # a failure just met: those who wait must hear of it
+
+
+cdef bint background_begins(lnt_pool *p) noexcept nogil:
+    """There is a reason for background work that the home device, which may sleep, cannot know of yet."""
+    return (p.ck.state == C_IDLE and ckpt_due(p) or frees_press(p)
+            or p.j.bg_due_us == 0 and (p.fifo.head != p.fifo.tail or p.j.record_seq > p.j.hard_seq))
 
 
 cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
@@ -164,12 +174,13 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
         if p.ck.sync_failed and not p.ck.distrusted and not p.replaying and not p.mutations & M_NO_DISTRUST:
             super_distrust(p)
         more |= epochs_turn(p) != 0
-        if dev == p.home and rounds == 0:
-            background = background_turn(p)     # one slice a turn: what initiators wait for goes between
         rounds += 1
         if not more and dev.ready_head == NULL or budget <= 0 or rounds >= 4:
             break
-    if dev != p.home and p.home != NULL and p.ck.wanted and p.ck.state == C_IDLE:
+    if dev == p.home:
+        background = background_turn(p)     # one slice a turn, when all that may ask for it has run
+        background |= commit_turn(p)        # what that wants hard begins now: nobody else may come
+    elif p.home != NULL and background_begins(p):
         p.home.wake(p.home)
     if p.cache.count > p.cache.limit + p.cache.pinned:
         cache_trim(p)

@@ -128,13 +128,15 @@ class Rig:
             self.disk.judge()
 
     def turn(self) -> int:
+        """Microseconds until the engine wants its next turn."""
         self.now_us += self.random.choice((1, 10, 100))
         wait = self.pool.turn(self.now_us)
-        self.reap()
-        return int(wait)
+        return 0 if self.reap() else int(wait)      # what is over may have begun something else
 
-    def reap(self) -> None:
-        for done in self.pool.reap():
+    def reap(self) -> int:
+        """Hear of what is over; how many."""
+        finished = self.pool.reap()
+        for done in finished:
             op = self.tokens.pop(done.token)
             self.note(f"{self.oracle.clock + 1}: {op.kind}@{op.start} -> {done.code}"
                       + ("" if op.kind == "read" else f" {done.value}"))
@@ -144,6 +146,7 @@ class Rig:
             if isinstance(self.disk, WatchedDisk) and done.code == "ok":
                 self.disk.judge_answer(awaited, str(op))
             self.oracle.finish(op, done.code, done.value)
+        return len(finished)
 
     def _excuses(self, op: Op) -> set[str]:
         """Codes that concurrent administrative work explains."""
@@ -179,6 +182,8 @@ class Rig:
         wait = self.turn()
         if any(item[0] not in self.held for item in self._watch_syncs()) or wait == 0:
             return True
+        if self.tokens and not self.held:
+            raise Violation(f"the engine waits {wait} us, though nobody will wake it: {[o.kind for o in self.tokens.values()]}")
         if wait < IDLE:
             self.now_us += wait
             return True

@@ -1,4 +1,4 @@
-"""The seal: idle for a second, the journal vouches for its newest frame, so that rot in any frame that was synced is found."""
+"""Idle for a second: what nobody flushed becomes hard, and the journal vouches for its newest frame: rot in any is found."""
 
 from __future__ import annotations
 
@@ -136,3 +136,29 @@ def test_a_crash_while_it_is_written(torn: bool) -> None:
     rig._lost(power=False)
     rig.reopen()
     rig.verify()
+
+
+def test_what_nobody_flushes_is_hard_after_an_idle_second() -> None:
+    """No command comes that could wake the engine: its own deadlines must."""
+    rig = scene()
+    idle(rig, 3)
+    unflushed = rig.oracle.make_data(1, 64 * BLOCK, BLOCK)
+    op = rig.start("write", object_id=1, offset_bytes=64 * BLOCK, data=unflushed)
+    while op in rig.oracle.inflight:
+        idle(rig, 0.001)
+    idle(rig, 2)
+    disk = survivor(rig, True)
+    pool = open_pool(disk, CONFIG)
+    assert pool.call("read", object_id=1, offset_bytes=64 * BLOCK, length_bytes=BLOCK) == unflushed
+    pool.abandon()
+
+
+def test_space_of_a_deleted_volume_comes_back_after_idle_seconds() -> None:
+    """Freed blocks wait for a hard commit: it comes though nobody writes any more."""
+    rig = scene()
+    idle(rig, 3)
+    free = rig.pool.stats()["free_bytes"]
+    rig.do("delete", object_id=1)
+    idle(rig, 5)
+    assert rig.pool.stats()["free_bytes"] >= free + 4 * BLOCK
+    assert not rig.pool.stats()["pending_items"]

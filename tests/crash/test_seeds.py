@@ -25,3 +25,9 @@ def test_seeded_lives(name: str, first_seed: int, seed_count: int) -> None:
     for seed in range(first_seed, first_seed + (seed_count or quick)):
         crashes += run_seed(seed, config).crashes
     assert crashes > 0
+
+
+@pytest.mark.parametrize(("name", "seed"), [("ring", 800057)])
+def test_lives_that_once_failed(name: str, seed: int) -> None:
+    """800057: an operation asked for room when the turn's background work was over, and slept until anything else woke it."""
+    run_seed(seed, SETTINGS[name][0])
