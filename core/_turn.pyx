@@ -142,6 +142,8 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
     """Until background work is due: the first of its deadlines."""
     cdef uint64_t wait = LNT_IDLE
     cdef uint64_t due = punch_due(p)
+    if p.ck.wanted and p.ck.state == C_IDLE and not p.ck_waits:
+        return 0            # wanted by what this turn did last
     if p.j.bg_due_us:
         wait = p.j.bg_due_us - now_us if p.j.bg_due_us > now_us else 0
     elif p.j.seal_due_us:
