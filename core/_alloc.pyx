@@ -251,7 +251,7 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
     got[0] = 0
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
         rc = take_at(p, goal, want, got)
-        if rc == WAIT or p.failed or got[0]:
+        if rc == WAIT or got[0] or rc and p.failed:
             pba[0] = goal
             return rc
     if p.free_runs:
@@ -260,7 +260,7 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
             if p.run_used[run] == 0 and run_usable(p, run):
                 pba[0] = run * L_RUN_BLOCKS + offset
                 rc = take_at(p, pba[0], want, got)
-                if rc == WAIT or p.failed or got[0]:
+                if rc == WAIT or got[0] or rc and p.failed:
                     return rc
             p.run_cursor = run + 1 if run + 1 < p.n_runs else 0
     return take_anywhere(p, want, pba, got)

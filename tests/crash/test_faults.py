@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import os
+import resource
 
 import pytest
 
 from core.errors import PoolError
 from tests.crash.actions import run_seed
-from tests.crash.rig import Config, Rig, format_disk
+from tests.crash.rig import Config, Rig, format_disk, open_pool
 from tests.support.history import Op, Violation
 from tests.support.simdisk import SimDisk
 
@@ -214,3 +216,34 @@ def test_lives_on_a_failing_disk(first_seed: int, seed_count: int) -> None:
     config = Config(faults=True, journal_blocks=128)
     for seed in range(first_seed, first_seed + (seed_count or 6)):
         run_seed(seed, config, steps=400)
+
+
+def test_a_write_that_meets_a_failed_pool_ends(template: SimDisk) -> None:
+    """The pool fails while a write waits for a page; the block that it would like best is taken, and must not be tried for ever."""
+    rig = scene(template.fork(1))
+    rig.do("checkpoint")
+    rig.pool.close()
+    child = os.fork()
+    if child == 0:                                       # what would go on for ever takes memory as it goes
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        os._exit(waits_for_a_page(rig.disk))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def waits_for_a_page(disk: SimDisk) -> int:
+    """0 when the write was refused."""
+    pool = open_pool(disk, CONFIG)
+    late = pool.start("write", object_id=1, offset_bytes=4096, data=b"x" * 4096)
+    pool.turn(0)
+    held = {io_id for io_id, *_ in pool.pending_io()}
+    assert held
+    disk.fail("sync")
+    failing = pool.start("kv", changes={"z": b"z"})
+    codes: dict[int, str] = {}
+    for now in range(1, 200):
+        pool.turn(now)
+        for io_id, *_ in pool.pending_io():
+            if io_id not in held or failing in codes:
+                pool.perform(io_id)
+        codes |= {done.token: done.code for done in pool.reap()}
+    return int(codes != {failing: "io_write", late: "read_only"})
