@@ -219,7 +219,7 @@ def test_lives_on_a_failing_disk(first_seed: int, seed_count: int) -> None:
 
 
 def test_a_write_that_meets_a_failed_pool_ends(template: SimDisk) -> None:
-    """The pool fails while a write waits for a page; the block that it would like best is taken, and must not be tried for ever."""
+    """It waits for a page meanwhile; the block that it would like best is taken, and must not be tried for ever."""
     rig = scene(template.fork(1))
     rig.do("checkpoint")
     rig.pool.close()
