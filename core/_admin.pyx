@@ -5,7 +5,7 @@ Changes of the catalog are applied one after the other (a FIFO), so that memory,
 each then waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
 """
 from core._alloc cimport drop_node, node_ref, node_touch
-from core._blkmap cimport map_level, map_raise, map_share, map_unmap, object_dirty
+from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport M_ADMIN_SOFT, M_NO_SETTLE, op_again, op_finish, op_ready
 from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
@@ -24,7 +24,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 cdef enum:
-    STEPS = 64                # leaves handled in one turn
+    STEPS = 64                # leaves shared in one turn
 
 
 cdef inline opx *X(admin *a) noexcept nogil:
@@ -284,7 +284,7 @@ cdef int clear_behind(lnt_pool *p, admin *a, uint64_t lba) noexcept nogil:
     cdef uint64_t end = <uint64_t>1 << (9 * (a.obj.level + 1))
     cdef uint64_t next_lba = 0
     cdef uint32_t removed
-    cdef int rc, steps = 0
+    cdef int rc, looks = 0
     if a.c < lba:
         a.c = lba
     while a.c < end:
@@ -294,9 +294,9 @@ cdef int clear_behind(lnt_pool *p, admin *a, uint64_t lba) noexcept nogil:
             return rc
         if removed:
             record_3(p, RT_UNMAP, a.obj.pub.id, a.c, next_lba - a.c)
-            steps += 1
+        looks += LEAF_LOOKS if removed else 1
         a.c = next_lba
-        if steps >= STEPS:
+        if looks >= TURN_LOOKS:
             return op_again(p, &a.op)
     return 0
 

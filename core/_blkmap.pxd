@@ -2,6 +2,10 @@
 from core._state cimport frame, lnt_pool, vobj
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+cdef enum:
+    TURN_LOOKS = 1024     # of map_unmap in one turn, ...
+    LEAF_LOOKS = 16       # ... of which one that takes something away counts for so many
+
 cdef struct extent:
     uint64_t pba          # 0: hole
     uint64_t n            # blocks

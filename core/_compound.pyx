@@ -3,8 +3,8 @@
 
 Compound ops are made of parts: internal READs and WRITEs that the op starts and waits for.
 """
-from core._blkmap cimport extent, map_find, map_unmap
-from core._cache cimport op_finish, op_ready
+from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, extent, map_find, map_unmap
+from core._cache cimport op_again, op_finish, op_ready
 from core._journal cimport journal_fit, next_sync, record_3, wait_hard
 from core._rw cimport X, locked_out, op_settle, read_run, unlock_range, wait_grace, wait_room, write_run
 from core._state cimport L_ATOMIC_BLOCKS, L_BLOCK_BYTES, RT_UNMAP, WAIT, lnt_alloc_aligned, lnt_pool, opx, rlock, vobj
@@ -22,7 +22,6 @@ cdef enum:
     S_LOCKED = 6
     S_WRITE = 7
     ZERO_BYTES = 1048576
-    UNMAP_STEPS = 64          # leaves taken away in one turn
 
 
 cdef int refused(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -82,7 +81,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef uint64_t at, n, end = op.offset + op.length, next_lba = 0
     cdef uint32_t removed = 0
     cdef extent e
-    cdef int rc, steps = 0
+    cdef int rc, looks = 0
     cdef uint8_t status
     if x.step == S_SUB:
         status = sub_end(p, op)
@@ -134,9 +133,9 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         if removed:
             record_3(p, RT_UNMAP, o.pub.id, at >> 12, next_lba - (at >> 12))
         x.cursor = next_lba * L_BLOCK_BYTES - op.offset
-        steps += removed != 0
-        if steps >= UNMAP_STEPS:
-            op_ready(p, op)
+        looks += LEAF_LOOKS if removed else 1
+        if looks >= TURN_LOOKS:
+            op_again(p, op)
             return
     op_settle(p, op, ST_OK)
 

@@ -35,7 +35,7 @@ cdef void lnt_leave(lnt_pool *p) noexcept nogil:
 
 cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     """The first device attached besides the pool's own queue device runs the background work."""
-    dev.ready_head = dev.ready_tail = dev.done_head = dev.done_tail = NULL
+    dev.ready_head = dev.ready_tail = dev.done_head = dev.done_tail = dev.later = NULL
     dev.next = p.devs
     p.devs = dev
     lnt_tls_set(dev)
@@ -129,6 +129,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         p.background_waits = p.cur_op == NULL
         p.cur_op = NULL
     more |= punch_turn(p)
+    more |= p.ck.wanted != 0 and p.ck.state == C_IDLE     # reclaim goes on behind a checkpoint only
     return more or p.failed       # a failure just met: those who wait must hear of it
 
 
@@ -186,6 +187,10 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
         p.home.wake(p.home)
     if p.cache.count > p.cache.limit + p.cache.pinned:
         cache_trim(p)
+    while dev.later != NULL:
+        op = dev.later
+        dev.later = op.next
+        op_ready(p, op)
     if dev.ready_head != NULL or more or background:
         return 0
     return background_wait(p, now_us) if dev == p.home and not p.failed else LNT_IDLE

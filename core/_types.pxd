@@ -70,6 +70,7 @@ cdef struct lnt_dev:
     lnt_op *ready_tail
     lnt_op *done_head
     lnt_op *done_tail
+    lnt_op *later                # ready in the next turn, so that the lock is free between two slices of long work
     lnt_dev *next
     uint32_t index
 

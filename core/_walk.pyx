@@ -13,7 +13,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport realloc
 
 cdef enum:
-    STEPS = 256
+    STEPS = 256               # pieces of maps looked at in one turn ...
+    SOLE_STEPS = 32           # ... and leaves whose blocks' counts are, all of them
     FULL = -3                 # no room for one more in the answer: the walk ends here
 
 
@@ -127,17 +128,17 @@ cdef int compare_at(lnt_pool *p, vobj *oa, vobj *ob, uint64_t lba, uint64_t *n, 
     most = span_left(x.level if x.level < y.level else y.level, lba)
     differ[0] = block_of(&x, lba) != block_of(&y, lba)
     n[0] = most
-    if x.level == 0 and y.level == 0:
-        k = 1                             # two leaves: go along as long as the answer stays
-        while x.idx + k < L_NODE_ENTRIES:
-            x.e = (<uint64_t *>x.f.data)[x.idx + k]
-            y.e = (<uint64_t *>y.f.data)[y.idx + k]
+    if x.level == 0 or y.level == 0:
+        k = 1                             # a leaf, beside another, a huge entry or a hole: go along as long as the answer stays
+        while (lba & 511) + k < L_NODE_ENTRIES:
+            if x.level == 0:
+                x.e = (<uint64_t *>x.f.data)[x.idx + k]
+            if y.level == 0:
+                y.e = (<uint64_t *>y.f.data)[y.idx + k]
             if (block_of(&x, lba + k) != block_of(&y, lba + k)) != differ[0]:
                 break
             k += 1
         n[0] = k
-    elif x.level == 0 or y.level == 0:
-        n[0] = 1
     return 0
 
 
@@ -210,7 +211,7 @@ cdef int walk_exclusive(lnt_pool *p, admin *a) noexcept nogil:
         o = a.src[a.n_out]
         rc = ST_GONE if o.pub.gone else 0
         while not rc and a.a < <uint64_t>1 << (9 * (o.level + 1)):
-            if steps >= STEPS:
+            if steps >= SOLE_STEPS:
                 return op_again(p, &a.op)
             rc = sole_at(p, o, a.a, &n, &blocks)
             if rc == WAIT:
