@@ -34,8 +34,8 @@ class Device(Protocol):
     """What a pool lives on. Offsets and lengths are bytes, multiples of 512. A failure raises OSError.
 
     `write` is durable only after a later `sync` returns; `discard` leaves zeros or the old bytes.
-    `cache_token` names the life of the page cache above the medium (boot and mount): equal tokens mean
-    that writes which were completed but not synced are still visible. Empty: they never are.
+    `cache_token` names the life of the page cache above the medium (boot and mount), and of the medium's own where the page
+    cache is bypassed: equal tokens mean that writes which were completed but not synced are still visible. Empty: they never are.
     """
 
     size_bytes: int
@@ -69,7 +69,7 @@ class FileDevice:
             if not self.is_block and not stat.S_ISREG(info.st_mode):
                 raise PoolError("invalid", f"{self.path} is neither a file nor a block device")
             self.size_bytes = self._size()
-            self.cache_token = b"" if direct else self._cache_token(info)
+            self.cache_token = self._cache_token(info)
         except BaseException:
             os.close(self._fd)
             raise

@@ -169,6 +169,28 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
             process.close()
 
 
+def test_what_was_acknowledged_survives_a_kill_without_the_page_cache(tmp_path: Path) -> None:
+    """O_DIRECT changes nothing about a process that is killed: the machine, and the medium, live on."""
+    daemon = DaemonProcess(tmp_path, "--direct", size="64M")
+    try:
+        try:
+            daemon.start()
+        except AssertionError:
+            pytest.skip("no O_DIRECT on this file system")
+        daemon.cli("create", "v", "--size", "16M")
+        session = Initiator(daemon.portal, daemon.target)
+        session.settle()
+        assert session.write(0, 8, b"x" * 4096).status == GOOD
+        daemon.stop(signal.SIGKILL)         # before an idle second has made it durable
+        session.drop()
+        daemon.start()
+        with Initiator(daemon.portal, daemon.target) as session:
+            session.settle()
+            assert session.read(0, 8, 8).data == b"x" * 4096
+    finally:
+        daemon.close()
+
+
 def test_kill_again_and_again(daemon: DaemonProcess, first_seed: int, crash_full: bool) -> None:
     """Every acknowledged stamp, every snapshot's content and every clone's isolation, after each kill; then a check."""
     load = Load(daemon, first_seed)
