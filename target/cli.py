@@ -53,8 +53,7 @@ def main(args: Sequence[str] | None = None) -> None:
         _fail(str(error))
     except click.UsageError as error:
         context = error.ctx.command_path if error.ctx else "lunette"
-        click.echo(f"lunette: {error.format_message()} (see {context} --help)", err=True)
-        sys.exit(2)
+        _fail(f"{error.format_message()} (see {context} --help)", 2)
     except click.ClickException as error:
         _fail(error.format_message())
     except click.Abort:
@@ -67,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, status: int = 1) -> None:
     click.echo("lunette: " + " ".join(message.split()), err=True)
-    sys.exit(1)
+    sys.exit(status)
 

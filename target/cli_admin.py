@@ -121,7 +121,7 @@ def disconnect(name: str, host: str | None) -> Request:
 
 
 @click.command()
-@click.argument("file", type=click.File("r"), default="-")
+@click.argument("file", type=click.File("r", encoding="utf-8", errors="replace"), default="-")
 @click.option("--force", "-k", "keep_going", is_flag=True, help="Go on after errors; the exit status is still 1.")
 @click.pass_context
 def batch(ctx: click.Context, file: IO[str], keep_going: bool) -> int:
@@ -152,7 +152,7 @@ def batch(ctx: click.Context, file: IO[str], keep_going: bool) -> int:
             failures += 1
             message = f"line {row['line']}: {row['error']['message']}"
             if keep_going:
-                click.echo(f"lunette: {message}", err=True)
+                click.echo("lunette: " + " ".join(message.split()), err=True)
             elif not first:
                 first = message
     if first:
@@ -160,7 +160,7 @@ def batch(ctx: click.Context, file: IO[str], keep_going: bool) -> int:
     if refused and not keep_going:
         raise refused[0]
     for error in refused:
-        click.echo(f"lunette: {error}", err=True)
+        click.echo("lunette: " + " ".join(str(error).split()), err=True)
     return 1 if failures or refused else 0
 
 

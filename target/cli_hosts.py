@@ -12,6 +12,7 @@ import click
 from target.cli_request import Request, RequestCommand, connect, json_option, print_json, print_table
 from target.errors import LunetteError
 
+MAX_SECRET_FILE = 4096  # characters; a secret has 255 bytes at most
 EVENTS_HELP = "Tell its sessions of changed LUNs and sizes by SCSI events, also when they are idle."
 
 
@@ -100,6 +101,8 @@ def _secrets(secret_file: str | None, ask: bool, chap_name: str | None, mutual_n
     if secret_file is not None:
         found["secret"] = _read(secret_file)
     elif ask:
+        if not sys.stdin.isatty():
+            raise LunetteError("invalid", "--chap asks at a terminal, and stdin is none; --secret-file - reads stdin")
         found["secret"] = click.prompt("CHAP secret of the initiator", hide_input=True, confirmation_prompt=True)
     if mutual_secret_file is not None:
         found["mutual_secret"] = _read(mutual_secret_file)
@@ -112,9 +115,15 @@ def _secrets(secret_file: str | None, ask: bool, chap_name: str | None, mutual_n
 
 def _read(path: str) -> str:
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text()
+        if path == "-":
+            text = sys.stdin.read(MAX_SECRET_FILE)
+        else:
+            with Path(path).open() as file:
+                text = file.read(MAX_SECRET_FILE)
     except (OSError, UnicodeDecodeError) as error:
         raise LunetteError("invalid", f"cannot read a secret from {path}: {getattr(error, 'strerror', error)}") from None
+    if len(text) == MAX_SECRET_FILE:
+        raise LunetteError("invalid", f"cannot read a secret from {path}: it is too long")
     return text.rstrip("\r\n")
 
 

@@ -189,8 +189,8 @@ async def _typed_errors(request: web.Request, handler: Handler) -> web.StreamRes
         code = {404: "not_found", 413: "too_large"}.get(error.status, "invalid")
         failed = LunetteError(code, error.reason or code)
         return web.Response(status=error.status, text=json.dumps(failed.as_json()), content_type="application/json")
-    except ConnectionError:
-        raise
+    except ConnectionError:  # the client is gone, and so is whom the answer was for
+        return web.Response(status=400)
     except Exception as error:
         log.exception("%s %s failed", request.method, request.path)
         failed = LunetteError("internal", f"{type(error).__name__}: {error}")

@@ -312,7 +312,11 @@ class Commands:
 
     async def host_change(self, args: Arguments) -> Json:
         before = self._catalog.host(take(args, "name", str))
-        initiators = [each for each in before.initiators if each not in take(args, "remove", list, [])]
+        removed = take(args, "remove", list, [])
+        for each in removed:
+            if each not in before.initiators:
+                raise LunetteError("not_found", f"{before.name} has no initiator {each!r}")
+        initiators = [each for each in before.initiators if each not in removed]
         initiators += take(args, "add", list, [])
         chap = None if take(args, "no_chap", bool, False) else _chap(args, before.chap)
         changed = Host(before.id, take(args, "new_name", str, before.name), tuple(initiators), chap,

@@ -128,6 +128,9 @@ def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = 
         device = FileDevice(path, direct=direct)
         try:
             return Pool(device, cache_bytes=cache_bytes), device
+        except PoolError as error:
+            device.close()
+            raise PoolError(error.code, f"{os.fspath(path)}: {error}") from None
         except BaseException:
             device.close()
             raise

@@ -87,6 +87,22 @@ async def test_a_hostile_batch_costs_only_itself(control: Control) -> None:
     assert (await request(control, "GET", "/v1/objects"))[0] == 200
 
 
+async def test_a_client_that_goes_away_is_no_error(control: Control, caplog: pytest.LogCaptureFixture) -> None:
+    line = b'{"line": 1, "command": "create", "args": {"name": "v", "size_bytes": 4096}}\n'
+    head = b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(line), line)
+    _, writer = await asyncio.open_unix_connection(str(control.socket))
+    writer.write(head)
+    await writer.drain()
+    for _ in range(100):
+        if (await request(control, "GET", "/v1/objects?name=v"))[0] == 200:
+            break
+    writer.close()
+    await writer.wait_closed()
+    for _ in range(5):
+        await request(control, "GET", "/v1/objects")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_a_long_listing_is_whole_and_in_order(control: Control) -> None:
     names = sorted(f"v{number}" for number in range(600))       # more than one piece, and more than are always accounted
     lines = b"".join(b'{"line": 1, "command": "create", "args": {"name": "%s", "size_bytes": 4096}}\n' % name.encode()

@@ -69,7 +69,7 @@ async def test_refusals_are_one_line_and_status_1(control: Control, args: list[s
 
 
 @pytest.mark.parametrize("args", [["create", "v"], ["create", "v", "--size", "much"], ["nonsense"], ["ls", "--no-such"],
-                                  ["serve", "p", "--listen", "x:y:z"], ["pool", "create"]])
+                                  ["serve", "p", "--listen", "x:y:z"], ["pool", "create"], ["target", "group", "1"]])
 async def test_misuse_is_status_2(control: Control, args: list[str]) -> None:
     status, _, err = await control.cli(*args)
     assert status == 2
@@ -148,6 +148,15 @@ async def test_a_batch_never_runs_what_is_no_management_command(control: Control
         assert (status, err.startswith("lunette: line 1: ")) == (1, True), line
 
 
+async def test_a_batch_of_rubbish_is_one_line(control: Control, tmp_path: Path) -> None:
+    rubbish = tmp_path / "rubbish"
+    rubbish.write_bytes(b"create v --size 1G\n\xff\xfe\x00 what\r\n")
+    status, _, err = await control.cli("batch", str(rubbish))
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("lunette: line 2: ")
+    assert list(await control.ls()) == ["v"]
+
+
 async def test_secrets_come_from_files_and_are_shown_nowhere(closed_control: Control, tmp_path: Path) -> None:
     control = closed_control
     secret = tmp_path / "secret"
@@ -159,6 +168,23 @@ async def test_secrets_come_from_files_and_are_shown_nowhere(closed_control: Con
     host = control.daemon.catalog.host("web")
     assert host.chap is not None
     assert host.chap.secret == SECRET.encode()
+
+
+@pytest.mark.parametrize(("args", "message"), [
+    (["--secret-file", "/dev/zero"], "cannot read a secret from /dev/zero: it is too long"),
+    (["--chap"], "asks at a terminal"),
+])
+async def test_a_secret_that_cannot_be_had_is_one_line(closed_control: Control, args: list[str], message: str) -> None:
+    status, out, err = await closed_control.cli("host", "create", "web", "iqn.2026-01.test:web", *args)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert message in err
+    assert json.loads(await closed_control.ok("host", "ls", "--json")) == []
+
+
+async def test_an_initiator_that_is_not_there_cannot_be_removed(closed_control: Control) -> None:
+    await closed_control.ok("host", "create", "web", "iqn.2026-01.test:web")
+    status, _, err = await closed_control.cli("host", "change", "web", "--remove", "iqn.2026-01.test:wbe")
+    assert (status, err) == (1, "lunette: web has no initiator 'iqn.2026-01.test:wbe'\n")
 
 
 async def test_deny_by_default_asks_for_a_host(closed_control: Control) -> None:
