@@ -15,7 +15,7 @@ from core._state cimport (
     OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
     RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, freed_page, lnt_pool, lnt_put64, opx,
     run_is_fixed, vobj)
-from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op
+from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_LIMIT, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op
 from core._punch cimport trim_run
 from core._scrub cimport scrub_run
 from core._walk cimport walk_diff, walk_exclusive, walk_extents
@@ -144,16 +144,24 @@ cdef int revert_apply(lnt_pool *p, vobj *vol, vobj *snap) noexcept nogil:
     return 0
 
 
+cdef inline int widen(void **array, size_t size_bytes) noexcept nogil:
+    cdef void *wider = realloc(array[0], size_bytes)
+    if wider == NULL:
+        return 0
+    array[0] = wider
+    return 1
+
+
 cdef int pool_resize(lnt_pool *p, uint64_t total_blocks) noexcept nogil:
-    """Take blocks behind the end into use."""
+    """Take blocks behind the end into use. 0, or ST_LIMIT: there is no memory to count them."""
     cdef uint64_t runs = total_blocks // L_RUN_BLOCKS
     cdef uint64_t pages = (runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
     cdef uint64_t old_pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
     cdef uint64_t r, old = p.n_runs
-    p.run_used = <uint16_t *>realloc(p.run_used, (pages + 1) * L_SUMMARY_RUNS * sizeof(uint16_t))
-    p.run_busy = <uint8_t *>realloc(p.run_busy, (pages + 1) * L_SUMMARY_RUNS)
-    p.summary_dirty = <uint8_t *>realloc(p.summary_dirty, pages + 2)
-    p.punch.pages = <freed_page **>realloc(p.punch.pages, (pages + 1) * sizeof(freed_page *))
+    if not (widen(<void **>&p.run_used, (pages + 1) * L_SUMMARY_RUNS * sizeof(uint16_t))
+            and widen(<void **>&p.run_busy, (pages + 1) * L_SUMMARY_RUNS) and widen(<void **>&p.summary_dirty, pages + 2)
+            and widen(<void **>&p.punch.pages, (pages + 1) * sizeof(freed_page *))):
+        return ST_LIMIT
     p.total_blocks = total_blocks
     p.n_runs = runs
     for r in range(old_pages, pages):
@@ -402,7 +410,8 @@ cdef int grow_run(lnt_pool *p, admin *a) noexcept nogil:
             return WAIT
         total = a.a if a.a - p.total_blocks < step else p.total_blocks + step
         a.step = total < a.a
-        pool_resize(p, total)
+        if pool_resize(p, total):
+            return ST_LIMIT
         r = record_new(p, RT_GROW, 16)
         lnt_put64(r + 8, total)
     return 0

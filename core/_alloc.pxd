@@ -1,5 +1,5 @@
 # Space: reference counts of blocks, where new blocks come from, and when dropped ones come back.
-from core._state cimport frame, item, item_ring, lnt_pool
+from core._state cimport frame, lnt_pool
 from core._types cimport lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
@@ -18,7 +18,6 @@ cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil
 cdef void node_gone(lnt_pool *p, frame *f) noexcept nogil
 cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t n, uint8_t trim) noexcept nogil
 cdef void drop_node(lnt_pool *p, uint64_t id, uint8_t level, uint8_t trim) noexcept nogil
-cdef void ring_push(item_ring *r, item *it) noexcept nogil
 cdef int epochs_turn(lnt_pool *p) noexcept nogil
 cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil
 cdef uint64_t pending_count(lnt_pool *p) noexcept nogil

@@ -4,13 +4,14 @@ from core._cache cimport (
     M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_NO_PUNCH_HOLD, cache_drop, cache_find, cache_get,
     cache_new, frame_dirty, op_ready)
 from core._damage cimport aside_put, aside_retry, damage_probe
+from core._ring cimport ring_push
 from core._state cimport (
     E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_BLOCK_BYTES, L_COUNT_MAX, L_COUNT_START,
     L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, PK_COUNT, PK_NODE, VID, WAIT,
-    discard, frame, freed_page, item, item_ring, lnt_pool, next_images, run_is_fixed)
-from core._types cimport IO_DISCARD, ST_CHECKSUM, ST_NO_SPACE, lnt_io, lnt_op
+    discard, frame, freed_page, item, lnt_pool, next_images, run_is_fixed)
+from core._types cimport IO_DISCARD, ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, lnt_io, lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 
 cdef enum:
     TRIMMED = 2                   # item.trim: the medium has it back already
@@ -86,7 +87,10 @@ cdef frame *count_page(lnt_pool *p, uint64_t pba, int *rc) noexcept nogil:
         return f
     if f == NULL and (run_is_fixed(p, run) or p.run_used[run] == 0) and (
             run_is_fixed(p, run + 1) or p.run_used[run + 1] == 0):
-        return cache_new(p, home, PK_COUNT, 0)   # nothing is counted there: what the medium holds does not matter
+        f = cache_new(p, home, PK_COUNT, 0)   # nothing is counted there: what the medium holds does not matter
+        if f == NULL:
+            rc[0] = ST_LIMIT
+        return f
     return cache_get(p, home, PK_COUNT, 0, rc)
 
 
@@ -281,23 +285,6 @@ cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil:
 
 
 # -- dropped references ------------------------------------------------------------------------------------------------
-
-cdef void ring_push(item_ring *r, item *it) noexcept nogil:
-    cdef item *v
-    cdef uint64_t i, cap
-    if r.tail - r.head == r.cap:
-        cap = r.cap * 2 if r.cap else 1024
-        v = <item *>malloc(cap * sizeof(item))
-        for i in range(r.tail - r.head):
-            v[i] = r.v[(r.head + i) & (r.cap - 1)]
-        free(r.v)
-        r.v = v
-        r.tail -= r.head
-        r.head = 0
-        r.cap = cap
-    r.v[r.tail & (r.cap - 1)] = it[0]
-    r.tail += 1
-
 
 cdef void drop(lnt_pool *p, uint64_t ref, uint32_t n, uint8_t kind, uint8_t trim) noexcept nogil:
     cdef item it

@@ -6,7 +6,7 @@ from core._state cimport (
     L_ZONE_BLOCKS, PG_CRC, PG_GEN, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_COUNT, PK_CSUM, PK_NODE, VID, WAIT,
     frame, lnt_alloc_aligned, lnt_count_pack, lnt_count_unpack, lnt_get32, lnt_get64, lnt_node_pack, lnt_node_unpack, lnt_pool,
     lnt_put16, lnt_put32, lnt_put64, opx, run_is_fixed)
-from core._types cimport IO_READ, OP_ADMIN, ST_CHECKSUM, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, lnt_dev, lnt_io, lnt_op
+from core._types cimport IO_READ, OP_ADMIN, ST_CHECKSUM, ST_IO_READ, ST_IO_WRITE, ST_LIMIT, ST_NO_SPACE, lnt_dev, lnt_io, lnt_op
 from libc.errno cimport ENOSPC
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -355,8 +355,8 @@ cdef void page_arrived(lnt_io *io) noexcept nogil:
     cdef frame *f = r.f
     if io.result == 0 and page_decode(p, f, r.raw):
         f.state = F_VALID
-        if p.damage.n:
-            damage_over(p, f.id, f.kind)
+        if p.damage.v != NULL:
+            damage_over(p, f.id, f.kind)      # of more than are remembered, too
     else:
         f.state = F_BAD
         f.error = ST_IO_READ if io.result else ST_CHECKSUM
@@ -409,6 +409,9 @@ cdef frame *cache_get(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level, int
                 return NULL
         p.cache.misses += 1
         f = frame_take(p, id, kind, level)
+        if f == NULL:
+            rc[0] = ST_LIMIT
+            return NULL
         f.state = F_READING
         r = read_new(p, f)
         if p.cur.submit(p.cur, &r.io):

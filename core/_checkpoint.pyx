@@ -19,7 +19,7 @@ from core._state cimport (
     discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64,
     next_images, vobj)
 from core._super cimport super_build, super_seal
-from core._types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, lnt_io
+from core._types cimport IO_WRITE, ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset
@@ -59,6 +59,9 @@ cdef frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
             return NULL
         p.next_vid += 1
         f = cache_new(p, VID() | p.next_vid, PK_CATALOG, 0)
+        if f == NULL:
+            rc[0] = ST_LIMIT
+            return NULL
         f.refs = 1
         p.unhomed += 1
         frame_dirty(p, f)

@@ -9,7 +9,6 @@ cdef int damage_recent(lnt_pool *p, uint64_t block) noexcept nogil
 cdef uint64_t damage_probe(lnt_pool *p) noexcept nogil
 cdef uint64_t damage_held(lnt_pool *p) noexcept nogil
 cdef uint64_t damage_due(lnt_pool *p) noexcept nogil
-cdef list damage_rows(lnt_pool *p)
 cdef void damage_free(lnt_pool *p) noexcept nogil
 cdef void runs_free(lnt_pool *p, uint64_t run, uint8_t bits) noexcept nogil
 cdef int aside_put(lnt_pool *p) noexcept nogil

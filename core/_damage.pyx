@@ -5,12 +5,13 @@ An op that needs such a page fails. A dropped reference that needs it is set asi
 space stays pending across restarts, and is tried again from time to time. Nothing is allocated where counts or checksums cannot
 be read.
 """
+from core._ring cimport ring_push
 from core._state cimport (
     L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_GROUP_BLOCKS, L_RUN_BLOCKS, L_ZONE_BLOCKS, PK_COUNT, PK_CSUM, I_NODE,
     RB_COUNTS, RB_CSUMS, bad_page, frame, item, item_ring, lnt_pool)
 from core._types cimport lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 
 cdef enum:
     BAD_PAGES = 1024              # remembered; beyond, the one that was met first is forgotten
@@ -51,7 +52,7 @@ cdef void runs_of(lnt_pool *p, uint64_t home, uint8_t kind, uint64_t *first, uin
 
 
 cdef uint64_t damage_held(lnt_pool *p) noexcept nogil:
-    """Free blocks in runs that nothing is taken from because of damage (twice, where two pages are to blame)."""
+    """Free blocks in runs that nothing is taken from because of damage: more, where several pages are to blame for one."""
     cdef uint64_t first, end, n = 0
     cdef uint32_t i
     for i in range(p.damage.n):
@@ -153,13 +154,6 @@ cdef uint64_t damage_probe(lnt_pool *p) noexcept nogil:
     return 0
 
 
-cdef list damage_rows(lnt_pool *p):
-    """(block, kind of page, status, object or 0, times) of every page that is known to be bad."""
-    cdef uint32_t i
-    return [(p.damage.v[i].block, p.damage.v[i].kind, p.damage.v[i].status, p.damage.v[i].object, p.damage.v[i].times)
-            for i in range(p.damage.n)]
-
-
 cdef void damage_free(lnt_pool *p) noexcept nogil:
     free(p.damage.v)
     free(p.damage.aside.v)
@@ -169,26 +163,6 @@ cdef void damage_free(lnt_pool *p) noexcept nogil:
 
 # -- dropped references that wait for one ------------------------------------------------------------------------------
 
-cdef int move(item_ring *to, item *it) noexcept nogil:
-    cdef item *v
-    cdef uint64_t i, cap
-    if to.tail - to.head == to.cap:
-        cap = to.cap * 2 if to.cap else 64
-        v = <item *>malloc(cap * sizeof(item))
-        if v == NULL:
-            return 0
-        for i in range(to.tail - to.head):
-            v[i] = to.v[(to.head + i) & (to.cap - 1)]
-        free(to.v)
-        to.v = v
-        to.tail -= to.head
-        to.head = 0
-        to.cap = cap
-    to.v[to.tail & (to.cap - 1)] = it[0]
-    to.tail += 1
-    return 1
-
-
 cdef inline uint64_t blocks_of(item *it) noexcept nogil:
     return 1 if it.kind == I_NODE else it.n
 
@@ -196,9 +170,10 @@ cdef inline uint64_t blocks_of(item *it) noexcept nogil:
 cdef int aside_put(lnt_pool *p) noexcept nogil:
     """Set the topmost ready item aside. 0: there are more than the pending list of a checkpoint has room for."""
     cdef item *it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
-    if p.damage.aside.tail - p.damage.aside.head >= <uint64_t>p.ck.area_blocks * 4 or not move(&p.damage.aside, it):
+    if p.damage.aside.tail - p.damage.aside.head >= <uint64_t>p.ck.area_blocks * 4:
         return 0
     p.damage.blocks += blocks_of(it)
+    ring_push(&p.damage.aside, it)
     p.work.tail -= 1
     if p.damage.due_us == 0:
         p.damage.due_us = p.now_us + RETRY_US
@@ -216,8 +191,7 @@ cdef int aside_retry(lnt_pool *p) noexcept nogil:
     elif n > RETRY_ITEMS:
         n = RETRY_ITEMS
     for _i in range(n):
-        if not move(&p.work, &r.v[r.head & (r.cap - 1)]):
-            break
+        ring_push(&p.work, &r.v[r.head & (r.cap - 1)])
         p.damage.blocks -= blocks_of(&r.v[r.head & (r.cap - 1)])
         r.head += 1
     p.damage.due_us = p.now_us + RETRY_US if p.damage.n or r.head != r.tail else 0

@@ -1,12 +1,12 @@
 # The engine for native callers: the turn's functions (core/_turn.pxd) and the pool that owns the objects.
 from core._admin cimport admin
+from core._queue cimport qdev
 from core._state cimport lnt_pool
 from core._turn cimport (
     LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit)
 from core._types cimport lnt_dev, lnt_io, lnt_obj, lnt_op
 from libc.stdint cimport uint64_t
 
-cdef struct qdev              # the queue device of tools and tests, private
 cdef struct mailbox
 
 cdef class Pool:

@@ -1,7 +1,5 @@
 # cython: language_level=3
 """The pool: objects, map, space and durability behind one class, and the same for native threads (docs/architecture.md)."""
-import errno
-
 from core.errors import STATUS_CODES, PoolError
 from core._cache import mutation
 from core._info import METADATA_PARTS, bad_pages, object_info, object_slot
@@ -13,21 +11,22 @@ from core._admin cimport (
 from core._alloc cimport pending_count, space_for_data
 from core._cache cimport M_NO_CLOSE_SYNC, cache_free, cache_init, op_ready
 from core._checkpoint cimport limits_set, object_store
-from core._damage cimport damage_free, damage_held, damage_rows
+from core._damage cimport damage_free, damage_held
 from core._journal cimport journal_free, journal_init, journal_room
 from core._punch cimport punch_free, punch_runs
 from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, journal_replay, pool_format, summaries_load
+from core._queue cimport perform_now, qdev, queue_submit, queue_wake
 from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
     C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME,
     OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT,
-    lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, pthread_mutex_destroy,
+    bad_page, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, pthread_mutex_destroy,
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
 from core._super cimport super_load, super_read, super_seal
 from core._types cimport (
     IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
-    OPF_FUA, OPF_NOUNMAP, lnt_dev, lnt_io, lnt_obj, lnt_op)
+    OPF_FUA, OPF_NOUNMAP, lnt_io, lnt_obj, lnt_op)
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -46,60 +45,12 @@ IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "di
 MUTATIONS = {"": 0} | {m.name[2:].lower(): int(m) for m in mutation}
 
 
-# -- the queue device --------------------------------------------------------------------------------------------------
-
-cdef struct qdev:
-    lnt_dev dev                   # must be first
-    lnt_io *head
-    lnt_io *tail
-    void *device                  # Python device: requests finish inline (recovery)
-    uint8_t inline_
-
-
-cdef int perform_now(object device, lnt_io *io):
-    """Do a request on a Python device. 0 or -errno."""
-    cdef bytes data
-    try:
-        if io.kind == IO_READ:
-            data = device.read(io.offset, io.length)
-            if len(data) != io.length:
-                return -errno.EIO
-            memcpy(io.buf, <const char *>data, io.length)
-        elif io.kind == IO_WRITE:
-            device.write(io.offset, (<const char *>io.buf)[:io.length])
-        elif io.kind == IO_SYNC:
-            device.sync()
-        else:
-            device.discard(io.offset, io.length)
-    except OSError as e:
-        return -(e.errno or errno.EIO)
-    return 0
-
-
-cdef int queue_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
-    cdef qdev *q = <qdev *>dev
-    if q.inline_:
-        with gil:
-            io.result = perform_now(<object>q.device, io)
-        return 1
-    io.next = NULL
-    if q.tail != NULL:
-        q.tail.next = io
-    else:
-        q.head = io
-    q.tail = io
-    return 0
-
-
-cdef void queue_wake(lnt_dev *dev) noexcept nogil:
-    pass                          # whoever pumps the queue looks by itself
-
-
 # -- completions -------------------------------------------------------------------------------------------------------
 
 cdef struct mailbox:
     pthread_mutex_t lock
     admin *first                  # newest first
+    admin *taken                  # oldest first, out of the lock's reach: Python's
     int fd
 
 
@@ -443,18 +394,24 @@ cdef class Pool:
     # -- starting and finishing ----------------------------------------------------------------------------------------
     cdef object pop(self):
         """The oldest finished operation as a Completion, or None. The pool's own are not told of."""
-        cdef admin **at
+        cdef mailbox *m = self.mail
         cdef admin *a
+        cdef admin *after
         while True:
-            pthread_mutex_lock(&self.mail.lock)
-            at = &self.mail.first
-            while at[0] != NULL and at[0].next != NULL:
-                at = &at[0].next
-            a = at[0]
-            at[0] = NULL
-            pthread_mutex_unlock(&self.mail.lock)
+            if m.taken == NULL:
+                pthread_mutex_lock(&m.lock)
+                a = m.first
+                m.first = NULL
+                pthread_mutex_unlock(&m.lock)
+                while a != NULL:
+                    after = a.next
+                    a.next = m.taken
+                    m.taken = a
+                    a = after
+            a = m.taken
             if a == NULL:
                 return None
+            m.taken = a.next
             done = finish(self, a)
             if done is not None:
                 return done
@@ -531,19 +488,8 @@ cdef class Pool:
         return {key: value for key, (value, slots) in self.keys.items()}
 
     def objects(self):
-        cdef lnt_pool *p = self.open_pool()
-        cdef uint64_t i
-        cdef vobj *o
-        cdef uint8_t[512] slot
         raw = []
-        pthread_mutex_lock(&p.lock)
-        for i in range(p.omask + 1):
-            o = p.ohash[i]
-            while o != NULL:
-                object_store(p, o, slot)
-                raw.append((<const char *>slot)[:L_SLOT_BYTES])
-                o = o.hnext
-        pthread_mutex_unlock(&p.lock)
+        objects_walk(self.open_pool(), raw, 0, NULL, NULL)
         return sorted(map(object_info, raw))
 
     def info(self, uint64_t object_id):
@@ -561,7 +507,9 @@ cdef class Pool:
         return dict(self.ids)
 
     def provisioned(self, uint8_t hidden):
-        return totals(self, hidden)
+        cdef uint64_t count = 0, size_bytes = 0
+        objects_walk(self.open_pool(), None, hidden, &count, &size_bytes)
+        return count, size_bytes
 
     def named(self, str prefix):
         return [self.info(number) for name, number in self.ids.items() if name.startswith(prefix)]
@@ -570,30 +518,13 @@ cdef class Pool:
         return self.info(self.ids[name]) if name in self.ids else None
 
     def damage(self):
-        cdef lnt_pool *p = self.open_pool()
-        pthread_mutex_lock(&p.lock)
-        rows = damage_rows(p)
-        pthread_mutex_unlock(&p.lock)
-        return bad_pages(rows)
+        return bad_pages(damage_rows(self.open_pool()))
 
     def stats(self):
-        cdef lnt_pool *p = self.open_pool()
-        return {
-            "size_bytes": p.total_blocks * L_BLOCK_BYTES, "free_bytes": p.free_blocks * L_BLOCK_BYTES,
-            "available_bytes": (space_for_data(p) + p.punch.held - damage_held(p)) * L_BLOCK_BYTES,
-            "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES, "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES,
-            "pending_items": pending_count(p),
-            "pending_bytes": p.stat_pending_blocks * L_BLOCK_BYTES, "reclaimed_bytes": p.stat_reclaimed * L_BLOCK_BYTES,
-            "objects": p.n_objects, "failed": p.failed, "cache_pages": p.cache.count, "cache_limit_pages": p.cache.limit,
-            "dirty_pages": p.cache.n_dirty, "cache_hits": p.cache.hits, "cache_misses": p.cache.misses,
-            "cache_evictions": p.cache.evictions, "journal_blocks": p.j.blocks, "journal_room_blocks": journal_room(p),
-            "journal_frames": p.j.frames, "journal_bytes": p.j.bytes, "journal_records": p.j.appended,
-            "syncs": p.j.sync_done, "checkpoints": p.ck.done_count, "merged_writes": p.stat_rmw, "epoch": p.epoch,
-            "free_runs": p.free_runs, "punched_bytes": p.punch.blocks * L_BLOCK_BYTES, "punch_runs": punch_runs(p),
-            "damaged_pages": p.damage.n, "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
-        }
+        return numbers(self.open_pool())
 
 
+include "_figures.pxi"
 include "_keys.pxi"
 include "_upkeep.pxi"
 include "_operations.pxi"

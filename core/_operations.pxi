@@ -37,7 +37,8 @@ cdef void admin_free(Pool pool, admin *a):
     cdef uint32_t i
     if a.kind == A_DERIVE or a.kind == A_EXCLUSIVE:
         for i in range(a.n):
-            pool.close_handle(<lnt_obj *>a.src[i])
+            if a.src[i] != NULL:
+                pool.close_handle(<lnt_obj *>a.src[i])
     if a.obj != NULL and a.kind != A_CREATE:
         pool.close_handle(<lnt_obj *>a.obj)
     if a.other != NULL:
@@ -56,6 +57,19 @@ cdef vobj *handle(Pool pool, object_id) except NULL:
     if o == NULL:
         raise PoolError("not_found", f"there is no object {object_id}")
     return <vobj *>o
+
+
+cdef admin *admin_on(Pool pool, uint8_t kind, object_id, other_id=None) except NULL:
+    """An operation on an object, and perhaps with another: both stay open until it is freed. PoolError: not_found."""
+    cdef admin *a = admin_new(pool, kind)
+    try:
+        a.obj = handle(pool, object_id)
+        if other_id is not None:
+            a.other = handle(pool, other_id)
+    except PoolError:
+        admin_free(pool, a)
+        raise
+    return a
 
 
 cdef vobj *object_new(bytes slot) except NULL:
@@ -156,23 +170,6 @@ cdef object finish(Pool pool, admin *a):
     return Completion(token, code, value if code in ("ok", "miscompare", "checksum", "io_read") else None)
 
 
-cdef tuple totals(Pool pool, uint8_t hidden):
-    """How many objects there are, and the bytes of those that are no snapshots, but for names that begin with that byte."""
-    cdef lnt_pool *p = pool.open_pool()
-    cdef uint64_t i, size = 0, count = 0
-    cdef vobj *o
-    pthread_mutex_lock(&p.lock)
-    for i in range(p.omask + 1):
-        o = p.ohash[i]
-        while o != NULL:
-            if o.desc[OB_NAME] != hidden:
-                count += 1
-                size += 0 if o.kind == OK_SNAPSHOT else o.pub.size_bytes
-            o = o.hnext
-    pthread_mutex_unlock(&p.lock)
-    return count, size
-
-
 cdef int new_objects(Pool pool, admin *a, list slots) except -1:
     """Attach the new objects of an operation, each with a slot in the catalog."""
     cdef uint32_t i
@@ -226,17 +223,14 @@ def start_create(Pool pool, *, str name, size_bytes, block_bytes=512, checksum=F
     return submit(pool, a, ("made", [(name, number)], number))
 
 
-cdef object derive(Pool pool, list pairs, str kind, bint single):
-    cdef admin *a
-    cdef uint32_t i
-    cdef list sources = [pool.info(source) for source, name in pairs]
-    if not pairs or None in sources:
-        raise PoolError("not_found", "there is no such source")
-    if len(pairs) > 400:
-        raise PoolError("limit", "at most 400 objects are derived at one instant")
+cdef list derived_slots(Pool pool, str kind, list pairs):
+    """The slots of what is made of (source, name) pairs, their names taken."""
     slots = []
     try:
-        for source, (number, name) in zip(sources, pairs, strict=True):
+        for source_id, name in pairs:
+            source = pool.info(source_id)
+            if source is None:
+                raise PoolError("not_found", "there is no such source")
             slots.append(slot_of(pool, kind, name, {
                 "size_bytes": source.size_bytes, "block_bytes": source.block_bytes, "origin": source.name,
                 "origin_id": source.id, "checksum": source.checksum, "physical_exponent": source.physical_exponent}))
@@ -244,11 +238,28 @@ cdef object derive(Pool pool, list pairs, str kind, bint single):
         for slot in slots:
             pool.claimed.discard(object_info(slot).name)
         raise
+    return slots
+
+
+cdef object derive(Pool pool, list pairs, str kind, bint single):
+    cdef admin *a
+    cdef uint32_t i
+    cdef list slots
+    if not pairs:
+        raise PoolError("not_found", "there is no such source")
+    if len(pairs) > 400:
+        raise PoolError("limit", "at most 400 objects are derived at one instant")
     a = admin_new(pool, A_DERIVE)
+    try:
+        a.n = len(pairs)
+        a.src = <vobj **>calloc(a.n, sizeof(vobj *))
+        for i in range(a.n):          # open before names are taken: each may be deleted at any moment
+            a.src[i] = handle(pool, pairs[i][0])
+        slots = derived_slots(pool, kind, pairs)
+    except PoolError:
+        admin_free(pool, a)
+        raise
     new_objects(pool, a, slots)
-    a.src = <vobj **>calloc(a.n + 1, sizeof(vobj *))
-    for i in range(a.n):
-        a.src[i] = handle(pool, pairs[i][0])
     numbers = [a.new[i].pub.id for i in range(a.n)]
     made = [(name, number) for (_, name), number in zip(pairs, numbers, strict=True)]
     return submit(pool, a, ("made", made, numbers[0] if single else numbers))
@@ -268,29 +279,27 @@ def start_delete(Pool pool, *, object_id):
     if info is None:
         raise PoolError("not_found", f"there is no object {object_id}")
     unrenamed(pool, object_id)
-    a = admin_new(pool, A_DELETE)
-    a.obj = handle(pool, object_id)
+    a = admin_on(pool, A_DELETE, object_id)
     return submit(pool, a, ("delete", [info.name], object_id))
 
 
 def start_revert(Pool pool, *, volume_id, snapshot_id, str safety_name=""):
-    cdef admin *a
-    volume, snapshot = pool.info(volume_id), pool.info(snapshot_id)
-    if volume is None or snapshot is None:
-        raise PoolError("not_found", "there is no such volume or snapshot")
-    if volume.kind == "snapshot" or snapshot.kind != "snapshot":
-        raise PoolError("invalid", "only a volume or clone is reverted, to a snapshot")
-    if volume.block_bytes != snapshot.block_bytes or volume.checksum != snapshot.checksum:
-        raise PoolError("invalid", "the snapshot's block size or checksums differ from the volume's")
+    cdef admin *a = admin_on(pool, A_REVERT, volume_id, snapshot_id)
     slots, made = [], []
-    if safety_name:
-        slots = [slot_of(pool, "snapshot", safety_name, {
-            "size_bytes": volume.size_bytes, "block_bytes": volume.block_bytes, "origin": volume.name,
-            "origin_id": volume.id, "checksum": volume.checksum, "physical_exponent": volume.physical_exponent})]
-    a = admin_new(pool, A_REVERT)
+    try:
+        volume, snapshot = pool.info(volume_id), pool.info(snapshot_id)
+        if volume is None or snapshot is None:
+            raise PoolError("not_found", "there is no such volume or snapshot")
+        if volume.kind == "snapshot" or snapshot.kind != "snapshot":
+            raise PoolError("invalid", "only a volume or clone is reverted, to a snapshot")
+        if volume.block_bytes != snapshot.block_bytes or volume.checksum != snapshot.checksum:
+            raise PoolError("invalid", "the snapshot's block size or checksums differ from the volume's")
+        if safety_name:
+            slots = derived_slots(pool, "snapshot", [(volume_id, safety_name)])
+    except PoolError:
+        admin_free(pool, a)
+        raise
     new_objects(pool, a, slots)
-    a.obj = handle(pool, volume_id)
-    a.other = handle(pool, snapshot_id)
     if safety_name:
         made = [(safety_name, a.new[0].pub.id)]
     return submit(pool, a, ("made", made, made[0][1] if made else 0))
@@ -305,8 +314,7 @@ def start_resize(Pool pool, *, object_id, size_bytes):
         raise PoolError("protected", "a snapshot cannot be resized")
     if size_bytes <= 0 or size_bytes % L_BLOCK_BYTES or size_bytes > 1 << 56:
         raise PoolError("invalid", "a size is a positive multiple of 4096 bytes")
-    a = admin_new(pool, A_RESIZE)
-    a.obj = handle(pool, object_id)
+    a = admin_on(pool, A_RESIZE, object_id)
     a.a = size_bytes
     return submit(pool, a, ("plain", None, None))
 
@@ -330,8 +338,7 @@ cdef object change(Pool pool, info, dict args, object outcome):
         slot = object_slot(info.id, info.kind, name, **values)
     except ValueError as e:
         raise PoolError("invalid", str(e)) from e
-    a = admin_new(pool, A_SET)
-    a.obj = handle(pool, info.id)
+    a = admin_on(pool, A_SET, info.id)
     a.bytes = <uint8_t *>malloc(L_SLOT_BYTES)
     memcpy(a.bytes, <const char *>slot, L_SLOT_BYTES)
     a.a = mask
@@ -385,8 +392,7 @@ cdef int shrinks_resume(Pool pool) except -1:
                 numbers.append(o.pub.id)
             o = o.hnext
     for number in numbers:
-        a = admin_new(pool, A_RESIZE)
-        a.obj = handle(pool, number)
+        a = admin_on(pool, A_RESIZE, number)
         a.a = a.obj.pub.size_bytes
         submit(pool, a, ("own", None, None))
     return 0
@@ -396,23 +402,19 @@ cdef object run_rw(Pool pool, uint8_t kind, object_id, offset, length, bytes dat
     cdef admin *a
     if offset < 0 or length < 0 or offset > 1 << 60 or length > 1 << 60:
         raise PoolError("range", "outside the object")
-    a = admin_new(pool, 0)
+    if kind == OP_READ and length > 1 << 30:
+        raise PoolError("limit", "at most 1 GiB is read at once")
+    a = admin_on(pool, 0, object_id) if kind != OP_SYNC else admin_new(pool, 0)
     a.op.kind = kind
     a.op.flags = flags
     a.op.offset = offset
     a.op.length = length
-    if kind != OP_SYNC:
-        try:
-            a.obj = handle(pool, object_id)
-        except PoolError:
-            admin_free(pool, a)
-            raise
-        a.op.obj = <lnt_obj *>a.obj
+    a.op.obj = <lnt_obj *>a.obj
     if data is not None or kind == OP_READ:
-        if kind == OP_READ and length > 1 << 30:
-            admin_free(pool, a)
-            raise PoolError("limit", "at most 1 GiB is read at once")
         a.bytes = <uint8_t *>lnt_alloc_aligned((len(data) if data is not None else length) or 1)
+        if a.bytes == NULL:
+            admin_free(pool, a)
+            raise MemoryError
         if data is not None:
             memcpy(a.bytes, <const char *>data, len(data))
         a.op.buf = a.bytes
@@ -461,9 +463,7 @@ def start_share(Pool pool, *, dst_id, dst_offset_bytes, src_id, src_offset_bytes
         raise PoolError("range", "outside the object")
     if dst_id == src_id and abs(dst_offset_bytes - src_offset_bytes) < length_bytes:
         raise PoolError("invalid", "source and destination overlap")
-    a = admin_new(pool, A_SHARE)
-    a.obj = handle(pool, dst_id)
-    a.other = handle(pool, src_id)
+    a = admin_on(pool, A_SHARE, dst_id, src_id)
     a.a = dst_offset_bytes // L_BLOCK_BYTES
     a.b = src_offset_bytes // L_BLOCK_BYTES
     a.c = length_bytes // L_BLOCK_BYTES
@@ -471,21 +471,22 @@ def start_share(Pool pool, *, dst_id, dst_offset_bytes, src_id, src_offset_bytes
 
 
 def start_extents(Pool pool, *, object_id, offset_bytes, length_bytes, limit):
-    cdef admin *a = admin_new(pool, A_EXTENTS)
-    a.obj = handle(pool, object_id)
-    a.a = offset_bytes // L_BLOCK_BYTES
-    a.b = min(offset_bytes + length_bytes + L_BLOCK_BYTES - 1, a.obj.pub.size_bytes) // L_BLOCK_BYTES
-    a.n = limit
+    cdef uint64_t first = offset_bytes // L_BLOCK_BYTES, end = (offset_bytes + length_bytes + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
+    cdef uint32_t most = limit
+    cdef admin *a = admin_on(pool, A_EXTENTS, object_id)
+    a.a = first
+    a.b = min(end, a.obj.pub.size_bytes // L_BLOCK_BYTES)
+    a.n = most
     return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length, mapped)))
 
 
 def start_diff(Pool pool, *, a_id, b_id, offset_bytes=0, limit=1000):
-    cdef admin *a = admin_new(pool, A_DIFF)
-    a.obj = handle(pool, a_id)
-    a.other = handle(pool, b_id)
-    a.a = offset_bytes // L_BLOCK_BYTES
+    cdef uint64_t first = offset_bytes // L_BLOCK_BYTES
+    cdef uint32_t most = limit
+    cdef admin *a = admin_on(pool, A_DIFF, a_id, b_id)
+    a.a = first
     a.b = max(a.obj.pub.size_bytes, a.other.pub.size_bytes) // L_BLOCK_BYTES
-    a.n = limit
+    a.n = most
     return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length)))
 
 

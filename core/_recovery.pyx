@@ -9,13 +9,14 @@ from core import layout
 from core.errors import PoolError
 
 from core._admin cimport delete_apply, derive_apply, object_find, object_link, pool_resize, revert_apply, slot_alloc
-from core._alloc cimport count_add, count_touch, node_touch, reclaim_turn, ring_push
+from core._alloc cimport count_add, count_touch, node_touch, reclaim_turn
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport (
     M_ACCEPT_SOFT, M_NO_DIRECTORY_CRC, M_NO_FRAME_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_LEAP, M_NO_RECOVERY_SYNC, M_NO_REWRITE,
     M_NO_SPACE_SUM, M_NO_SUPER_REWRITE, M_NO_SYNCED_UPTO, cache_get, cache_pin, page_check, page_seal)
 from core._checkpoint cimport slot_page, slot_write
 from core._csum cimport csum_set
+from core._ring cimport ring_push
 from core._state cimport (
     E_NODE, E_REF, I_DATA, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO,
     FR_UUID, I_NODE, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES,
@@ -391,7 +392,7 @@ cdef int soft_rewrite(lnt_pool *p, object device, const uint8_t *ring, list fram
     for pos in frames:
         b = ring + <uint64_t>pos * L_BLOCK_BYTES
         at, length = L_FRAME_HEADER_BYTES, lnt_get32(b + FR_LENGTH)
-        while at + 40 <= length and lnt_get32(b + at + RC_LENGTH) >= 8:
+        while at + 40 <= length and 8 <= lnt_get32(b + at + RC_LENGTH) <= length - at:
             if b[at + RC_TYPE] == RT_MAP:
                 extents[lnt_get64(b + at + 24), lnt_get32(b + at + 32)] = True
             at += lnt_get32(b + at + RC_LENGTH)
@@ -508,7 +509,8 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
         return -105
     if t == RT_MAP:
         count = lnt_get32(r + 32)
-        if count == 0 or count > L_RUN_BLOCKS or (a & 511) + count > L_RUN_BLOCKS or b >= p.total_blocks:
+        if count == 0 or count > L_RUN_BLOCKS or (a & 511) + count > L_RUN_BLOCKS or b >= p.total_blocks or (
+                count > p.total_blocks - b):
             return -106
         rc = count_touch(p, b, count)
         if rc == 0:

@@ -5,12 +5,13 @@ An op runs until it must wait: for a page, for its I/O, for an epoch, a range lo
 puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
 everything else to new blocks, which enter the map when all data has arrived.
 """
-from core._alloc cimport alloc_extent, ring_push, space_for_data
+from core._alloc cimport alloc_extent, space_for_data
 from core._atomic cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
 from core._cache cimport M_NO_MERGE_CHECK, M_NO_RANGE_LOCK, io_free, io_new, io_status, op_finish, op_ready, ops_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
+from core._ring cimport ring_push
 from core._state cimport (
     C_IMAGES, C_SYNC2, E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT,
     aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, next_images, opx, rlock, vobj)

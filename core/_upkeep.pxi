@@ -4,22 +4,21 @@ RUN_BYTES = L_RUN_BLOCKS * L_BLOCK_BYTES
 
 def start_scrub(Pool pool, *, part="", object_id=0, previous_id=0, cursor=0, limit=64):
     cdef admin *a
+    cdef uint64_t at
+    cdef uint32_t most
     if part and part not in METADATA_PARTS or limit < 1:
         raise PoolError("invalid", f"no part of the metadata is called {part}")
-    a = admin_new(pool, A_SCRUB)
-    a.n = limit
-    try:
-        if part:
-            a.b = METADATA_PARTS.index(part)
-            a.a = cursor
-        else:
-            a.b = SP_MAP
-            a.a = cursor // L_BLOCK_BYTES
-            a.obj = handle(pool, object_id)
-            a.other = handle(pool, previous_id) if pool.info(previous_id) is not None else NULL
-    except PoolError:
-        admin_free(pool, a)
-        raise
+    at, most = cursor, limit
+    if part:
+        a = admin_new(pool, A_SCRUB)
+        a.b = METADATA_PARTS.index(part)
+        a.a = at
+    else:
+        a = admin_on(pool, A_SCRUB, object_id)
+        a.other = <vobj *>pool.open_handle(previous_id)
+        a.b = SP_MAP
+        a.a = at // L_BLOCK_BYTES
+    a.n = most
     return submit(pool, a, ("scrub", None, None))
 
 

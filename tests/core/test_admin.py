@@ -7,7 +7,9 @@ import errno
 
 import pytest
 
+from core import layout
 from core._engine import Pool
+from core._info import ObjectInfo
 from core.check import check
 from core.errors import PoolError
 from tests.support.memdevice import MemoryDevice
@@ -110,3 +112,63 @@ def test_keys_of_a_failed_pool_stay_as_they_were() -> None:
     with pytest.raises(PoolError, match="read only"):
         pool.call("kv", changes={"k": b"3", "other": b""})
     assert pool.kv() == before
+
+
+class Overtaken(Pool):
+    """A pool in which a delete comes between the look at a source and the operation on it."""
+
+    doomed: int | None = None
+
+    def info(self, object_id: int) -> ObjectInfo | None:
+        found = super().info(object_id)
+        if object_id == self.doomed:
+            self.doomed = None
+            self.call("delete", object_id=object_id)
+        return found
+
+
+@pytest.mark.parametrize(("op", "args"), [
+    ("clone", {"source_id": 1, "name": "new"}), ("snapshot", {"pairs": [(2, "other"), (1, "new")]}),
+    ("revert", {"volume_id": 1, "snapshot_id": 3, "safety_name": "new"})])
+def test_a_name_is_free_again_when_its_source_goes_meanwhile(op: str, args: dict[str, object]) -> None:
+    device, pool = new_pool()
+    for name in ("a", "b"):
+        pool.call("create", name=name, size_bytes=8 * MIB)
+    pool.call("snapshot", pairs=[(1, "a@s")])
+    pool.close()
+    pool = Overtaken(device)
+    pool.doomed = 1
+    with pytest.raises(PoolError):
+        pool.call(op, **args)
+    pool.doomed = None
+    for name in ("new", "other"):
+        pool.call("create", name=name, size_bytes=8 * MIB)
+    pool.close()
+    assert check(device).ok
+
+
+class NoChecksums(Moody):
+    """Its pages of checksums cannot be read."""
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        if layout.CSUM_START <= offset_bytes // layout.BLOCK_BYTES < layout.ZONE_META_BLOCKS:
+            raise OSError(errno.EIO, "no checksums today")
+        return super().read(offset_bytes, length_bytes)
+
+
+def test_what_damage_keeps_away_is_never_more_than_there_is() -> None:
+    """Two neighbouring pages of checksums speak of one run."""
+    device, pool = new_pool()
+    v = pool.call("create", name="v", size_bytes=96 * MIB, checksum=True)
+    for at in range(0, 76 * MIB, 2 * MIB):
+        pool.call("write", object_id=v, offset_bytes=at, data=b"x" * 4096)     # in a run of its own
+    pool.close()
+    bad = NoChecksums(device.size_bytes)
+    bad.pages = device.pages
+    pool = Pool(bad, cache_bytes=0)
+    for at in range(0, 76 * MIB, 2 * MIB):
+        with pytest.raises(PoolError):
+            pool.call("read", object_id=v, offset_bytes=at, length_bytes=4096)
+    stats = pool.stats()
+    assert stats["damaged_pages"] > 1
+    assert 0 <= stats["available_bytes"] <= stats["free_bytes"]

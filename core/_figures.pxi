@@ -1,0 +1,76 @@
+# What a pool tells of itself: its objects, pages that are bad, all its numbers. Included by _engine.pyx.
+
+cdef enum:
+    LOOK_BUCKETS = 256            # of the table of objects, under the lock at once
+
+
+cdef int objects_walk(lnt_pool *p, list rows, uint8_t hidden, uint64_t *count, uint64_t *size_bytes) except -1:
+    """The slot of every object into `rows`; or, where that is None, how many there are and the bytes of those that are no
+    snapshots, but for names that begin with the byte `hidden`. A table that grows meanwhile is read anew.
+    """
+    cdef uint64_t at = 0, end, buckets = 0
+    cdef vobj *o
+    cdef uint8_t[512] slot
+    while at < buckets or buckets == 0:
+        pthread_mutex_lock(&p.lock)
+        try:
+            if buckets != p.omask + 1:
+                buckets = p.omask + 1
+                at = 0
+                if rows is not None:
+                    rows.clear()
+                else:
+                    count[0] = size_bytes[0] = 0
+            end = at + LOOK_BUCKETS if buckets - at > LOOK_BUCKETS else buckets
+            while at < end:
+                o = p.ohash[at]
+                at += 1
+                while o != NULL:
+                    if rows is not None:
+                        object_store(p, o, slot)
+                        rows.append((<const char *>slot)[:L_SLOT_BYTES])
+                    elif o.desc[OB_NAME] != hidden:
+                        count[0] += 1
+                        size_bytes[0] += 0 if o.kind == OK_SNAPSHOT else o.pub.size_bytes
+                    o = o.hnext
+        finally:
+            pthread_mutex_unlock(&p.lock)
+    return 0
+
+
+cdef list damage_rows(lnt_pool *p):
+    """(block, kind of page, status, object or 0, times) of every page that is known to be bad."""
+    cdef bytes raw                # nothing that could run other Python code is made under the lock
+    cdef const bad_page *b
+    cdef uint32_t i
+    pthread_mutex_lock(&p.lock)
+    try:
+        raw = (<const char *>p.damage.v)[:p.damage.n * sizeof(bad_page)] if p.damage.n else b""
+    finally:
+        pthread_mutex_unlock(&p.lock)
+    b = <const bad_page *><const char *>raw
+    return [(b[i].block, b[i].kind, b[i].status, b[i].object, b[i].times) for i in range(len(raw) // sizeof(bad_page))]
+
+
+cdef dict numbers(lnt_pool *p):
+    """All of them. What lies in arrays, which are made anew when the pool grows, is read under the lock; the rest is words."""
+    cdef uint64_t available, away, marked
+    pthread_mutex_lock(&p.lock)
+    away = damage_held(p)
+    available = space_for_data(p) + (p.punch.held - away if p.punch.held > away else 0)
+    marked = punch_runs(p)
+    pthread_mutex_unlock(&p.lock)
+    return {
+        "size_bytes": p.total_blocks * L_BLOCK_BYTES, "free_bytes": p.free_blocks * L_BLOCK_BYTES,
+        "available_bytes": available * L_BLOCK_BYTES,
+        "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES, "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES,
+        "pending_items": pending_count(p),
+        "pending_bytes": p.stat_pending_blocks * L_BLOCK_BYTES, "reclaimed_bytes": p.stat_reclaimed * L_BLOCK_BYTES,
+        "objects": p.n_objects, "failed": p.failed, "cache_pages": p.cache.count, "cache_limit_pages": p.cache.limit,
+        "dirty_pages": p.cache.n_dirty, "cache_hits": p.cache.hits, "cache_misses": p.cache.misses,
+        "cache_evictions": p.cache.evictions, "journal_blocks": p.j.blocks, "journal_room_blocks": journal_room(p),
+        "journal_frames": p.j.frames, "journal_bytes": p.j.bytes, "journal_records": p.j.appended,
+        "syncs": p.j.sync_done, "checkpoints": p.ck.done_count, "merged_writes": p.stat_rmw, "epoch": p.epoch,
+        "free_runs": p.free_runs, "punched_bytes": p.punch.blocks * L_BLOCK_BYTES, "punch_runs": marked,
+        "damaged_pages": p.damage.n, "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
+    }
