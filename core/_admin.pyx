@@ -6,7 +6,7 @@ each then waits on its own for durability. Everything an operation may have to w
 """
 from core._alloc cimport drop_node, node_ref, node_touch
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap, object_dirty
-from core._cache cimport M_ADMIN_SOFT, M_NO_SETTLE, op_again, op_finish, op_ready
+from core._cache cimport M_ADMIN_SOFT, M_EARLY_SHARE, M_NO_SETTLE, op_again, op_finish, op_ready
 from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
@@ -500,7 +500,7 @@ cdef void admin_submit(lnt_pool *p, admin *a) noexcept nogil:
 cdef void settle(lnt_pool *p, admin *a, uint8_t hard) noexcept nogil:
     """Applied: wait until no I/O planned before can still change what is now shared, then for durability."""
     cdef opx *x = X(a)
-    if p.epoch < x.target_epoch:
+    if p.epoch < x.target_epoch and not p.mutations & M_EARLY_SHARE:
         wait_grace(p, &a.op, x.target_epoch)
     elif hard and not p.mutations & M_ADMIN_SOFT:
         x.need_sync = next_sync(p)

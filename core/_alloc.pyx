@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Space: reference counts, allocation near a goal, dropped references and their way back (docs/on-disk-format.md, counts)."""
 from core._cache cimport (
-    M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_NO_PUNCH_HOLD, cache_drop, cache_find, cache_get,
-    cache_new, frame_dirty, op_ready)
+    M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_NO_PUNCH_HOLD, M_ONE_EPOCH, cache_drop, cache_find,
+    cache_get, cache_new, frame_dirty, op_ready)
 from core._damage cimport aside_put, aside_retry, damage_probe
 from core._ring cimport ring_push
 from core._state cimport (
@@ -345,7 +345,7 @@ cdef int epochs_turn(lnt_pool *p) noexcept nogil:
 cdef int item_is_ripe(lnt_pool *p, item *it) noexcept nogil:
     if it.seq > p.j.hard_seq and not p.mutations & M_EARLY_FREE:
         return 0
-    return it.epoch + 2 <= p.epoch or p.mutations & M_NO_EPOCH
+    return it.epoch + (1 if p.mutations & M_ONE_EPOCH else 2) <= p.epoch or p.mutations & M_NO_EPOCH
 
 
 cdef uint64_t pending_count(lnt_pool *p) noexcept nogil:

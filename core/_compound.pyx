@@ -4,7 +4,7 @@
 Compound ops are made of parts: internal READs and WRITEs that the op starts and waits for.
 """
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, extent, map_find, map_unmap
-from core._cache cimport op_again, op_finish, op_ready
+from core._cache cimport M_NO_LOCK_GRACE, op_again, op_finish, op_ready
 from core._journal cimport journal_fit, next_sync, record_3, wait_hard
 from core._rw cimport X, locked_out, op_settle, read_run, unlock_range, wait_grace, wait_room, write_run
 from core._state cimport L_ATOMIC_BLOCKS, L_BLOCK_BYTES, RT_UNMAP, WAIT, lnt_alloc_aligned, lnt_pool, opx, rlock, vobj
@@ -171,7 +171,7 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         wait_grace(p, op, p.epoch + 2)
         return
     if x.step == S_LOCKED:
-        if p.epoch < x.target_epoch:
+        if p.epoch < x.target_epoch and not p.mutations & M_NO_LOCK_GRACE:
             wait_grace(p, op, x.target_epoch)
             return
         if op.kind == OP_WRITE_ATOMIC:

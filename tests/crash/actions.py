@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from core.errors import PoolError
 from tests.crash.rig import BLOCK, SECTOR, Config, Rig
@@ -17,7 +18,7 @@ def create(rig: Rig) -> Op | None:
     r = rig.random
     size = r.choice((rig.config.volume_bytes, rig.config.volume_bytes, 64 << 10, 2 << 20))
     return rig.start("create", name=rig.new_name(), size_bytes=size, block_bytes=r.choice((512, 512, 4096)),
-                     checksum=r.random() < 0.3)
+                     checksum=r.random() < rig.config.checksums)
 
 
 def write(rig: Rig) -> Op | None:
@@ -58,6 +59,14 @@ def read(rig: Rig) -> Op | None:
     model = rig.random.choice(models)
     offset, length = rig.place(model)
     return rig.start("read", object_id=model.id, offset_bytes=offset, length_bytes=length)
+
+
+def look(rig: Rig) -> Op | None:
+    """What the newest snapshot holds where most is written."""
+    if not rig.snapshots():
+        return None
+    model = rig.snapshots()[-1]
+    return rig.start("read", object_id=model.id, offset_bytes=0, length_bytes=min(rig.size_of(model), rig.config.hot_bytes))
 
 
 def flush(rig: Rig) -> Op | None:
@@ -223,7 +232,7 @@ def live(rig: Rig, steps: int, *, crash_every: int = 40, weights: dict[Action, i
             rig.random.choices(actions, chances)[0](rig)
         else:
             rig.step()
-            if rig.random.random() < 0.08:
+            if rig.random.random() < rig.config.settle:
                 rig.settle()
     rig.settle()
     if rig.faulty:
@@ -260,3 +269,30 @@ PUNCHING: dict[Action, int] = {create: 4, write: 40, write_atomic: 30, flush: 4,
 LOCKED: dict[Action, int] = {create: 1, write: 20, write_atomic: 10, compare_and_write: 20, read: 8, snapshot: 1, delete: 1}
 SHARING: dict[Action, int] = {create: 1, write: 40, snapshot: 16, delete: 8, clone: 6, read: 3, flush: 3}
 UNSYNCED: dict[Action, int] = {create: 2, write: 60, write_atomic: 5, unmap: 10, flush: 1}
+
+
+class Lives(NamedTuple):
+    """So many seeds of one kind of life."""
+
+    seeds: int
+    config: Config = Config()
+    steps: int = 250
+    crash_every: int = 40
+    weights: dict[Action, int] | None = None
+
+    def run(self, seed: int) -> Rig:
+        return run_seed(seed, self.config, steps=self.steps, crash_every=self.crash_every, weights=self.weights)
+
+
+# Requests that last while others overtake them. "looking": the newest snapshot is read while writes in place that began before it
+# are under way; "meeting": parts of few blocks are written in place, anew and under a lock; "returning": what a read goes to is
+# freed and soon used again.
+SLOW = {
+    "looking": Lives(24, Config(stuck=0.2, slow="data", hot_bytes=4 << 10, parts=0.3, checksums=0, max_inflight=24, max_objects=4,
+                                settle=0.01), 600, 400, {create: 1, write: 60, snapshot: 8, look: 20, delete: 6, flush: 2}),
+    "meeting": Lives(24, Config(stuck=0.4, slow="data", hot_bytes=8 << 10, parts=0.8, max_inflight=8, max_objects=3, settle=0.01),
+                     400, 150, {create: 1, write: 40, write_atomic: 20, compare_and_write: 6, read: 6, unmap: 2}),
+    "returning": Lives(24, Config(size_bytes=26 << 20, volume_bytes=4 << 20, hot_bytes=16 << 10, stuck=0.6, slow="read", fua=0.5,
+                                  checksums=1, max_inflight=16, max_objects=4, settle=0.01), 400, 150,
+                       {create: 1, write: 30, write_atomic: 10, read: 30, unmap: 12, flush: 10, snapshot: 3, delete: 3}),
+}

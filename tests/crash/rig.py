@@ -35,11 +35,14 @@ class Config:
     checked: bool = True                # run `check` after every crash
     filler_bytes: int = 0               # written first, to leave little room
     aligned: float = 0.6                # how many writes of a block or more are whole blocks
+    checksums: float = 0.3              # how many volumes keep checksums, so that nothing is written in place
     parts: float = 0.0                  # how many writes are parts of a block beyond what is usual
     fua: float = 0.15                   # how many writes are FUA
     power: float = 0.65                 # how many crashes are power cuts, and not kills
     tear: float = 0.3                   # how many of the requests that a crash catches are torn
     stuck: float = 0.06                 # how many requests take very long
+    slow: str = ""                      # which ones do: "data" (writes of it), "read", ...; "": any
+    settle: float = 0.08                # how many steps wait for all that is under way
     journal_blocks: int = 0             # 0: the pool's own choice
     area_blocks: int = 0
     punch_delay_us: int = 300           # when freed blocks go back to the medium: lives are short
@@ -191,12 +194,17 @@ class Rig:
 
     def _unstuck(self, pending: list[tuple[int, str, int, int]]) -> list[tuple[int, str, int, int]]:
         """Some requests take very long: leave them out while there are others."""
-        for io_id, _, _, _ in pending:
+        for io_id, kind, offset, _ in pending:
             if io_id not in self.stuck:
-                slow = self.random.random() < self.config.stuck
+                slow = self.random.random() < self.config.stuck and self.config.slow in ("", kind, self._what(kind, offset))
                 self.stuck[io_id] = self.steps + (self.random.randrange(20, 300) if slow else 0)
         self.steps += 1
         return [item for item in pending if self.stuck[item[0]] <= self.steps] or pending
+
+    def _what(self, kind: str, offset_bytes: int) -> str:
+        """ "data" when it is a write of data, or of a page at home; else its kind."""
+        sure = self.disk.durable_superblock() if kind == "write" and isinstance(self.disk, WatchedDisk) else None
+        return "data" if sure and offset_bytes // BLOCK >= sure.area.stop else kind
 
     def settle(self, op: Op | None = None) -> None:
         """Go on until `op`, or everything started, has completed."""

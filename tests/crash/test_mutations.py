@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import pytest
 
@@ -16,11 +15,11 @@ from tests.crash.actions import (
     PUNCHING,
     RECORDING,
     SHARING,
+    SLOW,
     STEADY,
     UNSYNCED,
     WHOLE,
-    Action,
-    run_seed,
+    Lives,
     write,
 )
 from tests.crash.rig import Config
@@ -28,46 +27,39 @@ from tests.crash.test_late_requests import late
 from tests.support.history import Violation
 
 CONFIG = Config(checked=False, journal_blocks=128)
-class Proof(NamedTuple):
-    """How a missing barrier is looked for, and the seeds within which a violation must show."""
-
-    seeds: int
-    config: Config = CONFIG
-    steps: int = 250
-    crash_every: int = 40
-    weights: dict[Action, int] | None = None
-
 
 BARRIERS = {
-    "no_data_sync": Proof(20, crash_every=20, weights=STEADY),
-    "no_journal_sync": Proof(10),
-    "no_ckpt_sync": Proof(40, crash_every=15, weights=PUBLISHING),
-    "early_free": Proof(30, Config(checked=False, journal_blocks=128, stuck=0, power=1, fua=0), 300, 30, FREEING),
-    "no_home_hold": Proof(20),
-    "no_frame_crc": Proof(20, Config(checked=False, power=0.1, tear=0.9), crash_every=12, weights=RECORDING),
-    "split_atomic": Proof(60, Config(checked=False, journal_blocks=128, tear=0.6, power=0.1, stuck=0.3), crash_every=6,
+    "no_data_sync": Lives(20, CONFIG, crash_every=20, weights=STEADY),
+    "no_journal_sync": Lives(10, CONFIG),
+    "no_ckpt_sync": Lives(40, CONFIG, crash_every=15, weights=PUBLISHING),
+    "early_free": Lives(30, Config(checked=False, journal_blocks=128, stuck=0, power=1, fua=0), 300, 30, FREEING),
+    "no_home_hold": Lives(20, CONFIG),
+    "no_frame_crc": Lives(20, Config(checked=False, power=0.1, tear=0.9), crash_every=12, weights=RECORDING),
+    "split_atomic": Lives(60, Config(checked=False, journal_blocks=128, tear=0.6, power=0.1, stuck=0.3), crash_every=6,
                           weights=WHOLE),
-    "accept_soft": Proof(20, Config(checked=False, journal_blocks=128, power=1, fua=0.05, stuck=0), crash_every=8,
+    "accept_soft": Lives(20, Config(checked=False, journal_blocks=128, power=1, fua=0.05, stuck=0), crash_every=8,
                          weights=UNSYNCED),
-    "early_punch": Proof(20, Config(checked=False, punch_delay_us=5, power=1, fua=0.05, stuck=0), crash_every=25,
+    "early_punch": Lives(20, Config(checked=False, punch_delay_us=5, power=1, fua=0.05, stuck=0), crash_every=25,
                          weights=PUNCHING),
-    "no_punch_hold": Proof(40, Config(checked=False, size_bytes=28 << 20, punch_delay_us=5, stuck=0.4), weights=PUNCHING),
-    "no_super_sync": Proof(40, crash_every=15, weights=PUBLISHING),
-    "no_inflight": Proof(20, Config(journal_blocks=128, stuck=0.4), crash_every=15, weights={**PUBLISHING, write: 40}),
-    "no_range_lock": Proof(40, Config(checked=False, stuck=0.3, hot_bytes=8 << 10, max_inflight=8), weights=LOCKED),
-    "no_merge_check": Proof(20, Config(checked=False, stuck=0.2, hot_bytes=8 << 10, parts=0.9, max_inflight=8), weights=SHARING),
-    "no_leap": Proof(40, Config(checked=False, journal_blocks=128, power=0.5, tear=0.0, fua=0.0, stuck=0.1, max_inflight=3),
+    "no_punch_hold": Lives(40, Config(checked=False, size_bytes=28 << 20, punch_delay_us=5, stuck=0.4), weights=PUNCHING),
+    "no_super_sync": Lives(40, CONFIG, crash_every=15, weights=PUBLISHING),
+    "no_inflight": Lives(20, Config(journal_blocks=128, stuck=0.4), crash_every=15, weights={**PUBLISHING, write: 40}),
+    "no_range_lock": Lives(40, Config(checked=False, stuck=0.3, hot_bytes=8 << 10, max_inflight=8), weights=LOCKED),
+    "no_merge_check": Lives(20, Config(checked=False, stuck=0.2, hot_bytes=8 << 10, parts=0.9, max_inflight=8), weights=SHARING),
+    "no_leap": Lives(40, Config(checked=False, journal_blocks=128, power=0.5, tear=0.0, fua=0.0, stuck=0.1, max_inflight=3),
                      crash_every=7, weights=UNSYNCED),
-    "admin_soft": Proof(10, crash_every=10, weights=RECORDING),
+    "admin_soft": Lives(10, CONFIG, crash_every=10, weights=RECORDING),
+    "early_share": SLOW["looking"],
+    "no_lock_grace": SLOW["meeting"],
+    "one_epoch": SLOW["returning"],
 }
 
 
-def first_violation(proof: Proof, mutation: str, *, last: int) -> int:
+def first_violation(lives: Lives, mutation: str, *, last: int) -> int:
     """The first seed that shows a violation, 0: none does."""
     for seed in range(1, last + 1):
         try:
-            run_seed(seed, dataclasses.replace(proof.config, mutations=mutation), steps=proof.steps,
-                     crash_every=proof.crash_every, weights=proof.weights)
+            lives._replace(config=dataclasses.replace(lives.config, mutations=mutation)).run(seed)
         except Violation:
             return seed
     return 0
@@ -75,10 +67,10 @@ def first_violation(proof: Proof, mutation: str, *, last: int) -> int:
 
 @pytest.mark.parametrize("mutation", BARRIERS)
 def test_a_missing_barrier_is_seen(mutation: str) -> None:
-    proof = BARRIERS[mutation]
-    seed = first_violation(proof, mutation, last=proof.seeds)
-    assert seed, f"{proof.seeds} seeds did not notice {mutation}"
-    assert not first_violation(proof, "", last=min(seed, 5)), "the same lives fail with every barrier in place"
+    lives = BARRIERS[mutation]
+    seed = first_violation(lives, mutation, last=lives.seeds)
+    assert seed, f"{lives.seeds} seeds did not notice {mutation}"
+    assert not first_violation(lives, "", last=min(seed, 5)), "the same lives fail with every barrier in place"
 
 
 def test_a_missing_page_checksum_is_seen(first_seed: int) -> None:

@@ -372,6 +372,8 @@ class Oracle:
             if value not in [v.value for v in allowed]:
                 raise Violation(f"read of {model.label()} sector {first + i}: {value}, "
                                 f"allowed {_show(allowed)} of {_show(history)}")
+            if model.kind == "snapshot" and len(history) > 1:
+                history[:] = [v for v in history if v.value == value]      # it never changes: what was seen is what it holds
         self._check_whole(f"read of {model.label()}", self._wholes(model), seen.get)
 
     def _value(self, model: ObjectModel, lba: int, sector: bytes) -> int:
