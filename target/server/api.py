@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import web
+
 from target.config import find_api_socket
 from target.errors import LunetteError
 from target.server.batch import MAX_LINE_BYTES, Batch
-from target.server.http import web
 from target.server.listing import Listing
+from target.server.pool_work import PoolWork
 from target.server.scrub import Scrub
 from target.server.trim import Trim
 
@@ -91,7 +93,7 @@ class ApiServer:
             raise LunetteError("invalid", "diff needs a and b") from None
         return await _rows(request, chunks)
 
-    def _worker(self, path: str, worker: Scrub | Trim) -> list[web.RouteDef]:
+    def _worker(self, path: str, worker: PoolWork) -> list[web.RouteDef]:
         """Work on the whole pool in the background: POST starts it, GET tells how it stands, DELETE stops it."""
         async def start(request: web.Request) -> web.Response:
             rate = (await _body(request)).get("rate_bytes", 0)

@@ -45,7 +45,10 @@ class SpaceMonitor:
 
     async def _run(self) -> None:
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                log.exception("the pool's state could not be looked at")
             await asyncio.sleep(PERIOD_SECONDS)
 
     def look(self) -> None:

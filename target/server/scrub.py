@@ -7,12 +7,11 @@ as an initiator reads it, so that the checksums of volumes that keep them are ve
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import Any
 
-from target.errors import LunetteError
-from target.volumes.gateway import METADATA_PARTS, AsyncPool, ObjectInfo, PoolError
+from target.server.pool_work import PoolWork
+from target.volumes.gateway import METADATA_PARTS, ObjectInfo, PoolError
 
 PIECE_BYTES = 1 << 20
 EXTENTS = 1024
@@ -23,59 +22,33 @@ PAGES = 64                                  # metadata pages of one slice
 POOL = "(pool)"                             # the name under which damage to what belongs to no object goes
 
 
-class Scrub:
-    """One scrub at a time. Blocks that an object shares with the previous one of its family are read once.
+class Scrub(PoolWork):
+    """Blocks that an object shares with the previous one of its family are read once.
 
     Objects go in families (a volume, its snapshots and clones by age): the first is read whole, each next one only
     where `diff` says that it is not the one before it.
     """
 
-    def __init__(self, pool: AsyncPool) -> None:
-        self._pool = pool
-        self._task: asyncio.Task[None] | None = None
-        self._state: dict[str, Any] = {"state": "never run"}
+    name = "scrub"
 
-    def status(self) -> dict[str, Any]:
-        """Progress: state, objects done, bytes and metadata pages read, and damaged ranges with their object's name.
+    def _figures(self) -> dict[str, Any]:
+        """Objects done, bytes and metadata pages read, damaged ranges: of an object, or a page's `part`, `block` and range."""
+        return {"objects": len(self._pool.objects()), "objects_done": 0, "read_bytes": 0, "metadata_pages": 0, "damaged": []}
 
-        A damaged metadata page has its `part` and `block`, and the range of the object that it maps.
-        """
-        return dict(self._state)
-
-    def start(self, rate_bytes: int) -> None:
-        """Begin, at `rate_bytes` a second at most (0: as fast as it goes). LunetteError busy when one runs."""
-        if self._task is not None and not self._task.done():
-            raise LunetteError("busy", "a scrub is running already")
-        self._state = {"state": "running", "started_s": time.time(), "objects": len(self._pool.objects()),
-                       "objects_done": 0, "read_bytes": 0, "metadata_pages": 0, "rate_bytes": rate_bytes, "damaged": []}
-        self._task = asyncio.create_task(self._run(rate_bytes), name="scrub")
-
-    async def stop(self) -> None:
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._state["state"] = "stopped"
-
-    async def _run(self, rate_bytes: int) -> None:
+    async def _run(self, rate_bytes: int) -> str:
         began = time.monotonic()
         previous: ObjectInfo | None = None
-        try:
-            objects = self._pool.objects()
-            for part in METADATA_PARTS:
-                if part != "checksum" or any(info.checksum for info in objects):
-                    await self._metadata(POOL, rate_bytes, began, part=part)
-            for info in _families(objects):
-                await self._map(info, previous, rate_bytes, began)
-                await self._object(info, previous, rate_bytes, began)
-                previous = info
-                self._state["objects_done"] += 1
-            self._set_aside()
-            self._state["state"] = "damaged" if self._state["damaged"] else "clean"
-        except PoolError as error:
-            self._state["state"] = f"failed: {error}"
-        finally:
-            self._state["finished_s"] = time.time()
+        objects = self._pool.objects()
+        for part in METADATA_PARTS:
+            if part != "checksum" or any(info.checksum for info in objects):
+                await self._metadata(POOL, rate_bytes, began, part=part)
+        for info in _families(objects):
+            await self._map(info, previous, rate_bytes, began)
+            await self._object(info, previous, rate_bytes, began)
+            previous = info
+            self._state["objects_done"] += 1
+        self._set_aside()
+        return "damaged" if self._state["damaged"] else "clean"
 
     def _set_aside(self) -> None:
         """Bad pages that no object has any more: what was deleted and cannot be taken apart."""

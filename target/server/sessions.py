@@ -167,8 +167,15 @@ class SessionTable:
 
     # -- coming ------------------------------------------------------------------------------------------------
     def admit(self, params: NegotiatedParams, admission: Admission, peer: str) -> NexusSession:
-        """Carry out what a finished login means; the connection itself follows with `serve`, or `abandon`."""
-        session = self._admitted(params, admission, peer)
+        """Carry out what a finished login means; the connection itself follows with `serve`, or `abandon`.
+
+        OSError when the data plane has no place for the session: then the login never was.
+        """
+        try:
+            session = self._admitted(params, admission, peer)
+        except OSError:
+            self.registry.remove_connection(admission.session, params.cid)
+            raise
         session.entering[params.cid] = params      # a later login with this CID takes the place of one that has not come yet
         return session
 
@@ -177,6 +184,7 @@ class SessionTable:
             self.end(admission.replaced.handle, "reinstated")
         if admission.kind is AdmissionKind.REINSTATE_CONNECTION and isinstance(admission.session.handle, NexusSession):
             held = admission.session.handle
+            held.leaving.discard(params.cid)           # a logout of the old one is not of this one
             for conn in [conn for conn, cid in held.cids.items() if cid == params.cid]:
                 held.cids.pop(conn)
                 held.reactor.close_connection(conn)
@@ -218,7 +226,6 @@ class SessionTable:
             sock.close()
             self.abandon(session, params)
             return None
-        del session.entering[params.cid]
         fd = sock.detach()
         try:
             conn = session.reactor.add_connection(
@@ -226,9 +233,12 @@ class SessionTable:
                 header_digest=params.header_digest, data_digest=params.data_digest,
                 max_send_data_segment_length=params.initiator_max_recv_data_segment_length,
                 max_recv_data_segment_length=params.target_max_recv_data_segment_length, nop_interval_s=ping_seconds)
-        except KeyError:
+        except (KeyError, OSError) as error:
             os.close(fd)
+            log.warning("a connection of %s from %s cannot be served: %s", session.nexus.initiator_name, session.peer, error)
+            self.abandon(session, params)
             return None
+        del session.entering[params.cid]
         session.connections[conn] = FullFeatureConnection(policy, params, session.session)
         session.cids[conn] = params.cid
         return conn

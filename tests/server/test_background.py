@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
+from target.server import monitor
 from target.server.background import Background
+from target.server.pool_work import PoolWork
 
 
 async def nap(seconds: float, done: list[str]) -> None:
@@ -45,3 +48,57 @@ def test_a_failure_is_logged_once_with_its_name(caplog: pytest.LogCaptureFixture
         asyncio.run(run())
     assert [each.getMessage() for each in caplog.records] == ["erasing the medium failed: that was not expected"]
     assert caplog.records[0].exc_info is not None
+
+
+def test_the_monitor_survives_what_it_looks_at(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    class Broken(monitor.SpaceMonitor):
+        def __init__(self) -> None:
+            self._task = None
+
+        def look(self) -> None:
+            looks.append(1)
+            raise KeyError("no such thing")
+
+    async def run() -> None:
+        one = Broken()
+        one.start()
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            if len(looks) > 2:
+                break
+        await one.stop()
+
+    monkeypatch.setattr(monitor, "PERIOD_SECONDS", 0.001)
+    asyncio.run(run())
+    assert len(looks) > 2
+    assert "could not be looked at" in caplog.text
+
+
+class Unlucky(PoolWork):
+    name = "errand"
+
+    def _figures(self) -> dict[str, Any]:
+        return {"steps": 0}
+
+    async def _run(self, rate_bytes: int) -> str:
+        self._state["steps"] += 1
+        if rate_bytes:
+            raise ValueError("that was not expected")
+        return "done"
+
+
+def test_work_on_the_pool_that_breaks_says_so_and_can_begin_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def run(work: Unlucky, rate_bytes: int) -> dict[str, Any]:
+        work.start(rate_bytes)
+        while work.status()["state"] == "running":      # noqa: ASYNC110
+            await asyncio.sleep(0)
+        return work.status()
+
+    work = Unlucky(None)        # type: ignore[arg-type]
+    failed = asyncio.run(run(work, 1))
+    assert failed["state"] == "failed: ValueError: that was not expected"
+    assert failed["finished_s"] >= failed["started_s"]
+    assert "the errand failed" in caplog.text
+    assert asyncio.run(run(work, 0))["state"] == "done"

@@ -461,6 +461,52 @@ async def test_of_two_logins_with_one_cid_the_later_gets_the_connection(rig: Rig
             end.close()
 
 
+async def test_a_connection_without_a_place_in_the_data_plane_leaves_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError("too many")
+
+    session, _ = rig.login()
+    session.session.max_connections = 2
+    params = dataclasses.replace(session.params, cid=7)
+    admission = rig.daemon.registry.admit(session.session.identity, SessionType.NORMAL, session.session.tsih, 7, 2)
+    assert isinstance(admission, Admission)
+    assert rig.table.admit(params, admission, "127.0.0.1") is session
+    ours, theirs = socket.socketpair()
+    policy = LoginPolicy(gatekeeper=rig.daemon.access.at("127.0.0.1", 3260), registry=rig.daemon.registry)
+    with monkeypatch.context() as patched, theirs:
+        patched.setattr(rig.reactor, "add_connection", full)
+        assert rig.table.serve(session, policy, params, ours, b"", 0) is None
+        assert theirs.recv(1) == b""                             # its descriptor is closed
+    assert session.session.cids == {0}
+    assert not session.entering
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.reactor, "add_session", full)
+        with pytest.raises(OSError, match="too many"):
+            rig.login(isid=b"\x80\0\0\0\0\x02")
+    assert len(rig.daemon.registry) == 1
+    assert not session.ended
+
+
+async def test_a_login_in_the_place_of_a_connection_that_was_logged_out_is_served(rig: Rig) -> None:
+    """Its logout, by another connection, is still on its way to the data plane."""
+    session, conn = rig.login()
+    session.session.max_connections = 2
+    params = dataclasses.replace(session.params, cid=0)
+    rig.table.drop_others(session, 0, {0})
+    admission = rig.daemon.registry.admit(session.session.identity, SessionType.NORMAL, session.session.tsih, 0, 2)
+    assert isinstance(admission, Admission)
+    assert rig.table.admit(params, admission, "127.0.0.1") is session
+    ours, theirs = socket.socketpair()
+    policy = LoginPolicy(gatekeeper=rig.daemon.access.at("127.0.0.1", 3260), registry=rig.daemon.registry)
+    with theirs:
+        made = rig.table.serve(session, policy, params, ours, b"", 0)
+    assert made is not None
+    rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
+    await until(lambda: conn not in session.connections)
+    assert session.session.cids == {0}
+    assert not session.ended
+
+
 async def test_logout_is_asked_for_on_every_connection(rig: Rig) -> None:
     _, one = rig.login()
     _, two = rig.login("iqn.2026-01.test:b")
