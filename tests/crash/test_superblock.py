@@ -13,17 +13,12 @@ from core._engine import Pool
 from core.errors import PoolError
 from tests.crash import test_bitflips as bitflips
 from tests.crash.rig import BLOCK, Config, Rig, open_pool
-from tests.crash.test_recovery import CONFIG, interrupted, judge
+from tests.crash.test_recovery import CONFIG, interrupted, judge, killed_while_publishing, unsynced_copies
 from tests.support.history import Violation
 from tests.support.simdisk import SimDisk
 from tests.support.watched_disk import WatchedDisk
 
 GARBAGE = bytes(range(256)) * 16
-
-
-def unsynced_copies(disk: SimDisk) -> set[int]:
-    """The copies that lie in the page cache only: a loss of power may leave anything of them, and here it leaves the worst."""
-    return {item.offset_bytes // BLOCK for item in disk.unsynced if item.offset_bytes < len(layout.SUPERBLOCK_SLOTS) * BLOCK}
 
 
 def life_of_superblocks(mutations: str) -> None:
@@ -125,45 +120,11 @@ def test_a_rotten_copy_is_not_believed() -> None:
         rotten_copies("no_super_crc")
 
 
-def killed_after_a_failed_publication(mutations: str) -> None:
-    """A superblock's sync fails and the process dies before it can say so; the next recovery is cut anywhere."""
-    config = dataclasses.replace(CONFIG, mutations=mutations)
-    rig = Rig(1, config)
-    for object_id, name in ((1, "v"), (2, "w")):
-        rig.do("create", name=name, size_bytes=8 << 20)
-        for at in range(0, 8 << 20, 2 << 20):
-            rig.do("write", object_id=object_id, offset_bytes=at, data=rig.oracle.make_data(object_id, at, 4096), fua=True)
-        rig.do("checkpoint")
-    for at in range(8192, 8 << 20, 2 << 20):
-        rig.do("write", object_id=1, offset_bytes=at, data=rig.oracle.make_data(1, at, 4096), fua=True)
-    rig.start("checkpoint")
-    for _ in range(200):
-        if unsynced_copies(rig.disk):
-            break
-        rig.turn()
-        for io_id, kind, _, _ in rig._watch_syncs()[:1]:
-            rig.perform(io_id, kind)
-    else:
-        pytest.fail("no superblock was written")
-    rig.disk.unsynced = []            # what a failed sync leaves: all is seen, nothing of it will ever be written
-    rig.pool.abandon()
-    rig.oracle.crash(power=False)
-    rig.disk.process_kill()
-    for after in range(60):
-        for seed in range(5):
-            disk, oracle = rig.disk.fork(100 * after + seed), pickle.loads(pickle.dumps(rig.oracle))
-            if not interrupted(disk, after, config):
-                return
-            oracle.crash(power=True)
-            disk.power_cut(("random", "writes", "suffix")[seed % 3])
-            judge(disk, oracle, rig, f"recovery cut at {after}")
-
-
 def test_killed_after_a_failed_publication() -> None:
     """Recovery writes the superblock that it builds on once more: a sync alone would prove nothing."""
-    killed_after_a_failed_publication("")
+    killed_while_publishing("", sync_failed=True)
     with pytest.raises(Violation):
-        killed_after_a_failed_publication("no_super_rewrite")
+        killed_while_publishing("no_super_rewrite", sync_failed=True)
 
 
 def snapshots(disk: SimDisk, config: Config) -> dict[str, bytes]:
