@@ -81,26 +81,28 @@ def names(args: Arguments, key: str = "names") -> list[str]:
     return value
 
 
-def _names_touched(reads: tuple[str, ...] = (), writes: tuple[str, ...] = ()) -> Callable[[Arguments], Touches]:
-    def collect(args: Arguments, keys: tuple[str, ...]) -> frozenset[str]:
-        found: set[str] = set()
-        for key in keys:
-            value = args.get(key, ())
-            found.update([value] if isinstance(value, str) else [each for each in value or () if isinstance(each, str)])
-        return frozenset(found)
+def _named(args: Arguments, *keys: str) -> frozenset[str]:
+    """The names in these arguments, one or a list each; what is neither is refused when the command runs."""
+    found: set[str] = set()
+    for key in keys:
+        value = args.get(key)
+        found.update(each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
+    return frozenset(found)
 
-    return lambda args: Touches(collect(args, reads), collect(args, writes))
+
+def _names_touched(reads: tuple[str, ...] = (), writes: tuple[str, ...] = ()) -> Callable[[Arguments], Touches]:
+    return lambda args: Touches(_named(args, *reads), _named(args, *writes))
 
 
 def _snapshot_touched(args: Arguments) -> Touches:
-    made = [each for each in args.get("names", ()) if isinstance(each, str)]
-    return Touches(frozenset(each.partition("@")[0] for each in made), frozenset(made))
+    made = _named(args, "names")
+    return Touches(frozenset(each.partition("@")[0] for each in made), made)
 
 
 def _revert_touched(args: Arguments) -> Touches:
     name = str(args.get("name", ""))
     volume = name.partition("@")[0]
-    writes = {volume} | ({f"{volume}@{args['safety']}"} if args.get("safety") else set())
+    writes = {volume} | {f"{volume}@{each}" for each in _named(args, "safety")}
     return Touches(frozenset({name}), frozenset(writes))
 
 

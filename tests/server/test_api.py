@@ -78,11 +78,21 @@ async def test_independent_batch_lines_overlap_and_dependent_ones_wait(control: 
 
 
 async def test_a_hostile_batch_costs_only_itself(control: Control) -> None:
-    for body in (b"\xff\xfe\n", b"{}\n", b'{"line": 1, "command": []}\n', b'{"line": 1, "command": "create", "args": 5}\n'):
+    rubbish = [b'{"line": 1, "command": "%s", "args": {"names": %s, "name": %s}}\n' % (command, value, value)
+               for command in (b"snapshot", b"delete", b"create", b"revert")
+               for value in (b"5", b"true", b"{}", b"[[]]", b"null")]
+    for body in (b"\xff\xfe\n", b"{}\n", b'{"line": 1, "command": []}\n', b'{"line": 1, "command": "create", "args": 5}\n',
+                 *rubbish):
         status, text = await request(control, "POST", "/v1/batch", body)
         assert status == 200
         assert json.loads(text.splitlines()[-1])["failures"] == 1
     assert (await request(control, "GET", "/v1/objects"))[0] == 200
+
+
+async def test_one_name_orders_a_batch_as_a_list_does(control: Control) -> None:
+    touches = control.daemon.commands.table["snapshot"].touches
+    assert touches({"names": "vol@s"}) == touches({"names": ["vol@s"]})
+    assert touches({"names": "vol@s"}).reads == {"vol"}
 
 
 async def test_a_client_that_goes_away_is_no_error(control: Control, caplog: pytest.LogCaptureFixture) -> None:
