@@ -286,10 +286,13 @@ class Lives(NamedTuple):
 
 # Requests that last while others overtake them. "looking": the newest snapshot is read while writes in place that began before it
 # are under way; "meeting": parts of few blocks are written in place, anew and under a lock; "returning": what a read goes to is
-# freed and soon used again.
+# freed and soon used again; "insisting": little but writes in place, FUA and flushes, and syncs that last.
 SLOW = {
     "looking": Lives(24, Config(stuck=0.2, slow="data", hot_bytes=4 << 10, parts=0.3, checksums=0, max_inflight=24, max_objects=4,
                                 settle=0.01), 600, 400, {create: 1, write: 60, snapshot: 8, look: 20, delete: 6, flush: 2}),
+    "insisting": Lives(24, Config(stuck=0.5, slow="sync", hot_bytes=16 << 10, power=1, fua=0.3, checksums=0, max_inflight=4,
+                                  max_objects=3, settle=0.03), 300, 12,
+                        {create: 1, write: 40, flush: 20, snapshot: 1, delete: 1}),
     "meeting": Lives(24, Config(stuck=0.4, slow="data", hot_bytes=8 << 10, parts=0.8, max_inflight=8, max_objects=3, settle=0.01),
                      400, 150, {create: 1, write: 40, write_atomic: 20, compare_and_write: 6, read: 6, unmap: 2}),
     "returning": Lives(24, Config(size_bytes=26 << 20, volume_bytes=4 << 20, hot_bytes=16 << 10, stuck=0.6, slow="read", fua=0.5,

@@ -73,7 +73,8 @@ class Rig:
         self.disk = disk or format_disk(self.config, seed)
         self.oracle = Oracle()
         self.tokens: dict[int, Op] = {}
-        self.awaited: dict[Op, int] = {}                    # the newest frame with records when what has to last began
+        self.awaited: dict[Op, tuple[int, int]] = {}        # when it began: the newest frame with records, and `written`
+        self.written = 0                                    # requests performed when no write was under way last
         self.covers: dict[int, int] = {}                    # request -> what had been performed when it was submitted
         self.stuck: dict[int, int] = {}                     # request -> the step from which it may be performed
         self.held: set[int] = set()                         # requests that stay pending until a test lets them go
@@ -99,10 +100,12 @@ class Rig:
 
     def start(self, kind: str, **args: Any) -> Op:
         """Start an operation on the pool and in the oracle."""
+        if not any(other.kind in MUTATING for other in self.oracle.inflight):
+            self.written = self.disk.writes
         op = self.oracle.begin(kind, **args)
         self.note(f"{op.start}: start {kind} {_brief(args)}")
-        if isinstance(self.disk, WatchedDisk) and (op.fua or kind == "flush"):
-            self.awaited[op] = self.disk.recorded
+        if isinstance(self.disk, WatchedDisk) and (op.fua or kind in ("flush", "snapshot", "clone")):
+            self.awaited[op] = self.disk.recorded, 0 if op.fua else self.written
         self.tokens[self.pool.start(kind, **args)] = op
         self._watch_syncs()
         return op
@@ -145,9 +148,9 @@ class Rig:
                       + ("" if op.kind == "read" else f" {done.value}"))
             if done.code not in ("ok", "miscompare") and done.code not in self.tolerated | self._excuses(op):
                 raise Violation(f"{op.kind} {_brief(op.args)} failed: {done.code} {done.value}")
-            awaited = self.awaited.pop(op, 0)
+            awaited = self.awaited.pop(op, (0, 0))
             if isinstance(self.disk, WatchedDisk) and done.code == "ok":
-                self.disk.judge_answer(awaited, str(op))
+                self.disk.judge_answer(*awaited, str(op))
             self.oracle.finish(op, done.code, done.value)
         return len(finished)
 

@@ -272,3 +272,27 @@ def test_a_checkpoint_ends_when_its_second_copy_is_sure() -> None:
     rig.tolerated = {"no_space"}
     rig._lost(power=True)
     rig.reopen()
+
+
+def test_the_journal_keeps_what_recovery_needs() -> None:
+    """A checkpoint is slow, and more is recorded meanwhile than the ring holds: what was there waits for its publication."""
+    rig = furnished(config=Config(checked=False, stuck=0, journal_blocks=512))
+    big = {f"k{number}": bytes(3000) for number in range(8)}
+
+    def record(count: int) -> None:
+        for _ in range(count):
+            op = rig.start("kv", changes=big)
+            for _ in range(8):
+                perform(rig)
+                rig.held |= {io_id for io_id, _, offset, _ in rig._watch_syncs() if offset // BLOCK in area}
+            if op in rig.oracle.inflight:
+                return
+
+    area: range | tuple[()] = ()
+    record(20)
+    area = rig.disk.durable_superblock().area
+    rig.start("checkpoint")
+    record(200)
+    assert rig.held
+    assert rig.tokens                                    # there was no room for the last
+    cut(rig)

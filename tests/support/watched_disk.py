@@ -82,12 +82,18 @@ class WatchedDisk(SimDisk):
         self.hard_upto = max([self.hard_upto, *(hard for write, hard in self.markers.items() if write not in unsure)])
         self.markers = {write: hard for write, hard in self.markers.items() if write in unsure}
 
-    def judge_answer(self, seq: int, what: str) -> None:
-        """Violation: what waited for all records up to this frame to be hard is answered, and they are not."""
-        if seq > self.hard_upto:
-            sure = self.durable_superblock()
-            if sure is not None and seq >= sure.journal_seq:
-                raise Violation(f"{what} is answered before journal frame {seq} is hard")
+    def judge_answer(self, seq: int, written: int, what: str) -> None:
+        """Violation: what waited for all records up to this frame to be hard is answered, and they are not; or data of the first
+        `written` requests, all of them acknowledged before, is not durable."""
+        sure = self.durable_superblock()
+        if sure is None:
+            return
+        if seq > self.hard_upto and seq >= sure.journal_seq:
+            raise Violation(f"{what} is answered before journal frame {seq} is hard")
+        for item in self.unsynced:
+            if (item.number <= written and item.data and item.data[:4] != PAGE_MAGIC and self._outside(item, sure)
+                    and item.offset_bytes // PAGE_BYTES not in sure.area):
+                raise Violation(f"{what} is answered before block {item.offset_bytes // PAGE_BYTES} is durable")
 
     def _forget(self) -> None:
         self.frames.clear()
