@@ -10,6 +10,7 @@ from tests.crash.rig import BLOCK, SECTOR, Config, Rig
 from tests.support.history import Op, Violation
 
 Action = Callable[[Rig], Op | None]
+RUN = 2 << 20
 
 
 def create(rig: Rig) -> Op | None:
@@ -28,6 +29,16 @@ def write(rig: Rig) -> Op | None:
     offset, length = rig.place(model)
     return rig.start("write", object_id=model.id, offset_bytes=offset, fua=rig.random.random() < rig.config.fua,
                      data=rig.oracle.make_data(model.id, offset, length))
+
+
+def fill(rig: Rig) -> Op | None:
+    """All that one leaf of a volume's map spans: what becomes a huge entry."""
+    models = [m for m in rig.volumes() if rig.size_of(m) >= RUN]
+    if not models:
+        return None
+    model = rig.random.choice(models)
+    offset = rig.random.randrange(rig.size_of(model) // RUN) * RUN
+    return rig.start("write", object_id=model.id, offset_bytes=offset, data=rig.oracle.make_data(model.id, offset, RUN))
 
 
 def write_atomic(rig: Rig) -> Op | None:
@@ -284,12 +295,17 @@ class Lives(NamedTuple):
         return run_seed(seed, self.config, steps=self.steps, crash_every=self.crash_every, weights=self.weights)
 
 
-# Requests that last while others overtake them. "looking": the newest snapshot is read while writes in place that began before it
-# are under way; "meeting": parts of few blocks are written in place, anew and under a lock; "returning": what a read goes to is
-# freed and soon used again; "insisting": little but writes in place, FUA and flushes, and syncs that last.
-SLOW = {
+# What must fail when one rule is missing. "looking": the newest snapshot is read while writes in place that began before it
+# are under way; "huge": entries that map 2 MiB come, are shared, and go; "insisting": little but writes in place, FUA and
+# flushes, and syncs that last; "meeting": parts of few blocks are written in place, anew and under a lock; "returning": what a
+# read goes to is freed and soon used again.
+DWELLING = {
     "looking": Lives(24, Config(stuck=0.2, slow="data", hot_bytes=4 << 10, parts=0.3, checksums=0, max_inflight=24, max_objects=4,
                                 settle=0.01), 600, 400, {create: 1, write: 60, snapshot: 8, look: 20, delete: 6, flush: 2}),
+    "huge": Lives(8, Config(size_bytes=64 << 20, volume_bytes=4 << 20, hot_bytes=4 << 20, parts=0.2, checksums=0.1,
+                            max_objects=6), 300, 60,
+                  {create: 2, fill: 8, write: 40, write_atomic: 4, unmap: 6, share: 12, snapshot: 8, delete: 8, clone: 2,
+                            revert: 2, resize: 2, look: 4, read: 4, flush: 4, checkpoint: 3}),
     "insisting": Lives(24, Config(stuck=0.5, slow="sync", hot_bytes=16 << 10, power=1, fua=0.3, checksums=0, max_inflight=4,
                                   max_objects=3, settle=0.03), 300, 12,
                         {create: 1, write: 40, flush: 20, snapshot: 1, delete: 1}),

@@ -9,13 +9,13 @@ import pytest
 from core import layout
 from tests.crash import test_bitflips as bitflips
 from tests.crash.actions import (
+    DWELLING,
     FREEING,
     LOCKED,
     PUBLISHING,
     PUNCHING,
     RECORDING,
     SHARING,
-    SLOW,
     STEADY,
     UNSYNCED,
     WHOLE,
@@ -49,9 +49,9 @@ BARRIERS = {
     "no_leap": Lives(40, Config(checked=False, journal_blocks=128, power=0.5, tear=0.0, fua=0.0, stuck=0.1, max_inflight=3),
                      crash_every=7, weights=UNSYNCED),
     "admin_soft": Lives(10, CONFIG, crash_every=10, weights=RECORDING),
-    "early_share": SLOW["looking"],
-    "no_lock_grace": SLOW["meeting"],
-    "one_epoch": SLOW["returning"],
+    "early_share": DWELLING["looking"],
+    "no_lock_grace": DWELLING["meeting"],
+    "one_epoch": DWELLING["returning"],
 }
 
 

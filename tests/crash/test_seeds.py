@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.actions import SLOW, run_seed
+from tests.crash.actions import DWELLING, run_seed
 from tests.crash.rig import Config
 
 # What a life is lived in. "paged": the smallest cache, so that nodes and counts come and go; "ring": a journal that wraps
@@ -27,10 +27,10 @@ def test_seeded_lives(name: str, first_seed: int, seed_count: int) -> None:
     assert crashes > 0
 
 
-@pytest.mark.parametrize("name", SLOW)
-def test_lives_with_slow_requests(name: str, first_seed: int, seed_count: int) -> None:
-    for seed in range(first_seed, first_seed + (seed_count or SLOW[name].seeds)):
-        SLOW[name].run(seed)
+@pytest.mark.parametrize("name", DWELLING)
+def test_lives_that_dwell_on_one_thing(name: str, first_seed: int, seed_count: int) -> None:
+    for seed in range(first_seed, first_seed + (seed_count or DWELLING[name].seeds)):
+        DWELLING[name].run(seed)
 
 
 @pytest.mark.parametrize(("name", "seed"), [("ring", 800057)])

@@ -16,7 +16,7 @@ from tests.crash.rig import BLOCK, Config, Rig, open_pool
 from tests.crash.test_recovery import CONFIG, interrupted, judge, killed_while_publishing, unsynced_copies
 from tests.support.history import Violation
 from tests.support.simdisk import SimDisk
-from tests.support.watched_disk import WatchedDisk
+from tests.support.watched_disk import SB, WatchedDisk, number
 
 GARBAGE = bytes(range(256)) * 16
 
@@ -247,3 +247,31 @@ def test_published_without_images() -> None:
     published_without_images("")
     with pytest.raises(Violation):
         published_without_images("no_recovery_sync")
+
+
+def test_the_note_of_a_failed_sync_comes_last() -> None:
+    """A sync fails while the second copy of a checkpoint's superblock is under way: the note is not overwritten."""
+    config = Config(size_bytes=26 << 20, cache_bytes=0, checked=False, stuck=0)
+    rig = Rig(1, config)
+    rig.tolerated |= {"io_write", "read_only"}
+    rig.do("create", name="v", size_bytes=1 << 20)
+    rig.do("write", object_id=1, offset_bytes=0, data=rig.oracle.make_data(1, 0, 8192), fua=True)
+    rig.start("checkpoint")
+    while not rig.held:
+        rig.turn()
+        for io_id, kind, offset, _ in rig._watch_syncs():
+            if kind == "write" and offset == BLOCK:
+                rig.held.add(io_id)
+            else:
+                rig.perform(io_id, kind)
+    rig.disk.fail("sync", forever=True)
+    rig.start("snapshot", pairs=[(1, "v@s")])
+    for _ in range(40):
+        rig.step()
+    second = rig.held.pop()
+    rig.perform(second, "write")
+    for _ in range(20):
+        rig.step()
+    copies = [rig.disk.view[slot] for slot in layout.SUPERBLOCK_SLOTS]
+    newest = max(copies, key=lambda raw: number(raw, SB["sb_gen"]))
+    assert number(newest, SB["flags"]) & layout.SUPERBLOCK_FLAGS["distrust"]
