@@ -5,9 +5,9 @@ A table of states (ckpt_state in _state.pxd): HOMES chooses homes for new nodes,
 publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
 """
 from core._alloc cimport alloc_home, count_add, homes_release
-from core._blkmap cimport path_own
+from core._blkmap cimport node_new, path_own
 from core._cache cimport (
-    M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC, cache_find, cache_get, cache_new, cache_pin,
+    M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC, cache_find, cache_get, cache_pin,
     cache_rekey, frame_dirty, frame_serialise, frame_undirty, io_free, io_new, ops_ready, page_seal, pool_fail)
 from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
@@ -19,7 +19,7 @@ from core._state cimport (
     discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64,
     next_images, vobj)
 from core._super cimport super_build, super_seal
-from core._types cimport IO_WRITE, ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, lnt_io
+from core._types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset
@@ -57,14 +57,9 @@ cdef frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
         if p.free_blocks <= p.unhomed + p.punch.held + p.reserve_blocks // 2 and not p.replaying:
             rc[0] = ST_NO_SPACE       # the rest of the reserve is for UNMAP and for keys and objects that exist
             return NULL
-        p.next_vid += 1
-        f = cache_new(p, VID() | p.next_vid, PK_CATALOG, 0)
+        f = node_new(p, PK_CATALOG, 0, rc)
         if f == NULL:
-            rc[0] = ST_LIMIT
             return NULL
-        f.refs = 1
-        p.unhomed += 1
-        frame_dirty(p, f)
         frame_dirty(p, leaf)
         leaf.vids = 1
         cache_pin(p, f)

@@ -14,7 +14,8 @@ from core._checkpoint cimport limits_set, object_store
 from core._damage cimport damage_free, damage_held
 from core._journal cimport journal_free, journal_init, journal_room
 from core._punch cimport punch_free, punch_runs
-from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, journal_replay, pool_format, summaries_load
+from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, pool_format, summaries_load
+from core._replay cimport journal_replay
 from core._queue cimport perform_now, qdev, queue_submit, queue_wake
 from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run

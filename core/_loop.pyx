@@ -187,10 +187,19 @@ cdef inline bint engine_wanted(lnt_reactor *r) noexcept nogil:
             or r.now_us >= r.engine_us)
 
 
+cdef inline void tell(lnt_io *io) noexcept nogil:
+    # Under the engine's lock: these requests have finished.
+    cdef lnt_io *following
+    while io != NULL:
+        following = io.next
+        io.next = NULL
+        io.done(io)
+        io = following
+
+
 cdef void engine_turn(lnt_reactor *r) noexcept nogil:
     # Under the engine's lock: tell it what finished, give it what is new, let it plan.
     cdef lnt_io *io = r.disk.done_head
-    cdef lnt_io *io_following
     cdef lnt_op *op = r.submit_head
     cdef lnt_op *op_following
     cdef uint64_t wait
@@ -200,11 +209,7 @@ cdef void engine_turn(lnt_reactor *r) noexcept nogil:
     r.submit_tail = NULL
     lnt_store32(&r.engine_due, 0, RELEASE)
     lnt_enter(r.pool)
-    while io != NULL:
-        io_following = io.next
-        io.next = NULL
-        io.done(io)
-        io = io_following
+    tell(io)
     while op != NULL:
         op_following = op.next
         op.next = NULL
@@ -316,7 +321,6 @@ cdef void drain(lnt_reactor *r) noexcept nogil:
     # After the last connection: lets the engine finish what runs, waits for device requests and leaves the pool.
     cdef uint64_t give_up = lnt_mono_us() + DRAIN_US
     cdef lnt_io *io
-    cdef lnt_io *following
     while r.now_us < give_up:
         turn(r)
         if r.engine_us > r.now_us and not r.disk.in_flight and not lnt_load32(&r.engine_due, ACQUIRE):
@@ -331,11 +335,7 @@ cdef void drain(lnt_reactor *r) noexcept nogil:
         r.disk.done_head = NULL
         r.disk.done_tail = NULL
         lnt_enter(r.pool)
-        while io != NULL:
-            following = io.next
-            io.next = NULL
-            io.done(io)
-            io = following
+        tell(io)
         lnt_leave(r.pool)
         disk_run_inline(&r.disk, r.now_us)
         if r.disk.in_flight == 0 and r.disk.done_head == NULL:

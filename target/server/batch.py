@@ -17,6 +17,11 @@ MAX_LINE_BYTES = 65536
 Emit = Callable[[dict[str, Any]], Awaitable[None]]
 
 
+def _taken_note_of(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
 class _Order:
     """Who must be waited for: the last writer of each name and its readers since then."""
 
@@ -80,19 +85,25 @@ class Batch:
     async def run(self, lines: AsyncIterator[bytes]) -> None:
         """Read `{"line": N, "command": NAME, "args": {...}}` lines until they end or one fails."""
         queue: deque[tuple[int, asyncio.Task[Any]]] = deque()
-        async for raw in lines:
-            if self._failed:
-                break
-            number, command, args = self._parse(raw)
-            touches = self._commands.table[command].touches(args) if command in self._commands.table else Touches()
-            previous = self._order.before(touches)
-            task = asyncio.create_task(self._one(command, args, previous))
-            self._order.enter(touches, task)
-            queue.append((number, task))
-            while queue and (queue[0][1].done() or len(queue) >= OVERLAP):
+        try:
+            async for raw in lines:
+                if self._failed:
+                    break
+                number, command, args = self._parse(raw)
+                touches = self._commands.table[command].touches(args) if command in self._commands.table else Touches()
+                previous = self._order.before(touches)
+                task = asyncio.create_task(self._one(command, args, previous))
+                self._order.enter(touches, task)
+                queue.append((number, task))
+                while queue and (queue[0][1].done() or len(queue) >= OVERLAP):
+                    await self._report(*queue.popleft())
+            while queue:
                 await self._report(*queue.popleft())
-        while queue:
-            await self._report(*queue.popleft())
+        except BaseException:
+            self._failed = True             # nobody hears of the rest: what waits for others does not begin
+            for _, task in queue:
+                task.add_done_callback(_taken_note_of)
+            raise
 
     async def _one(self, command: str, args: dict[str, Any], previous: list[asyncio.Task[Any]]) -> Any:
         if previous:

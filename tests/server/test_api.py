@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
+from target.server.batch import Batch
 from tests.server.conftest import Control
 
 
@@ -93,6 +96,32 @@ async def test_one_name_orders_a_batch_as_a_list_does(control: Control) -> None:
     touches = control.daemon.commands.table["snapshot"].touches
     assert touches({"names": "vol@s"}) == touches({"names": ["vol@s"]})
     assert touches({"names": "vol@s"}).reads == {"vol"}
+
+
+async def test_what_waits_in_a_batch_does_not_begin_when_its_client_is_gone(control: Control) -> None:
+    """The lines under way end, and what they say is taken note of; a failure of theirs is not the event loop's."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    await control.daemon.pool.call("create", name="v", size_bytes=4096)
+    lines = [{"line": 0, "command": "create", "args": {"name": "v", "size_bytes": 4096}}]               # exists: told at once
+    lines += [{"line": i, "command": "delete", "args": {"names": [f"no{i}"]}} for i in range(1, 5)]
+    lines += [{"line": 5, "command": "create", "args": {"name": "later", "size_bytes": 4096}},
+              {"line": 6, "command": "clone", "args": {"source": "later", "name": "c"}}]
+
+    async def fed() -> AsyncIterator[bytes]:
+        for line in lines:
+            yield json.dumps(line).encode()
+
+    async def gone(row: dict[str, Any]) -> None:
+        raise ConnectionResetError("the client is gone")
+
+    with pytest.raises(ConnectionResetError):
+        await Batch(control.daemon.commands, gone, keep_going=True).run(fed())
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+    gc.collect()
+    assert complaints == []
+    assert control.daemon.pool.lookup("c") is None
 
 
 async def test_a_client_that_goes_away_is_no_error(control: Control, caplog: pytest.LogCaptureFixture) -> None:
