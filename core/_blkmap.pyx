@@ -36,6 +36,7 @@ cdef void object_dirty(lnt_pool *p, vobj *o) noexcept nogil:
     cdef uint64_t want = lnt_get64(o.desc + OB_RESERVE_BYTES) // L_BLOCK_BYTES
     if want | o.reserved_now:
         want = want - o.mapped_blocks if want > o.mapped_blocks and not o.pub.gone else 0
+        want += (want >> 9) + L_MAX_LEVEL if want else 0      # with the nodes that map it
         p.reserved_unused += want - o.reserved_now
         o.reserved_now = want
     if not o.dirty and o != &p.cat:   # the catalog's own root is in the superblock

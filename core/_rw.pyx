@@ -13,7 +13,7 @@ from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
 from core._ring cimport ring_push
 from core._state cimport (
-    C_IMAGES, C_SYNC2, E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_CHECKSUM, WAIT,
+    C_IMAGES, C_SYNC2, E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OF_CHECKSUM, WAIT,
     aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, next_images, opx, rlock, vobj)
 from core._types cimport (
     IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io, lnt_op)
@@ -304,15 +304,16 @@ cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
 # -- WRITE -------------------------------------------------------------------------------------------------------------
 
 cdef int space_check(lnt_pool *p, vobj *o, uint64_t blocks, int is_new) noexcept nogil:
-    """0 when the object may take so many more blocks: pool, other objects' reservations, and its quota."""
+    """0 when the object may take so many more blocks: pool, other objects' reservations, and its quota.
+
+    What is reserved may take half of what is kept back, too: nodes that others needed may have taken of its space.
+    """
     cdef uint64_t space = space_for_data(p)
-    cdef uint64_t mine = 0
-    cdef uint64_t quota, reserve
-    quota = lnt_get64(o.desc + OB_QUOTA_BYTES)
-    reserve = lnt_get64(o.desc + OB_RESERVE_BYTES)
-    if reserve // L_BLOCK_BYTES > o.mapped_blocks:
-        mine = reserve // L_BLOCK_BYTES - o.mapped_blocks
-    if space + mine < blocks + p.reserved_unused or space < blocks:
+    cdef uint64_t kept, quota = lnt_get64(o.desc + OB_QUOTA_BYTES)
+    if o.reserved_now and is_new:
+        kept = p.reserve_blocks // 2 + p.unhomed + p.punch.held
+        space = p.free_blocks - kept if p.free_blocks > kept else 0
+    if space + o.reserved_now < blocks + p.reserved_unused or space < blocks:
         return ST_NO_SPACE
     if quota and is_new and (o.mapped_blocks + o.inflight_blocks + blocks) * L_BLOCK_BYTES > quota:
         return ST_NO_SPACE

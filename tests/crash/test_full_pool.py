@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from core._engine import Pool
+from core.errors import PoolError
 from tests.crash.actions import live
-from tests.crash.rig import Config, Rig
+from tests.crash.rig import BLOCK, Config, Rig
 from tests.support.history import Op, Violation
+from tests.support.simdisk import SimDisk
 
 CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, volume_bytes=16 << 20, checked=True)
 CHUNK = 128 << 10
@@ -91,3 +96,30 @@ def test_lives_in_a_crowded_pool(first_seed: int) -> None:
             raise Violation(f"{error}\n{rig.story()}") from error
         refused += sum("no_space" in line for line in rig.log)
     assert refused > 0
+
+
+@pytest.mark.parametrize("size_bytes", [4096, 1 << 20, 4 << 20])
+def test_a_reservation_is_kept(size_bytes: int) -> None:
+    """All of a volume can be written, in any order, when another has filled the pool with a node or two for each block."""
+    r = random.Random(size_bytes)
+    disk = SimDisk(30 << 20)
+    Pool.create(disk, name="p")
+    pool = Pool(disk, cache_bytes=0)
+    kept = pool.call("create", name="kept", size_bytes=size_bytes, reserve_bytes=size_bytes)
+    other = pool.call("create", name="other", size_bytes=1 << 40)
+    refused = 0
+    while refused < 3:
+        try:
+            pool.call("write", object_id=other, offset_bytes=r.randrange(1 << 28) * BLOCK, data=bytes(BLOCK))
+        except PoolError as error:
+            if error.code != "no_space":
+                raise
+            refused += 1
+            pool.drain()
+    stats = pool.stats()
+    assert stats["free_bytes"] - stats["reserve_bytes"] // 2 >= size_bytes
+    offsets = list(range(0, size_bytes, BLOCK))
+    r.shuffle(offsets)
+    for offset in offsets:
+        pool.call("write", object_id=kept, offset_bytes=offset, data=b"k" * BLOCK)
+    assert pool.info(kept).mapped_bytes == size_bytes
