@@ -12,6 +12,7 @@ cdef struct mailbox
 cdef class Pool:
     cdef lnt_pool *p
     cdef object device
+    cdef object clock         # for the queue device: microseconds; None: the machine's
     cdef readonly str name
     cdef readonly bytes uuid
     cdef readonly bint read_only

@@ -1,5 +1,6 @@
 """The pool: objects, map, space and durability behind one class (docs/architecture.md)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from core._info import BadPage as BadPage
@@ -37,10 +38,11 @@ class Pool:
     def create(device: Device, *, name: str, size_bytes: int = 0, journal_blocks: int = 0, area_blocks: int = 0) -> None:
         """Format `device` (it must be zero-sized-or-blank; the caller checks). PoolError: invalid."""
     def __init__(self, device: Device, *, cache_bytes: int = 268435456, read_only: bool = False,
-                 punch_delay_us: int = 2_000_000, mutations: str = "") -> None:
+                 punch_delay_us: int = 2_000_000, mutations: str = "", clock: Callable[[], int] | None = None) -> None:
         """Open and recover. PoolError: foreign, newer, damaged, io_read, io_write.
 
-        `punch_delay_us`: time between two looks for what overwriting freed; `mutations`: see tests/crash.
+        `punch_delay_us`: time between two looks for what overwriting freed; `mutations`: see tests/crash; `clock`: microseconds,
+        instead of the machine's, wherever no time is given.
         """
     def close(self) -> None:
         """Checkpoint and mark clean. Idempotent."""

@@ -90,8 +90,8 @@ cdef class Pool:
         self.completion_fd = -1
         self.next_token = 1
 
-    def __init__(self, device, *, cache_bytes=268435456, read_only=False, punch_delay_us=2000000, mutations=""):
-        self.device = device
+    def __init__(self, device, *, cache_bytes=268435456, read_only=False, punch_delay_us=2000000, mutations="", clock=None):
+        self.device, self.clock = device, clock
         self.read_only = read_only
         self.ops, self.ids, self.keys, self.claimed, self.ios = {}, {}, {}, set(), {}
         self.keys_changing, self.keys_waiting = set(), []
@@ -176,7 +176,7 @@ cdef class Pool:
             if p.failed:
                 raise PoolError("damaged", "pool is damaged: the journal does not fit the map")
         self.names_load()
-        p.now_us = lnt_mono_us()
+        p.now_us = clock_us(self)
         p.ck.next_due_us = p.now_us + 30000000
         if not flags & SF_CLEAN:
             blocks_for_nodes(p)
@@ -350,7 +350,7 @@ cdef class Pool:
 
     def turn(self, now_us=None):
         cdef lnt_pool *p = self.open_pool()
-        cdef uint64_t now = lnt_mono_us() if now_us is None else now_us
+        cdef uint64_t now = clock_us(self) if now_us is None else now_us
         cdef uint64_t wait
         pthread_mutex_lock(&p.lock)
         wait = lnt_dev_run(p, &self.q.dev, now)

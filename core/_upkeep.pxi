@@ -2,6 +2,11 @@
 RUN_BYTES = L_RUN_BLOCKS * L_BLOCK_BYTES
 
 
+cdef uint64_t clock_us(Pool pool) except? 77:
+    """The time of a turn that is given none, and of the open."""
+    return lnt_mono_us() if pool.clock is None else pool.clock()
+
+
 def start_scrub(Pool pool, *, part="", object_id=0, previous_id=0, cursor=0, limit=64):
     cdef admin *a
     cdef uint64_t at

@@ -17,7 +17,7 @@ def create(rig: Rig) -> Op | None:
     if len(rig.oracle.objects) >= rig.config.max_objects:
         return None
     r = rig.random
-    size = r.choice((rig.config.volume_bytes, rig.config.volume_bytes, 64 << 10, 2 << 20))
+    size = r.choice(rig.config.sizes or (rig.config.volume_bytes, rig.config.volume_bytes, 64 << 10, 2 << 20))
     return rig.start("create", name=rig.new_name(), size_bytes=size, block_bytes=r.choice((512, 512, 4096)),
                      checksum=r.random() < rig.config.checksums)
 
@@ -163,7 +163,7 @@ def resize(rig: Rig) -> Op | None:
         return None
     r = rig.random
     size = r.choice((16 << 10, 20 << 10, 64 << 10, 1 << 20, rig.config.volume_bytes, 2 << 20,
-                     r.randrange(4, 512) * BLOCK))
+                     r.randrange(4, 512) * BLOCK, *rig.config.sizes))
     return rig.start("resize", object_id=r.choice(volumes).id, size_bytes=size)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from core.errors import PoolError
-from tests.support.history import FOREVER, MUTATING, ObjectModel, Op, Violation, candidates
+from tests.support.history import FOREVER, MUTATING, ObjectModel, Op, Version, Violation, candidates
 from tests.support.oracle import Oracle
 from tests.support.simdisk import SimDisk
 from tests.support.watched_disk import WatchedDisk
@@ -46,11 +46,14 @@ class Config:
     journal_blocks: int = 0             # 0: the pool's own choice
     area_blocks: int = 0
     punch_delay_us: int = 300           # when freed blocks go back to the medium: lives are short
+    sizes: tuple[int, ...] = ()         # of volumes: a few of the rig's own when empty
+    thin_pages: int = 0                 # the medium now and then has room for so many pages more, and no others
 
 
-def open_pool(disk: SimDisk, config: Config) -> Any:
+def open_pool(disk: SimDisk, config: Config, clock: Callable[[], int] | None = None) -> Any:
     from core._engine import Pool
-    pool = Pool(disk, cache_bytes=config.cache_bytes, punch_delay_us=config.punch_delay_us, mutations=config.mutations)
+    pool = Pool(disk, cache_bytes=config.cache_bytes, punch_delay_us=config.punch_delay_us, mutations=config.mutations,
+                clock=clock)
     if isinstance(disk, WatchedDisk):
         disk.judge()
     return pool
@@ -77,6 +80,7 @@ class Rig:
         self.written = 0                                    # requests performed when no write was under way last
         self.covers: dict[int, int] = {}                    # request -> what had been performed when it was submitted
         self.stuck: dict[int, int] = {}                     # request -> the step from which it may be performed
+        self.shared: set[int] = set()                       # objects that may have blocks in common with others
         self.held: set[int] = set()                         # requests that stay pending until a test lets them go
         self.steps = 0
         self.log: list[str] = []
@@ -87,7 +91,12 @@ class Rig:
         self.crashes = 0
         self.sync_failures = self.disk.sync_failures
         self.on_step: Callable[[], None] | None = None      # called before each device request that is performed
-        self.pool: Any = open_pool(self.disk, self.config)
+        self.pool: Any = open_pool(self.disk, self.config, self.clock)
+
+    def clock(self) -> int:
+        """What the engine takes for the time where the rig does not turn it: each look takes a moment."""
+        self.now_us += 10
+        return self.now_us
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -107,6 +116,9 @@ class Rig:
         if isinstance(self.disk, WatchedDisk) and (op.fua or kind in ("flush", "snapshot", "clone")):
             self.awaited[op] = self.disk.recorded, 0 if op.fua else self.written
         self.tokens[self.pool.start(kind, **args)] = op
+        if kind in ("snapshot", "clone", "revert", "share"):
+            self.shared.update(args[key] for key in ("source_id", "volume_id", "src_id", "dst_id") if key in args)
+            self.shared.update(source for source, _ in args.get("pairs", ()))
         self._watch_syncs()
         return op
 
@@ -151,8 +163,47 @@ class Rig:
             awaited = self.awaited.pop(op, (0, 0))
             if isinstance(self.disk, WatchedDisk) and done.code == "ok":
                 self.disk.judge_answer(*awaited, str(op))
+                if op.fua and "data" in op.args:
+                    self.judge_stable(op)
+            elif done.code == "no_space" and not self.faulty:
+                self._judge_refusal(op)
             self.oracle.finish(op, done.code, done.value)
         return len(finished)
+
+    def judge_stable(self, op: Op) -> None:
+        """FUA: each block that nobody else has written to since is on stable storage, and the way to it."""
+        sectors = self.oracle.objects[op.args["object_id"]].sectors if op.args["object_id"] in self.oracle.objects else {}
+        for first, _, sector in self._blocks_of(op):
+            block = first // (BLOCK // SECTOR)
+            all_of_it = (v for lba in range(block * 8, block * 8 + 8) for v in sectors.get(lba, ()))
+            if isinstance(self.disk, WatchedDisk) and all(v.op is op or v.op.end < op.start for v in all_of_it):
+                self.disk.judge_stable(op.args["object_id"], block, sector, str(op))
+
+    def _judge_refusal(self, op: Op) -> None:
+        """A full pool takes reads, deletes, UNMAP, and writes to blocks that are their object's alone."""
+        if op.kind in ("read", "delete", "flush", "checkpoint"):
+            raise Violation(f"{op.kind} failed: no space")
+        model = self.oracle.objects.get(op.args.get("object_id", 0))
+        if op.kind not in ("write", "compare_and_write", "unmap") or model is None:
+            return
+        if model.kind != "volume" or model.checksum or model.id in self.shared:
+            return
+        taken = op.kind == "unmap" and not op.args.get("keep")
+        if taken or ("data" in op.args and all(self._mapped_before(op, history) for _, history, _ in self._blocks_of(op))):
+            raise Violation(f"{op.kind} {_brief(op.args)} to blocks of its own failed: no space")
+
+    def _mapped_before(self, op: Op, history: list[Version]) -> bool:
+        known = candidates([v for v in history if v.op is not op], lambda other: other.ok and other.end < op.start)
+        return bool(known) and all(v.value and v.op.ok and v.op.end < op.start for v in known)
+
+    def _blocks_of(self, op: Op) -> Iterator[tuple[int, list[Version], bytes]]:
+        """For each block of a write: its first sector that is written, what is known of that, and what was written."""
+        model = self.oracle.objects.get(op.args["object_id"])
+        first, data = op.args["offset_bytes"] // SECTOR, op.args.get("data", b"")
+        at = first
+        while model is not None and at < first + len(data) // SECTOR:
+            yield at, model.sectors.get(at, []), data[(at - first) * SECTOR:(at - first + 1) * SECTOR]
+            at = (at // (BLOCK // SECTOR) + 1) * (BLOCK // SECTOR)
 
     def _excuses(self, op: Op) -> set[str]:
         """Codes that concurrent administrative work explains."""
@@ -264,11 +315,13 @@ class Rig:
 
     def reopen(self, *, interruptions: int = 0) -> None:
         """Recover, after so many recoveries that are cut short; verify everything; check the pool."""
+        if self.disk.capacity_bytes:
+            self._reopen_thin()
         for _ in range(interruptions):
             after = self.random.choice((self.random.randrange(8), self.random.randrange(60)))
             self.disk.cut_after(after)
             try:
-                pool = open_pool(self.disk, self.config)
+                pool = open_pool(self.disk, self.config, self.clock)
             except PoolError as error:
                 if not self.disk.dead:
                     raise Violation(f"recovery failed: {error}") from error
@@ -282,11 +335,22 @@ class Rig:
         if self.config.checked:
             self.check(self.disk)
         try:
-            self.pool = open_pool(self.disk, self.config)
+            self.pool = open_pool(self.disk, self.config, self.clock)
         except PoolError as error:
             raise Violation(f"recovery failed: {error}") from error
         self.note("-- opened")
         self.verify()
+
+    def _reopen_thin(self) -> None:
+        """A medium that is still short may refuse the recovery, and nothing is lost by that."""
+        try:
+            open_pool(self.disk, self.config, self.clock).abandon()
+        except PoolError as error:
+            if error.code not in ("io_write", "no_space") and "no space" not in str(error):
+                raise Violation(f"recovery failed: {error}") from error
+            self.note(f"-- recovery refused: {error}")
+        self._lost(power=self.random.random() < 0.7 or self.disk.sync_failures > self.sync_failures)
+        self.disk.capacity_bytes = 0
 
     def after_close(self, *, power: bool) -> None:
         """The pool was closed: a close is a flush of everything, whatever happens next."""
@@ -349,6 +413,8 @@ class Rig:
     def place(self, model: ObjectModel, longest: int = 24 << 10) -> tuple[int, int]:
         """(offset, length) of a write: mostly small and in the hot part, in logical blocks."""
         size, grain, r = self.size_of(model), model.block_bytes, self.random
+        base = far(r, size, self.config.hot_bytes) if self.config.sizes else 0
+        size -= base
         area = min(size, self.config.hot_bytes) if r.random() < 0.85 else size
         length = r.choice((grain, BLOCK, BLOCK, 2 * BLOCK, r.randrange(1, longest // SECTOR) * SECTOR))
         if self.config.parts and r.random() < self.config.parts:
@@ -359,10 +425,17 @@ class Rig:
         offset = r.randrange(0, area - length + 1) // grain * grain
         if r.random() < self.config.aligned and length >= BLOCK:
             offset, length = offset // BLOCK * BLOCK, length // BLOCK * BLOCK
-        return offset, length
+        return base + offset, length
 
     def quiet(self, *models: ObjectModel) -> bool:
         return all(self.oracle.settled(m, 0, FOREVER) for m in models)
+
+
+def far(r: random.Random, size_bytes: int, hot_bytes: int) -> int:
+    """Where the hot part begins this time: at the start, amid a border of nodes of any level, at the end."""
+    borders = [step * count - hot_bytes // 2 for step in (2 << 20, 1 << 30, 512 << 30) for count in (1, 1, 3)]
+    places = [0, *(at for at in borders if at + hot_bytes <= size_bytes), max(size_bytes - hot_bytes, 0)]
+    return r.choice(places) // BLOCK * BLOCK
 
 
 def _brief(args: dict[str, Any]) -> str:

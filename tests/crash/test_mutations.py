@@ -41,7 +41,7 @@ BARRIERS = {
                          weights=UNSYNCED),
     "early_punch": Lives(20, Config(checked=False, punch_delay_us=5, power=1, fua=0.05, stuck=0), crash_every=25,
                          weights=PUNCHING),
-    "no_punch_hold": Lives(40, Config(checked=False, size_bytes=28 << 20, punch_delay_us=5, stuck=0.4), weights=PUNCHING),
+    "no_punch_hold": Lives(40, Config(checked=False, size_bytes=28 << 20, punch_delay_us=50, stuck=0.7), weights=PUNCHING),
     "no_super_sync": Lives(40, CONFIG, crash_every=15, weights=PUBLISHING),
     "no_inflight": Lives(20, Config(journal_blocks=128, stuck=0.4), crash_every=15, weights={**PUBLISHING, write: 40}),
     "no_range_lock": Lives(40, Config(checked=False, stuck=0.3, hot_bytes=8 << 10, max_inflight=8), weights=LOCKED),

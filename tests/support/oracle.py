@@ -17,9 +17,9 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tests.support.content import Content
 from tests.support.history import (
     ADMIN,
-    BLOCK,
     FOREVER,
     MUTATING,
     SECTOR,
@@ -37,20 +37,6 @@ from tests.support.history import (
     stamp,
     unstamp,
 )
-
-
-class Reader:
-    """What reconcile needs from a pool."""
-
-    def __init__(self, pool: Any) -> None:
-        self.pool = pool
-
-    def content(self, object_id: int, size_bytes: int) -> bytes:
-        parts = []
-        for offset in range(0, size_bytes, 1 << 20):
-            parts.append(self.pool.call("read", object_id=object_id, offset_bytes=offset,
-                                        length_bytes=min(1 << 20, size_bytes - offset)))
-        return b"".join(parts)
 
 
 class Oracle:
@@ -407,7 +393,6 @@ class Oracle:
         power = self.lost_power or self.sync_failed   # after a failed sync, unsynced frames prove nothing
         self.tick()
         happened = self._reconcile_objects(pool)
-        reader = Reader(pool)
         names: set[str] = set()
         instants = {model.taken_by for model in self.objects.values() if model.taken_by}
         for info in pool.objects():
@@ -415,7 +400,8 @@ class Oracle:
                 raise Violation(f"two objects are called {info.name}")
             names.add(info.name)
             model = self.objects[info.id]
-            happened |= self._reconcile_content(model, info, reader.content(info.id, info.size_bytes), power)
+            content = Content(pool, info.id, info.size_bytes, {lba // 8 for lba in model.sectors})
+            happened |= self._reconcile_content(model, info, content, power)
         for op in instants:
             if op.bounds[0] >= op.bounds[1]:
                 raise Violation(f"{op.kind} {op.args} was not taken at one instant: {op.bounds}")
@@ -473,7 +459,7 @@ class Oracle:
                 raise Violation(f"a group snapshot came back in part: {wanted} of {present}")
         return happened
 
-    def _reconcile_content(self, model: ObjectModel, info: Any, data: bytes, power: bool) -> set[Op]:
+    def _reconcile_content(self, model: ObjectModel, info: Any, data: Content, power: bool) -> set[Op]:
         """Find which of the unacknowledged atomic operations on this object happened; Violation if no choice fits."""
         supersedes = self._supersedes(power or self.sync_failed)
         atomic = [op for op in self.limbo if model.id in (op.args.get("volume_id"), op.args.get("object_id"))
@@ -491,7 +477,7 @@ class Oracle:
                 error = error or found
                 continue
             self._check_whole(model.label(), [*self._wholes(model), *self._inherited(model)],
-                              lambda lba, values=values: values.get(lba, 0) if lba * SECTOR < len(data) else None)
+                              lambda lba, values=values: values.get(lba, 0) if lba * SECTOR < data.size_bytes else None)
             self._collapse(model, info, values, chosen, dropped, power)
             return chosen
         raise error or Violation(f"{model.label()}: the safety snapshot and the revert disagree")
@@ -504,7 +490,7 @@ class Oracle:
         return [whole._replace(sectors={lba: pair for lba, pair in whole.sectors.items()
                                         if all(v.op is op for v in model.sectors.get(lba, ()))}) for whole in model.wholes]
 
-    def _match(self, model: ObjectModel, info: Any, data: bytes, supersedes: Superseding, dropped: set[Op]
+    def _match(self, model: ObjectModel, info: Any, data: Content, supersedes: Superseding, dropped: set[Op]
                ) -> dict[int, int]:
         """Every sector's value, each checked to be allowed."""
         for what, history, seen in (("name", model.name, info.name), ("size", model.size, info.size_bytes)):
@@ -513,8 +499,7 @@ class Oracle:
                 raise Violation(f"{model.label()}: {what} {seen}, allowed {_show(allowed)}")
         values: dict[int, int] = {}
         blocks = {lba // 8 for lba in model.sectors}
-        for block in range((len(data) + BLOCK - 1) // BLOCK):
-            chunk = data[block * BLOCK:(block + 1) * BLOCK]
+        for block, chunk in data.blocks():
             if block not in blocks:
                 if chunk != ZERO_BLOCK[:len(chunk)]:
                     raise Violation(f"{model.label()} block {block} was never written and holds {chunk[:32].hex()}")

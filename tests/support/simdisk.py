@@ -239,8 +239,12 @@ class SimDisk:
 
     def _overflows(self, offset_bytes: int, length_bytes: int) -> bool:
         first, last = offset_bytes // PAGE_BYTES, (offset_bytes + length_bytes - 1) // PAGE_BYTES
-        new = sum(1 for page in range(first, last + 1) if page not in self.view)
-        return new > 0 and (len(self.view) + new) * PAGE_BYTES > self.capacity_bytes
+        new = sum(1 for page in range(first, last + 1) if self.view.get(page, ZERO_PAGE) is ZERO_PAGE)
+        return new > 0 and (self.stored() + new) * PAGE_BYTES > self.capacity_bytes
+
+    def stored(self) -> int:
+        """Pages that take space: written, and not discarded since."""
+        return sum(page is not ZERO_PAGE for page in self.view.values())
 
     def _accept(self, offset_bytes: int, length_bytes: int, data: bytes | None, *, torn: bool = False) -> None:
         self.writes += 1

@@ -6,6 +6,7 @@ The pool performs some of its requests where nothing can be raised, so `broken` 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from core import layout
@@ -64,6 +65,7 @@ class WatchedDisk(SimDisk):
         self.markers: dict[int, int] = {}     # writes of frames not synced, and what they call hard
         self.hard_upto = 0                    # what durable frames call hard
         self.recorded = 0                     # the newest frame with records
+        self.maps: dict[int, list[tuple[int, range, int]]] = {}   # by frame perhaps not hard: object, blocks, where they are
 
     def write(self, offset_bytes: int, data: bytes) -> None:
         if not self.dead and not self.broken and offset_bytes % PAGE_BYTES == 0 and len(data) % PAGE_BYTES == 0:
@@ -99,6 +101,7 @@ class WatchedDisk(SimDisk):
         self.frames.clear()
         self.markers.clear()
         self.hard_upto = self.recorded = 0
+        self.maps.clear()
 
     def fork(self, seed: int | None = None) -> SimDisk:
         self.judge()
@@ -191,22 +194,41 @@ class WatchedDisk(SimDisk):
         self.markers[self.writes + 1] = hard
         if number(data, FR["records"]):
             self.recorded = max(self.recorded, number(data, FR["seq"]))
+            self.maps[number(data, FR["seq"])] = list(self._maps(data))
 
     def _needed(self, data: bytes) -> frozenset[int]:
         """The writes that no sync has covered, submitted before this frame, to blocks that its records speak of."""
         last = self.writes if self.submitted is None else self.submitted
         items = [item for item in self.unsynced if item.data is not None and item.number <= last]
         found: set[int] = set()
-        at, end = layout.FRAME_HEADER_BYTES, number(data, FR["length"])
-        while items and at < end:
-            record = data[at:at + max(number(data, slice(at + 4, at + 8)), 8)]
-            if record[0] == layout.RECORD_TYPES["map"]:
-                first = number(record, MAP["pba"]) * PAGE_BYTES
-                beyond = first + number(record, MAP["count"]) * PAGE_BYTES
-                found.update(item.number for item in items
-                             if item.offset_bytes < beyond and first < item.offset_bytes + item.length_bytes)
-            at += len(record)
+        for _, blocks, pba in self._maps(data) if items else ():
+            first, beyond = pba * PAGE_BYTES, (pba + len(blocks)) * PAGE_BYTES
+            found.update(item.number for item in items
+                         if item.offset_bytes < beyond and first < item.offset_bytes + item.length_bytes)
         return frozenset(found)
+
+    def _maps(self, frame: bytes) -> Iterator[tuple[int, range, int]]:
+        at, end = layout.FRAME_HEADER_BYTES, number(frame, FR["length"])
+        while at < end:
+            record = frame[at:at + max(number(frame, slice(at + 4, at + 8)), 8)]
+            if record[0] == layout.RECORD_TYPES["map"]:
+                lba, count = number(record, MAP["lba"]), number(record, MAP["count"])
+                yield number(record, MAP["object"]), range(lba, lba + count), number(record, MAP["pba"])
+            at += len(record)
+
+    def judge_stable(self, object_id: int, block: int, sector: bytes, what: str) -> None:
+        """Violation: what FUA wrote to a block of an object, a whole sector of it, might be lost by a power cut now."""
+        for item in self.unsynced:
+            if item.data is not None and sector in item.data and not any(sector in page for page in self.durable.values()):
+                raise Violation(f"{what} is answered before its data at {item.offset_bytes // PAGE_BYTES} is on stable storage")
+        sure = self.durable_superblock()
+        if sure is None:
+            return
+        self.maps = {seq: rows for seq, rows in self.maps.items() if seq > self.hard_upto and seq >= sure.journal_seq}
+        for seq, rows in self.maps.items():
+            for owner, blocks, pba in rows:
+                if owner == object_id and block in blocks and sector in self.view.get(pba + block - blocks[0], b""):
+                    raise Violation(f"{what} is answered before journal frame {seq}, which says where its data is, is hard")
 
     def _chain(self, sure: Superblock) -> set[int]:
         """Where the unbroken row of frames begins that a recovery would find now: the blocks of their headers."""

@@ -1,0 +1,79 @@
+"""Actions of wider lives: time passes, the medium is thin and fills, several volumes are one group; and tables of all that."""
+
+from __future__ import annotations
+
+from tests.crash.actions import (
+    ACTIONS,
+    Action,
+    checkpoint,
+    clone,
+    compare_and_write,
+    create,
+    delete,
+    flush,
+    grow,
+    kv,
+    read,
+    resize,
+    revert,
+    set_properties,
+    share,
+    snapshot,
+    unmap,
+    write,
+    write_atomic,
+)
+from tests.crash.rig import Rig
+from tests.support.history import Op
+
+
+def idle(rig: Rig) -> Op | None:
+    """Nobody asks for anything: what the engine does by the clock becomes due, and some of it is done."""
+    rig.now_us += rig.random.choice((1_000, 300_000, 1_100_000, 2_500_000, 31_000_000, 100_000_000))
+    for _ in range(rig.random.choice((0, 1, 2, 5, 20))):
+        rig.step()
+    return None
+
+
+def thin_out(rig: Rig) -> Op | None:
+    """The medium has room for a few pages more, or is short no longer."""
+    r, disk = rig.random, rig.disk
+    if disk.capacity_bytes and r.random() < 0.6:
+        disk.capacity_bytes = 0
+        rig.note("-- the medium has room again")
+        rig.settle()
+        if rig.pool.stats()["failed"]:
+            rig.crash_cycle()
+        rig.faulty, rig.tolerated = False, {"no_space"}
+        return None
+    else:
+        disk.capacity_bytes = (disk.stored() + r.randrange(rig.config.thin_pages)) * 4096
+        rig.note(f"-- the medium has {disk.capacity_bytes // 4096} pages in all")
+    rig.faulty, rig.tolerated = True, rig.tolerated | {"no_space", "io_write", "read_only", "aborted"}
+    return None
+
+
+def write_run(rig: Rig) -> Op | None:
+    """A region of 2 MiB in order, or its end: huge entries form, and form again."""
+    if not rig.volumes():
+        return None
+    model = rig.random.choice(rig.volumes())
+    offset, _ = rig.place(model)
+    start = offset >> 21 << 21
+    offset = rig.random.choice((start, start, max(start, offset)))
+    length = min(rig.size_of(model), start + (2 << 20)) - offset
+    if length <= 0:
+        return None
+    return rig.start("write", object_id=model.id, offset_bytes=offset, data=rig.oracle.make_data(model.id, offset, length))
+
+
+VAST: dict[Action, int] = {create: 4, write: 30, write_run: 5, write_atomic: 6, unmap: 10, read: 6, flush: 6, checkpoint: 4,
+                           compare_and_write: 2, snapshot: 6, clone: 5, delete: 5, revert: 5, resize: 14, share: 3, idle: 4}
+SLOW: dict[Action, int] = {**ACTIONS, idle: 30}
+THIN: dict[Action, int] = {**ACTIONS, thin_out: 8, idle: 2}
+FULL: dict[Action, int] = {create: 3, write: 50, unmap: 6, flush: 5, checkpoint: 3, delete: 3, snapshot: 3, clone: 1, grow: 2,
+                           write_atomic: 6, set_properties: 8, compare_and_write: 3, idle: 6, resize: 2, kv: 2, read: 4}
+MIXED: dict[Action, int] = {create: 1, write: 20, write_atomic: 20, unmap: 16, compare_and_write: 16, share: 24, snapshot: 5,
+                            clone: 6, delete: 4, flush: 4, read: 8, revert: 3, idle: 2}
+GROUPS: dict[Action, int] = {create: 3, write: 40, write_atomic: 10, snapshot: 14, revert: 16, delete: 8, flush: 3, read: 3,
+                             unmap: 4, clone: 2, resize: 2, idle: 2}
