@@ -296,3 +296,43 @@ def test_the_journal_keeps_what_recovery_needs() -> None:
     assert rig.held
     assert rig.tokens                                    # there was no room for the last
     cut(rig)
+
+
+def test_a_changed_page_stays_in_memory() -> None:
+    """Nothing but memory knows of it until a checkpoint writes it, however much is read meanwhile."""
+    _, pool = scattered(Config(size_bytes=2 << 30, cache_bytes=0), 400)
+    for leaf in range(20):
+        pool.call("write", object_id=1, offset_bytes=leaf * LEAF + 2 * BLOCK, data=b"y" * BLOCK)
+    before = pool.stats()["cache_evictions"]
+    for leaf in [*range(20, 400)] * 2:                   # more leaves than the cache holds
+        assert pool.call("read", object_id=1, offset_bytes=leaf * LEAF, length_bytes=BLOCK) == b"x" * BLOCK
+    assert pool.stats()["cache_evictions"] > before + 300
+    assert pool.stats()["dirty_pages"] >= 20
+    for leaf in range(20):
+        assert pool.call("read", object_id=1, offset_bytes=leaf * LEAF + 2 * BLOCK, length_bytes=BLOCK) == b"y" * BLOCK
+    pool.close()
+
+
+def test_a_page_that_is_read_keeps_its_place() -> None:
+    """Pages that take very long to come, while others come and go."""
+    _, pool = scattered(Config(size_bytes=2 << 30, cache_bytes=0), 400)
+    for leaf in [*range(20, 400)] * 2:
+        pool.call("read", object_id=1, offset_bytes=leaf * LEAF, length_bytes=BLOCK)
+    late = [pool.start("read", object_id=1, offset_bytes=leaf * LEAF, length_bytes=BLOCK) for leaf in range(20)]
+    pool.turn()
+    held = {io_id for io_id, *_ in pool.pending_io()}
+    assert len(held) == 20
+    done: dict[int, Any] = {}
+    for leaf in [*range(20, 400)] * 2:
+        token = pool.start("read", object_id=1, offset_bytes=leaf * LEAF, length_bytes=BLOCK)
+        while token not in done:
+            pool.turn()
+            for io_id, *_ in pool.pending_io():
+                if io_id not in held:
+                    pool.perform(io_id)
+            done |= {item.token: item for item in pool.reap()}
+    assert not done.keys() & set(late)
+    pool.drain()
+    done |= {item.token: item for item in pool.reap()}
+    assert all(done[token].value == b"x" * BLOCK for token in late)
+    pool.close()
