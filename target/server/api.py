@@ -206,6 +206,8 @@ def _bind(path: str) -> socket.socket:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         if _alive(path):
             raise LunetteError("in_use", f"another daemon answers at {path}; --api chooses another place")
+        if os.path.lexists(path) and not Path(path).is_socket():
+            raise LunetteError("invalid", f"{path} is there and no socket: it is left alone; --api chooses another place")
         Path(path).unlink(missing_ok=True)
         before = os.umask(0o177)
         try:

@@ -19,7 +19,7 @@ REARM_PERCENT = 2   # a threshold is crossed anew only after use fell so far bel
 
 
 class SpaceMonitor:
-    """Looks at the pool's use every PERIOD_SECONDS. `state` is "ok", "soft" or "hard"."""
+    """Looks at the pool's use every PERIOD_SECONDS."""
 
     def __init__(self, pool: AsyncPool, catalog: Catalog, units: Callable[[], Iterable[LogicalUnit]],
                  missing_bytes: Callable[[], int] = lambda: 0) -> None:
@@ -30,7 +30,6 @@ class SpaceMonitor:
         self._units = units
         self._task: asyncio.Task[None] | None = None
         self._armed = {"soft": True, "hard": True}
-        self.state = "ok"
         self._failed = False
         self._told: dict[int, str] = {}        # bad pages that the log has named
 
@@ -51,6 +50,15 @@ class SpaceMonitor:
                 log.exception("the pool's state could not be looked at")
             await asyncio.sleep(PERIOD_SECONDS)
 
+    @property
+    def state(self) -> str:
+        """ "ok", "soft" or "hard", as the pool's use is now."""
+        percent = 100 * self._pool.stats()["used_bytes"] / max(1, self._pool.pool.size_bytes)
+        return next((name for name, limit in reversed(self._limits().items()) if percent >= limit), "ok")
+
+    def _limits(self) -> dict[str, int]:
+        return {"soft": self._catalog.thresholds.soft_percent, "hard": self._catalog.thresholds.hard_percent}
+
     def look(self) -> None:
         """Compare the pool's use with the thresholds once."""
         size_bytes = self._pool.pool.size_bytes
@@ -68,9 +76,7 @@ class SpaceMonitor:
                       "zeros; make it as long as it was before the next start, then scrub", missing)
         self.missing_bytes = max(self.missing_bytes, missing)
         percent = 100 * stats["used_bytes"] / size_bytes
-        limits = {"soft": self._catalog.thresholds.soft_percent, "hard": self._catalog.thresholds.hard_percent}
-        self.state = next((name for name in ("hard", "soft") if percent >= limits[name]), "ok")
-        for name, limit in limits.items():
+        for name, limit in self._limits().items():
             if percent >= limit and self._armed[name]:
                 self._armed[name] = False
                 log.warning("the pool is %d %% full: its %s threshold is %d %%", percent, name, limit)

@@ -88,6 +88,16 @@ async def test_the_api_socket_is_for_its_owner_alone(control: Control) -> None:
     assert stat.S_IMODE(os.stat(control.socket).st_mode) == 0o600
 
 
+async def test_the_api_takes_no_files_place(control: Control, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    await control.ok("pool", "create", str(tmp_path / "pool"), "--size", "24M")
+    status, _, err = await control.cli("serve", str(tmp_path / "pool"), "--listen", "127.0.0.1:0", "--api", str(precious))
+    assert (status, err.count("\n")) == (1, 1)
+    assert "is there and no socket: it is left alone" in err
+    assert precious.read_text() == "kept"
+
+
 async def test_rename_keeps_lun_and_takes_snapshots_along(control: Control) -> None:
     await control.ok("create", "v", "--size", "1G")
     await control.ok("snapshot", "v@s")
@@ -233,7 +243,7 @@ async def test_listings_have_tables_and_json(control: Control) -> None:
     assert (await control.ok("ls")).splitlines()[0].split()[:3] == ["NAME", "KIND", "SIZE"]
 
 
-async def test_thresholds_of_the_pools_use_are_kept_and_checked(control: Control) -> None:
+async def test_thresholds_of_the_pools_use_are_kept_and_checked(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     async def shown() -> list[object]:
         value = json.loads(await control.ok("pool", "info", "--json"))
         return [value[key] for key in ("soft_percent", "hard_percent", "space")]
@@ -247,3 +257,7 @@ async def test_thresholds_of_the_pools_use_are_kept_and_checked(control: Control
     stored = control.daemon.pool.kv()
     assert Catalog(control.daemon.pool).thresholds == Thresholds(50, 95)
     assert json.loads(stored["thresholds"]) == {"soft_percent": 50, "hard_percent": 95}
+    for percent, space in ((60, "soft"), (96, "hard"), (10, "ok")):     # as it is now, not when the monitor looked last
+        used = control.pool.size_bytes * percent // 100
+        monkeypatch.setattr(control.pool, "stats", lambda used=used: {"used_bytes": used, "free_bytes": 1})
+        assert await shown() == [50, 95, space]
