@@ -163,9 +163,11 @@ def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | No
             return size
         finally:
             device.close()
-    except PoolError as error:
+    except (PoolError, OSError) as error:
         if made:
             target.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise LunetteError("io_write", f"cannot write {target}: {error.strerror or error}") from None
         raise LunetteError(error.code, str(error)) from None
 
 
