@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.crash.rig import BLOCK, Config, Rig
+from core.check import check
+from tests.crash.rig import BLOCK, Config, Rig, open_pool
 from tests.crash.test_bounds import LEAF, scattered
 from tests.crash.test_superblock import garbled
 from tests.support.history import Op
@@ -336,3 +337,29 @@ def test_a_page_that_is_read_keeps_its_place() -> None:
     done |= {item.token: item for item in pool.reap()}
     assert all(done[token].value == b"x" * BLOCK for token in late)
     pool.close()
+
+
+def test_a_page_that_goes_is_in_its_checkpoint() -> None:
+    """Nodes of a deleted volume are released when a checkpoint has begun and has not come to them: its list needs them."""
+    config = Config(size_bytes=2 << 30)
+    disk, pool = scattered(config, 60)
+    for leaf in range(60):
+        pool.call("write", object_id=1, offset_bytes=leaf * LEAF + BLOCK, data=b"y" * BLOCK)
+    gone = pool.start("delete", object_id=1)
+    while gone not in {item.token for item in pool.reap()}:
+        pool.turn(1)
+        for io_id, *_ in pool.pending_io():
+            pool.perform(io_id)
+    pool.start("checkpoint")
+    sure = disk.durable_superblock().ckpt_gen
+    while disk.durable_superblock().ckpt_gen == sure:
+        pool.turn(1)
+        for io_id, *_ in pool.pending_io():
+            pool.perform(io_id)
+    pool.abandon()
+    disk.power_cut("none")
+    pool = open_pool(disk, config)
+    pool.drain()
+    pool.close()
+    report = check(disk)
+    assert report.ok, report.errors[:3]
