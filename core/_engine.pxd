@@ -18,6 +18,7 @@ cdef class Pool:
     cdef readonly bint read_only
     cdef readonly int completion_fd
     cdef qdev *q
+    cdef qdev *side           # a second queue device, NULL: there is none
     cdef mailbox *mail        # operations whose completion Python has not seen
     cdef dict ops             # token -> what to do with its result
     cdef dict ids             # name -> object id
@@ -39,6 +40,9 @@ cdef class Pool:
     cdef int kv_apply(self, bytes key, object value) except -1
     cdef int idle(self) except -1
     cdef int collect(self) except -1
+    cdef int side_attach(self) except -1
+    cdef int collect_from(self, qdev *q) except -1
+    cdef uint64_t turn_queue(self, qdev *q, uint64_t now_us) except? 77
     cdef uint64_t pump(self) except? 77
     cdef object pop(self)
     cdef void release(self)

@@ -38,11 +38,12 @@ class Pool:
     def create(device: Device, *, name: str, size_bytes: int = 0, journal_blocks: int = 0, area_blocks: int = 0) -> None:
         """Format `device` (it must be zero-sized-or-blank; the caller checks). PoolError: invalid."""
     def __init__(self, device: Device, *, cache_bytes: int = 268435456, read_only: bool = False,
-                 punch_delay_us: int = 2_000_000, mutations: str = "", clock: Callable[[], int] | None = None) -> None:
+                 punch_delay_us: int = 2_000_000, mutations: str = "", clock: Callable[[], int] | None = None,
+                 queues: int = 1) -> None:
         """Open and recover. PoolError: foreign, newer, damaged, io_read, io_write.
 
         `punch_delay_us`: time between two looks for what overwriting freed; `mutations`: see tests/crash; `clock`: microseconds,
-        instead of the machine's, wherever no time is given.
+        instead of the machine's, wherever no time is given; `queues`: 2 for tests of what two reactors do to each other.
         """
     def close(self) -> None:
         """Checkpoint and mark clean. Idempotent."""
@@ -88,8 +89,10 @@ class Pool:
         """(io id, "read" | "write" | "sync" | "discard", offset_bytes, length_bytes) submitted and not completed."""
     def perform(self, io_id: int) -> None:
         """Do that request on the device now and tell the engine; an OSError becomes its negative errno."""
-    def turn(self, now_us: int | None = None) -> int:
-        """One engine turn (lnt_dev_run + reap); returns microseconds until the next, 0 = more to do."""
+    def turn(self, now_us: int | None = None, queue: int | None = None) -> int:
+        """One engine turn (lnt_dev_run + reap), of one queue device or each; returns microseconds to the next, 0: more to do."""
+    def woken(self) -> list[int]:
+        """Queue devices that want a turn: one was asked for, has more to do, or a request of it was performed."""
     def drain(self) -> None:
         """Turn and perform until nothing is pending and all background work is done."""
 

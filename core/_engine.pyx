@@ -90,7 +90,8 @@ cdef class Pool:
         self.completion_fd = -1
         self.next_token = 1
 
-    def __init__(self, device, *, cache_bytes=268435456, read_only=False, punch_delay_us=2000000, mutations="", clock=None):
+    def __init__(self, device, *, cache_bytes=268435456, read_only=False, punch_delay_us=2000000, mutations="", clock=None,
+                 queues=1):
         self.device, self.clock = device, clock
         self.read_only = read_only
         self.ops, self.ids, self.keys, self.claimed, self.ios = {}, {}, {}, set(), {}
@@ -109,6 +110,8 @@ cdef class Pool:
         self.mail.fd = self.completion_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         try:
             self.recover(cache_bytes)
+            if queues == 2:
+                self.side_attach()
         except OSError as e:
             self.abandon()
             raise PoolError("io_read", f"pool cannot be read: {e.strerror or e}") from e
@@ -273,6 +276,8 @@ cdef class Pool:
         if self.q != NULL:
             free(self.q)
             self.q = NULL
+        free(self.side)
+        self.side = NULL
         free(self.mail)
         self.mail = NULL
         if self.completion_fd >= 0:
@@ -311,20 +316,37 @@ cdef class Pool:
 
     cdef int idle(self) except -1:
         """Let requests in flight finish."""
-        while self.q.head != NULL:
+        while self.q.head != NULL or self.side != NULL and self.side.head != NULL:
             self.pump()
         return 0
 
     # -- the queue -----------------------------------------------------------------------------------------------------
+    cdef int side_attach(self) except -1:
+        """A second queue device: every other operation on data runs there, as with two reactors."""
+        self.side = <qdev *>calloc(1, sizeof(qdev))
+        if self.side == NULL:
+            raise MemoryError
+        self.side.dev.submit = queue_submit
+        self.side.dev.wake = queue_wake
+        self.side.dev.next = self.p.devs
+        self.p.devs = &self.side.dev
+        return 0
+
     cdef int collect(self) except -1:
-        """Move new requests of the queue device into the table that tests see."""
+        """Move new requests of the queue devices into the table that tests see."""
+        self.collect_from(self.q)
+        if self.side != NULL:
+            self.collect_from(self.side)
+        return 0
+
+    cdef int collect_from(self, qdev *q) except -1:
         cdef lnt_io *io
-        while self.q.head != NULL:
-            io = self.q.head
-            self.q.head = io.next
-            if self.q.head == NULL:
-                self.q.tail = NULL
-            self.ios[self.next_token] = <size_t>io
+        while q.head != NULL:
+            io = q.head
+            q.head = io.next
+            if q.head == NULL:
+                q.tail = NULL
+            self.ios[self.next_token] = (<size_t>io, <size_t>q)
             self.next_token += 1
         return 0
 
@@ -333,31 +355,49 @@ cdef class Pool:
         self.open_pool()
         self.collect()
         out = []
-        for key, at in self.ios.items():
+        for key, (at, _) in self.ios.items():
             io = <lnt_io *><size_t>at
             out.append((key, IO_NAMES[io.kind], io.offset, io.length))
         return out
 
     def perform(self, io_id):
         cdef lnt_pool *p = self.open_pool()
-        cdef lnt_io *io = <lnt_io *><size_t>self.ios.pop(io_id)
+        at, queue = self.ios.pop(io_id)
+        cdef lnt_io *io = <lnt_io *><size_t>at
+        cdef qdev *q = <qdev *><size_t>queue
         io.result = perform_now(self.device, io)
         pthread_mutex_lock(&p.lock)
-        p.cur = &self.q.dev
+        p.cur = &q.dev
         io.done(io)
         p.cur = NULL
         pthread_mutex_unlock(&p.lock)
+        q.woken = 1
 
-    def turn(self, now_us=None):
+    cdef uint64_t turn_queue(self, qdev *q, uint64_t now_us) except? 77:
         cdef lnt_pool *p = self.open_pool()
-        cdef uint64_t now = clock_us(self) if now_us is None else now_us
         cdef uint64_t wait
+        q.woken = 0
         pthread_mutex_lock(&p.lock)
-        wait = lnt_dev_run(p, &self.q.dev, now)
+        wait = lnt_dev_run(p, &q.dev, now_us)
         p.cur = NULL
         pthread_mutex_unlock(&p.lock)
-        lnt_dev_reap(p, &self.q.dev)
+        lnt_dev_reap(p, &q.dev)
+        q.woken |= wait == 0
         return wait
+
+    def turn(self, now_us=None, queue=None):
+        cdef uint64_t now = clock_us(self) if now_us is None else now_us
+        cdef uint64_t wait = LNT_IDLE
+        self.open_pool()
+        if self.side != NULL and queue in (None, 1):
+            wait = self.turn_queue(self.side, now)
+        if queue in (None, 0):
+            wait = min(wait, self.turn_queue(self.q, now))
+        return wait
+
+    def woken(self):
+        self.open_pool()
+        return [i for i, woken in enumerate((self.q.woken, self.side != NULL and self.side.woken)) if woken]
 
     cdef uint64_t pump(self) except? 77:
         """One turn, then every request there is, in order."""

@@ -116,6 +116,8 @@ cdef object submit(Pool pool, admin *a, object finish):
     pthread_mutex_lock(&pool.p.lock)
     pool.p.cur = NULL
     a.op.dev = pool.p.home
+    if pool.side != NULL and token & 1:
+        a.op.dev = &pool.side.dev     # admin work goes home by itself
     if a.kind:
         a.op.obj = <lnt_obj *>a.obj   # whom damage met on the way is said to be of
         admin_submit(pool.p, a)

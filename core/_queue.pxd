@@ -8,6 +8,7 @@ cdef struct qdev:
     lnt_io *tail
     void *device                  # Python device: requests finish inline (recovery)
     uint8_t inline_
+    uint8_t woken                 # it wants a turn
 
 cdef int perform_now(object device, lnt_io *io)
 cdef int queue_submit(lnt_dev *dev, lnt_io *io) noexcept nogil

@@ -8,7 +8,7 @@ from core._compound cimport data_run
 from core._damage cimport damage_due
 from core._journal cimport commit_turn, frame_close, journal_room, seal_turn
 from core._punch cimport punch_due, punch_turn
-from core._state cimport C_IDLE, lnt_pool, opx, pthread_mutex_lock, pthread_mutex_unlock
+from core._state cimport C_IDLE, C_SYNC1, C_SYNC2, C_SYNC3, lnt_pool, opx, pthread_mutex_lock, pthread_mutex_unlock
 from core._super cimport super_distrust
 from core._types cimport OP_ADMIN, lnt_dev, lnt_op
 from libc.stdint cimport uint64_t
@@ -136,6 +136,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
 cdef bint background_begins(lnt_pool *p) noexcept nogil:
     """There is a reason for background work that the home device, which may sleep, cannot know of yet."""
     return (p.ck.state == C_IDLE and ckpt_due(p) or frees_press(p)
+            or p.ck.state in (C_SYNC1, C_SYNC2, C_SYNC3) and p.j.sync_done >= p.ck.need_sync
             or p.j.bg_due_us == 0 and (p.fifo.head != p.fifo.tail or p.j.record_seq > p.j.hard_seq))
 
 

@@ -47,13 +47,14 @@ class Config:
     area_blocks: int = 0
     punch_delay_us: int = 300           # when freed blocks go back to the medium: lives are short
     sizes: tuple[int, ...] = ()         # of volumes: a few of the rig's own when empty
+    queues: int = 1                     # 2: as with two reactors, turned one at a time, and only when something wakes them
     thin_pages: int = 0                 # the medium now and then has room for so many pages more, and no others
 
 
 def open_pool(disk: SimDisk, config: Config, clock: Callable[[], int] | None = None) -> Any:
     from core._engine import Pool
     pool = Pool(disk, cache_bytes=config.cache_bytes, punch_delay_us=config.punch_delay_us, mutations=config.mutations,
-                clock=clock)
+                clock=clock, queues=config.queues)
     if isinstance(disk, WatchedDisk):
         disk.judge()
     return pool
@@ -89,6 +90,7 @@ class Rig:
         self.tolerated: set[str] = {"no_space"}
         self.faulty = False                                 # a failure of the disk is planned or has happened
         self.crashes = 0
+        self.home_due_us = 0                                # when the first queue wants a turn, though nobody wakes it
         self.sync_failures = self.disk.sync_failures
         self.on_step: Callable[[], None] | None = None      # called before each device request that is performed
         self.pool: Any = open_pool(self.disk, self.config, self.clock)
@@ -148,8 +150,13 @@ class Rig:
     def turn(self) -> int:
         """Microseconds until the engine wants its next turn."""
         self.now_us += self.random.choice((1, 10, 100))
-        wait = self.pool.turn(self.now_us)
-        return 0 if self.reap() else int(wait)      # what is over may have begun something else
+        queue = self.random.choice(self.pool.woken() or [0]) if self.config.queues > 1 else 0
+        wait = self.pool.turn(self.now_us, queue)
+        if queue == 0:
+            self.home_due_us = self.now_us + wait
+        if self.reap() or (self.config.queues > 1 and self.pool.woken()):
+            return 0                                # what is over may have begun something else
+        return min(max(self.home_due_us - self.now_us, 0), IDLE)
 
     def reap(self) -> int:
         """Hear of what is over; how many."""

@@ -14,7 +14,8 @@ GIB, TIB = 1 << 30, 1 << 40
 # "vast": every level of the map there is, all borders of nodes, resizes across them; "slow": idle stretches, so that what is
 # done by the clock (commits, seals, checkpoints) meets crashes; "thin": the medium runs out of space at any write and has some
 # again later; "full": no space most of the time, reservations and quotas, growth; "mixed": all kinds of writes over the same
-# shared blocks; "groups": snapshots of several volumes and reverts while writes to them are under way.
+# shared blocks; "two queues": as two reactors, of which one sleeps until it is woken; "groups": snapshots of several volumes and
+# reverts while writes to them are under way.
 SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "vast": (Config(size_bytes=48 << 20, cache_bytes=0, hot_bytes=256 << 10, volume_bytes=GIB,
                     sizes=(64 << 10, 4 << 20, 8 << 20, GIB, GIB + 4096, 3 * GIB, 512 * GIB, 512 * GIB + 4096, 3 * TIB,
@@ -26,6 +27,7 @@ SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "full": (Config(size_bytes=26 << 20, cache_bytes=0, filler_bytes=3 << 20, volume_bytes=4 << 20, hot_bytes=2 << 20,
                     max_objects=8), wide.FULL, 1),
     "mixed": (Config(hot_bytes=24 << 10, max_inflight=8, parts=0.3, volume_bytes=256 << 10), wide.MIXED, 4),
+    "two queues": (Config(journal_blocks=96, cache_bytes=0, queues=2), wide.SLOW, 4),
     "groups": (Config(hot_bytes=32 << 10, max_inflight=8, volume_bytes=1 << 20, max_objects=24, stuck=0.2), wide.GROUPS, 3),
 }
 
@@ -76,3 +78,35 @@ def test_a_checkpoint_comes_by_the_clock() -> None:
     assert rig.now_us < started + 40_000_000, "it ends, and then nothing is due"
     rig.crash(power=True)
     rig.reopen()
+
+
+def test_a_checkpoint_hears_of_its_sync_from_the_other_queue() -> None:
+    """The sync that it waits for was begun by a reactor that had just finished another: home sleeps, and is woken."""
+    rig = Rig(1, Config(queues=2))
+    rig.do("create", name="v", size_bytes=1 << 20)
+    write(rig, fua=False)
+    pool = rig.pool
+    while not rig.tokens or not max(rig.tokens) & 1:
+        rig.settle()
+        rig.start("flush")
+
+    def perform(kind: str) -> bool:
+        found = [io_id for io_id, what, _, _ in rig._watch_syncs() if (what == "sync") == (kind == "sync")]
+        for io_id in found:
+            rig.perform(io_id, kind)
+        return bool(found)
+
+    pool.turn(rig.clock(), 1)                 # the flush's sync is under way there
+    rig.start("checkpoint")
+    while pool.turn(rig.clock(), 0) == 0 or perform("write"):
+        pass
+    assert perform("sync")
+    pool.turn(rig.clock(), 1)
+    perform("write")                          # what makes the flush's records hard
+    pool.turn(rig.clock(), 1)                 # begins the checkpoint's sync
+    pool.turn(rig.clock(), 0)
+    assert perform("sync")
+    assert pool.woken() == [1]
+    pool.turn(rig.clock(), 1)
+    assert 0 in pool.woken()
+    rig.settle()
