@@ -150,7 +150,7 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
         wait = p.j.bg_due_us - now_us if p.j.bg_due_us > now_us else 0
     elif p.j.seal_due_us:
         wait = p.j.seal_due_us - now_us if p.j.seal_due_us > now_us else 0
-    elif p.cache.n_dirty and p.ck.state == C_IDLE:
+    elif (p.cache.n_dirty or p.homes.head != p.homes.tail) and p.ck.state == C_IDLE:
         wait = p.ck.next_due_us - now_us + 1 if p.ck.next_due_us > now_us else 1000
     if due and due < now_us + wait:
         wait = due - now_us if due > now_us else 0
