@@ -4,18 +4,20 @@
 Changes of the catalog are applied one after the other (a FIFO), so that memory, journal and replay agree on their order;
 each then waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
 """
-from core._alloc cimport drop_node, node_ref, node_touch
+from core._alloc cimport drop_node, node_ref, node_touch, space_for_data
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport M_ADMIN_SOFT, M_EARLY_SHARE, M_NO_SETTLE, op_again, op_finish, op_ready
 from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
+from core._damage cimport damage_held
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
     L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
     OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
-    RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, freed_page, lnt_pool, lnt_put64, opx,
+    RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, freed_page, lnt_pool, lnt_get64, lnt_put64, opx,
     run_is_fixed, vobj)
-from core._types cimport ST_GONE, ST_INVALID, ST_IO_WRITE, ST_LIMIT, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op
+from core._types cimport (
+    ST_GONE, ST_INVALID, ST_IO_WRITE, ST_LIMIT, ST_NO_SPACE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op)
 from core._punch cimport trim_run
 from core._scrub cimport scrub_run
 from core._walk cimport walk_diff, walk_exclusive, walk_extents
@@ -208,8 +210,22 @@ cdef void slots_give_back(lnt_pool *p, admin *a) noexcept nogil:
                 free(a.new[i])
 
 
+cdef bint promise_fits(lnt_pool *p, vobj *o, uint64_t before_bytes, uint64_t reserve_bytes) noexcept nogil:
+    # Asked again when its turn has come: another may have been promised the same space since Python looked.
+    cdef uint64_t had = before_bytes // L_BLOCK_BYTES
+    cdef uint64_t want = reserve_bytes // L_BLOCK_BYTES
+    cdef uint64_t away = damage_held(p)
+    cdef uint64_t room = space_for_data(p) + (p.punch.held - away if p.punch.held > away else 0)
+    had = had - o.mapped_blocks if had > o.mapped_blocks else 0
+    want = want - o.mapped_blocks if want > o.mapped_blocks else 0
+    return want <= had or want - had + p.reserved_unused <= room
+
+
 cdef int create_run(lnt_pool *p, admin *a) noexcept nogil:
-    cdef int rc = slots_make(p, a)
+    cdef int rc
+    if not promise_fits(p, a.obj, 0, lnt_get64(a.obj.desc + OB_RESERVE_BYTES)):
+        return ST_NO_SPACE
+    rc = slots_make(p, a)
     if rc:
         return rc
     a.obj.level = <uint8_t>map_level(a.obj.pub.size_bytes // L_BLOCK_BYTES)
@@ -349,6 +365,9 @@ cdef inline void slot_copy(admin *a, int offset, int size) noexcept nogil:
 cdef int set_run(lnt_pool *p, admin *a) noexcept nogil:
     if a.obj.pub.gone:
         return ST_GONE
+    if a.a & SET_RESERVE and not promise_fits(p, a.obj, lnt_get64(a.obj.desc + OB_RESERVE_BYTES),
+                                              lnt_get64(a.bytes + OB_RESERVE_BYTES)):
+        return ST_NO_SPACE
     if a.a & SET_NAME:
         slot_copy(a, OB_NAME_BYTES, 1)
         slot_copy(a, OB_NAME, L_NAME_BYTES)

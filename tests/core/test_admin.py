@@ -47,6 +47,22 @@ def together(pool: Pool, *operations: tuple[str, dict[str, object]]) -> list[str
     return [codes[token] for token in tokens]
 
 
+def test_two_reservations_begun_at_once_are_not_both_granted() -> None:
+    """Each fits when it is asked for; the second to take its turn sees what the first was promised."""
+    _, pool = new_pool()
+    half = pool.stats()["available_bytes"] // 2 // MIB * MIB
+    wish = {"size_bytes": 96 * MIB, "reserve_bytes": half + 2 * MIB}
+    assert together(pool, ("create", {"name": "a", **wish}), ("create", {"name": "b", **wish})) == ["ok", "no_space"]
+    assert [info.name for info in pool.objects()] == ["a"]
+    other = pool.call("create", name="b", size_bytes=96 * MIB)
+    third = pool.call("create", name="c", size_bytes=96 * MIB)
+    changes = [("set", {"object_id": each, "reserve_bytes": half - 6 * MIB}) for each in (other, third)]
+    assert together(pool, *changes) == ["ok", "no_space"]
+    pool.call("delete", object_id=pool.lookup("a").id)
+    pool.drain()
+    pool.call("set", object_id=third, reserve_bytes=half - 6 * MIB)
+
+
 def test_changes_of_one_object_begun_at_once_all_take_place() -> None:
     device, pool = new_pool()
     v = pool.call("create", name="a", size_bytes=8 * MIB, props=b"old")
