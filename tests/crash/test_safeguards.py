@@ -363,3 +363,40 @@ def test_a_page_that_goes_is_in_its_checkpoint() -> None:
     pool.close()
     report = check(disk)
     assert report.ok, report.errors[:3]
+
+
+def test_a_freed_block_waits_for_its_own_record() -> None:
+    """Neighbours are freed in one epoch by records of two frames: that the first is hard frees one of them only."""
+    rig = furnished("v", "w")
+    rig.settle(write(rig, BLOCK, 2 * BLOCK))
+    rig.settle(write(rig, 8 * BLOCK))
+    rig.do("flush")
+    quiesce(rig)
+    free = rig.pool.stats()["free_bytes"]
+
+    def freed(*, kinds: tuple[str, ...]) -> int:
+        for _ in range(10):
+            perform(rig, *kinds)
+        return int(rig.pool.stats()["free_bytes"] - free) // BLOCK
+
+    def unmap(block: int) -> None:
+        until(rig, rig.start("unmap", object_id=1, offset_bytes=block * BLOCK, length_bytes=BLOCK))
+
+    rig.start("read", object_id=2, offset_bytes=0, length_bytes=BLOCK)
+    rig.turn()
+    rig.held = {io_id for io_id, kind, *_ in rig._watch_syncs() if kind == "read"}      # lasts, and with it its epoch
+    assert len(rig.held) == 1
+    unmap(8)                                             # the epoch goes on once, and no further
+    unmap(1)
+    flush = rig.start("flush")
+    late = hold_sync(rig)
+    unmap(2)
+    rig.held.discard(late)
+    rig.perform(late, "sync")
+    until(rig, flush)                                    # the first two are hard, the third is not
+    assert freed(kinds=()) == 0
+    rig.held.clear()
+    assert freed(kinds=("read", "discard")) == 2
+    rig.settle()
+    rig.do("flush")
+    assert freed(kinds=()) == 3
