@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from core.check import check
 from tests.crash.rig import BLOCK, Config, Rig, open_pool
 from tests.crash.test_bounds import LEAF, scattered
@@ -400,3 +402,26 @@ def test_a_freed_block_waits_for_its_own_record() -> None:
     rig.settle()
     rig.do("flush")
     assert freed(kinds=()) == 3
+
+
+@pytest.mark.parametrize("kind", ["write", "unmap"])
+@pytest.mark.parametrize("held", ["read", "write"])
+def test_nothing_comes_between_a_comparison_and_its_write(kind: str, held: str) -> None:
+    """While the data that is compared is read, and while what replaces it is written, others wait for that range."""
+    rig = furnished()
+    old = b"".join(rig.oracle.bytes_of(rig.oracle.objects[1], sector) for sector in range(8))
+    first = rig.start("compare_and_write", object_id=1, offset_bytes=0, expected=old, data=rig.oracle.make_data(1, 0, BLOCK))
+    for _ in range(10):
+        rig.turn()
+        rig.held = {io_id for io_id, of, *_ in rig._watch_syncs() if of == held}
+        if rig.held:
+            break
+        perform(rig)
+    assert len(rig.held) == 1
+    second = write(rig, 0) if kind == "write" else rig.start("unmap", object_id=1, offset_bytes=0, length_bytes=BLOCK)
+    for _ in range(10):
+        perform(rig)
+    assert {first, second} <= set(rig.oracle.inflight)
+    rig.held.clear()
+    rig.settle()
+    rig.verify()
