@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from core import layout
+from core._crc32c import crc32c
 from core.check import Checker, Report, check
 from core.errors import PoolError
 from tests.crash.rig import Config, Rig, open_pool
@@ -387,8 +388,8 @@ def test_pages_newer_than_the_superblock() -> None:
         pages_newer_than_the_superblock("no_gen")
 
 
-def published_and_cut() -> tuple[SimDisk, list[int], list[int]]:
-    """The power went when a checkpoint was published and none of its pages home: the disk, its directory and its images."""
+def published_and_cut() -> tuple[SimDisk, list[int], list[int], list[int]]:
+    """The power went when a checkpoint was published and none of its pages home: disk, directory, images, pending list."""
     rig = furnished()
     rig.do("flush")
     rig.do("checkpoint")
@@ -407,7 +408,16 @@ def published_and_cut() -> tuple[SimDisk, list[int], list[int]]:
     assert not checker.clean
     base = sb["area_start"] + (sb["ckpt_gen"] & 1) * sb["area_blocks"]
     directories = -(-sb["area_images"] // layout.DIRECTORY_ENTRIES)
-    return rig.disk, [base], list(range(base + directories, base + directories + sb["area_images"]))
+    images, pending = base + directories, base + directories + sb["area_images"]
+    return rig.disk, [base], list(range(images, pending)), list(range(pending, pending + sb["area_pending"]))
+
+
+def aged(page: bytes) -> bytes:
+    """The page as the checkpoint before would have written it."""
+    at = next(field for field in layout.PAGE_HEADER if field.name == "gen")
+    gen = int.from_bytes(page[at.offset:at.offset + at.size], "little") - 1
+    rest = page[8:at.offset] + gen.to_bytes(at.size, "little") + page[at.offset + at.size:]
+    return page[:4] + crc32c(rest).to_bytes(4, "little") + rest
 
 
 def believed(disk: SimDisk, block: int, bytes_: range, mutations: str) -> int:
@@ -423,14 +433,20 @@ def believed(disk: SimDisk, block: int, bytes_: range, mutations: str) -> int:
 
 
 def test_a_rotten_area_goes_nowhere() -> None:
-    """A bit of the directory or of an image that is about to go home: recovery stops before it, 24 flips tell."""
-    disk, directory, images = published_and_cut()
+    """A bit of the directory, of an image that is about to go home or of what is to be freed: recovery stops before it."""
+    disk, directory, images, pending = published_and_cut()
     places = range(70, BLOCK, 167)
     assert not believed(disk, directory[0], places, "")
     assert believed(disk, directory[0], places, "no_directory_crc")
     for block in images[:6]:
         assert not believed(disk, block, places, "")
     assert sum(believed(disk, block, places, "no_image_crc") for block in images[:6])
+    assert pending
+    for block in pending:
+        assert not believed(disk, block, range(70, 500, 17), "")
+        put(disk, block, aged(disk.view[block]))
+        with pytest.raises(PoolError, match="pending list"):
+            open_pool(disk, CONFIG)
 
 
 def refused_or_right(disk: SimDisk, rig: Furnished, mutations: str, what: str) -> None:
