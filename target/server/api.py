@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
 from target.config import find_api_socket
 from target.errors import LunetteError
 from target.server.batch import MAX_LINE_BYTES, Batch
+from target.server.http import web
 from target.server.listing import Listing
 from target.server.pool_work import PoolWork
 from target.server.scrub import Scrub

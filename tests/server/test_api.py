@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -152,3 +154,10 @@ async def test_a_long_listing_is_whole_and_in_order(control: Control) -> None:
         assert all(row["exclusive_bytes"] == 0 for row in rows)
     assert (await request(control, "GET", "/v1/objects?name=v7"))[1][0]["name"] == "v7"
     assert (await request(control, "GET", "/v1/objects?name=w"))[0] == 404
+
+
+def test_the_api_is_imported_without_certificates_and_leaves_others_whole() -> None:
+    code = ("import asyncio, ssl; read = []; ssl.SSLContext.load_default_certs = lambda *_: read.append(1); "
+            "import target.server.api, target.server.metrics; assert not read; "
+            "import sys; assert sys.modules['ssl'] is ssl; import urllib.request; urllib.request.HTTPSHandler")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
