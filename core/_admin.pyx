@@ -4,11 +4,10 @@
 Changes of the catalog are applied one after the other (a FIFO), so that memory, journal and replay agree on their order;
 each then waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
 """
-from core._alloc cimport drop_node, node_ref, node_touch, space_for_data
+from core._alloc cimport available_blocks, drop_node, node_ref, node_touch
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport M_ADMIN_SOFT, M_EARLY_SHARE, M_NO_SETTLE, op_again, op_finish, op_ready
 from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
-from core._damage cimport damage_held
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
@@ -214,11 +213,9 @@ cdef bint promise_fits(lnt_pool *p, vobj *o, uint64_t before_bytes, uint64_t res
     # Asked again when its turn has come: another may have been promised the same space since Python looked.
     cdef uint64_t had = before_bytes // L_BLOCK_BYTES
     cdef uint64_t want = reserve_bytes // L_BLOCK_BYTES
-    cdef uint64_t away = damage_held(p)
-    cdef uint64_t room = space_for_data(p) + (p.punch.held - away if p.punch.held > away else 0)
     had = had - o.mapped_blocks if had > o.mapped_blocks else 0
     want = want - o.mapped_blocks if want > o.mapped_blocks else 0
-    return want <= had or want - had + p.reserved_unused <= room
+    return want <= had or want - had + p.reserved_unused <= available_blocks(p)
 
 
 cdef int create_run(lnt_pool *p, admin *a) noexcept nogil:

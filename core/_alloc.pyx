@@ -3,7 +3,7 @@
 from core._cache cimport (
     M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_NO_PUNCH_HOLD, M_ONE_EPOCH, cache_drop, cache_find,
     cache_get, cache_new, frame_dirty, op_ready)
-from core._damage cimport aside_put, aside_retry, damage_probe
+from core._damage cimport aside_put, aside_retry, damage_held, damage_probe
 from core._ring cimport ring_push
 from core._state cimport (
     E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_BLOCK_BYTES, L_COUNT_MAX, L_COUNT_START,
@@ -180,6 +180,12 @@ cdef uint64_t space_for_data(lnt_pool *p) noexcept nogil:
     """Blocks that writes of data may still take (before per-object reservations)."""
     cdef uint64_t kept = p.reserve_blocks + p.unhomed + p.punch.held
     return p.free_blocks - kept if p.free_blocks > kept else 0
+
+
+cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil:
+    """The same with what is being given back to the medium, but for runs that damage keeps away."""
+    cdef uint64_t away = damage_held(p)
+    return space_for_data(p) + (p.punch.held - away if p.punch.held > away else 0)
 
 
 cdef int take_at(lnt_pool *p, uint64_t pba, uint32_t want, uint32_t *got) noexcept nogil:

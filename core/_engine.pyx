@@ -8,10 +8,10 @@ from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,
     A_SCRUB, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, admin, admin_submit,
     object_find, slot_alloc, slot_free)
-from core._alloc cimport pending_count, space_for_data
+from core._alloc cimport available_blocks, pending_count
 from core._cache cimport M_NO_CLOSE_SYNC, cache_free, cache_init, op_ready
 from core._checkpoint cimport limits_set, object_store
-from core._damage cimport damage_free, damage_held
+from core._damage cimport damage_free
 from core._journal cimport journal_free, journal_init, journal_room
 from core._punch cimport punch_free, punch_runs
 from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, pool_format, summaries_load

@@ -54,10 +54,9 @@ cdef list damage_rows(lnt_pool *p):
 
 cdef dict numbers(lnt_pool *p):
     """All of them. What lies in arrays, which are made anew when the pool grows, is read under the lock; the rest is words."""
-    cdef uint64_t available, away, marked
+    cdef uint64_t available, marked
     pthread_mutex_lock(&p.lock)
-    away = damage_held(p)
-    available = space_for_data(p) + (p.punch.held - away if p.punch.held > away else 0)
+    available = available_blocks(p)
     marked = punch_runs(p)
     pthread_mutex_unlock(&p.lock)
     return {

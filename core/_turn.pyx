@@ -129,7 +129,6 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         p.background_waits = p.cur_op == NULL
         p.cur_op = NULL
     more |= punch_turn(p)
-    more |= p.ck.wanted != 0 and p.ck.state == C_IDLE     # reclaim goes on behind a checkpoint only
     return more or p.failed       # a failure just met: those who wait must hear of it
 
 
@@ -145,7 +144,7 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
     cdef uint64_t wait = LNT_IDLE
     cdef uint64_t due = punch_due(p)
     if p.ck.wanted and p.ck.state == C_IDLE and not p.ck_waits:
-        return 0            # wanted by what this turn did last
+        return 0            # wanted by what this turn did last, as by reclaim, which goes on behind it
     if p.j.bg_due_us:
         wait = p.j.bg_due_us - now_us if p.j.bg_due_us > now_us else 0
     elif p.j.seal_due_us:
