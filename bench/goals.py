@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench import summary
@@ -71,14 +72,24 @@ def syncs(rows: list[Row]) -> Iterable[tuple[str, float]]:
         yield f"{row['case']} {row['medium']}", row.get("ratio", float("nan"))
 
 
-def many(rows: list[Row]) -> Iterable[tuple[str, float]]:
-    base: dict[str, float] = {}
-    for row in pick(rows, suite="sessions", target="lunette"):
-        if "iops" in row:
-            shape, _, mix = row["case"].rpartition(", ")
-            base.setdefault(mix, row["iops"])
-            if not shape.startswith("1 session"):
-                yield f"{shape}, {mix}", row["iops"] / base[mix]
+def ceiling(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    for row in pick(rows, suite="ceiling", target="ceiling"):
+        yield row["case"], row.get("ratio", float("nan"))
+
+
+def of_ceiling(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    for row in pick(rows, suite="ceiling", target="lunette"):
+        yield row["case"], row["of_ceiling"]
+
+
+def many(rows: list[Row], depth: str = "") -> Iterable[tuple[str, float]]:
+    """Totals of many sessions over that of one with `depth`; without, with the depth that each of the many has."""
+    found = {row["case"]: row["iops"] for row in pick(rows, suite="sessions", target="lunette") if "iops" in row}
+    for case, iops in found.items():
+        own, mix = case.split(", ")[2:]
+        one = found.get(f"1 session, 1 LUN, {depth or own}, {mix}")
+        if one and not case.startswith("1 session"):
+            yield case, iops / one
 
 
 def slowest(rows: list[Row]) -> Iterable[tuple[str, float]]:
@@ -106,11 +117,14 @@ def idle(rows: list[Row]) -> Iterable[tuple[str, float]]:
 
 
 GOALS = (
+    Goal("the most that the system calls of fio's libiscsi allow: x tgt", None, ceiling),
+    Goal("Lunette by fio, share of that", None, of_ceiling),
     Goal("first writes, share of steady state", 0.80, first_writes),
     Goal("header and data digests, share of none", 0.75, digests),
     Goal("with snapshots, share of without", 0.95, snapshots),
     Goal("synced writes: x tgt", 1.0, syncs),
-    Goal("64 sessions on 256 LUNs, share of one session's total", 1.0, many),
+    Goal("64 sessions on 256 LUNs, share of one session's total at the same depth", 1.0, many),
+    Goal("64 sessions on 256 LUNs, share of one session's total at depth 32", 1.0, partial(many, depth="qd32")),
     Goal("its slowest session, share of the mean", 0.5, slowest),
     Goal("idle CPU (% of a core)", 0.5, idle, at_most=True),
     Goal("O_DIRECT over the network, share of fio's io_uring without one", None, direct),

@@ -14,6 +14,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 HEADINGS = {
     "case": "case", "medium": "medium", "x": "x", "target": "target", "rate": "rate", "spread": "spread", "ratio": "ratio",
     "to_steady": "of steady", "of_none": "of none", "gain": "gain", "ideal": "ideal gain", "of_ideal": "of ideal",
+    "of_ceiling": "of ceiling",
     "p50_us": "p50 us", "p99_us": "p99 us", "p999_us": "p99.9 us", "cpu_us_per_io": "target us/IO",
     "initiator_cpu_us_per_io": "initiator us/IO", "syncs": "syncs", "sync_p50_us": "sync p50 us", "sync_p99_us": "sync p99 us",
     "fairness": "fairness", "slowest": "slowest/mean", "kib_per_session": "KiB/session", "idle_cpu": "CPU idle",
@@ -25,6 +26,7 @@ ALWAYS = ("case", "medium", "x", "target", "rate", "ratio")
 COLUMNS = {     # beside ALWAYS, what carries something in rows with a rate; None: everything
     "throughput": ("spread", "p50_us", "p99_us", "cpu_us_per_io", "initiator_cpu_us_per_io"),
     "native": ("spread", "p50_us", "p99_us", "cpu_us_per_io", "initiator_cpu_us_per_io"),
+    "ceiling": ("spread", "of_ceiling", "cpu_us_per_io", "initiator_cpu_us_per_io"),
     "depth": ("p99_us", "cpu_us_per_io"),
     "latency": ("p50_us", "p99_us", "p999_us", "cpu_us_per_io"),
     "first-write": ("to_steady", "spread", "p99_us", "cpu_us_per_io"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench.compare import basic, cow, durable, many, parts, scale
+from bench.compare import basic, ceiling, cow, durable, many, parts, scale
 from bench.measure import Run
 
 
@@ -16,13 +16,14 @@ class Suite(NamedTuple):
 SUITES: dict[str, Suite] = {
     "throughput": Suite(basic.throughput, True, 7),
     "native": Suite(basic.native, True, 3),
+    "ceiling": Suite(ceiling.ceiling, False, 2),
     "first-write": Suite(cow.first_write, True, 1.5),
     "snapshots": Suite(cow.snapshots, True, 4),
     "latency": Suite(basic.latency, False, 2),
     "digests": Suite(many.digests, False, 2),
     "sync": Suite(durable.sync, False, 2),
     "direct": Suite(durable.direct, False, 2),
-    "sessions": Suite(many.sessions, False, 2),
+    "sessions": Suite(many.sessions, False, 3),
     "reactors": Suite(scale.reactors, False, 1),
     "depth": Suite(basic.depth, False, 3),
     "idle": Suite(basic.idle, False, 0.5),

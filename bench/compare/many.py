@@ -77,9 +77,8 @@ def sessions(run: Run) -> None:
                 session.sock.close()
             run.add(case="idle sessions", x=SESSIONS, target=target.label, rep=0,
                     kib_per_session=grown / SESSIONS / 1024)
-        shapes = {"1 session, 1 LUN, qd32": ([slice(0, 1)], 32),
-                  f"{SESSIONS} sessions, {LUNS} LUNs, qd1": ([slice(0, LUNS)] * SESSIONS, 1),
-                  f"{SESSIONS} sessions, {LUNS} LUNs, qd8": ([slice(0, LUNS)] * SESSIONS, 8)}
+        shapes = {f"1 session, 1 LUN, qd{depth}": ([slice(0, 1)], depth) for depth in (1, 8, 32)}
+        shapes |= {f"{SESSIONS} sessions, {LUNS} LUNs, qd{depth}": ([slice(0, LUNS)] * SESSIONS, depth) for depth in (1, 8)}
         for case, (groups, depth) in shapes.items():
             for write_percent in (0, 30):
                 def body(target: Target, rep: int, case: str = case, groups: list[slice] = groups, depth: int = depth,

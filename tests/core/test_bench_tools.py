@@ -4,12 +4,14 @@ import itertools
 import math
 import shutil
 import socket
+import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
-from bench import _initiator, clients, fio, goals, initiator, summary, svg
+from bench import _bare, _initiator, clients, fio, goals, initiator, summary, svg
+from bench.compare import ceiling
 from bench.peers import Tgt
 from bench.targets import TargetError
 
@@ -83,3 +85,49 @@ def test_the_stand_in_for_fio_refuses_what_it_cannot_do() -> None:
     (0.1, None, False, "0.10"), (math.nan, 1.0, False, "")])
 def test_a_goal_that_is_missed_says_so(value: float, wanted: float | None, at_most: bool, said: str) -> None:
     assert goals.judge(value, wanted, at_most) == said
+
+
+@pytest.mark.parametrize("pause_us", [0, 30])
+@pytest.mark.parametrize("write", [False, True])
+def test_the_bare_pair_answers_every_command_once(write: bool, pause_us: int) -> None:
+    with ceiling.answering(write, pause_us) as (_, sock):
+        assert [_bare.initiate(sock.fileno(), write=write, depth=32, seconds=60, most=n) for n in (1, 1000, 33)] == [1, 1000, 33]
+        with pytest.raises(BlockingIOError):
+            sock.recv(1)    # no byte more than answers
+
+
+@pytest.mark.parametrize(("write", "command_bytes", "answer_bytes"), [(False, 48, 48 + 4096), (True, 48 + 4096, 48)])
+def test_a_bare_command_is_a_header_and_a_write_brings_its_block(write: bool, command_bytes: int, answer_bytes: int) -> None:
+    counted: list[int] = []
+
+    def answer_in_pieces(sock: socket.socket) -> None:
+        came = 0
+        while came < 100 * command_bytes:
+            before, came = came, came + len(sock.recv(10_000))
+            sock.sendall(bytes((came // command_bytes - before // command_bytes) * answer_bytes))
+        counted.append(came)
+
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        answering = threading.Thread(target=answer_in_pieces, args=(far,))
+        answering.start()
+        assert _bare.initiate(near.fileno(), write=write, depth=7, seconds=60, most=100) == 100
+        answering.join()
+    assert counted == [100 * command_bytes]
+
+
+def test_a_bare_initiator_says_that_the_other_side_is_gone() -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.close()
+    with near, pytest.raises(ConnectionError):
+        _bare.initiate(near.fileno(), write=True, depth=1, seconds=60)
+
+
+def test_many_sessions_are_held_against_one_of_the_same_depth_and_one_of_32() -> None:
+    rows = [{"suite": "sessions", "target": "lunette", "case": f"{shape}, 0 % writes", "iops": iops} for shape, iops in (
+        ("1 session, 1 LUN, qd1", 30.0), ("1 session, 1 LUN, qd32", 200.0), ("64 sessions, 256 LUNs, qd1", 90.0),
+        ("64 sessions, 256 LUNs, qd8", 300.0))]
+    assert list(goals.many(rows)) == [("64 sessions, 256 LUNs, qd1, 0 % writes", 3.0)]
+    assert [share for _, share in goals.many(rows, "qd32")] == [0.45, 1.5]
