@@ -31,6 +31,11 @@ cdef extern from *:
             return 0;
         return s.f_type == 0x01021994 || s.f_type == (__typeof__(s.f_type))0x858458f6;    /* tmpfs, ramfs */
     }
+    static int lnt_on_ext4(int fd)
+    {
+        struct statfs s;
+        return !fstatfs(fd, &s) && s.f_type == 0xef53;
+    }
     static int lnt_is_buffered_file(int fd)
     {
         struct stat st;
@@ -59,6 +64,7 @@ cdef extern from *:
     #define LNT_PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
     """
     int lnt_memory_backed(int fd) nogil
+    int lnt_on_ext4(int fd) nogil
     int lnt_is_buffered_file(int fd) nogil
     uint64_t lnt_file_bytes(int fd) nogil
     long lnt_blocked() nogil
@@ -84,6 +90,7 @@ cdef enum:
     RW_BYTES_MAX = 0x40000000
     CACHED_MAX = 16                   # reads are tried inline until this many hits less four times the misses are used up
     NEW_BYTES = 65536                 # new blocks in a memory-backed file: from here on written, not copied
+    FOLIO_BYTES = 16384               # a new part of an ext4 file is written so much at a time (docs/performance.md)
 
 
 # io.next counts the bytes done while a request is in the ring (the field is the holder's).
@@ -159,12 +166,16 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
 
 cdef int32_t file_rw(lnt_disk *d, lnt_io *io) noexcept nogil:
     cdef uint64_t at = 0
+    cdef uint64_t part
     cdef ssize_t n
     while at < io.length:
+        part = io.length - at
         if io.kind == IO_READ:
-            n = pread(d.fd, <uint8_t *>io.buf + at, io.length - at, <long>(io.offset + at))
+            n = pread(d.fd, <uint8_t *>io.buf + at, part, <long>(io.offset + at))
         else:
-            n = pwrite(d.fd, <uint8_t *>io.buf + at, io.length - at, <long>(io.offset + at))
+            if d.small_folios and io.flags & IOF_NEW and part > FOLIO_BYTES - (io.offset + at) % FOLIO_BYTES:
+                part = FOLIO_BYTES - (io.offset + at) % FOLIO_BYTES
+            n = pwrite(d.fd, <uint8_t *>io.buf + at, part, <long>(io.offset + at))
         if n < 0:
             if errno == EINTR:
                 continue
@@ -257,6 +268,7 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.file = file
     d.inline_io = <uint8_t>(lnt_memory_backed(fd) if inline_io < 0 else inline_io)
     d.page_cache = <uint8_t>(inline_io != 0 and lnt_is_buffered_file(fd))
+    d.small_folios = <uint8_t>(d.page_cache and lnt_on_ext4(fd))
     d.dev.submit = disk_submit
     d.dev.owner = d
     if lnt_memory_backed(fd) and d.inline_io:
