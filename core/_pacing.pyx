@@ -32,7 +32,7 @@ cdef extern from *:
 cdef enum:
     BEHIND_NONE = 1000000             # no command came in this turn
     GATHER_BEHIND = 8                 # answers an initiator has yet to take when a pause costs it nothing
-    GATHER_US = 30
+    GATHER_US = 50
     LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one
 
 cdef uint64_t FOREVER = <uint64_t>-1
