@@ -51,7 +51,7 @@ def pick(rows: Iterable[Row], **wanted: Any) -> list[Row]:
 def first_writes(rows: list[Row]) -> Iterable[tuple[str, float]]:
     for row in pick(rows, suite="first-write", target="lunette"):
         if "to_steady" in row:
-            yield row["case"], row["to_steady"]
+            yield f"{row['case']} {row['medium']}", row["to_steady"]
 
 
 def digests(rows: list[Row]) -> Iterable[tuple[str, float]]:

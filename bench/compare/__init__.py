@@ -17,7 +17,7 @@ SUITES: dict[str, Suite] = {
     "throughput": Suite(basic.throughput, True, 7),
     "native": Suite(basic.native, True, 3),
     "ceiling": Suite(ceiling.ceiling, False, 2),
-    "first-write": Suite(cow.first_write, True, 1.5),
+    "first-write": Suite(cow.first_write, True, 3),
     "snapshots": Suite(cow.snapshots, True, 4),
     "latency": Suite(basic.latency, False, 2),
     "digests": Suite(many.digests, False, 2),

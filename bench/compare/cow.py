@@ -26,14 +26,14 @@ def touch_all(url: str, size_mib: int, block: str = "4k", depth: int = 32) -> Jo
 def first_write(run: Run) -> None:
     """Each block written once: over private blocks (steady), right after a snapshot, into a fresh thin volume."""
     size = run.plan.size_mib // 2
-    for block, depth in (("4k", 32), ("128k", 8)):
-        with Lab(run, "tmpfs", pool_mib=size * 2 * (run.plan.repeats + 3), only=PAIR) as lab:
+    for medium, (block, depth) in itertools.product(run.media, (("4k", 32), ("128k", 8))):
+        with Lab(run, medium, pool_mib=size * 2 * (run.plan.repeats + 3), only=PAIR) as lab:
             urls = lab.luns(size)
 
-            def passes(target: Target, rep: int, block: str = block, depth: int = depth,
+            def passes(target: Target, rep: int, medium: str = medium, block: str = block, depth: int = depth,
                        urls: dict[str, str] = urls) -> None:
                 def one(case: str, url: str) -> float:
-                    return float(run.io(target.pid, [touch_all(url, size, block, depth)], whole=True, medium="tmpfs",
+                    return float(run.io(target.pid, [touch_all(url, size, block, depth)], whole=True, medium=medium,
                                         case=f"{case} {block}", target=target.label, rep=rep)["iops"])
                 steady = one("steady", urls[target.label])
                 fresh = one("fresh thin", target.add_lun(f"thin{rep}", size, fill=False))
