@@ -15,9 +15,30 @@ cdef extern from *:
     #ifndef _GNU_SOURCE
     #define _GNU_SOURCE
     #endif
+    #include <sched.h>
+    #include <stdint.h>
+    #include <string.h>
     #include <sys/prctl.h>
+    #include <sys/syscall.h>
     #include <time.h>
+    #include <unistd.h>
     static void lnt_pause(void) { __builtin_ia32_pause(); }
+    struct lnt_sched_attr {             /* struct sched_attr, which this machine's C library may or may not declare */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime_ns, deadline_ns, period_ns;
+    };
+    static void lnt_short_slice(uint64_t ns)    /* asked for; kernels before 6.12, and other schedulers, take no notice */
+    {
+        struct lnt_sched_attr a;
+        memset(&a, 0, sizeof a);
+        if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) || a.policy != SCHED_OTHER)
+            return;
+        a.runtime_ns = ns;
+        syscall(SYS_sched_setattr, 0, &a, 0);
+    }
     static void lnt_sleep_us(unsigned us)
     {
         struct timespec t = { .tv_nsec = us * 1000L };
@@ -26,6 +47,7 @@ cdef extern from *:
     static void lnt_exact_timers(void) { prctl(PR_SET_TIMERSLACK, 1000UL); }   /* ns instead of 50,000 */
     """
     void lnt_pause() nogil
+    void lnt_short_slice(uint64_t ns) nogil
     void lnt_sleep_us(unsigned us) nogil
     void lnt_exact_timers() nogil
 
@@ -34,13 +56,15 @@ cdef enum:
     GATHER_BEHIND = 8                 # answers an initiator has yet to take when a pause costs it nothing
     GATHER_US = 50
     LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one
+    SLICE_NS = 200000                 # short turns on the processor, and so early ones (the kernel's own is longer)
 
 cdef uint64_t FOREVER = <uint64_t>-1
 
 
 cdef void pacing_start() noexcept nogil:
-    """For the calling thread: waits of microseconds end when they should."""
+    """For the calling thread: waits of microseconds end when they should, and it runs soon after it wakes."""
     lnt_exact_timers()
+    lnt_short_slice(SLICE_NS)
 
 
 cdef uint64_t pdus_of_turn(lnt_reactor *r) noexcept nogil:
@@ -60,8 +84,8 @@ cdef bint answered_in_turn(lnt_reactor *r) noexcept nogil:
 
 
 cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
-    # Spinning shortens the answer to a lone command; where several PDUs come at a turn, others in flight hide a wake-up. Where
-    # spins keep finding nothing, only one chance in sixteen is taken. 1: there is something to do.
+    # Spinning shortens the answer to a lone command, and to a batch whose sender has taken every answer before; else others in
+    # flight hide a wake-up. Where spins keep finding nothing, only one chance in sixteen is taken. 1: there is something to do.
     cdef uint64_t now, spin_end
     r.spin_chances += 1
     if not r.spin_score and r.spin_chances % 16:
@@ -104,7 +128,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
             lnt_ring_pump(r.ring)
         if lnt_cqe(r.ring) != NULL:
             return
-    elif (pdus or answered) and r.pdu_mean < LONE_MEAN and r.poll_us and spin(r, until):
+    elif (pdus or answered) and (r.pdu_mean < LONE_MEAN or behind == 0) and r.poll_us and spin(r, until):
         return
     r.wakeups += 1
     if until == FOREVER:

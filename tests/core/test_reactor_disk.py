@@ -107,17 +107,20 @@ def test_reads_of_a_page_cached_file_need_no_completion(tmp_path: Path) -> None:
         assert w.gather()[0] == data             # whatever part of it had to come from the disk
 
 
-def test_lone_commands_whose_device_takes_its_time_are_not_slept_through(tmp_path: Path) -> None:
-    def wakeups_per_read(poll_us: int) -> float:
-        with rig(tmp_path / f"pool{poll_us}", inline_io=False, poll_us=poll_us) as r:
+@pytest.mark.parametrize(("batch", "inline_io"), [(1, False), (8, True)])
+def test_an_initiator_that_waits_for_the_answer_is_waited_for_awake(tmp_path: Path, batch: int, inline_io: bool) -> None:
+    def wakeups_per_batch(poll_us: int) -> float:
+        with rig(tmp_path / f"pool{poll_us}", inline_io=inline_io, poll_us=poll_us) as r:
             w = r.wire()
             w.command(rw(0x2A, 0, 8), bytes(4096), flags=FINAL | WRITE, edtl=4096)
             assert w.receive().status == 0
             before = int(r.reactor.stats()["loop"]["wakeups"])
             for _ in range(100):
-                w.command(rw(0x28, 0, 8), flags=FINAL | READ, edtl=4096)
-                w.gather()
+                w.sock.sendall(b"".join(w.pdu(w.command_bhs(rw(0x28, 0, 8), flags=FINAL | READ, edtl=4096))
+                                        for _ in range(batch)))
+                for _ in range(batch):
+                    w.exp_stat_sn = int.from_bytes(w.gather()[1].bhs[24:28], "big") + 1
             return (int(r.reactor.stats()["loop"]["wakeups"]) - before) / 100
 
-    assert wakeups_per_read(0) >= 0.5
-    assert wakeups_per_read(1000000) < 0.5   # spun for, both the device's completion and the next command
+    assert wakeups_per_batch(0) >= 0.5
+    assert wakeups_per_batch(1000000) < 0.5  # spun for, both a device that takes its time and the next commands
