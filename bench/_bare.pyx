@@ -162,6 +162,8 @@ def initiate(int fd, *, bint write, int depth, double seconds, unsigned long lon
     b.command_bytes = BHS + (BLOCK_BYTES if write else 0)
     b.answer_bytes = BHS + (0 if write else BLOCK_BYTES)
     b.data = <uint8_t *>malloc(<size_t>depth * BLOCK_BYTES)
+    if b.data == NULL:
+        raise MemoryError
     memset(b.data, 1, <size_t>depth * BLOCK_BYTES)      # pages of its own, as fio's buffers are
     cdef uint64_t deadline_ns = now_ns() + <uint64_t>(seconds * 1e9)
     with nogil:
@@ -206,6 +208,10 @@ def answer(int fd, *, bint write, int pause_us):
     """
     cdef uint8_t *rx = <uint8_t *>malloc(RX_BYTES)
     cdef uint8_t *tx = <uint8_t *>malloc(TX_BYTES)
+    if rx == NULL or tx == NULL:
+        free(rx)
+        free(tx)
+        raise MemoryError
     memset(tx, 1, TX_BYTES)
     prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS)
     with nogil:
