@@ -56,6 +56,7 @@ from target.iscsi.events import (
     TaskManagementRequested,
 )
 from target.iscsi.login import LoginConnection
+from target.iscsi.names import normalize_name, same_name
 from target.iscsi.params import NegotiatedParams, SessionType
 from target.iscsi.pdu import RawPdu, TaskManagementRequest
 from target.iscsi.policy import (
@@ -109,4 +110,6 @@ __all__ = [
     "TaskManagementRequested",
     "TaskResponse",
     "missing_cmd_sn",
+    "normalize_name",
+    "same_name",
 ]

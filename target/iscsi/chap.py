@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 
+from target.iscsi.names import same_name
 from target.iscsi.policy import Credentials
 from target.iscsi.text import TextError, format_binary, parse_binary, parse_list, parse_number
 
@@ -96,7 +97,7 @@ class ChapExchange:
             raise ChapError("CHAP_I without CHAP_C or the other way round")
         given = parse_binary(keys["CHAP_R"], ALGORITHMS[self._algorithm][1])
         due = response(self._algorithm, self._identifier, self._credentials.secret, self._challenge)
-        good_name = hmac.compare_digest(keys["CHAP_N"].encode(), self._credentials.name.encode())
+        good_name = same_name(keys["CHAP_N"], self._credentials.name)  # no secret: it is sent in clear
         good_response = hmac.compare_digest(given, due)
         if not (good_name and good_response):
             raise ChapError("wrong CHAP name or response")

@@ -47,4 +47,4 @@ def answer_send_targets(
 
 
 def _same(configured: str, normalized: str) -> bool:
-    return configured.lower() == normalized
+    return normalize_name(configured) == normalized

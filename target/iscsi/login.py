@@ -36,6 +36,9 @@ _TRANSITIONS = {
     (Stage.OPERATIONAL, Stage.FULL_FEATURE),
 }
 
+MAX_LOGGED_CHARACTERS = 223
+"""Of what a peer sent and is no name."""
+
 _IDENTITY_KEYS = ("InitiatorName", "InitiatorAlias", "TargetName", "SessionType")
 
 Pairs = list[tuple[str, str]]
@@ -53,6 +56,14 @@ class _Refusal(Exception):
 
 def _error(reason: str) -> _Refusal:
     return _Refusal(LoginStatus.INITIATOR_ERROR, reason)
+
+
+def _normalized(key: str, keys: dict[str, str]) -> str:
+    """A name that the initiator declared, in its normal form. It stands in the reason escaped: it goes to logs."""
+    try:
+        return normalize_name(keys[key])
+    except TextError as error:
+        raise _error(f"{key} {keys[key][:MAX_LOGGED_CHARACTERS]!a}: {error}") from None
 
 
 class LoginConnection:
@@ -241,11 +252,8 @@ class LoginConnection:
         normal = self._session_type is SessionType.NORMAL
         if normal and "TargetName" not in keys:
             raise _Refusal(LoginStatus.MISSING_PARAMETER, "no TargetName for a normal session")
-        try:
-            initiator = normalize_name(keys["InitiatorName"])
-            wanted = normalize_name(keys["TargetName"]) if normal else ""
-        except TextError as error:
-            raise _error(str(error)) from None
+        initiator = _normalized("InitiatorName", keys)
+        wanted = _normalized("TargetName", keys) if normal else ""
         self._identity = SessionIdentity(initiator, self._first.isid, wanted, 0)
         self._target = self._find_target(initiator, wanted)
         self._identity = SessionIdentity(initiator, self._first.isid, wanted, self._target.portal_group_tag)

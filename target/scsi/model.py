@@ -158,6 +158,10 @@ class UnitHooks:
         """Run the work of a command that is answered before it ends. It handles its own errors. Default: run it now."""
         await work
 
+    def initiator_name(self, name: str) -> str:
+        """A name of a parameter list or an old state in the form that `ITNexus` has. ValueError: it is none."""
+        return name
+
     def timestamp_ms(self) -> int:
         """Milliseconds since the epoch: REPORT TIMESTAMP, and the clock by which tokens expire."""
         return 0

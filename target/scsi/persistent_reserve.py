@@ -181,12 +181,13 @@ def _specified(task: Task, tail: bytes) -> list[ITNexus]:
     length = int.from_bytes(tail[0:4], "big")
     if length != len(tail) - 4:
         raise sense.invalid_parameter(HEADER)
-    return [nexus for port in _ports(tail[4:], HEADER + 4) for nexus in _nexuses(task, port, task.nexus.target_port)]
+    return [nexus for port in _ports(task, tail[4:], HEADER + 4) for nexus in _nexuses(task, port, task.nexus.target_port)]
 
 
-def _ports(raw: bytes, at: int) -> list[transport_id.InitiatorPort]:
+def _ports(task: Task, raw: bytes, at: int) -> list[transport_id.InitiatorPort]:
+    name = task.unit.hooks.initiator_name
     try:
-        return transport_id.decode_list(raw)
+        return [port._replace(name=name(port.name)) for port in transport_id.decode_list(raw)]
     except ValueError:
         raise sense.invalid_parameter(at) from None
 
@@ -298,7 +299,7 @@ async def register_and_move(task: Task) -> bytes:
     target_port = int.from_bytes(raw[18:20], "big")
     if target_port not in task.target.ports:
         raise sense.invalid_parameter(18)
-    ports = _ports(raw[HEADER:], HEADER)
+    ports = _ports(task, raw[HEADER:], HEADER)
     nexuses = _nexuses(task, ports[0], target_port) if len(ports) == 1 else []
     if len(nexuses) != 1 or nexuses[0] == task.nexus:
         raise sense.invalid_parameter(HEADER)

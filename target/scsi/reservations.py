@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -124,20 +125,21 @@ class Reservations:
             out["holder"] = nexuses.index(self.reservation.holder)
         return out
 
-    def load(self, saved: dict[str, Any]) -> None:
-        """Take what `saved` gave. ValueError, KeyError or TypeError when it is not that."""
+    def load(self, saved: dict[str, Any], initiator_name: Callable[[str], str] = str) -> None:
+        """Take what `saved` gave, with names in the form of `initiator_name`. ValueError, KeyError, TypeError: it is not that."""
         if not saved:
             return
+        loaded: list[ITNexus] = []
         for each in saved["registrations"]:
             isid = bytes.fromhex(each["isid"])
             if len(isid) != 6:
                 raise ValueError("an ISID has 6 bytes")
-            nexus = ITNexus(str(each["initiator"]), isid, int(each["port"]))
+            nexus = ITNexus(initiator_name(str(each["initiator"])), isid, int(each["port"]))
+            loaded.append(nexus)
             self.register(nexus, int(each["key"], 16), bool(each["all_ports"]))
         if "type" in saved:
-            holders = list(self.keys)
             index = int(saved["holder"])
-            if not 0 <= index < len(holders):
+            if not 0 <= index < len(loaded):
                 raise ValueError("a reservation without a holder")
-            self.reservation = Reservation(ReservationType(saved["type"]), holders[index])
+            self.reservation = Reservation(ReservationType(saved["type"]), loaded[index])
         self.persistent = True

@@ -221,7 +221,7 @@ class LogicalUnit:
             if document["version"] != STATE_VERSION:
                 raise ValueError(f"logical unit state of version {document['version']!r}")
             self.mode.load(document["mode"])
-            self.reservations.load(document["reservations"])
+            self.reservations.load(document["reservations"], self.hooks.initiator_name)
             self.identifying_information = bytes.fromhex(document["identifying"])
             if "sanitize" in document:
                 self.sanitize_failed = True

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from target.config import Portal
-from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord
+from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord, same_name
 from target.server.netlink import LocalAddresses
 from target.volumes.catalog import Catalog, parse_address
 
@@ -66,7 +66,7 @@ class Gatekeeper:
                            mutual_secret=host.chap.mutual_secret)
 
     def find_target(self, initiator_name: str, target_name: str) -> TargetInfo | Redirect | LoginStatus:
-        if target_name.lower() != self._access.target_name.lower():
+        if not same_name(target_name, self._access.target_name):
             return LoginStatus.NOT_FOUND
         if not self._access.allowed(initiator_name):
             return LoginStatus.AUTHORIZATION_FAILURE

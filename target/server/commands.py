@@ -16,6 +16,7 @@ from target.volumes.catalog import (
     Host,
     Redirect,
     Thresholds,
+    check_initiator,
     check_snapshot_name,
     check_volume_name,
     read_labels,
@@ -314,7 +315,7 @@ class Commands:
 
     async def host_change(self, args: Arguments) -> Json:
         before = self._catalog.host(take(args, "name", str))
-        removed = take(args, "remove", list, [])
+        removed = [check_initiator(each) for each in take(args, "remove", list, [])]
         for each in removed:
             if each not in before.initiators:
                 raise LunetteError("not_found", f"{before.name} has no initiator {each!r}")

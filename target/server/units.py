@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from target.errors import LunetteError
+from target.iscsi import normalize_name
 from target.scsi import BackendError, BlockBackend, Gate, Identity, IOStatistics, ITNexus, LogicalUnit, UnitHooks
 from target.server.backend import PoolBackend
 from target.server.background import Background
@@ -54,6 +55,9 @@ class _Hooks(UnitHooks):
 
     async def background(self, work: Coroutine[Any, Any, None]) -> None:
         self._units.background.spawn(work, f"background work on object {self._object_id}")
+
+    def initiator_name(self, name: str) -> str:
+        return normalize_name(name)
 
     def timestamp_ms(self) -> int:
         return time.time_ns() // 1_000_000

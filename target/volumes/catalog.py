@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +18,11 @@ from typing import Any
 
 from target.config import DEFAULT_PORT
 from target.errors import LunetteError
+from target.iscsi.names import normalize_name
+from target.iscsi.text import TextError
 from target.volumes.gateway import AsyncPool, ObjectInfo
+
+log = logging.getLogger("lunette.catalog")
 
 EVERYONE = 0
 MAX_LUN = 16383  # the flat addressing method's range (SAM-5 §4.7.7.3)
@@ -97,11 +102,14 @@ def check_snapshot_name(name: str) -> tuple[str, str]:
 
 
 def check_initiator(name: str) -> str:
-    """An iSCSI name, lower case as RFC 3722 compares them, or LunetteError invalid."""
-    lowered = name.lower() if isinstance(name, str) else ""
-    if len(lowered.encode()) > 223 or not lowered.isprintable() or not _INITIATOR.fullmatch(lowered):
-        raise LunetteError("invalid", f"{name!r} is not an initiator's name: iqn.YYYY-MM.DOMAIN:..., eui. or naa.")
-    return lowered
+    """An iSCSI name in its normal form, as logins are looked up by it, or LunetteError invalid."""
+    try:
+        normal = normalize_name(name) if isinstance(name, str) else ""
+    except TextError as error:
+        raise LunetteError("invalid", f"{name!a} is not an initiator's name: {error}") from None
+    if not _INITIATOR.fullmatch(normal):
+        raise LunetteError("invalid", f"{name!a} is not an initiator's name: iqn.YYYY-MM.DOMAIN:..., eui. or naa.")
+    return normal
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -133,6 +141,30 @@ def check_chap(chap: Chap) -> Chap:
     if not 0 < len(chap.name) <= 255 or len(chap.mutual_name) > 255:
         raise LunetteError("invalid", "a CHAP name has 1 to 255 characters")
     return chap
+
+
+def names_settled(hosts: dict[int, Host]) -> dict[int, Host]:
+    """Stored hosts with their initiators in normal form, each at one host; what that takes from a host is logged.
+
+    An earlier version stored names in other forms. Two that are one name now go to the host that asks for a secret, so that
+    none is evaded, or else to the older one. What is no name could not log in either; it stays off the list.
+    """
+    owners: dict[str, int] = {}
+    kept: dict[int, list[str]] = {host_id: [] for host_id in hosts}
+    for host in sorted(hosts.values(), key=lambda each: (each.chap is None, each.id)):
+        for stored in host.initiators:
+            try:
+                name = normalize_name(stored)
+            except TextError as error:
+                log.warning("host %s: %a cannot log in: %s", host.name, stored, error)
+                continue
+            owner = owners.setdefault(name, host.id)
+            if owner != host.id:
+                log.warning("host %s: %a is a form of a name of host %s, and belongs to that one", host.name, stored,
+                            hosts[owner].name)
+            elif name not in kept[owner]:
+                kept[owner].append(name)
+    return {host_id: replace(host, initiators=tuple(kept[host_id])) for host_id, host in hosts.items()}
 
 
 def read_labels(info: ObjectInfo) -> dict[str, str]:
@@ -192,9 +224,8 @@ class Catalog:
         return "*" if host_id == EVERYONE else self._hosts[host_id].name
 
     def host_of(self, initiator_name: str) -> Host | None:
-        """The host that an initiator belongs to."""
-        lowered = initiator_name.lower()
-        return next((host for host in self._hosts.values() if lowered in host.initiators), None)
+        """The host that an initiator belongs to; its name in the normal form, as a login has it."""
+        return next((host for host in self._hosts.values() if initiator_name in host.initiators), None)
 
     async def save_host(self, host: Host) -> Host:
         """Add (id 0) or change a host. LunetteError: invalid, exists."""
@@ -411,6 +442,7 @@ class Catalog:
                     self._states[int(rest)] = raw
             except (ValueError, KeyError, TypeError, LunetteError) as error:
                 raise LunetteError("damaged", f"the configuration entry {key!r} cannot be read: {error}") from None
+        self._hosts = names_settled(self._hosts)
 
 
 def _lun_order(rising: int) -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +127,13 @@ def test_who_may_not_log_in_is_not_told_where_to_go(start: Start) -> None:
     daemon = start(open_access=False)
     daemon.cli("target", "redirect", "10.0.0.1")
     assert login(daemon.port, daemon.target) == (LoginStatus.AUTHORIZATION_FAILURE, "")
+
+
+@pytest.mark.parametrize("form", ["\ufb01le", "file", "FILE", "\uff46ile", "f\u00adile", "\ufb01\u200dLE"])
+def test_no_form_of_a_name_evades_its_secret(start: Start, form: str, tmp_path: Path) -> None:
+    daemon = start()
+    (tmp_path / "secret").write_text("a secret of ours\n")
+    daemon.cli("host", "create", "files", "iqn.2026-11.test:\ufb01le", "--secret-file", str(tmp_path / "secret"))
+    assert login(daemon.port, daemon.target, f"iqn.2026-11.test:{form}")[0] == LoginStatus.AUTHENTICATION_FAILURE
+    assert login(daemon.port, daemon.target, "iqn.2026-11.test:a\u3002b")[0] == LoginStatus.INITIATOR_ERROR
+    assert login(daemon.port, daemon.target, "iqn.2026-11.test:other")[0] == LoginStatus.SUCCESS

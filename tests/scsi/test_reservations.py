@@ -228,6 +228,18 @@ def test_spec_i_pt_and_all_tg_pt() -> None:
     assert sense_of(out(fresh, 0, REGISTER, new=7, flags=0x08, tail=b"\0\0\0\x1c" + bare)) == (5, 0x2600)
 
 
+def test_names_in_parameter_lists_and_old_states_are_brought_to_the_form_of_logins(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(nexuses=2)
+    monkeypatch.setattr(type(world.hooks), "initiator_name", lambda self, name: name.lower(), raising=False)
+    other = world.nexuses[1]
+    name = tid.encode(other.initiator_name.upper(), other.isid)
+    assert out(world, 0, REGISTER, new=7, flags=0x09, tail=len(name).to_bytes(4, "big") + name).status == 0
+    assert out(world, 1, RESERVE, key=7, kind=WE).status == 0
+    old = world.unit.state().replace(other.initiator_name.encode(), other.initiator_name.upper().encode())
+    loaded = LogicalUnit(world.unit.identity, world.backend, hooks=world.hooks, state=old)
+    assert loaded.reservations.holds(other)
+
+
 def test_list_lengths() -> None:
     world = World()
     assert sense_of(out(world, 0, REGISTER, new=1, length=23)) == (5, 0x1A00)

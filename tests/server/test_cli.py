@@ -197,6 +197,15 @@ async def test_an_initiator_that_is_not_there_cannot_be_removed(closed_control: 
     assert (status, err) == (1, "lunette: web has no initiator 'iqn.2026-01.test:wbe'\n")
 
 
+async def test_an_initiator_is_removed_by_any_form_of_its_name(closed_control: Control) -> None:
+    await closed_control.ok("host", "create", "web", "iqn.2026-01.test:Web", "iqn.2026-01.test:b")
+    left = await closed_control.ok("host", "change", "web", "--remove", "iqn.2026-01.test:WE\uff22")
+    assert left == "web  iqn.2026-01.test:b  CHAP no\n"
+    status, out, err = await closed_control.cli("host", "create", "x", "iqn.2026-01.test:a\u3002b")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "U+3002" in err
+
+
 async def test_deny_by_default_asks_for_a_host(closed_control: Control) -> None:
     control = closed_control
     await control.ok("create", "v", "--size", "1G")

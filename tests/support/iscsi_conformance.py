@@ -114,6 +114,11 @@ Stated limits and choices:
   Test: `interop/test_session.py`.
 - **A peer that does not read its answers** is not read from once 512 of them or 1 MiB wait, until half is gone; keepalive ends
   the connection when it takes nothing at all. Test: `core/test_reactor_protocol.py`.
+- **iSCSI names** have the normal form of RFC 3722 (fold case, drop what is invisible, NFKC of Unicode 3.2), made in one place
+  (`target/iscsi/names.py`): creation, logins, discovery, reservations and logs know no other. What has none (a character that
+  is prohibited or not assigned, mixed directions) gets status 0200h. Laxer than RFC 3722: visible ASCII other than the comma
+  is kept, as names with an underscore are in wide use. A CHAP_N that is an iSCSI name is compared as one.
+  Tests: `iscsi/test_names.py`, `interop/test_portals.py`.
 - Bounds: 8 KiB a login PDU, 64 KiB a text, 63 bytes a key, 255 bytes a value (223 a name, 1024 decoded bytes CHAP_C and
   CHAP_R), 64 PDUs, 256 KiB and 15 s a login.
 """

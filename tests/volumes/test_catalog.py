@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -120,6 +122,35 @@ async def test_an_initiator_belongs_to_one_host(pool: AsyncPool) -> None:
         await catalog.save_host(Host(0, "two", (A,)))
     assert refused.value.code == "exists"
     assert [host.name for host in catalog.hosts()] == ["one"]
+
+
+async def test_an_initiator_in_another_unicode_form_is_the_same(pool: AsyncPool) -> None:
+    catalog = Catalog(pool)
+    made = await catalog.save_host(Host(0, "one", ("iqn.2026-01.test:\uff28o\u00adst", "iqn.2026-01.test:HOST")))
+    assert made.initiators == ("iqn.2026-01.test:host",)
+    assert catalog.host_of("iqn.2026-01.test:host") == made
+    with pytest.raises(LunetteError) as refused:
+        await catalog.save_host(Host(0, "two", ("iqn.2026-01.test:h\u24deST",)))
+    assert refused.value.code == "exists"
+    with pytest.raises(LunetteError, match="U\\+3002") as refused:
+        await catalog.save_host(Host(0, "two", ("iqn.2026-01.test:a\u3002b",)))
+    assert str(refused.value).isascii()
+
+
+async def test_names_of_an_older_version_are_normalized_when_loaded(pool: AsyncPool, caplog: pytest.LogCaptureFixture) -> None:
+    secret = {"name": "u", "secret": base64.b64encode(b"a secret of 1").decode(), "mutual_name": "", "mutual_secret": ""}
+    stored = {"host/1": {"name": "plain", "initiators": ["iqn.2026-01.test:\ufb01", B]},
+              "host/2": {"name": "asks", "initiators": ["iqn.2026-01.test:fi"], "chap": secret},
+              "host/3": {"name": "late", "initiators": ["iqn.2026-01.test:\uff42", "iqn.2026-01.test:a b", "iqn.2026-01.test:c"]}}
+    await pool.call("kv", changes={key: json.dumps(value).encode() for key, value in stored.items()})
+    catalog = Catalog(pool)
+    assert {host.name: host.initiators for host in catalog.hosts()} == {
+        "plain": (B,), "asks": ("iqn.2026-01.test:fi",), "late": ("iqn.2026-01.test:c",)}
+    assert catalog.host_of("iqn.2026-01.test:fi").chap is not None  # type: ignore[union-attr]
+    said = caplog.text
+    assert "host plain: 'iqn.2026-01.test:\\ufb01' is a form of a name of host asks" in said
+    assert "host late: 'iqn.2026-01.test:\\uff42' is a form of a name of host plain" in said
+    assert "host late: 'iqn.2026-01.test:a b' cannot log in" in said
 
 
 async def test_hosts_and_their_secrets_survive_and_are_never_shown(pool: AsyncPool) -> None:
