@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCES := $(wildcard core/*.pyx core/*.pxd core/*.h core/layout.py bench/_*.pyx) setup.py pyproject.toml
-MODULES := $(wildcard core/*.py target/*.py target/*/*.py)
+SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h) core/layout.py setup.py
+MODULES := $(shell find core target -name '*.py')
 
-.PHONY: all build run test lint bench clean clients checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
+.PHONY: all build dev run test test-one lint bench clean clients checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
 all: build
 
 $(VENV)/.deps: pyproject.toml constraints.txt
@@ -18,6 +18,10 @@ $(VENV)/.deps: pyproject.toml constraints.txt
 
 $(VENV)/.built: $(VENV)/.deps $(SOURCES)
 	$(BIN)/python setup.py -q build_ext --inplace -j $$(nproc)
+	touch $@
+
+# What `pip` writes: the `lunette` command, and where the packages are.
+$(VENV)/.installed: $(VENV)/.deps setup.py pyproject.toml
 	LUNETTE_BUILT=1 $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
 	touch $@
 
@@ -26,7 +30,7 @@ $(VENV)/.compiled: $(VENV)/.built $(MODULES)
 	$(BIN)/python -m compileall -q --invalidation-mode checked-hash core target
 	touch $@
 
-build: $(VENV)/.compiled
+build: $(VENV)/.compiled $(VENV)/.installed
 
 run: build
 	exec $(BIN)/python -m target.demo
@@ -42,17 +46,33 @@ lint: build
 	$(BIN)/mypy
 	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint core/*.pyx core/*.pxd
 
-# The core once more, under ASan and UBSan, in a tree of its own (links to all that is not compiled).
+# A tree of its own beside the sources, for a core that is compiled otherwise: what is not compiled is linked.
+define tree
+	@for folder in $$(find core bench -type d ! -name __pycache__); do \
+		mkdir -p $(1)/$$folder && ln -sf $(CURDIR)/$$folder/*.[hjp]* $(1)/$$folder/; done
+	@ln -sfn $(addprefix $(CURDIR)/,target tests docs pyproject.toml README.md Makefile) $(1)/
+endef
+
+# The core for a contributor's loop: quick to compile, and never in the way of what `make build` made.
+DEV := build/dev
+$(DEV)/.built: $(VENV)/.deps $(SOURCES)
+	LUNETTE_OPTIMIZE=1 $(BIN)/python setup.py -q build_ext --build-lib $(DEV) --build-temp build/dev-objects -j $$(nproc)
+	touch $@
+
+dev: $(DEV)/.built
+	$(call tree,$(DEV))
+
+test-one: dev
+	cd $(DEV) && $(CURDIR)/$(BIN)/python -m pytest -q $(T)
+
+# The core once more, under ASan and UBSan.
 CHECKED := build/checked
 $(CHECKED)/.built: $(VENV)/.built
 	LUNETTE_SANITIZE=address,undefined nice $(BIN)/python setup.py -q build_ext --build-lib $(CHECKED) --build-temp build/checked-objects -j $$(nproc)
 	touch $@
 
 checked: $(CHECKED)/.built
-	ln -sf $(CURDIR)/core/*.py $(CHECKED)/core/
-	ln -sfn $(CURDIR)/target $(CHECKED)/target
-	ln -sfn $(CURDIR)/tests $(CHECKED)/tests
-	ln -sf $(CURDIR)/pyproject.toml $(CHECKED)/pyproject.toml
+	$(call tree,$(CHECKED))
 
 # About a minute each, on the checked core, which ends the run at its first error; FUZZ=60 makes it hours of each.
 # With -j they run side by side.

@@ -1,15 +1,22 @@
-"""Build the native core: one extension a Cython module, constants generated from `core/layout.py`."""
+"""Build the native core: one extension a Cython module, constants generated from `core/layout.py`.
 
+Cython reckons which modules a `.pxd`, `.pxi` or header concerns, and translates those. `BuildChanged` then compiles a
+module only when what the compiler would read is different, whatever the files' times say.
+"""
+
+import hashlib
 import os
 import runpy
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
-BUILT = os.environ.get("LUNETTE_BUILT")         # the extensions are in place: install only what points at them
+BUILT = os.environ.get("LUNETTE_BUILT")            # the extensions are in place: install only what points at them
 SANITIZE = os.environ.get("LUNETTE_SANITIZE", "")  # "address,undefined": the core alone, as `make fuzz` runs it
+OPTIMIZE = "1" if SANITIZE else os.environ.get("LUNETTE_OPTIMIZE", "3")    # the level after -O; `make dev` takes 1
 
 
 def write_layout_header() -> None:
@@ -21,24 +28,41 @@ def write_layout_header() -> None:
 
 
 def extensions() -> list[Extension]:
-    cflags = ["-O3", "-g1", "-std=gnu11", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-cpp", "-Wno-sign-compare",
-              "-Wno-maybe-uninitialized"]
+    cflags = [f"-O{OPTIMIZE}", "-g1", "-std=gnu11", "-fno-strict-aliasing"]
     ldflags = ["-ldl", "-lpthread"]
     if SANITIZE:
-        cflags = ["-O1", "-g1", "-std=gnu11", "-fno-strict-aliasing", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all",
-                  "-fno-omit-frame-pointer", "-w"]
+        cflags += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-w"]
         ldflags += [f"-fsanitize={SANITIZE}"]
-    shared = [p for p in (HERE / "core").iterdir() if p.suffix in (".h", ".pxi", ".pxd")]
-    depends = ["core/layout.py", *sorted(str(p.relative_to(HERE)) for p in shared)]
+    else:
+        cflags += ["-Wno-unused-function", "-Wno-cpp", "-Wno-sign-compare", "-Wno-maybe-uninitialized",
+                   "-Wno-array-bounds"]
     return [
-        Extension(f"{p.parent.name}.{p.stem}", [f"{p.parent.name}/{p.name}"], include_dirs=["core"], depends=depends,
+        Extension(f"{p.parent.name}.{p.stem}", [f"{p.parent.name}/{p.name}"], include_dirs=["core"],
                   extra_compile_args=cflags, extra_link_args=ldflags)
         for folder in (("core",) if SANITIZE else ("core", "bench")) for p in sorted((HERE / folder).glob("_*.pyx"))
     ]
 
 
+class BuildChanged(build_ext):
+    """Compiles a module when its C, its headers or its options differ from those of the object that is there."""
+
+    def build_extension(self, ext: Extension) -> None:
+        read = hashlib.sha256(repr((ext.extra_compile_args, ext.extra_link_args)).encode())
+        for path in (*ext.sources, *sorted(ext.depends)):
+            read.update(Path(path).read_bytes())
+        note = Path(self.build_temp, f"{ext.name}.compiled-from")
+        if note.exists() and note.read_text() == read.hexdigest() and Path(self.get_ext_fullpath(ext.name)).exists():
+            return
+        note.unlink(missing_ok=True)
+        self.force = True
+        super().build_extension(ext)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(read.hexdigest())
+
+
 write_layout_header()
 setup(
+    cmdclass={"build_ext": BuildChanged},
     ext_modules=[] if BUILT else cythonize(
         extensions(), nthreads=os.cpu_count() or 1,
         compiler_directives={"language_level": "3", "embedsignature": False, "boundscheck": True,
