@@ -126,7 +126,7 @@ class FileDevice:
         """Make a file at least `size_bytes` long, sparse. A block device must already be. PoolError: invalid."""
         if self.is_block:
             if self.refresh() < size_bytes:
-                raise PoolError("invalid", f"{self.path} has {self.size_bytes} bytes, fewer than {size_bytes}")
+                raise PoolError("invalid", f"{self.path} is {self.size_bytes / (1 << 30):.1f}G, smaller than asked for")
             return
         if size_bytes > self.refresh():
             os.ftruncate(self._fd, size_bytes)

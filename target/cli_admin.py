@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import click
 
-from target.cli_request import SIZE, Request, RequestCommand, connect, show_object
+from target.cli_request import SIZE, Request, RequestCommand, connect, rounded, show_object
 from target.errors import LunetteError
 
 PHYSICAL = click.Choice(["512", "4096"])
@@ -19,8 +19,8 @@ PHYSICAL = click.Choice(["512", "4096"])
 @click.option("--size", "size_bytes", type=SIZE, required=True, help="10G, 512M ...")
 @click.option("--block-size", "block_bytes", type=click.Choice(["512", "4096"]), default="512", show_default=True,
               help="Logical block; the map's grain is 4096 either way.")
-@click.option("--physical-block", "physical_block_bytes", type=PHYSICAL, help="What hosts are told to align to. Default: the "
-              "logical block.")
+@click.option("--physical-block", "physical_block_bytes", type=PHYSICAL, help="What hosts are told to align to.  [default: "
+              "4096]")
 @click.option("--checksum", is_flag=True, help="Keep and verify a CRC32C of every data block.")
 @click.option("--quota", "quota_bytes", type=SIZE, default=0, help="At most so many bytes of the pool.")
 @click.option("--reserve", "reserve_bytes", type=SIZE, default=0, help="Bytes of the pool kept for this volume.")
@@ -28,9 +28,9 @@ PHYSICAL = click.Choice(["512", "4096"])
 def create(name: str, size_bytes: int, block_bytes: str, physical_block_bytes: str | None, checksum: bool, quota_bytes: int,
            reserve_bytes: int, labels: tuple[str, ...]) -> Request:
     """Create a volume. It is thin: it takes space as it is written."""
+    physical = {} if physical_block_bytes is None else {"physical_block_bytes": int(physical_block_bytes)}
     return Request("create", {"name": name, "size_bytes": size_bytes, "block_bytes": int(block_bytes), "checksum": checksum,
-                              "physical_block_bytes": int(physical_block_bytes or block_bytes),
-                              "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes,
+                              "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes, **physical,
                               "labels": dict(_pair(each) for each in labels)}, show_object)
 
 
@@ -155,6 +155,8 @@ def batch(ctx: click.Context, file: IO[str], keep_going: bool) -> int:
                 click.echo("lunette: " + " ".join(message.split()), err=True)
             elif not first:
                 first = message
+        elif note := rounded(row.get("result")):
+            click.echo(f"line {row['line']}: {note}")
     if first:
         raise LunetteError("aborted", first)
     if refused and not keep_going:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import click
 from target.cli_request import Request, RequestCommand, connect, json_option, print_json, print_table
 from target.errors import LunetteError
 
-MAX_SECRET_FILE = 4096  # characters; a secret has 255 bytes at most
+MAX_SECRET_FILE = 4096  # bytes; a secret has 255 bytes at most
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 EVENTS_HELP = "Tell its sessions of changed LUNs and sizes by SCSI events, also when they are idle."
 
 
@@ -114,17 +116,35 @@ def _secrets(secret_file: str | None, ask: bool, chap_name: str | None, mutual_n
 
 
 def _read(path: str) -> str:
+    """The secret in a file: its one line, without the line end. LunetteError invalid, which shows nothing of the contents."""
     try:
         if path == "-":
-            text = sys.stdin.read(MAX_SECRET_FILE)
+            raw = sys.stdin.buffer.read(MAX_SECRET_FILE)
         else:
-            with Path(path).open() as file:
-                text = file.read(MAX_SECRET_FILE)
-    except (OSError, UnicodeDecodeError) as error:
-        raise LunetteError("invalid", f"cannot read a secret from {path}: {getattr(error, 'strerror', error)}") from None
-    if len(text) == MAX_SECRET_FILE:
-        raise LunetteError("invalid", f"cannot read a secret from {path}: it is too long")
-    return text.rstrip("\r\n")
+            with Path(path).open("rb") as file:
+                raw = file.read(MAX_SECRET_FILE)
+    except OSError as error:
+        raise LunetteError("invalid", f"cannot read a secret from {path}: {error.strerror}") from None
+    if why := _no_secret(raw):
+        raise LunetteError("invalid", f"cannot read a secret from {path}: {why}")
+    return raw.decode().rstrip("\r\n")
+
+
+def _no_secret(raw: bytes) -> str:
+    """Why these bytes are no secret that an initiator's configuration can hold too; empty if they are one."""
+    if len(raw) == MAX_SECRET_FILE:
+        return "it is too long"
+    if raw.startswith(BYTE_ORDER_MARKS):
+        return "it begins with a byte order mark, which would be part of the secret; save it as plain text (UTF-8 without BOM)"
+    try:
+        text = raw.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        return f"byte {error.start} is binary; a secret is a line of text"
+    if "\n" in text or "\r" in text:
+        return "it has several lines; a secret is one line of text"
+    if not text.isprintable():
+        return "it holds control characters; a secret is a line of text"
+    return ""
 
 
 @click.group()

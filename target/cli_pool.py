@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from target.cli_request import SIZE, Request, RequestCommand, connect, json_option, print_json, size
+from target.cli_request import SIZE, Request, RequestCommand, connect, json_option, print_json, rounded, size
 from target.cli_work import background_options, work
 from target.config import Portal, ServeConfig, find_api_socket, format_size, parse_portal
 from target.errors import LunetteError
@@ -33,6 +33,8 @@ def create(path: str, size_bytes: int | None, name: str | None) -> None:
                                       "only; --name gives another")
     made = create_pool(path, name=chosen, size_bytes=size_bytes)
     click.echo(f"{path}: pool {chosen}, {format_size(made)}")
+    if note := rounded({"name": "pool", "size_bytes": made, "asked_bytes": size_bytes or made}):
+        click.echo(note)
 
 
 @pool.command("check")
@@ -58,7 +60,13 @@ def check(path: str, data: bool, as_json: bool) -> int:
 @click.argument("size_bytes", type=SIZE, metavar="SIZE")
 def grow(size_bytes: int) -> Request:
     """Enlarge the running daemon's pool to SIZE; a file grows with it, a block device must have grown already."""
-    return Request("grow", {"size_bytes": size_bytes}, lambda result: click.echo(f"pool {size(result['size_bytes'])}"))
+    return Request("grow", {"size_bytes": size_bytes}, _show_grown)
+
+
+def _show_grown(result: dict[str, Any]) -> None:
+    click.echo(f"pool {size(result['size_bytes'])}")
+    if note := rounded(result):
+        click.echo(note)
 
 
 @pool.command("set", cls=RequestCommand)

@@ -79,3 +79,12 @@ def show_object(result: Any) -> None:
     for each in result if isinstance(result, list) else [result]:
         where = "" if each.get("url") is None else f"  LUN {each['lun']}  {each['url']}"
         click.echo(f"{each['name']}  {each['kind']}  {format_size(each['size_bytes'])}{where}")
+        if note := rounded(each):
+            click.echo(note)
+
+
+def rounded(result: Any) -> str:
+    """A word on an object that became larger than asked for; empty if it did not."""
+    if not isinstance(result, dict) or result.get("asked_bytes", result.get("size_bytes")) == result.get("size_bytes"):
+        return ""
+    return f"{result['name']}: {result['asked_bytes']} bytes asked for, rounded up to {result['size_bytes']}"

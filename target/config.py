@@ -87,6 +87,11 @@ def parse_size(text: str) -> int:
     return size_bytes
 
 
+def round_up(size_bytes: int, grain_bytes: int) -> int:
+    """The smallest multiple of `grain_bytes` that is not below."""
+    return -(-size_bytes // grain_bytes) * grain_bytes
+
+
 def format_size(size_bytes: int) -> str:
     """Bytes for people: exact where a unit divides them, else one decimal."""
     for unit, scale in (("P", 1 << 50), ("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):

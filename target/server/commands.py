@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from target.config import format_size, round_up
 from target.errors import LunetteError
 from target.scsi import AccessState
 from target.volumes.catalog import (
@@ -17,6 +18,7 @@ from target.volumes.catalog import (
     Redirect,
     Thresholds,
     check_initiator,
+    check_length,
     check_snapshot_name,
     check_volume_name,
     read_labels,
@@ -35,6 +37,8 @@ ACCESS_STATES = {"optimized": AccessState.ACTIVE_OPTIMIZED, "non-optimized": Acc
                  "transitioning": AccessState.TRANSITIONING}
 STATE_NAMES = {state: name for name, state in ACCESS_STATES.items()}
 MAX_VOLUME_BYTES = 1 << 56  # what a map of four levels spans
+BLOCK_BYTES = 4096          # what the pool allocates; volumes are whole blocks
+PHYSICAL_BLOCK_BYTES = 4096  # that new volumes report, unless told otherwise (decision 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,14 @@ def check_physical_block(physical_block_bytes: int, block_bytes: int) -> None:
     """LunetteError invalid for a physical block that no disk of such logical blocks reports."""
     if physical_block_bytes not in (512, 4096) or physical_block_bytes < block_bytes:
         raise LunetteError("invalid", "a physical block has 512 or 4096 bytes, not fewer than a logical one")
+
+
+def volume_size(args: Arguments) -> int:
+    """The size asked for, rounded up to whole blocks of the pool; LunetteError invalid for none that a volume has."""
+    size_bytes = round_up(take(args, "size_bytes", int), BLOCK_BYTES)
+    if not 0 < size_bytes <= MAX_VOLUME_BYTES:
+        raise LunetteError("invalid", "a volume's size is more than 0 and at most 64P")
+    return size_bytes
 
 
 def names(args: Arguments, key: str = "names") -> list[str]:
@@ -157,20 +169,18 @@ class Commands:
     # -- objects -----------------------------------------------------------------------------------------------
     async def create(self, args: Arguments) -> Json:
         name = check_volume_name(take(args, "name", str))
-        size_bytes = take(args, "size_bytes", int)
+        size_bytes = volume_size(args)
         block_bytes = take(args, "block_bytes", int, 512)
         if block_bytes not in (512, 4096):
             raise LunetteError("invalid", "a logical block has 512 or 4096 bytes")
-        physical_block_bytes = take(args, "physical_block_bytes", int, block_bytes)
+        physical_block_bytes = take(args, "physical_block_bytes", int, PHYSICAL_BLOCK_BYTES)
         check_physical_block(physical_block_bytes, block_bytes)
-        if not 0 < size_bytes <= MAX_VOLUME_BYTES or size_bytes % 4096:
-            raise LunetteError("invalid", "a volume's size is a multiple of 4K, more than 0 and at most 64P")
         object_id = await self._call(
             f"create {name}", "create", name=name, size_bytes=size_bytes, block_bytes=block_bytes,
             checksum=take(args, "checksum", bool, False), quota_bytes=take(args, "quota_bytes", int, 0),
             reserve_bytes=take(args, "reserve_bytes", int, 0),
             physical_block_bytes=physical_block_bytes, props=write_labels(take(args, "labels", dict, {})))
-        return await self._made(object_id)
+        return {**await self._made(object_id), "asked_bytes": args["size_bytes"]}
 
     async def snapshot(self, args: Arguments) -> list[Json]:
         """One or several volumes at one instant."""
@@ -223,16 +233,14 @@ class Commands:
 
     async def resize(self, args: Arguments) -> Json:
         info = self._catalog.find(take(args, "name", str))
-        size_bytes = take(args, "size_bytes", int)
+        size_bytes = volume_size(args)
         if info.kind == "snapshot":
             raise LunetteError("protected", f"{info.name} is a snapshot: its size is fixed")
-        if not 0 < size_bytes <= MAX_VOLUME_BYTES or size_bytes % 4096:
-            raise LunetteError("invalid", "a volume's size is a multiple of 4K, more than 0 and at most 64P")
         if size_bytes < info.size_bytes and not take(args, "force", bool, False):
-            raise LunetteError("invalid", f"{info.name} has {info.size_bytes} bytes; --force cuts it and loses its end")
+            raise LunetteError("invalid", f"{info.name} has {format_size(info.size_bytes)}; --force cuts it and loses its end")
         await self._call(f"resize {info.name}", "resize", object_id=info.id, size_bytes=size_bytes)
         self._daemon.units.resized(info.id)
-        return self.describe(self._current(info))
+        return {**self.describe(self._current(info)), "asked_bytes": args["size_bytes"]}
 
     async def rename(self, args: Arguments) -> Json:
         """A volume's snapshots follow it: they are named after it."""
@@ -248,6 +256,7 @@ class Commands:
             renames += [(each, new + each.name[len(prefix) - 1:]) for each in self._pool.objects()
                         if each.origin_id == info.id and each.kind == "snapshot" and each.name.startswith(prefix)]
         for each, name in renames:
+            check_length(name)
             if name != each.name and self._pool.lookup(name) is not None:
                 raise LunetteError("exists", f"there is {name!r} already")
         await asyncio.gather(*(self._call(f"rename {each.name}", "rename", object_id=each.id, name=name)
@@ -382,15 +391,15 @@ class Commands:
     async def grow(self, args: Arguments) -> Json:
         size_bytes = take(args, "size_bytes", int)
         if size_bytes <= self._pool.pool.size_bytes:
-            raise LunetteError("invalid", f"the pool has {self._pool.pool.size_bytes} bytes already")
+            raise LunetteError("invalid", f"the pool has {format_size(self._pool.pool.size_bytes)} already")
         try:
-            self._daemon.enlarge(size_bytes)
+            size_bytes = self._daemon.enlarge(size_bytes)
         except PoolError as error:
             raise LunetteError(error.code, str(error)) from None
         except OSError as error:
             raise LunetteError("io_write", f"cannot enlarge the pool: {error.strerror}") from None
         await self._call("grow", "grow", size_bytes=size_bytes)
-        return {"size_bytes": size_bytes}
+        return {"name": "pool", "size_bytes": size_bytes, "asked_bytes": args["size_bytes"]}
 
     async def thresholds(self, args: Arguments) -> Json:
         """Set how full the pool may become before initiators are told; what is not named stays."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from target.config import Portal, ServeConfig, target_name
+from target.config import Portal, ServeConfig, round_up, target_name
 from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.scsi import Target, TargetPort, expire_tokens
@@ -29,7 +29,7 @@ from target.server.statistics import Statistics
 from target.server.tasks import TaskManagement
 from target.server.units import Units
 from target.volumes.catalog import Catalog
-from target.volumes.gateway import AsyncPool, open_pool
+from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
 
 log = logging.getLogger("lunette.daemon")
 
@@ -93,9 +93,11 @@ class Daemon:
     def device(self) -> Any:
         return self._device
 
-    def enlarge(self, size_bytes: int) -> None:
-        """Make the pool's file as large as it is to grow to. LunetteError: invalid."""
-        self._device.enlarge(size_bytes)
+    def enlarge(self, size_bytes: int) -> int:
+        """Make the pool's file as large as it is to grow to, in whole runs; that size. PoolError: invalid."""
+        rounded = size_bytes if self._device.is_block else round_up(size_bytes, POOL_GRAIN_BYTES)
+        self._device.enlarge(rounded)
+        return rounded
 
     async def run(self) -> None:
         """Serve until SIGTERM, SIGINT or `stop`; prints the portals on stdout when ready."""
@@ -103,6 +105,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
             self.start_pool()
             bound = self.portals.open()
@@ -129,6 +132,10 @@ class Daemon:
     def stop(self) -> None:
         """Begin the clean stop."""
         self._stopping.set()
+
+    def _hung_up(self) -> None:
+        """SIGHUP: the terminal is gone, or someone means "read your configuration again", which is read as it changes."""
+        log.warning("SIGHUP: nothing is read again, the daemon goes on; SIGTERM stops it")
 
     def url(self, lun: int) -> str:
         """The iscsi:// URL of a LUN through the first portal, at an address that can be reached."""
@@ -181,6 +188,7 @@ class Daemon:
 
 def serve(config: ServeConfig, prepare: Prepare | None = None) -> int:
     """Run a daemon to its end; the exit status. LunetteError when it cannot start."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the loop runs; a shell that ends sends it to `serve ... &`
     logging.basicConfig(stream=sys.stderr, level=logging.INFO if config.verbose else logging.WARNING,
                         format="lunette: %(levelname)s: %(message)s" if not config.verbose else
                         "%(asctime)s %(name)s %(levelname)s: %(message)s")

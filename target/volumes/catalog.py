@@ -26,7 +26,7 @@ log = logging.getLogger("lunette.catalog")
 
 EVERYONE = 0
 MAX_LUN = 16383  # the flat addressing method's range (SAM-5 §4.7.7.3)
-MAX_NAME = 64
+MAX_NAME = 128  # characters, of a snapshot's NAME@LABEL too: its catalog slot has that many bytes
 MAX_LABEL_BYTES = 160
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
 # RFC 7143 §4.2.7: iqn. with the month its domain was owned and the domain, eui. and naa. with 8 or 16 bytes.
@@ -86,9 +86,17 @@ class Thresholds:
 
 def check_volume_name(name: str) -> str:
     """A volume's or clone's name as given, or LunetteError invalid."""
-    if not isinstance(name, str) or len(name) > MAX_NAME or not _WORD.fullmatch(name):
-        raise LunetteError("invalid", f"{name!r} is not a name: letters, digits and . _ : + - only, "
-                                      f"at most {MAX_NAME}, beginning with a letter or digit")
+    if not isinstance(name, str) or not _WORD.fullmatch(name):
+        raise LunetteError("invalid", f"{name!r} is not a name: letters, digits and . _ : + - only, at most {MAX_NAME}, "
+                                      "beginning with a letter or digit")
+    return check_length(name)
+
+
+def check_length(name: str) -> str:
+    """A name that an object can have, or LunetteError invalid."""
+    if len(name) > MAX_NAME:
+        what = "with its label " if "@" in name else ""
+        raise LunetteError("invalid", f"{name!r} is too long: {what}a name has at most {MAX_NAME} characters, not {len(name)}")
     return name
 
 
@@ -98,7 +106,9 @@ def check_snapshot_name(name: str) -> tuple[str, str]:
     if not at:
         raise LunetteError("invalid", f"{name!r} is not a snapshot's name: NAME@LABEL")
     check_volume_name(volume)
-    return volume, check_volume_name(label)
+    check_volume_name(label)
+    check_length(name)
+    return volume, label
 
 
 def check_initiator(name: str) -> str:
@@ -204,7 +214,7 @@ class Catalog:
     # -- objects -----------------------------------------------------------------------------------------------
     def find(self, name: str) -> ObjectInfo:
         """The object of that name, or LunetteError not_found."""
-        info = self.pool.lookup(name) if isinstance(name, str) and len(name) <= 2 * MAX_NAME + 1 else None
+        info = self.pool.lookup(name) if isinstance(name, str) and len(name) <= MAX_NAME else None
         if info is None:
             raise LunetteError("not_found", f"there is no {name!r}")
         return info

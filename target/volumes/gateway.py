@@ -11,14 +11,16 @@ from core import layout
 from core._info import METADATA_PARTS, BadPage, ObjectInfo
 from core.device import Device, FileDevice, create_file
 from core.errors import PoolError
+from target.config import format_size, round_up
 from target.errors import LunetteError
 
 __all__ = [
-    "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "AsyncPool", "BadPage", "ObjectInfo", "PoolError", "check_pool", "create_pool",
-    "open_pool", "pool_error",
+    "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "ObjectInfo", "PoolError",
+    "check_pool", "create_pool", "open_pool", "pool_error",
 ]
 
 ATOMIC_BYTES = layout.ATOMIC_BLOCKS * layout.BLOCK_BYTES   # the longest write_atomic
+POOL_GRAIN_BYTES = layout.RUN_BLOCKS * layout.BLOCK_BYTES    # a pool is whole runs
 BLANK_PROBE_BYTES = 1 << 20
 HIDDEN = "."  # what names of the daemon's own objects begin with; no name that people give does
 
@@ -139,7 +141,7 @@ def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = 
 
 
 def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | None) -> int:
-    """Format a new file (of `size_bytes`, sparse) or a blank block device; returns its size in bytes.
+    """Format a new file (of `size_bytes`, sparse) or a blank block device; returns its size in bytes, a new file's in whole runs.
 
     Nothing that holds anything is ever overwritten. LunetteError: exists, invalid, io_write, locked.
     """
@@ -151,6 +153,7 @@ def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | No
         if not target.exists():
             if size_bytes is None:
                 raise LunetteError("invalid", f"{target} does not exist: --size says how large to make it")
+            size_bytes = round_up(size_bytes, POOL_GRAIN_BYTES)
             create_file(target, size_bytes)
             made = True
         device = FileDevice(target)
@@ -193,7 +196,7 @@ def check_pool(path: str | os.PathLike[str], *, data: bool = False) -> tuple[boo
 def _require_blank(device: Device, path: Path, size_bytes: int | None) -> None:
     if size_bytes is not None and size_bytes > device.size_bytes:
         if device.size_bytes:
-            raise LunetteError("invalid", f"{path} has {device.size_bytes} bytes, fewer than asked for")
+            raise LunetteError("invalid", f"{path} has {format_size(device.size_bytes)}, less than asked for")
         assert isinstance(device, FileDevice)
         device.enlarge(size_bytes)
     probe = min(BLANK_PROBE_BYTES, device.size_bytes) & -512

@@ -51,7 +51,10 @@ async def test_objects_go_in_any_order(control: Control) -> None:
     (["delete", "absent"], "there is no 'absent'"),
     (["create", "v", "--size", "1G"], "create v: the name is taken"),
     (["create", "a@b", "--size", "1G"], "'a@b' is not a name"),
-    (["create", "w", "--size", "5"], "a volume's size is a multiple of 4K"),
+    (["create", "w", "--size", "0"], "a volume's size is more than 0"),
+    (["create", "x" * 129, "--size", "1G"], "a name has at most 128 characters, not 129"),
+    (["snapshot", "v@" + "x" * 127], "with its label a name has at most 128 characters, not 129"),
+    (["resize", "v", "1000K"], "v has 1G; --force"),
     (["snapshot", "v"], "'v' is not a snapshot's name"),
     (["resize", "v", "1M"], "--force"),
     (["connect", "v", "--lun", "99999"], "already"),
@@ -127,6 +130,38 @@ async def test_revert_can_keep_what_it_replaces(control: Control) -> None:
     assert set(await control.ls()) == {"v", "v@s", "v@before"}
 
 
+async def test_sizes_are_rounded_up_to_whole_blocks_and_that_is_said(control: Control) -> None:
+    out = await control.ok("create", "v", "--size", "1000001")
+    assert out.splitlines()[1:] == ["v: 1000001 bytes asked for, rounded up to 1003520"]
+    assert (await control.ls())["v"]["size_bytes"] == 1003520
+    assert (await control.ok("resize", "v", "8M")).count("\n") == 1
+    assert "rounded up to 8392704" in await control.ok("resize", "v", "8388609")
+    assert await control.ok("batch", stdin="create w --size 1\ncreate x --size 1M\n") == (
+        "line 1: w: 1 bytes asked for, rounded up to 4096\n")
+
+
+async def test_names_have_up_to_128_characters_with_their_label(control: Control) -> None:
+    long = "v" * 120
+    await control.ok("create", long, "--size", "1M")
+    await control.ok("snapshot", f"{long}@{'s' * 7}")
+    await control.ok("rename", long, "w" * 120)
+    assert list(await control.ls()) == ["w" * 120, f"{'w' * 120}@{'s' * 7}"]
+    status, _, err = await control.cli("rename", "w" * 120, "w" * 121)
+    assert (status, err.count("\n"), "not 129" in err) == (1, 1, True)
+    assert list(await control.ls()) == ["w" * 120, f"{'w' * 120}@{'s' * 7}"]
+    await control.ok("create", "x" * 128, "--size", "1M")
+    await control.ok("delete", "x" * 128)
+
+
+async def test_new_volumes_report_a_physical_block_of_4_kib(control: Control) -> None:
+    await control.ok("create", "a", "--size", "1M")
+    await control.ok("create", "b", "--size", "1M", "--physical-block", "512")
+    await control.ok("create", "c", "--size", "1M", "--block-size", "4096")
+    listed = await control.ls()
+    assert {name: (row["block_bytes"], row["physical_block_bytes"]) for name, row in listed.items()} == {
+        "a": (512, 4096), "b": (512, 512), "c": (4096, 4096)}
+
+
 async def test_a_batch_keeps_order_where_lines_depend_on_each_other(control: Control) -> None:
     lines = ["create v --size 1G", "# a comment", "", *(f"snapshot v@s{i}" for i in range(50)),
              *(f"clone v@s{i} c{i}" for i in range(20)), *(f"delete v@s{i}" for i in range(50)), "label c3 'a=x y'",
@@ -189,6 +224,28 @@ async def test_a_secret_that_cannot_be_had_is_one_line(closed_control: Control, 
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert message in err
     assert json.loads(await closed_control.ok("host", "ls", "--json")) == []
+
+
+@pytest.mark.parametrize(("contents", "message"), [
+    (b"\xef\xbb\xbfa secret of ours", "byte order mark"), ("a secret of ours".encode("utf-16"), "byte order mark"),
+    (b"a secret \x80\xff of ours", "byte 9 is binary"), (b"a secret\0 of ours", "control characters"),
+    (b"a secret of ours\nand another\n", "several lines"), (b"x" * 4096, "it is too long"), (b"short\n", "12 to 255 bytes"),
+])
+@pytest.mark.parametrize("option", ["--secret-file", "--mutual-secret-file"])
+async def test_a_file_that_holds_no_secret_is_refused_and_not_shown(closed_control: Control, tmp_path: Path, contents: bytes,
+                                                                    message: str, option: str) -> None:
+    (tmp_path / "good").write_bytes("sécret of ours".encode() + b"\r\n")
+    (tmp_path / "bad").write_bytes(contents)
+    args = [option, str(tmp_path / "bad")]
+    if option != "--secret-file":
+        args += ["--secret-file", str(tmp_path / "good")]
+    status, out, err = await closed_control.cli("host", "create", "web", "iqn.2026-01.test:web", *args)
+    assert (status, out, err.count("\n"), message in err) == (1, "", 1, True), err
+    assert "secret of" not in err
+    await closed_control.ok("host", "create", "web", "iqn.2026-01.test:web", "--secret-file", str(tmp_path / "good"))
+    chap = closed_control.daemon.catalog.host("web").chap
+    assert chap is not None
+    assert chap.secret == "sécret of ours".encode()
 
 
 async def test_an_initiator_that_is_not_there_cannot_be_removed(closed_control: Control) -> None:

@@ -94,7 +94,7 @@ async def test_the_physical_block_is_inherited_kept_and_set(reopen: Open) -> Non
     daemon = await reopen()
     run = daemon.commands.run
     await run("create", {"name": "v", "size_bytes": MIB, "physical_block_bytes": 4096})
-    await run("create", {"name": "w", "size_bytes": MIB})
+    await run("create", {"name": "w", "size_bytes": MIB, "physical_block_bytes": 512})
     await run("snapshot", {"names": ["v@s"]})
     await run("clone", {"source": "v@s", "name": "c"})
     unit = daemon.units.get(daemon.catalog.find("v").id)

@@ -156,7 +156,7 @@ Stated limits and choices:
 - **ALUA**: a portal group is a target port and a target port group. SET TARGET PORT GROUPS changes the states of one logical
   unit; a change by the administrator (`interop/test_port_groups.py`) covers all of them.
 - **START STOP UNIT** stops and starts; LOEJ and power conditions are refused, PREVENT is refused: the disk is fixed.
-- **Block sizes**: a LUN of 512-byte blocks reports one logical block per physical block, or eight when its volume was made so
+- **Block sizes**: a LUN of 512-byte blocks reports eight logical blocks per physical block, or one when its volume was made so
   (decision 7); that 4 KiB is what it likes is said by the transfer length granularity, the unmap granularity and its alignment.
 - **TAS** is 1 unless MODE SELECT clears it: what another nexus aborts (LOGICAL UNIT RESET, target resets, CLEAR TASK SET, PREEMPT
   AND ABORT) ends with TASK ABORTED once it can write no more; with 0 it ends without a status. `interop/test_shared_disk.py`.
