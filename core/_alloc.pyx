@@ -6,15 +6,17 @@ from core._cache cimport (
 from core._damage cimport aside_put, aside_retry, damage_held, damage_probe
 from core._ring cimport ring_push
 from core._state cimport (
-    E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_BLOCK_BYTES, L_COUNT_MAX, L_COUNT_START,
+    E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_COUNT_MAX, L_COUNT_START,
     L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, PK_COUNT, PK_NODE, VID, WAIT,
-    discard, frame, freed_page, item, lnt_pool, next_images, run_is_fixed)
-from core._types cimport IO_DISCARD, ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, lnt_io, lnt_op
+    frame, freed_page, item, lnt_pool, next_images, run_is_fixed)
+from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc
 
 cdef enum:
-    TRIMMED = 2                   # item.trim: the medium has it back already
+    GIVEN_UP_PART = 40            # of the time between two looks what is freed for good waits for its neighbours
+    DATA_STEPS = 4                # of a turn's budget: a dropped reference to data, beside its blocks ...
+    NODE_STEPS = 128              # ... and one to a node, with what it takes along
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -38,8 +40,20 @@ cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
         p.punch.due_us = p.now_us + p.punch.delay_us
 
 
+cdef void freed_give_up(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+    """What is marked in these runs need not come to rest first: UNMAP and deletes free what nobody wants again soon."""
+    cdef uint64_t run
+    cdef freed_page *g
+    for run in range(pba // L_RUN_BLOCKS, (pba + n - 1) // L_RUN_BLOCKS + 1):
+        g = p.punch.pages[run // L_SUMMARY_RUNS]
+        if g != NULL and g.age[run % L_SUMMARY_RUNS]:
+            g.age[run % L_SUMMARY_RUNS] = 2
+    if p.punch.due_us > p.now_us + p.punch.delay_us // GIVEN_UP_PART:
+        p.punch.due_us = p.now_us + p.punch.delay_us // GIVEN_UP_PART
+
+
 cdef void freed_clear(lnt_pool *p, uint64_t pba) noexcept nogil:
-    """A block is used again, or the medium has it back."""
+    """A block is used again."""
     cdef uint64_t run = pba // L_RUN_BLOCKS
     cdef freed_page *g = p.punch.pages[run // L_SUMMARY_RUNS]
     cdef uint64_t *v
@@ -356,7 +370,7 @@ cdef int item_is_ripe(lnt_pool *p, item *it) noexcept nogil:
 
 cdef uint64_t pending_count(lnt_pool *p) noexcept nogil:
     """Items whose references are not yet off the counts."""
-    return ((p.fifo.tail - p.fifo.head) + (p.homes.tail - p.homes.head) + (p.work.tail - p.work.head) + p.n_discards
+    return ((p.fifo.tail - p.fifo.head) + (p.homes.tail - p.homes.head) + (p.work.tail - p.work.head)
             + (p.damage.aside.tail - p.damage.aside.head))
 
 
@@ -372,85 +386,20 @@ cdef void homes_release(lnt_pool *p) noexcept nogil:
         p.homes.head += 1
 
 
-cdef void discarded(lnt_io *io) noexcept nogil:
-    """Blocks were given back to the medium, or not (harmless): now they may be used again."""
-    cdef discard *d = <discard *>io
-    cdef lnt_pool *p = <lnt_pool *>io.owner
-    cdef discard **at = &p.discards
-    cdef item it
-    while at[0] != d:
-        at = &at[0].next
-    at[0] = d.next
-    p.n_discards -= 1
-    if io.result != 0:
-        p.can_discard = 0
-    it.ref = d.pba
-    it.n = d.n
-    it.kind = I_DATA
-    it.trim = TRIMMED if io.result == 0 else 0
-    it.seq = it.epoch = 0
-    ring_push(&p.work, &it)
-    free(d)
-
-
-cdef int start_discard(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
-    cdef discard *d = <discard *>calloc(1, sizeof(discard))
-    if d == NULL:
-        return 0
-    d.pba = pba
-    d.n = n
-    d.io.kind = IO_DISCARD
-    d.io.offset = pba * L_BLOCK_BYTES
-    d.io.length = <uint64_t>n * L_BLOCK_BYTES
-    d.io.owner = p
-    d.io.done = discarded
-    d.next = p.discards
-    p.discards = d
-    p.n_discards += 1
-    if p.cur.submit(p.cur, &d.io):
-        discarded(&d.io)
-    return 1
-
-
 cdef int release_data(lnt_pool *p, item *it) noexcept nogil:
-    """Take one reference off each block. With trim, blocks that nobody else uses go to the medium first."""
-    cdef int rc
-    cdef uint32_t i = 0, k
-    cdef uint32_t *c
-    cdef frame *f
-    cdef uint8_t trimmed = it.trim == TRIMMED
-    cdef uint8_t trim = it.trim and not trimmed and p.can_discard
-    cdef uint64_t ref = it.ref
+    """Take one reference off each block. With trim nobody is expected to want the freed ones soon."""
+    cdef uint64_t ref = it.ref, free_before = p.free_blocks
     cdef uint32_t n = it.n
-    if n == 1 and not trim:       # an overwritten block, by far the most frequent
-        rc = count_add(p, ref, 1, -1)
-        if rc == 0:
-            p.work.tail -= 1
-            if trimmed:
-                freed_clear(p, ref)
-        return rc
-    rc = count_touch(p, ref, n)
+    cdef uint8_t trim = it.trim
+    cdef int rc = count_touch(p, ref, n)
     if rc:
         return rc
     p.work.tail -= 1              # `it` is the top of the stack: gone from here on
-    while i < n:
-        c = count_at(p, ref + i, &f, &rc)
-        k = 1
-        if trim and c[0] == 1:
-            while i + k < n and (ref + i + k) % L_GROUP_BLOCKS and c[k] == 1:
-                k += 1
-            if start_discard(p, ref + i, k):
-                i += k
-                continue
-        if c[0] == 1:
-            p.stat_reclaimed += 1
-        rc = count_add(p, ref + i, 1, -1)
-        if rc:
-            return rc
-        if trimmed:
-            freed_clear(p, ref + i)
-        i += 1
-    return 0
+    rc = count_add(p, ref, n, -1)
+    p.stat_reclaimed += p.free_blocks - free_before
+    if trim and p.free_blocks != free_before:
+        freed_give_up(p, ref, n)
+    return rc
 
 
 cdef int release_node(lnt_pool *p, item *it) noexcept nogil:
@@ -537,7 +486,7 @@ cdef void node_gone(lnt_pool *p, frame *f) noexcept nogil:
 
 
 cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
-    """Work off ripe items, a bounded number. 1: more to do now; 0: nothing ripe; WAIT: a page is on its way."""
+    """Work off ripe items, within a budget of steps. 1: more to do now; 0: nothing ripe; WAIT: a page is on its way."""
     cdef item *it
     cdef uint64_t block
     cdef int rc
@@ -546,7 +495,6 @@ cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
         if block and count_touch(p, block, 1) == WAIT:
             return WAIT
     while budget > 0:
-        budget -= 1
         if p.work.head == p.work.tail:
             if p.fifo.head == p.fifo.tail:
                 return 0
@@ -556,13 +504,12 @@ cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
             ring_push(&p.work, it)
             p.fifo.head += 1
             p.stat_pending_blocks -= it.n & 0xff if it.kind == I_NODE else it.n
-        if p.n_discards >= 32:
-            return 0
         it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
         if next_images(p) >= p.cache.dirty_limit or (
                 it.kind == I_NODE and p.homes.tail - p.homes.head >= <uint64_t>p.ck.area_blocks * 4):
             p.ck.wanted = 1           # the next checkpoint would not hold what this makes dirty, or what waits for it
             return 0
+        budget -= NODE_STEPS if it.kind == I_NODE else DATA_STEPS + <int>it.n
         rc = release_node(p, it) if it.kind == I_NODE else release_data(p, it)
         if rc == WAIT:
             return WAIT

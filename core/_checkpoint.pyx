@@ -16,7 +16,7 @@ from core._state cimport (
     L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, OB_FLAGS, OB_LEVEL,
     OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PG_CRC, PK_CATALOG, PK_DIRECTORY, PK_PENDING, PK_SUMMARY,
     SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC, VID, WAIT, aext,
-    discard, frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64,
+    frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64,
     next_images, vobj)
 from core._super cimport super_build, super_seal
 from core._types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, lnt_io
@@ -246,15 +246,11 @@ cdef void pending_ring(lnt_pool *p, item_ring *r, uint32_t *count, uint32_t cap)
 cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
     """All dropped references and all blocks of writes in flight; returns how many items there are."""
     cdef uint32_t n = 0
-    cdef discard *d = p.discards
     cdef aext *a = p.aexts
     pending_ring(p, &p.fifo, &n, cap)
     pending_ring(p, &p.homes, &n, cap)
     pending_ring(p, &p.work, &n, cap)
     pending_ring(p, &p.damage.aside, &n, cap)
-    while d != NULL:
-        pending_put(p, d.pba, d.n, I_DATA, &n, cap)
-        d = d.next
     while a != NULL:
         if a.n and not a.mapped and not p.mutations & M_NO_INFLIGHT:
             pending_put(p, a.pba, a.n, I_DATA, &n, cap)

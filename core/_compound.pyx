@@ -209,6 +209,7 @@ cdef void data_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Run an op from its step."""
     cdef int status
     if X(op).step == S_NEW:
+        p.budget.requests += 1
         status = refused(p, op)
         if status or (op.length == 0 and op.kind != OP_SYNC):
             op_finish(p, op, <uint8_t>status)

@@ -106,6 +106,7 @@ cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
     elif io.kind == IO_SYNC:
         lnt_prep_fdatasync(d.ring, <int>d.file, tag)
     else:
+        io.took_us = lnt_mono_us()    # when it begins, until it is over
         lnt_prep_fallocate(d.ring, <int>d.file, LNT_PUNCH, io.offset, io.length, tag)
 
 
@@ -151,6 +152,8 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
     if result == -EINTR:
         prep(d, io)
         return
+    if io.kind == IO_DISCARD:
+        io.took_us = lnt_mono_us() - io.took_us
     if result < 0 or (io.kind != IO_READ and io.kind != IO_WRITE):
         finished(d, io, result if result < 0 else 0)
         return
@@ -195,11 +198,18 @@ cdef int32_t mapped_rw(lnt_disk *d, lnt_io *io) noexcept nogil:
     return 0 if lnt_copy(d.map + io.offset, io.buf, io.length, made) == 0 else -EIO
 
 
+cdef int32_t punched(lnt_disk *d, lnt_io *io) noexcept nogil:
+    cdef uint64_t began = lnt_mono_us()
+    cdef int32_t result = 0 if lnt_punch(d.fd, io.offset, io.length) == 0 else -errno
+    io.took_us = lnt_mono_us() - began
+    return result
+
+
 cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
     if io.kind == IO_SYNC:
         return 0 if fdatasync(d.fd) == 0 else -errno
     if io.kind == IO_DISCARD:
-        return 0 if lnt_punch(d.fd, io.offset, io.length) == 0 else -errno
+        return punched(d, io)
     return mapped_rw(d, io) if io.offset + io.length <= d.map_bytes else file_rw(d, io)
 
 

@@ -109,5 +109,7 @@ class Pool:
     def kv(self) -> dict[str, bytes]: ...
     def damage(self) -> list[BadPage]:
         """Pages of metadata that are known to be bad now: one that is read again later is taken off."""
+    def hurry(self) -> None:
+        """The medium has little room: for ten seconds what is free goes back to it at once, whatever it takes from initiators."""
     def stats(self) -> dict[str, int]:
         """Sizes in bytes, backlog, cache, journal, checkpoints, syncs: all numbers."""

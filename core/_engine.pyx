@@ -9,6 +9,7 @@ from core._admin cimport (
     A_SCRUB, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, admin, admin_submit,
     object_find, slot_alloc, slot_free)
 from core._alloc cimport available_blocks, pending_count
+from core._budget cimport budget_hurry
 from core._cache cimport M_NO_CLOSE_SYNC, cache_free, cache_init, op_ready
 from core._checkpoint cimport limits_set, object_store
 from core._damage cimport damage_free
@@ -560,6 +561,13 @@ cdef class Pool:
 
     def damage(self):
         return bad_pages(damage_rows(self.open_pool()))
+
+    def hurry(self):
+        cdef lnt_pool *p = self.open_pool()
+        pthread_mutex_lock(&p.lock)
+        budget_hurry(p)
+        p.home.wake(p.home)
+        pthread_mutex_unlock(&p.lock)
 
     def stats(self):
         return numbers(self.open_pool())

@@ -1,12 +1,13 @@
 # cython: language_level=3
-"""Holes for what overwriting has freed: lazily, since most of it is used again soon (docs/durability.md, "Space goes back").
+"""Holes for what is free and the medium may still keep: where and in which order (docs/durability.md, "Space goes back").
 
-UNMAP and deletes give blocks back before they are free (`release_data` in _alloc). Here a look every two seconds finds runs with
-freed blocks that nothing was taken from or added to since the look before; they are given back, whole neighbouring runs at once
-and else extent by extent, at a bounded rate, and nobody waits for it. Meanwhile nothing is allocated in them.
+A look every two seconds finds runs with freed blocks that nothing was taken from or added to since the look before; what UNMAP
+and deletes have freed is found at once. It goes back, whole neighbouring runs together, then extents of some length, and what is
+left extent by extent, as much as initiators can spare (core/_budget.pyx). Meanwhile nothing is allocated in those runs.
 """
 from core._admin cimport admin
 from core._alloc cimport count_at, space_for_data
+from core._budget cimport budget_allows, budget_due, budget_hurries, budget_runs, budget_took
 from core._cache cimport io_free, io_new, op_again
 from core._damage cimport runs_free
 from core._state cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, RB_HELD, WAIT, frame, freed_page, lnt_pool, punch
@@ -16,11 +17,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 cdef enum:
-    LOOK_RUNS = 8192          # runs looked at in one turn
-    RUNS_AT_ONCE = 16         # neighbouring free runs given back by one request: 32 MiB
-    IN_FLIGHT = 8             # requests
-    PACE_US = 10000           # in so long at most ...
-    PACE_REQUESTS = 16        # ... so many requests: 1600 a second
+    LOOK_RUNS = 8192          # runs looked at in one turn ...
+    SCAN_RUNS = 64            # ... as many as reading the marks of one run costs
+    LARGE_BLOCKS = 16         # extents of so many blocks go back first
     TRIM_RUNS = 256           # runs that a trim marks in one turn
 
 
@@ -55,17 +54,14 @@ cdef int hold(lnt_pool *p, uint64_t run) noexcept nogil:
 
 cdef int begin(lnt_pool *p, uint64_t run) noexcept nogil:
     """Hold this run, and those behind it when all are free. 0: not now."""
-    cdef uint32_t n = 1
+    cdef uint32_t n = 1, most = budget_runs(p)
     if not hold(p, run):
         return 0
     if p.run_used[run] == 0:
-        while n < RUNS_AT_ONCE and is_quiet(p, run + n) and p.run_used[run + n] == 0 and hold(p, run + n):
+        while n < most and is_quiet(p, run + n) and p.run_used[run + n] == 0 and hold(p, run + n):
             forget(p, run + n)
             n += 1
         forget(p, run)
-    elif page_of(p, run).age[run % L_SUMMARY_RUNS]:
-        page_of(p, run).age[run % L_SUMMARY_RUNS] = 0     # what becomes free from here on is for another look
-        page_of(p, run).live -= 1
     p.punch.whole = p.run_used[run] == 0
     p.punch.run = run
     p.punch.runs = n
@@ -74,8 +70,12 @@ cdef int begin(lnt_pool *p, uint64_t run) noexcept nogil:
 
 
 cdef void finish(lnt_pool *p) noexcept nogil:
-    """All of it is back: the runs may be used."""
-    cdef uint64_t run
+    """The runs may be used. What is still marked in a run waits for its turn."""
+    cdef uint64_t run = p.punch.run
+    cdef freed_page *g = page_of(p, run)
+    if not p.punch.whole and g != NULL and g.age[run % L_SUMMARY_RUNS] and not any_marked(g, run):
+        g.age[run % L_SUMMARY_RUNS] = 0
+        g.live -= 1
     for run in range(p.punch.run, p.punch.run + p.punch.runs):
         runs_free(p, run, RB_HELD)
     p.punch.runs = 0
@@ -88,77 +88,149 @@ cdef void punched(lnt_io *io) noexcept nogil:
         p.can_discard = 0         # harmless: the medium keeps what it has
     else:
         p.punch.blocks += io.length // L_BLOCK_BYTES
+        p.punch.requests += 1
+    budget_took(p, io.length // L_BLOCK_BYTES, io.took_us if io.took_us else p.now_us - p.punch.began_us)
     io_free(p, io)
 
 
-cdef void give_back(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil:
+cdef int give_back(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil:
+    """0: there is no memory for the request."""
     cdef lnt_io *io = io_new(p)
+    if io == NULL:
+        return 0
     io.kind = IO_DISCARD
     io.offset = pba * L_BLOCK_BYTES
     io.length = n * L_BLOCK_BYTES
     io.owner = p
     io.done = punched
     p.punch.busy += 1
-    p.punch.sent += 1
+    p.punch.began_us = p.now_us
     if p.cur.submit(p.cur, io):
         punched(io)
+    return 1
+
+
+# -- the marks of a run ------------------------------------------------------------------------------------------------
+
+cdef inline uint64_t *marks(freed_page *g, uint64_t run) noexcept nogil:
+    return &g.bits[run % L_SUMMARY_RUNS * 8]
+
+
+cdef int any_marked(freed_page *g, uint64_t run) noexcept nogil:
+    cdef uint64_t *v = marks(g, run)
+    return (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
+
+
+cdef int any_large(freed_page *g, uint64_t run) noexcept nogil:
+    """1 when LARGE_BLOCKS blocks in a row are marked."""
+    cdef uint64_t[9] v
+    cdef int i, k = 1
+    for i in range(8):
+        v[i] = marks(g, run)[i]
+    v[8] = 0
+    while k < LARGE_BLOCKS:       # a bit stays where the k blocks from it on are marked
+        for i in range(8):
+            v[i] &= v[i] >> k | v[i + 1] << (64 - k)
+        k *= 2
+    return (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
 
 
 cdef uint32_t extent_next(lnt_pool *p) noexcept nogil:
-    """The next extent of freed blocks in the run at hand: its length, with `next` at its start; 0 when there is none."""
+    """The next extent to give back of the run at hand: its length, with `next` at its start; 0 when there is none."""
     cdef punch *s = &p.punch
-    cdef uint64_t *bits = &page_of(p, s.run).bits[s.run % L_SUMMARY_RUNS * 8]
-    cdef uint32_t n = 0
-    while s.next < L_RUN_BLOCKS and not bits[s.next // 64] >> (s.next % 64) & 1:
-        s.next = s.next + 1 if bits[s.next // 64] >> (s.next % 64) else (s.next // 64 + 1) * 64
-    while s.next + n < L_RUN_BLOCKS and bits[(s.next + n) // 64] >> ((s.next + n) % 64) & 1:
-        bits[(s.next + n) // 64] &= ~(<uint64_t>1 << ((s.next + n) % 64))
-        n += 1
-    return n
+    cdef uint64_t *bits = marks(page_of(p, s.run), s.run)
+    cdef uint32_t n = 0, i
+    while s.next < L_RUN_BLOCKS:
+        if not bits[s.next // 64] >> (s.next % 64) & 1:
+            s.next = s.next + 1 if bits[s.next // 64] >> (s.next % 64) else (s.next // 64 + 1) * 64
+            continue
+        n = 1
+        while s.next + n < L_RUN_BLOCKS and bits[(s.next + n) // 64] >> ((s.next + n) % 64) & 1:
+            n += 1
+        if s.small or n >= LARGE_BLOCKS:
+            for i in range(s.next, s.next + n):
+                bits[i // 64] &= ~(<uint64_t>1 << (i % 64))
+            return n
+        s.left = 1
+        s.next += n
+    return 0
 
+
+# -- steps -------------------------------------------------------------------------------------------------------------
 
 cdef int step(lnt_pool *p) noexcept nogil:
-    """Go on with what is held, as far as the pace allows. 1 when it is over."""
+    """Go on with what is held, as far as the budget allows. 1 when it is over."""
     cdef punch *s = &p.punch
     cdef uint32_t n
-    if p.now_us >= s.pace_us + PACE_US:
-        s.pace_us = p.now_us
-        s.sent = 0
     while s.next < s.runs * L_RUN_BLOCKS and p.can_discard:
-        if s.busy >= IN_FLIGHT or s.sent >= PACE_REQUESTS:
+        if not budget_allows(p, s.busy):
             return 0
         n = s.runs * L_RUN_BLOCKS if s.whole else extent_next(p)
-        if n:
-            give_back(p, s.run * L_RUN_BLOCKS + s.next, n)
-            s.next += n
+        if n == 0 or not give_back(p, s.run * L_RUN_BLOCKS + s.next, n):
+            break
+        s.next += n
     if s.busy:
         return 0
     finish(p)
     return 1
 
 
+cdef int look_at(lnt_pool *p, freed_page *g) noexcept nogil:
+    """A run with marks. 1: some of it is being given back."""
+    cdef punch *s = &p.punch
+    cdef uint64_t r = s.at % L_SUMMARY_RUNS
+    if g.age[r] == 1:
+        if s.small:
+            return 0
+        s.moved = 1
+        g.age[r] = 2
+        if not budget_hurries(p):
+            return 0
+    if not s.small and p.run_used[s.at] and not any_large(g, s.at):
+        s.left = 1
+        return 0
+    return begin(p, s.at)
+
+
 cdef int look(lnt_pool *p) noexcept nogil:
     """Find the next run to give back, a bounded number of runs on. 1: go on at once."""
     cdef punch *s = &p.punch
-    cdef uint64_t stop = s.at + LOOK_RUNS
+    cdef int budget = LOOK_RUNS
     cdef freed_page *g
     while s.at < p.n_runs:
         g = page_of(p, s.at)
         if g == NULL:
             s.at = (s.at // L_SUMMARY_RUNS + 1) * L_SUMMARY_RUNS
             continue
-        if s.at >= stop:
-            return 1
-        if g.age[s.at % L_SUMMARY_RUNS] == 1:
-            g.age[s.at % L_SUMMARY_RUNS] = 2
-            s.moved = 1
-        elif g.age[s.at % L_SUMMARY_RUNS] and begin(p, s.at):
-            s.at += s.runs
-            s.moved = 1
-            return 1
+        if budget <= 0 or s.small and p.now_us >= s.small_us:
+            break
+        budget -= 1
+        if g.age[s.at % L_SUMMARY_RUNS]:
+            budget -= SCAN_RUNS
+            if look_at(p, g):
+                s.at += s.runs
+                s.moved = 1
+                return 1
         s.at += 1
+    if s.at < p.n_runs and not (s.small and p.now_us >= s.small_us):
+        return 1
+    return look_next(p)
+
+
+cdef int look_next(lnt_pool *p) noexcept nogil:
+    """A look is over. One for what is large goes before each stretch of one for the rest. 1: the next begins at once."""
+    cdef punch *s = &p.punch
+    cdef int left = pages_tidy(p)
+    s.small_at = s.at if s.small and s.at < p.n_runs else 0 if s.small else s.small_at
+    if left and (s.small and s.small_at or not s.small and s.left):
+        s.small = not s.small
+        s.at = s.small_at if s.small else 0
+        s.small_us = p.now_us + s.delay_us
+        s.left = 0
+        return 1
+    s.small = s.left = 0
     s.at = 0
-    s.due_us = p.now_us + s.delay_us if pages_tidy(p) and s.moved else 0     # short of space: the next block that is freed
+    s.due_us = p.now_us + s.delay_us if left and s.moved else 0     # short of space: the next block that is freed
     s.moved = 0
     return 0
 
@@ -248,13 +320,14 @@ cdef void punch_forget(lnt_pool *p) noexcept nogil:
         free(p.punch.pages[i])
         p.punch.pages[i] = NULL
     p.punch.due_us = 0
-    p.punch.at = 0
+    p.punch.at = p.punch.small_at = 0
+    p.punch.small = p.punch.left = 0
 
 
 cdef uint64_t punch_due(lnt_pool *p) noexcept nogil:
     """When `punch_turn` wants to run again; 0: not of its own."""
     if p.punch.runs:
-        return p.punch.pace_us + PACE_US if p.punch.busy < IN_FLIGHT and p.punch.sent >= PACE_REQUESTS else 0
+        return budget_due(p, p.punch.busy)
     return p.punch.due_us
 
 

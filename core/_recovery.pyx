@@ -267,7 +267,7 @@ cdef int blocks_for_nodes(lnt_pool *p) except -1:
     p.j.hard_seq = ~<uint64_t>0
     while p.free_blocks < p.unhomed + SPARE_BLOCKS:
         p.epoch += 2
-        if reclaim_turn(p, 32) == 1:
+        if reclaim_turn(p, 64) == 1:
             continue
         if p.failed:
             break

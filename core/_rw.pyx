@@ -8,6 +8,7 @@ everything else to new blocks, which enter the map when all data has arrived.
 from core._alloc cimport alloc_extent, space_for_data
 from core._atomic cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
+from core._budget cimport budget_hurry
 from core._cache cimport M_NO_MERGE_CHECK, M_NO_RANGE_LOCK, io_free, io_new, io_status, op_finish, op_ready, ops_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
@@ -17,6 +18,7 @@ from core._state cimport (
     aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, next_images, opx, rlock, vobj)
 from core._types cimport (
     IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io, lnt_op)
+from libc.errno cimport ENOSPC
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -123,6 +125,8 @@ cdef void io_done(lnt_io *io) noexcept nogil:
     cdef opx *x = X(op)
     cdef lnt_pool *p = x.pool
     x.io_busy -= 1
+    if io.result == -ENOSPC:
+        budget_hurry(p)
     if io.result != 0:
         error_at(op, io_status(io), <uint8_t *>io.buf)
     io_free(p, io)

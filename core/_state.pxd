@@ -303,16 +303,10 @@ cdef struct ckpt:
     lnt_io super_io
     uint64_t done_count
 
-cdef struct discard:
-    lnt_io io
-    discard *next
-    uint64_t pba
-    uint32_t n
-
 # Free blocks that the medium may still keep (docs/concurrency.md, I15), by summary page: made when one is freed there.
 cdef struct freed_page:
     uint64_t[8192] bits       # one a block: 8 words a run
-    uint8_t[1024] age         # of a run: 0 no bit set, 1 changed since the last look, 2 quiet for one
+    uint8_t[1024] age         # of a run: 0 nothing to give back, 1 changed since the last look, 2 quiet for one, or given up
     uint32_t live             # runs whose age is not 0
 
 cdef struct punch:
@@ -325,11 +319,25 @@ cdef struct punch:
     uint32_t next             # ... and where to go on, in blocks
     uint8_t whole             # all of it is free: no extents
     uint8_t moved             # this look has found something to do
+    uint8_t small             # this look is for extents of any length ...
+    uint8_t left              # ... or not, and it has left shorter ones where they are
+    uint64_t small_at         # where the last look for those stopped
+    uint64_t small_us         # ... and when this one shall
     uint32_t busy             # requests in flight
-    uint32_t sent             # requests since `pace_us`
-    uint64_t pace_us
+    uint64_t began_us         # the last one
     uint64_t held             # free blocks that wait in those runs
     uint64_t blocks           # given back so far
+    uint64_t requests         # ... and by how many requests
+
+# What discards may take of the time (core/_budget.pyx).
+cdef struct budget:
+    uint64_t requests         # commands of initiators so far
+    uint64_t seen             # ... when they were looked at last
+    uint64_t active_us        # when there were new ones; 0: never
+    uint64_t owed_us          # discards took so long, and nobody has rested for it
+    uint64_t rest_us          # none begins before
+    uint64_t hurry_us         # the medium is short of room until then
+    uint32_t runs             # that one discard may cover
 
 # Pages that could not be had (core/_damage.pyx): whoever needs one fails, everybody else goes on.
 cdef struct bad_page:
@@ -390,8 +398,7 @@ cdef struct lnt_pool:
     item_ring work            # ready: a stack
     damage damage
     punch punch
-    discard *discards
-    uint32_t n_discards
+    budget budget
     aext *aexts               # pieces in flight
     aext *aext_spare
     goal goals[4096]          # regions being filled; a hint, lost at will

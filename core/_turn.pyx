@@ -19,7 +19,7 @@ cdef extern from "tls.h" nogil:
 
 cdef enum:
     RUN_OPS = 512                 # ops run in one turn
-    RECLAIM_ITEMS = 32            # dropped references worked off in one turn
+    RECLAIM_STEPS = 1024          # of reclaim in one turn: blocks, about
     COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
 
 
@@ -125,7 +125,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         seal_turn(p)
     if not p.background_waits:
         p.cur_op = p.background
-        more |= reclaim_turn(p, RECLAIM_ITEMS) == 1
+        more |= reclaim_turn(p, RECLAIM_STEPS) == 1
         p.background_waits = p.cur_op == NULL
         p.cur_op = NULL
     more |= punch_turn(p)

@@ -56,6 +56,7 @@ cdef struct lnt_io:
     void (*done)(lnt_io *) noexcept nogil       # called on the device's thread, engine lock HELD
     void *owner
     lnt_io *next                                # free for whoever holds the request
+    uint64_t took_us                            # DISCARD: how long the medium was at it; 0: the device does not say
 
 cdef struct lnt_dev:
     # How one thread performs I/O. Filled by the reactor (io_uring), or by the queue device (tools, tests).

@@ -1,0 +1,200 @@
+"""What discards may take: one at a time and then a rest beside initiators, more when nobody is there, all where room is short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from core._engine import Pool
+from tests.support.memdevice import MemoryDevice
+
+MIB, BLOCK = 1 << 20, 4096
+TURN_US, TOOK_US = 50, 200
+SCATTERED, WHOLE = "scattered", "whole"
+
+
+class Desk:
+    """A pool whose requests are performed by hand, a turn each 50 us: discards take 200 us, all else none."""
+
+    def __init__(self, *, queues: int = 1) -> None:
+        self.device = MemoryDevice(128 * MIB)
+        Pool.create(self.device, name="test", journal_blocks=512, area_blocks=1024)
+        self.now_us = 1_000_000
+        self.pool = Pool(self.device, clock=lambda: self.now_us)
+        self.volume = self.pool.call("create", name="v", size_bytes=16 * MIB)
+        for at in range(0, 16 * MIB, MIB):
+            self.pool.call("write", object_id=self.volume, offset_bytes=at, data=b"a" * MIB)
+        self.discards: dict[int, int] = {}          # in flight: when each ends
+        self.begun: list[tuple[int, int]] = []      # (when, bytes) of every one so far
+        self.in_flight = 0                          # the most there were at once
+        self.done: dict[int, str] = {}              # how operations ended
+
+    def free(self, how: str) -> None:
+        """A snapshot goes: what only it had is a block in two, or all of the volume's old blocks."""
+        step = 2 * BLOCK if how == SCATTERED else MIB
+        snapshot = self.pool.call("snapshot", pairs=[(self.volume, "v@s")])[0]
+        for at in range(0, 16 * MIB, step):
+            self.pool.call("write", object_id=self.volume, offset_bytes=at, data=b"b" * (step // 2 if how == SCATTERED else step))
+        self.pool.call("delete", object_id=snapshot)
+
+    def turn(self, *, busy: bool) -> None:
+        self.now_us += TURN_US
+        if busy:
+            self.pool.start("read", object_id=self.volume, offset_bytes=0, length_bytes=BLOCK)
+        self.pool.turn(self.now_us)
+        self.done |= {completion.token: completion.code for completion in self.pool.reap()}
+        for io_id, kind, _, length_bytes in self.pool.pending_io():
+            if kind != "discard":
+                self.pool.perform(io_id)
+            elif io_id not in self.discards:
+                self.discards[io_id] = self.now_us + TOOK_US
+                self.begun.append((self.now_us, length_bytes))
+        self.in_flight = max(self.in_flight, len(self.discards))
+        for io_id in [io_id for io_id, ends_us in self.discards.items() if ends_us <= self.now_us]:
+            del self.discards[io_id]
+            self.pool.perform(io_id)
+
+    def turns(self, count: int, *, busy: bool) -> int:
+        """So many turns; how many discards began in them."""
+        before, self.in_flight = len(self.begun), 0
+        for _ in range(count):
+            self.turn(busy=busy)
+        return len(self.begun) - before
+
+    def punched(self) -> int:
+        return int(self.pool.stats()["punched_bytes"])
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    made = Desk()
+    yield made
+    made.pool.abandon()
+
+
+def begin(desk: Desk, *, busy: bool) -> None:
+    """Until the first discard begins."""
+    for _ in range(20_000):
+        desk.turn(busy=busy)
+        if desk.begun:
+            return
+    raise AssertionError("nothing is given back")
+
+
+def test_beside_initiators_one_at_a_time_and_a_rest_of_three_parts(desk: Desk) -> None:
+    desk.free(SCATTERED)
+    begin(desk, busy=True)
+    assert desk.turns(600, busy=True) > 10
+    assert desk.in_flight == 1
+    begun = [at for at, _ in desk.begun]
+    gaps = [b - a for a, b in pairwise(begun)]
+    assert min(gaps) >= 4 * TOOK_US, "a discard of 200 us and its rest"
+    assert max(gaps) <= 4 * TOOK_US + 4 * TURN_US, "as much as is allowed"
+
+
+def test_without_initiators_they_follow_each_other(desk: Desk) -> None:
+    desk.free(SCATTERED)
+    begin(desk, busy=True)
+    beside = desk.turns(600, busy=True)
+    desk.turns(500, busy=False)                     # the initiators fall silent, and that is noticed
+    assert desk.turns(600, busy=False) > 3 * beside
+    assert 1 < desk.in_flight <= 2
+    assert desk.turns(600, busy=True) <= beside + 2, "and they come back"
+
+
+def test_where_room_is_short_nothing_rests(desk: Desk) -> None:
+    desk.free(SCATTERED)
+    begin(desk, busy=True)
+    beside = desk.turns(600, busy=True)
+    desk.pool.hurry()
+    assert desk.turns(600, busy=True) > 10 * beside
+    assert desk.in_flight == 8
+
+
+def test_room_that_is_short_does_not_wait_for_runs_to_come_to_rest(desk: Desk) -> None:
+    """What overwriting freed a moment ago goes back as well, without the two looks it else waits for."""
+    snapshot = desk.pool.call("snapshot", pairs=[(desk.volume, "v@s")])[0]
+    desk.pool.call("delete", object_id=snapshot)
+    desk.pool.drain()
+    desk.pool.call("write_atomic", object_id=desk.volume, offset_bytes=0, data=b"c" * (64 << 10))
+    desk.pool.call("flush")
+    assert desk.turns(600, busy=True) == 0
+    desk.pool.hurry()
+    assert desk.turns(600, busy=True) > 0
+
+
+def test_a_medium_without_room_for_a_write_hurries(desk: Desk) -> None:
+    desk.free(SCATTERED)
+    begin(desk, busy=True)
+    beside = desk.turns(600, busy=True)
+    refuse(desk)
+    assert desk.turns(600, busy=True) > 10 * beside
+
+
+def refuse(desk: Desk) -> None:
+    write: Any = desk.device.write
+
+    def full(offset_bytes: int, data: bytes) -> None:
+        raise OSError(28, "no space")
+
+    desk.device.write = full                        # type: ignore[method-assign]
+    token = desk.pool.start("write", object_id=desk.volume, offset_bytes=0, data=b"d" * BLOCK)
+    desk.turn(busy=False)
+    desk.device.write = write                       # type: ignore[method-assign]
+    desk.turn(busy=False)
+    assert desk.done[token] == "no_space"
+
+
+def test_what_is_whole_goes_first_and_together(desk: Desk) -> None:
+    """Runs in one discard become more while it takes less than a moment; single blocks come last."""
+    desk.free(SCATTERED)
+    desk.free(WHOLE)
+    begin(desk, busy=True)
+    desk.turns(3000, busy=True)
+    sizes = [length_bytes for _, length_bytes in desk.begun]
+    large = [size for size in sizes if size >= 16 * BLOCK]
+    assert sum(large) >= 12 * MIB
+    assert sizes[:len(large)] == large, "nothing short before something long"
+    assert max(large) > 2 * MIB
+    assert large[0] <= 2 * MIB
+
+
+def test_nothing_freed_is_forgotten(desk: Desk) -> None:
+    """All that a deleted snapshot had goes back, beside initiators too, and then there is nothing to do."""
+    desk.free(SCATTERED)
+    desk.pool.drain()
+    begin(desk, busy=True)
+    for _ in range(40):
+        if not desk.pool.stats()["punch_runs"]:
+            break
+        desk.turns(1000, busy=True)
+    kept = sum(page * BLOCK >= (512 + 2 * 1024) * BLOCK for page in desk.device.pages)
+    used = int(desk.pool.stats()["size_bytes"] - desk.pool.stats()["free_bytes"]) // BLOCK
+    assert kept <= used
+    assert desk.pool.stats()["punch_runs"] == 0
+    assert desk.punched() >= 8 * MIB
+
+
+def test_a_block_that_is_wanted_again_is_not_given_back(desk: Desk) -> None:
+    """What UNMAP frees is free at once: a full pool takes it before it goes to the medium."""
+    size_bytes = 96 * MIB
+    other = desk.pool.call("create", name="w", size_bytes=size_bytes)
+    at = 0
+    while True:
+        token = desk.pool.start("write", object_id=other, offset_bytes=at, data=b"w" * MIB)
+        while token not in desk.done:
+            desk.turn(busy=True)
+        if desk.done[token] != "ok":
+            break
+        at += MIB
+    before = desk.punched()
+    desk.pool.call("unmap", object_id=desk.volume, offset_bytes=0, length_bytes=8 * MIB)
+    desk.pool.call("flush")
+    desk.pool.drain()
+    for piece in range(4):
+        desk.pool.call("write", object_id=other, offset_bytes=at + piece * MIB, data=b"x" * MIB)
+    assert desk.punched() - before <= 8 * MIB
+    assert desk.pool.call("read", object_id=other, offset_bytes=at, length_bytes=4 * MIB) == b"x" * (4 * MIB)
