@@ -10,6 +10,7 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +142,36 @@ def idle(urls: list[str], count: int) -> list[Session]:
     for session in sessions:
         make_ready(session, lun_field(lun), "")
     return sessions
+
+
+def unmap(url: str, blocks: Iterable[int], *, blocks_each: int) -> None:
+    """UNMAP single 4 KiB blocks by their numbers, so many in one command, one command after the other (SBC-4 §5.35)."""
+    address, target, lun = split(url)
+    session = login(address, target)
+    field = lun_field(lun)
+    make_ready(session, field, "")
+    for some in batches(blocks, blocks_each):
+        listed = b"".join(struct.pack(">QI4x", block * 8, 8) for block in some)
+        data = struct.pack(">HH4x", len(listed) + 6, len(listed)) + listed
+        cdb = struct.pack(">B6xHB6x", 0x42, len(data), 0)
+        bhs = struct.pack(">BB2xI8sIIII16s", 0x01, 0xA1, len(data), field, session.cmd_sn, len(data), session.cmd_sn,
+                          session.stat_sn, cdb)
+        session.sock.sendall(bhs + data + bytes(-len(data) % 4))
+        session.cmd_sn += 1
+        answer = read_exactly(session.sock, 48)
+        length = int.from_bytes(answer[5:8], "big")
+        read_exactly(session.sock, length + -length % 4)
+        if answer[0] != 0x21 or answer[3]:
+            raise LoginError(f"UNMAP refused: opcode {answer[0]:02x}h, status {answer[3]:02x}h")
+        session.stat_sn = int.from_bytes(answer[24:28], "big") + 1
+    session.sock.close()
+
+
+def batches(numbers: Iterable[int], count: int) -> Iterator[tuple[int, ...]]:
+    """So many at a time."""
+    them = iter(numbers)
+    while some := tuple(itertools.islice(them, count)):
+        yield some
 
 
 def fill(url: str, size_mib: int) -> None:

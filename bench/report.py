@@ -13,7 +13,9 @@ IMAGES = ROOT / "docs/images"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 HEADINGS = {
     "case": "case", "medium": "medium", "x": "x", "target": "target", "rate": "rate", "spread": "spread", "ratio": "ratio",
-    "to_steady": "of steady", "of_none": "of none", "gain": "gain", "ideal": "ideal gain", "of_ideal": "of ideal",
+    "to_steady": "of steady", "worst_to_steady": "worst second", "worst_iops": "worst second /s",
+    "p99_to_steady": "p99 of steady", "worst_p99_us": "worst p99 us", "back_mib_s": "back MiB/s", "back_mib": "back MiB",
+    "back_s": "in s", "of_none": "of none", "gain": "gain", "ideal": "ideal gain", "of_ideal": "of ideal",
     "of_ceiling": "of ceiling",
     "p50_us": "p50 us", "p99_us": "p99 us", "p999_us": "p99.9 us", "cpu_us_per_io": "target us/IO",
     "initiator_cpu_us_per_io": "initiator us/IO", "syncs": "syncs", "sync_p50_us": "sync p50 us", "sync_p99_us": "sync p99 us",
@@ -30,6 +32,8 @@ COLUMNS = {     # beside ALWAYS, what carries something in rows with a rate; Non
     "depth": ("p99_us", "cpu_us_per_io"),
     "latency": ("p50_us", "p99_us", "p999_us", "cpu_us_per_io"),
     "first-write": ("to_steady", "spread", "p99_us", "cpu_us_per_io"),
+    "reclaim": ("to_steady", "p99_us", "p99_to_steady", "back_mib_s", "cpu_us_per_io"),
+    "schedule": ("to_steady", "worst_iops", "worst_to_steady", "p99_us", "p99_to_steady"),
     "snapshots": ("spread", "p50_us", "p99_us", "cpu_us_per_io"),
     "sync": ("spread", "sync_p50_us", "sync_p99_us", "cpu_us_per_io"),
     "digests": ("of_none", "p99_us", "cpu_us_per_io", "initiator_cpu_us_per_io"),

@@ -183,6 +183,11 @@ class Lunette(Target):
         found: list[dict[str, Any]] = Client(str(self.api)).get("/v1/objects")
         return found
 
+    def stats(self) -> dict[str, Any]:
+        """All numbers of the pool."""
+        found: dict[str, Any] = Client(str(self.api)).get("/v1/stats")["pool"]
+        return found
+
     def urls(self) -> dict[str, str]:
         """The iscsi:// URLs of all connected objects by name, on this target's portal."""
         return {o["name"]: f"iscsi://127.0.0.1:{self.port}/iqn.2026-11.dev.lunette:{self.label}/{o['lun']}"
