@@ -1,49 +1,25 @@
-"""Every iSCSI PDU as a table of fields, and the one codec that reads the tables (RFC 7143 §11).
+"""Every iSCSI PDU: which fields it has, and the one codec for them all (RFC 7143 §11).
 
-A PDU class is its table: each attribute names offset, size and bits once; decoding, encoding, the conformance
-document and the tests against the native codec go by it. Reserved bits are ignored when received and zero when sent.
+A class names its fields, their types and their defaults; where they lie is said by `bhs`, once. Decoding, encoding,
+the conformance document and the tests against the native codec go by the two. Reserved bits are ignored when received
+and zero when sent.
 """
 
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
+from target.iscsi.bhs import WireField, fields_of
 from target.iscsi.codes import BHS_SIZE_BYTES, RESERVED_TAG, Opcode
 from target.iscsi.digest import Crc32c, crc32c, digest
 
 MAX_AHS_BYTES = 255 * 4
+NO_LUN = bytes(8)
+SEGMENTS = ("data", "ahs")     # what a PDU has beside its header
 
 
 class PduError(ValueError):
     """A PDU that breaks its format; the message is one line and carries no data of the peer's."""
-
-
-@dataclass(frozen=True, slots=True)
-class WireField:
-    """Where a field lies in the BHS: `size` bytes from `offset`, of which `mask` (after the big-endian read) counts."""
-
-    name: str
-    offset: int
-    size: int
-    mask: int
-    is_bytes: bool = False
-
-    @property
-    def shift(self) -> int:
-        """How far the masked value lies above bit 0."""
-        return (self.mask & -self.mask).bit_length() - 1
-
-
-def _at(offset: int, size: int, default: int = 0, mask: int | None = None) -> Any:
-    full = (1 << 8 * size) - 1
-    return field(default=default, metadata={"wire": (offset, size, full if mask is None else mask, False)})
-
-
-def _flag(offset: int, mask: int, default: bool = False) -> Any:
-    return field(default=default, metadata={"wire": (offset, 1, mask, False)})
-
-
-def _raw(offset: int, size: int) -> Any:
-    return field(default=bytes(size), metadata={"wire": (offset, size, (1 << 8 * size) - 1, True)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +62,12 @@ class Pdu:
     """What all PDUs share. `data` is the data segment without padding or digest."""
 
     opcode: ClassVar[Opcode]
-    final_always: ClassVar[bool] = True
-    """Bit 7 of byte 1 is a constant 1 in this PDU."""
-    wire: ClassVar[tuple[WireField, ...]] = ()
+    clause: ClassVar[str]
+    """Where the RFC defines it."""
+    wire: ClassVar[tuple[WireField, ...]]
+    """Its fields in the header, by the table of `bhs`."""
+    final_always: ClassVar[bool]
+    """Bit 7 of byte 1 is a constant 1 in this PDU: no field of it has that bit."""
 
     data: bytes = b""
     ahs: tuple[Ahs, ...] = ()
@@ -96,286 +75,231 @@ class Pdu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request(Pdu):
-    immediate: bool = _flag(0, 0x40)
-    cmd_sn: int = _at(24, 4)
-    exp_stat_sn: int = _at(28, 4)
+    immediate: bool = False
+    cmd_sn: int = 0
+    exp_stat_sn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Response(Pdu):
-    stat_sn: int = _at(24, 4)
-    exp_cmd_sn: int = _at(28, 4)
-    max_cmd_sn: int = _at(32, 4)
+    stat_sn: int = 0
+    exp_cmd_sn: int = 0
+    max_cmd_sn: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+PDU_TYPES: dict[Opcode, type[Pdu]] = {}
+P = TypeVar("P", bound=Pdu)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def _pdu(opcode: Opcode, clause: str) -> Callable[[type[P]], type[P]]:
+    """Make a class a PDU: immutable, found by its opcode, each of its fields where `bhs` says that it lies."""
+    def made(declared: type[P]) -> type[P]:
+        cls = dataclass(frozen=True, slots=True, kw_only=True)(declared)
+        names = tuple(each.name for each in fields(cls) if each.name not in SEGMENTS)
+        cls.opcode, cls.clause, cls.wire = opcode, clause, fields_of(cls.__name__, names)
+        cls.final_always = not any((each.offset, each.mask) == (1, 0x80) for each in cls.wire)
+        PDU_TYPES[opcode] = cls
+        return cls
+    return made
+
+
+@_pdu(Opcode.NOP_OUT, "RFC 7143 §11.18")
 class NopOut(_Request):
-    """RFC 7143 §11.18."""
-
-    opcode = Opcode.NOP_OUT
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4, RESERVED_TAG)
-    target_transfer_tag: int = _at(20, 4, RESERVED_TAG)
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = RESERVED_TAG
+    target_transfer_tag: int = RESERVED_TAG
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.SCSI_COMMAND, "RFC 7143 §11.3")
 class ScsiCommand(_Request):
-    """RFC 7143 §11.3."""
-
-    opcode = Opcode.SCSI_COMMAND
-    final_always = False
-    final: bool = _flag(1, 0x80, True)
-    read: bool = _flag(1, 0x40)
-    write: bool = _flag(1, 0x20)
-    attributes: int = _at(1, 1, mask=0x07)
-    priority: int = _at(2, 1, mask=0x0F)
+    final: bool = True
+    read: bool = False
+    write: bool = False
+    attributes: int = 0
+    priority: int = 0
     """RFC 7144 §5.1.1; zero below iSCSIProtocolLevel 2."""
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4)
-    expected_data_transfer_length: int = _at(20, 4)
-    cdb: bytes = _raw(32, 16)
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = 0
+    expected_data_transfer_length: int = 0
+    cdb: bytes = bytes(16)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.TASK_MANAGEMENT_REQUEST, "RFC 7143 §11.5")
 class TaskManagementRequest(_Request):
-    """RFC 7143 §11.5."""
-
-    opcode = Opcode.TASK_MANAGEMENT_REQUEST
-    function: int = _at(1, 1, mask=0x7F)
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4)
-    referenced_task_tag: int = _at(20, 4, RESERVED_TAG)
-    ref_cmd_sn: int = _at(32, 4)
-    exp_data_sn: int = _at(36, 4)
+    function: int = 0
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = 0
+    referenced_task_tag: int = RESERVED_TAG
+    ref_cmd_sn: int = 0
+    exp_data_sn: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginRequest(Pdu):
-    """RFC 7143 §11.12. Always immediate."""
+@_pdu(Opcode.LOGIN_REQUEST, "RFC 7143 §11.12")
+class LoginRequest(_Request):
+    """Always immediate."""
 
-    opcode = Opcode.LOGIN_REQUEST
-    final_always = False
-    immediate: bool = _flag(0, 0x40, True)
-    transit: bool = _flag(1, 0x80)
-    continues: bool = _flag(1, 0x40)
-    current_stage: int = _at(1, 1, mask=0x0C)
-    next_stage: int = _at(1, 1, mask=0x03)
-    version_max: int = _at(2, 1)
-    version_min: int = _at(3, 1)
-    isid: bytes = _raw(8, 6)
-    tsih: int = _at(14, 2)
-    initiator_task_tag: int = _at(16, 4)
-    cid: int = _at(20, 2)
-    cmd_sn: int = _at(24, 4)
-    exp_stat_sn: int = _at(28, 4)
+    immediate: bool = True
+    transit: bool = False
+    continues: bool = False
+    current_stage: int = 0
+    next_stage: int = 0
+    version_max: int = 0
+    version_min: int = 0
+    isid: bytes = bytes(6)
+    tsih: int = 0
+    initiator_task_tag: int = 0
+    cid: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.TEXT_REQUEST, "RFC 7143 §11.10")
 class TextRequest(_Request):
-    """RFC 7143 §11.10."""
-
-    opcode = Opcode.TEXT_REQUEST
-    final_always = False
-    final: bool = _flag(1, 0x80, True)
-    continues: bool = _flag(1, 0x40)
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4)
-    target_transfer_tag: int = _at(20, 4, RESERVED_TAG)
+    final: bool = True
+    continues: bool = False
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = 0
+    target_transfer_tag: int = RESERVED_TAG
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.DATA_OUT, "RFC 7143 §11.7")
 class DataOut(Pdu):
-    """RFC 7143 §11.7."""
-
-    opcode = Opcode.DATA_OUT
-    final_always = False
-    final: bool = _flag(1, 0x80, True)
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4)
-    target_transfer_tag: int = _at(20, 4, RESERVED_TAG)
-    exp_stat_sn: int = _at(28, 4)
-    data_sn: int = _at(36, 4)
-    buffer_offset: int = _at(40, 4)
+    final: bool = True
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = 0
+    target_transfer_tag: int = RESERVED_TAG
+    exp_stat_sn: int = 0
+    data_sn: int = 0
+    buffer_offset: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.LOGOUT_REQUEST, "RFC 7143 §11.14")
 class LogoutRequest(_Request):
-    """RFC 7143 §11.14."""
-
-    opcode = Opcode.LOGOUT_REQUEST
-    reason: int = _at(1, 1, mask=0x7F)
-    initiator_task_tag: int = _at(16, 4)
-    cid: int = _at(20, 2)
+    reason: int = 0
+    initiator_task_tag: int = 0
+    cid: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.SNACK_REQUEST, "RFC 7143 §11.16")
 class SnackRequest(Pdu):
-    """RFC 7143 §11.16."""
-
-    opcode = Opcode.SNACK_REQUEST
-    type: int = _at(1, 1, mask=0x0F)
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4, RESERVED_TAG)
-    target_transfer_tag: int = _at(20, 4, RESERVED_TAG)
-    exp_stat_sn: int = _at(28, 4)
-    begin_run: int = _at(40, 4)
-    run_length: int = _at(44, 4)
+    type: int = 0
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = RESERVED_TAG
+    target_transfer_tag: int = RESERVED_TAG
+    exp_stat_sn: int = 0
+    begin_run: int = 0
+    run_length: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.NOP_IN, "RFC 7143 §11.19")
 class NopIn(_Response):
-    """RFC 7143 §11.19."""
-
-    opcode = Opcode.NOP_IN
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4, RESERVED_TAG)
-    target_transfer_tag: int = _at(20, 4, RESERVED_TAG)
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = RESERVED_TAG
+    target_transfer_tag: int = RESERVED_TAG
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.SCSI_RESPONSE, "RFC 7143 §11.4")
 class ScsiResponse(_Response):
-    """RFC 7143 §11.4."""
-
-    opcode = Opcode.SCSI_RESPONSE
-    bidirectional_overflow: bool = _flag(1, 0x10)
-    bidirectional_underflow: bool = _flag(1, 0x08)
-    overflow: bool = _flag(1, 0x04)
-    underflow: bool = _flag(1, 0x02)
-    response: int = _at(2, 1)
-    status: int = _at(3, 1)
-    status_qualifier: int = _at(8, 2)
+    bidirectional_overflow: bool = False
+    bidirectional_underflow: bool = False
+    overflow: bool = False
+    underflow: bool = False
+    response: int = 0
+    status: int = 0
+    status_qualifier: int = 0
     """RFC 7144 §5.2.1; zero below iSCSIProtocolLevel 2."""
-    initiator_task_tag: int = _at(16, 4)
-    snack_tag: int = _at(20, 4)
-    exp_data_sn: int = _at(36, 4)
-    bidirectional_read_residual_count: int = _at(40, 4)
-    residual_count: int = _at(44, 4)
+    initiator_task_tag: int = 0
+    snack_tag: int = 0
+    exp_data_sn: int = 0
+    bidirectional_read_residual_count: int = 0
+    residual_count: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.TASK_MANAGEMENT_RESPONSE, "RFC 7143 §11.6")
 class TaskManagementResponse(_Response):
-    """RFC 7143 §11.6."""
-
-    opcode = Opcode.TASK_MANAGEMENT_RESPONSE
-    response: int = _at(2, 1)
-    additional_information: bytes = _raw(8, 3)
+    response: int = 0
+    additional_information: bytes = bytes(3)
     """RFC 7144 §6.4.1, as QUERY ASYNCHRONOUS EVENT fills it (SAM-5 §7.9); zero below iSCSIProtocolLevel 2."""
-    initiator_task_tag: int = _at(16, 4)
+    initiator_task_tag: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.LOGIN_RESPONSE, "RFC 7143 §11.13")
 class LoginResponse(_Response):
-    """RFC 7143 §11.13."""
-
-    opcode = Opcode.LOGIN_RESPONSE
-    final_always = False
-    transit: bool = _flag(1, 0x80)
-    continues: bool = _flag(1, 0x40)
-    current_stage: int = _at(1, 1, mask=0x0C)
-    next_stage: int = _at(1, 1, mask=0x03)
-    version_max: int = _at(2, 1)
-    version_active: int = _at(3, 1)
-    isid: bytes = _raw(8, 6)
-    tsih: int = _at(14, 2)
-    initiator_task_tag: int = _at(16, 4)
-    status: int = _at(36, 2)
+    transit: bool = False
+    continues: bool = False
+    current_stage: int = 0
+    next_stage: int = 0
+    version_max: int = 0
+    version_active: int = 0
+    isid: bytes = bytes(6)
+    tsih: int = 0
+    initiator_task_tag: int = 0
+    status: int = 0
     """Status-Class and Status-Detail together, as LoginStatus has them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.TEXT_RESPONSE, "RFC 7143 §11.11")
 class TextResponse(_Response):
-    """RFC 7143 §11.11."""
-
-    opcode = Opcode.TEXT_RESPONSE
-    final_always = False
-    final: bool = _flag(1, 0x80, True)
-    continues: bool = _flag(1, 0x40)
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4)
-    target_transfer_tag: int = _at(20, 4, RESERVED_TAG)
+    final: bool = True
+    continues: bool = False
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = 0
+    target_transfer_tag: int = RESERVED_TAG
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.DATA_IN, "RFC 7143 §11.7")
 class DataIn(_Response):
-    """RFC 7143 §11.7."""
-
-    opcode = Opcode.DATA_IN
-    final_always = False
-    final: bool = _flag(1, 0x80, True)
-    acknowledge: bool = _flag(1, 0x40)
-    overflow: bool = _flag(1, 0x04)
-    underflow: bool = _flag(1, 0x02)
-    has_status: bool = _flag(1, 0x01)
-    status: int = _at(3, 1)
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4)
-    target_transfer_tag: int = _at(20, 4, RESERVED_TAG)
-    data_sn: int = _at(36, 4)
-    buffer_offset: int = _at(40, 4)
-    residual_count: int = _at(44, 4)
+    final: bool = True
+    acknowledge: bool = False
+    overflow: bool = False
+    underflow: bool = False
+    has_status: bool = False
+    status: int = 0
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = 0
+    target_transfer_tag: int = RESERVED_TAG
+    data_sn: int = 0
+    buffer_offset: int = 0
+    residual_count: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.LOGOUT_RESPONSE, "RFC 7143 §11.15")
 class LogoutResponse(_Response):
-    """RFC 7143 §11.15. Times are seconds."""
+    """Times are seconds."""
 
-    opcode = Opcode.LOGOUT_RESPONSE
-    response: int = _at(2, 1)
-    initiator_task_tag: int = _at(16, 4)
-    time2wait: int = _at(40, 2)
-    time2retain: int = _at(42, 2)
+    response: int = 0
+    initiator_task_tag: int = 0
+    time2wait: int = 0
+    time2retain: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.R2T, "RFC 7143 §11.8")
 class R2T(_Response):
-    """RFC 7143 §11.8."""
-
-    opcode = Opcode.R2T
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4)
-    target_transfer_tag: int = _at(20, 4)
-    r2t_sn: int = _at(36, 4)
-    buffer_offset: int = _at(40, 4)
-    desired_data_transfer_length: int = _at(44, 4)
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = 0
+    target_transfer_tag: int = 0
+    r2t_sn: int = 0
+    buffer_offset: int = 0
+    desired_data_transfer_length: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.ASYNC_MESSAGE, "RFC 7143 §11.9")
 class AsyncMessage(_Response):
-    """RFC 7143 §11.9."""
-
-    opcode = Opcode.ASYNC_MESSAGE
-    lun: bytes = _raw(8, 8)
-    initiator_task_tag: int = _at(16, 4, RESERVED_TAG)
-    async_event: int = _at(36, 1)
-    async_vcode: int = _at(37, 1)
-    parameter1: int = _at(38, 2)
-    parameter2: int = _at(40, 2)
-    parameter3: int = _at(42, 2)
+    lun: bytes = NO_LUN
+    initiator_task_tag: int = RESERVED_TAG
+    async_event: int = 0
+    async_vcode: int = 0
+    parameter1: int = 0
+    parameter2: int = 0
+    parameter3: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_pdu(Opcode.REJECT, "RFC 7143 §11.17")
 class Reject(_Response):
-    """RFC 7143 §11.17. `data` is the header of the PDU that was refused."""
+    """`data` is the header of the PDU that was refused."""
 
-    opcode = Opcode.REJECT
-    reason: int = _at(2, 1)
-    initiator_task_tag: int = _at(16, 4, RESERVED_TAG)
-    data_sn: int = _at(36, 4)
-
-
-PDU_TYPES: dict[Opcode, type[Pdu]] = {
-    cls.opcode: cls
-    for cls in (
-        NopOut, ScsiCommand, TaskManagementRequest, LoginRequest, TextRequest, DataOut, LogoutRequest, SnackRequest,
-        NopIn, ScsiResponse, TaskManagementResponse, LoginResponse, TextResponse, DataIn, LogoutResponse, R2T,
-        AsyncMessage, Reject,
-    )
-}  # fmt: skip
-
-for _cls in PDU_TYPES.values():
-    _cls.wire = tuple(WireField(f.name, *f.metadata["wire"]) for f in fields(_cls) if "wire" in f.metadata)
-
-P = TypeVar("P", bound=Pdu)
+    reason: int = 0
+    initiator_task_tag: int = RESERVED_TAG
+    data_sn: int = 0
 
 
 def parse_ahs(ahs: bytes) -> tuple[Ahs, ...]:
@@ -418,10 +342,10 @@ def decode_as(cls: type[P], raw: RawPdu) -> P:
         part = bhs[item.offset : item.offset + item.size]
         if item.is_bytes:
             values[item.name] = part
+        elif item.kind is bool:
+            values[item.name] = int.from_bytes(part) & item.mask != 0
         else:
             values[item.name] = (int.from_bytes(part) & item.mask) >> item.shift
-    for name in _FLAGS[cls]:
-        values[name] = bool(values[name])
     return cls(**values)
 
 
@@ -432,11 +356,6 @@ def decode(raw: RawPdu) -> Pdu:
     except ValueError:
         raise PduError(f"opcode 0x{raw.opcode:02x} names no PDU") from None
     return decode_as(cls, raw)
-
-
-_FLAGS: dict[type[Pdu], tuple[str, ...]] = {
-    cls: tuple(f.name for f in fields(cls) if isinstance(f.default, bool)) for cls in PDU_TYPES.values()
-}
 
 
 def header(pdu: Pdu) -> bytes:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from target.iscsi.bhs import FIELDS
 from target.iscsi.digest import crc32c, digest
 from target.iscsi.framing import FramingError, PduReader
 from target.iscsi.pdu import PDU_TYPES, Ahs, DataIn, LoginRequest, NopOut, Pdu, PduError, RawPdu, decode, encode, raw
@@ -159,3 +160,8 @@ def test_bad_additional_headers(ahs):
 def test_values_that_do_not_fit_are_refused(values):
     with pytest.raises(PduError):
         encode(NopOut(**values))
+
+
+def test_every_row_of_the_table_is_a_field_of_some_pdu():
+    used = {item for cls in PDU_TYPES.values() for item in cls.wire}
+    assert used == set(FIELDS.values())

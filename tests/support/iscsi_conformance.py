@@ -5,6 +5,7 @@
 
 from pathlib import Path
 
+from target.iscsi.bhs import FIELDS, WireField
 from target.iscsi.chap import ALGORITHMS
 from target.iscsi.codes import LoginStatus, Opcode
 from target.iscsi.keys import TABLE, KeySpec, Result
@@ -33,26 +34,31 @@ KEY_TEST = f"{NEGOTIATION}::test_negotiation_commutes_with_the_table"
 NOP_TEST = f"{CONNECTION}::test_nop_out_is_echoed_within_the_initiator_s_segment"
 
 # opcode: clause, who deals with it, test
-PDUS: dict[Opcode, tuple[str, str, str]] = {
-    Opcode.NOP_OUT: ("§11.18", "native; Python in discovery", NOP_TEST),
-    Opcode.SCSI_COMMAND: ("§11.3", "native", f"{PDU}::test_bad_additional_headers"),
-    Opcode.TASK_MANAGEMENT_REQUEST: ("§11.5", "Python", f"{CONNECTION}::test_functions_that_the_server_performs"),
-    Opcode.LOGIN_REQUEST: ("§11.12", "Python", f"{LOGIN}::test_initiator_error"),
-    Opcode.TEXT_REQUEST: ("§11.10", "Python", f"{CONNECTION}::test_text_in_a_normal_session"),
-    Opcode.DATA_OUT: ("§11.7", "native", f"{PDU}::test_every_pdu_survives_the_wire_in_any_pieces"),
-    Opcode.LOGOUT_REQUEST: ("§11.14", "Python", f"{CONNECTION}::test_logout"),
-    Opcode.SNACK_REQUEST: ("§11.16", "native; Reject 03h at ErrorRecoveryLevel 0",
+HEADER = """### The basic header segment
+
+Byte 0 holds the opcode in bits 5 to 0, byte 4 TotalAHSLength, bytes 5 to 7 DataSegmentLength. Bit 7 of byte 1 is 1 where no
+field has it. What no field names is zero when sent, ignored when received. `target/iscsi/bhs.py` is this table."""
+
+PDUS: dict[Opcode, tuple[str, str]] = {
+    Opcode.NOP_OUT: ("native; Python in discovery", NOP_TEST),
+    Opcode.SCSI_COMMAND: ("native", f"{PDU}::test_bad_additional_headers"),
+    Opcode.TASK_MANAGEMENT_REQUEST: ("Python", f"{CONNECTION}::test_functions_that_the_server_performs"),
+    Opcode.LOGIN_REQUEST: ("Python", f"{LOGIN}::test_initiator_error"),
+    Opcode.TEXT_REQUEST: ("Python", f"{CONNECTION}::test_text_in_a_normal_session"),
+    Opcode.DATA_OUT: ("native", f"{PDU}::test_every_pdu_survives_the_wire_in_any_pieces"),
+    Opcode.LOGOUT_REQUEST: ("Python", f"{CONNECTION}::test_logout"),
+    Opcode.SNACK_REQUEST: ("native; Reject 03h at ErrorRecoveryLevel 0",
                            f"{RECOVERY}::test_lost_data_is_sent_again_as_it_was"),
-    Opcode.NOP_IN: ("§11.19", "native; Python in discovery", f"{CONNECTION}::test_ping_and_its_answer"),
-    Opcode.SCSI_RESPONSE: ("§11.4", "native", f"{PDU}::test_every_pdu_survives_the_wire_in_any_pieces"),
-    Opcode.TASK_MANAGEMENT_RESPONSE: ("§11.6", "Python", f"{CONNECTION}::test_functions_that_are_answered_at_once"),
-    Opcode.LOGIN_RESPONSE: ("§11.13", "Python", f"{LOGIN}::test_open_iscsi_normal_login_without_authentication"),
-    Opcode.TEXT_RESPONSE: ("§11.11", "Python", f"{CONNECTION}::test_text_negotiation_over_several_requests"),
-    Opcode.DATA_IN: ("§11.7", "native", f"{PDU}::test_known_bytes_of_data_in_with_status"),
-    Opcode.LOGOUT_RESPONSE: ("§11.15", "Python", f"{CONNECTION}::test_logout"),
-    Opcode.R2T: ("§11.8", "native", f"{PDU}::test_every_pdu_survives_the_wire_in_any_pieces"),
-    Opcode.ASYNC_MESSAGE: ("§11.9", "Python", f"{CONNECTION}::test_async_messages"),
-    Opcode.REJECT: ("§11.17", "native and Python", f"{CONNECTION}::test_what_is_rejected"),
+    Opcode.NOP_IN: ("native; Python in discovery", f"{CONNECTION}::test_ping_and_its_answer"),
+    Opcode.SCSI_RESPONSE: ("native", f"{PDU}::test_every_pdu_survives_the_wire_in_any_pieces"),
+    Opcode.TASK_MANAGEMENT_RESPONSE: ("Python", f"{CONNECTION}::test_functions_that_are_answered_at_once"),
+    Opcode.LOGIN_RESPONSE: ("Python", f"{LOGIN}::test_open_iscsi_normal_login_without_authentication"),
+    Opcode.TEXT_RESPONSE: ("Python", f"{CONNECTION}::test_text_negotiation_over_several_requests"),
+    Opcode.DATA_IN: ("native", f"{PDU}::test_known_bytes_of_data_in_with_status"),
+    Opcode.LOGOUT_RESPONSE: ("Python", f"{CONNECTION}::test_logout"),
+    Opcode.R2T: ("native", f"{PDU}::test_every_pdu_survives_the_wire_in_any_pieces"),
+    Opcode.ASYNC_MESSAGE: ("Python", f"{CONNECTION}::test_async_messages"),
+    Opcode.REJECT: ("native and Python", f"{CONNECTION}::test_what_is_rejected"),
 }  # fmt: skip
 
 STATUSES: dict[LoginStatus, tuple[str, str]] = {
@@ -148,6 +154,12 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def _bits(field: WireField) -> str:
+    """The bits of a field that shares its byte with others, the highest first."""
+    high, low = field.mask.bit_length() - 1, field.shift
+    return "" if field.mask == (1 << 8 * field.size) - 1 else str(low) if high == low else f"{high} to {low}"
+
+
 def _test(reference: str) -> str:
     return f"`{reference}`"
 
@@ -166,8 +178,16 @@ def render() -> str:
     )  # fmt: skip
     pdus = _table(
         ("Opcode", "PDU", "RFC 7143", "Where", "Test"),
-        [(f"{op:02X}h", cls.__name__, PDUS[op][0], PDUS[op][1], _test(PDUS[op][2])) for op, cls in PDU_TYPES.items()],
+        [(f"{op:02X}h", cls.__name__, cls.clause.removeprefix("RFC 7143 "), PDUS[op][0], _test(PDUS[op][1]))
+         for op, cls in PDU_TYPES.items()],
     )
+    header = _table(
+        ("Bytes", "Bits", "Field", "PDUs"),
+        [
+            (str(f.offset) if f.size == 1 else f"{f.offset} to {f.offset + f.size - 1}", _bits(f), f.name, ", ".join(users))
+            for f in FIELDS.values() if (users := [cls.__name__ for cls in PDU_TYPES.values() if f in cls.wire])
+        ],
+    )  # fmt: skip
     statuses = _table(
         ("Status", "Name", "When", "Test"),
         [(f"{s:04X}h", s.name, STATUSES[s][0], _test(f"{LOGIN}::{STATUSES[s][1]}")) for s in LoginStatus],
@@ -181,7 +201,7 @@ def render() -> str:
         [(str(n), name, _test(f"{LOGIN}::test_one_way_chap")) for n, (name, _) in ALGORITHMS.items()],
     )
     parts = [
-        BEGIN, "## iSCSI (RFC 7143, RFC 7144)", NOTES.rstrip(), "### Text keys", keys, "### PDUs", pdus,
+        BEGIN, "## iSCSI (RFC 7143, RFC 7144)", NOTES.rstrip(), "### Text keys", keys, "### PDUs", pdus, HEADER, header,
         "### Login status", statuses, "### Task management functions", functions, "### CHAP algorithms", algorithms, END,
     ]  # fmt: skip
     return "\n\n".join(parts)
@@ -190,7 +210,7 @@ def render() -> str:
 def references() -> set[str]:
     """Every test that the document cites, as path::function below tests/."""
     logins = {f"{LOGIN}::{test}" for _, test in STATUSES.values()} | {f"{LOGIN}::test_one_way_chap"}
-    return {*KEY_TESTS.values(), KEY_TEST, *(test for _, _, test in PDUS.values())} | logins
+    return {*KEY_TESTS.values(), KEY_TEST, *(test for _, test in PDUS.values())} | logins
 
 
 def write() -> None:
