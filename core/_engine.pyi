@@ -59,7 +59,7 @@ class Pool:
         snapshot(pairs=[(source_id, name), ...]) -> [id, ...]      all at one instant, one journal record
         clone(source_id, name) -> id
         delete(object_id)                                       returns once durable; space comes back in background
-        revert(volume_id, snapshot_id, safety_name="") -> safety snapshot id or 0
+        revert(volume_id, snapshot_id, safety_name="") -> safety snapshot id or 0     to a snapshot of that very volume
         resize(object_id, size_bytes)
         rename(object_id, name)
         set(object_id, props=None, quota_bytes=None, reserve_bytes=None, physical_block_bytes=None)

@@ -294,6 +294,8 @@ def start_revert(Pool pool, *, volume_id, snapshot_id, str safety_name=""):
             raise PoolError("not_found", "there is no such volume or snapshot")
         if volume.kind == "snapshot" or snapshot.kind != "snapshot":
             raise PoolError("invalid", "only a volume or clone is reverted, to a snapshot")
+        if snapshot.origin_id != volume.id:
+            raise PoolError("invalid", "the snapshot was taken of another volume")
         if volume.block_bytes != snapshot.block_bytes or volume.checksum != snapshot.checksum:
             raise PoolError("invalid", "the snapshot's block size or checksums differ from the volume's")
         if safety_name:

@@ -188,3 +188,24 @@ def test_what_damage_keeps_away_is_never_more_than_there_is() -> None:
     stats = pool.stats()
     assert stats["damaged_pages"] > 1
     assert 0 <= stats["available_bytes"] <= stats["free_bytes"]
+
+
+def test_a_volume_is_reverted_to_a_snapshot_of_its_own_only() -> None:
+    _, pool = new_pool()
+    first = pool.call("create", name="r", size_bytes=8 * MIB)
+    old = pool.call("snapshot", pairs=[(first, "r@old")])[0]
+    clone = pool.call("clone", source_id=old, name="c")
+    pool.call("delete", object_id=first)
+    second = pool.call("create", name="r", size_bytes=16 * MIB)
+    pool.call("write", object_id=second, offset_bytes=0, data=b"x" * 4096)
+    for volume in (second, clone):
+        with pytest.raises(PoolError, match="of another volume") as refused:
+            pool.call("revert", volume_id=volume, snapshot_id=old, safety_name="r@new")
+        assert refused.value.code == "invalid"
+    assert pool.info(second).size_bytes == 16 * MIB
+    own = pool.call("snapshot", pairs=[(second, "r@new")])[0]      # the refused ones took no name
+    pool.call("rename", object_id=second, name="s")
+    pool.call("write", object_id=second, offset_bytes=0, data=b"y" * 4096)
+    pool.call("revert", volume_id=second, snapshot_id=own)
+    assert pool.call("read", object_id=second, offset_bytes=0, length_bytes=4096) == b"x" * 4096
+    pool.close()

@@ -138,6 +138,8 @@ class FakePool:
 
     def _op_revert(self, volume_id: int, snapshot_id: int, safety_name: str = "") -> int:
         volume, snapshot = self._get(volume_id), self._get(snapshot_id)
+        if snapshot.origin_id != volume_id:
+            raise Refused("invalid")
         safety = self._op_snapshot([(volume_id, safety_name)])[0] if safety_name else 0
         self._data[volume_id] = bytearray(self._data[snapshot_id])
         self._objects[volume_id] = volume._replace(size_bytes=snapshot.size_bytes)

@@ -22,7 +22,7 @@ class Model:
                     area_blocks=self.random.choice([0, 512]))
         self.content: dict[int, bytearray] = {}
         self.names: dict[int, str] = {}
-        self.snapshots: set[int] = set()
+        self.snapshots: dict[int, int] = {}     # what each was taken of
         self.keys: dict[str, bytes] = {}
         self.made = 0
         self.size_bytes = size_bytes
@@ -66,7 +66,7 @@ class Model:
         name = f"{self.names[v]}@{self.fresh('s')}"
         made = self.pool.call("snapshot", pairs=[(v, name)])[0]
         self.content[made], self.names[made] = bytearray(self.content[v]), name
-        self.snapshots.add(made)
+        self.snapshots[made] = v
 
     def clone(self) -> None:
         source = self.random.choice(list(self.content) or [self.volume()])
@@ -79,11 +79,12 @@ class Model:
             victim = self.random.choice(list(self.content))
             self.pool.call("delete", object_id=victim)
             del self.content[victim]
-            self.snapshots.discard(victim)
+            self.snapshots.pop(victim, None)
 
     def revert(self) -> None:
-        if self.snapshots:
-            v, s = self.volume(), self.random.choice(list(self.snapshots))
+        own = [(v, s) for s, v in self.snapshots.items() if v in self.content]
+        if own:
+            v, s = self.random.choice(own)
             self.pool.call("revert", volume_id=v, snapshot_id=s)
             self.content[v] = bytearray(self.content[s])
 
