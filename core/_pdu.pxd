@@ -85,15 +85,14 @@ cdef inline bint sn_le(uint32_t a, uint32_t b) noexcept nogil:
 cdef inline uint32_t pad4(uint32_t n) noexcept nogil:
     return (4 - (n & 3)) & 3
 
-# LUN number of an 8-byte LUN field: single-level peripheral (bus 0) or flat addressing; -1 for anything else. SAM-5 §4.7.
+# LUN number of an 8-byte LUN field: single-level, flat addressing or the number as it is (target/scsi/lun.py says who writes
+# numbers above 255 so); -1 for anything else. SAM-5 §4.7.
 cdef inline int lun_number(const uint8_t *p) noexcept nogil:
     if (p[2] | p[3] | p[4] | p[5] | p[6] | p[7]) != 0:
         return -1
-    if p[0] == 0:
-        return p[1]
-    if (p[0] & 0xc0) == 0x40:
-        return (p[0] & 0x3f) << 8 | p[1]
-    return -1
+    if p[0] & 0x80:
+        return -1
+    return (p[0] & 0x3f) << 8 | p[1]
 
 cdef inline void bhs_data_in(uint8_t *h, uint32_t itt, uint32_t data_sn, uint32_t offset, uint32_t length,
                              bint final) noexcept nogil:

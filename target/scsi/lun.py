@@ -1,4 +1,8 @@
-"""Logical unit numbers: 8-byte fields to numbers and back (SAM-5 §4.7)."""
+"""Logical unit numbers: 8-byte fields to numbers and back (SAM-5 §4.7).
+
+libiscsi, and so QEMU, writes a number above 255 as it is into the first two bytes. By SAM that is the peripheral method with a
+bus identifier, which no LUN here has: it is understood as the number that it is meant to be.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,4 @@ def decode(field: int) -> int | None:
     if rest:
         return None
     method, number = top >> 14, top & 0x3FFF
-    if method == 0:
-        return number if number < 256 else None   # a bus identifier other than 0 is a second level
-    return number if method == 1 else None
+    return number if method in (0, 1) else None

@@ -99,7 +99,7 @@ def test_only_what_may_be_fast_is_fast(cdb: bytes) -> None:
 @pytest.mark.parametrize(("field", "number"), [
     ("0000000000000000", 0), ("00ff000000000000", 255), ("4100000000000000", 256), ("7fff000000000000", 16383),
     ("4003000000000000", 3), ("8001000000000000", -1), ("c101000000000000", -1), ("0001000000000001", -1),
-    ("0101000000000000", -1),
+    ("0101000000000000", 257), ("012c000000000000", 300), ("3fff000000000000", 16383), ("0101000000000001", -1),
 ])
 def test_lun_fields(field: str, number: int) -> None:
     assert native.decode_lun(bytes.fromhex(field)) == number
