@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import click
 
-from target.cli_request import SIZE, Request, RequestCommand, connect, rounded, show_object
+from target.cli_request import SIZE, Request, RequestCommand, connect, rounded, show_note, show_object
 from target.errors import LunetteError
 
 PHYSICAL = click.Choice(["512", "4096"])
@@ -60,9 +60,10 @@ def delete(names: tuple[str, ...], force: bool) -> Request:
 @click.command(cls=RequestCommand)
 @click.argument("name", metavar="NAME@LABEL")
 @click.option("--safety", metavar="LABEL", default="", help="Snapshot the present contents under this label first.")
-def revert(name: str, safety: str) -> Request:
-    """Give a volume the contents of its snapshot again; newer snapshots stay."""
-    return Request("revert", {"name": name, "safety": safety}, show_object)
+@click.option("--force", is_flag=True, help="Even when a session has it open, or its size changes.")
+def revert(name: str, safety: str, force: bool) -> Request:
+    """Give the volume that a snapshot was taken of its contents again; newer snapshots stay."""
+    return Request("revert", {"name": name, "safety": safety, "force": force}, show_object)
 
 
 @click.command(cls=RequestCommand)
@@ -107,17 +108,19 @@ def set_(name: str, quota_bytes: int | None, reserve_bytes: int | None, physical
 @click.argument("name", metavar="NAME[@LABEL]")
 @click.option("--lun", type=int, help="The LUN; the next free one if not given.")
 @click.option("--host", help="Only for this host; without it, for every initiator (daemons with --open).")
-def connect_(name: str, lun: int | None, host: str | None) -> Request:
+@click.option("--force", is_flag=True, help="Even when a session uses another object by that number.")
+def connect_(name: str, lun: int | None, host: str | None, force: bool) -> Request:
     """Connect an object as a LUN."""
-    return Request("connect", {"name": name, "lun": lun, "host": host}, show_object)
+    return Request("connect", {"name": name, "lun": lun, "host": host, "force": force}, show_object)
 
 
 @click.command(cls=RequestCommand)
 @click.argument("name", metavar="NAME[@LABEL]")
 @click.option("--host", help="Only from this host.")
-def disconnect(name: str, host: str | None) -> Request:
+@click.option("--force", is_flag=True, help="Even when a session has it open.")
+def disconnect(name: str, host: str | None, force: bool) -> Request:
     """Take an object's LUNs away; the object stays."""
-    return Request("disconnect", {"name": name, "host": host})
+    return Request("disconnect", {"name": name, "host": host, "force": force})
 
 
 @click.command()
@@ -148,6 +151,9 @@ def batch(ctx: click.Context, file: IO[str], keep_going: bool) -> int:
     failures = 0
     first = ""
     for row in connect(ctx).batch(rows(), keep_going=keep_going):
+        for made in row["result"] if isinstance(row.get("result"), list) else [row.get("result")]:
+            if made and made.get("note"):
+                show_note(f"line {row['line']}: {made['note']}")
         if "error" in row:
             failures += 1
             message = f"line {row['line']}: {row['error']['message']}"

@@ -56,12 +56,13 @@ def create(name: str, initiators: tuple[str, ...], events: bool, secret_file: st
 @click.option("--rename", "new_name", metavar="NAME")
 @click.option("--events/--no-events", default=None, help=EVENTS_HELP)
 @click.option("--no-chap", is_flag=True, help="Ask for no secret any more.")
+@click.option("--force", is_flag=True, help="Even when initiators that are removed are logged in: their sessions are ended.")
 @_secret_options
 def change(name: str, add: tuple[str, ...], remove: tuple[str, ...], new_name: str | None, events: bool | None, no_chap: bool,
-           secret_file: str | None, ask: bool, chap_name: str | None, mutual_name: str | None,
+           force: bool, secret_file: str | None, ask: bool, chap_name: str | None, mutual_name: str | None,
            mutual_secret_file: str | None) -> Request:
     """Change a host's initiators, name or secrets."""
-    args = {"name": name, "add": list(add), "remove": list(remove), "no_chap": no_chap,
+    args = {"name": name, "add": list(add), "remove": list(remove), "no_chap": no_chap, "force": force,
             **_secrets(secret_file, ask, chap_name, mutual_name, mutual_secret_file)}
     if events is not None:
         args["events"] = events
@@ -72,9 +73,10 @@ def change(name: str, add: tuple[str, ...], remove: tuple[str, ...], new_name: s
 
 @host.command("delete", cls=RequestCommand)
 @click.argument("name")
-def delete(name: str) -> Request:
-    """Delete a host; its sessions lose their LUNs."""
-    return Request("host_delete", {"name": name})
+@click.option("--force", is_flag=True, help="Even when it is logged in: its sessions are ended.")
+def delete(name: str, force: bool) -> Request:
+    """Delete a host."""
+    return Request("host_delete", {"name": name, "force": force})
 
 
 @host.command("ls")

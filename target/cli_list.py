@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from target.cli_request import connect, json_option, print_json, print_table, size
+from target.cli_request import connect, json_option, print_json, print_table, show_note, size
 from target.cli_work import background_options, work
 
 NUMBERS = frozenset({"SIZE", "MAPPED", "EXCLUSIVE", "LUN", "FAST", "SLOW", "READ", "WRITTEN", "ERRORS", "LUNS"})
@@ -25,12 +25,16 @@ def ls(ctx: click.Context, name: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    print_table([[row["name"], row["kind"], size(row["size_bytes"]), size(row["mapped_bytes"]),
-                  size(row["exclusive_bytes"]), row["origin"], row["lun"], row["url"]] for row in rows],
+    print_table([[row["name"], row["kind"], size(row["size_bytes"]), size(row["mapped_bytes"]), size(row["exclusive_bytes"]),
+                  _origin(row), row["lun"], row["url"]] for row in rows],
                 ["NAME", "KIND", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "LUN", "URL"], right=NUMBERS)
     for row in rows:
         if row["damaged_pages"]:
             click.echo(f"{row['name']} is damaged: {row['damaged_pages']} pages of its map (lunette pool info)", err=True)
+
+
+def _origin(row: dict[str, Any]) -> str:
+    return f"{row['origin']} (deleted)" if row["origin_deleted"] else row["origin"]
 
 
 @click.command()
@@ -73,9 +77,11 @@ def sessions(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 def diff(ctx: click.Context, a: str, b: str) -> None:
     """List the byte ranges in which A and B may differ, as a JSON array."""
-    for piece in connect(ctx).stream("/v1/diff", a=a, b=b):
-        sys.stdout.buffer.write(piece)
-    sys.stdout.buffer.flush()
+    try:
+        for piece in connect(ctx).stream("/v1/diff", show_note, a=a, b=b):
+            sys.stdout.buffer.write(piece)
+    finally:
+        sys.stdout.buffer.flush()
 
 
 @click.command()

@@ -81,6 +81,7 @@ def show_object(result: Any) -> None:
         click.echo(f"{each['name']}  {each['kind']}  {format_size(each['size_bytes'])}{where}")
         if note := rounded(each):
             click.echo(note)
+        show_note(each["note"])
 
 
 def rounded(result: Any) -> str:
@@ -88,3 +89,9 @@ def rounded(result: Any) -> str:
     if not isinstance(result, dict) or result.get("asked_bytes", result.get("size_bytes")) == result.get("size_bytes"):
         return ""
     return f"{result['name']}: {result['asked_bytes']} bytes asked for, rounded up to {result['size_bytes']}"
+
+
+def show_note(note: str | None) -> None:
+    """What a command did may not be what its names suggest: one line on stderr."""
+    if note:
+        click.echo(f"lunette: note: {note}", err=True)

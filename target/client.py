@@ -8,10 +8,12 @@ import json
 import socket
 import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from target.errors import LunetteError
+
+BROKEN_OFF = b'{"error":'   # how the last line of a list begins that is not whole
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -44,15 +46,22 @@ class Client:
         """Run one management command."""
         return self.post(f"/v1/commands/{name}", args)
 
-    def stream(self, path: str, **query: str) -> Iterator[bytes]:
-        """A long answer, piece by piece."""
+    def stream(self, path: str, note: Callable[[str], None], **query: str) -> Iterator[bytes]:
+        """A long list, piece by piece; `note` is called with what else the daemon says. LunetteError when it breaks off."""
         connection, response = self._open("GET", f"{path}?{urllib.parse.urlencode(query)}", None)
+        last_line = b""
         with contextlib.closing(connection):
             try:
+                said = response.getheader("Lunette-Note")
+                if said:
+                    note(said)
                 while piece := response.read1(65536):
                     yield piece
+                    last_line = (last_line + piece).rstrip(b"\n").rpartition(b"\n")[2]
             except (OSError, http.client.HTTPException) as error:
                 raise self._lost(error) from None
+        if last_line.lstrip(b"[").startswith(BROKEN_OFF):
+            raise _error(500, last_line.strip(b"[]"))
 
     def batch(self, rows: Iterable[dict[str, Any]], *, keep_going: bool) -> Iterator[dict[str, Any]]:
         """Send commands while results come back. The generator `rows` runs in another thread."""
@@ -109,9 +118,13 @@ class Client:
         connection, response = self._open(method, path, body)
         with contextlib.closing(connection):
             try:
-                return json.loads(response.read())
+                body = response.read()
+                value = json.loads(body)
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise self._lost(error) from None
+        if isinstance(value, list) and value and "error" in value[-1]:
+            raise _error(500, json.dumps(value[-1]).encode())
+        return value
 
     def _open(self, method: str, path: str, body: bytes | None) -> tuple[_UnixConnection, http.client.HTTPResponse]:
         connection = _UnixConnection(self.path)

@@ -72,11 +72,21 @@ class Target:
         """The iSCSIProtocolLevel of the nexus's session (RFC 7144 §7.1.1)."""
         return self._protocol_levels.get(nexus, 1)
 
-    def attach(self, nexus: ITNexus, lun: int, unit: LogicalUnit) -> None:
-        """A LUN appears for an open nexus: the others it sees say that the list changed."""
+    def attach(self, nexus: ITNexus, lun: int, unit: LogicalUnit, *, replaces: bool = False) -> None:
+        """A LUN appears for an open nexus: the others it sees say that the list changed.
+
+        `replaces`: the nexus may take the number for another unit that it saw there. The unit itself says first that it is not.
+        """
         others = set(self._luns[nexus].values())
-        self._attach(nexus, lun, unit, UnitAttention.POWER_ON)
+        self._attach(nexus, lun, unit, None if replaces else UnitAttention.POWER_ON)
+        if replaces:
+            self.tell_replaced(nexus, unit)
         self._tell_luns_changed(nexus, others or {unit})
+
+    def tell_replaced(self, nexus: ITNexus, unit: LogicalUnit) -> None:
+        """A number that the nexus knows now means this unit: told before any other answer."""
+        for condition in (UnitAttention.REPORTED_LUNS_CHANGED, UnitAttention.INQUIRY_CHANGED):
+            unit.attention.raise_for(nexus, condition)
 
     def detach(self, nexus: ITNexus, lun: int) -> None:
         """A LUN disappears for an open nexus."""
@@ -85,7 +95,7 @@ class Target:
             unit.nexus_closed(nexus)
         self._tell_luns_changed(nexus, set(self._luns[nexus].values()))
 
-    def _attach(self, nexus: ITNexus, lun: int, unit: LogicalUnit, condition: UnitAttention) -> None:
+    def _attach(self, nexus: ITNexus, lun: int, unit: LogicalUnit, condition: UnitAttention | None) -> None:
         fresh = unit not in self._luns[nexus].values()
         self._luns[nexus][lun] = unit
         if fresh:

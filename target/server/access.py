@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from target.config import Portal
 from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord, same_name
 from target.server.netlink import LocalAddresses
 from target.volumes.catalog import Catalog, parse_address
+from target.volumes.luns import Connection
 
 
 class Access:
@@ -31,9 +32,11 @@ class Access:
         host = self.catalog.host_of(initiator_name)
         return host is not None and host.events
 
-    def lun_map(self, initiator_name: str) -> dict[int, int]:
-        """LUN -> object id as this initiator sees it."""
-        return self.catalog.lun_map(self.catalog.host_of(initiator_name), open_access=self.open_access)
+    def lun_map(self, initiator_name: str, *, without: Collection[Connection] = (),
+                added: Connection | None = None) -> dict[int, int]:
+        """LUN -> object id as this initiator sees it, or would see it after a change."""
+        return self.catalog.lun_map(self.catalog.host_of(initiator_name), open_access=self.open_access, without=without,
+                                    added=added)
 
     def expand(self, portal: Portal, *, loopback: bool) -> list[str]:
         """The addresses a portal can be reached at; loopback ones only for a peer that came by one."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from target.config import find_api_socket
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lunette.api")
 
 MAX_BODY_BYTES = 1 << 20
+NOTE_HEADER = "Lunette-Note"    # beside a list: what a person should know about it
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -87,10 +90,12 @@ class ApiServer:
 
     async def _diff(self, request: web.Request) -> web.StreamResponse:
         try:
-            chunks = self._listing.diff(request.query["a"], request.query["b"])
+            a, b = request.query["a"], request.query["b"]
         except KeyError:
             raise LunetteError("invalid", "diff needs a and b") from None
-        return await _rows(request, chunks)
+        notes = [note for each in (a, b) if (note := self._commands.lineage.not_its_own(self._daemon.catalog.find(each)))]
+        async with contextlib.aclosing(self._listing.diff(a, b)) as chunks:
+            return await _rows(request, chunks, {NOTE_HEADER: "; ".join(notes)} if notes else {})
 
     def _worker(self, path: str, worker: PoolWork) -> list[web.RouteDef]:
         """Work on the whole pool in the background: POST starts it, GET tells how it stands, DELETE stops it."""
@@ -137,17 +142,23 @@ class ApiServer:
         return response
 
 
-async def _rows(request: web.Request, chunks: AsyncIterator[list[dict[str, Any]]]) -> web.StreamResponse:
-    """A list that is made piece by piece, sent while it is made."""
+async def _rows(request: web.Request, chunks: AsyncIterator[list[dict[str, Any]]],
+                headers: Mapping[str, str] = MappingProxyType({})) -> web.StreamResponse:
+    """A list that is made piece by piece, sent while it is made. When it breaks off, its last row is the error."""
     rows = await anext(chunks, None)  # an error before anything is sent is an HTTP error
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response = web.StreamResponse(headers={"Content-Type": "application/json", **headers})
     await response.prepare(request)
     lead = b"["
     while rows is not None:
         if rows:
             await response.write(lead + json.dumps(rows, separators=(",", ":"))[1:-1].encode())
             lead = b",\n"
-        rows = await anext(chunks, None)
+        try:
+            rows = await anext(chunks, None)
+        except LunetteError as error:
+            rows = None
+            await response.write(lead + json.dumps(error.as_json(), separators=(",", ":")).encode())
+            lead = b",\n"
     await response.write(b"[]\n" if lead == b"[" else b"]\n")
     return response
 

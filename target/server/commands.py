@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -11,8 +11,9 @@ from weakref import WeakValueDictionary
 from target.config import format_size, round_up
 from target.errors import LunetteError
 from target.scsi import AccessState
+from target.server import guard
+from target.server.sessions import NexusSession
 from target.volumes.catalog import (
-    EVERYONE,
     Chap,
     Host,
     Redirect,
@@ -25,6 +26,8 @@ from target.volumes.catalog import (
     write_labels,
 )
 from target.volumes.gateway import ObjectInfo, PoolError, pool_error
+from target.volumes.lineage import Lineage, volume_part
+from target.volumes.luns import EVERYONE, Connection
 
 if TYPE_CHECKING:
     from target.server.daemon import Daemon
@@ -112,11 +115,9 @@ def _snapshot_touched(args: Arguments) -> Touches:
     return Touches(frozenset(each.partition("@")[0] for each in made), made)
 
 
-def _revert_touched(args: Arguments) -> Touches:
-    name = str(args.get("name", ""))
-    volume = name.partition("@")[0]
-    writes = {volume} | {f"{volume}@{each}" for each in _named(args, "safety")}
-    return Touches(frozenset({name}), frozenset(writes))
+def _clone_touched(args: Arguments) -> Touches:
+    source = _named(args, "source")
+    return Touches(source | {volume_part(each) for each in source}, _named(args, "name"))   # whose the source is gets told
 
 
 def _everything(args: Arguments) -> Touches:
@@ -130,13 +131,14 @@ class Commands:
         self._daemon = daemon
         self._pool = daemon.pool
         self._catalog = daemon.catalog
+        self.lineage = Lineage(daemon.pool)
         self._labelling: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()   # by object
         self.table: dict[str, Row] = {
             "create": Row(self.create, _names_touched(writes=("name",))),
             "snapshot": Row(self.snapshot, _snapshot_touched),
-            "clone": Row(self.clone, _names_touched(reads=("source",), writes=("name",))),
+            "clone": Row(self.clone, _clone_touched),
             "delete": Row(self.delete, _names_touched(writes=("names",))),
-            "revert": Row(self.revert, _revert_touched),
+            "revert": Row(self.revert, self._revert_touched),
             "resize": Row(self.resize, _names_touched(writes=("name",))),
             "rename": Row(self.rename, _everything),
             "label": Row(self.label, _names_touched(writes=("name",))),
@@ -164,7 +166,7 @@ class Commands:
         connections = self._catalog.connections_of(info.id)
         lun = connections[0].lun if connections else None
         return {"name": info.name, "kind": info.kind, "id": info.id, "size_bytes": info.size_bytes, "lun": lun,
-                "url": None if lun is None else self._daemon.url(lun)}
+                "url": None if lun is None else self._daemon.url(lun), "note": None}
 
     # -- objects -----------------------------------------------------------------------------------------------
     async def create(self, args: Arguments) -> Json:
@@ -188,28 +190,30 @@ class Commands:
         for name in names(args):
             volume, _ = check_snapshot_name(name)
             source = self._catalog.find(volume)
-            if source.kind == "snapshot":
-                raise LunetteError("invalid", f"{volume} is a snapshot already")
+            taken = self._pool.lookup(name)
+            if taken is not None and taken.origin_id != source.id:
+                raise LunetteError("exists", f"there is {name} already: {self.lineage.not_its_own(taken)}")
             pairs.append((source.id, name))
         if len({source for source, _ in pairs}) != len(pairs):
             raise LunetteError("invalid", "a group snapshot names each volume once")
         made = await self._call(f"snapshot {' '.join(name for _, name in pairs)}", "snapshot", pairs=pairs)
-        return [self.describe(info) for info in map(self._pool.info, made) if info is not None]
+        infos = [info for info in map(self._pool.info, made) if info is not None]
+        self.lineage.named(infos)
+        return [self.describe(info) for info in infos]
 
     async def clone(self, args: Arguments) -> Json:
         source = self._catalog.find(take(args, "source", str))
         name = check_volume_name(take(args, "name", str))
         object_id = await self._call(f"clone {source.name} {name}", "clone", source_id=source.id, name=name)
-        return await self._made(object_id)
+        return await self._made(object_id, self.lineage.not_its_own(source))
 
     async def delete(self, args: Arguments) -> None:
         force = take(args, "force", bool, False)
         found = [self._catalog.find(name) for name in names(args)]
         for info in found:
-            users = self._daemon.table.users(info.id)
-            if users and not force:
-                raise LunetteError("in_use", f"{info.name} is in use by {users[0].nexus.initiator_name}; "
-                                             "--force deletes it all the same")
+            if not force:
+                self._daemon.holds.check_delete(info)
+                guard.check_delete(info, self._daemon.table.users(info.id))
         await asyncio.gather(*(self._delete(info) for info in found))
 
     async def _delete(self, info: ObjectInfo) -> None:
@@ -219,15 +223,22 @@ class Commands:
         await self._catalog.forget_object(info.id)
 
     async def revert(self, args: Arguments) -> Json:
+        """The volume that the snapshot was taken of gets its contents again, whatever both are called."""
         name = take(args, "name", str)
-        volume_name, _ = check_snapshot_name(name)
-        snapshot, volume = self._catalog.find(name), self._catalog.find(volume_name)
+        check_snapshot_name(name)
+        snapshot = self._catalog.find(name)
+        volume = self.lineage.owner(snapshot)
+        if volume is None:
+            raise self.lineage.without_volume(snapshot)
         safety = take(args, "safety", str, "")
-        safety_name = f"{volume_name}@{safety}" if safety else ""
+        safety_name = f"{volume.name}@{safety}" if safety else ""
         if safety:
             check_snapshot_name(safety_name)
-        await self._call(f"revert {name}", "revert", volume_id=volume.id, snapshot_id=snapshot.id,
-                         safety_name=safety_name)
+        if not take(args, "force", bool, False):
+            guard.check_revert(volume, snapshot, self._daemon.table.users(volume.id), safety_name)
+        made = await self._call(f"revert {name}", "revert", volume_id=volume.id, snapshot_id=snapshot.id,
+                                safety_name=safety_name)
+        self.lineage.named([self._pool.info(made)])
         self._daemon.units.reverted(volume.id)
         return {**self.describe(self._current(volume)), "safety": safety_name or None}
 
@@ -236,32 +247,33 @@ class Commands:
         size_bytes = volume_size(args)
         if info.kind == "snapshot":
             raise LunetteError("protected", f"{info.name} is a snapshot: its size is fixed")
-        if size_bytes < info.size_bytes and not take(args, "force", bool, False):
-            raise LunetteError("invalid", f"{info.name} has {format_size(info.size_bytes)}; --force cuts it and loses its end")
+        if not take(args, "force", bool, False):
+            guard.check_shrink(info, size_bytes, self._daemon.table.users(info.id))
         await self._call(f"resize {info.name}", "resize", object_id=info.id, size_bytes=size_bytes)
         self._daemon.units.resized(info.id)
         return {**self.describe(self._current(info)), "asked_bytes": args["size_bytes"]}
 
     async def rename(self, args: Arguments) -> Json:
-        """A volume's snapshots follow it: they are named after it."""
+        """A volume's own snapshots follow it: they are named after it. Those of an earlier volume of its name do not."""
         info = self._catalog.find(take(args, "name", str))
         new = take(args, "new_name", str)
         if info.kind == "snapshot":
             check_snapshot_name(new)
+            self.lineage.check_rename(info, new)
         else:
             check_volume_name(new)
         renames = [(info, new)]
         if info.kind != "snapshot":
-            prefix = info.name + "@"
-            renames += [(each, new + each.name[len(prefix) - 1:]) for each in self._pool.objects()
-                        if each.origin_id == info.id and each.kind == "snapshot" and each.name.startswith(prefix)]
+            renames += [(each, new + each.name[len(info.name):]) for each in self.lineage.snapshots(info)]
         for each, name in renames:
             check_length(name)
             if name != each.name and self._pool.lookup(name) is not None:
                 raise LunetteError("exists", f"there is {name!r} already")
         await asyncio.gather(*(self._call(f"rename {each.name}", "rename", object_id=each.id, name=name)
                                for each, name in renames))
-        return self.describe(self._current(info))
+        self.lineage.named(self._pool.info(each.id) for each, _ in renames)
+        renamed = self._current(info)
+        return {**self.describe(renamed), "note": self.lineage.not_of(renamed)}
 
     async def label(self, args: Arguments) -> Json:
         info = self._catalog.find(take(args, "name", str))
@@ -283,8 +295,7 @@ class Commands:
             check_physical_block(changes["physical_block_bytes"], info.block_bytes)
             users = self._daemon.table.users(info.id)
             if users:  # its partitions and file systems were laid out by what it said
-                raise LunetteError("in_use", f"{info.name} is in use by {users[0].nexus.initiator_name}: its physical block "
-                                             "changes under no host")
+                raise guard.in_use(info.name, users, "its physical block changes under no host")
         await self._call(f"set {info.name}", "set", object_id=info.id, **changes)
         self._daemon.units.resized(info.id)
         return self.describe(self._current(info))
@@ -296,9 +307,14 @@ class Commands:
         host_id = EVERYONE if host is None else self._catalog.host(host).id
         if host is None and not self._daemon.access.open_access:
             raise LunetteError("forbidden", "this daemon serves hosts only: --host says which (or serve with --open)")
-        connection = await self._catalog_call(self._catalog.connect(info, host_id, take(args, "lun", int, None)))
-        self._daemon.table.refresh()
-        return {**self.describe(info), "lun": connection.lun, "url": self._daemon.url(connection.lun), "host": host or "*"}
+        lun = take(args, "lun", int, None)
+        if lun is not None and self._catalog.may_connect(info, host_id, lun) is None and not take(args, "force", bool, False):
+            lun_map, added = self._daemon.access.lun_map, Connection(host_id, lun, info.id)
+            guard.check_luns(self._daemon.table.losses(lambda each: lun_map(each.nexus.initiator_name, added=added)),
+                             self._pool, f"--force makes LUN {lun} {info.name} for them")
+        connection = await self._connect(info, host_id, lun)
+        return {**self.describe(info), "lun": connection.lun, "url": self._daemon.url(connection.lun), "host": host or "*",
+                "note": self.lineage.not_its_own(info)}
 
     async def disconnect(self, args: Arguments) -> Json:
         info = self._catalog.find(take(args, "name", str))
@@ -309,6 +325,10 @@ class Commands:
             gone = [each for each in gone if each.host_id == host_id]
         if not gone:
             raise LunetteError("not_found", f"{info.name} is not connected" + (f" to {host}" if host else ""))
+        if not take(args, "force", bool, False):
+            lun_map = self._daemon.access.lun_map
+            guard.check_luns(self._daemon.table.losses(lambda each: lun_map(each.nexus.initiator_name, without=gone)),
+                             self._pool, "--force takes it from them all the same")
         await self._catalog_call(self._catalog.disconnect(gone))
         self._daemon.table.refresh()
         return self.describe(info)
@@ -333,13 +353,34 @@ class Commands:
         chap = None if take(args, "no_chap", bool, False) else _chap(args, before.chap)
         changed = Host(before.id, take(args, "new_name", str, before.name), tuple(initiators), chap,
                        take(args, "events", bool, before.events))
+        kept = {check_initiator(each) for each in initiators}
+        leaving, joining = set(before.initiators) - kept, kept - set(before.initiators)
+        if not take(args, "force", bool, False):
+            guard.check_host(before, self._sessions_of(leaving))
+            seen, opened = self._catalog.lun_map(before, open_access=self._daemon.access.open_access), self._daemon.table.losses
+            guard.check_luns(opened(lambda each: seen if each.nexus.initiator_name in joining else each.luns),
+                             self._pool, f"--force gives them the LUNs of {before.name}")
         made = await self._catalog_call(self._catalog.save_host(changed))
+        self._end(self._sessions_of(leaving), f"its initiator was taken from host {before.name}")
         self._daemon.table.refresh()
         return self.describe_host(made)
 
     async def host_delete(self, args: Arguments) -> None:
-        await self._catalog_call(self._catalog.delete_host(self._catalog.host(take(args, "name", str))))
+        """Its sessions end, so none goes on with LUNs that are not its own any more."""
+        host = self._catalog.host(take(args, "name", str))
+        sessions = self._sessions_of(host.initiators)
+        if not take(args, "force", bool, False):
+            guard.check_host(host, sessions)
+        await self._catalog_call(self._catalog.delete_host(host))
+        self._end(self._sessions_of(host.initiators), f"host {host.name} was deleted")
         self._daemon.table.refresh()
+
+    def _sessions_of(self, initiators: Collection[str]) -> list[NexusSession]:
+        return [each for each in self._daemon.table.sessions() if each.nexus.initiator_name in initiators]
+
+    def _end(self, sessions: Iterable[NexusSession], why: str) -> None:
+        for each in sessions:
+            self._daemon.table.end(each, why)
 
     async def redirect(self, args: Arguments) -> Json:
         """Send logins elsewhere, or (without an address) take them here again."""
@@ -410,15 +451,34 @@ class Commands:
         return {"space": self._daemon.monitor.state, **asdict(chosen)}
 
     # -- inside ------------------------------------------------------------------------------------------------
-    async def _made(self, object_id: int) -> Json:
+    async def _connect(self, info: ObjectInfo, host_id: int = EVERYONE, lun: int | None = None) -> Connection:
+        """Connect an object; a number is not chosen while a session that sees this table takes it for something else."""
+        table, which = self._daemon.table, None
+        if host_id != EVERYONE:
+            which = self._sessions_of(self._catalog.host(self._catalog.host_name(host_id)).initiators)
+        connection: Connection = await self._catalog_call(
+            self._catalog.connect(info, host_id, lun, lambda number: table.holds(number, which)))
+        table.refresh()
+        return connection
+
+    def _revert_touched(self, args: Arguments) -> Touches:
+        """By name, as the lines before this one leave it; a snapshot named after another volume than its own waits for all."""
+        name = str(args.get("name", ""))
+        volume, snapshot = volume_part(name), self._pool.lookup(name)
+        owner = None if snapshot is None else self.lineage.owner(snapshot)
+        if owner is not None and owner.name != volume:
+            return Touches(everything=True)
+        writes = {volume} | {f"{volume}@{each}" for each in _named(args, "safety")}
+        return Touches(frozenset({name}), frozenset(writes))
+
+    async def _made(self, object_id: int, note: str | None = None) -> Json:
         """A new volume or clone, connected for everyone when access is open."""
         info = self._pool.info(object_id)
         if info is None:
             raise LunetteError("gone", "the object was deleted as soon as it was made")
         if self._daemon.access.open_access:
-            await self._catalog_call(self._catalog.connect(info))
-            self._daemon.table.refresh()
-        return self.describe(info)
+            await self._connect(info)
+        return {**self.describe(info), "note": note or self.lineage.not_of(info)}
 
     def _current(self, info: ObjectInfo) -> ObjectInfo:
         return self._pool.info(info.id) or info

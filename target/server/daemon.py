@@ -21,6 +21,7 @@ from target.server.api import ApiServer
 from target.server.commands import ACCESS_STATES, Commands
 from target.server.dataplane import Reactor
 from target.server.frozen import FrozenMedia
+from target.server.holds import Holds
 from target.server.monitor import SpaceMonitor
 from target.server.netlink import LocalAddresses
 from target.server.portal import Portals
@@ -85,6 +86,7 @@ class Daemon:
             attention_raised=self.table.attention_raised, statistics=self.statistics.of_object)
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)
+        self.holds = Holds()
         self.commands = Commands(self)
         self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
                                     lambda: self._device.missing_bytes() if self._device is not None else 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ class Listing:
 
     def _rows(self, infos: Sequence[ObjectInfo]) -> list[Json]:
         """Each object's size, mapped and exclusive bytes, origin, LUN, URL and the rest."""
-        catalog = self._daemon.catalog
+        catalog, lineage = self._daemon.catalog, self._commands.lineage
         used = {object_id for session in self._daemon.table.sessions() for object_id in session.used}
         url = self._daemon.url(0).removesuffix("0") if infos else ""
         damaged = Counter(page.object_id for page in self._daemon.pool.damage() if page.kind == "node")
@@ -67,8 +67,10 @@ class Listing:
             lun = connections[0].lun if connections else None
             rows.append({
                 "name": info.name, "kind": info.kind, "size_bytes": info.size_bytes, "mapped_bytes": info.mapped_bytes,
-                "exclusive_bytes": self._exclusive.get(info.id), "origin": info.origin or None, "lun": lun,
+                "exclusive_bytes": self._exclusive.get(info.id), "origin": lineage.origin(info) or None, "lun": lun,
                 "url": None if lun is None else f"{url}{lun}", "id": info.id, "block_bytes": info.block_bytes,
+                "origin_id": info.origin_id or None, "origin_deleted": lineage.origin_deleted(info),
+                "orphan": lineage.is_orphan(info),
                 "physical_block_bytes": info.physical_block_bytes,
                 "created_s": info.created_s, "serial": info.serial, "labels": read_labels(info),
                 "checksum": info.checksum, "quota_bytes": info.quota_bytes, "reserve_bytes": info.reserve_bytes,
@@ -125,16 +127,28 @@ class Listing:
                 "damage": [describe(page, self._daemon.pool.info) for page in self._daemon.pool.damage()],
                 **asdict(self._daemon.catalog.thresholds), **stats}
 
-    async def diff(self, a: str, b: str) -> AsyncIterator[list[Json]]:
-        """Changed ranges between two objects, in order, some thousands at a time."""
+    async def diff(self, a: str, b: str) -> AsyncGenerator[list[Json]]:
+        """Changed ranges between two objects, in order, some thousands at a time. Both are held meanwhile.
+
+        LunetteError: not_found, gone (one was deleted by force meanwhile).
+        """
         first, second = self._daemon.catalog.find(a), self._daemon.catalog.find(b)
+        with self._daemon.holds.hold((first, second), f"diff {a} {b}"):
+            async for rows in self._diff(first, second):
+                yield rows
+
+    async def _diff(self, first: ObjectInfo, second: ObjectInfo) -> AsyncGenerator[list[Json]]:
+        what = f"diff {first.name} {second.name}"
         offset_bytes = 0
         while True:
             try:
                 ranges = await self._daemon.pool.call("diff", a_id=first.id, b_id=second.id, offset_bytes=offset_bytes,
                                                       limit=DIFF_RANGES)
             except PoolError as error:
-                raise pool_error(error.code, f"diff {a} {b}") from None
+                for each in (first, second):
+                    if self._daemon.pool.info(each.id) is None:
+                        raise LunetteError("gone", f"{what}: {each.name} was deleted meanwhile, the list is not whole") from None
+                raise pool_error(error.code, what) from None
             if ranges:
                 yield [{"offset_bytes": offset, "length_bytes": length} for offset, length in ranges]
             if len(ranges) < DIFF_RANGES:

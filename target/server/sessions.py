@@ -48,10 +48,7 @@ from target.scsi.sense import Sense, SenseKey
 from target.server.access import Access
 from target.server.background import Background
 from target.server.dataplane import (
-    LUNF_DSENSE,
-    LUNF_RO,
     LUNF_SLOW,
-    LUNF_WRITE_SLOW,
     AbortedEvent,
     ClosedEvent,
     CommandEvent,
@@ -60,11 +57,12 @@ from target.server.dataplane import (
     SessionClosedEvent,
 )
 from target.server.draining import WAIT_SECONDS, Draining
-from target.server.units import Units
+from target.server.inventory import REPORT_LUNS, Inventory
+from target.server.units import Units, lun_flags
 
 log = logging.getLogger("lunette.sessions")
 
-INQUIRY, REPORT_LUNS, REQUEST_SENSE = 0x12, 0xA0, 0x03
+INQUIRY, REQUEST_SENSE = 0x12, 0x03
 TEST_UNIT_READY, THIRD_PARTY_COPY = 0x00, 0x83
 LOOKS_ONLY = frozenset({INQUIRY, REPORT_LUNS, REQUEST_SENSE})  # commands of a scan: they do not open a LUN
 BHS_W = 0x20
@@ -86,6 +84,7 @@ class NexusSession:
     started_s: float
     luns: dict[int, int] = field(default_factory=dict)          # LUN -> object id
     used: set[int] = field(default_factory=set)                 # object ids
+    inventory: Inventory = field(default_factory=Inventory)
     connections: dict[int, FullFeatureConnection] = field(default_factory=dict)  # reactor's number -> protocol state
     cids: dict[int, int] = field(default_factory=dict)          # reactor's connection number -> CID
     running: dict[int, RunningTask] = field(default_factory=dict)  # reactor's task number ->
@@ -105,20 +104,6 @@ class RunningTask:
     initiator_task_tag: int
     copies: bool = False    # writes to other units than its own, perhaps
     held: bool = False      # waits for an ended session of its host, has done nothing yet
-
-
-def lun_flags(unit: LogicalUnit, gate: Gate) -> int:
-    """The data plane's flag word for a gate of the SCSI layer."""
-    flags = 0
-    if gate & (Gate.ATTENTION | Gate.RESERVED | Gate.NOT_READY):
-        flags |= LUNF_SLOW
-    if gate & Gate.WRITE_PROTECTED:
-        flags |= LUNF_RO if unit.backend.read_only else LUNF_WRITE_SLOW  # software protection has another sense code
-    if gate & (Gate.WRITE_THROUGH | Gate.RESERVED_WRITES):
-        flags |= LUNF_WRITE_SLOW
-    if gate & Gate.DESCRIPTOR:
-        flags |= LUNF_DSENSE
-    return flags
 
 
 class SessionTable:
@@ -180,8 +165,10 @@ class SessionTable:
         return session
 
     def _admitted(self, params: NegotiatedParams, admission: Admission, peer: str) -> NexusSession:
+        before: NexusSession | None = None
         if admission.replaced is not None and isinstance(admission.replaced.handle, NexusSession):
-            self.end(admission.replaced.handle, "reinstated")
+            before = admission.replaced.handle
+            self.end(before, "reinstated")
         if admission.kind is AdmissionKind.REINSTATE_CONNECTION and isinstance(admission.session.handle, NexusSession):
             held = admission.session.handle
             held.leaving.discard(params.cid)           # a logout of the old one is not of this one
@@ -192,7 +179,17 @@ class SessionTable:
         if isinstance(admission.session.handle, NexusSession):
             admission.session.handle.leaving.discard(params.cid)
             return admission.session.handle
-        return self._open(params, admission.session, peer)
+        made = self._open(params, admission.session, peer)
+        if before is not None:
+            self._remember(made, before)
+        return made
+
+    def _remember(self, session: NexusSession, before: NexusSession) -> None:
+        """An initiator that reinstates its session takes the LUNs for what they were in the one before."""
+        for lun in session.inventory.inherit(before.inventory, before.luns, session.luns):
+            unit = self.units.known(session.luns[lun])
+            if unit is not None:
+                self.target.tell_replaced(session.nexus, unit)
 
     def _open(self, params: NegotiatedParams, session: Session, peer: str) -> NexusSession:
         index = min(range(len(self.reactors)), key=lambda each: sum(key[0] == each for key in self._sessions))
@@ -301,21 +298,37 @@ class SessionTable:
         for session in self.sessions():
             for lun in [lun for lun, each in session.luns.items() if each == object_id]:
                 self._detach(session, lun)
-            session.used.discard(object_id)
 
     def users(self, object_id: int) -> list[NexusSession]:
         """Sessions that have used an object, beyond looking at it, and still see it."""
         return [each for each in self.sessions() if object_id in each.used and object_id in each.luns.values()]
 
+    def losses(self, wanted: Callable[[NexusSession], dict[int, int]]) -> list[tuple[NexusSession, int]]:
+        """Sessions, each with an object that they use and would lose or see elsewhere if their LUNs became these."""
+        found = []
+        for session in self.sessions():
+            if session.used:
+                after = wanted(session)
+                found += [(session, object_id) for lun, object_id in session.luns.items()
+                          if object_id in session.used and after.get(lun) != object_id]
+        return found
+
+    def holds(self, lun: int, which: Iterable[NexusSession] | None = None) -> bool:
+        """Whether one of these sessions (None: of all) may still take a number for an object that is not there any more."""
+        return any(lun in session.inventory.stale for session in (self._sessions.values() if which is None else which))
+
     def _attach(self, session: NexusSession, lun: int, object_id: int) -> None:
         unit = self._unit(object_id)
         if unit is not None:
             session.luns[lun] = object_id
-            self.target.attach(session.nexus, lun, unit)
+            self.target.attach(session.nexus, lun, unit, replaces=session.inventory.attached(lun, object_id))
             session.reactor.set_lun(session.number, lun, object_id, self._flags(session, unit, unit.gate(session.nexus)))
 
     def _detach(self, session: NexusSession, lun: int) -> None:
-        session.luns.pop(lun)
+        object_id = session.luns.pop(lun)
+        session.inventory.detached(lun, object_id)
+        if object_id not in session.luns.values():
+            session.used.discard(object_id)
         session.reactor.set_lun(session.number, lun, None)
         self.target.detach(session.nexus, lun)
 
@@ -337,8 +350,9 @@ class SessionTable:
                 session.reactor.set_lun_flags(session.number, lun, self._flags(session, unit, gate))
 
     def _flags(self, session: NexusSession, unit: LogicalUnit, gate: Gate) -> int:
-        """The flag word of a LUN: everything comes here while commands of the host's ended sessions are not over."""
-        fenced = self.draining.busy(session.nexus.initiator_name)
+        """The flag word of a LUN. Everything comes here while commands of the host's ended sessions are not over, and until
+        the object is open: what is in use must be known (`users`)."""
+        fenced = self.draining.busy(session.nexus.initiator_name) or self.units.object_id(unit) not in session.used
         return lun_flags(unit, gate) | (LUNF_SLOW if fenced else 0)
 
     def _reflag(self, initiator_name: str) -> None:
@@ -534,10 +548,20 @@ class SessionTable:
 
     # -- slow commands -----------------------------------------------------------------------------------------
     def _command(self, session: NexusSession, event: CommandEvent) -> None:
-        if event.cdb[0] not in LOOKS_ONLY and event.lun in session.luns:
-            session.used.add(session.luns[event.lun])
+        if event.lun in session.luns:
+            session.inventory.known.add(event.lun)
+            if event.cdb[0] not in LOOKS_ONLY:
+                self._opens(session, session.luns[event.lun])
         task = asyncio.create_task(self._execute(session, event))
         session.running[event.task] = RunningTask(task, event.lun, event.itt, event.cdb[0] == THIRD_PARTY_COPY)
+
+    def _opens(self, session: NexusSession, object_id: int) -> None:
+        """A session uses an object from now on."""
+        unit = self.units.known(object_id)
+        if object_id in session.used or unit is None:
+            return
+        session.used.add(object_id)
+        self.gate_changed(object_id, session.nexus, unit.gate(session.nexus))
 
     async def _may_begin(self, session: NexusSession, event: CommandEvent) -> bool:
         """Wait until commands of the host's ended sessions are over; False when this one's own session ended meanwhile."""
@@ -569,6 +593,8 @@ class SessionTable:
             result = Result(Status.CHECK_CONDITION, INTERNAL_TARGET_FAILURE.encode())
         finally:
             session.running.pop(event.task, None)
+        if event.cdb[0] == REPORT_LUNS:
+            session.inventory.reported(event.cdb, result, session.luns)
         counted = result.status == Status.GOOD or result.transfer_bytes > 0
         written = result.transfer_bytes if event.flags & BHS_W and counted else None
         session.reactor.complete(event.task, result.status, result.sense, result.data_in, data_out_length=written)

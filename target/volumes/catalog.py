@@ -1,8 +1,9 @@
 """Names, hosts and connections: what the pool's key-value store says about who sees which object under which LUN.
 
-Keys of the store, all values JSON: `host/ID`, `connection/HOST_ID/LUN`, `next_lun/HOST_ID`, `redirect/HOST_ID`,
-`group/TAG` (access state), `thresholds` (of the pool's use), `unit/OBJECT_ID` (opaque state of a logical unit). Objects and
-hosts are referred to by id, so that renaming either touches nothing else. HOST_ID 0 is everyone.
+Keys of the store, all values JSON: `host/ID`, `connection/HOST_ID/LUN`, `freed_lun/HOST_ID/LUN` (a number that rises with each:
+when it became free; LUNs below 256), `redirect/HOST_ID`, `group/TAG` (access state), `thresholds` (of the pool's use),
+`unit/OBJECT_ID` (opaque state of a logical unit). Objects and hosts are referred to by id, so that renaming either touches
+nothing else. HOST_ID 0 is everyone. `next_lun/HOST_ID` of older pools says nothing any more.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import ipaddress
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,11 +22,11 @@ from target.errors import LunetteError
 from target.iscsi.names import normalize_name
 from target.iscsi.text import TextError
 from target.volumes.gateway import AsyncPool, ObjectInfo
+from target.volumes.luns import EVERYONE, MAX_LUN, PERIPHERAL_LUNS, Connection, LunTables
 
 log = logging.getLogger("lunette.catalog")
 
-EVERYONE = 0
-MAX_LUN = 16383  # the flat addressing method's range (SAM-5 §4.7.7.3)
+LAST = 1 << 62      # in the order of free LUNs: what a crash freed has no number yet
 MAX_NAME = 128  # characters, of a snapshot's NAME@LABEL too: its catalog slot has that many bytes
 MAX_LABEL_BYTES = 160
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
@@ -56,15 +57,6 @@ class Host:
     initiators: tuple[str, ...]
     chap: Chap | None = field(default=None, repr=False)
     events: bool = False    # asked for asynchronous SCSI events
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """An object under a LUN for one host, or for everyone (EVERYONE)."""
-
-    host_id: int
-    lun: int
-    object_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +194,8 @@ class Catalog:
     def __init__(self, pool: AsyncPool) -> None:
         self.pool = pool
         self._hosts: dict[int, Host] = {}
-        self._connections: dict[int, dict[int, Connection]] = {EVERYONE: {}}  # host id -> LUN ->
-        self._by_object: dict[int, set[Connection]] = {}
-        self._next_lun: dict[int, int] = {}
+        self._luns = LunTables()
+        self._freed = 0     # the last number in a `freed_lun`
         self._states: dict[int, bytes] = {}
         self._redirects: dict[int, Redirect] = {}
         self._group_states: dict[int, str] = {}
@@ -264,14 +255,14 @@ class Catalog:
     async def delete_host(self, host: Host) -> None:
         """Forget a host and its connections."""
         changes: dict[str, Any] = {f"host/{host.id}": None, f"next_lun/{host.id}": None, f"redirect/{host.id}": None}
-        for connection in self.connections(host.id):
-            changes[_connection_key(connection)] = None
+        gone = self.connections(host.id)
+        changes.update({_connection_key(each): None for each in gone})
+        changes.update({f"freed_lun/{host.id}/{lun}": None for lun in self._luns.kept_order(host.id)})
         await self._store(changes)
         for connection in self.connections(host.id):
-            self._drop(connection)
+            self._luns.drop(connection)
         self._hosts.pop(host.id, None)
-        self._connections.pop(host.id, None)
-        self._next_lun.pop(host.id, None)
+        self._luns.forget_host(host.id)
         self._redirects.pop(host.id, None)
 
     # -- target port groups --------------------------------------------------------------------------------------
@@ -307,55 +298,60 @@ class Catalog:
     # -- connections -------------------------------------------------------------------------------------------
     def connections(self, host_id: int | None = None) -> list[Connection]:
         """Connections of one host (or all), by LUN."""
-        ids: Iterable[int] = sorted(self._connections) if host_id is None else (host_id,)
-        return [table[lun] for each in ids for table in (self._connections.get(each, {}),) for lun in sorted(table)]
+        return self._luns.all() if host_id is None else self._luns.of_host(host_id)
 
     def connections_of(self, object_id: int) -> list[Connection]:
         """Where an object is connected, everyone first."""
-        return sorted(self._by_object.get(object_id, ()), key=lambda each: (each.host_id, each.lun))
+        return self._luns.of_object(object_id)
 
-    def lun_map(self, host: Host | None, *, open_access: bool) -> dict[int, int]:
-        """LUN -> object id that an initiator of `host` (None: of no host) sees. A host's own LUNs win over everyone's."""
-        luns = {lun: each.object_id for lun, each in self._connections[EVERYONE].items()} if open_access else {}
-        if host is not None:
-            luns.update({lun: each.object_id for lun, each in self._connections.get(host.id, {}).items()})
-        return luns
+    def lun_map(self, host: Host | None, *, open_access: bool, without: Collection[Connection] = (),
+                added: Connection | None = None) -> dict[int, int]:
+        """LUN -> object id that an initiator of `host` (None: of no host) sees, or would see after a change."""
+        return self._luns.seen_by(None if host is None else host.id, open_access=open_access, without=without, added=added)
 
-    async def connect(self, info: ObjectInfo, host_id: int = EVERYONE, lun: int | None = None) -> Connection:
-        """Connect an object; without `lun`, numbers rise and none is reused while others are free.
-
-        LunetteError: exists (the LUN or this object is connected there already), invalid, limit.
-        """
-        table = self._connections.setdefault(host_id, {})
+    def may_connect(self, info: ObjectInfo, host_id: int, lun: int | None) -> Connection | None:
+        """The connection that there is already. LunetteError: exists (the LUN or this object is connected there), invalid."""
         same = next((each for each in self.connections_of(info.id) if each.host_id == host_id), None)
+        if same is not None and lun in (None, same.lun):
+            return same
         if same is not None:
-            if lun is None or lun == same.lun:
-                return same
             raise LunetteError("exists", f"{info.name} is connected as LUN {same.lun} already")
-        if lun is None:
-            lun = self._free_lun(host_id)
-        elif not isinstance(lun, int) or not 0 <= lun <= MAX_LUN:
-            raise LunetteError("invalid", f"a LUN is a number from 0 to {MAX_LUN}")
-        elif lun in table:
-            other = self.pool.info(table[lun].object_id)
-            raise LunetteError("exists", f"LUN {lun} is {other.name if other else 'taken'} already")
-        connection = Connection(host_id, lun, info.id)
-        self._add(connection)
-        following = max(self._next_lun.get(host_id, 0), lun + 1)
-        self._next_lun[host_id] = following
+        if lun is not None:
+            if not 0 <= lun <= MAX_LUN:
+                raise LunetteError("invalid", f"a LUN is a number from 0 to {MAX_LUN}")
+            taken = self._luns.at(host_id, lun)
+            if taken is not None:
+                other = self.pool.info(taken.object_id)
+                raise LunetteError("exists", f"LUN {lun} is {other.name if other else 'taken'} already")
+        return None
+
+    async def connect(self, info: ObjectInfo, host_id: int = EVERYONE, lun: int | None = None,
+                      held: Callable[[int], bool] = lambda lun: False) -> Connection:
+        """Connect an object; without `lun`, as the number that has been free the longest (target/volumes/luns.py).
+
+        LunetteError: as `may_connect`, limit.
+        """
+        same = self.may_connect(info, host_id, lun)
+        if same is not None:
+            return same
+        connection = Connection(host_id, self._luns.next_free(host_id, held) if lun is None else lun, info.id)
+        changes: dict[str, Any] = {_connection_key(connection): {"object": info.id}}
+        if connection.lun in self._luns.kept_order(host_id):
+            changes[_freed_key(connection)] = None
+        self._luns.add(connection)
         try:
-            await self._store({_connection_key(connection): {"object": info.id}, f"next_lun/{host_id}": following})
+            await self._store(changes)
         except BaseException:
-            self._drop(connection)
+            self._luns.drop(connection)
             raise
         return connection
 
     async def disconnect(self, connections: Iterable[Connection]) -> None:
         """Take connections away."""
         gone = list(connections)
-        await self._store({_connection_key(each): None for each in gone})
+        await self._store(self._taking_away(gone))
         for each in gone:
-            self._drop(each)
+            self._luns.drop(each)
 
     # -- the pool's use ----------------------------------------------------------------------------------------
     @property
@@ -382,11 +378,11 @@ class Catalog:
     async def forget_object(self, object_id: int) -> None:
         """Remove what belonged to a deleted object."""
         gone = self.connections_of(object_id)
-        changes: dict[str, Any] = {_connection_key(each): None for each in gone}
+        changes = self._taking_away(gone)
         if object_id in self._states:
             changes[f"unit/{object_id}"] = None
         for each in gone:
-            self._drop(each)
+            self._luns.drop(each)
         self._states.pop(object_id, None)
         if changes:
             await self._store(changes)
@@ -398,26 +394,15 @@ class Catalog:
                 key: None if value is None else json.dumps(value, separators=(",", ":")).encode()
                 for key, value in changes.items()})
 
-    def _free_lun(self, host_id: int) -> int:
-        table = self._connections.get(host_id, {})
-        rising = self._next_lun.get(host_id, 0)
-        for lun in _lun_order(rising):
-            if lun not in table:
-                return lun
-        raise LunetteError("limit", f"all {MAX_LUN + 1} LUNs are taken")
-
-    def _add(self, connection: Connection) -> None:
-        self._connections.setdefault(connection.host_id, {})[connection.lun] = connection
-        self._by_object.setdefault(connection.object_id, set()).add(connection)
-
-    def _drop(self, connection: Connection) -> None:
-        table = self._connections.get(connection.host_id, {})
-        if table.get(connection.lun) == connection:
-            del table[connection.lun]
-        where = self._by_object.get(connection.object_id, set())
-        where.discard(connection)
-        if not where:
-            self._by_object.pop(connection.object_id, None)
+    def _taking_away(self, gone: Iterable[Connection]) -> dict[str, Any]:
+        """The changes of the store for connections that go: each number's place in the order of the free ones is kept."""
+        changes: dict[str, Any] = {}
+        for each in gone:
+            changes[_connection_key(each)] = None
+            if each.lun < PERIPHERAL_LUNS:
+                self._freed += 1
+                changes[_freed_key(each)] = self._freed
+        return changes
 
     def _restore_host(self, host_id: int, before: Host | None) -> None:
         if before is None:
@@ -427,18 +412,22 @@ class Catalog:
 
     def _load(self, stored: dict[str, bytes]) -> None:
         """Read the store; entries about objects that are gone (a crash between two changes) are left aside."""
+        freed: list[tuple[int, int, int]] = []
         for key, raw in stored.items():
             kind, _, rest = key.partition("/")
             try:
                 if kind == "host":
                     self._hosts[int(rest)] = _host_from(int(rest), json.loads(raw))
-                elif kind == "next_lun":
-                    self._next_lun[int(rest)] = int(json.loads(raw))
+                elif kind == "freed_lun":
+                    host_id, _, lun = rest.partition("/")
+                    freed.append((int(json.loads(raw)), int(host_id), int(lun)))
                 elif kind == "connection":
                     host_id, _, lun = rest.partition("/")
                     object_id = int(json.loads(raw)["object"])
-                    if self.pool.info(object_id) is not None:
-                        self._add(Connection(int(host_id), int(lun), object_id))
+                    if self.pool.info(object_id) is None:
+                        freed.append((LAST, int(host_id), int(lun)))
+                    else:
+                        self._luns.add(Connection(int(host_id), int(lun), object_id))
                 elif kind == "group":
                     self._group_states[int(rest)] = str(json.loads(raw))
                 elif kind == "thresholds":
@@ -452,16 +441,19 @@ class Catalog:
                     self._states[int(rest)] = raw
             except (ValueError, KeyError, TypeError, LunetteError) as error:
                 raise LunetteError("damaged", f"the configuration entry {key!r} cannot be read: {error}") from None
+        for number, host, which in sorted(freed):
+            self._freed = max(self._freed, number if number != LAST else 0)
+            if self._luns.at(host, which) is None:
+                self._luns.freed(host, which)
         self._hosts = names_settled(self._hosts)
-
-
-def _lun_order(rising: int) -> Iterator[int]:
-    yield from range(rising, MAX_LUN + 1)
-    yield from range(min(rising, MAX_LUN + 1))
 
 
 def _connection_key(connection: Connection) -> str:
     return f"connection/{connection.host_id}/{connection.lun}"
+
+
+def _freed_key(connection: Connection) -> str:
+    return f"freed_lun/{connection.host_id}/{connection.lun}"
 
 
 def _host_value(host: Host) -> dict[str, Any]:

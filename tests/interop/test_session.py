@@ -93,7 +93,9 @@ def test_luns_come_and_go_under_a_live_session(daemon: DaemonProcess) -> None:
         initiator.settle(5)
         answer = initiator.write(5, 0, b"x" * 512)
         assert (answer.status, answer.key, answer.asc) == (CHECK_CONDITION, 7, PROTECTED)
-        daemon.cli("disconnect", "v@s")
+        with pytest.raises(Refused, match=r"v@s is in use by \S+ from 127.0.0.1; --force takes it"):
+            daemon.cli("disconnect", "v@s")
+        daemon.cli("disconnect", "v@s", "--force")
         assert initiator.settle() == [LUNS_CHANGED]
         assert initiator.test_unit_ready(5).asc == NOT_SUPPORTED
         assert initiator.luns() == [0]
@@ -116,10 +118,12 @@ def test_a_revert_under_a_live_session(daemon: DaemonProcess) -> None:
         initiator.write(0, 0, b"old" + bytes(509))
         daemon.cli("snapshot", "v@s")
         initiator.write(0, 0, b"new" + bytes(509))
-        daemon.cli("revert", "v@s", "--safety", "undo")
+        with pytest.raises(Refused, match=r"v is in use by \S+ from 127.0.0.1; --force .* since v@s was taken is lost"):
+            daemon.cli("revert", "v@s")
+        daemon.cli("revert", "v@s", "--safety", "undo", "--force")
         assert initiator.settle() == [MEDIUM_CHANGED]
         assert initiator.read(0, 0, 1).data[:3] == b"old"
-        daemon.cli("revert", "v@undo")
+        daemon.cli("revert", "v@undo", "--force")
         initiator.settle()
         assert initiator.read(0, 0, 1).data[:3] == b"new"
 

@@ -123,3 +123,15 @@ def test_gates_of_snapshots_and_modes() -> None:
     assert world.unit.gate(world.nexuses[0]) == Gate.DESCRIPTOR | Gate.WRITE_THROUGH
     assert not world.unit.needs_slow_path(world.nexuses[0], write=False)
     assert world.unit.needs_slow_path(world.nexuses[0])
+
+
+def test_a_number_that_meant_another_unit_says_so_before_anything_else() -> None:
+    world = World(MemoryBackend(), MemoryBackend())
+    nexus = world.nexuses[0]
+    world.target.detach(nexus, 0)
+    world.target.attach(nexus, 0, world.unit, replaces=True)
+    assert pending(world) == [0x3F0E, 0x3F03]
+    assert pending(world, lun=1) == [0x3F0E]
+    world.target.detach(nexus, 0)
+    world.target.attach(nexus, 0, world.unit)
+    assert pending(world) == [0x2900]

@@ -116,7 +116,8 @@ ATTENTIONS: dict[UnitAttention, tuple[str, str]] = {
                                      "test_resets_come_first_and_cover_what_they_imply"),
     UnitAttention.THRESHOLD_REACHED: ("the pool's free space fell to the soft threshold",
                                       "test_threshold_attention_once_until_space_is_back"),
-    UnitAttention.INQUIRY_CHANGED: ("INQUIRY data changed", "test_events_and_their_codes"),
+    UnitAttention.INQUIRY_CHANGED: ("INQUIRY data changed; after 3Fh/0Eh, a LUN means another unit than this nexus saw there",
+                                    "test_a_number_that_meant_another_unit_says_so_before_anything_else"),
     UnitAttention.REPORTED_LUNS_CHANGED: ("a LUN appeared or disappeared",
                                           "test_lun_list_changes_are_told_until_the_list_is_read"),
 }
@@ -136,6 +137,8 @@ Stated limits and choices:
   CDB usage data is refused with 24h/00h and a field pointer. That is how RDPROTECT, WRPROTECT, VRPROTECT, NACA and ANCHOR
   are refused. GET LBA STATUS (32) is answered when asked for by name, and left out of the list of all commands: common
   initiators cannot read a CDB of more than 16 bytes there.
+- **LUN fields**: peripheral device addressing below 256, flat space addressing above. A number above 255 as it is in the first
+  two bytes, which SAM-5 calls a bus identifier, is understood, too: libiscsi writes it so. Others name nothing (25h/00h).
 - **Task attributes**: an ORDERED command waits for every older command of its nexus on its LUN and holds every younger one,
   HEAD OF QUEUE passes both; commands of different nexuses are not ordered among each other. Within that, SIMPLE commands run
   at once and in any order (QAM 1h). Test: `core/test_reactor_protocol.py`.

@@ -10,7 +10,6 @@ import pytest
 
 from target.errors import LunetteError
 from target.volumes.catalog import (
-    EVERYONE,
     Catalog,
     Chap,
     Host,
@@ -22,6 +21,7 @@ from target.volumes.catalog import (
     write_labels,
 )
 from target.volumes.gateway import AsyncPool
+from target.volumes.luns import EVERYONE
 from tests.support.fake_pool import FakePool
 
 A, B = "iqn.2026-01.test:a", "iqn.2026-01.test:b"
@@ -76,16 +76,32 @@ def test_initiator_names_are_kept_in_lower_case(name: str) -> None:
     assert check_initiator(name) == name.lower()
 
 
-async def test_lun_numbers_rise_and_a_freed_one_is_not_taken_at_once(pool: AsyncPool) -> None:
+async def test_the_order_of_free_luns_outlasts_a_restart(pool: AsyncPool) -> None:
     catalog = Catalog(pool)
-    infos = [pool.info(await volume(pool, f"v{i}")) for i in range(4)]
-    assert [(await catalog.connect(info)).lun for info in infos[:3] if info] == [0, 1, 2]
-    await catalog.disconnect(catalog.connections_of(infos[2].id))  # type: ignore[union-attr]
-    assert (await catalog.connect(infos[3])).lun == 3  # type: ignore[arg-type]
+    infos = [info for info in [pool.info(await volume(pool, f"v{i}")) for i in range(260)] if info is not None]
+    host = await catalog.save_host(Host(0, "h", (A,)))
+    assert [(await catalog.connect(info)).lun for info in infos[:256]] == list(range(256))
+    assert (await catalog.connect(infos[5], host.id)).lun == 256        # the others are everyone's
+    for number in (40, 7):
+        await catalog.disconnect(catalog.connections_of(infos[number].id))
+    await pool.call("delete", object_id=infos[80].id)
+    await catalog.forget_object(infos[80].id)
+    await pool.call("delete", object_id=infos[90].id)                   # and a crash before it is forgotten
     reopened = Catalog(pool)
-    assert {each.lun: each.object_id for each in reopened.connections()} == {
-        each.lun: each.object_id for each in catalog.connections()}
-    assert (await reopened.connect(infos[2])).lun == 4  # type: ignore[arg-type]
+    assert {each.lun for each in reopened.connections()} == set(range(257)) - {7, 40, 80, 90}
+    assert [(await reopened.connect(info)).lun for info in infos[256:259]] == [40, 7, 80]
+    again = Catalog(pool)
+    assert [(await again.connect(info)).lun for info in (infos[259], infos[7], infos[40])] == [90, 257, 258]
+    await again.disconnect(again.connections(host.id))
+    await again.delete_host(host)
+    assert not [key for key in pool.kv() if key.startswith(("freed_lun/", "next_lun/"))]
+
+
+async def test_a_pool_that_gave_all_numbers_away_before_begins_again_at_0(pool: AsyncPool) -> None:
+    await pool.call("kv", changes={"next_lun/0": b"300"})       # as pools of earlier versions keep it
+    info = pool.info(await volume(pool, "v"))
+    assert info is not None
+    assert (await Catalog(pool).connect(info)).lun == 0
 
 
 async def test_a_taken_lun_is_refused_and_nothing_changes(pool: AsyncPool) -> None:
