@@ -1,5 +1,5 @@
 # Operations on objects: derive, delete, revert, resize, properties, keys; and walks: extents, diff, exclusive, share.
-from core._state cimport lnt_pool, vobj
+from core._state cimport lnt_pool, rlock, vobj
 from core._types cimport lnt_op
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -34,8 +34,11 @@ cdef struct admin:
     uint8_t kind
     uint8_t applied           # the serial part is over
     uint8_t step
+    uint8_t stands            # it has taken its places in line
     uint32_t n                # pairs (DERIVE), slot images (KV)
     vobj **src
+    rlock *places             # DERIVE: one a source; else `own`
+    rlock[2] own
     vobj **new
     vobj *obj
     vobj *other

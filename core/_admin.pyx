@@ -9,6 +9,7 @@ from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_shar
 from core._cache cimport M_ADMIN_SOFT, M_EARLY_SHARE, M_NO_SETTLE, op_again, op_finish, op_ready
 from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
+from core._ranges cimport places_leave, places_wait
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
     L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
@@ -533,7 +534,7 @@ cdef void serial_run(lnt_pool *p, admin *a) noexcept nogil:
     if p.failed or p.read_only:
         rc = ST_READ_ONLY
     else:
-        if wait_room(p, &a.op):
+        if places_wait(p, a) or wait_room(p, &a.op):
             return
         p.cur_op = &a.op
         rc = serial_apply(p, a)
@@ -541,6 +542,7 @@ cdef void serial_run(lnt_pool *p, admin *a) noexcept nogil:
         if rc == WAIT:
             return
     a.applied = 1
+    places_leave(p, a)
     serial_next(p)
     if rc:
         slots_give_back(p, a)
@@ -568,7 +570,7 @@ cdef void admin_run(lnt_pool *p, admin *a) noexcept nogil:
     if a.applied:
         settle(p, a, 0)
         return
-    if a.kind == A_SHARE and wait_room(p, &a.op):
+    if a.kind == A_SHARE and (places_wait(p, a) or wait_room(p, &a.op)):
         return
     p.cur_op = &a.op
     if a.kind == A_SHARE:
@@ -586,6 +588,7 @@ cdef void admin_run(lnt_pool *p, admin *a) noexcept nogil:
     p.cur_op = NULL
     if rc == WAIT:
         return
+    places_leave(p, a)
     if a.kind == A_SHARE and rc == 0:
         X(a).need_seq = p.j.record_seq
         a.applied = 1

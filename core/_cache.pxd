@@ -39,6 +39,7 @@ cpdef enum mutation:           # tests/crash switches one safeguard off at a tim
     M_ONE_EPOCH = 0x200000000          # and not two, until freed blocks are used again
     M_NO_LOCK_GRACE = 0x400000000      # between a range lock and what it is taken for
     M_EARLY_SHARE = 0x800000000        # acknowledged while writes in place are under way to what it shares
+    M_SLICES_UNSEEN = 0x1000000000     # what works in slices takes no place in line
 
 cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil
 cdef void cache_free(lnt_pool *p) noexcept nogil

@@ -6,8 +6,9 @@ Compound ops are made of parts: internal READs and WRITEs that the op starts and
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, extent, map_find, map_unmap
 from core._cache cimport M_NO_LOCK_GRACE, op_again, op_finish, op_ready
 from core._journal cimport journal_fit, next_sync, record_3, wait_hard
-from core._rw cimport X, locked_out, op_settle, read_run, unlock_range, wait_grace, wait_room, write_run
-from core._state cimport L_ATOMIC_BLOCKS, L_BLOCK_BYTES, RT_UNMAP, WAIT, lnt_alloc_aligned, lnt_pool, opx, rlock, vobj
+from core._ranges cimport range_leave, range_stand, range_waits
+from core._rw cimport X, op_settle, read_run, wait_grace, wait_room, write_run
+from core._state cimport L_ATOMIC_BLOCKS, L_BLOCK_BYTES, RT_UNMAP, WAIT, lnt_alloc_aligned, lnt_pool, opx, vobj
 from core._types cimport (
     OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, OPF_ATOMIC, OPF_FUA, OPF_NOUNMAP, ST_GONE,
     ST_INVALID, ST_MISCOMPARE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op)
@@ -72,7 +73,20 @@ cdef uint8_t sub_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     return status
 
 
+cdef int first_in_line(lnt_pool *p, lnt_op *op, uint8_t alone) noexcept nogil:
+    """0: those who came before and are in the way have left. The op keeps its place until it ends; its parts need none."""
+    cdef opx *x = X(op)
+    if not x.place.stands:
+        range_stand(p, &x.place, <vobj *>op.obj, op, op.offset, op.offset + op.length, alone)
+    return range_waits(p, &x.place)
+
+
 # -- UNMAP -------------------------------------------------------------------------------------------------------------
+
+cdef void unmap_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
+    range_leave(p, &X(op).place)
+    op_settle(p, op, status)
+
 
 cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Whole blocks leave the map; the rest, and everything with OPF_NOUNMAP, is overwritten with zeros."""
@@ -86,16 +100,16 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     if x.step == S_SUB:
         status = sub_end(p, op)
         if status:
-            op_finish(p, op, status)
+            unmap_end(p, op, status)
             return
         x.step = S_PLAN
     if x.step == S_NEW:
-        if locked_out(o, op):
+        if first_in_line(p, op, 0):
             return
         x.step = S_PLAN
     while x.cursor < op.length:
         if o.pub.gone or p.failed:
-            op_finish(p, op, ST_GONE if o.pub.gone else ST_READ_ONLY)
+            unmap_end(p, op, ST_GONE if o.pub.gone else ST_READ_ONLY)
             return
         if wait_room(p, op):
             return
@@ -112,7 +126,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
                 if rc == WAIT:
                     return
                 if rc:
-                    op_finish(p, op, rc)
+                    unmap_end(p, op, <uint8_t>rc)
                     return
                 if e.pba == 0:
                     x.cursor += n
@@ -128,7 +142,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         if rc == WAIT:
             return
         if rc:
-            op_finish(p, op, rc)
+            unmap_end(p, op, <uint8_t>rc)
             return
         if removed:
             record_3(p, RT_UNMAP, o.pub.id, at >> 12, next_lba - (at >> 12))
@@ -137,7 +151,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         if looks >= TURN_LOOKS:
             op_again(p, op)
             return
-    op_settle(p, op, ST_OK)
+    unmap_end(p, op, ST_OK)
 
 
 # -- COMPARE AND WRITE, WRITE ATOMIC, SYNC ------------------------------------------------------------------------------
@@ -145,26 +159,18 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
 cdef void locked_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     free(X(op).bounce)
     X(op).bounce = NULL
-    unlock_range(p, <vobj *>op.obj, op)
+    range_leave(p, &X(op).place)
     op_finish(p, op, status)
 
 
 cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """Lock the range, let everything that is under way finish, read and compare (COMPARE AND WRITE), write, unlock."""
+    """Have the range alone, let what is under way there finish, read and compare (COMPARE AND WRITE), write."""
     cdef opx *x = X(op)
-    cdef vobj *o = <vobj *>op.obj
-    cdef rlock *held
     cdef uint8_t status
     cdef uint64_t i = 0
     if x.step == S_NEW:
-        if locked_out(o, op):
+        if first_in_line(p, op, 1):
             return
-        held = <rlock *>calloc(1, sizeof(rlock))
-        held.lo = op.offset & ~<uint64_t>(L_BLOCK_BYTES - 1)      # whole blocks: an atomic write merges those at its ends
-        held.hi = (op.offset + op.length + L_BLOCK_BYTES - 1) & ~<uint64_t>(L_BLOCK_BYTES - 1)
-        held.owner = op
-        held.next = o.locks
-        o.locks = held
         if op.kind == OP_COMPARE_WRITE:
             x.bounce = <uint8_t *>lnt_alloc_aligned(op.length)
         x.step = S_LOCKED
@@ -173,6 +179,8 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     if x.step == S_LOCKED:
         if p.epoch < x.target_epoch and not p.mutations & M_NO_LOCK_GRACE:
             wait_grace(p, op, x.target_epoch)
+            return
+        if range_waits(p, &x.place):       # a write that left its epoch, and is not over
             return
         if op.kind == OP_WRITE_ATOMIC:
             x.step = S_WRITE
@@ -211,6 +219,8 @@ cdef void data_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     if X(op).step == S_NEW:
         p.budget.requests += 1
         status = refused(p, op)
+        if status:
+            range_leave(p, &X(op).place)
         if status or (op.length == 0 and op.kind != OP_SYNC):
             op_finish(p, op, <uint8_t>status)
             return

@@ -23,8 +23,8 @@ from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
     C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME,
     OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT,
-    bad_page, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, pthread_mutex_destroy,
-    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
+    bad_page, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, rlock,
+    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
 from core._super cimport super_load, super_read, super_seal
 from core._types cimport (
     IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,

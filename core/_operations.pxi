@@ -26,6 +26,7 @@ cdef admin *admin_new(Pool pool, uint8_t kind) except NULL:
     a.token = pool.next_token
     pool.next_token += 1
     a.kind = kind
+    a.places = a.own
     a.op.kind = OP_ADMIN
     a.op.dev = pool.p.home
     a.op.done = pool_done
@@ -44,6 +45,8 @@ cdef void admin_free(Pool pool, admin *a):
     if a.other != NULL:
         pool.close_handle(<lnt_obj *>a.other)
     free(a.src)
+    if a.places != a.own:
+        free(a.places)
     free(a.new)
     free(a.bytes)
     free(a.slots)
@@ -255,6 +258,7 @@ cdef object derive(Pool pool, list pairs, str kind, bint single):
     try:
         a.n = len(pairs)
         a.src = <vobj **>calloc(a.n, sizeof(vobj *))
+        a.places = <rlock *>calloc(a.n, sizeof(rlock))
         for i in range(a.n):          # open before names are taken: each may be deleted at any moment
             a.src[i] = handle(pool, pairs[i][0])
         slots = derived_slots(pool, kind, pairs)

@@ -9,13 +9,14 @@ from core._alloc cimport alloc_extent, space_for_data
 from core._atomic cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
 from core._budget cimport budget_hurry
-from core._cache cimport M_NO_MERGE_CHECK, M_NO_RANGE_LOCK, io_free, io_new, io_status, op_finish, op_ready, ops_ready
+from core._cache cimport M_NO_MERGE_CHECK, io_free, io_new, io_status, op_finish, op_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
+from core._ranges cimport range_keep, range_leave, range_let_in
 from core._ring cimport ring_push
 from core._state cimport (
     C_IMAGES, C_SYNC2, E_EXCL, I_DATA, L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OF_CHECKSUM, WAIT,
-    aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, next_images, opx, rlock, vobj)
+    aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, next_images, opx, vobj)
 from core._types cimport (
     IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io, lnt_op)
 from libc.errno cimport ENOSPC
@@ -43,6 +44,13 @@ cdef void epoch_exit(lnt_pool *p, lnt_op *op) noexcept nogil:
     if X(op).in_epoch:
         X(op).in_epoch = 0
         p.inflight[X(op).epoch & 1] -= 1
+
+
+cdef void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """What a READ or WRITE does to the range is over."""
+    pieces_free(p, op)
+    epoch_exit(p, op)
+    range_leave(p, &X(op).place)
 
 
 cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
@@ -73,34 +81,9 @@ cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
     return 1
 
 
-cdef inline int p_mutated(lnt_op *op, uint64_t what) noexcept nogil:
-    return X(op).pool.mutations & what != 0
-
-
-cdef int locked_out(vobj *o, lnt_op *op) noexcept nogil:
-    """1: the op waits for a range lock of someone else."""
-    cdef rlock *held = o.locks
-    while held != NULL and not p_mutated(op, M_NO_RANGE_LOCK):
-        if op.offset < held.hi and held.lo < op.offset + op.length and held.owner != op and not (
-                X(op).internal and held.owner == op.owner):
-            op.next = o.lock_waiters
-            o.lock_waiters = op
-            return 1
-        held = held.next
-    return 0
-
-
-cdef void unlock_range(lnt_pool *p, vobj *o, lnt_op *op) noexcept nogil:
-    cdef rlock **at = &o.locks
-    cdef rlock *held
-    while at[0] != NULL:
-        held = at[0]
-        if held.owner == op:
-            at[0] = held.next
-            free(held)
-            break
-        at = &held.next
-    ops_ready(p, &o.lock_waiters)
+cdef inline int waits_for_range(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """1: the op waits for its place in line. A part of another op goes on: the other stands for both."""
+    return not X(op).internal and range_let_in(p, &X(op).place, <vobj *>op.obj, op)
 
 
 # -- READ --------------------------------------------------------------------------------------------------------------
@@ -241,8 +224,7 @@ cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
             memcpy(op.buf, x.bounce + op.offset % L_BLOCK_BYTES, op.length)
     free(x.bounce)
     x.bounce = NULL
-    pieces_free(p, op)
-    epoch_exit(p, op)
+    op_leave(p, op)
     (<vobj *>op.obj).reads += 1
     op_finish(p, op, x.error)
 
@@ -294,7 +276,7 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
 cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef opx *x = X(op)
     if x.step == S_NEW:
-        if locked_out(<vobj *>op.obj, op):
+        if waits_for_range(p, op):
             return
         epoch_enter(p, op)
         x.verify = (<vobj *>op.obj).flags & OF_CHECKSUM
@@ -439,6 +421,8 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef uint64_t target
     if x.step == S_RESTART:
         pieces_free(p, op)
+        if not x.internal:
+            range_keep(p, &x.place, <vobj *>op.obj, op)     # some of it may have been written
         epoch_exit(p, op)
         x.step = S_NEW
         x.cursor = 0
@@ -470,8 +454,7 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
             return
     p.j.data_writes += 1
     if x.error:
-        pieces_free(p, op)
-        epoch_exit(p, op)
+        op_leave(p, op)
         op_finish(p, op, x.error)
         return
     x.step = S_COMMIT
@@ -566,8 +549,7 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
                 x.error = rc
                 break
         a = a.next
-    pieces_free(p, op)
-    epoch_exit(p, op)
+    op_leave(p, op)
     o.writes += 1
     op_settle(p, op, x.error)
 
@@ -588,7 +570,7 @@ cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
 cdef void write_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef opx *x = X(op)
     if x.step == S_NEW:
-        if locked_out(<vobj *>op.obj, op) or wait_room(p, op):
+        if waits_for_range(p, op) or wait_room(p, op):
             return
         epoch_enter(p, op)
         x.verify = (<vobj *>op.obj).flags & OF_CHECKSUM

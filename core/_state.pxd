@@ -132,11 +132,22 @@ cdef struct item_ring:
     uint64_t tail
     uint64_t cap              # power of two
 
+# A place in the line in front of a range of an object (core/_ranges.pyx): held, or waited for.
 cdef struct rlock:
     uint64_t lo               # bytes
     uint64_t hi
-    void *owner
+    uint64_t number           # those with lower ones came before
+    vobj *obj
+    lnt_op *op
+    rlock *prev
     rlock *next
+    uint8_t alone             # wants the range for itself
+    uint8_t stands
+    uint8_t waits             # the op runs again when nobody is before it any more
+
+cdef struct rlocks:
+    rlock *first
+    rlock *last
 
 cdef struct vobj:
     lnt_obj pub               # must be first
@@ -145,8 +156,8 @@ cdef struct vobj:
     uint64_t inflight_blocks  # allocated for writes under way
     uint64_t reserved_now     # blocks of it in lnt_pool.reserved_unused
     uint64_t settle_epoch     # in-place writes planned before the last share may run until this epoch
-    rlock *locks
-    lnt_op *lock_waiters
+    rlocks alone              # who has, or waits for, a range for himself
+    rlocks beside             # who shares one
     vobj *hnext
     vobj *dnext             # dirty list
     uint32_t slot
@@ -172,16 +183,14 @@ cdef struct opx:
     uint64_t target_epoch
     aext *ext                 # pieces that go to new blocks
     aext *ext_tail
-    void *args                # admin operations, compound operations
-    rlock *lock
+    rlock place
     uint32_t io_busy          # requests in flight
     uint8_t step
     uint8_t in_epoch
     uint8_t error
-    uint8_t internal          # part of another op: ignores range locks
-    uint8_t counted           # in object.inflight_blocks
+    uint8_t internal          # part of another op, which stands in line for both
     uint8_t verify
-    uint16_t pad
+    uint8_t pad[3]
     lnt_op *sub               # compound operations: the part that runs
     uint8_t *bounce
 
@@ -404,6 +413,7 @@ cdef struct lnt_pool:
     goal goals[4096]          # regions being filled; a hint, lost at will
     uint8_t *zeros            # 1 MiB
     # epochs
+    uint64_t arrivals         # places in lines taken so far
     uint64_t epoch
     uint64_t inflight[2]
     lnt_op *grace             # waiting for an epoch

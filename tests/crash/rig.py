@@ -167,6 +167,7 @@ class Rig:
                       + ("" if op.kind == "read" else f" {done.value}"))
             if done.code not in ("ok", "miscompare") and done.code not in self.tolerated | self._excuses(op):
                 raise Violation(f"{op.kind} {_brief(op.args)} failed: {done.code} {done.value}")
+            op.code, op.value = done.code, done.value
             awaited = self.awaited.pop(op, (0, 0))
             if isinstance(self.disk, WatchedDisk) and done.code == "ok":
                 self.disk.judge_answer(*awaited, str(op))

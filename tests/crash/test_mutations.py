@@ -22,6 +22,8 @@ from tests.crash.actions import (
     Lives,
     write,
 )
+from tests.crash.knots import CONFIG as FIELDS
+from tests.crash.knots import KNOTTED
 from tests.crash.rig import Config
 from tests.crash.test_late_requests import late
 from tests.support.history import Violation
@@ -41,10 +43,12 @@ BARRIERS = {
                          weights=UNSYNCED),
     "early_punch": Lives(20, Config(checked=False, punch_delay_us=5, power=1, fua=0.05, stuck=0), crash_every=25,
                          weights=PUNCHING),
-    "no_punch_hold": Lives(40, Config(checked=False, size_bytes=28 << 20, punch_delay_us=50, stuck=0.7), weights=PUNCHING),
+    "no_punch_hold": Lives(40, Config(checked=False, size_bytes=28 << 20, punch_delay_us=50, stuck=1.0, slow="discard"),
+                           weights=PUNCHING),
     "no_super_sync": Lives(40, CONFIG, crash_every=15, weights=PUBLISHING),
     "no_inflight": Lives(20, Config(journal_blocks=128, stuck=0.4), crash_every=15, weights={**PUBLISHING, write: 40}),
     "no_range_lock": Lives(40, Config(checked=False, stuck=0.3, hot_bytes=8 << 10, max_inflight=8), weights=LOCKED),
+    "slices_unseen": Lives(20, dataclasses.replace(FIELDS, checked=False), 120, 100, KNOTTED),
     "no_merge_check": Lives(20, Config(checked=False, stuck=0.2, hot_bytes=8 << 10, parts=0.9, max_inflight=8), weights=SHARING),
     "no_leap": Lives(40, Config(checked=False, journal_blocks=128, power=0.5, tear=0.0, fua=0.0, stuck=0.1, max_inflight=3),
                      crash_every=7, weights=UNSYNCED),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash import wide
+from tests.crash import knots, wide
 from tests.crash.actions import Action, run_seed
 from tests.crash.rig import Config, Rig
 from tests.support.history import Op, Violation
@@ -15,7 +15,8 @@ GIB, TIB = 1 << 30, 1 << 40
 # done by the clock (commits, seals, checkpoints) meets crashes; "thin": the medium runs out of space at any write and has some
 # again later; "full": no space most of the time, reservations and quotas, growth; "mixed": all kinds of writes over the same
 # shared blocks; "two queues": as two reactors, of which one sleeps until it is woken; "groups": snapshots of several volumes and
-# reverts while writes to them are under way.
+# reverts while writes to them are under way; "knots": comparisons and atomic writes amid UNMAPs over hundreds of leaves, copies,
+# reverts and snapshots, judged by serial order.
 SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "vast": (Config(size_bytes=48 << 20, cache_bytes=0, hot_bytes=256 << 10, volume_bytes=GIB,
                     sizes=(64 << 10, 4 << 20, 8 << 20, GIB, GIB + 4096, 3 * GIB, 512 * GIB, 512 * GIB + 4096, 3 * TIB,
@@ -29,6 +30,7 @@ SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "mixed": (Config(hot_bytes=24 << 10, max_inflight=8, parts=0.3, volume_bytes=256 << 10), wide.MIXED, 4),
     "two queues": (Config(journal_blocks=96, cache_bytes=0, queues=2), wide.SLOW, 4),
     "groups": (Config(hot_bytes=32 << 10, max_inflight=8, volume_bytes=1 << 20, max_objects=24, stuck=0.2), wide.GROUPS, 3),
+    "knots": (knots.CONFIG, knots.EVERYTHING, 4),
 }
 
 

@@ -59,6 +59,8 @@ class Op:
     bounds: list[int] = field(default_factory=lambda: [-1, FOREVER])       # of the instant a snapshot was taken at
     uncertain: bool = False                                                # it failed and may have happened
     zeros: tuple[int, int, int] = (0, 0, 0)                                # (object id, from lba, to lba) it zeroes
+    code: str = ""                                                         # what the pool answered: the status ...
+    value: Any = None                                                      # ... and with it
 
     def __repr__(self) -> str:
         return f"<{self.kind}@{self.start} {'ok' if self.ok else 'failed' if self.end < FOREVER else 'in flight'}>"

@@ -159,6 +159,8 @@ class Oracle:
         if a["src_id"] != model.id or target is None or not 0 <= at < a["length_bytes"] // SECTOR:
             return
         at += a["dst_offset_bytes"] // SECTOR
+        if at not in target.sectors:
+            self._add(target, at, 0, share)               # it may have been a hole still
         if all(v.op is not share or v.value != value for v in target.sectors.get(at, ())):
             self._add(target, at, value, share)
 
@@ -180,19 +182,23 @@ class Oracle:
         found = {v.value for v in candidates(model.sectors.get(lba, [ZERO_VERSION]), lambda op: op.ok)}
         return found.pop() if len(found) == 1 else None
 
-    def settled(self, model: ObjectModel, offset_bytes: int, length_bytes: int) -> bool:
+    def settled(self, model: ObjectModel, offset_bytes: int, length_bytes: int, *, besides: Op | None = None) -> bool:
         """No sector of a range is open and nothing is in flight on it."""
         first, last = offset_bytes // SECTOR, (offset_bytes + length_bytes) // SECTOR
         for op in self.inflight:
-            if op.zeroes(model.id, first, last) or any(m is model and first <= lba < last for m, lba in op.touched):
+            touched = op.zeroes(model.id, first, last) or any(m is model and first <= lba < last for m, lba in op.touched)
+            if touched and op is not besides:
                 return False
         return all(self.current(model, lba) is not None for lba in model.sectors if first <= lba < last)
 
     def _begin_compare(self, op: Op) -> None:
         model = self.objects[op.args["object_id"]]
         lba, expected, data = op.args["offset_bytes"] // SECTOR, op.args["expected"], op.args["data"]
-        now = b"".join(self.bytes_of(model, lba + i) for i in range(len(data) // SECTOR))
-        op.args["differs_at"] = next((i for i in range(len(now)) if now[i] != expected[i]), None)
+        op.args["open"] = not self.settled(model, op.args["offset_bytes"], len(data), besides=op)
+        op.args["differs_at"] = None              # open: what it will meet is not known, and is judged by serial order
+        if not op.args["open"]:
+            now = b"".join(self.bytes_of(model, lba + i) for i in range(len(data) // SECTOR))
+            op.args["differs_at"] = next((i for i in range(len(now)) if now[i] != expected[i]), None)
         if op.args["differs_at"] is None:
             for i in range(len(data) // SECTOR):
                 self._add(model, lba + i, unstamp(data[i * SECTOR:(i + 1) * SECTOR]), op)
@@ -207,10 +213,14 @@ class Oracle:
         a = op.args
         target, source = self.objects[a["dst_id"]], self.objects[a["src_id"]]
         first, from_ = a["dst_offset_bytes"] // SECTOR, a["src_offset_bytes"] // SECTOR
-        values = [self.current(source, from_ + i) for i in range(a["length_bytes"] // SECTOR)]
-        for i, value in enumerate(values):
-            assert value is not None, "the caller checks settled()"
-            self._add(target, first + i, value, op)
+        blocks = a["length_bytes"] // SECTOR
+        known = {lba - from_ for lba in source.sectors if from_ <= lba < from_ + blocks}
+        known |= {lba - first for lba in target.sectors if first <= lba < first + blocks}
+        for i in sorted(known):
+            history = source.sectors.get(from_ + i, [ZERO_VERSION])
+            for value in sorted({v.value for v in candidates(history, lambda other: other.ok)}):
+                self._add(target, first + i, value, op)
+        op.zeros = (target.id, first, first + blocks)       # where neither knows anything
 
     def _begin_revert(self, op: Op) -> None:
         volume, snapshot = self.objects[op.args["volume_id"]], self.objects[op.args["snapshot_id"]]
@@ -229,6 +239,12 @@ class Oracle:
         return (model is None or any(other.start > op.start and other.zeroes(model.id, first, last)
                                      for other in self.inflight)
                 or any(v.op.start > op.start for lba in range(first, last) for v in model.sectors.get(lba, ())))
+
+    def saw(self, model: ObjectModel, lba: int, value: int) -> None:
+        """Nothing was in flight, and this is what an open sector held."""
+        if self.current(model, lba) is None:
+            now = self.tick()
+            model.sectors[lba].append(Version(value, Op("seen", now, now, True)))
 
     def make_data(self, object_id: int, offset_bytes: int, length_bytes: int) -> bytes:
         """Fresh stamped data for a write."""
@@ -250,7 +266,7 @@ class Oracle:
             self._acknowledge(op, value, now)
         elif op.kind == "compare_and_write" and code == "miscompare":
             op.end = now
-            if op.args["differs_at"] != value and not self._disturbed(op):
+            if op.args["differs_at"] != value and not op.args["open"] and not self._disturbed(op):
                 raise Violation(f"miscompare at {value}, expected {op.args['differs_at']}")
             self._undo(op)
         elif code in UNCERTAIN and code != "no_space" and op.kind in ADMIN:
