@@ -1,55 +1,19 @@
-"""Debian's libiscsi through cffi: an initiator that shares no code with this project."""
+"""The system's libiscsi, whichever version: an initiator that shares no code with this project."""
 
 from __future__ import annotations
 
-import ctypes.util
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from cffi import FFI
+from tests.support import libiscsi_binding
 
-FUNCTIONS = """
-struct scsi_sense { unsigned char error_type; int key; int ascq; unsigned char flags; unsigned char bit_pointer;
-    uint16_t field_pointer; };
-struct scsi_data { int size; unsigned char *data; };
-struct scsi_task { int status; int cdb_size; int xfer_dir; int expxferlen; unsigned char cdb[16]; int residual_status;
-    size_t residual; struct scsi_sense sense; struct scsi_data datain; };
-struct iscsi_data { size_t size; unsigned char *data; };
-struct iscsi_target_portal { struct iscsi_target_portal *next; const char *portal; };
-struct iscsi_discovery_address { struct iscsi_discovery_address *next; const char *target_name;
-    struct iscsi_target_portal *portals; };
-void *iscsi_create_context(const char *initiator_name);
-int iscsi_destroy_context(void *iscsi);
-int iscsi_set_targetname(void *iscsi, const char *name);
-int iscsi_set_session_type(void *iscsi, int type);
-int iscsi_set_header_digest(void *iscsi, int digest);
-int iscsi_set_isid_random(void *iscsi, uint32_t rnd, uint32_t qualifier);
-int iscsi_set_initiator_username_pwd(void *iscsi, const char *user, const char *secret);
-int iscsi_set_target_username_pwd(void *iscsi, const char *user, const char *secret);
-int iscsi_set_timeout(void *iscsi, int seconds);
-void iscsi_set_noautoreconnect(void *iscsi, int state);
-int iscsi_connect_sync(void *iscsi, const char *portal);
-int iscsi_login_sync(void *iscsi);
-int iscsi_logout_sync(void *iscsi);
-int iscsi_disconnect(void *iscsi);
-const char *iscsi_get_error(void *iscsi);
-struct iscsi_discovery_address *iscsi_discovery_sync(void *iscsi);
-void iscsi_free_discovery_data(void *iscsi, struct iscsi_discovery_address *da);
-struct scsi_task *scsi_create_task(int cdb_size, unsigned char *cdb, int xfer_dir, int expxferlen);
-void scsi_free_scsi_task(struct scsi_task *task);
-struct scsi_task *iscsi_scsi_command_sync(void *iscsi, int lun, struct scsi_task *task, struct iscsi_data *data);
-int iscsi_task_mgmt_sync(void *iscsi, int lun, int function, uint32_t ritt, uint32_t rcmdsn);
-"""
-NONE, READ, WRITE = 0, 1, 2
 GOOD, CHECK_CONDITION, RESERVATION_CONFLICT = 0x00, 0x02, 0x18
-NORMAL, DISCOVERY = 2, 1
 POWER_ON = 0x2900
 
-LIBRARY = ctypes.util.find_library("iscsi")
-ffi = FFI()
-ffi.cdef(FUNCTIONS)
-lib: Any = ffi.dlopen(LIBRARY) if LIBRARY else None
+_binding = libiscsi_binding.load()
+lib: Any = _binding and _binding.lib
+ffi: Any = _binding and _binding.ffi
 
 
 class InitiatorError(Exception):
@@ -76,8 +40,9 @@ class Initiator:
         try:
             lib.iscsi_set_isid_random(self._context, isid, 0)
             lib.iscsi_set_targetname(self._context, target.encode())
-            lib.iscsi_set_session_type(self._context, NORMAL)
-            lib.iscsi_set_header_digest(self._context, 3 if header_digest else 0)
+            lib.iscsi_set_session_type(self._context, lib.ISCSI_SESSION_NORMAL)
+            lib.iscsi_set_header_digest(self._context, lib.ISCSI_HEADER_DIGEST_CRC32C if header_digest
+                                        else lib.ISCSI_HEADER_DIGEST_NONE)
             lib.iscsi_set_timeout(self._context, 20)
             lib.iscsi_set_noautoreconnect(self._context, 1)
             if chap:
@@ -107,7 +72,11 @@ class Initiator:
 
     def command(self, lun: int, cdb: bytes, *, read: int = 0, write: bytes = b"") -> Answer:
         """Send a CDB; `read` is how many bytes are expected back."""
-        direction, length = (WRITE, len(write)) if write else (READ, read) if read else (NONE, 0)
+        direction, length = lib.SCSI_XFER_NONE, 0
+        if write:
+            direction, length = lib.SCSI_XFER_WRITE, len(write)
+        elif read:
+            direction, length = lib.SCSI_XFER_READ, read
         task = lib.scsi_create_task(len(cdb), cdb, direction, length)
         out = ffi.NULL
         if write:
@@ -176,7 +145,7 @@ def discover(portal: str, name: str = "iqn.2026-01.test:initiator") -> dict[str,
     """SendTargets: target name -> portals."""
     context = lib.iscsi_create_context(name.encode())
     try:
-        lib.iscsi_set_session_type(context, DISCOVERY)
+        lib.iscsi_set_session_type(context, lib.ISCSI_SESSION_DISCOVERY)
         lib.iscsi_set_timeout(context, 20)
         lib.iscsi_set_noautoreconnect(context, 1)
         if lib.iscsi_connect_sync(context, portal.encode()) or lib.iscsi_login_sync(context):
@@ -186,9 +155,9 @@ def discover(portal: str, name: str = "iqn.2026-01.test:initiator") -> dict[str,
         while address != ffi.NULL:
             portals, each = [], address.portals
             while each != ffi.NULL:
-                portals.append(ffi.string(each.portal).decode())
+                portals.append(ffi.string(lib.address_of(each)).decode())
                 each = each.next
-            found[ffi.string(address.target_name).decode()] = portals
+            found[ffi.string(lib.name_of(address)).decode()] = portals
             address = address.next
         if first != ffi.NULL:
             lib.iscsi_free_discovery_data(context, first)
