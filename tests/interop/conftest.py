@@ -11,6 +11,9 @@ import pytest
 
 from tests.support import libiscsi
 from tests.support.daemon import DaemonProcess
+from tests.support.guest import Guest
+from tests.support.guest_image import NoGuest
+from tests.support.kernel_initiator import forget_everything
 from tests.support.places import pool_directory
 
 Start = Callable[..., DaemonProcess]
@@ -47,3 +50,21 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def daemon(start: Start) -> DaemonProcess:
     """One open daemon on loopback."""
     return start()
+
+
+@pytest.fixture(scope="package")
+def booted() -> Iterator[Guest]:
+    """The machine with the kernel's initiator, booted once for all that want it."""
+    try:
+        guest = Guest()
+    except NoGuest as reason:
+        pytest.skip(str(reason))
+    with guest:
+        yield guest
+
+
+@pytest.fixture
+def guest(booted: Guest) -> Iterator[Guest]:
+    """The same, without sessions or mounts of an earlier test."""
+    yield booted
+    forget_everything(booted)

@@ -3,11 +3,13 @@
 # Tests that lack one are skipped and say so. Never fails.
 missing=""
 need() { command -v "$1" >/dev/null 2>&1 || case " $missing " in *" $2 "*) ;; *) missing="$missing $2" ;; esac; }
+[ -e /usr/include/iscsi/iscsi.h ] || missing="$missing libiscsi-dev"
 need iscsi-ls libiscsi-bin
 need iscsi-test-cu libiscsi-bin
 need qemu-img qemu-utils
 need qemu-io qemu-utils
 need fio fio
+need qemu-system-x86_64 qemu-system-x86
 ls /usr/lib/*/qemu/block-iscsi.so >/dev/null 2>&1 || missing="$missing qemu-block-extra"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -1,0 +1,83 @@
+"""The kernel's initiator by two paths: a cable that is pulled, reservations of each path, a daemon that is killed."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.support.daemon import DaemonProcess
+from tests.support.guest import Guest, GuestError
+from tests.support.kernel_initiator import Node, start_multipath, wait_for_paths
+
+VERIFY = ("fio --name=v --filename={disk} --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k-16k --size=16m "
+          "--rate={rate} --verify=crc32c --verify_fatal=1 --verify_backlog=256 --randseed=7")
+EXCLUSIVE, REGISTRANTS_ONLY = 1, 5
+
+
+@pytest.fixture
+def two(daemon: DaemonProcess, guest: Guest) -> tuple[Node, Node]:
+    """One volume by two paths."""
+    daemon.cli("create", "v", "--size", "256M")
+    nodes = Node(guest, daemon, 0), Node(guest, daemon, 1)
+    for node in nodes:
+        node.login({"node.session.timeo.replacement_timeout": "1"})
+    return nodes
+
+
+def test_io_goes_on_when_one_of_two_paths_is_lost(two: tuple[Node, Node], guest: Guest) -> None:
+    disk = start_multipath(guest, paths=2)
+    verifying = guest.start(VERIFY.format(disk=disk, rate="4m"))
+    guest.wait_for("pidof fio")
+    guest.unplug(1)
+    wait_for_paths(guest, 1)
+    assert not verifying.done
+    verifying.wait()
+    guest.plug(1)
+    wait_for_paths(guest, 2)
+
+
+def test_reservations_belong_to_a_path_and_outlive_a_restart(two: tuple[Node, Node], daemon: DaemonProcess, guest: Guest) -> None:
+    first, second = (node.disk(0) for node in two)
+
+    def reserve(disk: str, *args: str) -> str:
+        return guest.run(f"sg_persist --no-inquiry --out {' '.join(args)} {disk} 2>&1")
+
+    def write(disk: str) -> str:
+        return guest.run(f"dd if=/dev/zero of={disk} bs=4k count=1 oflag=direct 2>&1")
+
+    reserve(first, "--register", "--param-sark=0xa", "--param-aptpl")
+    reserve(first, "--reserve", "--param-rk=0xa", f"--prout-type={EXCLUSIVE}")
+    write(first)
+    with pytest.raises(GuestError, match="status 1"):
+        write(second)
+    daemon.restart(signal.SIGKILL)
+    guest.wait_for(f"sg_persist --no-inquiry --in --read-reservation {second} | grep 0xa")
+    with pytest.raises(GuestError, match="status 1"):
+        write(second)
+    guest.wait_for(f"dd if=/dev/zero of={first} bs=4k count=1 oflag=direct 2>&1")
+    reserve(second, "--register", "--param-sark=0xb")
+    reserve(second, "--preempt", "--param-rk=0xb", "--param-sark=0xa", f"--prout-type={REGISTRANTS_ONLY}")
+    write(second)
+    with pytest.raises(GuestError, match="status 1"):
+        write(first)
+    reserve(first, "--register", "--param-sark=0xc")
+    write(first)
+
+
+def test_a_killed_daemon_costs_the_guest_nothing_but_time(daemon: DaemonProcess, guest: Guest) -> None:
+    daemon.cli("create", "v", "--size", "256M")
+    node = Node(guest, daemon)
+    node.login()
+    verifying = guest.start(VERIFY.format(disk=node.disk(0), rate="5m"))
+    guest.wait_for("pidof fio")
+    for _ in range(2):
+        time.sleep(1)
+        daemon.restart(signal.SIGKILL)
+        guest.wait_for("iscsiadm -m session -P 1 | grep 'Session State: LOGGED_IN'")
+        assert not verifying.done
+    verifying.wait()
+    node.logout()
+    daemon.stop()
+    assert "clean" in daemon.check()

@@ -1,0 +1,85 @@
+"""The kernel's initiator in the guest, as an administrator drives it: iscsiadm, disks by path, file systems, multipath."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.support.daemon import DaemonProcess
+from tests.support.guest import HOSTS, Guest
+
+NAME = "iqn.2026-11.test.guest:kernel"      # as in guest_init.sh
+MULTIPATH = """defaults {
+  user_friendly_names no
+  find_multipaths no
+  polling_interval 1
+  max_polling_interval 1
+  no_path_retry 60
+  path_grouping_policy group_by_prio
+  fast_io_fail_tmo 1
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A daemon's target as the guest reaches it by one of its network cards."""
+
+    guest: Guest
+    daemon: DaemonProcess
+    card: int = 0
+
+    @property
+    def portal(self) -> str:
+        return f"{HOSTS[self.card]}:{self.daemon.port}"
+
+    def login(self, settings: Mapping[str, str] | None = None, *, chap: tuple[str, str] | None = None,
+              mutual: tuple[str, str] | None = None) -> None:
+        """Log in by a node record of its own. The settings are iscsiadm's."""
+        values = dict(settings or {})
+        if chap:
+            values |= {"node.session.auth.authmethod": "CHAP", "node.session.auth.username": chap[0],
+                       "node.session.auth.password": chap[1]}
+        if mutual:
+            values |= {"node.session.auth.username_in": mutual[0], "node.session.auth.password_in": mutual[1]}
+        self._admin("-o", "new")
+        for key, value in values.items():
+            self._admin("-o", "update", "-n", key, "-v", value)
+        self._admin("-l")
+
+    def logout(self) -> None:
+        self._admin("-u")
+
+    def rescan(self) -> None:
+        """Look for new LUNs and new sizes."""
+        self._admin("-R")
+
+    def disk(self, lun: int) -> str:
+        """The device of a LUN, once it is there. udev writes numbers above 255 as SAM's eight bytes."""
+        number = lun if lun < 256 else f"0x{0x4000 + lun:04x}{0:012x}"
+        link = f"/dev/disk/by-path/ip-{self.portal}-iscsi-{self.daemon.target}-lun-{number}"
+        return self.guest.wait_for(f"readlink -f {link} | grep ^/dev/sd").strip()
+
+    def _admin(self, *args: str) -> str:
+        return self.guest.run(shlex.join(["iscsiadm", "-m", "node", "-T", self.daemon.target, "-p", self.portal, *args]))
+
+
+def forget_everything(guest: Guest) -> None:
+    """Leave the guest as it was after its boot."""
+    guest.plug(0)
+    guest.plug(1)
+    guest.run("for m in $(grep ' /mnt/' /proc/mounts | cut -d' ' -f2); do umount -l $m; done; rmdir /mnt/*; "
+              "killall -q -9 multipathd; for m in /dev/mapper/3*; do dmsetup remove --force --noudevsync $m; done; "
+              "iscsiadm -m node -u; iscsiadm -m node -o delete; true")
+
+
+def start_multipath(guest: Guest, paths: int) -> str:
+    """Start multipathd; the device of the only disk, once it has that many paths."""
+    guest.run(f"mkdir -p /etc/multipath; cat > /etc/multipath.conf <<'END'\n{MULTIPATH}END\nmultipathd")
+    wait_for_paths(guest, paths)
+    return guest.run("echo /dev/mapper/3*").strip()
+
+
+def wait_for_paths(guest: Guest, active: int) -> None:
+    guest.wait_for(f"multipath -ll; [ $(multipath -ll | grep -cE 'active ready +running') = {active} ]")
