@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h) core/layout.py setup.py
 MODULES := $(shell find core target -name '*.py')
 
-.PHONY: all build dev run test test-one lint bench clean clients checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
+.PHONY: all build dev run test test-one lint bench clean clients distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
 all: build
 
 $(VENV)/.deps: pyproject.toml constraints.txt
@@ -37,9 +37,20 @@ run: build
 
 clients:
 	@sh tests/support/clients.sh
+	@$(PYTHON) -m tests.support.guest_image
 
 test: build clients
 	$(BIN)/python -m pytest -q
+
+# The two commands of the README in fresh, minimal Debians, from a clean clone; `make distro` in one, TESTS only.
+RELEASE ?= trixie
+TESTS   ?=
+distro:
+	tests/support/distro.sh $(RELEASE) $(TESTS)
+
+distros:
+	tests/support/distro.sh bookworm
+	tests/support/distro.sh trixie
 
 lint: build
 	$(BIN)/ruff check .
