@@ -125,11 +125,15 @@ def info(ctx: click.Context, as_json: bool) -> None:
 @click.option("--poll-us", type=click.IntRange(0, 10000), default=50, show_default=True,
               help="Spin at most so long before sleeping, while commands come one by one.")
 @click.option("--cache", "cache_bytes", type=SIZE, default=256 << 20, help="Memory for map and counts. Default 256M.")
+@click.option("--max-sessions", type=click.IntRange(1, 4096), default=4096, show_default=True, help="Sessions in all.")
+@click.option("--max-sessions-per-initiator", type=click.IntRange(1, 4096), default=1024, show_default=True,
+              help="Sessions of one initiator name; QEMU opens one a disk.")
 @click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
-@click.option("--verbose", "-v", is_flag=True, help="Log logins, sessions and their ends.")
+@click.option("--verbose", "-v", is_flag=True, help="Log connections, too.")
 @click.pass_context
 def serve(ctx: click.Context, path: str, portals: tuple[str, ...], api: str | None, open_access: bool, force_open: bool,
-          reactors: int, poll_us: int, cache_bytes: int, direct: bool, verbose: bool) -> int:
+          reactors: int, poll_us: int, cache_bytes: int, max_sessions: int, max_sessions_per_initiator: int, direct: bool,
+          verbose: bool) -> int:
     """Serve a pool in the foreground. Ready when the portals are printed; SIGTERM or Ctrl-C stops it cleanly."""
     try:
         chosen = tuple(parse_portal(each) for each in portals) or (Portal("127.0.0.1"),)
@@ -140,7 +144,8 @@ def serve(ctx: click.Context, path: str, portals: tuple[str, ...], api: str | No
     return run(ServeConfig(
         pool_path=Path(path), portals=chosen, api_path=Path(find_api_socket(api or ctx.find_root().obj, serving=True)),
         open_access=open_access or force_open, force_open=force_open, reactors=reactors, poll_us=poll_us,
-        cache_bytes=cache_bytes, direct=direct, verbose=verbose))
+        cache_bytes=cache_bytes, max_sessions=max_sessions, max_sessions_per_initiator=max_sessions_per_initiator, direct=direct,
+        verbose=verbose))
 
 
 COMMANDS: list[click.Command] = [pool, serve]

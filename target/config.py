@@ -59,9 +59,11 @@ class ServeConfig:
     cache_bytes: int = 256 << 20
     direct: bool = False
     login_timeout_seconds: float = 15.0
-    max_connections: int = 1024
-    max_connections_per_peer: int = 256
-    max_sessions: int = 1024
+    max_connections: int = 4096
+    max_half_open: int = 1024               # connections that are not logged in yet, in all
+    max_half_open_per_peer: int = 256       # and from one address
+    max_sessions: int = 4096
+    max_sessions_per_initiator: int = 1024
     shutdown_seconds: float = 3.0
     ping_seconds: float = 30.0
     verbose: bool = False

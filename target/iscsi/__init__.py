@@ -55,7 +55,7 @@ from target.iscsi.events import (
     SendPdu,
     TaskManagementRequested,
 )
-from target.iscsi.login import LoginConnection
+from target.iscsi.login import PEER_CLOSED, LoginConnection
 from target.iscsi.names import normalize_name, same_name
 from target.iscsi.params import NegotiatedParams, SessionType
 from target.iscsi.pdu import RawPdu, TaskManagementRequest
@@ -73,6 +73,7 @@ from target.iscsi.session import Admission, AdmissionKind, Session, SessionIdent
 from target.iscsi.task_management import missing_cmd_sn
 
 __all__ = [
+    "PEER_CLOSED",
     "Admission",
     "AdmissionKind",
     "AsyncEvent",

@@ -36,8 +36,22 @@ _TRANSITIONS = {
     (Stage.OPERATIONAL, Stage.FULL_FEATURE),
 }
 
+PEER_CLOSED = "the peer closed the connection during login"
+
 MAX_LOGGED_CHARACTERS = 223
 """Of what a peer sent and is no name."""
+
+_TARGET_REFUSALS = {
+    LoginStatus.NOT_FOUND: "there is no target {}",
+    LoginStatus.AUTHORIZATION_FAILURE: "it may not log in: it belongs to no host that may use {}",
+}
+
+_SESSION_REFUSALS = {
+    LoginStatus.OUT_OF_RESOURCES: "it has, or all have, as many sessions as there may be",
+    LoginStatus.TOO_MANY_CONNECTIONS: "its session has as many connections as it may have",
+    LoginStatus.SESSION_DOES_NOT_EXIST: "it has no session of this TSIH",
+    LoginStatus.CANNOT_INCLUDE_IN_SESSION: "a discovery session has one connection",
+}
 
 _IDENTITY_KEYS = ("InitiatorName", "InitiatorAlias", "TargetName", "SessionType")
 
@@ -110,7 +124,7 @@ class LoginConnection:
         if self._over:
             return []
         if not data:
-            return self._end(Closed("peer closed the connection during login"))
+            return self._end(Closed(PEER_CLOSED))
         if now >= self._deadline:
             return self.timeout(now)
         self._reader.feed(data)
@@ -164,6 +178,8 @@ class LoginConnection:
         )
         self._out += encode(response)
         who = f"{self.initiator_name}: " if self.initiator_name else ""
+        if who and self._session_type is SessionType.DISCOVERY:
+            who += "discovery: "
         return self._end(LoginFailed(refusal.status, who + refusal.reason))
 
     def _check_opcode(self, start: bytes) -> None:
@@ -244,7 +260,7 @@ class LoginConnection:
         keys = self._identity_keys
         assert self._first is not None
         if "InitiatorName" not in keys:
-            raise _Refusal(LoginStatus.MISSING_PARAMETER, "no InitiatorName")
+            raise _Refusal(LoginStatus.MISSING_PARAMETER, "it says no InitiatorName")
         try:
             self._session_type = SessionType(keys.get("SessionType", SessionType.NORMAL))
         except ValueError:
@@ -259,11 +275,11 @@ class LoginConnection:
         self._identity = SessionIdentity(initiator, self._first.isid, wanted, self._target.portal_group_tag)
         self._credentials = self._policy.gatekeeper.credentials_for(initiator, self._session_type)
         if self._credentials is not None and self._stage is not Stage.SECURITY:
-            raise _Refusal(LoginStatus.AUTHENTICATION_FAILURE, "authentication needed, but the login skips it")
+            raise _Refusal(LoginStatus.AUTHENTICATION_FAILURE, "its host has a CHAP secret, and it does not authenticate")
         tsih, cid = self._first.tsih, self._first.cid
         status = self._policy.registry.check(self._identity, self._session_type, tsih, cid)
         if status is not LoginStatus.SUCCESS:
-            raise _Refusal(status, f"session refused: {status.name}")
+            raise _Refusal(status, _SESSION_REFUSALS.get(status, "session refused"))
         self._negotiation = Negotiation(self._policy.limits, leading=tsih == 0, discovery=not normal)
         self._greeted = True
         if not normal:
@@ -278,9 +294,9 @@ class LoginConnection:
         found = gatekeeper.find_target(initiator, wanted)
         if isinstance(found, Redirect):
             moved = LoginStatus.TARGET_MOVED_PERMANENTLY if found.permanent else LoginStatus.TARGET_MOVED_TEMPORARILY
-            raise _Refusal(moved, "redirected", found.address)
+            raise _Refusal(moved, f"sent to {found.address}", found.address)
         if isinstance(found, LoginStatus):
-            raise _Refusal(found, f"target refused: {found.name}")
+            raise _Refusal(found, _TARGET_REFUSALS.get(found, "target {} refused").format(wanted))
         return found
 
     def _security(self, pairs: dict[str, str], transit: bool) -> Pairs:
@@ -322,7 +338,8 @@ class LoginConnection:
             raise _error(str(error)) from None
         self._auth_method = "None" if self._credentials is None else "CHAP"
         if self._auth_method not in offered:
-            raise _Refusal(LoginStatus.AUTHENTICATION_FAILURE, f"AuthMethod={self._auth_method} not offered")
+            raise _Refusal(LoginStatus.AUTHENTICATION_FAILURE, f"AuthMethod={self._auth_method} is needed and not offered" + (
+                "" if self._credentials is None else ": its host has a CHAP secret"))
         if self._credentials is not None:
             self._chap = ChapExchange(self._credentials, self._policy.chap_algorithms)
         return self._auth_method
@@ -392,7 +409,7 @@ class LoginConnection:
         connections = int(negotiation["MaxConnections"])
         admission = self._policy.registry.admit(self._identity, self._session_type, request.tsih, request.cid, connections)
         if isinstance(admission, LoginStatus):
-            raise _Refusal(admission, f"session refused: {admission.name}")
+            raise _Refusal(admission, _SESSION_REFUSALS.get(admission, "session refused"))
         session = admission.session
         if request.tsih:
             negotiation.adopt(session.settled)

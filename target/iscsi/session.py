@@ -1,5 +1,6 @@
 """Session identity, and what makes a login a new, reinstated or extended session (RFC 7143 §4.4.3, §6.3.5)."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -60,11 +61,12 @@ class Admission:
 class SessionRegistry:
     """All sessions of one target node. Plain memory: one thread uses it."""
 
-    def __init__(self, *, max_sessions: int = 1024, max_sessions_per_initiator: int = 64) -> None:
+    def __init__(self, *, max_sessions: int = 4096, max_sessions_per_initiator: int = 1024) -> None:
         self._max_sessions = max_sessions
         self._max_sessions_per_initiator = max_sessions_per_initiator
         self._by_tsih: dict[int, Session] = {}
         self._by_identity: dict[SessionIdentity, Session] = {}
+        self._by_initiator: Counter[str] = Counter()
         self._next_tsih = 1
 
     def __len__(self) -> int:
@@ -93,8 +95,12 @@ class SessionRegistry:
             return LoginStatus.SUCCESS
         if len(self._by_tsih) >= self._max_sessions:
             return LoginStatus.OUT_OF_RESOURCES
-        same = sum(s.identity.initiator_name == identity.initiator_name for s in self._by_tsih.values())
+        same = self._by_initiator[identity.initiator_name]
         return LoginStatus.OUT_OF_RESOURCES if same >= self._max_sessions_per_initiator else LoginStatus.SUCCESS
+
+    def fullness(self, initiator_name: str) -> tuple[float, float]:
+        """How much of the limits is used, 0 to 1: by this initiator of its own, and by all."""
+        return (self._by_initiator[initiator_name] / self._max_sessions_per_initiator, len(self._by_tsih) / self._max_sessions)
 
     def admit(
         self, identity: SessionIdentity, session_type: SessionType, tsih: int, cid: int, max_connections: int
@@ -113,6 +119,7 @@ class SessionRegistry:
             self.remove(replaced)
         session = Session(identity, session_type, self._free_tsih(), max_connections, {cid})
         self._by_tsih[session.tsih] = session
+        self._by_initiator[identity.initiator_name] += 1
         if session_type is SessionType.NORMAL:
             self._by_identity[identity] = session
         kind = AdmissionKind.NEW if replaced is None else AdmissionKind.REINSTATE_SESSION
@@ -130,6 +137,10 @@ class SessionRegistry:
         """Forget a session; one that is already replaced or gone is left alone."""
         if self._by_tsih.get(session.tsih) is session:
             del self._by_tsih[session.tsih]
+            name = session.identity.initiator_name
+            self._by_initiator[name] -= 1
+            if not self._by_initiator[name]:
+                del self._by_initiator[name]
         if self._by_identity.get(session.identity) is session:
             del self._by_identity[session.identity]
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Collection, Sequence
 
 from target.config import Portal
 from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord, same_name
 from target.server.netlink import LocalAddresses
+from target.server.throttle import Throttle
 from target.volumes.catalog import Catalog, parse_address
 from target.volumes.luns import Connection
+
+log = logging.getLogger("lunette.access")
 
 
 class Access:
@@ -22,10 +26,17 @@ class Access:
         self.open_access = open_access
         self.portals = list(portals)
         self.addresses = addresses
+        self._unseen = Throttle()
 
     def allowed(self, initiator_name: str) -> bool:
         """Whether an initiator may reach the target at all. Deny by default."""
         return self.open_access or self.catalog.host_of(initiator_name) is not None
+
+    def log_unseen(self, initiator_name: str) -> None:
+        """A discovery that shows nothing looks like no target at all: the log says why."""
+        more = self._unseen.more(initiator_name)
+        if more is not None:
+            log.warning("discovery by %s shows no target: it belongs to no host%s", initiator_name, more)
 
     def wants_events(self, initiator_name: str) -> bool:
         """Whether an initiator's host asked for asynchronous SCSI events."""
@@ -87,6 +98,7 @@ class Gatekeeper:
 
     def targets_for(self, initiator_name: str) -> Sequence[TargetRecord]:
         if not self._access.allowed(initiator_name):
+            self._access.log_unseen(initiator_name)
             return []
         loopback = ipaddress.ip_address(self._local.host).is_loopback
         addresses = [self._local]

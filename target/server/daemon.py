@@ -76,7 +76,8 @@ class Daemon:
         for group, state in self.catalog.group_states().items():
             if group in self.target.groups() and state in ACCESS_STATES:
                 self.target.set_group_state(group, ACCESS_STATES[state])
-        self.registry = SessionRegistry(max_sessions=config.max_sessions)
+        self.registry = SessionRegistry(max_sessions=config.max_sessions,
+                                        max_sessions_per_initiator=config.max_sessions_per_initiator)
         self.table = SessionTable(self.target, self.access, self.reactors, self.registry)
         self.statistics = Statistics(self.table, self.pool)
         self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target))
@@ -191,9 +192,9 @@ class Daemon:
 def serve(config: ServeConfig, prepare: Prepare | None = None) -> int:
     """Run a daemon to its end; the exit status. LunetteError when it cannot start."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the loop runs; a shell that ends sends it to `serve ... &`
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO if config.verbose else logging.WARNING,
-                        format="lunette: %(levelname)s: %(message)s" if not config.verbose else
-                        "%(asctime)s %(name)s %(levelname)s: %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if config.verbose else logging.INFO,
+                        format="%(asctime)s %(name)s %(levelname)s: %(message)s")
+    logging.getLogger("asyncio").setLevel(logging.INFO)
 
     async def main() -> None:
         await Daemon(config, prepare).run()

@@ -15,6 +15,7 @@ from typing import Any
 from target.config import Portal, ServeConfig
 from target.errors import LunetteError
 from target.iscsi import (
+    PEER_CLOSED,
     Closed,
     DiscoveryConnection,
     Limits,
@@ -22,17 +23,23 @@ from target.iscsi import (
     LoginConnection,
     LoginFailed,
     LoginPolicy,
+    LoginStatus,
     SessionType,
 )
 from target.server.access import Access
+from target.server.half_open import HalfOpen
+from target.server.probing import Probing
 from target.server.sessions import NexusSession, SessionTable
+from target.server.throttle import Throttle
 
 LOOPBACK = ("127.0.0.1", "::1")
 
 log = logging.getLogger("lunette.portal")
 
 RECEIVE_BYTES = 65536
-BACKLOG = 128
+BACKLOG = 1024
+MOVED = frozenset({LoginStatus.TARGET_MOVED_TEMPORARILY, LoginStatus.TARGET_MOVED_PERMANENTLY})
+NEAR = 0.75    # of the sessions that there may be: from here on dead ones are looked for
 
 
 def open_listener(portal: Portal) -> socket.socket:
@@ -53,6 +60,18 @@ def open_listener(portal: Portal) -> socket.socket:
         raise LunetteError("invalid", f"cannot listen on {portal}: {error.strerror}") from None
 
 
+class _Opening:
+    """What a login said before it was first answered: enough to begin it anew when it was refused for want of room."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.answered = False
+
+    def wants_room(self, events: Sequence[LoginComplete | LoginFailed | Closed]) -> bool:
+        return not self.answered and any(
+            isinstance(each, LoginFailed) and each.status is LoginStatus.OUT_OF_RESOURCES for each in events)
+
+
 class Portals:
     """All listening sockets of the daemon, its connection caps and the logins in progress."""
 
@@ -63,10 +82,13 @@ class Portals:
         self.limits = Limits()
         self.counts: Counter[str] = Counter()      # logins, refused, failed ...
         self._listeners: list[socket.socket] = []
+        self._half_open = HalfOpen(config.max_half_open, config.max_half_open_per_peer)
+        self._probing = Probing(table)
+        self._refusals = Throttle()
+        self._refusals_of_peer = Throttle(burst=20)
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: list[asyncio.Task[None]] = []
-        self._peers: Counter[str] = Counter()      # open connections by peer address
-        self._owners: dict[tuple[NexusSession, int], str] = {}
+        self._served: set[tuple[NexusSession, int]] = set()    # connections that are the data plane's
         table.on_connection_closed = self._closed
 
     def open(self) -> list[Portal]:
@@ -100,6 +122,7 @@ class Portals:
 
     async def stop(self) -> None:
         """Drop every connection that is not yet the data plane's."""
+        self._probing.stop()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -108,12 +131,23 @@ class Portals:
 
     @property
     def connections(self) -> int:
-        return sum(self._peers.values())
+        return len(self._half_open) + len(self._served)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], peer: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
+        self._half_open.enter(task, peer)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._half_open.leave(task)
+
+    def _refused(self, peer: str, why: str) -> None:
+        """Log who was refused and why, but not every time."""
+        more = self._refusals.more((peer, why))
+        if more is not None and self._refusals_of_peer.more(peer) is not None:
+            log.warning("refused %s: %s%s", peer, why, more)
 
     async def _accept(self, listener: socket.socket, group: int) -> None:
         loop = asyncio.get_running_loop()
@@ -125,12 +159,15 @@ class Portals:
                 await asyncio.sleep(0.1)  # out of descriptors or memory: others will end
                 continue
             peer = str(address[0])
-            if self.connections >= self.config.max_connections or self._peers[peer] >= self.config.max_connections_per_peer:
+            if len(self._served) >= self.config.max_connections:
                 self.counts["refused"] += 1
+                self._refused(peer, f"there are {self.config.max_connections} connections already")
                 sock.close()
                 continue
-            self._peers[peer] += 1
-            self._spawn(self._connection(sock, peer, group))
+            if self._half_open.make_room(peer):
+                self.counts["refused"] += 1
+                self._refused(peer, "too many of its connections do not log in; the oldest was closed")
+            self._spawn(self._connection(sock, peer, group), peer)
 
     async def _connection(self, sock: socket.socket, peer: str, group: int) -> None:
         kept = False
@@ -142,28 +179,56 @@ class Portals:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
             kept = await self._login(sock, peer, group)
         except (TimeoutError, OSError) as error:
-            log.info("connection from %s: %s", peer, error or "timed out")
+            self._refused(peer, f"its connection failed: {error or 'timed out'}")
         except Exception:
             log.exception("the login of a connection from %s failed", peer)
         finally:
             if not kept:
                 sock.close()
-                self._leave(peer)
 
     async def _login(self, sock: socket.socket, peer: str, group: int) -> bool:
         """Run the login phase; True when the data plane has the socket."""
         host, port = sock.getsockname()[:2]
         policy = LoginPolicy(gatekeeper=self.access.at(host, port, group), registry=self.table.registry, limits=self.limits,
                              login_timeout_seconds=self.config.login_timeout_seconds)
+        opening = _Opening()
         login = LoginConnection(policy, time.monotonic())
-        for event in await self._converse(sock, login):
+        events = await self._converse(sock, login, opening=opening)
+        if opening.wants_room(events) and await self._found_room(login.initiator_name):
+            login = LoginConnection(policy, time.monotonic())
+            events = await self._converse(sock, login, bytes(opening.received))
+        for event in events:
             if isinstance(event, LoginComplete):
                 self.counts["logins"] += 1
                 return await self._enter(sock, peer, policy, login, event)
             self.counts["failed"] += 1
-            log.info("login from %s refused: %s", peer, event.reason)
+            self._log_failure(peer, event)
             await self._send(sock, login.data_to_send(), self.config.login_timeout_seconds)
         return False
+
+    def _log_failure(self, peer: str, event: LoginFailed | Closed) -> None:
+        if isinstance(event, LoginFailed) and event.status in MOVED:
+            log.info("login from %s: %s", peer, event.reason)
+        elif isinstance(event, LoginFailed):
+            self._refused(peer, f"login status {event.status:04x}h, {event.reason}")
+        elif event.reason == PEER_CLOSED:
+            log.debug("connection from %s: %s", peer, event.reason)
+        else:
+            self._refused(peer, event.reason)
+
+    async def _found_room(self, initiator_name: str) -> bool:
+        """Look for dead sessions of who may have no more; whether there is one fewer now."""
+        own, _ = self.table.registry.fullness(initiator_name)
+        probes = self._probing.start(initiator_name if own >= 1 else None)
+        return probes is not None and await asyncio.shield(probes) > 0
+
+    def _look_for_dead(self, initiator_name: str) -> None:
+        """Probe early enough that the next login need not wait."""
+        own, all_ = self.table.registry.fullness(initiator_name)
+        if own >= NEAR:
+            self._probing.start(initiator_name)
+        if all_ >= NEAR:
+            self._probing.start()
 
     async def _enter(self, sock: socket.socket, peer: str, policy: LoginPolicy, login: LoginConnection,
                      done: LoginComplete) -> bool:
@@ -184,16 +249,15 @@ class Portals:
             self.table.abandon(nexus_session, params)
             raise
         conn = self.table.serve(nexus_session, policy, params, sock, done.leftover, self.config.ping_seconds)
-        if conn is None:
-            self._leave(peer)
-            return True  # the socket is closed already
-        self._owners[nexus_session, conn] = peer
-        log.info("%s logged in from %s", params.initiator_name, peer)
+        if conn is not None:  # else the socket is closed already
+            self._served.add((nexus_session, conn))
+            self._look_for_dead(params.initiator_name)
         return True
 
     async def _converse(self, sock: socket.socket, protocol: LoginConnection | DiscoveryConnection,
-                        data: bytes = b"") -> Sequence[LoginComplete | LoginFailed | Closed]:
+                        data: bytes = b"", opening: _Opening | None = None) -> Sequence[LoginComplete | LoginFailed | Closed]:
         """Feed a sans-I/O connection until it says something; what it then has to send is left to the caller."""
+        task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         while True:
             if not data:
@@ -205,12 +269,19 @@ class Portals:
                     if over:
                         return over
                     continue
+            if data and task is not None:
+                self._half_open.begun(task)
+            if opening is not None and not opening.answered:
+                opening.received += data
             events = protocol.receive(data, time.monotonic())
             if events:
                 return events
             if not data:
                 return [Closed("the peer closed the connection")]
-            await self._send(sock, protocol.data_to_send(), self.config.login_timeout_seconds)
+            answer = protocol.data_to_send()
+            if answer and opening is not None:
+                opening.answered = True
+            await self._send(sock, answer, self.config.login_timeout_seconds)
             data = b""
 
     async def _send(self, sock: socket.socket, data: bytes, timeout_seconds: float) -> None:
@@ -218,11 +289,4 @@ class Portals:
             await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(sock, data), timeout_seconds)
 
     def _closed(self, session: NexusSession, conn: int) -> None:
-        peer = self._owners.pop((session, conn), None)
-        if peer is not None:
-            self._leave(peer)
-
-    def _leave(self, peer: str) -> None:
-        self._peers[peer] -= 1
-        if self._peers[peer] <= 0:
-            del self._peers[peer]
+        self._served.discard((session, conn))

@@ -58,6 +58,7 @@ from target.server.dataplane import (
 )
 from target.server.draining import WAIT_SECONDS, Draining
 from target.server.inventory import REPORT_LUNS, Inventory
+from target.server.throttle import Throttle
 from target.server.units import Units, lun_flags
 
 log = logging.getLogger("lunette.sessions")
@@ -66,6 +67,7 @@ INQUIRY, REQUEST_SENSE = 0x12, 0x03
 TEST_UNIT_READY, THIRD_PARTY_COPY = 0x00, 0x83
 LOOKS_ONLY = frozenset({INQUIRY, REPORT_LUNS, REQUEST_SENSE})  # commands of a scan: they do not open a LUN
 BHS_W = 0x20
+ADDRESSES_SECONDS = 86400.0    # how often the log says that one name comes from two addresses
 EVENTS = frozenset({UnitAttention.REPORTED_LUNS_CHANGED, UnitAttention.CAPACITY_CHANGED, UnitAttention.INQUIRY_CHANGED,
                     UnitAttention.MEDIUM_CHANGED, UnitAttention.THRESHOLD_REACHED, UnitAttention.ASYMMETRIC_ACCESS_CHANGED})
 INTERNAL_TARGET_FAILURE = Sense(SenseKey.HARDWARE_ERROR, 0x4400)
@@ -123,6 +125,7 @@ class SessionTable:
         self._tokens = itertools.count(1)
         self.background = Background()
         self._empty = asyncio.Event()
+        self._addresses = Throttle(ADDRESSES_SECONDS)
         self.draining = Draining(self._reflag)
 
     def start(self) -> None:
@@ -168,7 +171,10 @@ class SessionTable:
         before: NexusSession | None = None
         if admission.replaced is not None and isinstance(admission.replaced.handle, NexusSession):
             before = admission.replaced.handle
-            self.end(before, "reinstated")
+            if before.peer != peer:
+                log.warning("%s from %s takes over the session that it has from %s: two machines may have one name and ISID",
+                            params.initiator_name, peer, before.peer)
+            self.end(before, f"reinstated from {peer}")
         if admission.kind is AdmissionKind.REINSTATE_CONNECTION and isinstance(admission.session.handle, NexusSession):
             held = admission.session.handle
             held.leaving.discard(params.cid)           # a logout of the old one is not of this one
@@ -200,6 +206,7 @@ class SessionTable:
             max_burst_length=params.max_burst_length, max_outstanding_r2t=params.max_outstanding_r2t, tsih=params.tsih,
             error_recovery_level=params.error_recovery_level)
         nexus = ITNexus(params.initiator_name, params.isid, params.portal_group_tag)
+        self._tell_addresses(params.initiator_name, peer)
         made = NexusSession(session, nexus, params, peer, reactor, number, time.time())
         session.handle = made
         session.numbers = lambda: reactor.session_numbers(number)
@@ -211,10 +218,19 @@ class SessionTable:
             if unit is not None:
                 units[lun] = unit
                 made.luns[lun] = object_id
+        log.info("session of %s from %s begins, LUNs seen: %d", params.initiator_name, peer, len(units))
         self.target.open_nexus(nexus, units, protocol_level=params.protocol_level)
         for lun, unit in units.items():
             reactor.set_lun(number, lun, made.luns[lun], self._flags(made, unit, unit.gate(nexus)))
         return made
+
+    def _tell_addresses(self, initiator_name: str, peer: str) -> None:
+        """Log, once for each pair, that one name comes from two addresses: by two paths, or two machines share it."""
+        others = {each.peer for each in self.sessions() if each.nexus.initiator_name == initiator_name} - {peer}
+        for other in sorted(others):
+            if self._addresses.more((initiator_name, frozenset((peer, other)))) is not None:
+                log.warning("%s is logged in from %s and from %s: two paths of one machine, or two machines of one name",
+                            initiator_name, other, peer)
 
     def serve(self, session: NexusSession, policy: LoginPolicy, params: NegotiatedParams, sock: socket.socket,
               leftover: bytes, ping_seconds: float) -> int | None:
@@ -253,7 +269,8 @@ class SessionTable:
         if session.ended:
             return
         session.ended = True
-        log.info("session of %s from %s ended: %s", session.nexus.initiator_name, session.peer, why)
+        log.info("session of %s from %s ended after %d s: %s", session.nexus.initiator_name, session.peer,
+                 time.time() - session.started_s, why)
         key = (self.reactors.index(session.reactor), session.number)
         session.reactor.remove_session(session.number)
         self._sessions.pop(key, None)
@@ -270,14 +287,14 @@ class SessionTable:
         for conn in list(session.connections):
             self._connection_gone(session, conn)
 
-    def _connection_gone(self, session: NexusSession, conn: int) -> None:
+    def _connection_gone(self, session: NexusSession, conn: int, why: str = "the session ended") -> None:
         if session.connections.pop(conn, None) is None:
             return
         cid = session.cids.pop(conn, None)
         if self.on_connection_closed is not None:
             self.on_connection_closed(session, conn)
         if cid is not None and self.registry.remove_connection(session.session, cid):
-            self.end(session, "its last connection closed")
+            self.end(session, f"its last connection closed: {why}")
 
     # -- LUN tables --------------------------------------------------------------------------------------------
     def refresh(self) -> None:
@@ -492,10 +509,10 @@ class SessionTable:
             if full is not None:
                 self.perform(session, event.conn, full.receive_pdu(RawPdu(event.bhs, b"", event.data)))
         elif isinstance(event, ClosedEvent):
-            log.info("connection of %s from %s closed: %s %s", session.nexus.initiator_name, session.peer,
-                     event.reason, event.detail)
+            why = f"{event.reason}, {event.detail}" if event.detail else event.reason
+            log.debug("connection of %s from %s closed: %s", session.nexus.initiator_name, session.peer, why)
             alone = len(session.connections) <= 1
-            self._connection_gone(session, event.conn)
+            self._connection_gone(session, event.conn, why)
             if not alone and event.reason != "requested":
                 # Below ErrorRecoveryLevel 2 what a lost connection carried is recovered by a new session (RFC 7143 §7.1.4).
                 self.end(session, "one of its connections failed")

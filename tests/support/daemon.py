@@ -38,8 +38,9 @@ class DaemonProcess:
     """`lunette serve` on a pool in `directory`. The constructor does not start it."""
 
     def __init__(self, directory: Path, *options: str, size: str = "4G", open_access: bool = True,
-                 listen: tuple[str, ...] = ()) -> None:
+                 listen: tuple[str, ...] = (), verbose: bool = True) -> None:
         self.directory = directory
+        self.verbose = verbose
         self.pool = directory / "t.pool"
         self.api = Path(tempfile.mkdtemp(prefix="lnt")) / "api.sock"  # a path short enough for a Unix socket
         self.port = free_port()
@@ -56,7 +57,8 @@ class DaemonProcess:
         listens = [word for each in self.listen for word in ("--listen", each)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "target", "serve", str(self.pool), "--api", str(self.api), "-v", *listens, *self.options],
+                [sys.executable, "-m", "target", "serve", str(self.pool), "--api", str(self.api),
+                 *(["-v"] if self.verbose else []), *listens, *self.options],
                 stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         deadline = time.monotonic() + READY_SECONDS
