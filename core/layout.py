@@ -155,7 +155,7 @@ OBJECT_SLOT = (
     Field(24, 8, "root", "block of the root node, 0: nothing mapped"),
     Field(32, 8, "mapped_blocks", "blocks that the map refers to"),
     Field(40, 8, "created_us", "Unix time in microseconds"),
-    Field(48, 8, "origin_id", "0: none; for people, nothing depends on it"),
+    Field(48, 8, "origin_id", "0: none; of a snapshot, the volume that it belongs to"),
     Field(56, 8, "quota_bytes", "0: none"),
     Field(64, 8, "reserve_bytes", "space kept for this object"),
     Field(72, 16, "serial", "random, identifies the LUN for ever"),

@@ -12,6 +12,7 @@ from target.config import format_size, round_up
 from target.errors import LunetteError
 from target.scsi import AccessState
 from target.server import guard
+from target.server.renames import Renames
 from target.server.sessions import NexusSession
 from target.volumes.catalog import (
     Chap,
@@ -19,7 +20,6 @@ from target.volumes.catalog import (
     Redirect,
     Thresholds,
     check_initiator,
-    check_length,
     check_snapshot_name,
     check_volume_name,
     read_labels,
@@ -132,6 +132,7 @@ class Commands:
         self._pool = daemon.pool
         self._catalog = daemon.catalog
         self.lineage = Lineage(daemon.pool)
+        self.renames = Renames(self._pool, self._catalog, self.lineage)
         self._labelling: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()   # by object
         self.table: dict[str, Row] = {
             "create": Row(self.create, _names_touched(writes=("name",))),
@@ -262,16 +263,7 @@ class Commands:
             self.lineage.check_rename(info, new)
         else:
             check_volume_name(new)
-        renames = [(info, new)]
-        if info.kind != "snapshot":
-            renames += [(each, new + each.name[len(info.name):]) for each in self.lineage.snapshots(info)]
-        for each, name in renames:
-            check_length(name)
-            if name != each.name and self._pool.lookup(name) is not None:
-                raise LunetteError("exists", f"there is {name!r} already")
-        await asyncio.gather(*(self._call(f"rename {each.name}", "rename", object_id=each.id, name=name)
-                               for each, name in renames))
-        self.lineage.named(self._pool.info(each.id) for each, _ in renames)
+        await self.renames.rename(info, new)
         renamed = self._current(info)
         return {**self.describe(renamed), "note": self.lineage.not_of(renamed)}
 

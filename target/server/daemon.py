@@ -118,6 +118,7 @@ class Daemon:
                 await self.addresses.start()
             self.monitor.start()
             await self.frozen.start()
+            await self.commands.renames.finish()
             api = ApiServer(self)
             await api.start()
             try:

@@ -2,8 +2,8 @@
 
 Keys of the store, all values JSON: `host/ID`, `connection/HOST_ID/LUN`, `freed_lun/HOST_ID/LUN` (a number that rises with each:
 when it became free; LUNs below 256), `redirect/HOST_ID`, `group/TAG` (access state), `thresholds` (of the pool's use),
-`unit/OBJECT_ID` (opaque state of a logical unit). Objects and hosts are referred to by id, so that renaming either touches
-nothing else. HOST_ID 0 is everyone. `next_lun/HOST_ID` of older pools says nothing any more.
+`unit/OBJECT_ID` (opaque state of a logical unit), `renaming/OBJECT_ID` (old and new name). Objects and hosts are referred to by
+id, so that renaming either touches nothing else. HOST_ID 0 is everyone. `next_lun/HOST_ID` of older pools says nothing any more.
 """
 
 from __future__ import annotations
@@ -197,6 +197,7 @@ class Catalog:
         self._luns = LunTables()
         self._freed = 0     # the last number in a `freed_lun`
         self._states: dict[int, bytes] = {}
+        self._renaming: dict[int, tuple[str, str]] = {}
         self._redirects: dict[int, Redirect] = {}
         self._group_states: dict[int, str] = {}
         self._thresholds = Thresholds()
@@ -387,6 +388,18 @@ class Catalog:
         if changes:
             await self._store(changes)
 
+    def renaming(self) -> dict[int, tuple[str, str]]:
+        """Volumes that are being renamed with their snapshots: by id, the old name and the new one."""
+        return dict(self._renaming)
+
+    async def save_renaming(self, object_id: int, names: tuple[str, str] | None) -> None:
+        """Keep what a rename of several objects means to do; None when it is over."""
+        await self._store({f"renaming/{object_id}": names})
+        if names is None:
+            self._renaming.pop(object_id, None)
+        else:
+            self._renaming[object_id] = names
+
     # -- inside ------------------------------------------------------------------------------------------------
     async def _store(self, changes: dict[str, Any]) -> None:
         if changes:
@@ -418,6 +431,9 @@ class Catalog:
             try:
                 if kind == "host":
                     self._hosts[int(rest)] = _host_from(int(rest), json.loads(raw))
+                elif kind == "renaming":
+                    old, new = json.loads(raw)
+                    self._renaming[int(rest)] = str(old), str(new)
                 elif kind == "freed_lun":
                     host_id, _, lun = rest.partition("/")
                     freed.append((int(json.loads(raw)), int(host_id), int(lun)))

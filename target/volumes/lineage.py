@@ -43,9 +43,9 @@ class Lineage:
         """A snapshot whose volume was deleted. A clone of something that is gone is none: it needs no other."""
         return info.kind == "snapshot" and self.origin_deleted(info)
 
-    def snapshots(self, volume: ObjectInfo) -> list[ObjectInfo]:
-        """A volume's own snapshots, oldest first."""
-        return [each for each in self._beginning(volume.name) if each.origin_id == volume.id]
+    def snapshots_named(self, volume_name: str, volume_id: int) -> list[ObjectInfo]:
+        """A volume's own snapshots whose names begin with that one, oldest first."""
+        return [each for each in self._beginning(volume_name) if each.origin_id == volume_id]
 
     def strangers(self, volume: ObjectInfo) -> list[ObjectInfo]:
         """Snapshots whose name begins with this volume's, and which are of another that was deleted; oldest first."""

@@ -159,7 +159,7 @@ def test_a_rotten_page_of_a_map(daemon: DaemonProcess) -> None:
     wait_for(daemon, f"node page at block {block} of volume v fails its checksum")
     rows = daemon.ls()
     assert (rows["v"]["damaged_pages"], rows["w"]["damaged_pages"], rows["v"]["exclusive_bytes"]) == (1, 0, None)
-    daemon.cli("disconnect", "v")
+    daemon.cli("disconnect", "v", "--force")
     daemon.cli("delete", "v", "--force")
     for _ in range(2):
         wait_for(daemon, f"node page at block {block} fails its checksum")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from target.iscsi.pdu import AsyncMessage, NopIn, NopOut
+from target.volumes.gateway import open_pool
 from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess, Refused
 from tests.support.libiscsi import CHECK_CONDITION, GOOD, POWER_ON, Initiator, InitiatorError, discover
@@ -286,3 +287,18 @@ def test_idle_sessions_of_a_host_that_asked_are_told_of_changes(start: Start) ->
     assert told.receive(NopIn).initiator_task_tag == 6
     for each in (told, other):
         each.close()
+
+
+def test_a_rename_that_a_crash_cut_short_is_over_after_the_start(daemon: DaemonProcess) -> None:
+    daemon.cli("create", "v", "--size", "64M")
+    daemon.cli("snapshot", "v@a")
+    daemon.cli("snapshot", "v@b")
+    daemon.stop()
+    pool, device = open_pool(daemon.pool, cache_bytes=16 << 20)
+    pool.call("kv", changes={"renaming/1": b'["v","w"]'})
+    pool.call("rename", object_id=2, name="w@a")
+    pool.close()
+    device.close()
+    daemon.start()
+    assert set(daemon.ls()) == {"w", "w@a", "w@b"}
+    daemon.cli("revert", "w@a")

@@ -8,6 +8,9 @@ import pytest
 
 from target.errors import LunetteError
 from target.server.listing import Listing
+from target.server.renames import Renames
+from target.volumes.catalog import Catalog
+from target.volumes.lineage import Lineage
 from tests.server.conftest import Control
 from tests.server.test_api import request
 
@@ -154,3 +157,45 @@ async def test_a_list_that_breaks_off_is_json_that_says_so(control: Control, mon
     *rows, last = json.loads(out)
     assert len(rows) == 4096
     assert last == {"error": {"code": "gone", "message": "diff v v@s: v@s was deleted meanwhile, the list is not whole"}}
+
+
+async def test_a_volume_is_renamed_with_all_its_snapshots_or_none(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    await control.ok("create", "v", "--size", "8M")
+    for label in "abc":
+        await control.ok("snapshot", f"v@{label}")
+    whole = control.pool._op_rename
+
+    def rename(object_id: int, name: str) -> None:
+        whole(object_id, "w@a" if name == "w@b" else name)      # which is taken by then
+
+    monkeypatch.setattr(control.pool, "_op_rename", rename)
+    status, _, err = await control.cli("rename", "v", "w")
+    assert (status, err) == (1, "lunette: rename v: the name is taken\n")
+    assert set(await control.ls()) == {"v", "v@a", "v@b", "v@c"}
+    assert control.daemon.catalog.renaming() == Catalog(control.daemon.pool).renaming() == {}
+    monkeypatch.undo()
+    await control.ok("rename", "v", "w")
+    assert set(await control.ls()) == {"w", "w@a", "w@b", "w@c"}
+    assert not [key for key in control.pool.kv() if key.startswith("renaming/")]
+
+
+@pytest.mark.parametrize("done", range(5))
+async def test_a_rename_that_was_cut_short_is_carried_on(control: Control, done: int) -> None:
+    """A crash behind each of its steps; with an earlier v's snapshots beside it."""
+    await control.ok("create", "v", "--size", "8M")
+    await control.ok("snapshot", "v@old")
+    await control.ok("delete", "v")
+    assert (await control.cli("create", "v", "--size", "8M"))[0] == 0
+    for label in "abc":
+        await control.ok("snapshot", f"v@{label}")
+    daemon = control.daemon
+    volume = daemon.catalog.find("v")
+    await daemon.catalog.save_renaming(volume.id, ("v", "w"))
+    for name in ("v@a", "v", "v@c", "v@b")[:done]:
+        await daemon.pool.call("rename", object_id=daemon.catalog.find(name).id, name="w" + name[1:])
+    again = Catalog(daemon.pool)
+    lineage = Lineage(daemon.pool)
+    await Renames(daemon.pool, again, lineage).finish()
+    assert set(await control.ls()) == {"w", "w@a", "w@b", "w@c", "v@old"}
+    assert Catalog(daemon.pool).renaming() == {}
+    assert [each.name for each in lineage.snapshots_named("w", volume.id)] == ["w@a", "w@b", "w@c"]

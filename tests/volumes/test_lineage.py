@@ -37,7 +37,7 @@ def found(pool: AsyncPool, name: str) -> ObjectInfo:
 async def test_snapshots_of_a_deleted_volume_are_not_the_next_ones(pool: AsyncPool) -> None:
     first = await volume(pool, "r", "a", "b", "c", "d")
     lineage = Lineage(pool)
-    assert [each.name for each in lineage.snapshots(first)] == ["r@a", "r@b", "r@c", "r@d"]
+    assert [each.name for each in lineage.snapshots_named("r", first.id)] == ["r@a", "r@b", "r@c", "r@d"]
     assert lineage.not_of(first) is None
     await pool.call("delete", object_id=first.id)
     old = found(pool, "r@a")
@@ -46,7 +46,7 @@ async def test_snapshots_of_a_deleted_volume_are_not_the_next_ones(pool: AsyncPo
                                                 "but clone r@a NEW makes a volume of it")
     second = await volume(pool, "r", "own")
     lineage.named([found(pool, "r@own")])
-    assert [each.name for each in lineage.snapshots(second)] == ["r@own"]
+    assert [each.name for each in lineage.snapshots_named("r", second.id)] == ["r@own"]
     assert lineage.not_of(second) == "r@a, r@b, r@c and 1 more: of an earlier r that was deleted, not of this one"
     assert lineage.not_its_own(old) == "r@a is of an earlier r that was deleted, not of the r there is now"
     assert lineage.not_its_own(found(pool, "r@own")) is None
