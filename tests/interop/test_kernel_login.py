@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import Start
-from tests.support.daemon import DaemonProcess
+from tests.support.daemon import DaemonProcess, Refused
 from tests.support.guest import HOSTS, Guest, GuestError
 from tests.support.kernel_initiator import NAME, Node
 
@@ -51,3 +51,27 @@ def test_discovery_finds_the_target_and_digests_hold(daemon: DaemonProcess, gues
     disk = node.disk(0)
     guest.run(f"dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>&1 && dd if=/tmp/data of={disk} bs=1M oflag=direct 2>&1")
     guest.run(f"dd if={disk} bs=1M count=8 iflag=direct | cmp - /tmp/data")
+
+
+def test_a_host_that_is_deleted_loses_its_session_and_comes_back_when_it_is_made_again(guarded: DaemonProcess, guest: Guest,
+                                                                                    tmp_path: Path) -> None:
+    node = Node(guest, guarded)
+    chap = ("guest", OURS)
+    node.login({"node.session.timeo.replacement_timeout": "2"}, chap=chap)
+    disk = node.disk(3)
+    guest.run(f"dd if=/dev/urandom of=/tmp/data bs=1M count=1 2>&1 && dd if=/tmp/data of={disk} bs=1M oflag=direct 2>&1")
+    with pytest.raises(Refused, match="logged in"):
+        guarded.cli("host", "delete", "h")
+    guest.run(f"dd if={disk} of=/dev/null bs=4k count=1 iflag=direct 2>&1")
+    guarded.cli("host", "delete", "h", "--force")
+    assert NAME not in guarded.cli("sessions")
+    with pytest.raises(GuestError, match="status 1"):
+        guest.run(f"dd if={disk} of=/dev/null bs=4k count=1 iflag=direct 2>&1")
+    assert NAME not in guarded.cli("sessions")
+    node.logout()
+    with pytest.raises(GuestError, match="authorization failure"):
+        node.login(chap=chap)
+    guarded.cli("host", "create", "h", NAME, "--secret-file", str(tmp_path / "in"), "--chap-name", "guest")
+    guarded.cli("connect", "v", "--host", "h", "--lun", "3")
+    node.login(chap=chap)
+    guest.run(f"dd if={node.disk(3)} bs=1M count=1 iflag=direct | cmp - /tmp/data")
