@@ -9,10 +9,8 @@ import pytest
 
 from tests.support.daemon import DaemonProcess
 from tests.support.guest import Guest, GuestError
-from tests.support.kernel_initiator import Node, start_multipath, wait_for_paths
+from tests.support.kernel_initiator import Node, Verifying, start_multipath, wait_for_paths
 
-VERIFY = ("fio --name=v --filename={disk} --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k-16k --size=16m "
-          "--rate={rate} --verify=crc32c --verify_fatal=1 --verify_backlog=256 --randseed=7")
 EXCLUSIVE, REGISTRANTS_ONLY = 1, 5
 
 
@@ -28,14 +26,13 @@ def two(daemon: DaemonProcess, guest: Guest) -> tuple[Node, Node]:
 
 def test_io_goes_on_when_one_of_two_paths_is_lost(two: tuple[Node, Node], guest: Guest) -> None:
     disk = start_multipath(guest, paths=2)
-    verifying = guest.start(VERIFY.format(disk=disk, rate="4m"))
-    guest.wait_for("pidof fio")
+    verifying = Verifying(guest, disk)
     guest.unplug(1)
     wait_for_paths(guest, 1)
-    assert not verifying.done
-    verifying.wait()
+    verifying.wait_for_a_round()
     guest.plug(1)
     wait_for_paths(guest, 2)
+    verifying.finish()
 
 
 def test_reservations_belong_to_a_path_and_outlive_a_restart(two: tuple[Node, Node], daemon: DaemonProcess, guest: Guest) -> None:
@@ -70,14 +67,12 @@ def test_a_killed_daemon_costs_the_guest_nothing_but_time(daemon: DaemonProcess,
     daemon.cli("create", "v", "--size", "256M")
     node = Node(guest, daemon)
     node.login()
-    verifying = guest.start(VERIFY.format(disk=node.disk(0), rate="5m"))
-    guest.wait_for("pidof fio")
+    verifying = Verifying(guest, node.disk(0))
     for _ in range(2):
-        time.sleep(1)
+        time.sleep(0.5)     # into a round
         daemon.restart(signal.SIGKILL)
         guest.wait_for("iscsiadm -m session -P 1 | grep 'Session State: LOGGED_IN'")
-        assert not verifying.done
-    verifying.wait()
+    verifying.finish()
     node.logout()
     daemon.stop()
     assert "clean" in daemon.check()

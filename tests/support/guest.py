@@ -46,10 +46,6 @@ class Running:
             raise GuestError(f"{self.command}: status {status}: {output}")
         return output
 
-    @property
-    def done(self) -> bool:
-        return self._answer.done()
-
 
 class Guest:
     """Booted when constructed; gone when closed."""

@@ -2,7 +2,7 @@
 
 The packages are those of this machine's release (apt), fetched and unpacked under build/: nothing is installed, no root needed.
 Of them the initramfs takes the programs below, the libraries these ask for, and the modules of a virtual machine with iSCSI.
-It is made once for each content of this file and of the guest's init.
+It is made again when what it is made by changes.
 
 `python -m tests.support.guest_image` makes it now (`make clients`).
 """
@@ -13,12 +13,14 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support import cpio
+from tests.support.cpio import Archive
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 RELEASE = Path("/etc/os-release")
@@ -50,7 +52,7 @@ class GuestImage:
 
 def guest_image() -> GuestImage:
     """The image, made if need be (some 15 s and 100 MB of packages); NoGuest says why it cannot be had."""
-    sources = b"".join(each.read_bytes() for each in (Path(__file__), INIT, RELEASE) if each.exists())
+    sources = b"".join(each.read_bytes() for each in (Path(__file__), Path(cpio.__file__), INIT, RELEASE) if each.exists())
     key = hashlib.sha256(sources).hexdigest()[:16]
     directory = BUILD / f"guest-{key}"
     if not directory.exists():
@@ -61,6 +63,8 @@ def guest_image() -> GuestImage:
                 (Path(place) / "image").rename(directory)
             except OSError:
                 assert directory.exists()  # another run was faster
+        for old in set(BUILD.glob("guest-*")) - {directory}:
+            shutil.rmtree(old, ignore_errors=True)
     return GuestImage(directory / "vmlinuz", directory / "initramfs")
 
 
@@ -73,7 +77,7 @@ def _make(place: Path) -> None:
     shutil.copy(kernel, image / "vmlinuz")
     _Tool(root).run("depmod", "-b", root, release)
     with (image / "initramfs").open("wb") as file:
-        archive = _Archive(file)
+        archive = Archive(file)
         for place in PLACES:
             archive.add_with_parents(Path(Path(place).name), root)
         for path in sorted({*_programs(root), *_modules(root, release)}):
@@ -81,6 +85,7 @@ def _make(place: Path) -> None:
         for directory in ("proc", "sys", "dev", "run", "tmp", "mnt", "root", "etc/iscsi", "var/lib/iscsi"):
             archive.directory(Path(directory))
         archive.file(Path("init"), INIT.read_bytes(), 0o755)
+        archive.file(Path("etc/modules"), "\n".join(MODULES).encode(), 0o644)
         archive.console()
         archive.end()
 
@@ -160,60 +165,10 @@ def _modules(root: Path, release: str) -> set[Path]:
         try:
             listed = tool.run("modprobe", "-d", root, "-S", release, "--show-depends", name)
         except subprocess.CalledProcessError:
-            continue  # later kernels have some of them built in under another name; the guest's init says what it lacks
+            continue  # some kernels have it built in, without a name
         for line in re.findall(r"^insmod (\S+)", listed, re.MULTILINE):
             found.add(root / "usr/lib" / line[line.index("/modules/") + 1:])
     return found
-
-
-class _Archive:
-    """A cpio archive in the kernel's `newc` form (Documentation/driver-api/early-userspace/buffer-format.rst)."""
-
-    def __init__(self, file: object) -> None:
-        self._write = file.write  # type: ignore[attr-defined]
-        self._seen: set[Path] = set()
-
-    def add_with_parents(self, path: Path, root: Path) -> None:
-        """A file, link or directory of the tree, after the directories it lies in."""
-        for parent in reversed(path.parents[:-1]):
-            self._add(parent, root)
-        self._add(path, root)
-        if (root / path).is_symlink():  # and what it points to, if that is in the tree
-            target = Path(os.path.normpath("/" / path.parent / os.readlink(root / path))).relative_to("/")
-            if os.path.lexists(root / target):
-                self.add_with_parents(target, root)
-
-    def _add(self, path: Path, root: Path) -> None:
-        status = (root / path).lstat()
-        if stat.S_ISLNK(status.st_mode):
-            self._entry(path, status.st_mode, os.readlink(root / path).encode())
-        elif stat.S_ISDIR(status.st_mode):
-            self.directory(path)
-        else:
-            self.file(path, (root / path).read_bytes(), status.st_mode & 0o777)
-
-    def directory(self, path: Path) -> None:
-        for each in [*reversed(path.parents[:-1]), path]:
-            self._entry(each, stat.S_IFDIR | 0o755, b"")
-
-    def file(self, path: Path, data: bytes, mode: int) -> None:
-        self._entry(path, stat.S_IFREG | mode, data)
-
-    def console(self) -> None:
-        """/dev/console, which init has for its output before it has mounted anything."""
-        self._entry(Path("dev/console"), stat.S_IFCHR | 0o600, b"", device=(5, 1))
-
-    def end(self) -> None:
-        self._entry(Path("TRAILER!!!"), 0, b"")
-
-    def _entry(self, path: Path, mode: int, data: bytes, device: tuple[int, int] = (0, 0)) -> None:
-        if path in self._seen:
-            return
-        self._seen.add(path)
-        name = str(path).encode() + b"\0"
-        fields = (len(self._seen), mode, 0, 0, 1, 0, len(data), 0, 0, *device, len(name), 0)
-        head = b"070701" + b"".join(b"%08X" % each for each in fields) + name
-        self._write(head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4))
 
 
 def main() -> int:

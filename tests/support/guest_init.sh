@@ -10,8 +10,7 @@ mkdir -p /dev/pts /dev/shm
 mount -t tmpfs -o mode=755 run /run
 mount -t tmpfs tmp /tmp
 mkdir -p /run/lock/iscsi /run/answers
-for module in virtio_pci virtio_console virtio_net virtio_rng iscsi_tcp sd_mod sg dm_multipath dm_service_time ext4 \
-    crc32c_generic; do modprobe -q $module; done
+for module in $(cat /etc/modules); do modprobe -q "$module"; done
 echo root:x:0:0:root:/root:/bin/sh > /etc/passwd
 ln -s /proc/self/mounts /etc/mtab
 ip link set lo up

@@ -20,6 +20,29 @@ MULTIPATH = """defaults {
   fast_io_fail_tmo 1
 }
 """
+VERIFY = ("fio --name=v --filename={disk} --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k-16k --size=4m "
+          "--rate=4m --verify=crc32c --verify_fatal=1 --verify_backlog=256")
+
+
+class Verifying:
+    """fio in the guest, writing and verifying in rounds of some seconds until it is told to finish."""
+
+    def __init__(self, guest: Guest, disk: str) -> None:
+        self._guest = guest
+        self._running = guest.start(f"rm -f /tmp/enough; echo > /tmp/rounds; until [ -e /tmp/enough ]; do "
+                                    f"{VERIFY.format(disk=disk)} --randseed=$(wc -l < /tmp/rounds) > /tmp/fio 2>&1 || "
+                                    f"{{ cat /tmp/fio; exit 1; }}; echo >> /tmp/rounds; done")
+        guest.wait_for("pidof fio")
+
+    def wait_for_a_round(self) -> None:
+        """Until one that has begun after now is over."""
+        rounds = int(self._guest.run("wc -l < /tmp/rounds"))
+        self._guest.wait_for(f"[ $(wc -l < /tmp/rounds) -ge {rounds + 2} ]")
+
+    def finish(self) -> None:
+        """Until the present round is over; no round may have failed."""
+        self._guest.run("touch /tmp/enough")
+        self._running.wait()
 
 
 @dataclass(frozen=True, slots=True)
