@@ -55,7 +55,7 @@ distros:
 lint: build
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint core/*.pyx core/*.pxd
+	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint $$(find core -name '*.pyx' -o -name '*.pxd')
 
 # A tree of its own beside the sources, for a core that is compiled otherwise: what is not compiled is linked.
 define tree
@@ -114,5 +114,6 @@ bench: build
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) build *.egg-info core/*.c core/*.so bench/*.c bench/*.so core/_layout.h
+	rm -rf $(VENV) build *.egg-info core/_layout.h
+	find core bench \( -name '*.c' -o -name '*.so' \) -delete
 	find core target -name __pycache__ -prune -exec rm -r {} +

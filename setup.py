@@ -31,15 +31,16 @@ def extensions() -> list[Extension]:
     cflags = [f"-O{OPTIMIZE}", "-g1", "-std=gnu11", "-fno-strict-aliasing"]
     ldflags = ["-ldl", "-lpthread"]
     if SANITIZE:
-        cflags += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-w"]
+        cflags += ["-DLNT_CHECKED", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-w"]
         ldflags += [f"-fsanitize={SANITIZE}"]
     else:
         cflags += ["-Wno-unused-function", "-Wno-cpp", "-Wno-sign-compare", "-Wno-maybe-uninitialized",
                    "-Wno-array-bounds"]
     return [
-        Extension(f"{p.parent.name}.{p.stem}", [f"{p.parent.name}/{p.name}"], include_dirs=["core"],
+        Extension(".".join(p.with_suffix("").parts), [str(p)], include_dirs=["core"],
                   extra_compile_args=cflags, extra_link_args=ldflags)
-        for folder in (("core",) if SANITIZE else ("core", "bench")) for p in sorted((HERE / folder).glob("_*.pyx"))
+        for folder in (("core",) if SANITIZE else ("core", "bench"))
+        for p in sorted(p.relative_to(HERE) for p in (HERE / folder).rglob("*.pyx"))
     ]
 
 

@@ -4,8 +4,8 @@ from core._alloc cimport alloc_extent
 from core._blkmap cimport extent, map_find
 from core._engine cimport Pool, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core._journal cimport frame_close, journal_room, record_map
-from core._pdu cimport (
-    BHS_BYTES, FAST_NONE, bhs_data_in, bhs_data_in_status, bhs_numbers, cdb_decode, get24, get32, lnt_cdb, lun_number,
+from core.wire.pdu cimport (
+    BHS_BYTES, FAST_NONE, bhs_data_in, bhs_data_in_status, bhs_numbers, cdb_decode, get_be24, get_be32, lnt_cdb, lun_number,
 )
 from core._state cimport L_BLOCK_BYTES, lnt_alloc_aligned, lnt_mono_us, lnt_pool, vobj
 from core._types cimport IO_READ, IO_WRITE, OP_READ, OP_SYNC, OP_WRITE, lnt_dev, lnt_io, lnt_obj, lnt_op
@@ -312,8 +312,8 @@ def pdu_parses(bytes headers, uint64_t count):
         for i in range(count):
             at = h + i % n * BHS_BYTES
             cdb_decode(at + 32, &cdb)
-            total += (at[0] ^ at[1]) + get24(at + 5) + at[4] + <uint64_t>lun_number(at + 8) + get32(at + 16) + get32(at + 20)
-            total += get32(at + 24) + get32(at + 28) + cdb.lba + cdb.blocks + (cdb.kind != FAST_NONE)
+            total += (at[0] ^ at[1]) + get_be24(at + 5) + at[4] + <uint64_t>lun_number(at + 8) + get_be32(at + 16) + get_be32(at + 20)
+            total += get_be32(at + 24) + get_be32(at + 28) + cdb.lba + cdb.blocks + (cdb.kind != FAST_NONE)
         started = now_ns() - started
     return started, total
 

@@ -52,6 +52,7 @@ cdef struct lnt_io:
     int32_t result                              # 0 or -errno; a short transfer never surfaces: the device retries or fails it
     uint64_t offset                             # bytes from the start of the pool
     uint64_t length                             # bytes
+    uint64_t done_bytes                         # the device's own: how far a transfer has come
     void *buf                                   # READ: destination, WRITE: source; otherwise NULL
     void (*done)(lnt_io *) noexcept nogil       # called on the device's thread, engine lock HELD
     void *owner

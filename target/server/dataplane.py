@@ -1,6 +1,6 @@
 """The control plane's one door to the native reactor: its class, events and flags under their own names."""
 
-from core._reactor import (
+from core.wire.reactor import (
     LUNF_DSENSE,
     LUNF_RO,
     LUNF_SLOW,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import _pdu as native
+from core.wire import pdu as native
 from target.iscsi.pdu import R2T, DataIn, NopIn, Pdu, RawPdu, Reject, ScsiResponse, decode, encode
 
 u8, u32, u24 = st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**24 - 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core._reactor import CommandEvent
+from core.wire.reactor import CommandEvent
 from tests.support.wire import FINAL, READ, WRITE, rig, rw
 
 SHM = Path("/dev/shm")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from core._reactor import (
+from core.wire.reactor import (
     LUNF_SLOW,
     LUNF_WRITE_SLOW,
     ClosedEvent,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core._reactor import ClosedEvent, CommandEvent, LunReleasedEvent, PduEvent
+from core.wire.reactor import ClosedEvent, CommandEvent, LunReleasedEvent, PduEvent
 from tests.support.wire import FINAL, NONE, READ, WRITE, Pdu, Rig, Wire, rig, rw
 
 DATA, STATUS, DATA_ACK, R_DATA = range(4)

@@ -3,7 +3,7 @@
 import random
 import time
 
-from core._reactor import (
+from core.wire.reactor import (
     AbortedEvent,
     CommandEvent,
     PduEvent,

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from core import _reactor
+from core.wire import reactor as _reactor
 
 
 def pytest_configure() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from core._reactor import (
+from core.wire.reactor import (
     LUNF_DSENSE,
     LUNF_RO,
     LUNF_SLOW,

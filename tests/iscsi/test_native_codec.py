@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-_pdu = pytest.importorskip("core._pdu", reason="the native code is not built")
+_pdu = pytest.importorskip("core.wire.pdu", reason="the native code is not built")
 
-from core._reactor import ClosedEvent, CommandEvent, PduEvent  # noqa: E402
+from core.wire.reactor import ClosedEvent, CommandEvent, PduEvent  # noqa: E402
 from target.iscsi.codes import Opcode  # noqa: E402
 from target.iscsi.framing import FramingError, PduReader  # noqa: E402
 from target.iscsi.pdu import (  # noqa: E402

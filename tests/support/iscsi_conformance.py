@@ -228,7 +228,7 @@ HEAD = """\
 # Protocol conformance
 
 What Lunette implements of its standards, where each piece is said and which test holds it. The tables are made from the tables
-that the code runs by; tests fail when they differ. "Native" is the data plane (`core/_reactor`), "Python" the control plane.
+that the code runs by; tests fail when they differ. "Native" is the data plane (`core/wire`), "Python" the control plane.
 """
 
 if __name__ == "__main__":

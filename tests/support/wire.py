@@ -13,8 +13,8 @@ from typing import Any
 
 from core._crc32c import crc32c
 from core._engine import Pool
-from core._reactor import Reactor
 from core.device import FileDevice, create_file
+from core.wire.reactor import Reactor
 
 NONE = 0xFFFFFFFF
 FINAL, READ, WRITE = 0x80, 0x40, 0x20

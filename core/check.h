@@ -1,0 +1,20 @@
+/* Assertions of the native core. `lnt_assert` is always there: what it guards is cheap and its failure would be silent damage.
+ * `lnt_check` is there where the core is built with its checks (LUNETTE_SANITIZE: the fuzzers' core), and costs nothing else. */
+#ifndef LNT_CHECK_H
+#define LNT_CHECK_H
+#include <stdio.h>
+#include <stdlib.h>
+
+static inline void lnt_assert(int holds, const char *what)
+{
+    if (__builtin_expect(!holds, 0)) {
+        fprintf(stderr, "lunette: broken invariant: %s\n", what);
+        abort();
+    }
+}
+#ifdef LNT_CHECKED
+#define lnt_check lnt_assert
+#else
+#define lnt_check(holds, what) ((void)0)
+#endif
+#endif

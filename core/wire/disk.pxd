@@ -1,0 +1,34 @@
+# The reactor's lnt_dev: device requests on its io_uring, or inline where that is cheaper.
+from core._types cimport lnt_dev, lnt_io
+from core.wire.uring cimport lnt_ring
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+
+cdef struct lnt_disk:              # lnt_dev over the ring
+    lnt_dev dev
+    lnt_ring *ring
+    void *reactor                  # whose thread this is
+    uint32_t file                  # registered index
+    int fd
+    uint8_t inline_io              # memory-backed files: plain system calls
+    uint8_t page_cache             # buffered files: writes go to it at once, and so do reads of what it holds
+    uint8_t small_folios           # new parts of the file are written in small pieces (docs/performance.md)
+    uint8_t cached                 # how well those have found lately, 0..16
+    lnt_io *inline_head
+    lnt_io *inline_tail
+    lnt_io *done_head              # completed, the engine is to be told
+    lnt_io *done_tail
+    uint8_t *map                   # memory-backed files: all of it
+    uint64_t map_bytes
+    uint64_t slow_until_us
+    uint64_t throttled
+    uint32_t in_flight
+    uint64_t reads
+    uint64_t writes
+    uint64_t syncs
+    uint64_t read_bytes
+    uint64_t write_bytes
+
+cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inline_io) noexcept nogil
+cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil
+cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil
+cdef void disk_close(lnt_disk *d) noexcept nogil

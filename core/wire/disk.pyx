@@ -1,0 +1,298 @@
+"""The reactor's device: reads, writes, syncs and discards of the pool on its io_uring, or inline where that is cheaper.
+
+Inline: memory-backed files (copied through a mapping), reads the page cache can answer, and writes into it, which the kernel
+would hand to worker threads. Lives here and nowhere else: `lnt_disk`.
+"""
+from core._types cimport IOF_NEW, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE
+from core.wire.tags cimport TAG_DEVICE
+from core.wire.uring cimport IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_rw
+from libc.errno cimport EINTR, EIO, ENOSPC, errno
+from libc.stdint cimport uintptr_t
+from libc.string cimport memset
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <fcntl.h>
+    #include <sys/resource.h>
+    #include <sys/stat.h>
+    #include <sys/uio.h>
+    #include <sys/vfs.h>
+    #include <unistd.h>
+    #ifndef FALLOC_FL_KEEP_SIZE
+    #define FALLOC_FL_KEEP_SIZE 1
+    #define FALLOC_FL_PUNCH_HOLE 2
+    #endif
+    static int lnt_memory_backed(int fd)
+    {
+        struct statfs s;
+        struct stat st;
+        if (fstat(fd, &st) || !S_ISREG(st.st_mode) || fstatfs(fd, &s))
+            return 0;
+        return s.f_type == 0x01021994 || s.f_type == (__typeof__(s.f_type))0x858458f6;    /* tmpfs, ramfs */
+    }
+    static int lnt_on_ext4(int fd)
+    {
+        struct statfs s;
+        return !fstatfs(fd, &s) && s.f_type == 0xef53;
+    }
+    static int lnt_is_buffered_file(int fd)
+    {
+        struct stat st;
+        int flags = fcntl(fd, F_GETFL);
+        return flags >= 0 && !(flags & O_DIRECT) && !fstat(fd, &st) && S_ISREG(st.st_mode);
+    }
+    static uint64_t lnt_file_bytes(int fd)
+    {
+        struct stat st;
+        return fstat(fd, &st) ? 0 : (uint64_t)st.st_size;
+    }
+    static long lnt_blocked(void)       /* how often this thread has waited (being preempted does not count) */
+    {
+        struct rusage u;
+        return getrusage(RUSAGE_THREAD, &u) ? 0 : u.ru_nvcsw;
+    }
+    static int lnt_punch(int fd, uint64_t off, uint64_t len)
+    {
+        return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+    }
+    static ssize_t lnt_read_cached(int fd, void *buf, size_t n, uint64_t off)    /* what is in the page cache, without waiting */
+    {
+        struct iovec v = { .iov_base = buf, .iov_len = n };
+        return preadv2(fd, &v, 1, (off_t)off, RWF_NOWAIT);
+    }
+    #define LNT_PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+    """
+    int lnt_memory_backed(int fd) nogil
+    int lnt_on_ext4(int fd) nogil
+    int lnt_is_buffered_file(int fd) nogil
+    uint64_t lnt_file_bytes(int fd) nogil
+    long lnt_blocked() nogil
+    int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
+    ssize_t lnt_read_cached(int fd, void *buf, size_t n, uint64_t off) nogil
+    int LNT_PUNCH
+    ssize_t pread(int fd, void *buf, size_t n, long off) nogil
+    ssize_t pwrite(int fd, const void *buf, size_t n, long off) nogil
+    int fdatasync(int fd) nogil
+
+cdef extern from "native.h" nogil:
+    uint64_t lnt_mono_us()
+
+cdef extern from "mapio.h" nogil:
+    void lnt_copy_prepare()
+    int lnt_copy(void *to, const void *source, size_t n, bint there)
+    void *lnt_map_file(int fd, size_t n)
+    int munmap(void *p, size_t n)
+
+cdef enum:
+    SLOW_WRITE_US = 3000              # an inline page-cache write that waits longer is being throttled ...
+    SLOW_PAUSE_US = 200000            # ... so for this long the ring's worker threads wait instead of this one
+    RW_BYTES_MAX = 0x40000000
+    CACHED_MAX = 16                   # reads are tried inline until this many hits less four times the misses are used up
+    NEW_BYTES = 65536                 # new blocks in a memory-backed file: from here on written, not copied
+    FOLIO_BYTES = 16384               # a new part of an ext4 file is written so much at a time (docs/performance.md)
+
+
+cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
+    cdef uint64_t at = io.done_bytes
+    cdef uint64_t left = io.length - at
+    cdef uint64_t tag = <uintptr_t>io | TAG_DEVICE
+    if io.kind == IO_READ or io.kind == IO_WRITE:
+        if left > RW_BYTES_MAX:
+            left = RW_BYTES_MAX
+        lnt_prep_rw(d.ring, IORING_OP_READ if io.kind == IO_READ else IORING_OP_WRITE, <int>d.file,
+                    <uint8_t *>io.buf + at, <uint32_t>left, io.offset + at, tag)
+    elif io.kind == IO_SYNC:
+        lnt_prep_fdatasync(d.ring, <int>d.file, tag)
+    else:
+        io.took_us = lnt_mono_us()    # when it begins, until it is over
+        lnt_prep_fallocate(d.ring, <int>d.file, LNT_PUNCH, io.offset, io.length, tag)
+
+
+cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
+    cdef lnt_disk *d = <lnt_disk *>dev.owner
+    io.next = NULL
+    io.done_bytes = 0
+    if io.kind == IO_READ:
+        d.reads += 1
+        d.read_bytes += io.length
+    elif io.kind == IO_WRITE:
+        d.writes += 1
+        d.write_bytes += io.length
+    elif io.kind == IO_SYNC:
+        d.syncs += 1
+    d.in_flight += 1
+    if (d.inline_io or (io.kind == IO_WRITE and d.page_cache and d.slow_until_us == 0)
+            or (io.kind == IO_READ and d.page_cache and (d.cached or d.reads % CACHED_MAX == 0))):
+        if d.inline_tail != NULL:
+            d.inline_tail.next = io
+        else:
+            d.inline_head = io
+        d.inline_tail = io
+    else:
+        prep(d, io)
+    return 0
+
+
+# Hands a finished request to the list the loop gives to the engine under its lock.
+cdef inline void finished(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
+    io.result = result
+    io.next = NULL
+    if d.done_tail != NULL:
+        d.done_tail.next = io
+    else:
+        d.done_head = io
+    d.done_tail = io
+    d.in_flight -= 1
+
+
+cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
+    # A completion from the ring: short transfers go on where they stopped, an interrupted one again.
+    cdef uint64_t at
+    if result == -EINTR:
+        prep(d, io)
+        return
+    if io.kind == IO_DISCARD:
+        io.took_us = lnt_mono_us() - io.took_us
+    if result < 0 or (io.kind != IO_READ and io.kind != IO_WRITE):
+        finished(d, io, result if result < 0 else 0)
+        return
+    at = io.done_bytes + <uint64_t>result
+    if at >= io.length:
+        finished(d, io, 0)
+    elif result == 0:
+        finished(d, io, -EIO if io.kind == IO_READ else -ENOSPC)
+    else:
+        io.done_bytes = at
+        prep(d, io)
+
+
+cdef int32_t file_rw(lnt_disk *d, lnt_io *io) noexcept nogil:
+    cdef uint64_t at = 0
+    cdef uint64_t part
+    cdef ssize_t n
+    while at < io.length:
+        part = io.length - at
+        if io.kind == IO_READ:
+            n = pread(d.fd, <uint8_t *>io.buf + at, part, <long>(io.offset + at))
+        else:
+            if d.small_folios and io.flags & IOF_NEW and part > FOLIO_BYTES - (io.offset + at) % FOLIO_BYTES:
+                part = FOLIO_BYTES - (io.offset + at) % FOLIO_BYTES
+            n = pwrite(d.fd, <uint8_t *>io.buf + at, part, <long>(io.offset + at))
+        if n < 0:
+            if errno == EINTR:
+                continue
+            return -errno
+        if n == 0:
+            return -EIO if io.kind == IO_READ else -ENOSPC
+        at += <uint64_t>n
+    return 0
+
+
+cdef int32_t mapped_rw(lnt_disk *d, lnt_io *io) noexcept nogil:
+    cdef bint made = io.flags & IOF_NEW == 0
+    if io.kind == IO_READ:
+        return 0 if lnt_copy(io.buf, d.map + io.offset, io.length, False) == 0 else -EIO
+    if not made and io.length >= NEW_BYTES:
+        return file_rw(d, io)         # the file lacks these pages: writing makes them without clearing them first
+    return 0 if lnt_copy(d.map + io.offset, io.buf, io.length, made) == 0 else -EIO
+
+
+cdef int32_t punched(lnt_disk *d, lnt_io *io) noexcept nogil:
+    cdef uint64_t began = lnt_mono_us()
+    cdef int32_t result = 0 if lnt_punch(d.fd, io.offset, io.length) == 0 else -errno
+    io.took_us = lnt_mono_us() - began
+    return result
+
+
+cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
+    if io.kind == IO_SYNC:
+        return 0 if fdatasync(d.fd) == 0 else -errno
+    if io.kind == IO_DISCARD:
+        return punched(d, io)
+    return mapped_rw(d, io) if io.offset + io.length <= d.map_bytes else file_rw(d, io)
+
+
+cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # What the page cache lacks is left to the ring. Where that is most of it, only one read in sixteen is tried here.
+    cdef ssize_t n = lnt_read_cached(d.fd, io.buf, io.length, io.offset)
+    if n == <ssize_t>io.length:
+        if d.cached < CACHED_MAX:
+            d.cached += 1
+        finished(d, io, 0)
+        return
+    d.cached = d.cached - 4 if d.cached > 4 else 0
+    if n > 0:
+        io.done_bytes = <uint64_t>n
+    prep(d, io)
+
+
+cdef void write_cached(lnt_disk *d, lnt_io *io, long waits) noexcept nogil:
+    cdef uint64_t before = lnt_mono_us()
+    cdef uint64_t after
+    finished(d, io, perform(d, io))
+    after = lnt_mono_us()
+    if after - before > SLOW_WRITE_US and lnt_blocked() != waits:
+        d.slow_until_us = after + SLOW_PAUSE_US
+        d.throttled += 1
+
+
+cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
+    # Performs what submit put aside, without the engine's lock. True if anything finished.
+    cdef lnt_io *io
+    cdef lnt_io *following
+    cdef long waits = -1
+    if d.slow_until_us and now_us >= d.slow_until_us:
+        d.slow_until_us = 0
+    io = d.inline_head
+    if io == NULL:
+        return False
+    d.inline_head = NULL
+    d.inline_tail = NULL
+    if d.inline_io:
+        while io != NULL:
+            following = io.next
+            finished(d, io, perform(d, io))
+            io = following
+        return True
+    while io != NULL:
+        following = io.next
+        io.next = NULL
+        if io.kind == IO_READ:
+            read_cached(d, io)
+        elif d.slow_until_us:
+            prep(d, io)
+        else:
+            if waits < 0:
+                waits = lnt_blocked()
+            write_cached(d, io, waits)
+        io = following
+    return True
+
+
+cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inline_io) noexcept nogil:
+    # inline_io: 1 yes, 0 no, -1 as the file system suggests. The caller fills dev.wake.
+    memset(d, 0, sizeof(lnt_disk))
+    d.ring = ring
+    d.fd = fd
+    d.file = file
+    d.inline_io = <uint8_t>(lnt_memory_backed(fd) if inline_io < 0 else inline_io)
+    d.page_cache = <uint8_t>(inline_io != 0 and lnt_is_buffered_file(fd))
+    d.small_folios = <uint8_t>(d.page_cache and lnt_on_ext4(fd))
+    d.dev.submit = disk_submit
+    d.dev.owner = d
+    if lnt_memory_backed(fd) and d.inline_io:
+        d.map = <uint8_t *>lnt_map_file(fd, lnt_file_bytes(fd))
+        if d.map != NULL:
+            d.map_bytes = lnt_file_bytes(fd)
+            lnt_copy_prepare()
+    return 0
+
+
+cdef void disk_close(lnt_disk *d) noexcept nogil:
+    if d.map != NULL:
+        munmap(d.map, d.map_bytes)
+        d.map = NULL
+        d.map_bytes = 0

@@ -1,0 +1,110 @@
+"""Commands and PDUs that Python decides: handed over with their data, answered when it has decided.
+
+Owns nothing: it fills events and turns Python's answers into responses (RFC 7143 §11.3, §11.4, §11.18).
+"""
+from core.wire.answer cimport answer_clear, answer_given, answer_residual
+from core.wire.connection cimport connection_close
+from core.wire.data_in cimport data_in_from_heap
+from core.wire.mailbox cimport event_new, event_post
+from core.wire.nexus cimport CLOSE_ERROR, EVENTS_MAX, EV_COMMAND, EV_PDU, T_PYTHON, handle_of, lnt_event
+from core.wire.pdu cimport CMD_READ, CMD_WRITE, TAG_NONE, bhs_nop_in, get_be16, get_be32
+from core.wire.send cimport send_pdu, send_task
+from core.wire.task cimport task_drop_buffer, task_free
+from core.wire.thread cimport ACQUIRE, lnt_add32
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+cdef enum:
+    BALLAST_BYTES = 65536                 # Data-Out up to this size is copied without being counted
+
+
+cdef void command_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    cdef uint32_t n = t.out.got if t.out.got < t.out.want else t.out.want
+    cdef lnt_event *e
+    if t.buffer == NULL:
+        n = 0
+    e = event_new(EV_COMMAND, n + t.ahs_length)
+    if e == NULL:
+        connection_close(r, t.connection, CLOSE_ERROR, "out of memory")
+        return
+    if t.lun != NULL:
+        t.lun.counters.slow += 1
+    answer_clear(t)                           # what planning found is Python's to say
+    e.length = n
+    e.ahs_length = t.ahs_length
+    if n:
+        memcpy(<uint8_t *>(e + 1), t.buffer, n)
+    if t.ahs_length:
+        memcpy(<uint8_t *>(e + 1) + n, t.ahs, t.ahs_length)
+    memcpy(e.bhs, t.bhs, 48)
+    e.task = handle_of(t.index, t.generation)
+    e.session = t.session.handle
+    e.connection = t.connection.handle
+    e.itt = t.itt
+    e.edtl = t.edtl
+    if n <= BALLAST_BYTES:                    # a bigger one stays, unused, so that the bounds hold for the copy
+        task_drop_buffer(r, t)
+    t.state = T_PYTHON
+    event_post(r, e)
+
+
+cdef void pdu_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    # A PDU that waited for its CmdSN; the task was only its place to wait.
+    cdef lnt_event *e = event_new(EV_PDU, t.out.got)
+    if e == NULL or lnt_add32(&t.connection.pending_events, 1, ACQUIRE) > EVENTS_MAX:
+        free(e)
+        connection_close(r, t.connection, CLOSE_ERROR, "out of memory or too many requests at once")
+        return
+    e.session = t.session.handle
+    e.connection = t.connection.handle
+    e.object = t.connection
+    memcpy(e.bhs, t.bhs, 48)
+    if t.out.got:
+        memcpy(<uint8_t *>(e + 1), t.buffer, t.out.got)
+    event_post(r, e)
+    task_free(r, t)
+
+
+cdef void echo_nop(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    # A ping that waited for its CmdSN (RFC 7143 §11.19).
+    cdef uint8_t h[48]
+    cdef uint32_t n = t.out.got if t.out.got < t.connection.max_send else t.connection.max_send
+    cdef void *data = malloc(n) if n else NULL
+    if n and data == NULL:
+        n = 0
+    if n:
+        memcpy(data, t.buffer, n)
+    bhs_nop_in(h, t.lun_field, get_be32(t.bhs + 16), <uint32_t>TAG_NONE, n)
+    send_pdu(r, t.connection, h, <uint8_t *>data, n, data, False)
+    task_free(r, t)
+
+
+cdef uint32_t data_in_allowed(lnt_task *t) noexcept nogil:
+    # EDTL of the read direction; for bidirectional commands it is in an AHS (RFC 7143 §11.2.2.4).
+    cdef uint32_t at = 0
+    cdef uint32_t n
+    if not (t.flags & CMD_READ):
+        return 0
+    if not (t.flags & CMD_WRITE):
+        return t.edtl
+    while at + 4 <= t.ahs_length:
+        n = get_be16(t.ahs + at)
+        if t.ahs[at + 2] == 2 and n >= 5 and at + 8 <= t.ahs_length:
+            return get_be32(t.ahs + at + 4)
+        at += (n + 3 + 3) & ~<uint32_t>3
+    return 0
+
+
+cdef void command_complete(lnt_reactor *r, lnt_task *t, lnt_request *m) noexcept nogil:
+    # Python's answer; takes ownership of `m`.
+    cdef uint32_t allowed
+    answer_given(t, m)
+    if t.flags & CMD_READ or m.length or not (t.flags & CMD_WRITE):
+        allowed = data_in_allowed(t)
+        data_in_from_heap(t, m, <uint8_t *>(m + 1), m.length if m.length < allowed else allowed)
+        answer_residual(t, allowed, m.length)
+    else:
+        data_in_from_heap(t, m, NULL, 0)
+        answer_residual(t, t.edtl, t.edtl if m.out_length < 0 else <uint64_t>m.out_length)
+    send_task(r, t)

@@ -1,0 +1,530 @@
+# The structs of the data plane: session, connection, task, LUN, entry of a send queue, reactor. Declarations only.
+#
+# A struct is made of parts. Each part is written by the one module that its comment names; everybody else reads it and calls that
+# module (tests/core/test_owners.py holds this against the code). The structs refer to each other, so they are declared in one
+# place. All of it belongs to the reactor's thread unless a comment says otherwise.
+from core._engine cimport lnt_pool
+from core._types cimport lnt_obj, lnt_op
+from core.wire.buffers cimport lnt_buffers
+from core.wire.disk cimport lnt_disk
+from core.wire.pdu cimport AHS_BYTES_MAX, BHS_BYTES
+from core.wire.thread cimport pthread_mutex_t, pthread_t
+from core.wire.uring cimport io_uring_buf_ring, iovec, lnt_ring, msghdr
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+# -- bounds ----------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    CONNECTIONS_MAX = 4096
+    SESSIONS_MAX = 4096
+    IMMEDIATE_MAX = 64             # immediate commands of a session at once
+    EVENTS_MAX = 256               # PDU events of a connection Python has not fetched yet
+    LUN_HASH = 64
+    ITT_HASH = 256
+    SEND_SLOTS = 64                # PDUs of one gathered send
+    RECEIVE_BUFFER_BYTES = 16384   # small and few: they stay in the cache
+    RECEIVE_BUFFERS = 64
+    RECEIVE_GROUP = 1              # the ring's name for them
+    HOLDS_MAX = 64                 # times one response may be queued to be sent again
+    R2T_KEPT = 4                   # last R2Ts of a task that can be sent again
+
+# -- words of a LUN and a command ------------------------------------------------------------------------------------
+
+cdef enum:                         # lnt_lun.flags: Python writes the word, the reactor reads it
+    LUNF_SLOW = 1
+    LUNF_RO = 2
+    LUNF_DSENSE = 4
+    LUNF_WRITE_SLOW = 8
+
+cdef enum:                         # task attribute: BHS byte 1; all but these two are SIMPLE (RFC 7143 §11.3.1)
+    ATTRIBUTE_MASK = 7
+    ATTRIBUTE_ORDERED = 2
+    ATTRIBUTE_HEAD = 3
+
+cdef enum:                         # ASC and ASCQ of the ABORTED COMMAND a task ends with, RFC 7143 §11.4.7.2
+    FAIL_UNSOLICITED = 0x0c0c      # unexpected unsolicited data
+    FAIL_AMOUNT = 0x0c0d           # incorrect amount of data
+    FAIL_DIGEST = 0x4705           # protocol service CRC error
+
+cdef enum:                         # why a connection closed; the order of reactor.CLOSE_REASONS
+    CLOSE_PEER = 0
+    CLOSE_ERROR = 1
+    CLOSE_PROTOCOL = 2
+    CLOSE_DIGEST = 3
+    CLOSE_KEEPALIVE = 4
+    CLOSE_REQUESTED = 5
+    CLOSE_STOPPED = 6
+
+# -- a LUN of a session: core/wire/lun.pyx ------------------------------------------------------------------------------
+
+cdef struct lnt_task_set:          # core/wire/task_set.pyx: the nexus's commands on one LUN (SAM-5 §8)
+    uint32_t enabled               # tasks that may run and have not ended
+    uint8_t barrier                # one of them is ORDERED: nothing that came after it runs
+    uint8_t settling               # in the reactor's list of sets whose dormant tasks may have become free
+    lnt_task *dormant_head         # tasks that wait for an ORDERED one, or are one
+    lnt_task *dormant_tail
+    lnt_lun *settle_next
+
+cdef struct lnt_lun_counters:      # each by the module that decides: core/wire/command.pyx, core/wire/handover.pyx
+    uint64_t fast_reads
+    uint64_t fast_writes
+    uint64_t fast_other
+    uint64_t slow
+    uint64_t read_bytes
+    uint64_t write_bytes
+    uint64_t errors
+
+cdef struct lnt_lun:
+    lnt_lun *next                  # hash chain
+    lnt_obj *obj
+    lnt_session *session
+    uint64_t object_id
+    uint32_t number
+    uint32_t flags                 # written by Python at any time
+    uint32_t refs                  # tasks
+    uint8_t removed
+    lnt_task_set task_set
+    lnt_lun_counters counters
+
+# -- a session: core/wire/lifecycle.pyx -----------------------------------------------------------------------------------
+
+cdef struct lnt_negotiated:        # core/wire/reactor.pyx, before the thread knows the session (RFC 7143 §13)
+    uint32_t first_burst_length
+    uint32_t max_burst_length
+    uint32_t max_outstanding_r2t
+    uint8_t initial_r2t
+    uint8_t immediate_data
+    uint8_t error_recovery_level
+
+cdef struct lnt_plug:              # commands that task management aborted before they came
+    uint8_t is_set
+    uint8_t any_itt
+    uint32_t before                # CmdSN
+    uint32_t itt
+    int32_t lun                    # -1: any
+
+cdef struct lnt_numbering:         # core/wire/numbering.pyx: CmdSN and the command window (RFC 7143 §4.2.2.1)
+    uint32_t exp_cmd_sn
+    uint32_t max_cmd_sn
+    uint32_t window                # commands it may have open at once
+    uint32_t numbered              # tasks with a CmdSN that hold a place in the window
+    uint32_t immediates
+    lnt_task *early                # arrived ahead of their CmdSN, in its order
+    lnt_plug plug
+
+cdef struct lnt_session:
+    uint64_t handle
+    lnt_session *next
+    lnt_reactor *reactor
+    lnt_negotiated negotiated
+    lnt_numbering numbering
+    uint8_t removing
+    uint32_t connections
+    uint32_t task_count            # core/wire/task.pyx
+    lnt_task *by_itt[ITT_HASH]     # core/wire/task.pyx
+    lnt_lun *luns[LUN_HASH]        # core/wire/lun.pyx
+
+# -- an entry of a connection's send queue: core/wire/send.pyx -----------------------------------------------------------
+
+cdef enum:
+    SEND_TASK = 0                  # a task's Data-In and its response
+    SEND_PDU = 1
+    SEND_AGAIN = 2                 # what `again` sent, or a part of it, once more
+
+cdef struct lnt_send:
+    lnt_send *next
+    lnt_task *task                 # SEND_TASK: embedded in it
+    lnt_send *again                # SEND_AGAIN: whose PDUs
+    uint8_t kind
+    uint8_t close                  # close the connection when sent
+    uint8_t status                 # SEND_AGAIN: the response too, after the data
+    uint8_t kept                   # in the connection's list of responses that are not acknowledged (core/wire/kept.pyx)
+    uint16_t holds                 # being sent, or queued to be sent again
+    uint32_t stat_sn               # of a response that was kept
+    uint32_t data_sn               # SEND_AGAIN: the next DataSN ...
+    uint32_t data_sn_end           # ... and where to stop
+    uint32_t length
+    uint8_t *data
+    void *heap                     # frees data, or NULL
+    uint8_t bhs[BHS_BYTES]
+
+# -- a task: core/wire/task.pyx ---------------------------------------------------------------------------------------------
+#
+# What may stand together (task_check in core/wire/task.pyx asserts it where the core is built with its checks):
+#
+# | state    | early | ordered | deferred      | receiving | waiting | enabled or dormant  | aborted          |
+# |----------|-------|---------|---------------|-----------|---------|---------------------|------------------|
+# | T_FREE   | 0     |         |               |           | 0       | neither             |                  |
+# | T_DATA   | 1     | 0       | if receiving  | any       | 0       | neither             | any              |
+# | T_DATA   | 0     | 1       | 0             | any       | any     | one, if it has a LUN| 0                |
+# | T_DEVICE | 0     | 1       | 0             | 0         | 0       | enabled             | any              |
+# | T_PYTHON | 0     | 1       | 0             | 0         | 0       | enabled, with a LUN | 0                |
+# | T_SEND   | 0     | any     | 0             | any       | 0       | neither             | 0                |
+
+cdef enum lnt_task_state:
+    T_FREE = 0
+    T_DATA = 1                     # waits for its turn (CmdSN), its Data-Out or a buffer
+    T_DEVICE = 2                   # op in the engine
+    T_PYTHON = 3                   # event given to Python
+    T_SEND = 4                     # response queued or being sent
+
+cdef struct lnt_data_out:          # core/wire/data_out.pyx: what the initiator sends (RFC 7143 §11.7, §11.8)
+    uint32_t want                  # bytes to gather
+    uint32_t got                   # bytes received in order
+    uint32_t sequence_end          # offset where the current sequence ends
+    uint32_t data_sn               # next DataSN in it
+    uint32_t r2t_base              # offset of the first solicited byte
+    uint32_t r2t_next              # next offset to solicit
+    uint32_t r2t_sn                # next R2TSN
+    uint32_t r2t_done              # sequences completed
+    uint32_t r2t_again             # where the next R2T, a recovery R2T, ends; 0: none is due
+    uint8_t unsolicited            # unsolicited Data-Out may still come
+    uint8_t receiving              # a payload is being received into it
+    uint8_t gap                    # Data-Out of the current sequence was lost
+
+cdef struct lnt_data_in:           # core/wire/data_in.pxd: what it is sent (RFC 7143 §11.7)
+    uint8_t *data
+    void *heap                     # frees data, or NULL
+    uint32_t left
+    uint32_t offset
+    uint32_t data_sn
+    uint32_t burst_left
+
+cdef struct lnt_answer:            # core/wire/answer.pyx: the SCSI Response (RFC 7143 §11.4)
+    uint8_t status
+    uint8_t response
+    uint8_t sense_length
+    uint8_t residual_flags
+    uint32_t residual
+
+cdef struct lnt_r2t:               # what an R2T asked for
+    uint32_t offset
+    uint32_t length
+
+cdef struct lnt_kept_task:         # core/wire/kept.pyx: what ErrorRecoveryLevel 1 remembers of a task
+    uint32_t segment               # MaxRecvDataSegmentLength of its Data-In
+    uint32_t base_sn               # DataSN of the byte at base_offset; those before were acknowledged
+    uint32_t base_offset
+    uint32_t acked_sn              # acknowledged by DataACK, up to this DataSN ...
+    uint32_t acked_offset          # ... which begins here
+    uint32_t snack_tag
+    uint16_t recoveries            # recovery R2Ts
+    uint8_t mixed                  # the segment length changed while it was sent
+    uint8_t dropped                # its Data-In is no longer held
+    lnt_r2t r2ts[R2T_KEPT]
+
+cdef struct lnt_task:
+    lnt_op op
+    lnt_send send
+    lnt_session *session
+    lnt_connection *connection
+    lnt_lun *lun
+    lnt_task *itt_next
+    lnt_task *connection_next
+    lnt_task *connection_prev
+    lnt_task *next                 # whichever list its state says
+    lnt_task *wait_next            # buffer wait queue
+    uint32_t index
+    uint32_t generation
+    uint8_t state
+    uint8_t aborted
+    uint8_t is_pdu                 # not a SCSI command: a PDU that came before its CmdSN's turn
+    uint8_t flags                  # BHS byte 1
+    uint8_t immediate
+    uint8_t ordered                # core/wire/task_set.pyx: its CmdSN's turn has come
+    uint8_t enabled                # core/wire/task_set.pyx: counts in its LUN's task set
+    uint8_t dormant                # core/wire/task_set.pyx: waits there
+    uint8_t early                  # core/wire/numbering.pyx: in the session's list of those
+    uint8_t counted                # core/wire/numbering.pyx: holds a place in the command window
+    uint8_t deferred               # takes its turn when its payload has proven intact (ErrorRecoveryLevel 1)
+    uint8_t hashed
+    uint8_t waiting                # in the buffer wait queue
+    uint8_t kind                   # FAST_...; 0: Python decides
+    uint8_t fua
+    uint16_t fail                  # ASC << 8 | ASCQ of the ABORTED COMMAND it ends with; 0: none
+    uint32_t itt
+    uint32_t cmd_sn
+    uint32_t edtl
+    uint32_t expected              # fast: bytes the CDB transfers
+    uint64_t offset                # fast: bytes in the object
+    uint8_t *buffer
+    uint8_t buffer_class
+    uint32_t ahs_length
+    uint8_t *ahs                   # malloc'ed AHS, or NULL
+    lnt_data_out out
+    lnt_data_in data_in
+    lnt_answer answer
+    uint8_t lun_field[8]
+    uint8_t bhs[BHS_BYTES]
+    uint8_t sense[256]             # 2-byte length first; not cleared for each task
+    lnt_kept_task kept             # zero at ErrorRecoveryLevel 1 only
+
+# -- a connection: core/wire/connection.pyx ------------------------------------------------------------------------------
+
+cdef enum lnt_connection_state:
+    CONNECTION_OPEN = 1
+    CONNECTION_CLOSING = 2         # shut down; waits for its requests
+    CONNECTION_DEAD = 3
+
+cdef enum lnt_receive_state:
+    RECEIVE_HEADER = 0
+    RECEIVE_PAYLOAD = 1
+
+cdef struct lnt_keepalive:         # core/wire/keepalive.pyx: NOP-In (RFC 7143 §11.19)
+    uint64_t interval_us
+    uint64_t timeout_us
+    uint64_t sent_us
+    uint32_t ttt
+
+cdef struct lnt_payload:           # core/wire/payload.pxd: where the data segment being received goes
+    uint8_t *to                    # NULL: nowhere
+    uint32_t left
+    lnt_task *task
+    uint8_t *heap                  # malloc'ed payload of a PDU without a task
+    uint8_t drop                   # the PDU is ignored when it is complete
+
+cdef struct lnt_receive:           # core/wire/receive.pyx: the PDU being received
+    uint8_t state
+    uint8_t bulk                   # wants its payload received directly
+    uint32_t header_have
+    uint32_t data_left
+    uint32_t trail_left
+    uint32_t trail_have
+    uint32_t data_length
+    uint32_t crc
+    lnt_connection *bulk_next
+    uint8_t trail[8]
+    uint8_t header[BHS_BYTES + AHS_BYTES_MAX + 4]
+
+cdef struct lnt_outgoing:          # core/wire/send.pyx: the queue, and the batch that is on its way
+    lnt_send *head
+    lnt_send *tail
+    uint32_t control_count         # answers without a task that wait ...
+    uint32_t control_bytes         # ... and their data
+    uint32_t slots
+    uint32_t iov_at
+    uint32_t iov_count
+    uint8_t dirty                  # in the reactor's list of those to flush
+    uint8_t sending                # a sendmsg is in the ring
+    lnt_connection *dirty_next
+    lnt_task *sent_task[SEND_SLOTS]    # released when the batch is sent
+    lnt_send *sent[SEND_SLOTS]
+    msghdr msg
+    iovec iov[SEND_SLOTS * 2 + 1]
+    uint8_t arena[SEND_SLOTS * 64]  # headers, pads and digests of the batch, one after the other
+
+cdef struct lnt_kept:              # core/wire/kept.pyx: responses until ExpStatSN acknowledges them (RFC 7143 §4.2.2.2)
+    lnt_send *head                 # in the order of their StatSN
+    lnt_send *tail
+    uint32_t count
+    uint32_t exp_stat_sn           # what the initiator has acknowledged
+    uint64_t bytes                 # they hold, with data on the heap
+    uint64_t buffered              # those of them in task buffers
+
+cdef struct lnt_traffic:           # counters, each by the module that does it
+    uint64_t rx_bytes
+    uint64_t tx_bytes
+    uint64_t rx_pdus
+    uint64_t tx_pdus
+    uint64_t digest_errors
+    uint64_t rejects
+    uint64_t snacks
+    uint64_t resent                # PDUs sent again
+    uint64_t recovery_r2ts
+
+cdef struct lnt_connection:
+    uint64_t handle
+    lnt_session *session
+    lnt_connection *next
+    int fd
+    uint32_t file                  # index in the registered files
+    uint32_t cid
+    uint8_t state
+    uint8_t header_digest
+    uint8_t data_digest
+    uint8_t recovery               # ErrorRecoveryLevel of its session
+    uint8_t armed                  # a receive is in the ring
+    uint8_t paused                 # it does not read its answers: nothing more is read from it
+    uint32_t ring_refs
+    uint32_t stat_sn               # core/wire/send.pyx
+    uint32_t max_send              # MaxRecvDataSegmentLength of the initiator ...
+    uint32_t max_recv              # ... and ours
+    uint32_t pending_events        # atomic: PDU events not fetched yet
+    uint32_t task_count            # core/wire/task.pyx
+    lnt_task *tasks                # core/wire/task.pyx
+    uint64_t buffered              # core/wire/task.pyx: bytes of task buffers
+    uint64_t last_heard_us         # it sent something, or took what it was sent
+    lnt_keepalive keepalive
+    lnt_payload payload
+    lnt_receive receive
+    lnt_outgoing outgoing
+    lnt_kept kept
+    lnt_traffic traffic
+
+# -- task management: core/wire/abort.pyx --------------------------------------------------------------------------------
+
+cdef struct lnt_abort:
+    lnt_abort *next
+    uint64_t token
+    uint64_t session               # 0: any
+    uint64_t connection
+    uint64_t object_id
+    uint64_t exclude_session
+    int32_t lun                    # -1: any
+    uint32_t itt
+    uint32_t before_cmd_sn
+    uint8_t any_itt
+    uint8_t any_cmd_sn
+    uint8_t query
+    uint8_t device                 # counts what is in the engine, and is over when that is; aborts nothing
+    uint8_t has_missing
+    uint8_t tell                   # list what was aborted
+    uint32_t missing_cmd_sn
+    uint32_t count
+    uint64_t *victims              # (connection, initiator task tag) of each
+
+# -- messages between Python and the thread: core/wire/mailbox.pyx ------------------------------------------------------
+
+cdef enum:                         # events for Python
+    EV_COMMAND = 1
+    EV_PDU = 2
+    EV_CLOSED = 3
+    EV_ABORTED = 4
+    EV_LUN_RELEASED = 5
+    EV_SESSION_CLOSED = 6
+    EV_CONNECTION_FREED = 7
+
+cdef struct lnt_event:
+    lnt_event *next
+    uint8_t kind
+    uint8_t reason
+    uint64_t session
+    uint64_t connection
+    uint64_t task
+    uint64_t token
+    int32_t lun
+    uint32_t count
+    uint32_t itt
+    uint32_t edtl
+    void *object                   # lnt_connection, lnt_lun or lnt_session to free with the GIL
+    const char *detail
+    uint8_t bhs[BHS_BYTES]
+    uint32_t ahs_length            # AHS behind the data
+    uint32_t length                # of the data behind the struct
+
+cdef enum:                         # requests of Python
+    IN_SESSION = 1
+    IN_SESSION_REMOVE = 2
+    IN_CONNECTION = 3
+    IN_CONNECTION_CLOSE = 4
+    IN_LUN = 5
+    IN_LUN_REMOVE = 6
+    IN_COMPLETE = 7
+    IN_SEND = 8
+    IN_ABORT = 9
+    IN_STOP = 10
+    IN_MAX_SEND = 11
+    IN_KINDS = 12
+
+cdef struct lnt_request:
+    lnt_request *next
+    uint8_t kind
+    uint8_t status
+    uint8_t response
+    uint8_t close
+    uint64_t handle                # session, connection or task
+    void *object
+    uint32_t number
+    int32_t out_length             # IN_COMPLETE: Data-Out bytes used, -1: all
+    uint32_t sense_length
+    uint32_t length
+    uint8_t bhs[BHS_BYTES]
+    uint8_t sense[252]
+
+cdef struct lnt_mailbox:           # its lock is a leaf; nothing else here is touched by two threads
+    pthread_mutex_t mutex
+    lnt_request *request_head
+    lnt_request *request_tail
+    lnt_event *event_head
+    lnt_event *event_tail
+    int wake_fd
+    int event_fd
+    uint32_t wake_pending          # atomic
+    uint64_t wake_value
+
+# -- the reactor: core/wire/loop.pyx ----------------------------------------------------------------------------------------
+
+cdef struct lnt_task_pool:         # core/wire/task.pyx
+    lnt_task *slots                # `max` of them
+    lnt_task *free
+    uint32_t max
+    uint32_t live
+    lnt_task *wait_head            # tasks that wait for a buffer
+    lnt_task *wait_tail
+
+cdef struct lnt_kept_total:        # core/wire/kept.pyx: of all connections
+    uint64_t bytes
+    uint32_t tasks
+
+cdef struct lnt_pacing:            # core/wire/pacing.pyx
+    uint64_t seen_pdus             # PDUs when the last turn ended
+    uint64_t seen_sends            # sends when the last turn ended
+    uint64_t gathers               # pauses taken for more commands to come
+    uint32_t behind                # answers an initiator heard in this turn has not taken yet: the least of them
+    uint32_t pdu_mean              # PDUs a turn, in sixteenths
+    uint32_t spin_chances          # turns after which spinning might pay
+    uint32_t spin_score            # how well spinning has paid lately, 0..16+
+
+cdef struct lnt_loop_counters:     # each by the module that does it
+    uint64_t turns
+    uint64_t wakeups
+    uint64_t cqes
+    uint64_t pdus                  # received on all connections
+    uint64_t sends
+    uint64_t async_sends
+    uint64_t direct_receives
+    uint64_t starved               # receives that ended for want of buffers
+    uint64_t pauses
+
+cdef struct lnt_reactor:
+    lnt_pool *pool
+    lnt_ring *ring
+    lnt_disk disk
+    lnt_buffers buffers
+    lnt_mailbox mailbox
+    lnt_task_pool tasks
+    lnt_kept_total kept
+    lnt_pacing pacing
+    lnt_loop_counters counters
+    lnt_send *free_sends           # core/wire/kept.pyx
+    lnt_session *sessions          # core/wire/lifecycle.pyx
+    lnt_connection *connections    # core/wire/lifecycle.pyx
+    lnt_connection **connection_table  # CONNECTIONS_MAX, by the index in a handle
+    lnt_connection *dirty          # core/wire/send.pyx
+    lnt_connection *bulk           # core/wire/receive.pyx
+    lnt_lun *settle                # core/wire/task_set.pyx: task sets to look at
+    lnt_op *submit_head            # core/wire/command.pyx: ops to submit this turn
+    lnt_op *submit_tail
+    lnt_abort *aborts              # core/wire/abort.pyx
+    uint8_t abort_check
+    uint8_t reap                   # some connection may be ready to be freed
+    uint8_t stopping
+    uint32_t max_transfer
+    uint32_t nop_count
+    uint32_t engine_due            # atomic
+    uint64_t now_us
+    uint64_t keepalive_us          # next keepalive deadline
+    uint64_t engine_us             # next lnt_dev_run
+    uint64_t poll_us
+    int cpu
+    int fd                         # the pool's
+    int inline_io
+    io_uring_buf_ring *receive_ring
+    uint8_t *receive_memory
+    pthread_t thread
+    int32_t started                # 0 no, 1 running, <0 -errno
+
+cdef inline uint64_t handle_of(uint32_t index, uint32_t generation) noexcept nogil:
+    # Python's number of a session, connection or task. An index is at most 2^24; generations make a stale number harmless. 0 is
+    # never a number.
+    return <uint64_t>(generation & 0x7fffffff) << 24 | (index + 1)

@@ -1,0 +1,144 @@
+"""How a reactor waits between turns: it sleeps, spins for lone commands, or lets the commands of a busy initiator gather.
+
+Lives here and nowhere else: `lnt_reactor.pacing`. The reasons and figures are in docs/performance.md.
+"""
+from core.wire.thread cimport ACQUIRE, lnt_load32
+from core.wire.uring cimport lnt_cqe, lnt_ring_pump, lnt_ring_wait
+from libc.stdint cimport uint64_t
+
+cdef extern from "native.h" nogil:
+    uint64_t lnt_mono_us()
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <sched.h>
+    #include <stdint.h>
+    #include <string.h>
+    #include <sys/prctl.h>
+    #include <sys/syscall.h>
+    #include <time.h>
+    #include <unistd.h>
+    static void lnt_pause(void)
+    {
+    #if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+    #elif defined(__aarch64__)
+        __asm__ volatile("yield");
+    #endif
+    }
+    struct lnt_sched_attr {             /* struct sched_attr, which this machine's C library may or may not declare */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime_ns, deadline_ns, period_ns;
+    };
+    static void lnt_short_slice(uint64_t ns)    /* asked for; kernels before 6.12, and other schedulers, take no notice */
+    {
+        struct lnt_sched_attr a;
+        memset(&a, 0, sizeof a);
+        if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) || a.policy != SCHED_OTHER)
+            return;
+        a.runtime_ns = ns;
+        syscall(SYS_sched_setattr, 0, &a, 0);
+    }
+    static void lnt_sleep_us(unsigned us)
+    {
+        struct timespec t = { .tv_nsec = us * 1000L };
+        nanosleep(&t, 0);
+    }
+    static void lnt_exact_timers(void) { prctl(PR_SET_TIMERSLACK, 1000UL); }   /* ns instead of 50,000 */
+    """
+    void lnt_pause() nogil
+    void lnt_short_slice(uint64_t ns) nogil
+    void lnt_sleep_us(unsigned us) nogil
+    void lnt_exact_timers() nogil
+
+cdef enum:
+    BEHIND_NONE = 1000000             # no command came in this turn
+    GATHER_BEHIND = 8                 # answers an initiator has yet to take when a pause costs it nothing
+    GATHER_US = 50
+    LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one
+    SLICE_NS = 200000                 # short turns on the processor, and so early ones (the kernel's own is longer)
+
+cdef uint64_t FOREVER = <uint64_t>-1
+
+
+cdef void pacing_start() noexcept nogil:
+    """For the calling thread: waits of microseconds end when they should, and it runs soon after it wakes."""
+    lnt_exact_timers()
+    lnt_short_slice(SLICE_NS)
+
+
+cdef uint64_t pdus_of_turn(lnt_reactor *r) noexcept nogil:
+    # PDUs of the turn that ends, and a decaying mean of those of turns that had any (in sixteenths).
+    cdef uint64_t pdus = r.counters.pdus - r.pacing.seen_pdus
+    r.pacing.seen_pdus = r.counters.pdus
+    if pdus:
+        r.pacing.pdu_mean = <uint32_t>(r.pacing.pdu_mean - r.pacing.pdu_mean // 16 + (pdus if pdus < 64 else 64))
+    return pdus
+
+
+cdef bint answered_in_turn(lnt_reactor *r) noexcept nogil:
+    # With a device that takes its time, or Python, the answer to a lone command goes out in a later turn than it came in.
+    cdef bint answered = r.counters.sends != r.pacing.seen_sends
+    r.pacing.seen_sends = r.counters.sends
+    return answered
+
+
+cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
+    # Spinning shortens the answer to a lone command, and to a batch whose sender has taken every answer before; else others in
+    # flight hide a wake-up. Where spins keep finding nothing, only one chance in sixteen is taken. 1: there is something to do.
+    cdef uint64_t now, spin_end
+    r.pacing.spin_chances += 1
+    if not r.pacing.spin_score and r.pacing.spin_chances % 16:
+        return 0
+    lnt_ring_pump(r.ring)
+    now = lnt_mono_us()
+    spin_end = now + r.poll_us
+    while lnt_cqe(r.ring) == NULL and now < spin_end and now < until:
+        lnt_pause()
+        lnt_ring_pump(r.ring)
+        now = lnt_mono_us()
+    if lnt_cqe(r.ring) != NULL:
+        if r.pacing.spin_score < 16:
+            r.pacing.spin_score += 4
+        return 1
+    if r.pacing.spin_score:
+        r.pacing.spin_score -= 1
+    return now >= until
+
+
+cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
+    """Submit what the turn prepared and wait for the next completion or deadline."""
+    cdef uint64_t until = r.engine_us if r.engine_us < r.keepalive_us else r.keepalive_us
+    cdef uint64_t now = r.now_us
+    cdef uint64_t pdus = pdus_of_turn(r)
+    cdef bint answered = answered_in_turn(r)
+    cdef uint32_t behind = r.pacing.behind
+    r.pacing.behind = BEHIND_NONE
+    if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
+            or until <= now or r.reap or r.settle != NULL):
+        lnt_ring_pump(r.ring)
+        return
+    if pdus and behind >= GATHER_BEHIND and behind != BEHIND_NONE and until - now > GATHER_US:
+        # Each initiator heard in this turn has more answers to work off than this pause takes. Taken one by one, its commands
+        # would cost a wake-up and a send each.
+        lnt_ring_pump(r.ring)
+        if lnt_cqe(r.ring) == NULL:
+            lnt_sleep_us(GATHER_US)
+            r.pacing.gathers += 1
+            lnt_ring_pump(r.ring)
+        if lnt_cqe(r.ring) != NULL:
+            return
+    elif (pdus or answered) and (r.pacing.pdu_mean < LONE_MEAN or behind == 0) and r.poll_us and spin(r, until):
+        return
+    r.counters.wakeups += 1
+    if until == FOREVER:
+        lnt_ring_wait(r.ring, 1, FOREVER)
+    else:
+        now = lnt_mono_us()
+        lnt_ring_wait(r.ring, 1, until - now if until > now else 0)

@@ -1,0 +1,517 @@
+"""The data plane's Python face: numbers for sessions and connections, messages to the thread, events from it.
+
+Lives here and nowhere else: who made what (sessions, connections and LUNs are allocated and freed here, with the GIL; the thread
+owns them in between).
+"""
+from core._engine cimport Pool
+from core.wire.buffers cimport buffers_init
+from core.wire.keepalive cimport keepalive_init
+from core.wire.kept cimport kept_init
+from core.wire.loop cimport loop_join, loop_load, loop_start
+from core.wire.mailbox cimport events_all, request_post
+from core.wire cimport nexus
+from core.wire.nexus cimport (
+    CONNECTIONS_MAX, CONNECTION_OPEN, EV_ABORTED, EV_CLOSED, EV_COMMAND, EV_CONNECTION_FREED, EV_LUN_RELEASED, EV_PDU,
+    EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND,
+    IN_SESSION, IN_SESSION_REMOVE, IN_STOP, SESSIONS_MAX, handle_of,
+    lnt_abort, lnt_connection, lnt_event, lnt_lun, lnt_reactor, lnt_request, lnt_session,
+)
+from core.wire.numbering cimport numbering_init
+from core.wire.pdu cimport OPCODE_MASK, get_be16, lun_number
+from core.wire.task cimport tasks_init
+from core.wire.thread cimport RELEASE, lnt_store32, lnt_sub32, pthread_mutex_destroy, pthread_mutex_init
+from libc.stdint cimport uint32_t, uint64_t, uint8_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+
+import os
+from array import array
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t read(int fd, void *p, size_t n)
+    int close_fd "close" (int fd)
+
+LUNF_SLOW, LUNF_RO, LUNF_DSENSE, LUNF_WRITE_SLOW = nexus.LUNF_SLOW, nexus.LUNF_RO, nexus.LUNF_DSENSE, nexus.LUNF_WRITE_SLOW
+CLOSE_REASONS = ("peer", "error", "protocol", "digest", "keepalive", "requested", "stopped")
+
+
+class CommandEvent(NamedTuple):
+    task: int
+    session: int
+    conn: int
+    lun: int
+    itt: int
+    cdb: bytes
+    data_out: bytes
+    edtl: int
+    flags: int
+    bhs: bytes
+
+
+class PduEvent(NamedTuple):
+    session: int
+    conn: int
+    opcode: int
+    bhs: bytes
+    data: bytes
+
+
+class ClosedEvent(NamedTuple):
+    session: int
+    conn: int
+    reason: str
+    detail: str
+
+
+class AbortedEvent(NamedTuple):
+    token: int
+    count: int
+    victims: tuple = ()
+
+
+class LunReleasedEvent(NamedTuple):
+    session: int
+    lun: int
+    object_id: int
+
+
+class SessionClosedEvent(NamedTuple):
+    session: int
+
+
+def _library() -> bytes:
+    # pyuring ships liburing; the module itself is never imported.
+    spec = find_spec("pyuring")
+    if spec is None or spec.origin is None:
+        raise OSError("pyuring is not installed: its liburingwrap.so is needed")
+    return os.fsencode(Path(spec.origin).parent / "lib" / "liburingwrap.so")
+
+
+cdef lnt_request *message(uint8_t kind, uint32_t length) except NULL:
+    cdef lnt_request *m = <lnt_request *>calloc(1, sizeof(lnt_request) + length)
+    if m == NULL:
+        raise MemoryError
+    m.kind = kind
+    m.length = length
+    return m
+
+
+cdef bytes cdb_of(lnt_event *e):
+    # 16 bytes from the BHS, extended by an extended-CDB AHS (RFC 7143 §11.2.2.3). The chain was checked on arrival.
+    cdef const uint8_t *a = <const uint8_t *>(e + 1) + e.length
+    cdef uint32_t at = 0
+    cdef uint32_t n
+    cdef bytes cdb = e.bhs[32:48]
+    while at + 4 <= e.ahs_length:
+        n = get_be16(a + at)
+        if a[at + 2] == 1 and n > 1 and at + 3 + n <= e.ahs_length:
+            cdb += PyBytes_FromStringAndSize(<const char *>(a + at + 4), n - 1)
+        at += (n + 3 + 3) & ~<uint32_t>3
+    return cdb
+
+
+cdef dict lun_stats(lnt_lun *lun):
+    return {"session": lun.session.handle, "lun": lun.number, "object_id": lun.object_id,
+            "fast_reads": lun.counters.fast_reads, "fast_writes": lun.counters.fast_writes, "fast_other": lun.counters.fast_other,
+            "slow": lun.counters.slow, "read_bytes": lun.counters.read_bytes, "write_bytes": lun.counters.write_bytes,
+            "errors": lun.counters.errors}
+
+
+COUNTERS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors")
+
+
+cdef class Reactor:
+    cdef lnt_reactor r
+    cdef Pool pool
+    cdef readonly int event_fd
+    cdef bint running
+    cdef dict sessions          # handle -> lnt_session *
+    cdef dict conns             # handle -> lnt_connection *
+    cdef dict luns              # (session handle, number) -> lnt_lun *
+    cdef dict leaving           # lnt_lun * -> its pool handle still open
+    cdef dict totals            # object_id -> counters of LUNs that are gone
+    cdef list free_sessions
+    cdef list free_conns
+    cdef uint32_t generation
+
+    def __cinit__(self, Pool pool not None, *, cpu=None, poll_us=0, max_transfer_bytes=8 << 20,
+                  buffer_bytes=256 << 20, max_tasks=8192, inline_io=None):
+        self.event_fd = -1
+        self.r.mailbox.wake_fd = -1
+        self.pool = pool
+        if not 1 <= max_tasks <= 16384:
+            raise ValueError("max_tasks is 1 to 16384")
+        if not 65536 <= max_transfer_bytes <= 16 << 20:
+            raise ValueError("max_transfer_bytes is 64 KiB to 16 MiB")
+        if buffer_bytes < 4 * max_transfer_bytes:
+            raise ValueError("buffer_bytes is at least four times max_transfer_bytes")
+        self.sessions, self.conns, self.luns, self.leaving, self.totals = {}, {}, {}, {}, {}
+        self.free_sessions = list(range(SESSIONS_MAX - 1, -1, -1))
+        self.free_conns = list(range(CONNECTIONS_MAX - 1, -1, -1))
+        pthread_mutex_init(&self.r.mailbox.mutex, NULL)
+        self.r.pool = pool.p
+        self.r.cpu = -1 if cpu is None else cpu
+        self.r.poll_us = poll_us
+        self.r.inline_io = -1 if inline_io is None else bool(inline_io)
+        self.r.max_transfer = max_transfer_bytes
+        buffers_init(&self.r.buffers, buffer_bytes)
+        self.r.connection_table = <lnt_connection **>calloc(CONNECTIONS_MAX, sizeof(lnt_connection *))
+        if not tasks_init(&self.r, max_tasks) or self.r.connection_table == NULL:
+            raise MemoryError
+        self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.r.mailbox.event_fd = self.event_fd
+        self.r.mailbox.wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def __dealloc__(self):
+        if self.running:
+            self.stop()
+        if self.pool is not None:
+            self.events()
+        if self.event_fd >= 0:
+            close_fd(self.event_fd)     # at the interpreter's end there is no os module any more
+        if self.r.mailbox.wake_fd >= 0:
+            close_fd(self.r.mailbox.wake_fd)
+        free(self.r.tasks.slots)
+        free(self.r.connection_table)
+        pthread_mutex_destroy(&self.r.mailbox.mutex)
+
+    def start(self):
+        cdef int rc
+        if self.running:
+            return
+        path = _library()
+        if loop_load(path) != 0:
+            raise OSError(f"cannot load {os.fsdecode(path)}")
+        self.r.fd = self.pool.device.fileno()
+        self.r.stopping = 0
+        with nogil:
+            rc = loop_start(&self.r)
+        if rc < 0:
+            raise OSError(-rc, f"io_uring is not usable: {os.strerror(-rc)}")
+        self.running = True
+
+    def stop(self):
+        if not self.running:
+            return
+        for handle in list(self.sessions):
+            self.remove_session(handle)
+        request_post(&self.r, message(IN_STOP, 0))
+        with nogil:
+            loop_join(&self.r)
+        self.running = False
+
+    # -- sessions and connections -------------------------------------------------------------------------------------
+
+    def add_session(self, *, uint32_t exp_cmd_sn, uint32_t max_cmd_window=128, bint initial_r2t=True,
+                    bint immediate_data=True, uint32_t first_burst_length=65536, uint32_t max_burst_length=262144,
+                    uint32_t max_outstanding_r2t=1, uint32_t tsih=0, uint32_t error_recovery_level=0):
+        cdef lnt_session *s
+        cdef lnt_request *m
+        if not self.free_sessions:
+            raise OSError("too many sessions")
+        if max_burst_length < 512 or max_outstanding_r2t < 1 or max_cmd_window < 1:
+            raise ValueError("max_burst_length, max_outstanding_r2t or max_cmd_window is too small")
+        m = message(IN_SESSION, 0)
+        s = <lnt_session *>calloc(1, sizeof(lnt_session))
+        if s == NULL:
+            free(m)
+            raise MemoryError
+        self.generation += 1
+        s.handle = handle_of(self.free_sessions.pop(), self.generation)
+        numbering_init(s, exp_cmd_sn, max_cmd_window)
+        s.negotiated.first_burst_length = first_burst_length
+        s.negotiated.max_burst_length = max_burst_length
+        # A recovery R2T is the only one.
+        s.negotiated.max_outstanding_r2t = 1 if error_recovery_level else max_outstanding_r2t
+        s.negotiated.error_recovery_level = <uint8_t>error_recovery_level
+        s.negotiated.initial_r2t = initial_r2t
+        s.negotiated.immediate_data = immediate_data
+        self.sessions[s.handle] = <uintptr_t>s
+        m.object = s
+        request_post(&self.r, m)
+        return s.handle
+
+    def session_numbers(self, uint64_t session):
+        # Two plain reads of words that only the thread writes: old by a command or so, never torn.
+        cdef lnt_session *s = <lnt_session *><uintptr_t>self.sessions[session]
+        return s.numbering.exp_cmd_sn, s.numbering.max_cmd_sn
+
+    def remove_session(self, uint64_t session):
+        cdef lnt_request *m
+        pointer = self.sessions.pop(session, None)
+        if pointer is None:
+            return
+        m = message(IN_SESSION_REMOVE, 0)
+        m.object = <void *><uintptr_t>pointer
+        request_post(&self.r, m)
+
+    def add_connection(self, uint64_t session, int fd, *, uint32_t cid, uint32_t stat_sn, bytes leftover=b"",
+                       bint header_digest=False, bint data_digest=False, uint32_t max_send_data_segment_length=8192,
+                       uint32_t max_recv_data_segment_length=262144, double nop_interval_s=0.0,
+                       double nop_timeout_s=5.0):
+        cdef lnt_connection *c
+        cdef lnt_request *m
+        cdef uint32_t index
+        pointer = self.sessions[session]
+        if not self.free_conns:
+            raise OSError("too many connections")
+        if max_send_data_segment_length < 512 or max_recv_data_segment_length < 512:
+            raise ValueError("a MaxRecvDataSegmentLength is at least 512")
+        m = message(IN_CONNECTION, <uint32_t>len(leftover))
+        c = <lnt_connection *>calloc(1, sizeof(lnt_connection))
+        if c == NULL:
+            free(m)
+            raise MemoryError
+        index = self.free_conns.pop()
+        self.generation += 1
+        c.handle = handle_of(index, self.generation)
+        c.session = <lnt_session *><uintptr_t>pointer
+        c.fd = fd
+        c.file = index + 1
+        c.cid = cid
+        c.state = CONNECTION_OPEN
+        c.header_digest = header_digest
+        c.data_digest = data_digest
+        c.stat_sn = stat_sn
+        kept_init(c, stat_sn)
+        c.recovery = c.session.negotiated.error_recovery_level
+        c.max_send = max_send_data_segment_length
+        c.max_recv = max_recv_data_segment_length
+        keepalive_init(c, <uint64_t>(nop_interval_s * 1e6), <uint64_t>(nop_timeout_s * 1e6))
+        self.conns[c.handle] = <uintptr_t>c
+        m.object = c
+        memcpy(<uint8_t *>(m + 1), PyBytes_AS_STRING(leftover), len(leftover))
+        request_post(&self.r, m)
+        return c.handle
+
+    def set_max_send(self, uint64_t conn, uint32_t length):
+        cdef lnt_request *m
+        if length < 512:
+            raise ValueError("a MaxRecvDataSegmentLength is at least 512")
+        m = message(IN_MAX_SEND, 0)
+        m.handle = conn
+        m.number = length
+        request_post(&self.r, m)
+
+    def close_connection(self, uint64_t conn):
+        cdef lnt_request *m = message(IN_CONNECTION_CLOSE, 0)
+        m.handle = conn
+        request_post(&self.r, m)
+
+    # -- LUNs ---------------------------------------------------------------------------------------------------------
+
+    cdef void drop_lun(self, object key) except *:
+        cdef lnt_request *m
+        pointer = self.luns.pop(key, None)
+        if pointer is None:
+            return
+        self.leaving[pointer] = key
+        m = message(IN_LUN_REMOVE, 0)
+        m.object = <void *><uintptr_t>pointer
+        request_post(&self.r, m)
+
+    def set_lun(self, uint64_t session, uint32_t lun, object_id, uint32_t flags=0):
+        cdef lnt_lun *entry
+        cdef lnt_request *m
+        pointer = self.sessions.get(session)
+        if pointer is None or lun > 16383:
+            return False
+        if object_id is None:
+            self.drop_lun((session, lun))
+            return True
+        m = message(IN_LUN, 0)
+        entry = <lnt_lun *>calloc(1, sizeof(lnt_lun))
+        if entry == NULL:
+            free(m)
+            raise MemoryError
+        entry.obj = self.pool.open_handle(object_id)
+        if entry.obj == NULL:
+            free(entry)
+            free(m)
+            return False
+        self.drop_lun((session, lun))
+        entry.session = <lnt_session *><uintptr_t>pointer
+        entry.object_id = object_id
+        entry.number = lun
+        entry.flags = flags
+        self.luns[(session, lun)] = <uintptr_t>entry
+        m.object = entry
+        request_post(&self.r, m)
+        return True
+
+    def set_lun_flags(self, uint64_t session, uint32_t lun, uint32_t flags):
+        pointer = self.luns.get((session, lun))
+        if pointer is not None:
+            lnt_store32(&(<lnt_lun *><uintptr_t>pointer).flags, flags, RELEASE)
+
+    def lun_flags(self, uint64_t session, uint32_t lun):
+        pointer = self.luns.get((session, lun))
+        return None if pointer is None else (<lnt_lun *><uintptr_t>pointer).flags
+
+    cdef void free_lun(self, lnt_lun *lun) except *:
+        cdef dict now = lun_stats(lun)
+        cdef dict total = self.totals.setdefault(lun.object_id, dict.fromkeys(COUNTERS, 0))
+        for name in COUNTERS:
+            total[name] += now[name]
+        self.pool.close_handle(lun.obj)
+        free(lun)
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def events(self):
+        cdef lnt_event *e
+        cdef lnt_event *following
+        cdef uint64_t count
+        cdef list out = []
+        read(self.event_fd, &count, 8)
+        with nogil:
+            e = events_all(&self.r)
+        while e != NULL:
+            following = e.next
+            event = self.translate(e)
+            if event is not None:
+                out.append(event)
+            free(e)
+            e = following
+        return out
+
+    cdef object translate(self, lnt_event *e):
+        if e.kind == EV_COMMAND:
+            return CommandEvent(
+                e.task, e.session, e.connection, lun_number(e.bhs + 8), e.itt, cdb_of(e),
+                PyBytes_FromStringAndSize(<const char *>(e + 1), e.length), e.edtl, e.bhs[1], e.bhs[:48])
+        if e.kind == EV_PDU:
+            lnt_sub32(&(<lnt_connection *>e.object).pending_events, 1, RELEASE)
+            return PduEvent(e.session, e.connection, e.bhs[0] & OPCODE_MASK, e.bhs[:48],
+                            PyBytes_FromStringAndSize(<const char *>(e + 1), e.length))
+        if e.kind == EV_CLOSED:
+            return ClosedEvent(e.session, e.connection, CLOSE_REASONS[e.reason], e.detail.decode())
+        if e.kind == EV_ABORTED:
+            victims = array("Q", PyBytes_FromStringAndSize(<const char *>(e + 1), e.length))
+            return AbortedEvent(e.token, e.count, tuple(zip(victims[::2], victims[1::2], strict=True)))
+        if e.kind == EV_LUN_RELEASED:
+            return self.on_lun_released(<lnt_lun *>e.object)
+        if e.kind == EV_SESSION_CLOSED:
+            return self.on_session_closed(<lnt_session *>e.object)
+        if e.kind == EV_CONNECTION_FREED:
+            self.conns.pop(e.connection, None)
+            self.free_conns.append((e.connection & 0xffffff) - 1)
+            free(e.object)
+        return None
+
+    cdef object on_lun_released(self, lnt_lun *lun):
+        event = LunReleasedEvent(lun.session.handle, lun.number, lun.object_id)
+        self.leaving.pop(<uintptr_t>lun, None)
+        self.free_lun(lun)
+        return event
+
+    cdef object on_session_closed(self, lnt_session *s):
+        cdef uint64_t handle = s.handle
+        for key in [k for k in self.luns if k[0] == handle]:
+            self.free_lun(<lnt_lun *><uintptr_t>self.luns.pop(key))
+        self.free_sessions.append((handle & 0xffffff) - 1)
+        free(s)
+        return SessionClosedEvent(handle)
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    def complete(self, uint64_t task, uint8_t status, bytes sense=b"", data_in=b"", *, data_out_length=None,
+                 uint8_t response=0):
+        cdef Py_buffer view
+        cdef lnt_request *m
+        if len(sense) > 252:
+            raise ValueError("sense data has at most 252 bytes")
+        PyObject_GetBuffer(data_in, &view, PyBUF_SIMPLE)
+        try:
+            m = message(IN_COMPLETE, <uint32_t>view.len)
+            if view.len:
+                memcpy(<uint8_t *>(m + 1), view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        m.handle = task
+        m.status = status
+        m.response = response
+        m.out_length = -1 if data_out_length is None else min(data_out_length, 0x7fffffff)
+        m.sense_length = <uint32_t>len(sense)
+        memcpy(m.sense, PyBytes_AS_STRING(sense), len(sense))
+        request_post(&self.r, m)
+
+    def send_pdu(self, uint64_t conn, bytes bhs, bytes data=b"", *, bint close=False):
+        cdef lnt_request *m
+        if len(bhs) != 48:
+            raise ValueError("a BHS has 48 bytes")
+        m = message(IN_SEND, <uint32_t>len(data))
+        m.handle = conn
+        m.close = close
+        memcpy(m.bhs, PyBytes_AS_STRING(bhs), 48)
+        memcpy(<uint8_t *>(m + 1), PyBytes_AS_STRING(data), len(data))
+        request_post(&self.r, m)
+
+    def abort(self, uint64_t token, *, session=None, lun=None, itt=None, object_id=None, conn=None,
+              before_cmd_sn=None, exclude_session=None, bint query=False, bint device=False, missing_cmd_sn=None,
+              bint tell=False):
+        cdef lnt_request *m = message(IN_ABORT, 0)
+        cdef lnt_abort *a = <lnt_abort *>calloc(1, sizeof(lnt_abort))
+        if a == NULL:
+            free(m)
+            raise MemoryError
+        a.token = token
+        a.session = session or 0
+        a.connection = conn or 0
+        a.object_id = object_id or 0
+        a.exclude_session = exclude_session or 0
+        a.lun = -1 if lun is None else lun
+        a.any_itt = itt is None
+        a.itt = itt or 0
+        a.any_cmd_sn = before_cmd_sn is None
+        a.before_cmd_sn = before_cmd_sn or 0
+        a.query = query
+        a.device = device
+        a.tell = tell
+        a.has_missing = missing_cmd_sn is not None
+        a.missing_cmd_sn = missing_cmd_sn or 0
+        m.object = a
+        request_post(&self.r, m)
+
+    # -- figures ------------------------------------------------------------------------------------------------------
+
+    def stats(self):
+        cdef lnt_connection *c
+        conns, luns = [], []
+        objects = {k: {"session": 0, "lun": -1, "object_id": k, **v} for k, v in self.totals.items()}
+        for pointer in self.conns.values():
+            c = <lnt_connection *><uintptr_t>pointer
+            conns.append({"session": c.session.handle, "conn": c.handle, "cid": c.cid, "rx_bytes": c.traffic.rx_bytes,
+                          "tx_bytes": c.traffic.tx_bytes, "rx_pdus": c.traffic.rx_pdus, "tx_pdus": c.traffic.tx_pdus,
+                          "tasks": c.task_count,
+                          "digest_errors": c.traffic.digest_errors, "rejects": c.traffic.rejects, "snacks": c.traffic.snacks,
+                          "resent": c.traffic.resent,
+                          "recovery_r2ts": c.traffic.recovery_r2ts, "kept": c.kept.count, "kept_bytes": c.kept.bytes})
+        for pointer in [*self.luns.values(), *self.leaving]:
+            one = lun_stats(<lnt_lun *><uintptr_t>pointer)
+            luns.append(one)
+            total = objects.setdefault(one["object_id"], {"session": 0, "lun": -1, "object_id": one["object_id"],
+                                                          **dict.fromkeys(COUNTERS, 0)})
+            for name in COUNTERS:
+                total[name] += one[name]
+        return {"connections": conns, "luns": luns, "objects": list(objects.values()), "loop": self.loop_stats()}
+
+    cdef dict loop_stats(self):
+        return {"turns": self.r.counters.turns, "wakeups": self.r.counters.wakeups, "gathers": self.r.pacing.gathers,
+                "cqes": self.r.counters.cqes, "sends": self.r.counters.sends,
+                "async_sends": self.r.counters.async_sends, "direct_recvs": self.r.counters.direct_receives,
+                "starved": self.r.counters.starved,
+                "pauses": self.r.counters.pauses,
+                "device_reads": self.r.disk.reads, "device_writes": self.r.disk.writes,
+                "device_syncs": self.r.disk.syncs, "device_read_bytes": self.r.disk.read_bytes,
+                "device_write_bytes": self.r.disk.write_bytes, "device_in_flight": self.r.disk.in_flight,
+                "inline_io": self.r.disk.inline_io, "throttled": self.r.disk.throttled,
+                "mapped_bytes": self.r.disk.map_bytes, "buffer_bytes": self.r.buffers.used,
+                "buffer_cached_bytes": self.r.buffers.cached, "tasks": self.r.tasks.live,
+                "connections": len(self.conns), "sessions": len(self.sessions)}

@@ -1,0 +1,255 @@
+"""Tasks: how they come, are found by their tag, get a buffer, are aborted and go (SAM-5 §5; RFC 7143 §4.2.2).
+
+Lives here and nowhere else: the reactor's slots of tasks, the queue of those that wait for a buffer, a session's tags, a
+connection's list of tasks and what their buffers hold. What may stand together in a task: core/wire/nexus.pxd.
+"""
+from core.wire.buffers cimport buffer_bytes, buffer_give, buffer_take
+from core.wire.lun cimport lun_unref
+from core.wire.nexus cimport CONNECTION_OPEN, ITT_HASH, T_DATA, T_DEVICE, T_FREE, T_PYTHON, T_SEND, handle_of
+from core.wire.numbering cimport numbering_forget, numbering_release
+from core.wire.payload cimport payload_forget
+from core.wire.task_set cimport task_ended
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+cdef extern from "check.h" nogil:
+    void lnt_check(bint holds, const char *what)
+
+cdef enum:
+    FAIR_BYTES = 256 << 10          # a connection that holds no buffer gets one up to this size whatever the others hold
+
+
+cdef bint tasks_init(lnt_reactor *r, uint32_t slots) noexcept nogil:
+    # False without memory. The slots are the reactor's until it is freed.
+    cdef uint32_t i
+    r.tasks.slots = <lnt_task *>calloc(slots, sizeof(lnt_task))
+    if r.tasks.slots == NULL:
+        return False
+    r.tasks.max = slots
+    for i in range(slots, 0, -1):
+        r.tasks.slots[i - 1].index = i - 1
+        r.tasks.slots[i - 1].generation = 1
+        r.tasks.slots[i - 1].next = r.tasks.free
+        r.tasks.free = &r.tasks.slots[i - 1]
+    return True
+
+
+cdef inline uint32_t itt_slot(uint32_t itt) noexcept nogil:
+    return (itt ^ itt >> 8 ^ itt >> 16 ^ itt >> 24) & (ITT_HASH - 1)
+
+
+cdef lnt_task *task_new(lnt_reactor *r, lnt_connection *c) noexcept nogil:
+    # NULL when all slots are taken. Everything but index, generation and the op's private words is zero.
+    cdef lnt_task *t = r.tasks.free
+    cdef uint32_t index, generation
+    if t == NULL:
+        return NULL
+    r.tasks.free = t.next
+    index = t.index
+    generation = t.generation
+    memset(<uint8_t *>t + sizeof(t.op), 0, <size_t>(<uint8_t *>&t.sense[0] - <uint8_t *>t) - sizeof(t.op))
+    t.index = index
+    t.generation = generation
+    t.state = T_DATA
+    t.session = c.session
+    t.connection = c
+    t.send.task = t
+    if c.recovery:
+        memset(&t.kept, 0, sizeof(t.kept))
+    t.connection_next = c.tasks
+    if c.tasks != NULL:
+        c.tasks.connection_prev = t
+    c.tasks = t
+    c.task_count += 1
+    c.session.task_count += 1
+    r.tasks.live += 1
+    return t
+
+
+cdef lnt_task *task_by_itt(lnt_session *s, uint32_t itt) noexcept nogil:
+    cdef lnt_task *t = s.by_itt[itt_slot(itt)]
+    while t != NULL and t.itt != itt:
+        t = t.itt_next
+    return t
+
+
+cdef void task_hash(lnt_task *t) noexcept nogil:
+    cdef uint32_t k = itt_slot(t.itt)
+    t.itt_next = t.session.by_itt[k]
+    t.session.by_itt[k] = t
+    t.hashed = 1
+
+
+cdef void task_answered(lnt_task *t) noexcept nogil:
+    # Its last PDU is built: the tag may be used again and its place in the window is free.
+    cdef lnt_task **at
+    if t.hashed:
+        at = &t.session.by_itt[itt_slot(t.itt)]
+        while at[0] != t:
+            at = &at[0].itt_next
+        at[0] = t.itt_next
+        t.hashed = 0
+    numbering_release(t)
+
+
+# -- buffers ----------------------------------------------------------------------------------------------------------
+
+cdef void unlink_waiting(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    cdef lnt_task *w = r.tasks.wait_head
+    cdef lnt_task *before = NULL
+    while w != NULL and w != t:
+        before = w
+        w = w.wait_next
+    if w == NULL:
+        return
+    if before == NULL:
+        r.tasks.wait_head = t.wait_next
+    else:
+        before.wait_next = t.wait_next
+    if r.tasks.wait_tail == t:
+        r.tasks.wait_tail = before
+    t.waiting = 0
+
+
+cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    if t.waiting:
+        return
+    t.waiting = 1
+    t.wait_next = NULL
+    if r.tasks.wait_tail != NULL:
+        r.tasks.wait_tail.wait_next = t
+    else:
+        r.tasks.wait_head = t
+    r.tasks.wait_tail = t
+
+
+cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    if t.buffer != NULL:
+        t.connection.buffered -= buffer_bytes(t.buffer_class)
+        buffer_give(&r.buffers, t.buffer, t.buffer_class)
+        t.buffer = NULL
+
+
+cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdraft) noexcept nogil:
+    # Gives the task a buffer, within the connection's and the reactor's bound unless overdraft.
+    cdef lnt_connection *c = t.connection
+    cdef bint first = c.buffered == c.kept.buffered and length <= FAIR_BYTES
+    if not overdraft and c.buffered != c.kept.buffered and c.buffered + length > r.buffers.connection_limit:
+        return False
+    t.buffer = buffer_take(&r.buffers, length, &t.buffer_class, overdraft or first)
+    if t.buffer == NULL:
+        return False
+    c.buffered += buffer_bytes(t.buffer_class)
+    return True
+
+
+cdef bint task_grow_buffer(lnt_reactor *r, lnt_task *t, uint32_t length) noexcept nogil:
+    # Makes the task's buffer hold `length` bytes, keeping what arrived in a smaller one.
+    cdef uint8_t *old = t.buffer
+    cdef uint8_t old_class = t.buffer_class
+    cdef uint32_t have
+    if old != NULL and buffer_bytes(old_class) >= length:
+        return True
+    if not task_buffer(r, t, length, False):
+        t.buffer = old
+        t.buffer_class = old_class
+        return False
+    if old != NULL:
+        have = t.out.got if t.out.got < buffer_bytes(old_class) else <uint32_t>buffer_bytes(old_class)
+        memcpy(t.buffer, old, have)
+        t.connection.buffered -= buffer_bytes(old_class)
+        buffer_give(&r.buffers, old, old_class)
+    return True
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+cdef void task_leave_lun(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    cdef lnt_lun *lun = t.lun
+    t.lun = NULL
+    if lun != NULL:
+        lun_unref(r, lun)
+
+
+cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    cdef lnt_connection *c = t.connection
+    task_answered(t)
+    task_ended(r, t)
+    numbering_forget(t)
+    if t.waiting:
+        unlink_waiting(r, t)
+    payload_forget(c, t)
+    task_drop_buffer(r, t)
+    task_leave_lun(r, t)
+    if t.ahs != NULL:
+        free(t.ahs)
+    if t.data_in.heap != NULL:
+        free(t.data_in.heap)
+    if t.connection_prev != NULL:
+        t.connection_prev.connection_next = t.connection_next
+    else:
+        c.tasks = t.connection_next
+    if t.connection_next != NULL:
+        t.connection_next.connection_prev = t.connection_prev
+    c.task_count -= 1
+    t.session.task_count -= 1
+    r.tasks.live -= 1
+    if t.aborted or r.aborts != NULL:
+        r.abort_check = 1
+    if c.state != CONNECTION_OPEN:
+        r.reap = 1
+    t.state = T_FREE
+    t.generation += 1
+    t.next = r.tasks.free
+    r.tasks.free = t
+
+
+cdef void task_abort(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    # No response will follow. What is in the engine is waited for; what is being answered is past aborting.
+    if t.state == T_SEND or t.state == T_FREE:
+        return
+    t.aborted = 1
+    if t.early:
+        if not t.out.receiving:                 # it keeps its place in the numbering until its turn comes
+            task_drop_buffer(r, t)
+    elif t.state != T_DEVICE:
+        task_free(r, t)
+
+
+# -- what may stand together ---------------------------------------------------------------------------------------------
+
+cdef void task_check(lnt_task *t) noexcept nogil:
+    # The table in core/wire/nexus.pxd. Nothing where the core is built without its checks.
+    lnt_check(not (t.early and (t.ordered or t.state != T_DATA)), "early tasks wait for their turn")
+    lnt_check(not t.deferred or t.early, "a deferred task keeps its place")
+    lnt_check(not (t.enabled and t.dormant), "a task is enabled or dormant")
+    lnt_check(not (t.enabled or t.dormant) or (t.ordered and t.lun != NULL), "a task set holds tasks whose turn has come")
+    lnt_check(not t.waiting or t.state == T_DATA, "only a task without its data waits for a buffer")
+    lnt_check(t.state != T_DEVICE or (t.enabled and not t.out.receiving), "what is in the engine is enabled and complete")
+    lnt_check(t.state != T_PYTHON or not t.aborted, "a task that Python has is not aborted but freed")
+    lnt_check(t.state != T_SEND or not (t.enabled or t.dormant or t.waiting), "what is answered has left its task set")
+
+
+# -- for others ---------------------------------------------------------------------------------------------------------
+
+cdef lnt_task *task_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
+    # The task that Python knows by this number; NULL when it is gone.
+    cdef uint64_t index = (handle & 0xffffff) - 1
+    cdef lnt_task *t
+    if index >= r.tasks.max:
+        return NULL
+    t = &r.tasks.slots[index]
+    return t if handle_of(t.index, t.generation) == handle else NULL
+
+
+cdef lnt_task *task_waiters(lnt_reactor *r) noexcept nogil:
+    # Takes all that wait for a buffer off their queue, linked by `wait_next`: they are tried once each.
+    cdef lnt_task *first = r.tasks.wait_head
+    cdef lnt_task *t = first
+    r.tasks.wait_head = NULL
+    r.tasks.wait_tail = NULL
+    while t != NULL:
+        t.waiting = 0
+        t = t.wait_next
+    return first
