@@ -169,7 +169,7 @@ def test_flags_send_commands_to_python_at_once(r: Rig) -> None:
 
 def test_unmapped_luns_and_odd_addresses_go_to_python(r: Rig) -> None:
     w = r.wire()
-    for field, lun in ((7 << 48, 7), (0x4123 << 48, 0x123), (0x8001 << 48, -1), (1, -1), (0x0101 << 48, -1)):
+    for field, lun in ((7 << 48, 7), (0x4123 << 48, 0x123), (0x8001 << 48, -1), (1, -1), (0x0101 << 48, 0x101)):
         bhs = w.command_bhs(rw(0x28, 0, 1), flags=FINAL | READ, edtl=512)
         w.send(bhs[:8] + struct.pack(">Q", field) + bhs[16:])
         event = r.event(CommandEvent)
