@@ -10,7 +10,7 @@ import click
 
 from target.cli_request import SIZE, Request, RequestCommand, connect, json_option, print_json, rounded, size
 from target.cli_work import background_options, work
-from target.config import Portal, ServeConfig, find_api_socket, format_size, parse_portal
+from target.config import Portal, ServeConfig, find_api_socket, format_size, parse_advertised, parse_portal
 from target.errors import LunetteError
 
 
@@ -118,6 +118,8 @@ def info(ctx: click.Context, as_json: bool) -> None:
 @click.argument("path", type=click.Path())
 @click.option("--listen", "portals", multiple=True, metavar="ADDR:PORT[,GROUP]",
               help="Where initiators connect; more than once for several. GROUP is the portal group. Default 127.0.0.1:3260.")
+@click.option("--advertise", "advertised", multiple=True, metavar="ADDR|NETWORK",
+              help="What discovery tells of wildcard portals. Default: the machine's addresses, but for inner bridges.")
 @click.option("--api", "api", metavar="SOCKET", help="Where the API listens.")
 @click.option("--open", "open_access", is_flag=True, help="Let every initiator in; loopback only.")
 @click.option("--force-open", is_flag=True, help="Let every initiator in on any address. Anyone who reaches it owns the data.")
@@ -131,18 +133,20 @@ def info(ctx: click.Context, as_json: bool) -> None:
 @click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
 @click.option("--verbose", "-v", is_flag=True, help="Log connections, too.")
 @click.pass_context
-def serve(ctx: click.Context, path: str, portals: tuple[str, ...], api: str | None, open_access: bool, force_open: bool,
-          reactors: int, poll_us: int, cache_bytes: int, max_sessions: int, max_sessions_per_initiator: int, direct: bool,
-          verbose: bool) -> int:
+def serve(ctx: click.Context, path: str, portals: tuple[str, ...], advertised: tuple[str, ...], api: str | None,
+          open_access: bool, force_open: bool, reactors: int, poll_us: int, cache_bytes: int, max_sessions: int,
+          max_sessions_per_initiator: int, direct: bool, verbose: bool) -> int:
     """Serve a pool in the foreground. Ready when the portals are printed; SIGTERM or Ctrl-C stops it cleanly."""
     try:
         chosen = tuple(parse_portal(each) for each in portals) or (Portal("127.0.0.1"),)
+        networks = tuple(parse_advertised(each) for each in advertised)
     except LunetteError as error:
         raise click.BadParameter(str(error)) from None
     from target.server.daemon import serve as run
 
     return run(ServeConfig(
-        pool_path=Path(path), portals=chosen, api_path=Path(find_api_socket(api or ctx.find_root().obj, serving=True)),
+        pool_path=Path(path), portals=chosen, advertise=networks,
+        api_path=Path(find_api_socket(api or ctx.find_root().obj, serving=True)),
         open_access=open_access or force_open, force_open=force_open, reactors=reactors, poll_us=poll_us,
         cache_bytes=cache_bytes, max_sessions=max_sessions, max_sessions_per_initiator=max_sessions_per_initiator, direct=direct,
         verbose=verbose))

@@ -18,16 +18,21 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 
 _SIZE = re.compile(r"(\d+)(?:\.(\d+))?\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE)
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
 @dataclass(frozen=True, slots=True)
 class Portal:
     """An address to listen on. `host` is a literal IPv4 or IPv6 address; the unspecified ones are wildcards.
 
-    `group` is its portal group tag, which names its target port and that port's target port group as well.
+    A link-local one has its interface: fe80::1%eth0. `group` is its portal group tag, which names its target port and that
+    port's target port group as well.
     """
 
     host: str
     port: int = DEFAULT_PORT
     group: int = 1
+    both_families: bool = False    # an IPv6 wildcard that takes IPv4 as well
 
     @property
     def is_loopback(self) -> bool:
@@ -51,6 +56,7 @@ class ServeConfig:
 
     pool_path: Path
     portals: tuple[Portal, ...] = (Portal("127.0.0.1"),)
+    advertise: tuple[Network, ...] = ()    # what discovery tells of wildcard portals; empty: what hosts outside may reach
     api_path: Path | None = None
     open_access: bool = False
     force_open: bool = False
@@ -121,9 +127,26 @@ def parse_portal(text: str) -> Portal:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise bad from None
+    if isinstance(address, ipaddress.IPv6Address) and address.is_link_local and not address.scope_id:
+        raise LunetteError("invalid", f"{text!r} is link-local and needs its interface: [{address}%eth0]:PORT")
     if not 0 <= port <= 65535:
         raise bad
     return Portal(str(address), port, int(tag or 1))
+
+
+def parse_advertised(text: str) -> Network:
+    """An address, or a network in CIDR form whose addresses are meant. LunetteError: invalid."""
+    try:
+        return ipaddress.ip_network(text.strip().strip("[]"))
+    except ValueError:
+        raise LunetteError("invalid", f"{text!r} is neither an address nor a network: 10.0.0.1, 10.0.0.0/24") from None
+
+
+def plain_address(host: str) -> str:
+    """An address as sockets give it, without the IPv6 form that an IPv4 peer has on a socket of both families."""
+    address = ipaddress.ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def find_api_socket(given: str | None, *, serving: bool = False) -> str:

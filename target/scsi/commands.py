@@ -26,6 +26,10 @@ from target.scsi.cdb import (
 _IN, _OUT, _NONE = Direction.IN, Direction.OUT, Direction.NONE
 _RELEASE = Access(Conflict.OWN, Ready.STANDBY, legacy=True)
 _COPIES = Access(Conflict.WRITE, Ready.MEDIUM)
+# What SBC-4 table 14 tells apart by a field: starting (no POWER CONDITION) and allowing removal conflict with nothing.
+_START_STOP = Access(Conflict.WRITE, Ready.STANDBY, harmless=lambda cdb: cdb[4] & 0xF1 == 0x01)
+_PREVENT = Access(Conflict.WRITE, Ready.STANDBY, harmless=lambda cdb: not cdb[4] & 0x03)
+_SET_PORTS = Access(Conflict.WRITE, Ready.ANY)
 
 
 def _op(name: str, usage: str, handler: Handler, access: Access, clause: str, direction: Direction = _NONE,
@@ -70,8 +74,8 @@ _BLOCKS: list[Operation] = [
         (7, 2)),
     _op("READ DEFECT DATA (12)", "b7 1f ffffffff ffffffff 00 00", sbc.read_defect_data_12, READS, "SBC-4 §5.23", _IN,
         (6, 4)),
-    _op("START STOP UNIT", "1b 01 00 0f f7 00", sbc.start_stop_unit, CONFIGURE, "SBC-4 §5.31", timeout_s=60),
-    _op("PREVENT ALLOW MEDIUM REMOVAL", "1e 00 0000 03 00", sbc.prevent_allow, QUERY, "SBC-4 §5.12"),
+    _op("START STOP UNIT", "1b 01 00 0f f7 00", sbc.start_stop_unit, _START_STOP, "SBC-4 §5.31", timeout_s=60),
+    _op("PREVENT ALLOW MEDIUM REMOVAL", "1e 00 0000 03 00", sbc.prevent_allow, _PREVENT, "SBC-4 §5.12"),
     _op("TEST UNIT READY", "00 00 00 00 00 00", sbc.test_unit_ready, MEDIUM, "SPC-4 §6.47"),
 ]
 
@@ -120,7 +124,7 @@ _PRIMARY: list[Operation] = [
         action=0x0F),
     _op("SET IDENTIFYING INFORMATION", "a4 00 00000000 ffffffff fe 00", spc.set_identifying_information, CONFIGURE,
         "SPC-4 §6.43", _OUT, (6, 4), action=0x06),
-    _op("SET TARGET PORT GROUPS", "a4 00 00000000 ffffffff 00 00", alua.set_target_port_groups, PORTS, "SPC-4 §6.45",
+    _op("SET TARGET PORT GROUPS", "a4 00 00000000 ffffffff 00 00", alua.set_target_port_groups, _SET_PORTS, "SPC-4 §6.45",
         _OUT, (6, 4), action=0x0A),
 ]
 

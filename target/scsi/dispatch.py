@@ -115,7 +115,7 @@ async def _on_unit(target: Target, nexus: ITNexus, unit: LogicalUnit, command: C
             raise sense.CheckCondition(attention)
     check_ready(target, nexus, unit, access.ready)
     check_erasure(unit, access)
-    check_reservation(unit, nexus, operation)
+    check_reservation(unit, nexus, operation, command.cdb)
     refused = operation.refused_bit(command.cdb)
     if refused is not None:
         raise sense.invalid_cdb(*refused)
@@ -171,13 +171,15 @@ def check_erasure(unit: LogicalUnit, access: Access) -> None:
         raise sense.CheckCondition(why)
 
 
-def check_reservation(unit: LogicalUnit, nexus: ITNexus, operation: Operation) -> None:
+def check_reservation(unit: LogicalUnit, nexus: ITNexus, operation: Operation, cdb: bytes) -> None:
     """RESERVATION CONFLICT when another nexus's reservation does not allow the command."""
     held = unit.reservations
     if operation.access.conflict is Conflict.OWN:
         return
     if held.legacy_holder not in (None, nexus) and not operation.access.legacy:
         raise ScsiError(Status.RESERVATION_CONFLICT)
+    if operation.access.harmless is not None and operation.access.harmless(cdb):
+        return
     conflict = operation.access.conflict
     if conflict is Conflict.READ and not held.may_read(nexus):
         raise ScsiError(Status.RESERVATION_CONFLICT)

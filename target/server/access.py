@@ -6,7 +6,7 @@ import ipaddress
 import logging
 from collections.abc import Collection, Sequence
 
-from target.config import Portal
+from target.config import Network, Portal, plain_address
 from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord, same_name
 from target.server.netlink import LocalAddresses
 from target.server.throttle import Throttle
@@ -20,12 +20,13 @@ class Access:
     """The rules of one daemon: what is open, which portals there are."""
 
     def __init__(self, catalog: Catalog, target_name: str, *, open_access: bool, portals: Sequence[Portal],
-                 addresses: LocalAddresses) -> None:
+                 addresses: LocalAddresses, advertise: Sequence[Network] = ()) -> None:
         self.catalog = catalog
         self.target_name = target_name
         self.open_access = open_access
         self.portals = list(portals)
         self.addresses = addresses
+        self.advertise = advertise
         self._unseen = Throttle()
 
     def allowed(self, initiator_name: str) -> bool:
@@ -52,9 +53,25 @@ class Access:
     def expand(self, portal: Portal, *, loopback: bool) -> list[str]:
         """The addresses a portal can be reached at; loopback ones only for a peer that came by one."""
         if not portal.is_wildcard:
-            return [portal.host]
-        return [each for each in self.addresses.of_family(portal.is_ipv6)
-                if loopback or not ipaddress.ip_address(each).is_loopback]
+            return [without_zone(portal.host)]
+        found = [each for ipv6 in (False, True) if ipv6 == portal.is_ipv6 or (portal.both_families and not ipv6)
+                 for each in self._of_family(ipv6)]
+        return [each for each in found if loopback or not ipaddress.ip_address(each).is_loopback]
+
+    def _of_family(self, ipv6: bool) -> list[str]:
+        """What a wildcard stands for: the addresses and networks to advertise, or what the machine has for others."""
+        if not self.advertise:
+            return self.addresses.of_family(ipv6)
+        local = self.addresses.of_family(ipv6, inner=True)
+        return list(dict.fromkeys(address for network in self.advertise if (network.version == 6) == ipv6 for address in (
+            [str(network.network_address)] if network.num_addresses == 1 else
+            [each for each in local if ipaddress.ip_address(each) in network])))
+
+    def tells(self, host: str) -> bool:
+        """Whether the address that a connection came in by is one that discovery tells."""
+        address = ipaddress.ip_address(host)
+        return (not self.advertise or address.is_loopback or any(host == without_zone(each.host) for each in self.portals)
+                or any(address in network for network in self.advertise))
 
     def groups(self) -> list[int]:
         """The portal group tags there are; each is a target port and a target port group too."""
@@ -62,7 +79,12 @@ class Access:
 
     def at(self, host: str, port: int, group: int = 1) -> Gatekeeper:
         """The gatekeeper for a connection that came in at this local address, by a portal of this group."""
-        return Gatekeeper(self, host, port, group)
+        return Gatekeeper(self, without_zone(plain_address(host)), port, group)
+
+
+def without_zone(host: str) -> str:
+    """An address as others may know it: a zone names an interface of this machine."""
+    return host.partition("%")[0]
 
 
 class Gatekeeper:
@@ -101,10 +123,10 @@ class Gatekeeper:
             self._access.log_unseen(initiator_name)
             return []
         loopback = ipaddress.ip_address(self._local.host).is_loopback
-        addresses = [self._local]
+        addresses = [self._local] if self._access.tells(self._local.host) else []
         for portal in self._access.portals:
             for host in self._access.expand(portal, loopback=loopback):
                 address = PortalAddress(host, portal.port, portal.group)
                 if address not in addresses:
                     addresses.append(address)
-        return [TargetRecord(self._access.target_name, addresses)]
+        return [TargetRecord(self._access.target_name, addresses or [self._local])]

@@ -71,7 +71,7 @@ class Daemon:
         self.target_name = target_name(native_pool.name)
         self.addresses = LocalAddresses()
         self.access = Access(self.catalog, self.target_name, open_access=config.open_access,
-                             portals=config.portals, addresses=self.addresses)
+                             portals=config.portals, addresses=self.addresses, advertise=config.advertise)
         self.target = Target(self.target_name, [TargetPort(tag, tag, tag) for tag in self.access.groups()])
         for group, state in self.catalog.group_states().items():
             if group in self.target.groups() and state in ACCESS_STATES:
@@ -156,7 +156,7 @@ class Daemon:
     def _announce(self, bound: list[Portal]) -> None:
         with contextlib.suppress(BrokenPipeError):
             for portal in bound:
-                print(f"{self.target_name} on {portal}", flush=True)
+                print(f"{self.target_name} on {portal}{' (IPv4 too)' if portal.both_families else ''}", flush=True)
         log.info("ready: %d objects, %d reactors", self.pool.stats()["objects"], len(self.reactors))
 
     async def _quiesce(self) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import socket
+from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("lunette.netlink")
@@ -15,11 +16,23 @@ RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x10, 0x100
 IFA_F_TENTATIVE, IFA_F_DADFAILED = 0x40, 0x08
 
 
+def is_inner(index: int, interfaces: Path = Path("/sys/class/net")) -> bool:
+    """Whether an interface is a bridge without a port that leads outside: a device, or what stands on one (bond, VLAN)."""
+    try:
+        bridge = interfaces / socket.if_indextoname(index)
+    except OSError:
+        return False
+    if not (bridge / "bridge").is_dir():
+        return False
+    ports = [interfaces / port.name for port in (bridge / "brif").glob("*")]
+    return not any((port / "device").exists() or any(port.glob("lower_*")) for port in ports)
+
+
 class LocalAddresses:
     """The machine's usable addresses, current while `follow` runs. Where netlink fails the list is empty and that is logged."""
 
     def __init__(self) -> None:
-        self._addresses: set[str] = set()
+        self._addresses: dict[str, int] = {}     # address -> index of its interface
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -37,9 +50,12 @@ class LocalAddresses:
                 await self._task
             self._task = None
 
-    def of_family(self, ipv6: bool) -> list[str]:
-        """Addresses of one family, sorted; without link-local IPv6 (they need a zone that a peer cannot know)."""
-        found = [ipaddress.ip_address(each) for each in self._addresses]
+    def of_family(self, ipv6: bool, inner: bool = False) -> list[str]:
+        """Addresses of one family, sorted; without link-local IPv6 (they need a zone that a peer cannot know).
+
+        Without those of bridges that only this machine's guests and containers are on (docker0, virbr0), unless `inner`.
+        """
+        found = [ipaddress.ip_address(each) for each, index in self._addresses.items() if inner or not is_inner(index)]
         return [str(each) for each in sorted((each for each in found if (each.version == 6) == ipv6), key=int)
                 if not (each.version == 6 and each.is_link_local)]
 
@@ -68,6 +84,6 @@ class LocalAddresses:
         if address is None:
             return
         if event == "RTM_NEWADDR" and not flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
-            self._addresses.add(address)
+            self._addresses[address] = message.get("index") or 0
         elif event == "RTM_DELADDR":
-            self._addresses.discard(address)
+            self._addresses.pop(address, None)

@@ -10,9 +10,10 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
-from target.config import Portal, ServeConfig
+from target.config import Portal, ServeConfig, plain_address
 from target.errors import LunetteError
 from target.iscsi import (
     PEER_CLOSED,
@@ -48,9 +49,11 @@ def open_listener(portal: Portal) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place: tuple[Any, ...] = (portal.host, portal.port)
         if portal.is_ipv6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((portal.host, portal.port))
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not portal.both_families)
+            place = socket.getaddrinfo(portal.host, portal.port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4]
+        sock.bind(place)  # with the scope of a link-local address
         sock.listen(BACKLOG)
         return sock
     except OSError as error:
@@ -95,15 +98,21 @@ class Portals:
         """Listen everywhere; the portals with the ports that were really taken. LunetteError when one cannot be had."""
         bound: list[Portal] = []
         try:
-            for portal in self.config.portals:
+            for given in self.config.portals:
+                portal = replace(given, both_families=self._takes_ipv4(given))
                 sock = open_listener(portal)
                 self._listeners.append(sock)
-                bound.append(Portal(portal.host, sock.getsockname()[1], portal.group))
+                bound.append(replace(portal, port=sock.getsockname()[1]))
         except LunetteError:
             self.close_listeners()
             raise
         self.access.portals = bound
         return bound
+
+    def _takes_ipv4(self, portal: Portal) -> bool:
+        """An IPv6 wildcard is for both families, unless an IPv4 portal has its port."""
+        return portal.is_ipv6 and portal.is_wildcard and not any(
+            each.port == portal.port and not each.is_ipv6 for each in self.config.portals)
 
     def start(self) -> None:
         """Accept connections on the running loop."""
@@ -158,7 +167,7 @@ class Portals:
                 log.warning("cannot accept a connection: %s", error.strerror)
                 await asyncio.sleep(0.1)  # out of descriptors or memory: others will end
                 continue
-            peer = str(address[0])
+            peer = plain_address(address[0])
             if len(self._served) >= self.config.max_connections:
                 self.counts["refused"] += 1
                 self._refused(peer, f"there are {self.config.max_connections} connections already")

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from target.config import Portal
+from target.errors import LunetteError
 from target.iscsi.codes import LoginStatus
 from target.iscsi.pdu import AsyncMessage
 from target.iscsi.text import parse_pairs
+from target.server.portal import open_listener
 from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess, Refused, free_port
 from tests.support.libiscsi import GOOD, Initiator, discover
@@ -137,3 +140,26 @@ def test_no_form_of_a_name_evades_its_secret(start: Start, form: str, tmp_path: 
     assert login(daemon.port, daemon.target, f"iqn.2026-11.test:{form}")[0] == LoginStatus.AUTHENTICATION_FAILURE
     assert login(daemon.port, daemon.target, "iqn.2026-11.test:a\u3002b")[0] == LoginStatus.INITIATOR_ERROR
     assert login(daemon.port, daemon.target, "iqn.2026-11.test:other")[0] == LoginStatus.SUCCESS
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_the_ipv6_wildcard_takes_both_families(start: Start) -> None:
+    port = free_port()
+    daemon = start("--force-open", listen=(f"[::]:{port}",))
+    assert login(port, daemon.target)[0] == LoginStatus.SUCCESS
+    with socket.create_connection(("::1", port), timeout=10) as six:
+        assert six.getpeername()[1] == port
+    assert "session of iqn.2026-11.test:mcs from 127.0.0.1 begins" in daemon.log.read_text()
+    both = start("--force-open", listen=(f"[::]:{free_port()}", f"0.0.0.0:{free_port()}"))
+    assert both.alive
+
+
+def test_a_link_local_portal_keeps_its_interface() -> None:
+    """The address may be on no interface here: that the bind asks for the right one shows in the error too."""
+    with pytest.raises(LunetteError, match=r"cannot listen on \[fe80::1%lo\]"):
+        open_listener(Portal("fe80::1%lo", free_port()))
+    asked: list[tuple[str, int, int, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("socket.socket.bind", lambda self, place: asked.append(place), raising=False)
+        open_listener(Portal("fe80::1%lo", 0)).close()
+    assert [place[3] for place in asked] == [socket.if_nametoindex("lo")]

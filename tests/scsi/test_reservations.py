@@ -84,6 +84,36 @@ def test_access_by_type(kind: int, registered: tuple[bool, bool], stranger: tupl
     assert held == (kind not in (WEAR, EAAR))
 
 
+# SPC-4 table 65 and SBC-4 table 14, for who is not registered: A allowed by all types, R while anyone may read, else a conflict.
+BY_RESERVATION = [
+    ("A", "00 00 00 00 00 00"), ("A", "12 00 00 0060 00"), ("A", "03 00 0000 12 00"), ("A", "a0 00 00 000000 00000100 00 00"),
+    ("A", "25 00 00000000 0000 00 00"), ("A", "9e 10 0000000000000000 00000020 00 00"), ("A", "4d 00 40 00 00 0000 0100 00"),
+    ("A", "a3 05 00000000 00000100 00 00"), ("A", "a3 0a 00000000 00000100 00 00"), ("A", "a3 0f 00000000 00000100 00 00"),
+    ("A", "1b 00 00 00 01 00"), ("A", "1b 01 00 00 01 00"), ("A", "1e 00 0000 00 00"), ("A", "5e 00 0000000000 0100 00"),
+    ("R", "1a 00 3f 00 ff 00"), ("R", "5a 00 3f 00 000000 00ff 00"), ("R", "a3 0c 00 00 0000 00000100 00 00"),
+    ("R", "a3 0d 00 000000 00000100 00 00"), ("R", "1c 01 00 0100 00"), ("R", "28 00 00000000 00 0001 00"),
+    ("R", "2f 00 00000000 00 0001 00"), ("R", "34 00 00000000 00 0001 00"), ("R", "9e 12 0000000000000000 00000100 00 00"),
+    ("R", "37 00 00 00000000 0100 00"),
+    ("C", "1b 00 00 00 00 00"), ("C", "1b 00 00 00 11 00"), ("C", "1b 00 00 00 30 00"), ("C", "1e 00 0000 01 00"),
+    ("C", "2a 00 00000000 00 0001 00"), ("C", "35 00 00000000 00 0000 00"), ("C", "42 00 00000000 00 0000 00"),
+    ("C", "41 00 00000000 00 0001 00"), ("C", "89 00 0000000000000000 000000 01 00 00"), ("C", "04 00 00 00 00 00"),
+    ("C", "48 82 0000000000 0000 00"), ("C", "15 10 0000 00 00"), ("C", "55 10 0000000000 0000 00"), ("C", "1d 04 00 0000 00"),
+    ("C", "a4 06 00000000 00000000 00 00"), ("C", "a4 0a 00000000 00000000 00 00"),
+    ("C", "83 00 0000000000000000 00000000 00 00"), ("C", "2e 00 00000000 00 0001 00"),
+]
+
+
+@pytest.mark.parametrize("kind", [WE, EA, WERO, EARO, WEAR, EAAR])
+@pytest.mark.parametrize(("verdict", "cdb"), BY_RESERVATION)
+def test_what_a_stranger_may_beside_each_type(kind: int, verdict: str, cdb: str) -> None:
+    world = three(kind)
+    allowed = verdict == "A" or (verdict == "R" and kind in (WE, WERO, WEAR))
+    opcode = bytes.fromhex(cdb.replace(" ", ""))[0]
+    data = b"x" * 512 if opcode in (0x2A, 0x2E, 0x41) else b"x" * 1024 if opcode == 0x89 else b""
+    assert (world.run(cdb, data, nexus=world.nexuses[2]).status == CONFLICT) != allowed
+    assert world.run(cdb, data, nexus=world.nexuses[0]).status != CONFLICT
+
+
 def test_the_server_hears_of_every_gate_that_changes() -> None:
     world = World(nexuses=2)
     out(world, 0, REGISTER, new=1)

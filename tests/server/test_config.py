@@ -37,7 +37,7 @@ def test_exact_sizes_round_trip(size_bytes: int) -> None:
 @pytest.mark.parametrize(("text", "portal"), [
     ("127.0.0.1", Portal("127.0.0.1", 3260)), ("127.0.0.1:99", Portal("127.0.0.1", 99)), (":99", Portal("0.0.0.0", 99)),
     ("*", Portal("0.0.0.0", 3260)), ("[::1]:99", Portal("::1", 99)), ("::1", Portal("::1", 3260)), ("[::]", Portal("::", 3260)),
-    ("localhost:1", Portal("127.0.0.1", 1)),
+    ("localhost:1", Portal("127.0.0.1", 1)), ("[fe80::1%eth0]:99", Portal("fe80::1%eth0", 99)),
 ])
 def test_portals(text: str, portal: Portal) -> None:
     assert parse_portal(text) == portal
@@ -45,7 +45,7 @@ def test_portals(text: str, portal: Portal) -> None:
 
 
 @pytest.mark.parametrize("text", ["host:1", "1.2.3.4:70000", "1.2.3.4:x", "[::1", "::1]:5", "1.2.3", "a:b:c", "1.2.3.4:5,0",
-                                  "1.2.3.4:5,65536", "1.2.3.4:5,", "1.2.3.4:5,x", "1.2.3.4:5,1,2"])
+                                  "1.2.3.4:5,65536", "1.2.3.4:5,", "1.2.3.4:5,x", "1.2.3.4:5,1,2", "[fe80::1]:5"])
 def test_what_is_no_portal_is_refused(text: str) -> None:
     with pytest.raises(LunetteError):
         parse_portal(text)
