@@ -8,6 +8,7 @@ import functools
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,6 +17,7 @@ from target.config import Portal, ServeConfig, round_up, target_name
 from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.scsi import Target, TargetPort, expire_tokens
+from target.server import limits
 from target.server.access import Access
 from target.server.api import ApiServer
 from target.server.commands import ACCESS_STATES, Commands
@@ -57,10 +59,10 @@ class Daemon:
         try:
             for _ in range(config.reactors):
                 reactor = Reactor(self._pool, poll_us=config.poll_us)
+                self.reactors.append(reactor)   # before it starts: one that cannot gives back what it holds while there is a pool
                 reactor.start()
-                self.reactors.append(reactor)
         except OSError as error:
-            raise LunetteError("invalid", f"cannot start the data plane: {error}") from None
+            raise limits.explain(error) from None
         self.wire(self._pool)
 
     def wire(self, native_pool: Any) -> None:
@@ -110,6 +112,7 @@ class Daemon:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
+            limits.raise_limits()
             self.start_pool()
             bound = self.portals.open()
             self.pool.attach()
@@ -170,7 +173,6 @@ class Daemon:
         await self.portals.stop()
 
     async def _close(self) -> None:
-        loop = asyncio.get_running_loop()
         if hasattr(self, "addresses"):
             await self.monitor.stop()
             await self.frozen.stop()
@@ -180,14 +182,35 @@ class Daemon:
             with contextlib.suppress(Exception):
                 self.table.stop()
         for reactor in reversed(self.reactors):
-            await loop.run_in_executor(None, reactor.stop)
+            await beside(reactor.stop)
             reactor.events()  # takes back what they hold of the pool, while there is one
         if hasattr(self, "pool"):
             self.pool.detach()
         if self._pool is not None:
-            await loop.run_in_executor(None, self._pool.close)
+            await beside(self._pool.close)
         if self._device is not None:
             self._device.close()
+
+
+async def beside(work: Callable[[], Any]) -> None:
+    """Do what waits in a thread of its own; in this one where the system gives no more: a stop needs no limit's leave."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+        loop.call_soon_threadsafe(done.set)
+
+    try:
+        threading.Thread(target=run).start()
+    except RuntimeError:
+        run()
+    await done.wait()
+    if failures:
+        raise failures[0]
 
 
 def serve(config: ServeConfig, prepare: Prepare | None = None) -> int:
