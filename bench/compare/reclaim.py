@@ -36,14 +36,13 @@ def beside(run: Run, target: Lunette, size: int, prepare: Callable[[Lunette, int
     key = {"medium": medium, "target": target.label, "rep": 0}
     url = target.add_lun("v", size)
     seconds = run.plan.seconds * 2
+    prepare(target, size)               # before the session begins, which would be told of new LUNs
     with initiator.Load([[url]]) as load:
         def measured(name: str) -> Record:
             return run.load(target.pid, lambda: load.drive(seconds, size_mib=size, **WRITERS), again=False,
                             case=f"{case}, {name}", **key)
 
-        load.drive(run.plan.seconds, size_mib=size, **WRITERS)
-        prepare(target, size)
-        load.drive(run.plan.seconds, size_mib=size, **WRITERS)      # its first writes, where it was a snapshot
+        load.drive(seconds, size_mib=size, **WRITERS)       # first writes, where what was prepared is a snapshot
         steady = measured("steady")
         before = punched_mib(target)
         with ThreadPoolExecutor(1) as pool:
