@@ -13,9 +13,16 @@ from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
 
+cdef extern from *:
+    """
+    #define lnt_ctz(v) __builtin_ctzll(v)
+    """
+    uint32_t ctz "lnt_ctz"(uint64_t) nogil
+
 cdef enum:
     GIVEN_UP_PART = 40            # of the time between two looks what is freed for good waits for its neighbours
     DATA_STEPS = 4                # of a turn's budget: a dropped reference to data, beside its blocks ...
+    MARKED_LOOKS = 256            # at runs, for blocks that the medium still keeps
     NODE_STEPS = 128              # ... and one to a node, with what it takes along
 
 
@@ -263,12 +270,44 @@ cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got)
     return ST_NO_SPACE
 
 
+cdef int take_marked(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+    """Free blocks of the next run with some that were freed and not given back: the medium need not find room for them.
+
+    got is 0 where there are none, or looking would take too long.
+    """
+    cdef uint64_t run, bits
+    cdef uint32_t k
+    cdef freed_page *g
+    cdef int rc, looks = 0
+    got[0] = 0
+    while looks < MARKED_LOOKS:
+        run = p.marked_cursor
+        g = p.punch.pages[run // L_SUMMARY_RUNS] if run < p.n_runs else NULL
+        looks += 1
+        if g == NULL or g.live == 0:
+            run = (run // L_SUMMARY_RUNS + 1) * L_SUMMARY_RUNS
+            p.marked_cursor = run if run < p.n_runs else 0
+            continue
+        if g.age[run % L_SUMMARY_RUNS] and run_usable(p, run):
+            for k in range(8):
+                bits = g.bits[run % L_SUMMARY_RUNS * 8 + k]
+                if bits:
+                    pba[0] = run * L_RUN_BLOCKS + k * 64 + ctz(bits)
+                    rc = take_at(p, pba[0], want, got)
+                    if rc == WAIT or got[0] or rc and p.failed:
+                        return rc
+                    break
+        p.marked_cursor = run + 1 if run + 1 < p.n_runs else 0
+    return 0
+
+
 cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba,
                       uint32_t *got) noexcept nogil:
     """Claim up to `want` contiguous blocks (count 1): at `goal`, else at `offset` of a free run, else anywhere.
 
     A region of a LUN so gets a run of the pool of its own while there are free ones, which lets huge entries form; the
-    unused rest of such a run is anyone's when no free run is left. 0, WAIT, ST_NO_SPACE or a damage status.
+    unused rest of such a run is anyone's when no free run is left, what was used before first. 0, WAIT, ST_NO_SPACE or
+    a damage status.
     """
     cdef uint64_t _i, run
     cdef int rc
@@ -287,6 +326,9 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
                 if rc == WAIT or got[0] or rc and p.failed:
                     return rc
             p.run_cursor = run + 1 if run + 1 < p.n_runs else 0
+    rc = take_marked(p, want, pba, got)
+    if rc == WAIT or got[0] or rc and p.failed:
+        return rc
     return take_anywhere(p, want, pba, got)
 
 

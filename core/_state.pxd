@@ -35,7 +35,7 @@ cdef extern from "_layout.h" nogil:
         SB_CRC, SB_VERSION, SB_UUID, SB_SB_GEN, SB_CKPT_GEN, SB_TOTAL_BLOCKS, SB_JOURNAL_START, SB_JOURNAL_BLOCKS
         SB_AREA_BLOCKS, SB_AREA_START, SB_JOURNAL_SEQ, SB_JOURNAL_POS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_FLAGS
         SB_CATALOG_ROOT, SB_CATALOG_LEVEL, SB_CATALOG_SLOTS, SB_NEXT_ID, SB_FREE_BLOCKS, SB_PENDING_CRC
-        SB_CACHE_TOKEN, SB_NAME, SF_CLEAN, SF_DISTRUST
+        SB_CACHE_TOKEN, SB_NAME, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT
         PG_MAGIC, PG_CRC, PG_KIND, PG_LEVEL, PG_N, PG_TAG, PG_HOME, PG_GEN
         PK_NODE, PK_COUNT, PK_CSUM, PK_CATALOG, PK_SUMMARY, PK_DIRECTORY, PK_PENDING
         FR_MAGIC, FR_CRC, FR_UUID, FR_SEQ, FR_HARD_UPTO, FR_SYNCED_UPTO, FR_LENGTH, FR_FLAGS, FR_RECORDS, FF_PAD
@@ -330,6 +330,8 @@ cdef struct punch:
     uint8_t moved             # this look has found something to do
     uint8_t small             # this look is for extents of any length ...
     uint8_t left              # ... or not, and it has left shorter ones where they are
+    uint8_t unswept           # an earlier life left free blocks with the medium, and nobody knows which ...
+    uint64_t trimmed          # ... but that it was none of the runs before this one
     uint64_t small_at         # where the last look for those stopped
     uint64_t small_us         # ... and when this one shall
     uint32_t busy             # requests in flight
@@ -396,6 +398,7 @@ cdef struct lnt_pool:
     uint64_t n_runs
     uint64_t free_runs
     uint64_t run_cursor
+    uint64_t marked_cursor    # where freed blocks that the medium still keeps were taken last
     uint64_t fit_cursor       # where blocks are taken that belong nowhere in particular: the run ...
     uint32_t fit_block        # ... and in it
     # parts

@@ -13,6 +13,7 @@ from tests.support.memdevice import MemoryDevice
 
 MIB, BLOCK = 1 << 20, 4096
 TURN_US, TOOK_US = 50, 200
+FIXED_BLOCKS = 2560 + 512 + 2 * 1024
 SCATTERED, WHOLE = "scattered", "whole"
 
 
@@ -176,6 +177,29 @@ def test_nothing_freed_is_forgotten(desk: Desk) -> None:
     assert kept <= used
     assert desk.pool.stats()["punch_runs"] == 0
     assert desk.punched() >= 8 * MIB
+
+
+def test_where_no_run_is_free_what_the_medium_keeps_is_taken_first() -> None:
+    """A sparse pool file does not grow while there is something in it that was freed."""
+    desk = Desk()
+    other = desk.pool.call("create", name="w", size_bytes=200 * MIB)
+    for at in range(0, 200 * MIB, 2 * MIB):                 # a block here and there, until each run has some
+        if desk.pool.stats()["free_runs"] == 0:
+            break
+        desk.pool.call("write", object_id=other, offset_bytes=at, data=b"w" * BLOCK)
+    assert desk.pool.stats()["free_runs"] == 0
+    desk.pool.call("flush")
+    desk.pool.call("unmap", object_id=desk.volume, offset_bytes=0, length_bytes=4 * MIB)
+    desk.pool.call("flush")
+    desk.pool.drain()
+    desk.pool.call("checkpoint")
+    before = set(desk.device.pages)
+    for at in range(MIB, 9 * MIB, 2 * MIB):                 # 1000 blocks, as they come
+        for piece in range(0, MIB, 4 * BLOCK):
+            desk.pool.call("write", object_id=other, offset_bytes=at + 100 * MIB + piece, data=b"x" * (4 * BLOCK))
+    grown = {page for page in desk.device.pages if page >= FIXED_BLOCKS} - before
+    assert len(grown) < 200, "nodes apart"
+    desk.pool.abandon()
 
 
 def test_a_block_that_is_wanted_again_is_not_given_back(desk: Desk) -> None:
