@@ -18,6 +18,7 @@ from core._state cimport (
     SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC, VID, WAIT, aext,
     frame, item, item_ring, lnt_alloc_aligned, lnt_get32, lnt_pool, lnt_put16, lnt_put32, lnt_put64,
     next_images, vobj)
+from core._punch cimport punch_flags
 from core._super cimport super_build, super_seal
 from core._types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -346,7 +347,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
             p.ck.homes[n] = (s // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + s % 2
             summary_image(p, s, p.ck.buf + <uint64_t>n * L_BLOCK_BYTES, p.ck.homes[n])
             n += 1
-    super_build(p, p.ck.super_buf, 0)
+    super_build(p, p.ck.super_buf, punch_flags(p))
     lnt_put64(p.ck.super_buf + SB_CKPT_GEN, p.ck.gen + 1)
     lnt_put64(p.ck.super_buf + SB_JOURNAL_SEQ, p.ck.cut_seq + 1)
     lnt_put32(p.ck.super_buf + SB_JOURNAL_POS, p.ck.cut_pos)

@@ -14,7 +14,7 @@ from core._cache cimport M_NO_CLOSE_SYNC, cache_free, cache_init, op_ready
 from core._checkpoint cimport limits_set, object_store
 from core._damage cimport damage_free
 from core._journal cimport journal_free, journal_init, journal_room
-from core._punch cimport punch_free, punch_runs
+from core._punch cimport punch_flags, punch_free, punch_runs
 from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, pool_format, summaries_load
 from core._replay cimport journal_replay
 from core._queue cimport perform_now, qdev, queue_submit, queue_wake
@@ -22,8 +22,8 @@ from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
     C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME,
-    OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SK_KV, SK_OBJECT,
-    bad_page, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, rlock,
+    OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT, SK_KV,
+    SK_OBJECT, bad_page, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, rlock,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
 from core._super cimport super_load, super_read, super_seal
 from core._types cimport (
@@ -162,6 +162,7 @@ cdef class Pool:
         flags = lnt_get32(<const uint8_t *>raw + SB_FLAGS)
         trusted = token.strip(b"\0") and raw[SB_CACHE_TOKEN:SB_CACHE_TOKEN + 64] == token and not flags & SF_DISTRUST
         memcpy(p.cache_token, <const char *>token, 64)
+        p.punch.unswept = 1 if flags & SF_UNSWEPT else 0
         p.replaying = 1
         if flags & SF_CLEAN:
             summaries_load(p, self.device, raw)
@@ -202,7 +203,7 @@ cdef class Pool:
         """A clean pool is marked open: same checkpoint, new life of the page cache above it."""
         cdef uint8_t *b = self.p.ck.super_buf
         memcpy(b, <const char *>raw, L_BLOCK_BYTES)
-        lnt_put32(b + SB_FLAGS, 0)
+        lnt_put32(b + SB_FLAGS, lnt_get32(b + SB_FLAGS) & SF_UNSWEPT)
         memcpy(b + SB_CACHE_TOKEN, self.p.cache_token, 64)
         self.device.sync()            # whoever closed it may have been killed before the second copy's sync
         self.super_write()
@@ -308,7 +309,7 @@ cdef class Pool:
                     self.pump()
                 self.idle()
                 if not p.failed and p.j.closed_seq == p.ck.cut_seq:
-                    lnt_put32(p.ck.super_buf + SB_FLAGS, SF_CLEAN)
+                    lnt_put32(p.ck.super_buf + SB_FLAGS, SF_CLEAN | punch_flags(p))
                     self.super_write()
         except OSError as e:
             raise PoolError("io_write", f"pool cannot be closed cleanly: {e.strerror or e}") from e

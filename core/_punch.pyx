@@ -10,7 +10,8 @@ from core._alloc cimport count_at, space_for_data
 from core._budget cimport budget_allows, budget_due, budget_hurries, budget_runs, budget_took
 from core._cache cimport io_free, io_new, op_again
 from core._damage cimport runs_free
-from core._state cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, RB_HELD, WAIT, frame, freed_page, lnt_pool, punch
+from core._state cimport (
+    L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, RB_HELD, SF_UNSWEPT, WAIT, frame, freed_page, lnt_pool, punch)
 from core._types cimport IO_DISCARD, ST_LIMIT, lnt_io
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -291,16 +292,21 @@ cdef int trim_mark(lnt_pool *p, uint64_t run, uint64_t *found) noexcept nogil:
 cdef int trim_run(lnt_pool *p, admin *a) noexcept nogil:
     """a.a: the first run, a.n: how many to look at (what is left of them). Blocks that are free are added up in a.c."""
     cdef int rc, steps = 0
+    if a.a == 0:
+        p.punch.trimmed = 0
     while a.a < p.n_runs and a.n:
         rc = trim_mark(p, a.a, &a.c)
         if rc:
             return rc
+        p.punch.trimmed += a.a == p.punch.trimmed
         a.a += 1
         a.n -= 1
         steps += 1
         if steps >= TRIM_RUNS and a.n:
             return op_again(p, &a.op)
     a.step = a.a >= p.n_runs
+    if p.punch.trimmed >= p.n_runs:
+        p.punch.unswept = 0       # from the first to the last: all of it is marked now
     p.punch.due_us = 1            # at once
     return 0
 
@@ -312,6 +318,11 @@ cdef uint64_t punch_runs(lnt_pool *p) noexcept nogil:
         if p.punch.pages[i] != NULL:
             n += p.punch.pages[i].live
     return n
+
+
+cdef uint32_t punch_flags(lnt_pool *p) noexcept nogil:
+    """What the superblock says of it: marks are in memory only, and a crash or a close may come before the sweep."""
+    return SF_UNSWEPT if p.can_discard and (p.punch.unswept or punch_runs(p)) else 0
 
 
 cdef void punch_forget(lnt_pool *p) noexcept nogil:

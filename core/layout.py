@@ -75,7 +75,8 @@ SUPERBLOCK = (
     Field(88, 4, "journal_pos", "its place in the ring, in blocks"),
     Field(92, 4, "area_images", "page images in area half ckpt_gen & 1"),
     Field(96, 4, "area_pending", "pending-list pages behind the images"),
-    Field(100, 4, "flags", "1: closed cleanly (journal empty, homes written); 2: frames not synced must not be trusted"),
+    Field(100, 4, "flags", "1: closed cleanly (journal empty, homes written); 2: frames not synced must not be trusted; "
+          "4: the medium may still keep what is free"),
     Field(104, 8, "catalog_root", "block of the catalog tree's root node, 0: none"),
     Field(112, 4, "catalog_level", "level of that node"),
     Field(116, 4, "catalog_slots", "slots in the catalog, used or free"),
@@ -85,7 +86,7 @@ SUPERBLOCK = (
     Field(144, 64, "cache_token", "life of the page cache above the medium when the pool was opened, zero-padded"),
     Field(208, 64, "name", "the pool's name, UTF-8, zero-padded"),
 )
-SUPERBLOCK_FLAGS = {"clean": 1, "distrust": 2}
+SUPERBLOCK_FLAGS = {"clean": 1, "distrust": 2, "unswept": 4}
 
 # -- page header: the first 64 bytes of every metadata page but the superblock and journal frames ---------------------
 PAGE_HEADER_BYTES = 64

@@ -63,6 +63,7 @@ class ApiServer:
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.SockSite(self._runner, sock).start()
+        self._trim.resume()
 
     async def stop(self) -> None:
         await self._scrub.stop()

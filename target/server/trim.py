@@ -7,10 +7,13 @@ does with what overwriting frees. Marks are in memory only: what a crash or a cl
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
 from target.server.pool_work import PoolWork
+
+log = logging.getLogger("lunette.trim")
 
 RUN_BYTES = 2 << 20
 SLICE_RUNS = 256
@@ -23,6 +26,12 @@ class Trim(PoolWork):
     """Beside whatever initiators do. What is marked when it is stopped goes back in the background all the same."""
 
     name = "trim"
+
+    def resume(self) -> None:
+        """Begin where an earlier life of the pool left free space with its medium: it ended before the sweep."""
+        if self._pool.stats()["unswept"] and not self._pool.pool.read_only:
+            log.info("free space that the medium may still keep is looked for, as by `pool trim`")
+            self.start(0)
 
     def _figures(self) -> dict[str, Any]:
         """Bytes of the pool looked at, of them found free, and of those given back."""

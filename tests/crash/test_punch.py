@@ -232,6 +232,36 @@ def test_trim_finds_what_the_marks_forgot(end: str) -> None:
     rig.reopen()
 
 
+@pytest.mark.parametrize("end", ["close", "kill", "power"])
+def test_the_superblock_says_that_something_is_unswept(end: str) -> None:
+    """Until a trim has looked at all of it, through crashes and closes; a pool that was swept says nothing."""
+    rig = Rig(7, Config(size_bytes=48 << 20, punch_delay_us=1 << 30))
+    redirecting(rig, "checksum")
+    rig.do("flush")
+    rig.do("checkpoint")
+    rig.settle(write(rig, 1, 0))
+    rig.do("flush")
+    for _ in range(2):
+        if end == "close":
+            rig.pool.close()
+            rig.after_close(power=False)
+        else:
+            rig.pool.drain()
+            rig.do("checkpoint")
+            rig.crash(power=end == "power", mode="all")
+            rig.reopen()
+        assert rig.pool.stats()["unswept"] or rig.pool.stats()["punch_runs"]
+        rig.do("checkpoint")
+    rig.pool.call("trim", cursor=2 << 20, limit=1000)
+    assert rig.pool.stats()["unswept"], "a trim that begins in the middle proves nothing"
+    trimmed(rig)
+    assert not rig.pool.stats()["unswept"]
+    quiet_but_for_retries(rig)
+    rig.pool.close()
+    rig.after_close(power=False)
+    assert not rig.pool.stats()["unswept"]
+
+
 def test_trim_with_a_page_of_counts_that_is_bad() -> None:
     """Where counts cannot be read nothing is known to be free; the rest goes back."""
     rig = Rig(7, CONFIG)

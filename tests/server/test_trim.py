@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,5 +85,33 @@ def test_the_command(tmp_path: Path) -> None:
             daemon.cli("create", "v", "--size", "16M")
             assert "given back" in daemon.cli("pool", "trim", "--rate", "1G")
             assert daemon.cli("pool", "trim", "--status").startswith("done")
+        finally:
+            daemon.close()
+
+
+def test_a_start_looks_for_what_the_life_before_left(tmp_path: Path) -> None:
+    """Freed, and closed before the sweep: the next daemon gives it back unasked, and the one after it has nothing to look for."""
+    with pool_directory(tmp_path) as place:
+        daemon = DaemonProcess(place, size="128M")
+        try:
+            daemon.start()
+            daemon.cli("create", "v", "--size", "32M")
+            daemon.stop()
+            raw, device = open_pool(daemon.pool, cache_bytes=16 * MIB)
+            volume = raw.lookup("v").id
+            raw.call("write", object_id=volume, offset_bytes=0, data=os.urandom(32 * MIB))
+            raw.call("unmap", object_id=volume, offset_bytes=0, length_bytes=32 * MIB)
+            raw.close()
+            device.close()
+            kept = daemon.pool.stat().st_blocks
+            daemon.start()
+            for _ in range(600):
+                if daemon.cli("pool", "trim", "--status").startswith("done"):
+                    break
+                time.sleep(0.05)
+            assert daemon.pool.stat().st_blocks * 512 <= kept * 512 - 30 * MIB
+            daemon.stop()
+            daemon.start()
+            assert "never run" in daemon.cli("pool", "trim", "--status")
         finally:
             daemon.close()
