@@ -249,7 +249,7 @@ def allocations(Pool pool, uint64_t count, *, uint32_t blocks=1):
         lnt_enter(p)
         started = now_ns()
         for i in range(count):
-            rc |= alloc_extent(p, goal, <uint32_t>(i * blocks & 511), blocks, &pba, &got)
+            rc |= alloc_extent(p, goal, <uint32_t>(i * blocks & 511), blocks, 0, &pba, &got)
             goal = pba + got
         started = now_ns() - started
         lnt_leave(p)

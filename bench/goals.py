@@ -54,6 +54,13 @@ def first_writes(rows: list[Row]) -> Iterable[tuple[str, float]]:
             yield f"{row['case']} {row['medium']}", row["to_steady"]
 
 
+def beside(rows: list[Row], suite: str, field: str) -> Iterable[tuple[str, float]]:
+    """A figure beside work on the pool, of the same without it."""
+    for row in pick(rows, suite=suite, target="lunette"):
+        if field in row:
+            yield f"{row['case'].removesuffix(', beside')} {row['medium']}", row[field]
+
+
 def digests(rows: list[Row]) -> Iterable[tuple[str, float]]:
     for row in pick(rows, suite="digests", target="lunette", x="both"):
         yield row["case"], row["of_none"]
@@ -120,6 +127,11 @@ GOALS = (
     Goal("the most that the system calls of fio's libiscsi allow: x tgt", None, ceiling),
     Goal("Lunette by fio, share of that", None, of_ceiling),
     Goal("first writes, share of steady state", 0.80, first_writes),
+    Goal("writes beside space that comes back, share of steady state", 0.80, partial(beside, suite="reclaim", field="to_steady")),
+    Goal("their p99, of steady state's", 3.0, partial(beside, suite="reclaim", field="p99_to_steady"), at_most=True),
+    Goal("median second, share of without", 0.80, partial(beside, suite="schedule", field="to_steady")),
+    Goal("worst second, share of without", 0.50, partial(beside, suite="schedule", field="worst_to_steady")),
+    Goal("p99 of the median second, of without", 4.0, partial(beside, suite="schedule", field="p99_to_steady"), at_most=True),
     Goal("header and data digests, share of none", 0.75, digests),
     Goal("with snapshots, share of without", 0.95, snapshots),
     Goal("synced writes: x tgt", 1.0, syncs),

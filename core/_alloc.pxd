@@ -12,8 +12,9 @@ cdef int node_touch(lnt_pool *p, uint64_t id) noexcept nogil
 
 cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil
 cdef uint64_t space_for_data(lnt_pool *p) noexcept nogil
-cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba,
+cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
                       uint32_t *got) noexcept nogil
+cdef bint marks_press(lnt_pool *p) noexcept nogil
 cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil
 
 cdef void node_gone(lnt_pool *p, frame *f) noexcept nogil

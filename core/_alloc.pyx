@@ -22,6 +22,7 @@ cdef extern from *:
 cdef enum:
     GIVEN_UP_PART = 40            # of the time between two looks what is freed for good waits for its neighbours
     DATA_STEPS = 4                # of a turn's budget: a dropped reference to data, beside its blocks ...
+    MARKED_PART = 8
     MARKED_LOOKS = 256            # at runs, for blocks that the medium still keeps
     NODE_STEPS = 128              # ... and one to a node, with what it takes along
 
@@ -42,6 +43,7 @@ cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
     run %= L_SUMMARY_RUNS
     g.live += g.age[run] == 0
     g.age[run] = 1
+    p.punch.marked += not g.bits[run * 8 + pba % L_RUN_BLOCKS // 64] >> (pba % 64) & 1
     g.bits[run * 8 + pba % L_RUN_BLOCKS // 64] |= <uint64_t>1 << (pba % 64)
     if p.punch.due_us == 0:
         p.punch.due_us = p.now_us + p.punch.delay_us
@@ -59,6 +61,16 @@ cdef void freed_give_up(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
         p.punch.due_us = p.now_us + p.punch.delay_us // GIVEN_UP_PART
 
 
+cdef inline bint is_marked(lnt_pool *p, uint64_t pba) noexcept nogil:
+    cdef freed_page *g = p.punch.pages[pba // L_RUN_BLOCKS // L_SUMMARY_RUNS]
+    return g != NULL and g.bits[pba // L_RUN_BLOCKS % L_SUMMARY_RUNS * 8 + pba % L_RUN_BLOCKS // 64] >> (pba % 64) & 1
+
+
+cdef bint marks_press(lnt_pool *p) noexcept nogil:
+    """More is free and still with the medium than a part of what is in use: small writes should take that."""
+    return p.punch.marked > (p.total_blocks - p.free_blocks) // MARKED_PART
+
+
 cdef void freed_clear(lnt_pool *p, uint64_t pba) noexcept nogil:
     """A block is used again."""
     cdef uint64_t run = pba // L_RUN_BLOCKS
@@ -67,6 +79,7 @@ cdef void freed_clear(lnt_pool *p, uint64_t pba) noexcept nogil:
     run %= L_SUMMARY_RUNS
     if g != NULL and g.age[run]:
         v = &g.bits[run * 8]
+        p.punch.marked -= v[pba % L_RUN_BLOCKS // 64] >> (pba % 64) & 1
         v[pba % L_RUN_BLOCKS // 64] &= ~(<uint64_t>1 << (pba % 64))
         g.age[run] = (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
         g.live -= g.age[run] == 0
@@ -301,17 +314,21 @@ cdef int take_marked(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) n
     return 0
 
 
-cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba,
+cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
                       uint32_t *got) noexcept nogil:
     """Claim up to `want` contiguous blocks (count 1): at `goal`, else at `offset` of a free run, else anywhere.
 
     A region of a LUN so gets a run of the pool of its own while there are free ones, which lets huge entries form; the
-    unused rest of such a run is anyone's when no free run is left, what was used before first. 0, WAIT, ST_NO_SPACE or
-    a damage status.
+    unused rest of such a run is anyone's when no free run is left, what was used before first; or (thrifty) always, unless
+    the goal was used before, too. 0, WAIT, ST_NO_SPACE or a damage status.
     """
     cdef uint64_t _i, run
     cdef int rc
     got[0] = 0
+    if thrifty and not (goal and goal < p.total_blocks and is_marked(p, goal)):
+        rc = take_marked(p, want, pba, got)
+        if rc == WAIT or got[0] or rc and p.failed:
+            return rc
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
         rc = take_at(p, goal, want, got)
         if rc == WAIT or got[0] or rc and p.failed:
@@ -339,7 +356,7 @@ cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil:
     if run_usable(p, p.fit_cursor):
         rc = take_anywhere(p, 1, pba, &got)
         return rc
-    rc = alloc_extent(p, 0, 0, 1, pba, &got)
+    rc = alloc_extent(p, 0, 0, 1, 0, pba, &got)
     if rc == 0:
         p.fit_cursor = pba[0] // L_RUN_BLOCKS
         p.fit_block = 0

@@ -17,6 +17,12 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+cdef extern from *:
+    """
+    #define lnt_popcount(v) __builtin_popcountll(v)
+    """
+    uint32_t popcount "lnt_popcount"(uint64_t) nogil
+
 cdef enum:
     LOOK_RUNS = 8192          # runs looked at in one turn ...
     SCAN_RUNS = 64            # ... as many as reading the marks of one run costs
@@ -36,9 +42,12 @@ cdef void forget(lnt_pool *p, uint64_t run) noexcept nogil:
     """No block of this run is to be given back any more."""
     cdef freed_page *g = page_of(p, run)
     cdef uint64_t r = run % L_SUMMARY_RUNS
+    cdef int i
     if g.age[r]:
         g.age[r] = 0
         g.live -= 1
+    for i in range(8):
+        p.punch.marked -= popcount(g.bits[r * 8 + i])
     memset(&g.bits[r * 8], 0, 64)
 
 
@@ -151,6 +160,7 @@ cdef uint32_t extent_next(lnt_pool *p) noexcept nogil:
         if s.small or n >= LARGE_BLOCKS:
             for i in range(s.next, s.next + n):
                 bits[i // 64] &= ~(<uint64_t>1 << (i % 64))
+            p.punch.marked -= n
             return n
         s.left = 1
         s.next += n
@@ -282,6 +292,7 @@ cdef int trim_mark(lnt_pool *p, uint64_t run, uint64_t *found) noexcept nogil:
             return ST_LIMIT
     for i in range(L_RUN_BLOCKS):
         if c == NULL or c[i] == 0:
+            p.punch.marked += not g.bits[r * 8 + i // 64] >> (i % 64) & 1
             g.bits[r * 8 + i // 64] |= <uint64_t>1 << (i % 64)
             found[0] += 1
     g.live += g.age[r] == 0
@@ -330,7 +341,7 @@ cdef void punch_forget(lnt_pool *p) noexcept nogil:
     for i in range((p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS):
         free(p.punch.pages[i])
         p.punch.pages[i] = NULL
-    p.punch.due_us = 0
+    p.punch.due_us = p.punch.marked = 0
     p.punch.at = p.punch.small_at = 0
     p.punch.small = p.punch.left = 0
 

@@ -5,7 +5,7 @@ An op runs until it must wait: for a page, for its I/O, for an epoch, a range lo
 puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
 everything else to new blocks, which enter the map when all data has arrived.
 """
-from core._alloc cimport alloc_extent, space_for_data
+from core._alloc cimport alloc_extent, marks_press, space_for_data
 from core._atomic cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
 from core._budget cimport budget_hurry
@@ -30,6 +30,7 @@ cdef enum:
     S_IO = 2
     S_COMMIT = 3
     S_RESTART = 4
+    SMALL_BLOCKS = 16             # writes below it are no streams of their own
 
 
 # -- epochs, locks, room -----------------------------------------------------------------------------------------------
@@ -306,22 +307,31 @@ cdef int space_check(lnt_pool *p, vobj *o, uint64_t blocks, int is_new) noexcept
     return 0
 
 
-cdef int choose_blocks(lnt_pool *p, vobj *o, uint64_t lba, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
-    """New blocks for lba, next to what its region already has."""
+cdef int choose_blocks(lnt_pool *p, vobj *o, uint64_t lba, uint32_t want, bint is_new, uint64_t *pba,
+                       uint32_t *got) noexcept nogil:
+    """New blocks for lba, next to what its region already has.
+
+    A small overwrite that is no part of a stream takes what the medium still keeps, where there is much of it: a schedule of
+    snapshots would else use a new part of a sparse medium for each, faster than holes can be punched.
+    """
     cdef uint64_t key = o.pub.id << 32 ^ lba >> 9
     cdef goal *g = &p.goals[(key * <uint64_t>0x9E3779B97F4A7C15) >> 52]
     cdef uint64_t target = 0
+    cdef bint thrifty = not is_new and want < SMALL_BLOCKS and marks_press(p)
     cdef int rc
     if g.key == key:
+        thrifty = thrifty and g.following != lba
         target = g.base + (lba & 511)
     else:
         rc = map_goal(p, o, lba, &target)
         if rc:
             return rc
-    rc = alloc_extent(p, target, lba & 511, want, pba, got)
-    if rc == 0 and pba[0] >= lba & 511:
+    rc = alloc_extent(p, target, lba & 511, want, thrifty, pba, got)
+    if rc == 0 and pba[0] >= lba & 511 and not (thrifty and g.key == key):
         g.key = key
         g.base = pba[0] - (lba & 511)
+    if rc == 0 and g.key == key:
+        g.following = lba + got[0]
     return rc
 
 
@@ -344,7 +354,7 @@ cdef int plan_new(lnt_pool *p, lnt_op *op, extent *e, uint64_t at, uint64_t left
         want = 1
     rc = space_check(p, o, want, e.pba == 0)
     if rc == 0:
-        rc = choose_blocks(p, o, lba, <uint32_t>want, &pba, &got)
+        rc = choose_blocks(p, o, lba, <uint32_t>want, e.pba == 0, &pba, &got)
     if rc:
         return rc
     a = piece_new(p, op)

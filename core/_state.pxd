@@ -172,6 +172,7 @@ cdef struct vobj:
 cdef struct goal:
     uint64_t key              # object and region
     uint64_t base             # where block 0 of the region would sit
+    uint64_t following        # the block of the object that a stream would write next
 
 # What the engine keeps in lnt_op.priv.
 cdef struct opx:
@@ -337,6 +338,7 @@ cdef struct punch:
     uint32_t busy             # requests in flight
     uint64_t began_us         # the last one
     uint64_t held             # free blocks that wait in those runs
+    uint64_t marked           # blocks
     uint64_t blocks           # given back so far
     uint64_t requests         # ... and by how many requests
 

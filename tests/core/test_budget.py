@@ -202,6 +202,47 @@ def test_where_no_run_is_free_what_the_medium_keeps_is_taken_first() -> None:
     desk.pool.abandon()
 
 
+def test_overwrites_here_and_there_take_what_the_medium_keeps(desk: Desk) -> None:
+    """While an eighth of what is in use waits to go back, a schedule of snapshots does not make a sparse file grow."""
+    marked(desk)
+    before = set(desk.device.pages)
+    for at in range(0, 16 * MIB, 14 * BLOCK):
+        desk.pool.call("write", object_id=desk.volume, offset_bytes=at, data=b"c" * BLOCK)
+    grown = {page for page in desk.device.pages if page >= FIXED_BLOCKS} - before
+    assert len(grown) < 20
+
+
+def test_a_stream_of_overwrites_stays_together(desk: Desk) -> None:
+    marked(desk)
+    for at in range(0, 4 * MIB, BLOCK):
+        desk.pool.call("write", object_id=desk.volume, offset_bytes=at, data=b"c" * BLOCK)
+    desk.pool.call("snapshot", pairs=[(desk.volume, "v@after")])
+    places = [place for place, count in extents_of(desk) if count >= 256]
+    assert places, "in order, but for their first blocks"
+
+
+def marked(desk: Desk) -> None:
+    """Half of the old blocks are free, the medium keeps them, and the volume is shared with a snapshot."""
+    desk.free(SCATTERED)
+    desk.pool.call("flush")
+    desk.pool.drain()
+    desk.pool.call("snapshot", pairs=[(desk.volume, "v@now")])
+    stats = desk.pool.stats()
+    assert stats["unswept_bytes"] * 8 > stats["size_bytes"] - stats["free_bytes"]
+
+
+def extents_of(desk: Desk) -> list[tuple[int, int]]:
+    """(page, how many in a row) of what the writes of this test left on the medium, in its order."""
+    pages = sorted(page for page, data in desk.device.pages.items() if data[:2] == b"cc")
+    found: list[tuple[int, int]] = []
+    for page in pages:
+        if found and found[-1][0] + found[-1][1] == page:
+            found[-1] = found[-1][0], found[-1][1] + 1
+        else:
+            found.append((page, 1))
+    return found
+
+
 def test_a_block_that_is_wanted_again_is_not_given_back(desk: Desk) -> None:
     """What UNMAP frees is free at once: a full pool takes it before it goes to the medium."""
     size_bytes = 96 * MIB
