@@ -97,7 +97,7 @@ class FakePool:
 
     def stats(self) -> dict[str, int]:
         used = sum(each.mapped_bytes for each in self._objects.values())
-        return {"used_bytes": used, "free_bytes": self.size_bytes - used}
+        return {"used_bytes": used, "free_bytes": self.size_bytes - used, "unswept": 0}
 
     # -- operations --------------------------------------------------------------------------------------------
     def _get(self, object_id: int) -> ObjectInfo:
