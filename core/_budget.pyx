@@ -10,7 +10,7 @@ from core._state cimport L_RUN_BLOCKS, lnt_pool
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
-    REST = 3                  # of four parts of the time three are the initiators' alone
+    REST = 7                  # of eight parts of the time seven are the initiators' alone: in memory their reactor punches
     REST_MAX_US = 200000      # one discard that was slow for reasons of its own does not stop the others for long
     SILENT_US = 20000         # initiators that have sent nothing for so long are not there
     MOMENT_US = 1000          # what one discard should take at most beside them ...
