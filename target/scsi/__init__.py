@@ -19,6 +19,7 @@ This package performs no I/O and imports neither core nor target.iscsi.
 """
 
 from target.scsi.backend import BackendError, BlockBackend, Extent, Space
+from target.scsi.copy.offload import expire as expire_tokens
 from target.scsi.dispatch import execute
 from target.scsi.model import (
     SLOW_READS,
@@ -32,11 +33,9 @@ from target.scsi.model import (
     Result,
     Status,
     TaskAttribute,
-    UnitHooks,
 )
-from target.scsi.offload import expire as expire_tokens
 from target.scsi.target import AccessState, Target, TargetPort
-from target.scsi.unit import LogicalUnit
+from target.scsi.unit import LogicalUnit, UnitHooks
 from target.scsi.unit_attention import UnitAttention
 
 __all__ = [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from target.scsi import sense
-from target.scsi.cdb import Task
 from target.scsi.target import AccessState
+from target.scsi.task import Task
 
 SUPPORTED_STATES = 0x8F    # transitioning, standby, unavailable, non-optimized, optimized
 SETTABLE = frozenset({AccessState.ACTIVE_OPTIMIZED, AccessState.ACTIVE_NON_OPTIMIZED, AccessState.STANDBY,

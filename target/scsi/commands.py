@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from target.scsi import alua, copy, erase, log, mode, offload, persistent_reserve, provisioning, sbc, spc
+from target.scsi import alua, erase, log, mode, provisioning, sbc, spc
 from target.scsi.cdb import (
     CONFIGURE,
     ERASES,
@@ -18,10 +18,11 @@ from target.scsi.cdb import (
     Conflict,
     Direction,
     Field,
-    Handler,
-    Operation,
     Ready,
 )
+from target.scsi.copy import extended_copy, offload
+from target.scsi.reservations import commands as persistent_reserve
+from target.scsi.task import Handler, Operation
 
 _IN, _OUT, _NONE = Direction.IN, Direction.OUT, Direction.NONE
 _RELEASE = Access(Conflict.OWN, Ready.STANDBY, legacy=True)
@@ -159,21 +160,21 @@ _RESERVATIONS: list[Operation] = [
 ]
 
 _COPY: list[Operation] = [
-    _op("EXTENDED COPY (LID1)", "83 00 0000000000000000 ffffffff 00 00", copy.extended_copy_lid1, _COPIES,
+    _op("EXTENDED COPY (LID1)", "83 00 0000000000000000 ffffffff 00 00", extended_copy.extended_copy_lid1, _COPIES,
         "SPC-4 §6.4", _OUT, (10, 4), action=0x00, timeout_s=120),
-    _op("EXTENDED COPY (LID4)", "83 00 0000000000000000 ffffffff 00 00", copy.extended_copy_lid4, _COPIES,
+    _op("EXTENDED COPY (LID4)", "83 00 0000000000000000 ffffffff 00 00", extended_copy.extended_copy_lid4, _COPIES,
         "SPC-4 §6.5", _OUT, (10, 4), action=0x01, timeout_s=120),
-    _op("COPY OPERATION ABORT", "83 00 ffffffff 0000000000000000 00 00", copy.copy_operation_abort, QUERY,
+    _op("COPY OPERATION ABORT", "83 00 ffffffff 0000000000000000 00 00", extended_copy.copy_operation_abort, QUERY,
         "SPC-4 §6.3", action=0x1C),
-    _op("RECEIVE COPY STATUS (LID1)", "84 00 ff 00000000000000 ffffffff 00 00", copy.copy_status_lid1, QUERY,
+    _op("RECEIVE COPY STATUS (LID1)", "84 00 ff 00000000000000 ffffffff 00 00", extended_copy.copy_status_lid1, QUERY,
         "SPC-4 §6.23", _IN, (10, 4), action=0x00),
-    _op("RECEIVE COPY DATA (LID1)", "84 00 ff 00000000000000 ffffffff 00 00", copy.receive_copy_data, QUERY,
+    _op("RECEIVE COPY DATA (LID1)", "84 00 ff 00000000000000 ffffffff 00 00", extended_copy.receive_copy_data, QUERY,
         "SPC-4 §6.19", _IN, (10, 4), action=0x01),
-    _op("RECEIVE COPY OPERATING PARAMETERS", "84 00 0000000000000000 ffffffff 00 00", copy.operating_parameters, QUERY,
+    _op("RECEIVE COPY OPERATING PARAMETERS", "84 00 0000000000000000 ffffffff 00 00", extended_copy.operating_parameters, QUERY,
         "SPC-4 §6.22", _IN, (10, 4), action=0x03),
-    _op("RECEIVE COPY FAILURE DETAILS (LID1)", "84 00 ff 00000000000000 ffffffff 00 00", copy.failed_segment_details,
+    _op("RECEIVE COPY FAILURE DETAILS (LID1)", "84 00 ff 00000000000000 ffffffff 00 00", extended_copy.failed_segment_details,
         QUERY, "SPC-4 §6.21", _IN, (10, 4), action=0x04),
-    _op("RECEIVE COPY STATUS (LID4)", "84 00 ffffffff 00000000 ffffffff 00 00", copy.copy_status_lid4, QUERY,
+    _op("RECEIVE COPY STATUS (LID4)", "84 00 ffffffff 00000000 ffffffff 00 00", extended_copy.copy_status_lid4, QUERY,
         "SPC-4 §6.24", _IN, (10, 4), action=0x05),
 ]
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
 from target.scsi import lun as lun_number
 from target.scsi import sense
+from target.scsi.absent import absent_unit
 from target.scsi.backend import BackendError
-from target.scsi.cdb import Access, Conflict, Direction, Operation, Ready, Task
+from target.scsi.cdb import Access, Conflict, Direction, Ready
 from target.scsi.commands import OPERATIONS
 from target.scsi.model import Command, ITNexus, Result, Status
 from target.scsi.sense import ScsiError, Sense, SenseKey
 from target.scsi.target import AccessState, Target
-from target.scsi.unit import LogicalUnit, absent_unit
+from target.scsi.task import CommandTable, Operation, Task
+from target.scsi.unit import LogicalUnit
 
 log = logging.getLogger(__name__)
 
@@ -27,42 +28,6 @@ STATE_SENSE = {
     AccessState.STANDBY: sense.LOGICAL_UNIT_STANDBY, AccessState.UNAVAILABLE: sense.LOGICAL_UNIT_UNAVAILABLE,
     AccessState.OFFLINE: sense.LOGICAL_UNIT_UNAVAILABLE, AccessState.TRANSITIONING: sense.ASYMMETRIC_ACCESS_TRANSITION,
 }
-
-
-class CommandTable:
-    """Operations by operation code and service action."""
-
-    def __init__(self, operations: Iterable[Operation]) -> None:
-        self.operations = sorted(operations, key=lambda each: (each.opcode, each.service_action or 0))
-        self._by_opcode: dict[int, dict[int | None, Operation]] = {}
-        for operation in self.operations:
-            actions = self._by_opcode.setdefault(operation.opcode, {})
-            assert operation.service_action not in actions, operation.name
-            assert (operation.service_action is None) == (None in actions) or not actions, operation.name
-            actions[operation.service_action] = operation
-
-    def actions(self, opcode: int) -> dict[int | None, Operation]:
-        """Service action (None: it has none) to operation; empty when the operation code is not supported."""
-        return self._by_opcode.get(opcode, {})
-
-    def find(self, cdb: bytes) -> Operation:
-        """The operation a CDB names. CheckCondition when there is none, or the CDB is shorter than it must be."""
-        actions = self.actions(cdb[0]) if cdb else {}
-        if not actions:
-            raise sense.illegal(sense.INVALID_COMMAND_OPERATION_CODE)
-        if None in actions:
-            operation = actions[None]
-        else:
-            some = next(iter(actions.values()))
-            where = some.service_action_field
-            assert where is not None
-            action = where.of(cdb) & (0xFFFF if where.size == 2 else 0x1F)
-            if action not in actions:
-                raise sense.invalid_cdb(where.offset, None if where.size == 2 else 4)
-            operation = actions[action]
-        if len(cdb) < len(operation.usage):
-            raise sense.illegal(sense.INVALID_FIELD_IN_CDB)
-        return operation
 
 
 TABLE = CommandTable(OPERATIONS)

@@ -5,11 +5,12 @@ There is no OVERWRITE: what is written to thin, redirected blocks does not pass 
 
 from __future__ import annotations
 
-from target.scsi import offload, sense
+from target.scsi import sense
 from target.scsi.backend import BackendError
-from target.scsi.cdb import Task
+from target.scsi.copy import offload
 from target.scsi.sense import CheckCondition, Sense, SenseKey
 from target.scsi.target import Target
+from target.scsi.task import Task
 from target.scsi.unit import Erasure, LogicalUnit
 
 STEPS = 256                  # of progress; a step deallocates at least this much:

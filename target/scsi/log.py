@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from target.scsi import sense
-from target.scsi.cdb import Task
+from target.scsi.task import Task
 from target.scsi.unit import threshold_exponent
 
 ALL_SUBPAGES = 0xFF

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from target.scsi.backend import BlockBackend
-    from target.scsi.unit import LogicalUnit
 
 
 class Status(IntEnum):
@@ -127,44 +121,6 @@ class Identity:
     def __post_init__(self) -> None:
         if len(self.serial) != 32 or any(digit not in "0123456789abcdefABCDEF" for digit in self.serial):
             raise ValueError("a serial is 32 hex digits")
-
-
-class UnitHooks:
-    """What a logical unit asks of whoever serves it. Override what you serve; the defaults do nothing."""
-
-    def gate_changed(self, unit: LogicalUnit, nexus: ITNexus, gate: Gate) -> None:
-        """The native path's permission for this nexus changed. Called synchronously, from inside commands too."""
-
-    def attention_raised(self, unit: LogicalUnit, nexus: ITNexus, code: int) -> None:
-        """A unit attention condition (its additional sense code and qualifier) was queued for this nexus."""
-
-    async def persist(self, unit: LogicalUnit, state: bytes) -> None:
-        """Make `state` durable before returning (reservations with APTPL, saved mode pages). May raise BackendError."""
-
-    async def abort_tasks(self, unit: LogicalUnit, nexus: ITNexus) -> None:
-        """Abort every task of `nexus` on this unit except the calling one (PREEMPT AND ABORT, SPC-4 §5.13.11.5)."""
-
-    async def quiesce(self, unit: LogicalUnit) -> None:
-        """Wait until no command but the calling one reads or writes the medium; the unit's gate keeps new ones away."""
-
-    async def freeze(self, unit: LogicalUnit) -> BlockBackend | None:
-        """The unit's medium as it is now, for a point-in-time ROD token; None when that is not to be had."""
-        return None
-
-    async def thaw(self, unit: LogicalUnit, frozen: BlockBackend) -> None:
-        """The token that needed `frozen` is gone."""
-
-    async def background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run the work of a command that is answered before it ends. It handles its own errors. Default: run it now."""
-        await work
-
-    def initiator_name(self, name: str) -> str:
-        """A name of a parameter list or an old state in the form that `ITNexus` has. ValueError: it is none."""
-        return name
-
-    def timestamp_ms(self) -> int:
-        """Milliseconds since the epoch: REPORT TIMESTAMP, and the clock by which tokens expire."""
-        return 0
 
 
 @dataclass(slots=True)

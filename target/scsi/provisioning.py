@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from target.scsi import sense
 from target.scsi.backend import Extent
-from target.scsi.cdb import Task
 from target.scsi.sbc import CHUNK_BYTES
+from target.scsi.task import Task
 
 UNMAP_HEADER, UNMAP_DESCRIPTOR, STATUS_DESCRIPTOR = 8, 16, 16
 MAX_STATUS_DESCRIPTORS = 1024

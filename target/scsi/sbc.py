@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from target.scsi import sense
 from target.scsi.backend import AtomicBackend, BackendError
-from target.scsi.cdb import Extent, Task
+from target.scsi.cdb import Extent
 from target.scsi.sense import CheckCondition, Sense, SenseKey
+from target.scsi.task import Task
 from target.scsi.unit import LogicalUnit
 
 EXTENTS_AT_ONCE = 256

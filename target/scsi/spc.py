@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from target.scsi import designators, sense, vpd
 from target.scsi import lun as lun_number
-from target.scsi import sense, vpd
-from target.scsi.cdb import Operation, Task
 from target.scsi.sense import Sense, SenseKey
+from target.scsi.task import Operation, Task
 from target.scsi.unit_attention import UnitAttention
 
 NO_UNIT = 0x7F             # peripheral qualifier 011b, device type 1Fh
@@ -48,8 +48,8 @@ def standard_inquiry(task: Task) -> bytes:
     out[5] = 0x38                     # TPGS 11b (implicit and explicit), 3PC
     out[6] = 0x10 if len(task.target.ports) > 1 else 0   # MULTIP
     out[7] = 0x02                     # CMDQUE
-    out[8:16] = vpd.vendor(identity)
-    out[16:32] = vpd.product(identity)
+    out[8:16] = designators.vendor(identity)
+    out[16:32] = designators.product(identity)
     out[32:36] = identity.revision.encode("ascii", "replace")[:4].ljust(4)
     transport = ISCSI + task.target.protocol_level(task.nexus)      # RFC 7144 §4.2
     for index, code in enumerate((SAM, transport, SPC, SBC)):

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from target.scsi.copy.tokens import Tokens
 from target.scsi.model import ITNexus
-from target.scsi.rod import Tokens
 from target.scsi.unit import LogicalUnit
 from target.scsi.unit_attention import UnitAttention
 

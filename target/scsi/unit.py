@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from target.scsi import sense
-from target.scsi.backend import BackendError, BlockBackend, Extent, Space
-from target.scsi.copy_results import CopyResult, Results, RodResult
-from target.scsi.mode import ModePages
-from target.scsi.model import SLOW_READS, SLOW_WRITES, Gate, Identity, IOStatistics, ITNexus, Limits, UnitHooks
-from target.scsi.reservations import Reservations
+from target.scsi.backend import BlockBackend
+from target.scsi.copy.results import CopyResult, Results, RodResult
+from target.scsi.mode_pages import ModePages
+from target.scsi.model import SLOW_READS, SLOW_WRITES, Gate, Identity, ITNexus, Limits
+from target.scsi.reservations.state import Reservations
 from target.scsi.sense import Sense, SenseKey
 from target.scsi.unit_attention import AttentionQueues, UnitAttention
 
@@ -32,6 +33,44 @@ class Erasure:
     sanitize: bool = False
     may_exit_failure: bool = False
     progress: int = 0
+
+
+class UnitHooks:
+    """What a logical unit asks of whoever serves it. Override what you serve; the defaults do nothing."""
+
+    def gate_changed(self, unit: LogicalUnit, nexus: ITNexus, gate: Gate) -> None:
+        """The native path's permission for this nexus changed. Called synchronously, from inside commands too."""
+
+    def attention_raised(self, unit: LogicalUnit, nexus: ITNexus, code: int) -> None:
+        """A unit attention condition (its additional sense code and qualifier) was queued for this nexus."""
+
+    async def persist(self, unit: LogicalUnit, state: bytes) -> None:
+        """Make `state` durable before returning (reservations with APTPL, saved mode pages). May raise BackendError."""
+
+    async def abort_tasks(self, unit: LogicalUnit, nexus: ITNexus) -> None:
+        """Abort every task of `nexus` on this unit except the calling one (PREEMPT AND ABORT, SPC-4 §5.13.11.5)."""
+
+    async def quiesce(self, unit: LogicalUnit) -> None:
+        """Wait until no command but the calling one reads or writes the medium; the unit's gate keeps new ones away."""
+
+    async def freeze(self, unit: LogicalUnit) -> BlockBackend | None:
+        """The unit's medium as it is now, for a point-in-time ROD token; None when that is not to be had."""
+        return None
+
+    async def thaw(self, unit: LogicalUnit, frozen: BlockBackend) -> None:
+        """The token that needed `frozen` is gone."""
+
+    async def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the work of a command that is answered before it ends. It handles its own errors. Default: run it now."""
+        await work
+
+    def initiator_name(self, name: str) -> str:
+        """A name of a parameter list or an old state in the form that `ITNexus` has. ValueError: it is none."""
+        return name
+
+    def timestamp_ms(self) -> int:
+        """Milliseconds since the epoch: REPORT TIMESTAMP, and the clock by which tokens expire."""
+        return 0
 
 
 class LogicalUnit:
@@ -232,48 +271,3 @@ class LogicalUnit:
     async def persist(self) -> None:
         """Give the state to the server to keep; returns when it is durable."""
         await self.hooks.persist(self, self.state())
-
-
-def absent_unit(well_known: bool = False) -> LogicalUnit:
-    """What answers INQUIRY, REPORT LUNS and REQUEST SENSE for a LUN that a nexus does not have, or a well known one."""
-    unit = LogicalUnit(Identity("0" * 32, ""), _NoMedium())
-    unit.absent = True
-    unit.well_known = well_known
-    return unit
-
-
-class _NoMedium:
-    """A medium without blocks."""
-
-    size_bytes = 0
-    block_bytes = 512
-    physical_block_bytes = 512
-    read_only = True
-    pool_id = b""
-
-    def space(self) -> Space:
-        return Space(0, 0, 0)
-
-    def statistics(self) -> IOStatistics:
-        return IOStatistics()
-
-    async def read(self, offset_bytes: int, length_bytes: int) -> bytes:
-        raise BackendError("gone")
-
-    async def write(self, offset_bytes: int, data: bytes, fua: bool) -> None:
-        raise BackendError("gone")
-
-    async def unmap(self, offset_bytes: int, length_bytes: int, fua: bool, keep: bool) -> None:
-        raise BackendError("gone")
-
-    async def flush(self) -> None:
-        raise BackendError("gone")
-
-    async def compare_and_write(self, offset_bytes: int, expected: bytes, data: bytes, fua: bool) -> int | None:
-        raise BackendError("gone")
-
-    async def extents(self, offset_bytes: int, length_bytes: int, limit: int) -> list[Extent]:
-        raise BackendError("gone")
-
-    async def share(self, source: BlockBackend, source_offset_bytes: int, offset_bytes: int, length_bytes: int) -> None:
-        raise BackendError("gone")

@@ -1,61 +1,27 @@
-"""Vital product data: who a unit is, where it is reached, what it can do (SPC-4 §7.8, SBC-4 §6.6)."""
+"""Vital product data pages: who a unit is, where it is reached, what it can do (SPC-4 §7.8, SBC-4 §6.6)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from target.scsi import sbc
-from target.scsi.cdb import Task
-from target.scsi.model import Identity, Limits
+from target.scsi.copy.page import third_party_copy
+from target.scsi.designators import (
+    ASSOCIATION_DEVICE,
+    ASSOCIATION_PORT,
+    BINARY,
+    NAME_STRING,
+    PORT_GROUP,
+    RELATIVE_PORT,
+    UTF8,
+    descriptor,
+    padded,
+    serial_number,
+    unit_designators,
+)
+from target.scsi.model import Limits
+from target.scsi.task import Task
 from target.scsi.unit import LogicalUnit, threshold_exponent
-
-BINARY, ASCII, UTF8 = 1, 2, 3
-ASSOCIATION_UNIT, ASSOCIATION_PORT, ASSOCIATION_DEVICE = 0, 1, 2
-T10_VENDOR, NAA, RELATIVE_PORT, PORT_GROUP, NAME_STRING = 1, 3, 4, 5, 8
-PROTOCOL_ISCSI = 5
-COMPANY_ID = 0x024C4E   # locally administered: the second lowest bit of its first byte is 1
-
-
-def naa(identity: Identity) -> bytes:
-    """NAA 6h: 100 bits of the serial behind a locally administered company identifier (SPC-4 §7.8.6.6.5).
-
-    Initiators build a disk's name from this form before any other; a locally assigned one (3h) comes last.
-    """
-    return bytes.fromhex(f"6{COMPANY_ID:06x}{identity.serial[:25]}")
-
-
-def serial_number(identity: Identity) -> bytes:
-    return identity.serial.lower().encode()
-
-
-def vendor(identity: Identity) -> bytes:
-    return identity.vendor.encode("ascii", "replace")[:8].ljust(8)
-
-
-def product(identity: Identity) -> bytes:
-    return identity.kind.upper().encode("ascii", "replace")[:16].ljust(16)
-
-
-def descriptor(code_set: int, kind: int, identifier: bytes, association: int = ASSOCIATION_UNIT) -> bytes:
-    """One designation descriptor; port and device ones carry the protocol (SPC-4 §7.8.6.1)."""
-    carries_protocol = association != ASSOCIATION_UNIT
-    first = (PROTOCOL_ISCSI << 4 if carries_protocol else 0) | code_set
-    second = (0x80 if carries_protocol else 0) | association << 4 | kind
-    return bytes([first, second, 0, len(identifier)]) + identifier
-
-
-def padded(name: str) -> bytes:
-    """A SCSI name string: UTF-8, NUL-terminated, padded to a multiple of four."""
-    raw = name.encode() + b"\0"
-    return raw + bytes(-len(raw) % 4)
-
-
-def unit_designators(identity: Identity) -> list[bytes]:
-    """The designation descriptors by which a copy manager may name the unit as well."""
-    return [
-        descriptor(BINARY, NAA, naa(identity)),
-        descriptor(ASCII, T10_VENDOR, vendor(identity) + serial_number(identity)),
-    ]
 
 
 # -- the pages ---------------------------------------------------------------------------------------------------------
@@ -142,12 +108,6 @@ def logical_block_provisioning(task: Task) -> bytes:
     return bytes([threshold_exponent(task.unit.block_bytes), 0xE4, 0x02, 0x00])
 
 
-def third_party_copy(task: Task) -> bytes:
-    """What the copy manager can do; written where the copy commands are (SPC-4 §7.8.17)."""
-    from target.scsi.copy_page import build
-    return build(task)
-
-
 class Page:
     """A page: what builds its body, and for which units it exists."""
 
@@ -172,4 +132,3 @@ PAGES: dict[int, Page] = {
     0xB1: Page("Block Device Characteristics", block_device_characteristics, medium=True),
     0xB2: Page("Logical Block Provisioning", logical_block_provisioning, medium=True),
 }
-

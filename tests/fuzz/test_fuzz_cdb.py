@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from target.scsi import Result, Status
-from target.scsi.cdb import Direction, Operation
+from target.scsi.cdb import Direction
 from target.scsi.commands import OPERATIONS
 from target.scsi.dispatch import CDB_BYTES, TABLE
+from target.scsi.task import Operation
 from tests.support.scsi_memory import MemoryBackend, World, sense_of
 
 SIZE = 64 << 10

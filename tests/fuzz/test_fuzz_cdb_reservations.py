@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from target.scsi import Gate, LogicalUnit, Status
-from target.scsi import transport_id as tid
-from target.scsi.reservations import ALL_REGISTRANTS, REGISTRANTS
+from target.scsi.reservations import transport_id as tid
+from target.scsi.reservations.state import ALL_REGISTRANTS, REGISTRANTS
 from tests.support.scsi_memory import World, sense_of
 
 EXAMPLES = int(os.environ.get("LUNETTE_FUZZ_EXAMPLES", "300"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from target.scsi import LogicalUnit, Result
+from target.scsi.designators import naa
 from target.scsi.unit import Erasure
-from target.scsi.vpd import naa
 from tests.support.scsi_memory import MemoryBackend, World, sense_of
 
 COPY = "83 00 0000000000000000 {:08x} 00 00"

@@ -33,7 +33,7 @@ def test_all_commands_are_reported() -> None:
 
 @pytest.mark.parametrize("operation", SUPPORTED, ids=lambda each: each.name)
 def test_one_command_is_reported_with_its_usage(operation: object) -> None:
-    from target.scsi.cdb import Operation
+    from target.scsi.task import Operation
 
     assert isinstance(operation, Operation)
     world, action = World(), operation.service_action
@@ -66,7 +66,7 @@ def test_commands_that_do_not_exist() -> None:
 
 @pytest.mark.parametrize("operation", SUPPORTED, ids=lambda each: each.name)
 def test_every_reserved_bit_is_refused(operation: object) -> None:
-    from target.scsi.cdb import Operation
+    from target.scsi.task import Operation
 
     assert isinstance(operation, Operation)
     world = World()

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from target.scsi import LogicalUnit, Result, offload
+from target.scsi import LogicalUnit, Result
 from target.scsi.backend import BlockBackend
-from target.scsi.rod import BLOCK_ZERO, MAX_TOKENS, POINT_IN_TIME, TOKEN_LENGTH_FIELD
+from target.scsi.copy import offload
+from target.scsi.copy.tokens import BLOCK_ZERO, MAX_TOKENS, POINT_IN_TIME, TOKEN_LENGTH_FIELD
 from tests.support.scsi_memory import MemoryBackend, RecordingHooks, World, field_pointer, sense_of
 
 UNKNOWN, EXPIRED = (5, 0x2304), (5, 0x2307)

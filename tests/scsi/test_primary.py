@@ -6,10 +6,10 @@ import pytest
 
 from target.scsi import Identity, LogicalUnit
 from target.scsi import lun as lun_number
-from target.scsi.mode import PAGES as MODE_PAGES
+from target.scsi.designators import naa
+from target.scsi.mode_pages import PAGES as MODE_PAGES
 from target.scsi.sense import Sense, SenseKey
 from target.scsi.vpd import PAGES as VPD_PAGES
-from target.scsi.vpd import naa
 from tests.support.scsi_memory import TARGET_NAME, MemoryBackend, World, field_pointer, initiator, sense_of
 
 

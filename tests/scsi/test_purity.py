@@ -11,7 +11,7 @@ ALLOWED = {"__future__", "collections", "dataclasses", "enum", "itertools", "jso
 
 
 def test_imports() -> None:
-    modules = sorted(Path(target.scsi.__file__ or "").parent.glob("*.py"))
+    modules = sorted(Path(target.scsi.__file__ or "").parent.rglob("*.py"))
     assert len(modules) > 20
     for path in modules:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from target.scsi import Gate, LogicalUnit, Result
-from target.scsi import transport_id as tid
+from target.scsi.reservations import transport_id as tid
 from tests.support.scsi_memory import World, field_pointer, initiator, sense_of
 
 REGISTER, RESERVE, RELEASE, CLEAR, PREEMPT, PREEMPT_ABORT, IGNORE, MOVE = range(8)

@@ -28,9 +28,9 @@ from target.iscsi import (
     TaskResponse,
 )
 from target.iscsi.session import Admission
+from target.scsi.designators import naa
 from target.scsi.lun import encode
-from target.scsi.mode import CONTROL
-from target.scsi.vpd import naa
+from target.scsi.mode_pages import CONTROL
 from target.server.daemon import Daemon
 from target.server.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent, CommandEvent, SessionClosedEvent
 from target.server.sessions import NexusSession

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from target.scsi import log, mode, vpd
-from target.scsi.cdb import Conflict, Operation, Ready
+from target.scsi import log, mode_pages, vpd
+from target.scsi.cdb import Conflict, Ready
 from target.scsi.dispatch import TABLE
-from target.scsi.reservations import ReservationType
+from target.scsi.reservations.state import ReservationType
+from target.scsi.task import Operation
 from target.scsi.unit_attention import UnitAttention
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol-conformance.md"
@@ -220,7 +221,7 @@ def render() -> str:
         "### Mode pages",
         _table(("Page", "Name", "Changeable", "Clause", "Test"),
                [(f"{key.code:02X}h/{key.subcode:02X}h", page.name, "yes" if any(page.changeable) else "no", page.clause,
-                 f"`{MODE_TEST}`") for key, page in sorted(mode.PAGES.items())]),
+                 f"`{MODE_TEST}`") for key, page in sorted(mode_pages.PAGES.items())]),
         "### Log pages",
         _table(("Page", "Name", "Clause", "Test"),
                [("00h", "Supported Log Pages (and Subpages)", "SPC-4 §7.3.16", f"`{LOG_TEST}`"),

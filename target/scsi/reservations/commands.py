@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from target.scsi import sense, transport_id
-from target.scsi.cdb import Task
+from target.scsi import sense
 from target.scsi.model import ITNexus, Status
-from target.scsi.reservations import ALL_REGISTRANTS, REGISTRANTS, Reservation, Reservations, ReservationType
+from target.scsi.reservations import transport_id
+from target.scsi.reservations.state import ALL_REGISTRANTS, REGISTRANTS, Reservation, Reservations, ReservationType
 from target.scsi.sense import ScsiError
+from target.scsi.task import Task
 from target.scsi.unit_attention import UnitAttention
 
 HEADER = 24

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from target.scsi import sense, vpd
+from target.scsi import designators, sense
 from target.scsi.backend import BackendError, BlockBackend
-from target.scsi.cdb import Task
-from target.scsi.copy_results import KEPT_RESULTS, CopyResult
+from target.scsi.copy.results import KEPT_RESULTS, CopyResult
 from target.scsi.sense import CheckCondition, Sense, SenseKey
 from target.scsi.target import MEDIUM_STATES
+from target.scsi.task import Task
 from target.scsi.unit import LogicalUnit
 
 HEADER, LID4_HEADER = 16, 48
@@ -107,7 +107,7 @@ def find_unit(task: Task, code_set: int, kind: int, designator: bytes) -> Logica
     """The unit with this designation descriptor among those of the nexus."""
     wanted = bytes([code_set, kind, 0, len(designator)]) + designator
     for unit in task.target.luns(task.nexus).values():
-        if wanted in vpd.unit_designators(unit.identity):
+        if wanted in designators.unit_designators(unit.identity):
             return unit
     return None
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from itertools import pairwise
 
-from target.scsi import copy, rod, sense, vpd
-from target.scsi.cdb import Task
-from target.scsi.copy_results import RodResult
-from target.scsi.rod import Range, Token
+from target.scsi import designators, sense
+from target.scsi.copy import extended_copy, tokens
+from target.scsi.copy.results import RodResult
+from target.scsi.copy.tokens import Range, Token
 from target.scsi.sense import CheckCondition
 from target.scsi.target import Target
+from target.scsi.task import Task
 from target.scsi.unit import LogicalUnit
 
 POPULATE, WRITE = 0x10, 0x11
@@ -46,7 +47,7 @@ def parse_ranges(task: Task, raw: bytes, at: int, length: int) -> list[Range]:
     """Block device range descriptors: inside the medium, not overlapping, together within the stated limit."""
     if length == 0 or length % RANGE_BYTES or at + length > len(raw):
         raise sense.invalid_parameter(at - 2)
-    if length // RANGE_BYTES > rod.MAX_RANGES:
+    if length // RANGE_BYTES > tokens.MAX_RANGES:
         raise sense.invalid_parameter(at - 2, asc=sense.TOO_MANY_SEGMENT_DESCRIPTORS)
     block = task.unit.block_bytes
     ranges = []
@@ -59,7 +60,7 @@ def parse_ranges(task: Task, raw: bytes, at: int, length: int) -> list[Range]:
     if any(first.offset_bytes + first.length_bytes > second.offset_bytes
            for first, second in pairwise(ordered)):
         raise sense.invalid_parameter(at)
-    if sum(each.length_bytes for each in ranges) > rod.MAX_TOKEN_BYTES:
+    if sum(each.length_bytes for each in ranges) > tokens.MAX_TOKEN_BYTES:
         raise sense.invalid_parameter(at + 8)
     return ranges
 
@@ -82,24 +83,24 @@ async def populate_token(task: Task) -> bytes:
     raw = _checked_list(task, POPULATE_HEADER)
     if raw is None:
         return b""
-    timeout_s = int.from_bytes(raw[4:8], "big") or rod.DEFAULT_TIMEOUT_S
-    if timeout_s > rod.MAX_TIMEOUT_S:
+    timeout_s = int.from_bytes(raw[4:8], "big") or tokens.DEFAULT_TIMEOUT_S
+    if timeout_s > tokens.MAX_TIMEOUT_S:
         raise sense.invalid_parameter(4)
     wanted = int.from_bytes(raw[8:12], "big") if raw[2] & 0x02 else None
-    if wanted not in (None, rod.POINT_IN_TIME, rod.ACCESS_UPON_REFERENCE):
+    if wanted not in (None, tokens.POINT_IN_TIME, tokens.ACCESS_UPON_REFERENCE):
         raise sense.invalid_parameter(8)
     ranges = parse_ranges(task, raw, POPULATE_HEADER, int.from_bytes(raw[14:16], "big"))
-    frozen = None if wanted == rod.ACCESS_UPON_REFERENCE else await task.unit.hooks.freeze(task.unit)
-    if frozen is None and wanted == rod.POINT_IN_TIME:
+    frozen = None if wanted == tokens.ACCESS_UPON_REFERENCE else await task.unit.hooks.freeze(task.unit)
+    if frozen is None and wanted == tokens.POINT_IN_TIME:
         raise sense.invalid_parameter(8)
-    kind = rod.ACCESS_UPON_REFERENCE if frozen is None else rod.POINT_IN_TIME
-    name = vpd.naa(task.unit.identity)
-    creator = bytes([copy.IDENTIFICATION_CSCD, 0, 0, 0, 1, 3, 0, len(name)]) + name
+    kind = tokens.ACCESS_UPON_REFERENCE if frozen is None else tokens.POINT_IN_TIME
+    name = designators.naa(task.unit.identity)
+    creator = bytes([extended_copy.IDENTIFICATION_CSCD, 0, 0, 0, 1, 3, 0, len(name)]) + name
     length = sum(each.length_bytes for each in ranges)
-    tokens = task.target.tokens
-    made = rod.encode(kind, tokens.identifier(), creator, length, secrets.token_bytes(32))
+    kept = task.target.tokens
+    made = tokens.encode(kind, kept.identifier(), creator, length, secrets.token_bytes(32))
     token = Token(made, kind, task.unit, tuple(ranges), task.nexus, frozen, timeout_s, _now_s(task) + timeout_s)
-    await _thaw(tokens.add(token, _now_s(task)))
+    await _thaw(kept.add(token, _now_s(task)))
     result = RodResult(POPULATE, DONE, length // task.unit.block_bytes, made, None)
     task.unit.rods.keep(task.nexus, task.number(6, 4), result)
     return b""
@@ -115,8 +116,8 @@ async def write_using_token(task: Task) -> bytes:
     try:
         ranges = parse_ranges(task, raw, WRITE_HEADER, int.from_bytes(raw[534:536], "big"))
         offset = int.from_bytes(raw[8:16], "big") * task.unit.block_bytes
-        token_bytes = raw[TOKEN_AT:TOKEN_AT + rod.TOKEN_BYTES]
-        if rod.is_zero_token(token_bytes):
+        token_bytes = raw[TOKEN_AT:TOKEN_AT + tokens.TOKEN_BYTES]
+        if tokens.is_zero_token(token_bytes):
             result.blocks = await _write_zeros(task, ranges)
             result.status = DONE
         else:
@@ -155,8 +156,8 @@ async def _write_from(task: Task, token: Token, offset: int, ranges: list[Range]
     """Fill the ranges in order from the token's data; what it lacks stays unwritten and is reported as partial."""
     if offset >= token.length_bytes and ranges:
         raise sense.invalid_parameter(8)
-    if token.frozen is None and not copy.check_access(task, token.source, write=False):
-        raise copy.copy_aborted(0)
+    if token.frozen is None and not extended_copy.check_access(task, token.source, write=False):
+        raise extended_copy.copy_aborted(0)
     backend, block = task.unit.backend, task.unit.block_bytes
     source = token.source.backend if token.frozen is None else token.frozen
     wanted = 0
@@ -166,8 +167,8 @@ async def _write_from(task: Task, token: Token, offset: int, ranges: list[Range]
         for piece in token.slice(offset, each.length_bytes):
             if piece.length_bytes % block or piece.offset_bytes % block or (
                     piece.offset_bytes + piece.length_bytes > source.size_bytes):
-                raise copy.copy_aborted(0)
-            await copy.copy_range(source, piece.offset_bytes, backend, at, piece.length_bytes)
+                raise extended_copy.copy_aborted(0)
+            await extended_copy.copy_range(source, piece.offset_bytes, backend, at, piece.length_bytes)
             at += piece.length_bytes
             result.blocks += piece.length_bytes // block
         offset += each.length_bytes
@@ -194,13 +195,13 @@ async def receive_rod_token_information(task: Task) -> bytes:
 def page_descriptors(unit: LogicalUnit) -> list[tuple[int, bytes]]:
     """The Third-party Copy page's descriptors about tokens (SBC-4 §6.6.8, SPC-4 §7.8.17)."""
     block = unit.block_bytes
-    limits = bytes(6) + rod.MAX_RANGES.to_bytes(2, "big") + rod.MAX_TIMEOUT_S.to_bytes(4, "big")
-    limits += rod.DEFAULT_TIMEOUT_S.to_bytes(4, "big") + (rod.MAX_TOKEN_BYTES // block).to_bytes(8, "big")
+    limits = bytes(6) + tokens.MAX_RANGES.to_bytes(2, "big") + tokens.MAX_TIMEOUT_S.to_bytes(4, "big")
+    limits += tokens.DEFAULT_TIMEOUT_S.to_bytes(4, "big") + (tokens.MAX_TOKEN_BYTES // block).to_bytes(8, "big")
     limits += ((64 << 20) // block).to_bytes(8, "big")
-    lifetime = rod.MAX_TIMEOUT_S.to_bytes(4, "big")
-    features = bytes(12) + rod.DEFAULT_TIMEOUT_S.to_bytes(4, "big") + lifetime + lifetime + bytes(20)
+    lifetime = tokens.MAX_TIMEOUT_S.to_bytes(4, "big")
+    features = bytes(12) + tokens.DEFAULT_TIMEOUT_S.to_bytes(4, "big") + lifetime + lifetime + bytes(20)
     kinds = b"".join(kind.to_bytes(4, "big") + bytes([use, 0]) + preference.to_bytes(2, "big") + bytes(56)
-                     for kind, use, preference in ((rod.POINT_IN_TIME, TOKEN_IN | TOKEN_OUT, 1),
-                                                   (rod.ACCESS_UPON_REFERENCE, TOKEN_IN | TOKEN_OUT, 2),
-                                                   (rod.BLOCK_ZERO, TOKEN_IN, 3)))
+                     for kind, use, preference in ((tokens.POINT_IN_TIME, TOKEN_IN | TOKEN_OUT, 1),
+                                                   (tokens.ACCESS_UPON_REFERENCE, TOKEN_IN | TOKEN_OUT, 2),
+                                                   (tokens.BLOCK_ZERO, TOKEN_IN, 3)))
     return [(0x0000, limits), (0x0106, features), (0x0108, bytes(2) + len(kinds).to_bytes(2, "big") + kinds)]
