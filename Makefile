@@ -5,8 +5,12 @@ BIN    := $(VENV)/bin
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h) core/layout.py setup.py
 MODULES := $(shell find core target -name '*.py')
 
-.PHONY: all build dev run test test-one lint bench clean clients distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
+.PHONY: all help build dev run test test-one lint bench clean clients distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
 all: build
+
+# Says what each target below is for: the words after its two hashes.
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/.deps: pyproject.toml constraints.txt
 	@sh .ci/prerequisites $(PYTHON)
@@ -30,29 +34,29 @@ $(VENV)/.compiled: $(VENV)/.built $(MODULES)
 	$(BIN)/python -m compileall -q --invalidation-mode checked-hash core target
 	touch $@
 
-build: $(VENV)/.compiled $(VENV)/.installed
+build: $(VENV)/.compiled $(VENV)/.installed ## the core, the command `lunette`, all into .venv and beside the sources
 
-run: build
+run: build ## a demo pool in ./run, served on 127.0.0.1:3260
 	exec $(BIN)/python -m target.demo
 
-clients:
+clients: ## what the tests need from the system (initiators, QEMU)
 	@sh tests/support/clients.sh
 	@$(PYTHON) -m tests.support.guest_image
 
-test: build clients
+test: build clients ## all tests
 	$(BIN)/python -m pytest -q
 
-# The two commands of the README in fresh, minimal Debians, from a clean clone; `make distro` in one, TESTS only.
+# From a clean clone.
 RELEASE ?= trixie
 TESTS   ?=
-distro:
+distro: ## `make run` and `make test` in one fresh, minimal Debian: RELEASE, or TESTS only
 	tests/support/distro.sh $(RELEASE) $(TESTS)
 
-distros:
+distros: ## the same in each Debian that is supported
 	tests/support/distro.sh bookworm
 	tests/support/distro.sh trixie
 
-lint: build
+lint: build ## ruff, mypy (strict), cython-lint
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PATH=$(CURDIR)/$(BIN):$$PATH cython-lint $$(find core -name '*.pyx' -o -name '*.pxd')
@@ -70,10 +74,10 @@ $(DEV)/.built: $(VENV)/.deps $(SOURCES)
 	LUNETTE_OPTIMIZE=1 $(BIN)/python setup.py -q build_ext --build-lib $(DEV) --build-temp build/dev-objects -j $$(nproc)
 	touch $@
 
-dev: $(DEV)/.built
+dev: $(DEV)/.built ## the core into build/dev, compiled in seconds
 	$(call tree,$(DEV))
 
-test-one: dev
+test-one: dev ## the tests T on build/dev: make test-one T="tests/core/test_engine.py -k sync"
 	cd $(DEV) && $(CURDIR)/$(BIN)/python -m pytest -q $(T)
 
 # The core once more, under ASan and UBSan.
@@ -82,7 +86,7 @@ $(CHECKED)/.built: $(VENV)/.built
 	LUNETTE_SANITIZE=address,undefined nice $(BIN)/python setup.py -q build_ext --build-lib $(CHECKED) --build-temp build/checked-objects -j $$(nproc)
 	touch $@
 
-checked: $(CHECKED)/.built
+checked: $(CHECKED)/.built ## the core into build/checked, with ASan and UBSan
 	$(call tree,$(CHECKED))
 
 # About a minute each, on the checked core, which ends the run at its first error; FUZZ=60 makes it hours of each.
@@ -92,7 +96,7 @@ FUZZER = cd $(CHECKED) && env LUNETTE_CHECKED=1 LD_PRELOAD=$$($(CC) -print-file-
 	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	LUNETTE_FUZZ_SECONDS=$$(($(EACH) * $(FUZZ))) LUNETTE_FUZZ_EXAMPLES=$$(($(EACH) * $(FUZZ))) \
 	$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider --timeout=0 --capture=sys
-fuzz: fuzz-login fuzz-keys fuzz-commands fuzz-sessions
+fuzz: fuzz-login fuzz-keys fuzz-commands fuzz-sessions ## the fuzzers on build/checked; FUZZ=60 makes it hours
 
 fuzz-login: EACH = 12
 fuzz-login: checked
@@ -110,10 +114,10 @@ fuzz-sessions: EACH = 30
 fuzz-sessions: checked
 	$(FUZZER) tests/fuzz/test_fuzz_session.py tests/interop/test_hostile_session.py
 
-bench: build
+bench: build ## the benchmarks (see docs/benchmarks.md)
 	$(BIN)/python -m bench
 
-clean:
+clean: ## away with all that was built, fetched or generated
 	rm -rf $(VENV) build *.egg-info core/_layout.h
 	find core bench \( -name '*.c' -o -name '*.so' \) -delete
 	find core target -name __pycache__ -prune -exec rm -r {} +

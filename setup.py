@@ -28,7 +28,7 @@ def write_layout_header() -> None:
 
 
 def extensions() -> list[Extension]:
-    cflags = [f"-O{OPTIMIZE}", "-g1", "-std=gnu11", "-fno-strict-aliasing"]
+    cflags = [f"-O{OPTIMIZE}", "-g1" if OPTIMIZE == "3" else "-g", "-std=gnu11", "-fno-strict-aliasing"]
     ldflags = ["-ldl", "-lpthread"]
     if SANITIZE:
         cflags += ["-DLNT_CHECKED", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-w"]
@@ -65,7 +65,7 @@ write_layout_header()
 setup(
     cmdclass={"build_ext": BuildChanged},
     ext_modules=[] if BUILT else cythonize(
-        extensions(), nthreads=os.cpu_count() or 1,
+        extensions(), nthreads=os.cpu_count() or 1, emit_linenums=True,
         compiler_directives={"language_level": "3", "embedsignature": False, "boundscheck": True,
                              "wraparound": False, "initializedcheck": False, "cdivision": True},
     ),
