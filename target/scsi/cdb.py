@@ -1,4 +1,4 @@
-"""Words for command descriptor blocks: fields, extents, when a command is allowed (SPC-4 §4.3, SBC-4 §5)."""
+"""Words for command descriptor blocks: fields, block ranges, when a command is allowed (SPC-4 §4.3, SBC-4 §5)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Field(NamedTuple):
         return int.from_bytes(cdb[self.offset:self.offset + self.size], "big")
 
 
-class Extent(NamedTuple):
+class BlockRange(NamedTuple):
     """The logical blocks that a CDB names."""
 
     lba: int

@@ -95,17 +95,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that the Block Limits page states and that the handlers enforce. Bytes unless named otherwise."""
+    """Bounds that the Block Limits page states and that the handlers enforce."""
 
-    transfer: int = 8 << 20
-    optimal_transfer: int = 1 << 20
-    compare_and_write: int = 64 << 10
+    transfer_bytes: int = 8 << 20
+    optimal_transfer_bytes: int = 1 << 20
+    compare_and_write_bytes: int = 64 << 10
     unmap_blocks: int = 0xFFFFFFFF
     unmap_descriptors: int = 256
-    write_same: int = 16 << 20
-    verify: int = 1 << 30
-    parameter_list: int = 64 << 10
-    grain: int = 4096                  # the pool's allocation unit
+    write_same_bytes: int = 16 << 20
+    verify_bytes: int = 1 << 30
+    parameter_list_bytes: int = 64 << 10
+    allocation_unit_bytes: int = 4096        # the pool's
     registrations: int = 1024
 
 

@@ -57,23 +57,23 @@ async def write_same(task: Task) -> bytes:
 
     UNMAP deallocates whatever the block holds, as initiators expect of it; the range reads as zeros then.
     """
-    unit, extent = task.unit, task.extent()
-    if extent.lba > unit.size_blocks - (1 if extent.blocks else 0):
+    unit, wanted_range = task.unit, task.block_range()
+    if wanted_range.lba > unit.size_blocks - (1 if wanted_range.blocks else 0):
         raise sense.illegal(sense.LBA_OUT_OF_RANGE)
-    blocks = extent.blocks or unit.size_blocks - extent.lba
-    task.check_range(extent.lba, blocks)
-    if blocks > unit.limits.write_same // unit.block_bytes:
-        raise sense.invalid_cdb(extent.blocks_byte)
-    offset, length = extent.lba * unit.block_bytes, blocks * unit.block_bytes
+    blocks = wanted_range.blocks or unit.size_blocks - wanted_range.lba
+    task.check_range(wanted_range.lba, blocks)
+    if blocks > unit.limits.write_same_bytes // unit.block_bytes:
+        raise sense.invalid_cdb(wanted_range.blocks_byte)
+    offset_bytes, length_bytes = wanted_range.lba * unit.block_bytes, blocks * unit.block_bytes
     pattern, deallocate = _pattern(task), task.bit(1, 3)
     if deallocate or not any(pattern):
-        if length:
-            await unit.backend.unmap(offset, length, _write_through(task), not deallocate)
+        if length_bytes:
+            await unit.backend.unmap(offset_bytes, length_bytes, _write_through(task), not deallocate)
         return b""
-    filler = pattern * (min(length, CHUNK_BYTES) // len(pattern))
-    for start in range(0, length, len(filler)):
-        piece = filler[:length - start]
-        await unit.backend.write(offset + start, piece, _write_through(task))
+    filler = pattern * (min(length_bytes, CHUNK_BYTES) // len(pattern))
+    for start in range(0, length_bytes, len(filler)):
+        piece = filler[:length_bytes - start]
+        await unit.backend.write(offset_bytes + start, piece, _write_through(task))
     return b""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from target.scsi import sense
 from target.scsi.backend import AtomicBackend, BackendError
-from target.scsi.cdb import Extent
+from target.scsi.cdb import BlockRange
 from target.scsi.sense import CheckCondition, Sense, SenseKey
 from target.scsi.task import Task
 from target.scsi.unit import LogicalUnit
@@ -22,25 +22,25 @@ def miscompare(offset_bytes: int | None = None) -> CheckCondition:
     return CheckCondition(Sense(SenseKey.MISCOMPARE, sense.MISCOMPARE_DURING_VERIFY, information=offset_bytes))
 
 
-def _bytes(task: Task, extent: Extent) -> tuple[int, int]:
-    """Offset and length of an extent in bytes."""
-    return extent.lba * task.unit.block_bytes, extent.blocks * task.unit.block_bytes
+def _bytes(task: Task, wanted_range: BlockRange) -> tuple[int, int]:
+    """Offset and length of a range of blocks in bytes."""
+    return wanted_range.lba * task.unit.block_bytes, wanted_range.blocks * task.unit.block_bytes
 
 
 # -- reads and writes ------------------------------------------------------------------------------------------------
 async def read(task: Task) -> bytes:
     """READ (6), (10), (12), (16)."""
-    offset, length = _bytes(task, task.checked_extent())
-    return await task.unit.backend.read(offset, length) if length else b""
+    offset_bytes, length_bytes = _bytes(task, task.checked_range())
+    return await task.unit.backend.read(offset_bytes, length_bytes) if length_bytes else b""
 
 
 async def write(task: Task) -> bytes:
     """WRITE (6), (10), (12), (16)."""
-    offset, length = _bytes(task, task.checked_extent())
-    data = task.data_blocks(length)
+    offset_bytes, length_bytes = _bytes(task, task.checked_range())
+    data = task.data_blocks(length_bytes)
     if data:
         fua = durable(task) if len(task.cdb) > 6 else not task.unit.mode.write_cache_enabled
-        await task.unit.backend.write(offset, data, fua)
+        await task.unit.backend.write(offset_bytes, data, fua)
     return b""
 
 
@@ -51,39 +51,39 @@ def has_atomic_writes(unit: LogicalUnit) -> bool:
 
 def atomic_bytes(unit: LogicalUnit) -> int:
     """MAXIMUM ATOMIC TRANSFER LENGTH in bytes."""
-    return min(unit.backend.atomic_bytes, unit.limits.transfer) if isinstance(unit.backend, AtomicBackend) else 0
+    return min(unit.backend.atomic_bytes, unit.limits.transfer_bytes) if isinstance(unit.backend, AtomicBackend) else 0
 
 
 async def write_atomic(task: Task) -> bytes:
     """WRITE ATOMIC (16): the transfer length has 2 bytes; whole allocation units only, no atomic boundary."""
     backend = task.unit.backend
     assert isinstance(backend, AtomicBackend)
-    extent = Extent(task.number(2, 8), task.number(12, 2), 2, 12)
-    task.check_range(extent.lba, extent.blocks)
-    offset, length = _bytes(task, extent)
-    if length > atomic_bytes(task.unit) or length % task.unit.limits.grain:
-        raise sense.invalid_cdb(extent.blocks_byte)
-    if length and offset % task.unit.limits.grain:
-        raise sense.invalid_cdb(extent.lba_byte)
-    data = task.data_blocks(length)
-    if len(data) < length:
+    wanted_range = BlockRange(task.number(2, 8), task.number(12, 2), 2, 12)
+    task.check_range(wanted_range.lba, wanted_range.blocks)
+    offset_bytes, length_bytes = _bytes(task, wanted_range)
+    if length_bytes > atomic_bytes(task.unit) or length_bytes % task.unit.limits.allocation_unit_bytes:
+        raise sense.invalid_cdb(wanted_range.blocks_byte)
+    if length_bytes and offset_bytes % task.unit.limits.allocation_unit_bytes:
+        raise sense.invalid_cdb(wanted_range.lba_byte)
+    data = task.data_blocks(length_bytes)
+    if len(data) < length_bytes:
         raise sense.illegal(sense.INVALID_INFORMATION_UNIT)
     if data:
-        await backend.write_atomic(offset, data, durable(task))
+        await backend.write_atomic(offset_bytes, data, durable(task))
     return b""
 
 
 async def or_write(task: Task) -> bytes:
     """ORWRITE (16): read, or, and write back if nothing changed meanwhile; repeated until nothing did."""
-    offset, length = _bytes(task, task.checked_extent())
-    data, fua = task.data_blocks(length), durable(task)
+    offset_bytes, length_bytes = _bytes(task, task.checked_range())
+    data, fua = task.data_blocks(length_bytes), durable(task)
     step = CHUNK_BYTES
     for start in range(0, len(data), step):
         piece = data[start:start + step]
         while True:
-            old = await task.unit.backend.read(offset + start, len(piece))
+            old = await task.unit.backend.read(offset_bytes + start, len(piece))
             new = (int.from_bytes(old, "big") | int.from_bytes(piece, "big")).to_bytes(len(piece), "big")
-            if await task.unit.backend.compare_and_write(offset + start, old, new, fua) is None:
+            if await task.unit.backend.compare_and_write(offset_bytes + start, old, new, fua) is None:
                 break
     return b""
 
@@ -92,18 +92,18 @@ async def compare_and_write(task: Task) -> bytes:
     """COMPARE AND WRITE: the data-out holds what must be there, then what is to be."""
     unit = task.unit
     lba, blocks = task.number(2, 8), task.cdb[13]
-    if blocks > max_compare_blocks(unit.limits.compare_and_write, unit.block_bytes):
+    if blocks > max_compare_blocks(unit.limits.compare_and_write_bytes, unit.block_bytes):
         raise sense.invalid_cdb(13)
     task.check_range(lba, blocks)
-    length = blocks * unit.block_bytes
-    task.transfer_bytes = 2 * length
+    length_bytes = blocks * unit.block_bytes
+    task.transfer_bytes = 2 * length_bytes
     data = bytes(task.command.data_out)
     declared = len(data) if task.command.expected_bytes is None else task.command.expected_bytes
-    if len(data) != 2 * length or declared != 2 * length:
+    if len(data) != 2 * length_bytes or declared != 2 * length_bytes:
         raise sense.invalid_cdb(13)
     if blocks:
-        offset = lba * unit.block_bytes
-        first = await unit.backend.compare_and_write(offset, data[:length], data[length:], durable(task))
+        offset_bytes = lba * unit.block_bytes
+        first = await unit.backend.compare_and_write(offset_bytes, data[:length_bytes], data[length_bytes:], durable(task))
         if first is not None:
             raise miscompare(first)
     return b""
@@ -120,23 +120,23 @@ async def verify(task: Task) -> bytes:
     check = task.cdb[1] >> 1 & 3
     if check == 2:
         raise sense.invalid_cdb(1, 2)
-    offset, length = _bytes(task, task.checked_extent(None if check == 1 else task.unit.limits.verify))
+    offset_bytes, length_bytes = _bytes(task, task.checked_range(None if check == 1 else task.unit.limits.verify_bytes))
     if check == 0:
         task.transfer_bytes = 0
-        await _verify_readable(task, offset, length)
+        await _verify_readable(task, offset_bytes, length_bytes)
         return b""
-    wanted = length if check == 1 else min(length, task.unit.block_bytes)
+    wanted = length_bytes if check == 1 else min(length_bytes, task.unit.block_bytes)
     data = task.data_blocks(wanted)
     if len(data) < wanted:
         raise sense.illegal(sense.INVALID_INFORMATION_UNIT)
     if data:
-        await _verify_equal(task, offset, length, data)
+        await _verify_equal(task, offset_bytes, length_bytes, data)
     return b""
 
 
-async def _verify_readable(task: Task, offset: int, length: int) -> None:
+async def _verify_readable(task: Task, offset_bytes: int, length_bytes: int) -> None:
     """Read what is mapped; what is not reads as zeros without the medium."""
-    at, end = offset, offset + length
+    at, end = offset_bytes, offset_bytes + length_bytes
     while at < end:
         before = at
         for run in await task.unit.backend.extents(at, end - at, EXTENTS_AT_ONCE):
@@ -150,12 +150,12 @@ async def _verify_readable(task: Task, offset: int, length: int) -> None:
             raise BackendError("invalid", "extents that do not cover the range")
 
 
-async def _verify_equal(task: Task, offset: int, length: int, data: bytes) -> None:
+async def _verify_equal(task: Task, offset_bytes: int, length_bytes: int, data: bytes) -> None:
     """Compare the medium with `data`, or with its repetition when the range is longer."""
-    for start in range(0, length, CHUNK_BYTES):
-        size = min(CHUNK_BYTES, length - start)
-        wanted = data[start:start + size] if len(data) == length else data * (size // len(data))
-        if await task.unit.backend.read(offset + start, size) != wanted:
+    for start in range(0, length_bytes, CHUNK_BYTES):
+        size = min(CHUNK_BYTES, length_bytes - start)
+        wanted = data[start:start + size] if len(data) == length_bytes else data * (size // len(data))
+        if await task.unit.backend.read(offset_bytes + start, size) != wanted:
             raise miscompare()
 
 
@@ -164,29 +164,29 @@ async def write_and_verify(task: Task) -> bytes:
     check = task.cdb[1] >> 1 & 3
     if check > 1:
         raise sense.invalid_cdb(1, 2)
-    offset, length = _bytes(task, task.checked_extent())
-    data = task.data_blocks(length)
+    offset_bytes, length_bytes = _bytes(task, task.checked_range())
+    data = task.data_blocks(length_bytes)
     if data:
-        await task.unit.backend.write(offset, data, True)
+        await task.unit.backend.write(offset_bytes, data, True)
         if check:
-            await _verify_equal(task, offset, len(data), data)
+            await _verify_equal(task, offset_bytes, len(data), data)
         else:
-            await _verify_readable(task, offset, len(data))
+            await _verify_readable(task, offset_bytes, len(data))
     return b""
 
 
 # -- caches ----------------------------------------------------------------------------------------------------------
 async def prefetch(task: Task) -> bytes:
     """PRE-FETCH (10), (16): nothing is kept, so GOOD ("not all of it fits") is the true answer."""
-    extent = task.extent()
-    task.check_range(extent.lba, extent.blocks)
+    wanted_range = task.block_range()
+    task.check_range(wanted_range.lba, wanted_range.blocks)
     return b""
 
 
 async def synchronize_cache(task: Task) -> bytes:
     """SYNCHRONIZE CACHE (10), (16). IMMED only allows an earlier answer; it is given when the data is safe."""
-    extent = task.extent()
-    task.check_range(extent.lba, extent.blocks)
+    wanted_range = task.block_range()
+    task.check_range(wanted_range.lba, wanted_range.blocks)
     await task.unit.backend.flush()
     return b""
 

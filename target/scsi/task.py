@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from target.scsi import sense
-from target.scsi.cdb import BLOCK_FIELDS, Access, Direction, Extent, Field
+from target.scsi.cdb import BLOCK_FIELDS, Access, BlockRange, Direction, Field
 from target.scsi.model import Command, ITNexus, Status
 from target.scsi.target import Target
 from target.scsi.unit import LogicalUnit
@@ -115,26 +115,26 @@ class Task:
         return bool(self.cdb[byte] >> bit & 1)
 
     # -- logical blocks ----------------------------------------------------------------------------------------
-    def extent(self) -> Extent:
+    def block_range(self) -> BlockRange:
         """The logical blocks of a 6, 10, 12 or 16 byte CDB; not yet checked against anything."""
         if len(self.cdb) == 6:
-            return Extent(self.number(1, 3) & 0x1FFFFF, self.cdb[4] or 256, 1, 4)
+            return BlockRange(self.number(1, 3) & 0x1FFFFF, self.cdb[4] or 256, 1, 4)
         lba, blocks = BLOCK_FIELDS[len(self.cdb)]
-        return Extent(lba.of(self.cdb), blocks.of(self.cdb), lba.offset, blocks.offset)
+        return BlockRange(lba.of(self.cdb), blocks.of(self.cdb), lba.offset, blocks.offset)
 
     def check_range(self, lba: int, blocks: int) -> None:
         """LOGICAL BLOCK ADDRESS OUT OF RANGE unless the medium has all of these blocks."""
         if lba + blocks > self.unit.size_blocks or lba > self.unit.size_blocks - (1 if blocks else 0):
             raise sense.illegal(sense.LBA_OUT_OF_RANGE)
 
-    def checked_extent(self, limit_bytes: int | None = None) -> Extent:
-        """The extent, within the medium and within a stated limit (None: the maximum transfer length)."""
-        extent = self.extent()
-        self.check_range(extent.lba, extent.blocks)
-        limit = self.unit.limits.transfer if limit_bytes is None else limit_bytes
-        if extent.blocks > max(limit // self.unit.block_bytes, 1):
-            raise sense.invalid_cdb(extent.blocks_byte)
-        return extent
+    def checked_range(self, limit_bytes: int | None = None) -> BlockRange:
+        """The block range, within the medium and within a stated limit (None: the maximum transfer length)."""
+        wanted_range = self.block_range()
+        self.check_range(wanted_range.lba, wanted_range.blocks)
+        limit = self.unit.limits.transfer_bytes if limit_bytes is None else limit_bytes
+        if wanted_range.blocks > max(limit // self.unit.block_bytes, 1):
+            raise sense.invalid_cdb(wanted_range.blocks_byte)
+        return wanted_range
 
     def data_blocks(self, length_bytes: int) -> bytes:
         """Data-out of a command that writes blocks: what arrived of it, in whole blocks.
@@ -154,7 +154,7 @@ class Task:
         assert self.operation.length is not None
         length = self.operation.length.of(self.cdb)
         self.transfer_bytes = length
-        if length > self.unit.limits.parameter_list:
+        if length > self.unit.limits.parameter_list_bytes:
             raise sense.invalid_cdb(self.operation.length.offset)
         if len(self.command.data_out) < length:
             raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)

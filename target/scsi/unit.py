@@ -90,8 +90,8 @@ class LogicalUnit:
         self.mode = ModePages()
         self.reservations = Reservations()
         self.attention = AttentionQueues(self.gate_check, self._attention_raised)
-        self.copies: Results[CopyResult] = Results()
-        self.rods: Results[RodResult] = Results()
+        self.copy_results: Results[CopyResult] = Results()
+        self.rod_results: Results[RodResult] = Results()
         self.stopped = False
         self.erasure: Erasure | None = None
         self.sanitize_failed = False    # or was cut short: nothing but SANITIZE reaches the medium
@@ -170,8 +170,8 @@ class LogicalUnit:
         self.attention.close(nexus)
         self._gates.pop(nexus, None)
         self._not_ready.discard(nexus)
-        self.copies.drop(nexus)
-        self.rods.drop(nexus)
+        self.copy_results.drop(nexus)
+        self.rod_results.drop(nexus)
         if self.reservations.release_legacy(nexus):
             self.gate_check()
 

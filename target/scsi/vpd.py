@@ -77,16 +77,16 @@ def block_limits(task: Task) -> bytes:
 def block_limits_of(limits: Limits, unit: LogicalUnit) -> bytes:
     """What a command may ask for, in blocks (SBC-4 §6.6.4)."""
     block = unit.block_bytes
-    grain = max(limits.grain // block, 1)
+    grain = max(limits.allocation_unit_bytes // block, 1)
     atomic = sbc.atomic_bytes(unit) // block
     out = bytearray(60)
     # out[0] WSNZ is 0: WRITE SAME with a transfer length of 0 reaches to the end
-    out[1] = sbc.max_compare_blocks(limits.compare_and_write, block)
+    out[1] = sbc.max_compare_blocks(limits.compare_and_write_bytes, block)
     fields: tuple[tuple[int, int, int], ...] = (
-        (2, 2, grain), (4, 4, max(limits.transfer // block, 1)), (8, 4, max(limits.optimal_transfer // block, 1)),
+        (2, 2, grain), (4, 4, max(limits.transfer_bytes // block, 1)), (8, 4, max(limits.optimal_transfer_bytes // block, 1)),
         (16, 4, limits.unmap_blocks), (20, 4, limits.unmap_descriptors), (24, 4, grain),
         (28, 4, 0x80000000),                       # UGAVALID, alignment 0
-        (32, 8, limits.write_same // block), (40, 4, atomic),
+        (32, 8, limits.write_same_bytes // block), (40, 4, atomic),
         (44, 4, grain if atomic else 0), (48, 4, grain if atomic else 0),   # alignment and granularity: allocation units
         (52, 4, 0), (56, 4, 0),                    # no atomic boundary
     )

@@ -70,7 +70,7 @@ def test_write_same_to_the_end_and_its_limit() -> None:
     assert world.backend.data[-1536:] == bytes(512) + b"e" * 1024
     assert sense_of(world.run(f"93 00 {BLOCKS + 1:016x} 00000000 00 00", b"e" * 512)) == (5, 0x2100)
     assert sense_of(world.run(f"93 00 {1 << 63:016x} 00000000 00 00", b"e" * 512)) == (5, 0x2100)
-    big = World(limits=type(world.unit.limits)(write_same=1 << 19))
+    big = World(limits=type(world.unit.limits)(write_same_bytes=1 << 19))
     result = big.run("93 00 0000000000000000 00000000 00 00", b"e" * 512)
     assert (sense_of(result), field_pointer(result)[1]) == ((5, 0x2400), 10)
 

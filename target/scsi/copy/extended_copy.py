@@ -41,9 +41,9 @@ class Segment(NamedTuple):
 
     source: int
     destination: int
-    source_offset: int
-    offset: int
-    length: int
+    source_offset_bytes: int
+    offset_bytes: int
+    length_bytes: int
 
 
 def parse_lid1(raw: bytes) -> Lists:
@@ -139,29 +139,30 @@ def _segment(raw: bytes, units: list[LogicalUnit | None]) -> Segment:
         unit = units[index] if index < len(units) else None
         return unit.block_bytes if unit is not None else 0
 
-    source_offset = int.from_bytes(raw[12:20], "big") * block(source)
-    offset = int.from_bytes(raw[20:28], "big") * block(destination)
+    source_offset_bytes = int.from_bytes(raw[12:20], "big") * block(source)
+    offset_bytes = int.from_bytes(raw[20:28], "big") * block(destination)
     if raw[0] == BLOCK_TO_BLOCK:
-        length = int.from_bytes(raw[10:12], "big") * block(destination if raw[1] & 0x02 else source)
-        return Segment(source, destination, source_offset, offset, length)
-    source_offset += int.from_bytes(raw[28:30], "big")
-    offset += int.from_bytes(raw[30:32], "big")
-    return Segment(source, destination, source_offset, offset, int.from_bytes(raw[8:12], "big"))
+        length_bytes = int.from_bytes(raw[10:12], "big") * block(destination if raw[1] & 0x02 else source)
+        return Segment(source, destination, source_offset_bytes, offset_bytes, length_bytes)
+    source_offset_bytes += int.from_bytes(raw[28:30], "big")
+    offset_bytes += int.from_bytes(raw[30:32], "big")
+    return Segment(source, destination, source_offset_bytes, offset_bytes, int.from_bytes(raw[8:12], "big"))
 
 
 # -- copying -----------------------------------------------------------------------------------------------------------
-async def copy_range(source: BlockBackend, source_offset: int, backend: BlockBackend, offset: int, length: int) -> None:
+async def copy_range(source: BlockBackend, source_offset_bytes: int, destination: BlockBackend, offset_bytes: int,
+                     length_bytes: int) -> None:
     """Copy bytes between media: by reference within a pool, else through memory, in an order safe for overlap."""
-    same = source is backend
-    if same and source_offset == offset:
+    same = source is destination
+    if same and source_offset_bytes == offset_bytes:
         return
-    if source.pool_id == backend.pool_id and not (same and abs(source_offset - offset) < length):
-        await backend.share(source, source_offset, offset, length)
+    if source.pool_id == destination.pool_id and not (same and abs(source_offset_bytes - offset_bytes) < length_bytes):
+        await destination.share(source, source_offset_bytes, offset_bytes, length_bytes)
         return
-    starts = range(0, length, CHUNK_BYTES)
-    for start in reversed(starts) if same and source_offset < offset else starts:
-        size = min(CHUNK_BYTES, length - start)
-        await backend.write(offset + start, await source.read(source_offset + start, size), False)
+    starts = range(0, length_bytes, CHUNK_BYTES)
+    for start in reversed(starts) if same and source_offset_bytes < offset_bytes else starts:
+        size = min(CHUNK_BYTES, length_bytes - start)
+        await destination.write(offset_bytes + start, await source.read(source_offset_bytes + start, size), False)
 
 
 def copy_aborted(index: int, asc: int = sense.NO_ADDITIONAL_SENSE) -> CheckCondition:
@@ -188,15 +189,16 @@ async def _copy_segment(task: Task, index: int, segment: Segment, units: list[Lo
     if not check_access(task, source, write=False) or not check_access(task, destination, write=True):
         raise copy_aborted(index)
     block = max(source.block_bytes, destination.block_bytes)
-    if segment.length > MAX_SEGMENT_BYTES or any(
-            number % block for number in (segment.source_offset, segment.offset, segment.length)):
+    if segment.length_bytes > MAX_SEGMENT_BYTES or any(
+            number % block for number in (segment.source_offset_bytes, segment.offset_bytes, segment.length_bytes)):
         raise copy_aborted(index)
-    if (segment.source_offset + segment.length > source.backend.size_bytes
-            or segment.offset + segment.length > destination.backend.size_bytes):
+    if (segment.source_offset_bytes + segment.length_bytes > source.backend.size_bytes
+            or segment.offset_bytes + segment.length_bytes > destination.backend.size_bytes):
         raise copy_aborted(index)
-    if segment.length:
+    if segment.length_bytes:
         try:
-            await copy_range(source.backend, segment.source_offset, destination.backend, segment.offset, segment.length)
+            await copy_range(source.backend, segment.source_offset_bytes, destination.backend, segment.offset_bytes,
+                             segment.length_bytes)
         except BackendError as error:
             raise copy_aborted(index, sense.from_backend(error).asc) from error
 
@@ -221,7 +223,7 @@ async def _extended_copy(task: Task, lists: Lists, long: bool) -> bytes:
     try:
         for index, segment in enumerate(segments):
             await _copy_segment(task, index, segment, units)
-            result.segments, result.copied_bytes = index + 1, result.copied_bytes + segment.length
+            result.segments, result.copied_bytes = index + 1, result.copied_bytes + segment.length_bytes
         for unit in {id(unit): unit for unit in units if unit is not None}.values():
             if not unit.mode.write_cache_enabled:
                 await unit.backend.flush()
@@ -230,12 +232,12 @@ async def _extended_copy(task: Task, lists: Lists, long: bool) -> bytes:
         raise
     finally:
         if lists.keep:
-            task.unit.copies.keep(task.nexus, lists.identifier, result)
+            task.unit.copy_results.keep(task.nexus, lists.identifier, result)
     return b""
 
 
 def _find(task: Task, identifier: int, at: int, long: bool) -> CopyResult:
-    result = task.unit.copies.find(task.nexus, identifier)
+    result = task.unit.copy_results.find(task.nexus, identifier)
     if result is None or result.long != long:
         raise sense.invalid_cdb(at)
     return result
@@ -266,7 +268,7 @@ async def failed_segment_details(task: Task) -> bytes:
     if result.failure is None:
         return bytes(4)
     encoded = result.failure.encode(task.unit.mode.descriptor_sense)
-    task.unit.copies.drop(task.nexus, task.cdb[2])
+    task.unit.copy_results.drop(task.nexus, task.cdb[2])
     body = bytes(52) + b"\x02\x00" + len(encoded).to_bytes(2, "big") + encoded
     return len(body).to_bytes(4, "big") + body
 

@@ -43,15 +43,15 @@ async def revoke(target: Target, source: LogicalUnit) -> None:
 
 
 # -- parameter lists ---------------------------------------------------------------------------------------------------
-def parse_ranges(task: Task, raw: bytes, at: int, length: int) -> list[Range]:
+def parse_ranges(task: Task, raw: bytes, at: int, length_bytes: int) -> list[Range]:
     """Block device range descriptors: inside the medium, not overlapping, together within the stated limit."""
-    if length == 0 or length % RANGE_BYTES or at + length > len(raw):
+    if length_bytes == 0 or length_bytes % RANGE_BYTES or at + length_bytes > len(raw):
         raise sense.invalid_parameter(at - 2)
-    if length // RANGE_BYTES > tokens.MAX_RANGES:
+    if length_bytes // RANGE_BYTES > tokens.MAX_RANGES:
         raise sense.invalid_parameter(at - 2, asc=sense.TOO_MANY_SEGMENT_DESCRIPTORS)
     block = task.unit.block_bytes
     ranges = []
-    for start in range(at, at + length, RANGE_BYTES):
+    for start in range(at, at + length_bytes, RANGE_BYTES):
         lba, blocks = int.from_bytes(raw[start:start + 8], "big"), int.from_bytes(raw[start + 8:start + 12], "big")
         task.check_range(lba, blocks)
         if blocks:
@@ -96,13 +96,13 @@ async def populate_token(task: Task) -> bytes:
     kind = tokens.ACCESS_UPON_REFERENCE if frozen is None else tokens.POINT_IN_TIME
     name = designators.naa(task.unit.identity)
     creator = bytes([extended_copy.IDENTIFICATION_CSCD, 0, 0, 0, 1, 3, 0, len(name)]) + name
-    length = sum(each.length_bytes for each in ranges)
+    length_bytes = sum(each.length_bytes for each in ranges)
     kept = task.target.tokens
-    made = tokens.encode(kind, kept.identifier(), creator, length, secrets.token_bytes(32))
+    made = tokens.encode(kind, kept.identifier(), creator, length_bytes, secrets.token_bytes(32))
     token = Token(made, kind, task.unit, tuple(ranges), task.nexus, frozen, timeout_s, _now_s(task) + timeout_s)
     await _thaw(kept.add(token, _now_s(task)))
-    result = RodResult(POPULATE, DONE, length // task.unit.block_bytes, made, None)
-    task.unit.rods.keep(task.nexus, task.number(6, 4), result)
+    result = RodResult(POPULATE, DONE, length_bytes // task.unit.block_bytes, made, None)
+    task.unit.rod_results.keep(task.nexus, task.number(6, 4), result)
     return b""
 
 
@@ -115,13 +115,13 @@ async def write_using_token(task: Task) -> bytes:
     result = RodResult(WRITE, FAILED, 0, None, None)
     try:
         ranges = parse_ranges(task, raw, WRITE_HEADER, int.from_bytes(raw[534:536], "big"))
-        offset = int.from_bytes(raw[8:16], "big") * task.unit.block_bytes
+        offset_bytes = int.from_bytes(raw[8:16], "big") * task.unit.block_bytes
         token_bytes = raw[TOKEN_AT:TOKEN_AT + tokens.TOKEN_BYTES]
         if tokens.is_zero_token(token_bytes):
             result.blocks = await _write_zeros(task, ranges)
             result.status = DONE
         else:
-            await _write_from(task, find_token(task, token_bytes), offset, ranges, result)
+            await _write_from(task, find_token(task, token_bytes), offset_bytes, ranges, result)
             if raw[2] & 0x02:
                 dropped = task.target.tokens.drop(token_bytes)
                 await _thaw([dropped] if dropped is not None else [])
@@ -131,7 +131,7 @@ async def write_using_token(task: Task) -> bytes:
         result.status, result.failure = FAILED, error.sense
         raise
     finally:
-        task.unit.rods.keep(task.nexus, task.number(6, 4), result)
+        task.unit.rod_results.keep(task.nexus, task.number(6, 4), result)
     return b""
 
 
@@ -152,9 +152,9 @@ async def _write_zeros(task: Task, ranges: list[Range]) -> int:
     return sum(each.length_bytes for each in ranges) // task.unit.block_bytes
 
 
-async def _write_from(task: Task, token: Token, offset: int, ranges: list[Range], result: RodResult) -> None:
+async def _write_from(task: Task, token: Token, offset_bytes: int, ranges: list[Range], result: RodResult) -> None:
     """Fill the ranges in order from the token's data; what it lacks stays unwritten and is reported as partial."""
-    if offset >= token.length_bytes and ranges:
+    if offset_bytes >= token.length_bytes and ranges:
         raise sense.invalid_parameter(8)
     if token.frozen is None and not extended_copy.check_access(task, token.source, write=False):
         raise extended_copy.copy_aborted(0)
@@ -164,21 +164,21 @@ async def _write_from(task: Task, token: Token, offset: int, ranges: list[Range]
     for each in ranges:
         wanted += each.length_bytes
         at = each.offset_bytes
-        for piece in token.slice(offset, each.length_bytes):
+        for piece in token.slice(offset_bytes, each.length_bytes):
             if piece.length_bytes % block or piece.offset_bytes % block or (
                     piece.offset_bytes + piece.length_bytes > source.size_bytes):
                 raise extended_copy.copy_aborted(0)
             await extended_copy.copy_range(source, piece.offset_bytes, backend, at, piece.length_bytes)
             at += piece.length_bytes
             result.blocks += piece.length_bytes // block
-        offset += each.length_bytes
+        offset_bytes += each.length_bytes
     result.status = DONE if result.blocks * block == wanted else PARTIAL
 
 
 # -- results -----------------------------------------------------------------------------------------------------------
 async def receive_rod_token_information(task: Task) -> bytes:
     """RECEIVE ROD TOKEN INFORMATION: the outcome, and after POPULATE TOKEN the token."""
-    result = task.unit.rods.find(task.nexus, task.number(2, 4))
+    result = task.unit.rod_results.find(task.nexus, task.number(2, 4))
     if result is None:
         raise sense.invalid_cdb(2)
     encoded = b"" if result.failure is None else result.failure.encode(task.unit.mode.descriptor_sense)

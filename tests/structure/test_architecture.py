@@ -1,4 +1,4 @@
-"""The imports of `target`, late ones and those for types counted: no circle, no arrow that the architecture page lacks."""
+"""The imports of `target`, late ones and those for types counted: no circle, no arrow that the architecture page lacks; sizes."""
 
 from __future__ import annotations
 
@@ -122,3 +122,15 @@ def test_every_allowed_arrow_is_used():
     used = {(room_of(module, table), room_of(other, table)) for module, imported in graph().items() for other in imported}
     unused = {(room, other) for room, allowed in table.items() for other in allowed if room != "core"} - used
     assert unused == set()
+
+
+def test_modules_and_functions_stay_short():
+    """A module has at most 600 lines, a function 70: more is two things."""
+    for path in modules().values():
+        text = path.read_text()
+        if path.suffix != ".py":
+            continue
+        assert text.count("\n") <= 600, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 70, f"{path}: {node.name}"
