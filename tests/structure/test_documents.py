@@ -13,7 +13,7 @@ DOCUMENTS = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 CODE = ("core/**/*.py*", "core/**/*.p[xy][di]", "core/**/*.h", "target/**/*.py", "tests/**/*.py", "tests/**/*.sh",
         "bench/**/*.py*", "setup.py", "Makefile", ".ci/*", "pyproject.toml")
 # Pages whose prose still runs wider than 120 columns: a page may leave this list, none may join it.
-DENSE = ("benchmarks.md", "concurrency.md", "durability.md", "on-disk-format.md", "operations.md", "performance.md",
+DENSE = ("benchmarks.md", "durability.md", "on-disk-format.md", "operations.md", "performance.md",
          "protocol-conformance.md", "security.md")
 CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 BASES = ("", "tests", "docs", "core", "target", "bench")
@@ -33,7 +33,8 @@ def spans(path: Path) -> list[str]:
 @cache
 def words() -> frozenset[str]:
     """Every word of the code, and every name of a file of it."""
-    files = {path for pattern in CODE for path in ROOT.glob(pattern) if path.is_file() and path.suffix not in (".so", ".c")}
+    found = {path for pattern in CODE for path in ROOT.glob(pattern) if path.is_file()}
+    files = {path for path in found if path.suffix not in (".so", ".c", ".pyc")}
     return frozenset(word for path in files for word in (path.stem, *re.findall(r"\w+", path.read_text())))
 
 
@@ -45,7 +46,7 @@ def unresolved(span: str) -> str | None:
     """The first thing that a span names and that is not there; None when all of it is, or when it names nothing."""
     file = re.fullmatch(r"([\w.*-]+(?:/[\w.*-]+)*\.(?:py|pyx|pxd|pxi|pyi|h|md|sh|json|toml|svg))(?:::(\w+))?", span)
     if file is not None:
-        if not exists(file[1]) and not exists(f"**/{file[1]}"):
+        if not exists(file[1]) and not exists(f"**/*{file[1]}"):
             return file[1]
         return file[2] if file[2] and file[2] not in words() else None
     if re.fullmatch(r"(core|target|tests|bench|docs|\.ci)/[\w./*-]*", span):
