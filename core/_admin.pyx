@@ -6,7 +6,7 @@ each then waits on its own for durability. Everything an operation may have to w
 """
 from core._alloc cimport available_blocks, drop_node, node_ref, node_touch
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap, object_dirty
-from core._cache cimport M_ADMIN_SOFT, M_EARLY_SHARE, M_NO_SETTLE, op_again, op_finish, op_ready
+from core._cache cimport M_ADMIN_SOFT, M_EARLY_REVERT, M_EARLY_SHARE, M_NO_SETTLE, op_again, op_finish, op_ready
 from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
 from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core._ranges cimport places_leave, places_wait
@@ -297,7 +297,7 @@ cdef int revert_run(lnt_pool *p, admin *a) noexcept nogil:
     r = record_new(p, RT_REVERT, 24)
     lnt_put64(r + 8, vol.pub.id)
     lnt_put64(r + 16, snap.pub.id)
-    X(a).target_epoch = p.epoch + 2
+    X(a).target_epoch = p.epoch + 2 if not p.mutations & M_EARLY_REVERT else 0
     return 0
 
 

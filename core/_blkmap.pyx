@@ -6,7 +6,7 @@ called again. Sharing is decided by counts: a node or block may change in place 
 """
 from core._alloc cimport (
     count_add, count_is_one, count_at, count_touch, drop_data, drop_node, node_gone, node_ref, node_touch)
-from core._cache cimport cache_get, cache_new, frame_dirty
+from core._cache cimport M_FIRST_HINT, cache_get, cache_new, frame_dirty
 from core._state cimport (
     E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE,
     OB_RESERVE_BYTES, PK_NODE, VID, WAIT, frame, lnt_get64, lnt_pool, vobj)
@@ -369,7 +369,7 @@ cdef void try_merge(lnt_pool *p, frame *leaf, frame *up, int idx) noexcept nogil
     for i in range(L_NODE_ENTRIES):
         if not v[i] & E_DATA() or v[i] & E_REF() != first + i:
             return
-        hint &= v[i]
+        hint &= v[0] if p.mutations & M_FIRST_HINT else v[i]
     frame_dirty(p, up)
     entries(up)[idx] = first | E_HUGE() | hint
     node_gone(p, leaf)

@@ -40,6 +40,10 @@ cpdef enum mutation:           # tests/crash switches one safeguard off at a tim
     M_NO_LOCK_GRACE = 0x400000000      # between a range lock and what it is taken for
     M_EARLY_SHARE = 0x800000000        # acknowledged while writes in place are under way to what it shares
     M_SLICES_UNSEEN = 0x1000000000     # what works in slices takes no place in line
+    M_FIRST_HINT = 0x2000000000        # a leaf that becomes a huge entry takes its first block's hint for all
+    M_SHORT_DIFF = 0x4000000000        # nothing behind the smaller of two maps is compared
+    M_EARLY_REVERT = 0x8000000000      # acknowledged while writes in place are under way to its safety snapshot
+    M_FIRST_RECORD = 0x10000000000     # of a frame is written again by recovery, and no other
 
 cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil
 cdef void cache_free(lnt_pool *p) noexcept nogil

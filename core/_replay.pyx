@@ -6,7 +6,7 @@ Runs before the pool is shared with anyone, on a device that finishes everything
 from core._admin cimport delete_apply, derive_apply, object_find, object_link, pool_resize, revert_apply, slot_alloc
 from core._alloc cimport count_add, count_touch, node_touch
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap, object_dirty
-from core._cache cimport M_ACCEPT_SOFT, M_NO_FRAME_CRC, M_NO_LEAP, M_NO_REWRITE, M_NO_SYNCED_UPTO
+from core._cache cimport M_ACCEPT_SOFT, M_FIRST_RECORD, M_NO_FRAME_CRC, M_NO_LEAP, M_NO_REWRITE, M_NO_SYNCED_UPTO
 from core._checkpoint cimport slot_write
 from core._csum cimport csum_set
 from core._recovery cimport object_from
@@ -136,6 +136,8 @@ cdef int soft_rewrite(lnt_pool *p, object device, const uint8_t *ring, list fram
             if b[at + RC_TYPE] == RT_MAP:
                 extents[lnt_get64(b + at + 24), lnt_get32(b + at + 32)] = True
             at += lnt_get32(b + at + RC_LENGTH)
+            if p.mutations & M_FIRST_RECORD:
+                break
     try:
         for pba, n in extents:
             if (pba + n) * L_BLOCK_BYTES > device.size_bytes:

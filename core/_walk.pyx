@@ -6,7 +6,7 @@ Each keeps a block address as its cursor and descends from the roots again after
 from core._admin cimport admin
 from core._alloc cimport count_at
 from core._blkmap cimport extent, map_find, node_get
-from core._cache cimport cache_get, op_again
+from core._cache cimport M_SHORT_DIFF, cache_get, op_again
 from core._state cimport E_DATA, E_HUGE, E_NODE, E_REF, L_NODE_ENTRIES, PK_NODE, WAIT, frame, lnt_pool, vobj
 from core._types cimport ST_CHECKSUM, ST_GONE, ST_LIMIT
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -108,6 +108,8 @@ cdef int compare_at(lnt_pool *p, vobj *oa, vobj *ob, uint64_t lba, uint64_t *n, 
     elif y.level > x.level and lba >> (9 * x.level):
         x.e = 0
         x.level = y.level
+    if p.mutations & M_SHORT_DIFF and lba >> (9 * min(oa.level + 1, ob.level + 1)):
+        x.e = y.e = 0
     while True:
         if x.level == y.level and (x.e ^ y.e) & ((<uint64_t>1 << 56) - 1) == 0:
             differ[0] = 0

@@ -41,6 +41,37 @@ def fill(rig: Rig) -> Op | None:
     return rig.start("write", object_id=model.id, offset_bytes=offset, data=rig.oracle.make_data(model.id, offset, RUN))
 
 
+def ripen(rig: Rig) -> Op | None:
+    """A leaf that becomes a huge entry when some of its blocks are shared and some are not; then a write to any of them."""
+    models = [m for m in rig.volumes() if rig.size_of(m) >= RUN and not rig.busy(m)]
+    others = [m for m in models if rig.quiet(m)]
+    if not models or not others or len(rig.oracle.objects) >= rig.config.max_objects:
+        return None
+    r = rig.random
+    model = r.choice(others)
+    start = r.randrange(rig.size_of(model) // RUN) * RUN
+    head = r.choice((BLOCK, BLOCK, 3 * BLOCK))
+
+    def put(offset: int, length: int) -> Op:
+        op = rig.start("write", object_id=model.id, offset_bytes=offset, data=rig.oracle.make_data(model.id, offset, length))
+        rig.settle(op)
+        return op
+
+    rig.do("unmap", object_id=model.id, offset_bytes=start, length_bytes=RUN)
+    if not put(start + head, RUN - head).ok:
+        return None
+    target = r.choice(models)
+    if target is not model and target.checksum == model.checksum and r.random() < 0.6:
+        at = start + r.randrange(head // BLOCK, RUN // BLOCK - 8) * BLOCK
+        rig.do("share", dst_id=target.id, dst_offset_bytes=0, src_id=model.id, src_offset_bytes=at, length_bytes=8 * BLOCK)
+    else:
+        rig.do("snapshot", pairs=[(model.id, f"{model.name[0].value}@{rig.new_name()}")])
+    put(start, head)
+    at = start + r.randrange(RUN // BLOCK) * BLOCK
+    length = r.choice((model.block_bytes, BLOCK))
+    return rig.start("write", object_id=model.id, offset_bytes=at, data=rig.oracle.make_data(model.id, at, length))
+
+
 def write_atomic(rig: Rig) -> Op | None:
     if not rig.volumes():
         return None
@@ -275,9 +306,12 @@ STEADY: dict[Action, int] = {create: 1, write: 50, flush: 14, snapshot: 3, delet
 PUBLISHING: dict[Action, int] = {create: 2, write: 20, checkpoint: 20, snapshot: 6, delete: 6, flush: 2, kv: 2}
 RECORDING: dict[Action, int] = {create: 8, snapshot: 20, kv: 20, delete: 20, write: 5, flush: 2}
 WHOLE: dict[Action, int] = {create: 1, write: 6, write_atomic: 40, read: 4, snapshot: 2, delete: 2}
+HUGE: dict[Action, int] = {create: 2, fill: 8, ripen: 12, write: 30, write_atomic: 4, unmap: 8, share: 16, snapshot: 8,
+                          delete: 8, clone: 4, revert: 2, resize: 2, look: 4, read: 4, flush: 4, checkpoint: 3}
 FREEING: dict[Action, int] = {create: 2, write: 40, snapshot: 6, delete: 8, unmap: 10}
 PUNCHING: dict[Action, int] = {create: 4, write: 40, write_atomic: 30, flush: 4, snapshot: 2, delete: 4, read: 4}
 LOCKED: dict[Action, int] = {create: 1, write: 20, write_atomic: 10, compare_and_write: 20, read: 8, snapshot: 1, delete: 1}
+REVERTING: dict[Action, int] = {create: 1, write: 60, snapshot: 8, revert: 16, delete: 6, flush: 2}
 SHARING: dict[Action, int] = {create: 1, write: 40, snapshot: 16, delete: 8, clone: 6, read: 3, flush: 3}
 UNSYNCED: dict[Action, int] = {create: 2, write: 60, write_atomic: 5, unmap: 10, flush: 1}
 
@@ -303,9 +337,7 @@ DWELLING = {
     "looking": Lives(24, Config(stuck=0.2, slow="data", hot_bytes=4 << 10, parts=0.3, checksums=0, max_inflight=24, max_objects=4,
                                 settle=0.01), 600, 400, {create: 1, write: 60, snapshot: 8, look: 20, delete: 6, flush: 2}),
     "huge": Lives(8, Config(size_bytes=64 << 20, volume_bytes=4 << 20, hot_bytes=4 << 20, parts=0.2, checksums=0.1,
-                            max_objects=6), 300, 60,
-                  {create: 2, fill: 8, write: 40, write_atomic: 4, unmap: 6, share: 12, snapshot: 8, delete: 8, clone: 2,
-                            revert: 2, resize: 2, look: 4, read: 4, flush: 4, checkpoint: 3}),
+                            max_objects=8), 200, 60, HUGE),
     "insisting": Lives(24, Config(stuck=0.5, slow="sync", hot_bytes=16 << 10, power=1, fua=0.3, checksums=0, max_inflight=4,
                                   max_objects=3, settle=0.03), 300, 12,
                         {create: 1, write: 40, flush: 20, snapshot: 1, delete: 1}),

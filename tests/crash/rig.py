@@ -176,7 +176,16 @@ class Rig:
             elif done.code == "no_space" and not self.faulty:
                 self._judge_refusal(op)
             self.oracle.finish(op, done.code, done.value)
+            if done.code == "ok" and not self.faulty:
+                self._look_at(op)
         return len(finished)
+
+    def _look_at(self, op: Op) -> None:
+        """What a new snapshot holds where most is written, as soon as it is answered: it never changes."""
+        if op.kind == "snapshot" or (op.kind == "revert" and op.args.get("safety_name")):
+            for object_id in op.value if op.kind == "snapshot" else [op.value]:
+                length = min(self.size_of(self.oracle.objects[object_id]), max(self.config.hot_bytes, 64 << 10))
+                self.start("read", object_id=object_id, offset_bytes=0, length_bytes=length)
 
     def judge_stable(self, op: Op) -> None:
         """FUA: each block that nobody else has written to since is on stable storage, and the way to it."""
@@ -383,6 +392,24 @@ class Rig:
             raise ValueError("verify needs a quiet pool")
         if self.oracle.reconcile(self.pool):
             self.do("flush")         # an operation nobody acknowledged has happened: make it last
+        self._compare_maps()
+
+    def _compare_maps(self) -> None:
+        """`diff` finds every block in which two objects differ. (What a write put there twice may be reported and the same.)"""
+        r = random.Random(self.steps)                # of its own, so that a life goes on as without it
+        pairs = [(a, b) for a in self.oracle.objects.values() for b in self.oracle.objects.values() if a is not b]
+        for a, b in r.sample(pairs, min(len(pairs), 4)):
+            found: set[int] = set()
+            at, size = 0, max(a.current_size(), b.current_size())
+            while at < size:
+                step = self.pool.call("diff", a_id=a.id, b_id=b.id, offset_bytes=at, limit=(limit := r.choice((1, 7, 1000))))
+                for offset, length in step:
+                    found.update(range(offset // BLOCK, (offset + length) // BLOCK))
+                at = step[-1][0] + step[-1][1] if len(step) == limit else size
+            for block in {lba // 8 for model in (a, b) for lba in model.sectors}:
+                was, is_ = ([self.oracle.current(model, lba) for lba in range(block * 8, block * 8 + 8)] for model in (a, b))
+                if was != is_ and block not in found:
+                    raise Violation(f"diff of {a.label()} and {b.label()} leaves block {block} out: {was} and {is_}")
 
     def crash_cycle(self) -> None:
         """A crash of either kind, recovery, verification."""

@@ -183,11 +183,17 @@ def test_failed_sync_then_kill_then_power_cut(template: SimDisk) -> None:
         rig.reopen()
 
 
-def killed_before_a_failed_sync_is_noted(template: SimDisk, mutations: str = "") -> None:
+def killed_before_a_failed_sync_is_noted(template: SimDisk, mutations: str = "", writes: int = 1) -> None:
+    """`writes` to places of their own become records of one frame."""
     for seed in range(4):
         rig = scene(template.fork(seed), mutations)
         rig.do("flush")
-        assert write(rig, 1, 1 << 20, 64 << 10).ok
+        ops = [rig.start("write", object_id=1, offset_bytes=(n + 1) << 19, data=rig.oracle.make_data(1, (n + 1) << 19, 64 << 10))
+               for n in range(writes)]
+        for io_id, kind, _, _ in rig._watch_syncs():
+            rig.perform(io_id, kind)
+        for op in ops:
+            rig.settle(op)
         rig.start("flush")
         rig.turn()
         rig.disk.fail("sync")
@@ -209,6 +215,12 @@ def test_killed_before_a_failed_sync_is_noted(template: SimDisk) -> None:
     killed_before_a_failed_sync_is_noted(template)
     with pytest.raises(Violation):
         killed_before_a_failed_sync_is_noted(template, "no_rewrite")
+
+
+def test_all_records_of_a_frame_are_written_again(template: SimDisk) -> None:
+    killed_before_a_failed_sync_is_noted(template, writes=3)
+    with pytest.raises(Violation):
+        killed_before_a_failed_sync_is_noted(template, "first_record", writes=3)
 
 
 def test_lives_on_a_failing_disk(first_seed: int, seed_count: int) -> None:

@@ -15,6 +15,7 @@ from tests.crash.actions import (
     PUBLISHING,
     PUNCHING,
     RECORDING,
+    REVERTING,
     SHARING,
     STEADY,
     UNSYNCED,
@@ -26,9 +27,12 @@ from tests.crash.knots import CONFIG as FIELDS
 from tests.crash.knots import KNOTTED
 from tests.crash.rig import Config
 from tests.crash.test_late_requests import late
+from tests.crash.test_wide import SETTINGS
 from tests.support.history import Violation
 
 CONFIG = Config(checked=False, journal_blocks=128)
+
+VAST_CONFIG, VAST, _ = SETTINGS["vast"]
 
 BARRIERS = {
     "no_data_sync": Lives(20, CONFIG, crash_every=20, weights=STEADY),
@@ -49,6 +53,10 @@ BARRIERS = {
     "no_inflight": Lives(20, Config(journal_blocks=128, stuck=0.4), crash_every=15, weights={**PUBLISHING, write: 40}),
     "no_range_lock": Lives(40, Config(checked=False, stuck=0.3, hot_bytes=8 << 10, max_inflight=8), weights=LOCKED),
     "slices_unseen": Lives(20, dataclasses.replace(FIELDS, checked=False), 120, 100, KNOTTED),
+    "first_hint": DWELLING["huge"]._replace(seeds=24),
+    "short_diff": Lives(10, dataclasses.replace(VAST_CONFIG, checked=False), weights=VAST),
+    "early_revert": Lives(24, Config(checked=False, stuck=0.3, slow="data", hot_bytes=8 << 10, parts=0.3, checksums=0,
+                                     max_inflight=16, max_objects=8, settle=0.01), 400, 200, REVERTING),
     "no_merge_check": Lives(20, Config(checked=False, stuck=0.2, hot_bytes=8 << 10, parts=0.9, max_inflight=8), weights=SHARING),
     "no_leap": Lives(40, Config(checked=False, journal_blocks=128, power=0.5, tear=0.0, fua=0.0, stuck=0.1, max_inflight=3),
                      crash_every=7, weights=UNSYNCED),
