@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core import layout
+from core._crc32c import crc32c
 from target.server.scrub import POOL, Scrub
 from target.volumes.gateway import AsyncPool, check_pool, create_pool, open_pool
 from tests.support.places import pool_directory
@@ -100,6 +101,44 @@ async def test_flips_in_pages_that_are_in_memory_are_named(path: Path) -> None:
     finally:
         pool.close()
         device.close()
+
+
+async def test_flips_in_checksum_pages_that_nobody_has_read_are_named(path: Path) -> None:
+    """What a page says of itself is enough: nothing in memory tells that it was ever written."""
+    before = [block for block, kind in pages(path).items() if kind == "csum"]
+    assert before
+    pool, device = open_pool(path, cache_bytes=64 * MIB)
+    for block in before:
+        for byte in (0, 5, 8, 12, 16, 24, 1000):
+            flip(path, block * BLOCK + byte)
+            assert {row["block"] for row in (await scrubbed(pool))["damaged"] if "block" in row} == {block}, byte
+            flip(path, block * BLOCK + byte)
+    pool.close()
+    device.close()
+
+
+FIELDS = {each.name: each for each in layout.PAGE_HEADER}
+
+
+@pytest.mark.parametrize("name", ["kind", "level", "tag", "home", "gen"])
+async def test_a_sound_page_that_belongs_elsewhere_is_named(path: Path, name: str) -> None:
+    """Its checksum is right: one of another kind, level, pool, place or time. (Checksum pages: docs/on-disk-format.md.)"""
+    before = {block: kind for block, kind in pages(path).items() if kind not in ("area", "csum")}
+    pool, device = open_pool(path, cache_bytes=64 * MIB)
+    await scrubbed(pool)
+    field, crc = FIELDS[name], FIELDS["crc"]
+    for block, kind in before.items():
+        if name == "level" and kind not in ("node", "catalog"):
+            continue
+        page = bytearray(device.read(block * BLOCK, BLOCK))
+        was = bytes(page)
+        page[field.offset + field.size - 1 if name == "gen" else field.offset] ^= 1
+        page[crc.offset:crc.offset + 4] = crc32c(page[crc.offset + 4:]).to_bytes(4, "little")
+        device.write(block * BLOCK, bytes(page))
+        assert {row.get("block") for row in (await scrubbed(pool))["damaged"]} == {block}, kind
+        device.write(block * BLOCK, was)
+    pool.close()
+    device.close()
 
 
 @pytest.mark.parametrize("copy", layout.SUPERBLOCK_SLOTS)
