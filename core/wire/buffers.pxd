@@ -14,9 +14,13 @@ cdef struct lnt_buffers:
     uint64_t used                  # bytes handed out
     uint64_t cached                # bytes on the free lists
     uint64_t connection_limit
+    uint64_t taken                 # buffers handed out so far
+    uint64_t taken_before          # ... when it was last looked whether memory is idle
+    uint8_t grown                  # memory was mapped since then: it is to be looked
 
 cdef void buffers_init(lnt_buffers *b, uint64_t limit) noexcept nogil
 cdef void buffers_free_all(lnt_buffers *b) noexcept nogil
+cdef bint buffers_idle(lnt_buffers *b) noexcept nogil
 cdef uint8_t *buffer_take(lnt_buffers *b, uint64_t length, uint8_t *size_class, bint overdraft) noexcept nogil
 cdef void buffer_give(lnt_buffers *b, uint8_t *p, uint8_t size_class) noexcept nogil
 

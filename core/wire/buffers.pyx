@@ -3,7 +3,7 @@
 From 16 KiB on they lie in huge pages: a request to a disk then is a few pieces of memory, not one for each page of 4 KiB. Lives
 here and nowhere else: `lnt_buffers`.
 """
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -22,33 +22,41 @@ cdef extern from *:
         void *p = mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         return p == MAP_FAILED ? 0 : p;
     }
-    static void *lnt_map_huge(size_t n)     /* whole huge pages, if the system gives any; memory comes with the first touch */
+    static void *lnt_map_aligned(size_t n, size_t grain)
     {
-        uint8_t *p = lnt_map(n + LNT_HUGE), *at;
+        uint8_t *p = lnt_map(n + grain), *at;
         if (!p)
             return 0;
-        at = (uint8_t *)(((uintptr_t)p + LNT_HUGE - 1) & ~(uintptr_t)(LNT_HUGE - 1));
+        at = (uint8_t *)(((uintptr_t)p + grain - 1) & ~(uintptr_t)(grain - 1));
         if (at > p)
             munmap(p, at - p);
-        if (p + LNT_HUGE > at)
-            munmap(at + n, p + LNT_HUGE - at);
-        madvise(at, n, MADV_HUGEPAGE);
+        if (p + grain > at)
+            munmap(at + n, p + grain - at);
+        return at;
+    }
+    static void *lnt_map_huge(size_t n)     /* whole huge pages, if the system gives any; memory comes with the first touch */
+    {
+        void *at = lnt_map_aligned(n, LNT_HUGE);
+        if (at)
+            madvise(at, n, MADV_HUGEPAGE);
         return at;
     }
     """
     size_t LNT_HUGE
     bint LNT_EACH_ITS_OWN
     void *lnt_map(size_t n) nogil
+    void *lnt_map_aligned(size_t n, size_t grain) nogil
     void *lnt_map_huge(size_t n) nogil
     int munmap(void *p, size_t n) nogil
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t n)
 
 cdef enum:
-    CHUNK_BYTES = 1 << 20             # buffers of up to 64 KiB are cut from chunks of this size, which are never unmapped
+    CHUNK_BYTES = 1 << 20             # buffers of up to 64 KiB are cut from chunks of this size, aligned to it
     CHUNK_CLASS = 4
     ARENA_CLASS = 2                   # 16 KiB to 1 MiB: from the arena, a huge page at a time, while it lasts
     ARENA_BYTES = 64 << 20
+    IDLE_KEPT_BYTES = 16 << 20        # of memory that nobody has used for a while so much is kept
 
 
 cdef void buffers_init(lnt_buffers *b, uint64_t limit) noexcept nogil:
@@ -62,8 +70,46 @@ cdef inline bint in_arena(lnt_buffers *b, uint8_t *p) noexcept nogil:
     return b.arena != NULL and b.arena <= p < b.arena + b.arena_bytes
 
 
+cdef void chunks_free(lnt_buffers *b) noexcept nogil:
+    # While no buffer is handed out: all pieces of a chunk are on the free lists, the first of them at the chunk's address.
+    cdef uint8_t *chunks = NULL
+    cdef uint8_t *p
+    cdef uint8_t *following
+    cdef uint32_t k
+    for k in range(CHUNK_CLASS + 1):
+        p = b.free[k]
+        b.free[k] = NULL
+        while p != NULL:
+            following = (<uint8_t **>p)[0]
+            if in_arena(b, p):
+                (<uint8_t **>p)[0] = b.free[k]
+                b.free[k] = p
+            else:
+                b.cached -= <uint64_t>4096 << k
+                if <uintptr_t>p % CHUNK_BYTES == 0:
+                    (<uint8_t **>p)[0] = chunks
+                    chunks = p
+            p = following
+    while chunks != NULL:
+        p = chunks
+        chunks = (<uint8_t **>p)[0]
+        munmap(p, CHUNK_BYTES)
+
+
+cdef bint buffers_idle(lnt_buffers *b) noexcept nogil:
+    # Gives the system back what nobody has taken since the last look; true when it must be looked again later.
+    b.grown = 0
+    if b.used + b.cached <= IDLE_KEPT_BYTES:
+        return False
+    if b.taken != b.taken_before:
+        b.taken_before = b.taken
+        return True
+    buffers_free_all(b)
+    return b.used + b.cached > IDLE_KEPT_BYTES
+
+
 cdef void buffers_free_all(lnt_buffers *b) noexcept nogil:
-    # Big buffers and the arena only: chunks live as long as the process's next reactor may want them no more than once.
+    # Big buffers; the arena and the chunks too when none of them is handed out.
     cdef uint32_t k
     cdef uint8_t *p
     for k in range(BUFFER_CLASSES):
@@ -72,7 +118,10 @@ cdef void buffers_free_all(lnt_buffers *b) noexcept nogil:
             b.loose[k] = (<uint8_t **>p)[0]
             b.cached -= <uint64_t>4096 << k
             munmap(p, <size_t>4096 << k)
-    if b.arena == NULL or b.used:
+    if b.used:
+        return
+    chunks_free(b)
+    if b.arena == NULL:
         return
     for k in range(ARENA_CLASS, BUFFER_CLASSES):
         while b.free[k] != NULL:
@@ -120,8 +169,10 @@ cdef bint refill(lnt_buffers *b, uint8_t k) noexcept nogil:
     if p != NULL:
         total = LNT_HUGE
     else:
-        p = <uint8_t *>lnt_map_huge(total) if size >= LNT_HUGE else <uint8_t *>lnt_map(total)
-        if k > CHUNK_CLASS:
+        if k <= CHUNK_CLASS:
+            p = <uint8_t *>lnt_map_aligned(total, CHUNK_BYTES)
+        else:
+            p = <uint8_t *>lnt_map_huge(total) if size >= LNT_HUGE else <uint8_t *>lnt_map(total)
             head = &b.loose[k]
     if p == NULL:
         return False
@@ -130,6 +181,7 @@ cdef bint refill(lnt_buffers *b, uint8_t k) noexcept nogil:
         head[0] = p + total - size - at
         at += size
     b.cached += total
+    b.grown = 1
     return True
 
 
@@ -163,6 +215,7 @@ cdef uint8_t *buffer_take(lnt_buffers *b, uint64_t length, uint8_t *size_class, 
     head[0] = (<uint8_t **>p)[0]
     b.cached -= size
     b.used += size
+    b.taken += 1
     size_class[0] = k
     return p
 

@@ -5,7 +5,7 @@ Lives here and nowhere else: the order of a turn, the thread's beginning and end
 from core._engine cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core._types cimport lnt_dev, lnt_io, lnt_op
 from core.wire.abort cimport aborts_check
-from core.wire.buffers cimport buffers_free_all
+from core.wire.buffers cimport buffers_free_all, buffers_idle
 from core.wire.command cimport dormant_step, waiting_step
 from core.wire.connection cimport connection_arm, connection_close, connection_disarmed
 from core.wire.control cimport requests_take
@@ -87,6 +87,7 @@ cdef enum:
     SQ_ENTRIES = 1024
     CQ_ENTRIES = 16384
     ENGINE_US = 500                   # engine turns that go on longer let the connections have a look
+    IDLE_US = 3000000                 # memory for buffers that nobody took in so long goes back to the system
     DRAIN_US = 5000000                # how long stop lets the engine finish background work
 
 cdef uint64_t FOREVER = <uint64_t>-1
@@ -241,6 +242,10 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
         engine(r)
         if r.now_us >= r.keepalive_us:
             keepalive(r)
+        if r.buffers.grown and r.idle_us == FOREVER:
+            r.idle_us = r.now_us
+        if r.now_us >= r.idle_us:
+            r.idle_us = r.now_us + IDLE_US if buffers_idle(&r.buffers) else FOREVER
         if r.dirty != NULL:
             flush(r)
         if r.tasks.wait_head == NULL and r.settle == NULL:
@@ -345,6 +350,7 @@ cdef void *thread_main(void *arg) noexcept nogil:
         return NULL
     r.now_us = lnt_mono_us()
     r.keepalive_us = FOREVER
+    r.idle_us = FOREVER
     lnt_enter(r.pool)
     lnt_dev_attach(r.pool, &r.disk.dev)
     lnt_leave(r.pool)

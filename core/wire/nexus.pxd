@@ -514,6 +514,7 @@ cdef struct lnt_reactor:
     uint32_t engine_due            # atomic
     uint64_t now_us
     uint64_t keepalive_us          # next keepalive deadline
+    uint64_t idle_us               # when it is looked next whether buffers are idle
     uint64_t engine_us             # next lnt_dev_run
     uint64_t poll_us
     int cpu

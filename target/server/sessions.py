@@ -58,6 +58,7 @@ from target.server.dataplane import (
 )
 from target.server.draining import WAIT_SECONDS, Draining
 from target.server.inventory import REPORT_LUNS, Inventory
+from target.server.memory import Trimming
 from target.server.throttle import Throttle
 from target.server.units import Units, lun_flags
 
@@ -126,6 +127,7 @@ class SessionTable:
         self.background = Background()
         self._empty = asyncio.Event()
         self._addresses = Throttle(ADDRESSES_SECONDS)
+        self._trimming = Trimming()
         self.draining = Draining(self._reflag)
 
     def start(self) -> None:
@@ -139,6 +141,7 @@ class SessionTable:
         for reactor in self.reactors:
             loop.remove_reader(reactor.event_fd)
         self.draining.stop()
+        self._trimming.stop()
         for session in self.sessions():
             for running in session.running.values():
                 running.task.cancel()
@@ -274,6 +277,7 @@ class SessionTable:
         key = (self.reactors.index(session.reactor), session.number)
         session.reactor.remove_session(session.number)
         self._sessions.pop(key, None)
+        self._trimming.due()
         for running in session.running.values():
             if running.held:
                 running.task.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +122,23 @@ def test_pings_whose_answers_nobody_reads(witness: Witness) -> None:
     flood(each, ping, 4000)
     witness.check()
     each.close()
+    witness.end()
+
+
+def test_answers_that_nobody_reads_cost_nothing_once_their_sessions_are_gone(witness: Witness) -> None:
+    deaf = [enemy(witness.daemon, number) for number in range(16)]
+    for each in deaf:
+        each.sock.settimeout(1)
+        with contextlib.suppress(OSError):
+            for number in range(100):
+                each.send(read10(number, 512, number, 1 + number))
+    witness.check()
+    for each in deaf:
+        each.close()
+    deadline = time.monotonic() + 60
+    while rss_bytes(witness.daemon) - witness.before > GROWTH_BYTES // 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert rss_bytes(witness.daemon) - witness.before <= GROWTH_BYTES // 2
     witness.end()
 
 
