@@ -15,6 +15,8 @@ cdef class Pool:
     cdef object clock         # for the queue device: microseconds; None: the machine's
     cdef readonly str name
     cdef readonly bytes uuid
+    cdef readonly bytes identity
+    cdef object serial_mask   # what an object's serial differs by from its slot's (docs/on-disk-format.md)
     cdef readonly bint read_only
     cdef readonly int completion_fd
     cdef qdev *q

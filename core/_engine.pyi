@@ -21,6 +21,9 @@ class ScrubStep(NamedTuple):
     pages: int              # metadata pages read from the medium
     damaged: list[tuple[int, int, int]]     # of a map: offset and length in bytes behind a page; the page's block
 
+def hang_up() -> None:
+    """Shut every socket of this process, which is about to end and may have to wait for its medium first (core/lease.h)."""
+
 class Pool:
     """An open pool. All state-changing work is *started* and completes later; nothing blocks the caller.
 
@@ -29,7 +32,8 @@ class Pool:
     """
 
     name: str
-    uuid: bytes
+    uuid: bytes                 # what the pool is known by
+    identity: bytes             # the same, b"" in a pool that was made before pools had one
     size_bytes: int
     read_only: bool
     completion_fd: int
@@ -37,6 +41,15 @@ class Pool:
     @staticmethod
     def create(device: Device, *, name: str, size_bytes: int = 0, journal_blocks: int = 0, area_blocks: int = 0) -> None:
         """Format `device` (it must be zero-sized-or-blank; the caller checks). PoolError: invalid."""
+    @staticmethod
+    def identify(device: Device, *, identity: bytes, name: str = "") -> None:
+        """Give a pool that nobody has open another identity, and so every object another serial, and a name; one atomic change.
+
+        PoolError: foreign, newer, damaged, invalid; OSError.
+        """
+    @staticmethod
+    def superblock(device: Device) -> bytes:
+        """The superblock that counts. PoolError: foreign, newer, damaged; OSError."""
     def __init__(self, device: Device, *, cache_bytes: int = 268435456, read_only: bool = False,
                  punch_delay_us: int = 2_000_000, mutations: str = "", clock: Callable[[], int] | None = None,
                  queues: int = 1) -> None:
@@ -49,6 +62,8 @@ class Pool:
         """Checkpoint and mark clean. Idempotent."""
     def abandon(self) -> None:
         """Drop everything in memory without any I/O, as a crash would."""
+    def lease(self, until_us: int | None) -> None:
+        """Reactors answer and write nothing from this instant of CLOCK_BOOTTIME on: they end the process (core/lease.h)."""
 
     # -- starting work ------------------------------------------------------------------------------------------
     def start(self, op: str, **args: Any) -> int:

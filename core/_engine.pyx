@@ -2,7 +2,7 @@
 """The pool: objects, map, space and durability behind one class, and the same for native threads (docs/architecture.md)."""
 from core.errors import STATUS_CODES, PoolError
 from core._cache import mutation
-from core._info import METADATA_PARTS, bad_pages, object_info, object_slot
+from core._info import METADATA_PARTS, bad_pages, masked_serial, object_info, object_slot
 
 from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,
@@ -22,10 +22,10 @@ from core._scrub cimport SP_MAP
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
     C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME,
-    OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT, SK_KV,
-    SK_OBJECT, bad_page, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, rlock,
+    OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SB_IDENTITY, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT,
+    SK_KV, SK_OBJECT, bad_page, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, rlock,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
-from core._super cimport super_load, super_read, super_seal
+from core._super cimport super_change, super_current, super_load, super_read, super_seal
 from core._types cimport (
     IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
     OPF_FUA, OPF_NOUNMAP, lnt_io, lnt_obj, lnt_op)
@@ -38,6 +38,15 @@ cdef extern from "<sys/eventfd.h>" nogil:
     int EFD_NONBLOCK
     int EFD_CLOEXEC
 
+cdef extern from "lease.h" nogil:
+    void lnt_hang_up()
+
+cdef extern from *:
+    """
+    #define lnt_store64(at, v) __atomic_store_n(at, v, __ATOMIC_RELEASE)
+    """
+    void lnt_store64(uint64_t *at, uint64_t v) nogil
+
 cdef extern from "<unistd.h>" nogil:
     ssize_t write(int, const void *, size_t)
     ssize_t read(int, void *, size_t)
@@ -45,6 +54,10 @@ cdef extern from "<unistd.h>" nogil:
 
 IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard"}
 MUTATIONS = {"": 0} | {m.name[2:].lower(): int(m) for m in mutation}
+
+
+def hang_up():
+    lnt_hang_up()
 
 
 # -- completions -------------------------------------------------------------------------------------------------------
@@ -86,6 +99,17 @@ cdef class Pool:
     @staticmethod
     def create(device, *, str name, size_bytes=0, journal_blocks=0, area_blocks=0):
         pool_format(device, name, size_bytes, journal_blocks, area_blocks)
+
+    @staticmethod
+    def identify(device, *, bytes identity, str name=""):
+        values = {"identity": identity, "name": name.encode().ljust(64, b"\0")} if name else {"identity": identity}
+        if len(identity) != 16 or len(name.encode()) > 63:
+            raise PoolError("invalid", "an identity has 16 bytes, a name at most 63")
+        super_change(device, values)
+
+    @staticmethod
+    def superblock(device):
+        return super_current(device)
 
     def __cinit__(self, *args, **kwargs):
         self.completion_fd = -1
@@ -157,7 +181,9 @@ cdef class Pool:
         self.prepare(cache_bytes)
         memcpy(p.ck.live_buf, <const char *>raw, L_BLOCK_BYTES)
         self.name = raw[208:272].rstrip(b"\0").decode(errors="replace")
-        self.uuid = raw[16:32]
+        self.identity = raw[SB_IDENTITY:SB_IDENTITY + 16].strip(b"\0") and raw[SB_IDENTITY:SB_IDENTITY + 16]
+        self.uuid = self.identity or raw[16:32]
+        self.serial_mask = int.from_bytes(self.uuid) ^ int.from_bytes(raw[16:32])
         token = bytes(self.device.cache_token)[:64].ljust(64, b"\0")
         flags = lnt_get32(<const uint8_t *>raw + SB_FLAGS)
         trusted = token.strip(b"\0") and raw[SB_CACHE_TOKEN:SB_CACHE_TOKEN + 64] == token and not flags & SF_DISTRUST
@@ -288,6 +314,11 @@ cdef class Pool:
 
     def abandon(self):
         self.release()
+
+    def lease(self, until_us):
+        """Native threads end the process when this instant of CLOCK_BOOTTIME has passed; None: there is no lease."""
+        if self.p != NULL:
+            lnt_store64(&self.p.lease_us, 0 if until_us is None else until_us)
 
     cdef lnt_pool *open_pool(self) except NULL:
         if self.p == NULL:
@@ -533,7 +564,7 @@ cdef class Pool:
     def objects(self):
         raw = []
         objects_walk(self.open_pool(), raw, 0, NULL, NULL)
-        return sorted(map(object_info, raw))
+        return sorted([object_info(slot, self.serial_mask) for slot in raw])
 
     def info(self, uint64_t object_id):
         cdef lnt_pool *p = self.open_pool()
@@ -544,7 +575,7 @@ cdef class Pool:
         if o != NULL:
             object_store(p, o, slot)
         pthread_mutex_unlock(&p.lock)
-        return object_info((<const char *>slot)[:L_SLOT_BYTES]) if o != NULL else None
+        return object_info((<const char *>slot)[:L_SLOT_BYTES], self.serial_mask) if o != NULL else None
 
     def names(self):
         return dict(self.ids)

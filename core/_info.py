@@ -78,14 +78,19 @@ _VALUES = operator.itemgetter(*(list(_FIELDS).index(name) for name in (
 _CHECKSUM = layout.OBJECT_FLAGS["checksum"]
 
 
-def object_info(slot: bytes) -> ObjectInfo:
+def masked_serial(serial: str, mask: int) -> str:
+    """The serial of an object from its slot's, and the other way round: 32 hex digits."""
+    return f"{int(serial, 16) ^ mask:032x}" if mask and serial else serial
+
+
+def object_info(slot: bytes, serial_mask: int = 0) -> ObjectInfo:
     """The record in a slot of 512 bytes."""
     (number, kind, size, block, mapped, created_us, origin_id, flags, quota, reserve, serial, exponent, name, name_bytes,
      origin, origin_bytes, props, props_bytes) = _VALUES(_SLOT.unpack(slot))
     return ObjectInfo(
         number, _KINDS[kind], name[:name_bytes].decode(errors="replace"), size, block, mapped * layout.BLOCK_BYTES,
         created_us / 1e6, origin[:origin_bytes].decode(errors="replace"), origin_id, bool(flags & _CHECKSUM), quota, reserve,
-        serial.hex(), props[:props_bytes], exponent)
+        masked_serial(serial.hex(), serial_mask), props[:props_bytes], exponent)
 
 
 def object_slot(

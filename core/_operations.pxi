@@ -220,7 +220,8 @@ def start_create(Pool pool, *, str name, size_bytes, block_bytes=512, checksum=F
     exponent = physical_exponent(physical_block_bytes or block_bytes, block_bytes)
     slot = slot_of(pool, "volume", name, {
         "size_bytes": size_bytes, "block_bytes": block_bytes, "checksum": checksum, "quota_bytes": quota_bytes,
-        "reserve_bytes": reserve_bytes, "props": props, "serial": serial, "physical_exponent": exponent})
+        "reserve_bytes": reserve_bytes, "props": props,
+        "serial": masked_serial(serial, pool.serial_mask), "physical_exponent": exponent})
     a = admin_new(pool, A_CREATE)
     new_objects(pool, a, [slot])
     a.obj = a.new[0]
@@ -335,7 +336,8 @@ cdef object change(Pool pool, info, dict args, object outcome):
     """Replace those properties of an object that `args` names, and no other: what is changed at the same time stays changed."""
     cdef admin *a
     cdef bytes slot
-    values = {"origin": info.origin, "origin_id": info.origin_id, "quota_bytes": info.quota_bytes, "serial": info.serial,
+    values = {"origin": info.origin, "origin_id": info.origin_id, "quota_bytes": info.quota_bytes,
+              "serial": masked_serial(info.serial, pool.serial_mask),
               "reserve_bytes": info.reserve_bytes, "props": info.props, "created_us": int(info.created_s * 1e6),
               "physical_exponent": info.physical_exponent}
     wanted = {key: value for key, value in args.items() if value is not None}

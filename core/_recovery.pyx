@@ -330,7 +330,7 @@ cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t j
         "version": L_FORMAT_VERSION, "sb_gen": 1, "ckpt_gen": 0, "total_blocks": total, "journal_start": L_ZONE_META_BLOCKS,
         "journal_blocks": journal_blocks, "area_blocks": area_blocks, "area_start": L_ZONE_META_BLOCKS + journal_blocks,
         "journal_seq": 1, "flags": SF_CLEAN, "catalog_level": 1, "next_id": 1, "free_blocks": free_blocks,
-        "uuid": uuid, "name": raw_name})
+        "uuid": uuid, "identity": uuid, "name": raw_name})
     device.sync()                 # a pool exists only when everything it stands on does
     for slot in layout.SUPERBLOCK_SLOTS:
         device.write(slot * L_BLOCK_BYTES, super_raw)

@@ -35,7 +35,7 @@ cdef extern from "_layout.h" nogil:
         SB_CRC, SB_VERSION, SB_UUID, SB_SB_GEN, SB_CKPT_GEN, SB_TOTAL_BLOCKS, SB_JOURNAL_START, SB_JOURNAL_BLOCKS
         SB_AREA_BLOCKS, SB_AREA_START, SB_JOURNAL_SEQ, SB_JOURNAL_POS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_FLAGS
         SB_CATALOG_ROOT, SB_CATALOG_LEVEL, SB_CATALOG_SLOTS, SB_NEXT_ID, SB_FREE_BLOCKS, SB_PENDING_CRC
-        SB_CACHE_TOKEN, SB_NAME, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT
+        SB_CACHE_TOKEN, SB_NAME, SB_IDENTITY, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT
         PG_MAGIC, PG_CRC, PG_KIND, PG_LEVEL, PG_N, PG_TAG, PG_HOME, PG_GEN
         PK_NODE, PK_COUNT, PK_CSUM, PK_CATALOG, PK_SUMMARY, PK_DIRECTORY, PK_PENDING
         FR_MAGIC, FR_CRC, FR_UUID, FR_SEQ, FR_HARD_UPTO, FR_SYNCED_UPTO, FR_LENGTH, FR_FLAGS, FR_RECORDS, FF_PAD
@@ -454,6 +454,8 @@ cdef struct lnt_pool:
     uint64_t stat_pending_blocks
     uint8_t cache_token[64]
     uint8_t name[64]
+    uint8_t identity[16]
+    uint64_t lease_us         # atomic: CLOCK_BOOTTIME after which nothing may be answered or written; 0: no lease (lease.h)
 
 cdef inline uint64_t next_images(lnt_pool *p) noexcept nogil:
     """Pages that the next checkpoint will hold: what is dirty, and the catalog pages of changed objects."""

@@ -7,6 +7,8 @@ cdef object super_read(lnt_pool *p, object device)
 cdef object super_choose(lnt_pool *p, bytes first, bytes second)
 cdef int super_load(lnt_pool *p, bytes raw) except -1
 cdef bytes super_bytes(dict values)
+cdef bytes super_current(object device)
+cdef int super_change(object device, dict values) except -1
 cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil
 cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil
 cdef void super_distrust(lnt_pool *p) noexcept nogil

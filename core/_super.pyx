@@ -7,11 +7,12 @@ from core._cache cimport M_NO_SUPER_CRC, io_free, io_new
 from core._state cimport (
     C_APPLY, C_SUPER, C_SYNC3, L_BLOCK_BYTES, L_FORMAT_VERSION, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SB_AREA_BLOCKS,
     SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT,
-    SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS,
+    SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_IDENTITY, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS,
     SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, SF_DISTRUST, lnt_get32,
     lnt_get64, lnt_pool, lnt_put32, lnt_put64)
 from core._types cimport IO_WRITE, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 cdef extern from "crc32c.h" nogil:
@@ -83,6 +84,7 @@ cdef int super_load(lnt_pool *p, bytes raw) except -1:
     p.cat.level = <uint8_t>lnt_get32(b + SB_CATALOG_LEVEL)
     p.cat_slots = lnt_get32(b + SB_CATALOG_SLOTS)
     memcpy(p.name, b + SB_NAME, 64)
+    memcpy(p.identity, b + SB_IDENTITY, 16)
     if (total % L_RUN_BLOCKS or total == 0 or p.j.start != L_ZONE_META_BLOCKS or p.j.blocks < 64
             or p.ck.area_start != p.j.start + p.j.blocks or p.ck.area_blocks < 128
             or p.ck.area_start + 2 * <uint64_t>p.ck.area_blocks > total or total > <uint64_t>1 << 40
@@ -109,6 +111,37 @@ cdef bytes super_bytes(dict values):
     return bytes(raw)
 
 
+cdef bytes super_current(object device):
+    """The superblock of a pool that nobody has open. OSError; PoolError: foreign, newer, damaged."""
+    cdef lnt_pool *p = <lnt_pool *>calloc(1, sizeof(lnt_pool))
+    cdef bytes raw
+    if p == NULL:
+        raise MemoryError
+    try:
+        raw = super_read(p, device)
+        super_load(p, raw)
+        return raw
+    finally:
+        free(p)
+
+
+cdef int super_change(object device, dict values) except -1:
+    """Replace fields of the superblock of a pool that nobody has open.
+
+    First in the copy that does not count, then in the one that does: at each instant one of them is whole and durable.
+    """
+    cdef bytes raw = super_current(device)
+    known = {field.name: raw[field.offset:field.offset + field.size] for field in layout.SUPERBLOCK}
+    sb_gen = int.from_bytes(known["sb_gen"], "little") + 1
+    changed = super_bytes({**known, **values, "sb_gen": sb_gen})
+    device.sync()                 # what was read may be in the page cache only
+    slots = sorted(layout.SUPERBLOCK_SLOTS, key=lambda slot: device.read(slot * L_BLOCK_BYTES, L_BLOCK_BYTES) == raw)
+    for slot in slots:
+        device.write(slot * L_BLOCK_BYTES, changed)
+        device.sync()
+    return 0
+
+
 cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
     """Everything but generation numbers of the checkpoint under way, which the caller sets, and the seal."""
     memset(out, 0, L_BLOCK_BYTES)
@@ -128,6 +161,7 @@ cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
     lnt_put64(out + SB_FREE_BLOCKS, p.free_blocks)
     memcpy(out + SB_CACHE_TOKEN, p.cache_token, 64)
     memcpy(out + SB_NAME, p.name, 64)
+    memcpy(out + SB_IDENTITY, p.identity, 16)
 
 
 cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil:

@@ -24,6 +24,7 @@ FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 AT_EMPTY_PATH = 0x1000
 STATX_MNT_ID_UNIQUE = 0x4000
 STATX_BYTES, STATX_MNT_ID_OFFSET = 256, 144
+STATFS_BYTES = 256          # struct statfs has 120 on 64-bit machines, and f_type is a native long at 0
 
 DIRECT_ALIGN_BYTES = 4096
 LOCK_WAIT_SECONDS = 2.0     # for the kernel to finish what a process that was killed had in flight
@@ -60,6 +61,7 @@ class FileDevice:
         self.path = os.fspath(path)
         self.direct = direct
         self.read_only = read_only
+        self.locked = lock
         self._fd = _open(self.path, direct=direct, read_only=read_only, lock=lock)
         try:
             if lock:
@@ -257,6 +259,16 @@ def _unique_mount_id(fd: int) -> int | None:
     return int(mount)
 
 
+def file_system(fd: int) -> int:
+    """The type of the file system that holds an open file, as linux/magic.h numbers them; 0 when it cannot be told."""
+    ffi, libc = _libc()
+    buffer = ffi.new("unsigned char[]", STATFS_BYTES)
+    if libc.fstatfs(fd, buffer) != 0:
+        return 0
+    (kind,) = struct.unpack_from("@l", bytes(ffi.buffer(buffer)), 0)
+    return int(kind) & 0xFFFFFFFF
+
+
 def _libc() -> tuple[Any, Any]:
     global _LIBC
     if _LIBC is None:
@@ -264,6 +276,7 @@ def _libc() -> tuple[Any, Any]:
 
         ffi = FFI()
         ffi.cdef("int fallocate(int fd, int mode, int64_t offset, int64_t length);"
-                 "int statx(int dirfd, const char *path, int flags, unsigned int mask, unsigned char *buffer);")
+                 "int statx(int dirfd, const char *path, int flags, unsigned int mask, unsigned char *buffer);"
+                 "int fstatfs(int fd, unsigned char *buffer);")
         _LIBC = ffi, ffi.dlopen(None)
     return _LIBC

@@ -15,6 +15,7 @@ FORMAT_VERSION = 1
 
 # -- fixed regions of a zone, in blocks from the zone's start ------------------------------------------------------
 SUPERBLOCK_SLOTS = (0, 1)   # zone 0 only; both copies say the same, written one after the other with a sync between
+OWNER_BLOCK = 2             # zone 0 only: who serves the pool, in its first sector (docs/ownership.md)
 SUMMARY_START = 16          # 2 pages: used blocks of each of the zone's 2048 runs
 SUMMARY_PAGES = 2
 SUMMARY_RUNS = 1024         # runs a summary page covers
@@ -85,8 +86,29 @@ SUPERBLOCK = (
     Field(136, 8, "pending_crc", "CRC32C over the directory pages of the area half"),
     Field(144, 64, "cache_token", "life of the page cache above the medium when the pool was opened, zero-padded"),
     Field(208, 64, "name", "the pool's name, UTF-8, zero-padded"),
+    Field(272, 16, "identity", "what the pool is known by; zeros in older pools, which are known by their uuid"),
 )
 SUPERBLOCK_FLAGS = {"clean": 1, "distrust": 2, "unswept": 4}
+
+# -- ownership record: one sector, which a medium writes whole or not at all -------------------------------------------
+OWNER_MAGIC = b"LNTOWNER"
+OWNER_BYTES = 512
+OWNER_STATES = {"claimed": 1, "owned": 2, "given_up": 3}
+OWNER = (
+    Field(0, 8, "magic", "`LNTOWNER`; anything else, or a bad checksum: nobody"),
+    Field(8, 4, "crc", "CRC32C of bytes 12..511"),
+    Field(12, 4, "state", "1 claimed, 2 owned, 3 given up"),
+    Field(16, 16, "owner", "random, of this opening"),
+    Field(32, 8, "counter", "moves with each renewal"),
+    Field(40, 8, "since_us", "Unix time of the claim in microseconds"),
+    Field(48, 4, "lease_ms", "how long the owner may be silent; 0: it gives no sign, its process proves that it lives"),
+    Field(52, 4, "pid", "its process, as its own namespace counts"),
+    Field(56, 8, "started", "when that process began, in clock ticks since the boot"),
+    Field(64, 8, "pid_namespace", "inode number of the namespace"),
+    Field(72, 16, "boot", "boot id of its machine"),
+    Field(88, 24, "place", "what it opened: 1 file or 2 device, device number, inode or disk sequence number, 8 bytes each"),
+    Field(112, 64, "host", "the machine's name, UTF-8, zero-padded"),
+)
 
 # -- page header: the first 64 bytes of every metadata page but the superblock and journal frames ---------------------
 PAGE_HEADER_BYTES = 64
@@ -179,7 +201,7 @@ KV_SLOT = (
 )
 
 STRUCTURES: dict[str, tuple[Field, ...]] = {
-    "SB": SUPERBLOCK, "PG": PAGE_HEADER, "FR": FRAME_HEADER, "RC": RECORD_HEADER, "OB": OBJECT_SLOT, "KV": KV_SLOT,
+    "SB": SUPERBLOCK, "OW": OWNER, "PG": PAGE_HEADER, "FR": FRAME_HEADER, "RC": RECORD_HEADER, "OB": OBJECT_SLOT, "KV": KV_SLOT,
 }
 
 

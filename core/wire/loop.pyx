@@ -34,6 +34,8 @@ cdef extern from "<errno.h>":
     int ECANCELED
 cdef extern from "native.h" nogil:
     uint64_t lnt_mono_us()
+cdef extern from "lease.h" nogil:
+    void lnt_lease_prove(const uint64_t *until_us)
 
 cdef extern from *:
     """
@@ -214,6 +216,7 @@ cdef void engine(lnt_reactor *r) noexcept nogil:
     while engine_wanted(r) and rounds < 64 and (rounds < 2 or lnt_mono_us() - r.now_us < ENGINE_US):
         rounds += 1
         engine_turn(r)
+        lnt_lease_prove(r.lease_us)
         disk_run_inline(&r.disk, r.now_us)
         lnt_dev_reap(r.pool, &r.disk.dev)
         if r.disk.done_head == NULL and r.submit_head == NULL:
@@ -222,7 +225,10 @@ cdef void engine(lnt_reactor *r) noexcept nogil:
 
 cdef void flush(lnt_reactor *r) noexcept nogil:
     # Sending makes nothing dirty again: what a connection has to send goes out until its queue is empty or its socket full.
-    cdef lnt_connection *c = send_dirty(r)
+    # After the work, before the words: a process that was stopped in the midst of a turn must not say what it knew then.
+    cdef lnt_connection *c
+    lnt_lease_prove(r.lease_us)
+    c = send_dirty(r)
     while c != NULL:
         if c.state == CONNECTION_OPEN:
             send_flush(r, c)
@@ -313,6 +319,7 @@ cdef void drain(lnt_reactor *r) noexcept nogil:
     cdef lnt_io *io
     while r.now_us < give_up:
         turn(r)
+        lnt_lease_prove(r.lease_us)
         if r.engine_us > r.now_us and not r.disk.in_flight and not lnt_load32(&r.engine_due, ACQUIRE):
             break
         if r.engine_us > r.now_us:
@@ -327,6 +334,7 @@ cdef void drain(lnt_reactor *r) noexcept nogil:
         lnt_enter(r.pool)
         tell(io)
         lnt_leave(r.pool)
+        lnt_lease_prove(r.lease_us)
         disk_run_inline(&r.disk, r.now_us)
         if r.disk.in_flight == 0 and r.disk.done_head == NULL:
             break

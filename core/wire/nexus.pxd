@@ -488,6 +488,7 @@ cdef struct lnt_loop_counters:     # each by the module that does it
 
 cdef struct lnt_reactor:
     lnt_pool *pool
+    uint64_t *lease_us             # the pool's: after which nothing may be answered or written (core/lease.h)
     lnt_ring *ring
     lnt_disk disk
     lnt_buffers buffers

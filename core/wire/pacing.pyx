@@ -8,6 +8,8 @@ from libc.stdint cimport uint64_t
 
 cdef extern from "native.h" nogil:
     uint64_t lnt_mono_us()
+cdef extern from "lease.h" nogil:
+    void lnt_lease_prove(const uint64_t *until_us)
 
 cdef extern from *:
     """
@@ -120,6 +122,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     cdef bint answered = answered_in_turn(r)
     cdef uint32_t behind = r.pacing.behind
     r.pacing.behind = BEHIND_NONE
+    lnt_lease_prove(r.lease_us)         # what is submitted now may be writes
     if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
             or until <= now or r.reap or r.settle != NULL):
         lnt_ring_pump(r.ring)

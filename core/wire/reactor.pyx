@@ -156,6 +156,7 @@ cdef class Reactor:
         self.free_conns = list(range(CONNECTIONS_MAX - 1, -1, -1))
         pthread_mutex_init(&self.r.mailbox.mutex, NULL)
         self.r.pool = pool.p
+        self.r.lease_us = &pool.p.lease_us
         self.r.cpu = -1 if cpu is None else cpu
         self.r.poll_us = poll_us
         self.r.inline_io = -1 if inline_io is None else bool(inline_io)

@@ -11,8 +11,9 @@ from core import layout
 
 DOC = (Path(__file__).parents[2] / "docs" / "on-disk-format.md").read_text()
 SECTIONS = {
-    "Superblock": layout.SUPERBLOCK, "Page header": layout.PAGE_HEADER, "Journal frame header": layout.FRAME_HEADER,
-    "Journal record header": layout.RECORD_HEADER, "Catalog slot: object": layout.OBJECT_SLOT,
+    "Superblock": layout.SUPERBLOCK, "Ownership record": layout.OWNER, "Page header": layout.PAGE_HEADER,
+    "Journal frame header": layout.FRAME_HEADER, "Journal record header": layout.RECORD_HEADER,
+    "Catalog slot: object": layout.OBJECT_SLOT,
     "Catalog slot: part of a key's value": layout.KV_SLOT,
 }
 
@@ -42,7 +43,7 @@ def test_records_are_documented() -> None:
 
 
 def test_regions_of_a_zone_do_not_overlap() -> None:
-    assert max(layout.SUPERBLOCK_SLOTS) < layout.SUMMARY_START
+    assert max(layout.SUPERBLOCK_SLOTS) < layout.OWNER_BLOCK < layout.SUMMARY_START
     assert layout.SUMMARY_START + layout.SUMMARY_PAGES <= layout.COUNT_START
     assert layout.COUNT_START + layout.COUNT_PAGES <= layout.CSUM_START
     assert layout.CSUM_START + layout.CSUM_PAGES <= layout.ZONE_META_BLOCKS
