@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,15 @@ import click
 
 from target.cli_request import SIZE, Request, RequestCommand, connect, json_option, print_json, rounded, size
 from target.cli_work import background_options, work
-from target.config import Portal, ServeConfig, find_api_socket, format_size, parse_advertised, parse_portal
+from target.config import (
+    LEASE_SECONDS,
+    Portal,
+    ServeConfig,
+    find_api_socket,
+    format_size,
+    parse_advertised,
+    parse_portal,
+)
 from target.errors import LunetteError
 
 
@@ -26,15 +33,29 @@ def pool() -> None:
 def create(path: str, size_bytes: int | None, name: str | None) -> None:
     """Format a new file (sparse) or a blank block device. Never overwrites anything."""
     from target.volumes.gateway import create_pool
+    from target.volumes.identity import checked_name
 
     chosen = name or Path(path).stem.lower()
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", chosen):
-        raise LunetteError("invalid", f"{chosen!r} cannot be part of an iSCSI name: lower-case letters, digits, . and - "
-                                      "only; --name gives another")
-    made = create_pool(path, name=chosen, size_bytes=size_bytes)
+    made = create_pool(path, name=checked_name(chosen), size_bytes=size_bytes)
     click.echo(f"{path}: pool {chosen}, {format_size(made)}")
     if note := rounded({"name": "pool", "size_bytes": made, "asked_bytes": size_bytes or made}):
         click.echo(note)
+
+
+@pool.command("new-identity")
+@click.argument("path", type=click.Path())
+@click.option("--name", default="", help="Its new name; the old one with eight digits behind it if not given.")
+@click.option("--takeover", is_flag=True, help="Its last owner cannot be seen from here, and is gone for certain.")
+@json_option
+def new_identity(path: str, name: str, takeover: bool, as_json: bool) -> None:
+    """Make a copy of a pool a pool of its own: new uuid, target name, serials and device identifiers. Nobody may serve it."""
+    from target.volumes.identity import new_identity as give
+
+    facts = give(path, name=name, takeover=takeover)
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(f"{path}: pool {facts['name']}, uuid {facts['uuid']}, target {facts['target']}")
 
 
 @pool.command("check")
@@ -98,11 +119,17 @@ def _trimmed(state: dict[str, Any]) -> str:
 
 
 @pool.command("info")
+@click.argument("path", type=click.Path(), required=False)
 @json_option
 @click.pass_context
-def info(ctx: click.Context, as_json: bool) -> None:
-    """Show the running daemon's pool."""
-    value: dict[str, Any] = connect(ctx).get("/v1/pool")
+def info(ctx: click.Context, path: str | None, as_json: bool) -> None:
+    """Show the running daemon's pool; with PATH what a file or device says of itself, and who serves it."""
+    if path is not None:
+        from target.volumes.identity import describe_pool
+
+        value = describe_pool(path)
+    else:
+        value = connect(ctx).get("/v1/pool")
     if as_json:
         print_json(value)
         return
@@ -131,25 +158,34 @@ def info(ctx: click.Context, as_json: bool) -> None:
 @click.option("--max-sessions-per-initiator", type=click.IntRange(1, 4096), default=1024, show_default=True,
               help="Sessions of one initiator name; QEMU opens one a disk.")
 @click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
+@click.option("--takeover", is_flag=True, help="Its last owner cannot be seen from here, and is gone for certain.")
+@click.option("--same-identity", is_flag=True, help="Serve it though this machine serves a pool with the same identity.")
+@click.option("--lease", "lease_seconds", type=click.FloatRange(2, 300), default=LEASE_SECONDS, show_default=True,
+              metavar="SECONDS", help="How long the owner may be silent, where another machine may reach the pool.")
 @click.option("--verbose", "-v", is_flag=True, help="Log connections, too.")
 @click.pass_context
 def serve(ctx: click.Context, path: str, portals: tuple[str, ...], advertised: tuple[str, ...], api: str | None,
           open_access: bool, force_open: bool, reactors: int, poll_us: int, cache_bytes: int, max_sessions: int,
-          max_sessions_per_initiator: int, direct: bool, verbose: bool) -> int:
+          max_sessions_per_initiator: int, direct: bool, takeover: bool, same_identity: bool,
+          lease_seconds: float, verbose: bool) -> int:
     """Serve a pool in the foreground. Ready when the portals are printed; SIGTERM or Ctrl-C stops it cleanly."""
     try:
         chosen = tuple(parse_portal(each) for each in portals) or (Portal("127.0.0.1"),)
         networks = tuple(parse_advertised(each) for each in advertised)
     except LunetteError as error:
         raise click.BadParameter(str(error)) from None
-    from target.server.daemon import serve as run
+    from target.volumes.owner import begin
 
-    return run(ServeConfig(
+    config = ServeConfig(
         pool_path=Path(path), portals=chosen, advertise=networks,
         api_path=Path(find_api_socket(api or ctx.find_root().obj, serving=True)),
         open_access=open_access or force_open, force_open=force_open, reactors=reactors, poll_us=poll_us,
         cache_bytes=cache_bytes, max_sessions=max_sessions, max_sessions_per_initiator=max_sessions_per_initiator, direct=direct,
-        verbose=verbose))
+        takeover=takeover, same_identity=same_identity, lease_seconds=lease_seconds, verbose=verbose)
+    opening = begin(config)             # it waits more than it works: the daemon's modules are loaded beside it
+    from target.server.daemon import serve as run
+
+    return run(config, opening=opening)
 
 
 COMMANDS: list[click.Command] = [pool, serve]

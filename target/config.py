@@ -12,6 +12,7 @@ from target.errors import LunetteError
 
 IQN_PREFIX = "iqn.2026-11.dev.lunette:"
 DEFAULT_PORT = 3260
+LEASE_SECONDS = 10.0
 API_ENVIRONMENT = "LUNETTE_API"
 API_PLACES = ("run/api.sock", "/run/lunette/api.sock")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
@@ -64,6 +65,9 @@ class ServeConfig:
     poll_us: int = 50
     cache_bytes: int = 256 << 20
     direct: bool = False
+    takeover: bool = False
+    same_identity: bool = False
+    lease_seconds: float = LEASE_SECONDS    # how long the pool's owner may be silent, where another machine may reach it
     login_timeout_seconds: float = 15.0
     max_connections: int = 4096
     max_half_open: int = 1024               # connections that are not logged in yet, in all
@@ -78,6 +82,11 @@ class ServeConfig:
 def target_name(pool_name: str) -> str:
     """The iSCSI name of a pool's target."""
     return IQN_PREFIX + pool_name
+
+
+def own_name(identity: bytes) -> str:
+    """A name in iSCSI's form that only this pool's target has, whatever people call it; "" for a pool without an identity."""
+    return f"{IQN_PREFIX}pool.{identity.hex()}" if identity else ""
 
 
 def parse_size(text: str) -> int:

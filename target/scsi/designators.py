@@ -45,6 +45,11 @@ def padded(name: str) -> bytes:
     return raw + bytes(-len(raw) % 4)
 
 
+def name_string(name: str, association: int) -> bytes:
+    """A SCSI name string designator (SPC-4 §7.8.6.11)."""
+    return descriptor(UTF8, NAME_STRING, padded(name), association)
+
+
 def unit_designators(identity: Identity) -> list[bytes]:
     """The designation descriptors by which a copy manager may name the unit as well."""
     return [

@@ -38,9 +38,10 @@ class TargetPort:
 class Target:
     """All that a command's nexus can reach, and nothing else: the LUN map is per nexus."""
 
-    def __init__(self, name: str, ports: Iterable[TargetPort] = (TargetPort(1, 1),)) -> None:
-        """`name` is the iSCSI target name."""
+    def __init__(self, name: str, ports: Iterable[TargetPort] = (TargetPort(1, 1),), own_name: str = "") -> None:
+        """`name` is the iSCSI target name, which people choose; `own_name` another one, which no other device anywhere has."""
         self.name = name
+        self.own_name = own_name
         self.ports: dict[int, TargetPort] = {port.relative_id: port for port in ports}
         self.group_states: dict[int, AccessState] = {
             port.group: AccessState.ACTIVE_OPTIMIZED for port in self.ports.values()}
@@ -48,9 +49,13 @@ class Target:
         self._luns: dict[ITNexus, dict[int, LogicalUnit]] = {}
         self._protocol_levels: dict[ITNexus, int] = {}
 
+    def device_names(self) -> list[str]:
+        """The SCSI device name (RFC 7143 §4.4.1), behind the one that is never somebody else's."""
+        return [self.own_name, self.name] if self.own_name else [self.name]
+
     def port_name(self, port: TargetPort) -> str:
-        """The SCSI port name (RFC 7143 §4.4.1)."""
-        return f"{self.name},t,0x{port.portal_group_tag:04x}"
+        """The SCSI port name (RFC 7143 §4.4.1): of the name that nobody else's port can have, where there is one."""
+        return f"{self.own_name or self.name},t,0x{port.portal_group_tag:04x}"
 
     # -- nexuses and their LUN maps ----------------------------------------------------------------------------
     def open_nexus(self, nexus: ITNexus, luns: Mapping[int, LogicalUnit],

@@ -10,12 +10,10 @@ from target.scsi.designators import (
     ASSOCIATION_DEVICE,
     ASSOCIATION_PORT,
     BINARY,
-    NAME_STRING,
     PORT_GROUP,
     RELATIVE_PORT,
-    UTF8,
     descriptor,
-    padded,
+    name_string,
     serial_number,
     unit_designators,
 )
@@ -38,11 +36,10 @@ def device_identification(task: Task) -> bytes:
     out = [] if task.unit.absent else unit_designators(identity)
     port = target.ports.get(task.nexus.target_port)
     if port is not None:
-        name = padded(target.port_name(port))
         out.append(descriptor(BINARY, RELATIVE_PORT, b"\0\0" + port.relative_id.to_bytes(2, "big"), ASSOCIATION_PORT))
         out.append(descriptor(BINARY, PORT_GROUP, b"\0\0" + port.group.to_bytes(2, "big"), ASSOCIATION_PORT))
-        out.append(descriptor(UTF8, NAME_STRING, name, ASSOCIATION_PORT))
-    out.append(descriptor(UTF8, NAME_STRING, padded(target.name), ASSOCIATION_DEVICE))
+        out.append(name_string(target.port_name(port), ASSOCIATION_PORT))
+    out += [name_string(name, ASSOCIATION_DEVICE) for name in target.device_names()]
     return b"".join(out)
 
 
@@ -65,7 +62,7 @@ def scsi_ports(task: Task) -> bytes:
     """Every target port with its name (SPC-4 §7.8.11)."""
     out = b""
     for port in task.target.ports.values():
-        name = descriptor(UTF8, NAME_STRING, padded(task.target.port_name(port)), ASSOCIATION_PORT)
+        name = name_string(task.target.port_name(port), ASSOCIATION_PORT)
         out += b"\0\0" + port.relative_id.to_bytes(2, "big") + bytes(6) + len(name).to_bytes(2, "big") + name
     return out
 

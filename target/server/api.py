@@ -50,7 +50,7 @@ class ApiServer:
         """Listen. LunetteError in_use or invalid when the socket cannot be had."""
         self._path = str(self._daemon.config.api_path or find_api_socket(None, serving=True))
         sock = _bind(self._path)
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_typed_errors])
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_typed_errors, self._proven])
         app.add_routes([
             web.get("/v1/objects", self._objects), web.get("/v1/sessions", self._value(self._listing.sessions)),
             web.get("/v1/hosts", self._value(self._listing.hosts)), web.get("/v1/stats", self._value(self._listing.stats)),
@@ -71,6 +71,12 @@ class ApiServer:
         if self._runner is not None:
             await self._runner.cleanup()
             _remove(self._path)
+
+    @web.middleware
+    async def _proven(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        self._daemon.prove()        # after the work, as the reactors do: what was looked up may be old by now
+        return response
 
     def _value(self, read: Callable[[], Any]) -> Handler:
         async def handler(request: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from target.config import Portal, ServeConfig, round_up, target_name
+from target.config import Portal, ServeConfig, own_name, round_up, target_name
 from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.scsi import Target, TargetPort, expire_tokens
@@ -33,8 +33,12 @@ from target.server.tasks import TaskManagement
 from target.server.units import Units
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
+from target.volumes.identity import Presence
+from target.volumes.owner import Opening, begin
 
 log = logging.getLogger("lunette.daemon")
+
+PROVE_SECONDS = 1.0
 
 Prepare = Callable[["Daemon"], Awaitable[None]]
 
@@ -42,28 +46,51 @@ Prepare = Callable[["Daemon"], Awaitable[None]]
 class Daemon:
     """Everything that runs, wired together. `run` lives from readiness to the stop."""
 
-    def __init__(self, config: ServeConfig, prepare: Prepare | None = None) -> None:
-        """`prepare` runs when commands work and nobody can log in yet."""
+    def __init__(self, config: ServeConfig, prepare: Prepare | None = None, opening: Opening | None = None) -> None:
+        """`prepare` runs when commands work and nobody can log in yet. `opening` has begun to own the pool already."""
         self.config = config
+        self._opening = opening
         self._prepare = prepare
         self.started_s = time.time()
         self._stopping = asyncio.Event()
         self._device: Any = None
         self._pool: Any = None
+        self._presence: Presence | None = None
+        self.shared_identity = ""           # who serves a pool with the same identity on this machine
         self.reactors: list[Reactor] = []
 
     def start_pool(self) -> None:
         """Open the pool, start the reactors, read the catalog. LunetteError in one line when that cannot be."""
         config = self.config
-        self._pool, self._device = open_pool(config.pool_path, cache_bytes=config.cache_bytes, direct=config.direct)
         try:
+            self._pool, self._device = open_pool(config.pool_path, cache_bytes=config.cache_bytes, direct=config.direct,
+                                                 opening=self._opening)
             for _ in range(config.reactors):
                 reactor = Reactor(self._pool, poll_us=config.poll_us)
                 self.reactors.append(reactor)   # before it starts: one that cannot gives back what it holds while there is a pool
                 reactor.start()
         except OSError as error:
             raise limits.explain(error) from None
+        self._meet_its_like()
         self.wire(self._pool)
+
+    def _meet_its_like(self) -> None:
+        """Refuse to be the second path to what initiators take for one disk, and is two. LunetteError in_use."""
+        self._presence = Presence(self._pool.uuid)
+        other = self._presence.other
+        if other is None:
+            return
+        who = f"process {other}" if other else "a process that cannot be seen from here"
+        if other and other == self._device.taken_from and not self._presence.answered:
+            log.warning("%s, which the pool was taken from, is still there and says nothing", who)
+        elif self.config.same_identity:
+            self.shared_identity = who
+            log.warning("%s serves a pool with the same identity: initiators that reach both take them for one disk", who)
+        else:
+            path = self.config.pool_path
+            raise LunetteError("in_use", f"{path} has the identity of the pool that {who} serves on this machine: initiators "
+                                         f"take them for one disk. If it is a copy, `lunette pool new-identity {path}` makes it "
+                                         "a pool of its own; --same-identity serves it as it is")
 
     def wire(self, native_pool: Any) -> None:
         """Make everything that stands on an open pool and the reactors, without starting any of it."""
@@ -74,7 +101,8 @@ class Daemon:
         self.addresses = LocalAddresses()
         self.access = Access(self.catalog, self.target_name, open_access=config.open_access,
                              portals=config.portals, addresses=self.addresses, advertise=config.advertise)
-        self.target = Target(self.target_name, [TargetPort(tag, tag, tag) for tag in self.access.groups()])
+        self.target = Target(self.target_name, [TargetPort(tag, tag, tag) for tag in self.access.groups()],
+                             own_name(native_pool.identity))
         for group, state in self.catalog.group_states().items():
             if group in self.target.groups() and state in ACCESS_STATES:
                 self.target.set_group_state(group, ACCESS_STATES[state])
@@ -88,7 +116,7 @@ class Daemon:
             gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt, quiesce=self.table.quiesce,
             attention_raised=self.table.attention_raised, statistics=self.statistics.of_object)
         self.tasks = TaskManagement(self.table)
-        self.portals = Portals(config, self.access, self.table)
+        self.portals = Portals(config, self.access, self.table, self.prove)
         self.holds = Holds()
         self.commands = Commands(self)
         self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
@@ -97,6 +125,11 @@ class Daemon:
     @property
     def device(self) -> Any:
         return self._device
+
+    def prove(self) -> None:
+        """Return only if the pool is still this process's. What Python answers is proven so; reactors see to their own."""
+        if self._device is not None:
+            self._device.prove()
 
     def enlarge(self, size_bytes: int) -> int:
         """Make the pool's file as large as it is to grow to, in whole runs; that size. PoolError: invalid."""
@@ -117,6 +150,8 @@ class Daemon:
             bound = self.portals.open()
             self.pool.attach()
             self.table.start()
+            if self._presence is not None and self._presence.other is None:
+                loop.add_reader(self._presence, self._presence.answer)
             if any(portal.is_wildcard for portal in bound):
                 await self.addresses.start()
             self.monitor.start()
@@ -129,12 +164,19 @@ class Daemon:
                     await self._prepare(self)
                 self.portals.start()
                 self._announce(bound)
-                await self._stopping.wait()
+                await self._stay()
             finally:
                 await self._quiesce()
                 await api.stop()
         finally:
             await self._close()
+
+    async def _stay(self) -> None:
+        """Until the stop. Where nobody asks for anything, too, the process does not outlive its lease."""
+        while not self._stopping.is_set():
+            self.prove()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), PROVE_SECONDS)
 
     def stop(self) -> None:
         """Begin the clean stop."""
@@ -188,8 +230,13 @@ class Daemon:
             self.pool.detach()
         if self._pool is not None:
             await beside(self._pool.close)
+        if self._presence is not None:
+            asyncio.get_running_loop().remove_reader(self._presence)
+            self._presence.close()
         if self._device is not None:
             self._device.close()
+        elif self._opening is not None:
+            self._opening.give_up()
 
 
 async def beside(work: Callable[[], Any]) -> None:
@@ -213,7 +260,7 @@ async def beside(work: Callable[[], Any]) -> None:
         raise failures[0]
 
 
-def serve(config: ServeConfig, prepare: Prepare | None = None) -> int:
+def serve(config: ServeConfig, prepare: Prepare | None = None, opening: Opening | None = None) -> int:
     """Run a daemon to its end; the exit status. LunetteError when it cannot start."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the loop runs; a shell that ends sends it to `serve ... &`
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if config.verbose else logging.INFO,
@@ -221,7 +268,7 @@ def serve(config: ServeConfig, prepare: Prepare | None = None) -> int:
     logging.getLogger("asyncio").setLevel(logging.INFO)
 
     async def main() -> None:
-        await Daemon(config, prepare).run()
+        await Daemon(config, prepare, opening or begin(config)).run()
 
     asyncio.run(main())
     return 0

@@ -113,12 +113,19 @@ class Listing:
                 "sessions": len(self._daemon.table.sessions()), "connections": self._daemon.portals.connections,
                 "logins": dict(self._daemon.portals.counts), "uptime_s": time.time() - self._daemon.started_s}
 
+    def _ownership(self) -> Json:
+        """Who this process is in the pool's ownership record, and who else on this machine goes by the pool's identity."""
+        record = getattr(self._daemon.device, "owner", None)
+        shared = self._daemon.shared_identity
+        return {**({"owner": record.describe(), "lease_seconds": record.lease_s} if record is not None else {}),
+                **({"shared_identity": shared} if shared else {})}
+
     def pool(self) -> Json:
         """The pool: its name, state and all numbers the engine keeps."""
         native = self._daemon.pool.pool
         objects, logical = self._daemon.pool.provisioned()
         stats = self._daemon.pool.stats()
-        return {"name": native.name, "uuid": native.uuid.hex(), "size_bytes": native.size_bytes,
+        return {"name": native.name, "uuid": native.uuid.hex(), **self._ownership(), "size_bytes": native.size_bytes,
                 "read_only": bool(native.read_only or stats.get("failed")), "objects": objects, "provisioned_bytes": logical,
                 "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
                 "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],

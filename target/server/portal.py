@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,8 +78,11 @@ class _Opening:
 class Portals:
     """All listening sockets of the daemon, its connection caps and the logins in progress."""
 
-    def __init__(self, config: ServeConfig, access: Access, table: SessionTable) -> None:
+    def __init__(self, config: ServeConfig, access: Access, table: SessionTable,
+                 prove: Callable[[], None] = lambda: None) -> None:
+        """`prove` is called before anything is said: it returns only if the pool is still ours."""
         self.config = config
+        self._prove = prove
         self.access = access
         self.table = table
         self.limits = Limits()
@@ -295,6 +298,7 @@ class Portals:
 
     async def _send(self, sock: socket.socket, data: bytes, timeout_seconds: float) -> None:
         if data:
+            self._prove()
             await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(sock, data), timeout_seconds)
 
     def _closed(self, session: NexusSession, conn: int) -> None:

@@ -11,8 +11,10 @@ from core import layout
 from core._info import METADATA_PARTS, BadPage, ObjectInfo
 from core.device import Device, FileDevice, create_file
 from core.errors import PoolError
+from core.ownership import Record
 from target.config import format_size, round_up
 from target.errors import LunetteError
+from target.volumes.owner import Opening, OwnedDevice, look, open_owned, whose
 
 __all__ = [
     "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "ObjectInfo", "PoolError",
@@ -122,22 +124,25 @@ class AsyncPool:
                 future.set_exception(PoolError(code, _MESSAGES.get(code, code), native))
 
 
-def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = False) -> tuple[Any, FileDevice]:
-    """Open a pool's file or block device for this process alone. LunetteError with the format's or device's code."""
+def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = False,
+              opening: Opening | None = None) -> tuple[Any, OwnedDevice]:
+    """Open a pool whose medium this process owns (docs/ownership.md). LunetteError with the format's or device's code.
+
+    `opening` has begun to own it before; the device is given up by its `close`.
+    """
     from core._engine import Pool
 
+    device = open_owned(path, direct=direct) if opening is None else opening.device()
     try:
-        device = FileDevice(path, direct=direct)
-        try:
-            return Pool(device, cache_bytes=cache_bytes), device
-        except PoolError as error:
-            device.close()
-            raise PoolError(error.code, f"{os.fspath(path)}: {error}") from None
-        except BaseException:
-            device.close()
-            raise
+        pool = Pool(device, cache_bytes=cache_bytes)
+        device.attach(pool)
+        return pool, device
     except PoolError as error:
-        raise LunetteError(error.code, str(error)) from None
+        device.close()
+        raise LunetteError(error.code, f"{os.fspath(path)}: {error}") from None
+    except BaseException:
+        device.close()
+        raise
 
 
 def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | None) -> int:
@@ -156,10 +161,11 @@ def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | No
             size_bytes = round_up(size_bytes, POOL_GRAIN_BYTES)
             create_file(target, size_bytes)
             made = True
-        device = FileDevice(target)
+        device = FileDevice(target) if made else OwnedDevice(target)
         try:
-            if not made:
+            if isinstance(device, OwnedDevice):
                 _require_blank(device, target, size_bytes)
+                device.own()
             size = device.size_bytes if size_bytes is None else size_bytes
             Pool.create(device, name=name, size_bytes=size)
             device.sync()
@@ -184,12 +190,14 @@ def check_pool(path: str | os.PathLike[str], *, data: bool = False) -> tuple[boo
     try:
         device = FileDevice(path, read_only=True)
         try:
+            owner = look(device)
             report = check(device, data=data)
         finally:
             device.close()
     except PoolError as error:
-        raise LunetteError(error.code, str(error)) from None
-    summary = ", ".join([*(f"{key.replace('_', ' ')} {value}" for key, value in report.counts.items()), *report.notes])
+        raise LunetteError(error.code, f"{error}{whose(path, error)}") from None
+    summary = ", ".join([*(f"{key.replace('_', ' ')} {value}" for key, value in report.counts.items()), *report.notes,
+                         *([owner] if owner else [])])
     return report.ok, list(report.errors), summary
 
 
@@ -201,5 +209,10 @@ def _require_blank(device: Device, path: Path, size_bytes: int | None) -> None:
         device.enlarge(size_bytes)
     probe = min(BLANK_PROBE_BYTES, device.size_bytes) & -512
     ends = {0, (device.size_bytes - probe) & -4096}
-    if any(device.read(offset, probe).strip(b"\0") for offset in ends if probe):
+    blocks = {offset: device.read(offset, probe) for offset in ends if probe}
+    begin = blocks.get(0, b"")
+    at = layout.OWNER_BLOCK * layout.BLOCK_BYTES
+    if Record.unpack(begin[at:at + layout.BLOCK_BYTES]) is not None:    # of one who wanted to make a pool here
+        blocks[0] = begin[:at] + begin[at + layout.BLOCK_BYTES:]
+    if any(each.strip(b"\0") for each in blocks.values()):
         raise LunetteError("exists", f"{path} is not blank and is never overwritten; zero its start if it may go")

@@ -24,7 +24,7 @@ class FakePool:
 
     def __init__(self, name: str = "fake", size_bytes: int = 1 << 40) -> None:
         self.name = name
-        self.uuid = uuid.uuid4().bytes
+        self.uuid = self.identity = uuid.uuid4().bytes
         self.size_bytes = size_bytes
         self.read_only = False
         self.completion_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -1,0 +1,274 @@
+"""A pool's medium in the hands of its one owner: acquired before the first write, renewed by a thread, guarded, given up.
+
+The protocol is `core/ownership.py`'s; the rules and the table of states are in docs/ownership.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core import ownership
+from core.device import FileDevice
+from core.errors import PoolError
+from core.medium import FileMedium, is_shared, opener
+from core.ownership import LostError, OwnedError, Ownership, Record, State, Verdict
+from target.config import LEASE_SECONDS, ServeConfig
+from target.errors import LunetteError
+
+log = logging.getLogger("lunette.owner")
+
+EXIT_LOST = 75              # as core/lease.h
+
+
+def end_process(reason: str) -> None:
+    """What a daemon does that has lost its pool: it hangs up, says why and ends; nothing more is answered or written."""
+    from core._engine import hang_up
+
+    hang_up()
+    log.error("%s; this process ends without another answer or write", reason)
+    os._exit(EXIT_LOST)
+
+
+class OwnedDevice(FileDevice):
+    """A FileDevice that may be written only while this process owns what is on it. `own` comes before anything else.
+
+    What another machine may reach is opened past the page cache, from which a write could come out when the pool is another's.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, direct: bool = False, lease_s: float = LEASE_SECONDS,
+                 lost: Callable[[str], None] = lambda reason: None) -> None:
+        """`lost` is called once, on whatever thread notices that the pool is ours no more. PoolError as FileDevice."""
+        super().__init__(path, direct=direct or _direct_wanted(path))
+        self._lease_s = lease_s
+        self._tell_lost = lost
+        self._ownership: Ownership | None = None
+        self._lost_reason = ""
+        self._pool: Any = None
+        self._stopping = threading.Event()
+        self._keeper: threading.Thread | None = None
+        try:
+            self._medium = FileMedium(self)
+        except OSError as error:
+            super().close()
+            raise PoolError("io_read", f"cannot open {self.path}: {error.strerror}") from None
+
+    # -- owning --------------------------------------------------------------------------------------------------------
+    def own(self, *, takeover: bool = False) -> None:
+        """Become the owner, and stay it until `close`. `takeover` as in `ownership.acquire`.
+
+        LunetteError: locked, io_read; OSError EAGAIN where no thread can be started.
+        """
+        me = opener(self, self._lease_s)
+        try:
+            found = Record.unpack(self._medium.read_record())
+            if found is not None and ownership.judge(found, me) is Verdict.WATCH:
+                log.warning("%s was last served by %s: taking over if it gives no sign for %.1f s", self.path, found.describe(),
+                            found.window_s)
+            self._ownership = ownership.run(ownership.acquire(me, takeover=takeover), self._medium)
+        except (OwnedError, LostError) as error:
+            raise refusal(self.path, error) from None
+        except OSError as error:
+            raise LunetteError("io_read", f"{self.path}: who serves the pool cannot be recorded: {error.strerror}") from None
+        keeper = threading.Thread(target=self._keep, name="lunette-owner", daemon=True)
+        try:
+            keeper.start()
+        except RuntimeError:
+            raise OSError(errno.EAGAIN, "no thread can be started") from None
+        self._keeper = keeper
+
+    @property
+    def owner(self) -> Record | None:
+        return self._ownership.record if self._ownership is not None else None
+
+    @property
+    def taken_from(self) -> int:
+        """The process of this machine that the pool was taken from, since it had not given it up; 0: there is none."""
+        mine = self._ownership
+        before = mine.predecessor if mine is not None else None
+        if mine is None or before is None or before.state is State.GIVEN_UP or before.boot != mine.record.boot:
+            return 0
+        return before.pid
+
+    def attach(self, pool: Any) -> None:
+        """The pool's reactors are to end the process when the lease is over."""
+        self._pool = pool
+        self._tell_deadline()
+
+    def prove(self) -> None:
+        """Return only if the pool is ours at this moment. OSError ESTALE, unless `lost` ends the process."""
+        if self._ownership is not None and not self._lost_reason and not self._ownership.valid():
+            self._lose(f"the ownership record of {self.path} was not renewed within {self._ownership.record.lease_s:g} s")
+        if self._lost_reason:
+            raise OSError(errno.ESTALE, self._lost_reason)
+
+    def _keep(self) -> None:
+        """The keeper's thread. It needs the interpreter for microseconds each time, and waits for the medium without it."""
+        assert self._ownership is not None
+        while not self._stopping.wait(self._ownership.renew_every_s):
+            try:
+                ownership.run(self._ownership.renew(), self._medium)
+                self._tell_deadline()
+            except LostError as error:
+                self._lose(f"{self.path}: {error}")
+                return
+            except OSError as error:
+                log.warning("%s: the ownership record cannot be renewed: %s", self.path, error.strerror)
+
+    def _tell_deadline(self) -> None:
+        if self._pool is not None and self._ownership is not None and self._ownership.record.lease_ms:
+            self._pool.lease(int(self._ownership.deadline_s * 1e6))
+
+    def _lose(self, reason: str) -> None:
+        self._lost_reason = reason
+        self._tell_lost(reason)
+
+    # -- the device ----------------------------------------------------------------------------------------------------
+    def write(self, offset_bytes: int, data: bytes) -> None:
+        self.prove()
+        super().write(offset_bytes, data)
+
+    def discard(self, offset_bytes: int, length_bytes: int) -> None:
+        self.prove()
+        super().discard(offset_bytes, length_bytes)
+
+    def enlarge(self, size_bytes: int) -> None:
+        self.prove()
+        super().enlarge(size_bytes)
+
+    def close(self) -> None:
+        """Give the pool up, if it is ours, and close."""
+        if self._fd < 0:
+            return
+        self._stopping.set()
+        if self._keeper is not None:
+            self._keeper.join(self._lease_s)
+        if self._ownership is not None and not self._lost_reason:
+            try:
+                ownership.run(self._ownership.release(), self._medium)
+            except OSError as error:
+                log.warning("%s: the ownership record cannot be given up: %s", self.path, error.strerror)
+        self._medium.close()
+        super().close()
+
+
+class Opening:
+    """An OwnedDevice being opened and owned beside what else a start has to do: it waits more than it works."""
+
+    def __init__(self, path: str | os.PathLike[str], *, takeover: bool = False, **options: Any) -> None:
+        self._device: OwnedDevice | None = None
+        self._error: BaseException | None = None
+
+        def work() -> None:
+            try:
+                self._device = open_owned(path, takeover=takeover, **options)
+            except BaseException as error:
+                self._error = error
+
+        self._thread: threading.Thread | None = threading.Thread(target=work, name="lunette-open", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:            # the system allows no more threads, which others say better
+            self._thread = None
+            work()
+
+    def device(self) -> OwnedDevice:
+        """Wait for it. LunetteError as `open_owned`."""
+        self._wait()
+        if self._error is not None:
+            raise self._error
+        assert self._device is not None
+        return self._device
+
+    def give_up(self) -> None:
+        """It is not wanted any more."""
+        self._wait()
+        if self._device is not None:
+            self._device.close()
+
+    def _wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+
+def begin(config: ServeConfig) -> Opening:
+    """Begin to own a pool that is to be served."""
+    return Opening(config.pool_path, direct=config.direct, takeover=config.takeover, lease_s=config.lease_seconds,
+                   lost=end_process)
+
+
+def open_owned(path: str | os.PathLike[str], *, takeover: bool = False, **options: Any) -> OwnedDevice:
+    """Open and own. LunetteError: not_found, locked, invalid, io_read."""
+    try:
+        device = OwnedDevice(path, **options)
+    except PoolError as error:
+        raise LunetteError(error.code, f"{error}{whose(path, error)}") from None
+    try:
+        device.own(takeover=takeover)
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def whose(path: str | os.PathLike[str], error: PoolError) -> str:
+    """What the record adds to the refusal of a pool that is locked, for people: ": process ..."."""
+    found = None
+    if error.code == "locked":
+        with contextlib.suppress(OSError, PoolError):
+            device = FileDevice(path, read_only=True, lock=False)
+            try:
+                medium = FileMedium(device)
+                found = Record.unpack(medium.read_record())
+                medium.close()
+            finally:
+                device.close()
+    return f": {found.describe()}" if found is not None and found.state is not State.GIVEN_UP else ""
+
+
+def look(device: FileDevice) -> str:
+    """Who may own the pool on a device that was opened to read: "" for nobody. LunetteError locked when somebody surely does."""
+    try:
+        medium = FileMedium(device)
+        try:
+            ownership.run(ownership.observe(opener(device, LEASE_SECONDS)), medium)
+        finally:
+            medium.close()
+    except OwnedError as error:
+        if error.verdict is Verdict.HELD:
+            raise refusal(device.path, error) from None
+        return f"last served by {error.record.describe()}, which cannot be seen from here"
+    except OSError:
+        pass                # it can be read or not: what comes next says so better
+    return ""
+
+
+def refusal(path: str, error: OwnedError | LostError) -> LunetteError:
+    """Why the pool cannot be had, and what to do."""
+    if isinstance(error, LostError):
+        return LunetteError("locked", f"{path}: {error}: its medium is too slow, or another process took it meanwhile; try again")
+    if error.verdict is Verdict.UNKNOWN:
+        return LunetteError("locked", f"{path} was last served by {error.record.describe()}, which cannot be seen from here; "
+                                      "--takeover if it is gone for certain")
+    return LunetteError("locked", f"{path} is in use: {error.record.describe()}, serves its pool")
+
+
+def _direct_wanted(path: str | os.PathLike[str]) -> bool:
+    """Must the page cache be passed by, and can it be?"""
+    try:
+        if stat.S_ISBLK(Path(path).stat().st_mode):
+            return True
+        fd = os.open(path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False            # what is wrong with it is said by who opens it
+    try:
+        return is_shared(fd)
+    finally:
+        os.close(fd)
