@@ -104,7 +104,7 @@ OWNER = (
     Field(48, 4, "lease_ms", "how long the owner may be silent; 0: it gives no sign, its process proves that it lives"),
     Field(52, 4, "pid", "its process, as its own namespace counts"),
     Field(56, 8, "started", "when that process began, in clock ticks since the boot"),
-    Field(64, 8, "pid_namespace", "inode number of the namespace"),
+    Field(64, 8, "pid_namespace", "inode number of the namespace, and 2^32 times that of its time namespace; 0: not known"),
     Field(72, 16, "boot", "boot id of its machine"),
     Field(88, 24, "place", "what it opened: 1 file or 2 device, device number, inode or disk sequence number, 8 bytes each"),
     Field(112, 64, "host", "the machine's name, UTF-8, zero-padded"),

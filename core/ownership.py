@@ -127,13 +127,13 @@ def judge(record: Record | None, me: Opener) -> Verdict:
     if record.boot == me.boot != bytes(16):
         if record.place == me.place:
             return Verdict.FREE         # the owner would still have the lock
-        if record.pid_namespace == me.pid_namespace and not me.alive(record.pid, record.started):
+        if record.pid_namespace == me.pid_namespace != 0 and not me.alive(record.pid, record.started):
             return Verdict.GONE
         if record.lease_ms:
             return Verdict.WATCH
         if me.known and record.place not in me.places:
             return Verdict.FREE         # a copy of the pool that it owns
-        return Verdict.HELD if record.pid_namespace == me.pid_namespace else Verdict.UNKNOWN
+        return Verdict.HELD if record.pid_namespace == me.pid_namespace != 0 else Verdict.UNKNOWN
     if record.lease_ms:
         return Verdict.WATCH
     return Verdict.FREE if me.local else Verdict.UNKNOWN    # a machine that has started again, or one that is elsewhere

@@ -146,6 +146,8 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
             limits.raise_limits()
+            if not await self._waited():
+                return
             self.start_pool()
             bound = self.portals.open()
             self.pool.attach()
@@ -170,6 +172,14 @@ class Daemon:
                 await api.stop()
         finally:
             await self._close()
+
+    async def _waited(self) -> bool:
+        """Wait for the pool to be ours, which may take longer than its last owner may be silent; False: a stop came first."""
+        if self._opening is not None:
+            waits = [asyncio.ensure_future(each) for each in (beside(self._opening.wait), self._stopping.wait())]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            waits[1].cancel()
+        return not self._stopping.is_set()
 
     async def _stay(self) -> None:
         """Until the stop. Where nobody asks for anything, too, the process does not outlive its lease."""

@@ -44,15 +44,18 @@ class OwnedDevice(FileDevice):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, direct: bool = False, lease_s: float = LEASE_SECONDS,
-                 lost: Callable[[str], None] = lambda reason: None) -> None:
-        """`lost` is called once, on whatever thread notices that the pool is ours no more. PoolError as FileDevice."""
+                 lost: Callable[[str], None] = lambda reason: None, stopping: threading.Event | None = None) -> None:
+        """`lost` is called once, on whatever thread notices that the pool is ours no more. PoolError as FileDevice.
+
+        `stopping`, once set, ends `own` while it waits, and the renewals.
+        """
         super().__init__(path, direct=direct or _direct_wanted(path))
         self._lease_s = lease_s
         self._tell_lost = lost
         self._ownership: Ownership | None = None
         self._lost_reason = ""
         self._pool: Any = None
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._keeper: threading.Thread | None = None
         try:
             self._medium = FileMedium(self)
@@ -64,7 +67,7 @@ class OwnedDevice(FileDevice):
     def own(self, *, takeover: bool = False) -> None:
         """Become the owner, and stay it until `close`. `takeover` as in `ownership.acquire`.
 
-        LunetteError: locked, io_read; OSError EAGAIN where no thread can be started.
+        LunetteError: locked, io_read, closed (the wait was ended); OSError EAGAIN where no thread can be started.
         """
         me = opener(self, self._lease_s)
         try:
@@ -72,7 +75,7 @@ class OwnedDevice(FileDevice):
             if found is not None and ownership.judge(found, me) is Verdict.WATCH:
                 log.warning("%s was last served by %s: taking over if it gives no sign for %.1f s", self.path, found.describe(),
                             found.window_s)
-            self._ownership = ownership.run(ownership.acquire(me, takeover=takeover), self._medium)
+            self._ownership = ownership.run(ownership.acquire(me, takeover=takeover), self._medium, self._pause)
         except (OwnedError, LostError) as error:
             raise refusal(self.path, error) from None
         except OSError as error:
@@ -83,6 +86,10 @@ class OwnedDevice(FileDevice):
         except RuntimeError:
             raise OSError(errno.EAGAIN, "no thread can be started") from None
         self._keeper = keeper
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise LunetteError("closed", f"{self.path}: stopped while waiting for its last owner")
 
     @property
     def owner(self) -> Record | None:
@@ -165,10 +172,11 @@ class Opening:
     def __init__(self, path: str | os.PathLike[str], *, takeover: bool = False, **options: Any) -> None:
         self._device: OwnedDevice | None = None
         self._error: BaseException | None = None
+        self._stopping = threading.Event()
 
         def work() -> None:
             try:
-                self._device = open_owned(path, takeover=takeover, **options)
+                self._device = open_owned(path, takeover=takeover, stopping=self._stopping, **options)
             except BaseException as error:
                 self._error = error
 
@@ -181,7 +189,7 @@ class Opening:
 
     def device(self) -> OwnedDevice:
         """Wait for it. LunetteError as `open_owned`."""
-        self._wait()
+        self.wait()
         if self._error is not None:
             raise self._error
         assert self._device is not None
@@ -189,11 +197,13 @@ class Opening:
 
     def give_up(self) -> None:
         """It is not wanted any more."""
-        self._wait()
+        self._stopping.set()
+        self.wait()
         if self._device is not None:
             self._device.close()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Return when it is over, one way or the other."""
         if self._thread is not None:
             self._thread.join()
 

@@ -255,6 +255,50 @@ def test_a_stopped_owner_is_taken_over_and_says_nothing_more(daemon: DaemonProce
     assert "clean" in daemon.check()
 
 
+def test_a_stop_does_not_wait_for_the_last_owner_to_be_silent(daemon: DaemonProcess, loop: Loop) -> None:
+    first, second = another(daemon, loop(daemon.pool), "--lease", "120"), another(daemon, daemon.pool)
+    try:
+        first.start()
+        assert first.process is not None
+        first.process.send_signal(signal.SIGSTOP)
+        waiting = subprocess.Popen([sys.executable, "-m", "target", "serve", str(second.pool), "--api", str(second.api),
+                                    "--listen", second.portal, *second.options], stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        while "taking over if it gives no sign for 144.5 s" not in said:
+            assert said
+            said = waiting.stderr.readline()
+        time.sleep(0.5)                     # for the loop to take the signal over from the interpreter
+        waiting.terminate()
+        assert waiting.wait(20) in (0, -signal.SIGTERM)
+        waiting.stderr.close()
+    finally:
+        first.close()
+        second.close()
+
+
+def test_of_two_daemons_that_start_at_once_one_serves(daemon: DaemonProcess, loop: Loop) -> None:
+    device = loop(daemon.pool)
+    for _ in range(3):
+        pair = [another(daemon, daemon.pool), another(daemon, device)]
+        processes = [subprocess.Popen([sys.executable, "-m", "target", "serve", str(each.pool), "--api", str(each.api),
+                                       "--listen", each.portal, *each.options],
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in pair]
+        lines = [process.stdout.readline() for process in processes if process.stdout is not None]
+        try:
+            assert sorted(bool(line) for line in lines) == [False, True]
+            loser = processes[lines.index("")]
+            assert loser.wait(20) == 1
+            assert loser.stderr is not None
+            assert "in use" in loser.stderr.read()
+        finally:
+            for process, each in zip(processes, pair, strict=True):
+                process.terminate()
+                process.communicate()
+                shutil.rmtree(each.api.parent)
+    assert "clean" in daemon.check()
+
+
 def test_an_owner_whose_medium_hangs_ends_by_itself(daemon: DaemonProcess, loop: Loop, tmp_path: Path) -> None:
     """A loop device whose file lies on a frozen file system takes no write."""
     image = tmp_path / "fs"
