@@ -17,7 +17,7 @@ from bench import initiator
 from bench.machine import lunette_version
 from bench.procstat import listening_ports
 from target.cli import register
-from target.cli_admin import parse_line
+from target.cli.batch import parse_line
 from target.client import Client
 from target.errors import LunetteError
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 15.0
 REACTOR_THREAD = "lunette-data"
 MIB = 1 << 20
-register()      # parse_line knows no commands before
+COMMAND_LINE = register()
 
 
 class TargetError(Exception):
@@ -198,7 +198,8 @@ class Lunette(Target):
 
     def batch(self, commands: list[str]) -> float:
         """Run commands as one batch over the API; milliseconds in all."""
-        rows = [{"line": n, "command": r.command, "args": dict(r.args)} for n, r in enumerate(map(parse_line, commands))]
+        requests = [parse_line(COMMAND_LINE, line) for line in commands]
+        rows = [{"line": n, "command": r.command, "args": dict(r.args)} for n, r in enumerate(requests)]
         started = time.perf_counter()
         for row in Client(str(self.api)).batch(iter(rows), keep_going=False):
             if "error" in row:
@@ -207,7 +208,7 @@ class Lunette(Target):
 
     def command(self, line: str) -> float:
         """Run one command over the API, milliseconds: what it takes without the start of a client process."""
-        request = parse_line(line)
+        request = parse_line(COMMAND_LINE, line)
         started = time.perf_counter()
         Client(str(self.api)).command(request.command, dict(request.args))
         return (time.perf_counter() - started) * 1e3

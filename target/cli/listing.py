@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from target.cli_request import connect, json_option, print_json, print_table, show_note, size
-from target.cli_work import background_options, work
+from target.cli.request import connect, json_option, print_json, print_table, show_note, size
+from target.cli.work import background_options, work
 
 NUMBERS = frozenset({"SIZE", "MAPPED", "EXCLUSIVE", "LUN", "FAST", "SLOW", "READ", "WRITTEN", "ERRORS", "LUNS"})
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from target.cli_request import SIZE, Request, RequestCommand, connect, json_option, print_json, rounded, size
-from target.cli_work import background_options, work
+from target.cli.request import SIZE, Request, RequestCommand, connect, json_option, print_json, rounded, size
+from target.cli.work import background_options, work
 from target.config import (
     LEASE_SECONDS,
     Portal,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from target.cli_request import SIZE, connect, json_option
+from target.cli.request import SIZE, connect, json_option
 
 Json = dict[str, Any]
 

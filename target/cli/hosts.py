@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from target.cli_request import Request, RequestCommand, connect, json_option, print_json, print_table
+from target.cli.request import Request, RequestCommand, connect, json_option, print_json, print_table
 from target.errors import LunetteError
 
 MAX_SECRET_FILE = 4096  # bytes; a secret has 255 bytes at most

@@ -1,4 +1,8 @@
-"""The command line: `lunette COMMAND`. One-line errors on stderr with exit status 1; 2 for misuse (docs/operations.md)."""
+"""The command line: `lunette COMMAND`. One-line errors on stderr with exit status 1; 2 for misuse (docs/operations.md).
+
+It imports `target.client` and `target.config`. What serves (`target.server`) and what opens a pool (`target.volumes`) is
+imported by the commands that need it, when they run: the others start fast.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +29,20 @@ def cli(ctx: click.Context, api: str | None) -> None:
     ctx.obj = api
 
 
-def register() -> None:
-    """Hang all commands below the group."""
-    from target import cli_admin, cli_hosts, cli_list, cli_pool
+def register() -> click.Group:
+    """Hang all commands below the group; it is the whole command line then."""
+    from target.cli import batch, hosts, listing, objects, pool
 
-    for module in (cli_pool, cli_admin, cli_list, cli_hosts):
+    for module in (pool, objects, batch, listing, hosts):
         for command in module.COMMANDS:
             cli.add_command(command)
+    return cli
 
 
 @cli.result_callback()
 def _finish(value: Any, **_: Any) -> Any:
     """Send a command that its function only described, and show the answer; else pass the exit status on."""
-    from target.cli_request import Request
+    from target.cli.request import Request
 
     if isinstance(value, Request):
         return value.perform(click.get_current_context())
