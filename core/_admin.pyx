@@ -4,7 +4,7 @@
 Changes of the catalog are applied one after the other (a FIFO), so that memory, journal and replay agree on their order;
 each then waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
 """
-from core._alloc cimport available_blocks, drop_node, node_ref, node_touch
+from core._alloc cimport available_blocks, drop_node, node_ref, node_room, node_touch
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap, object_dirty
 from core._cache cimport M_ADMIN_SOFT, M_EARLY_REVERT, M_EARLY_SHARE, M_NO_SETTLE, op_again, op_finish, op_ready
 from core._checkpoint cimport limits_set, object_store, slot_page, slot_write
@@ -240,6 +240,8 @@ cdef int derive_run(lnt_pool *p, admin *a) noexcept nogil:
         if a.src[i].pub.gone:
             return ST_GONE
         rc = node_touch(p, a.src[i].root) if a.src[i].root else 0
+        if rc == 0 and a.src[i].root:
+            rc = node_room(p, a.src[i].root, a.n)      # they may all be of one source
         if rc:
             return rc
     rc = slots_make(p, a)
@@ -279,8 +281,12 @@ cdef int revert_run(lnt_pool *p, admin *a) noexcept nogil:
         return ST_GONE
     if snap.root:
         rc = node_touch(p, snap.root)
+    if rc == 0 and snap.root:
+        rc = node_room(p, snap.root, 2)
     if rc == 0 and a.n and vol.root:
         rc = node_touch(p, vol.root)
+        if rc == 0:
+            rc = node_room(p, vol.root, 2)
     if rc == 0:
         rc = slots_make(p, a)
     if rc:

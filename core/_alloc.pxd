@@ -9,8 +9,11 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
 cdef int count_is_one(lnt_pool *p, uint64_t pba, uint32_t n, int *rc) noexcept nogil
 cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil
 cdef int node_touch(lnt_pool *p, uint64_t id) noexcept nogil
+cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil
+cdef int shares_room(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil
 
 cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil
+cdef uint64_t space_for_nodes(lnt_pool *p) noexcept nogil
 cdef uint64_t space_for_data(lnt_pool *p) noexcept nogil
 cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
                       uint32_t *got) noexcept nogil

@@ -9,6 +9,7 @@ from core._state cimport (
     E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_COUNT_MAX, L_COUNT_START,
     L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, PK_COUNT, PK_NODE, VID, WAIT,
     frame, freed_page, item, lnt_pool, next_images, run_is_fixed)
+from core._trace cimport PF_ASIDE, PF_COUNTS, PF_SUMMARY, TE_COUNT_LIMIT, pool_fail, trace_add
 from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
@@ -25,6 +26,8 @@ cdef enum:
     MARKED_PART = 8
     MARKED_LOOKS = 256            # at runs, for blocks that the medium still keeps
     NODE_STEPS = 128              # ... and one to a node, with what it takes along
+    COUNT_LIVE = L_COUNT_MAX // 2     # what a count may reach while the pool is open ...
+    COUNT_SHARED = 1 << 16            # ... and by copies by reference
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
@@ -148,7 +151,7 @@ cdef int count_touch(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
 
 
 cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcept nogil:
-    """Add to the counts of blocks that were touched. ST_CHECKSUM when a count would leave its range: damage."""
+    """Add to the counts of blocks that were touched: all or none. ST_LIMIT: one is at its limit; ST_CHECKSUM: damage."""
     cdef uint32_t i
     cdef uint32_t *c
     cdef uint32_t was
@@ -164,14 +167,47 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
             frame_dirty(p, f)
         c = <uint32_t *>f.data + b % L_GROUP_BLOCKS
         was = c[0]
-        if <int64_t>was + delta < 0 or <int64_t>was + delta > L_COUNT_MAX:
-            p.failed = 1
+        if <int64_t>was + delta < 0:
+            pool_fail(p, PF_COUNTS, b)
             return ST_CHECKSUM
+        if delta > 0 and was + delta > COUNT_LIVE and over_limit(p, was + delta):
+            if i:
+                count_add(p, pba, i, -delta)
+            trace_add(p, TE_COUNT_LIMIT, b, was)
+            return ST_LIMIT
         c[0] = <uint32_t>(<int64_t>was + delta)
         if was == 0 and delta > 0:
             run_delta(p, b, 1)
         elif was != 0 and c[0] == 0:
             run_delta(p, b, -1)
+    return 0
+
+
+cdef inline int over_limit(lnt_pool *p, uint32_t count) noexcept nogil:
+    """1 when a count may not become so high. Replay may go further: there dropped references are still counted that were off."""
+    if p.replaying:
+        p.counts_high = 1
+        return count > L_COUNT_MAX
+    return count > COUNT_LIVE
+
+
+cdef int shares_room(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+    """0 when more entries may refer to each of these touched blocks because of copies by reference, else ST_LIMIT or a status.
+
+    That limit is low, so that copies of nodes, which snapshots call for, have the rest: whoever copies makes a second copy.
+    """
+    cdef uint32_t i
+    cdef int rc = 0
+    cdef frame *f = NULL
+    if p.replaying:
+        return 0
+    for i in range(n):
+        if i == 0 or (pba + i) % L_GROUP_BLOCKS == 0:
+            f = count_page(p, pba + i, &rc)
+            if f == NULL:
+                return rc
+        if (<uint32_t *>f.data)[(pba + i) % L_GROUP_BLOCKS] >= COUNT_SHARED:
+            return ST_LIMIT
     return 0
 
 
@@ -195,6 +231,22 @@ cdef int node_touch(lnt_pool *p, uint64_t id) noexcept nogil:
     return count_touch(p, id, 1)
 
 
+cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil:
+    """0 when so many more may refer to a node whose count was touched, else ST_LIMIT or a status."""
+    cdef frame *f
+    cdef uint32_t *c
+    cdef uint32_t refs
+    cdef int rc = 0
+    if id & VID():
+        refs = cache_find(p, id).refs
+    else:
+        c = count_at(p, id, &f, &rc)
+        if c == NULL:
+            return rc
+        refs = c[0]
+    return ST_LIMIT if refs + more > COUNT_LIVE and over_limit(p, refs + more) else 0
+
+
 cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
     """Add to the references of a node whose count was touched."""
     cdef frame *f = cache_find(p, id)
@@ -210,10 +262,16 @@ cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
 
 # -- allocation --------------------------------------------------------------------------------------------------------
 
+cdef uint64_t space_for_nodes(lnt_pool *p) noexcept nogil:
+    """Blocks that nodes may still take: the one count of what is free and neither promised to a node nor out of reach."""
+    cdef uint64_t kept = p.unhomed + p.punch.held
+    return p.free_blocks - kept if p.free_blocks > kept else 0
+
+
 cdef uint64_t space_for_data(lnt_pool *p) noexcept nogil:
     """Blocks that writes of data may still take (before per-object reservations)."""
-    cdef uint64_t kept = p.reserve_blocks + p.unhomed + p.punch.held
-    return p.free_blocks - kept if p.free_blocks > kept else 0
+    cdef uint64_t space = space_for_nodes(p)
+    return space - p.reserve_blocks if space > p.reserve_blocks else 0
 
 
 cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil:
@@ -278,7 +336,7 @@ cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got)
                 pba[0] = b + k
                 p.fit_block = k
                 return take_at(p, b + k, want, got)
-        p.failed = 1
+        pool_fail(p, PF_SUMMARY, b)
         return ST_CHECKSUM            # the summary promised a free block
     return ST_NO_SPACE
 
@@ -573,7 +631,7 @@ cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
         if rc == WAIT:
             return WAIT
         if rc and not p.failed and not aside_put(p):
-            p.failed = 1              # more damage than the pending list holds
+            pool_fail(p, PF_ASIDE, it.ref)    # more damage than the pending list holds
         if p.failed:
             return 0
     return 1

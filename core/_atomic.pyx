@@ -3,11 +3,13 @@
 
 Everything that the change may have to wait for, or that may refuse it, is touched or asked before its first part.
 """
-from core._blkmap cimport extent, map_find, map_insert, path_own
-from core._cache cimport M_SPLIT_ATOMIC, pool_fail
+from core._alloc cimport space_for_nodes
+from core._blkmap cimport NODES_KEPT, extent, map_find, map_insert, path_own
+from core._cache cimport M_SPLIT_ATOMIC
 from core._csum cimport csum_put, csum_touch
 from core._journal cimport frame_close, journal_reserve, record_map
 from core._state cimport E_EXCL, aext, frame, lnt_pool, vobj
+from core._trace cimport PF_HALF, pool_fail
 from core._types cimport ST_IO_WRITE, ST_NO_SPACE
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -53,13 +55,13 @@ cdef int pieces_insert(lnt_pool *p, vobj *o, aext **first, uint8_t verify) noexc
         total += record_bytes(a, verify)
         count += 1
         a = a.next
-    if p.free_blocks <= p.unhomed + 8 + count:   # a leaf that merges on the way is split again by the next piece
+    if space_for_nodes(p) <= NODES_KEPT + count:   # a leaf that merges on the way is split again by the next piece
         return ST_NO_SPACE
     journal_reserve(p, total)
     a = first[0]
     while a != NULL:
         if map_insert(p, o, a.lba, a.pba, a.n, E_EXCL()):
-            pool_fail(p)          # unreachable: all of it was touched; never go on with half of it
+            pool_fail(p, PF_HALF, a.lba)     # unreachable: all of it was touched; never go on with half of it
             return ST_IO_WRITE
         if verify:
             csum_put(p, a.pba, a.n, a.bounce if a.partial else a.src, sums)

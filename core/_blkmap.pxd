@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef enum:
     TURN_LOOKS = 1024     # of map_unmap in one turn, ...
     LEAF_LOOKS = 16       # ... of which one that takes something away counts for so many
+    NODES_KEPT = 8        # free blocks that no new node takes
 
 cdef struct extent:
     uint64_t pba          # 0: hole

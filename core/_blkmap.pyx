@@ -5,7 +5,8 @@ Nothing here performs or waits: a function that needs a page which is not in mem
 called again. Sharing is decided by counts: a node or block may change in place while everything above it has one reference.
 """
 from core._alloc cimport (
-    count_add, count_is_one, count_at, count_touch, drop_data, drop_node, node_gone, node_ref, node_touch)
+    count_add, count_at, count_is_one, count_touch, drop_data, drop_node, node_gone, node_ref, node_touch, shares_room,
+    space_for_nodes)
 from core._cache cimport M_FIRST_HINT, cache_get, cache_new, frame_dirty
 from core._state cimport (
     E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE,
@@ -73,7 +74,7 @@ cdef frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept 
 cdef frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
     """A new, empty, dirty node with one reference and no home yet."""
     cdef frame *f
-    if p.free_blocks <= p.unhomed + p.punch.held + 8 and not p.replaying:
+    if space_for_nodes(p) <= NODES_KEPT and not p.replaying:
         rc[0] = ST_NO_SPACE
         return NULL
     p.next_vid += 1
@@ -107,6 +108,20 @@ cdef int touch_children(lnt_pool *p, frame *f) noexcept nogil:
     return worst
 
 
+cdef void children_unref(lnt_pool *p, frame *f, int end) noexcept nogil:
+    """Take back what a copy of the node has added for its entries before `end`."""
+    cdef int i
+    cdef uint64_t e
+    for i in range(end):
+        e = entries(f)[i]
+        if e & E_NODE():
+            node_ref(p, e & E_REF(), -1)
+        elif e & E_HUGE():
+            count_add(p, e & E_REF(), L_RUN_BLOCKS, -1)
+        elif e & E_DATA():
+            count_add(p, e & E_REF(), 1, -1)
+
+
 cdef frame *shadow(lnt_pool *p, frame *f, int *rc) noexcept nogil:
     """A copy of a shared node for one owner: everything it refers to gets one more reference, the node itself one less."""
     cdef frame *g
@@ -131,8 +146,9 @@ cdef frame *shadow(lnt_pool *p, frame *f, int *rc) noexcept nogil:
             while (i + k < L_NODE_ENTRIES and entries(f)[i + k] & E_DATA() and entries(f)[i + k] & E_REF() == start + k):
                 k += 1
             rc[0] = count_add(p, start, k, 1)
-        if rc[0]:
-            p.failed = 1              # a count that cannot be raised is damage
+        if rc[0]:                     # at its limit: nobody refers to the copy yet, so all of it is taken back
+            children_unref(p, f, i)
+            node_gone(p, g)
             return NULL
         i += k
     for i in range(L_NODE_ENTRIES):
@@ -526,6 +542,8 @@ cdef int map_share(lnt_pool *p, vobj *dst, uint64_t lba, vobj *src, uint64_t src
     rc = path_own(p, dst, lba, 0, &leaf, &up)
     if rc == 0:
         rc = count_touch(p, x.pba, <uint32_t>n)
+    if rc == 0:
+        rc = shares_room(p, x.pba, <uint32_t>n)
     if rc == 0:
         rc = clear_hint(p, src, src_lba, <uint32_t>n)
     if rc:

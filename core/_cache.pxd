@@ -69,4 +69,3 @@ cdef void ops_ready(lnt_pool *p, lnt_op **head) noexcept nogil
 cdef lnt_io *io_new(lnt_pool *p) noexcept nogil
 cdef void io_free(lnt_pool *p, lnt_io *io) noexcept nogil
 cdef uint8_t io_status(const lnt_io *io) noexcept nogil
-cdef void pool_fail(lnt_pool *p) noexcept nogil

@@ -106,11 +106,6 @@ cdef uint8_t io_status(const lnt_io *io) noexcept nogil:
     return ST_NO_SPACE if io.result == -ENOSPC else ST_IO_WRITE
 
 
-cdef void pool_fail(lnt_pool *p) noexcept nogil:
-    """A sync failed or metadata is damaged beyond this op: nothing may be acknowledged as durable from here on."""
-    p.failed = 1
-
-
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 cdef void page_seal(lnt_pool *p, uint8_t *page, uint8_t kind, uint8_t level, uint32_t n, uint64_t home,

@@ -4,11 +4,11 @@
 A table of states (ckpt_state in _state.pxd): HOMES chooses homes for new nodes, IMAGES serialises and writes, SYNC1, SUPER, SYNC2
 publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
 """
-from core._alloc cimport alloc_home, count_add, homes_release
+from core._alloc cimport alloc_home, count_add, homes_release, space_for_nodes
 from core._blkmap cimport node_new, path_own
 from core._cache cimport (
     M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC, cache_find, cache_get, cache_pin,
-    cache_rekey, frame_dirty, frame_serialise, frame_undirty, io_free, io_new, ops_ready, page_seal, pool_fail)
+    cache_rekey, frame_dirty, frame_serialise, frame_undirty, io_free, io_new, ops_ready, page_seal)
 from core._journal cimport frame_close, journal_room, next_sync
 from core._state cimport (
     C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE,
@@ -20,7 +20,8 @@ from core._state cimport (
     next_images, vobj)
 from core._punch cimport punch_flags
 from core._super cimport super_build, super_seal
-from core._types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, lnt_io
+from core._trace cimport PF_AREA, PF_CHECKPOINT, PF_HOMES, PF_PAGE, pool_fail
+from core._types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, ST_RANGE, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset
@@ -55,7 +56,7 @@ cdef frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
         cache_pin(p, up)
     e = (<uint64_t *>leaf.data)[page & 511]
     if e == 0:
-        if p.free_blocks <= p.unhomed + p.punch.held + p.reserve_blocks // 2 and not p.replaying:
+        if space_for_nodes(p) <= p.reserve_blocks // 2 and not p.replaying:
             rc[0] = ST_NO_SPACE       # the rest of the reserve is for UNMAP and for keys and objects that exist
             return NULL
         f = node_new(p, PK_CATALOG, 0, rc)
@@ -309,7 +310,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     p.ck.n_pending = npages
     p.ck.n_dir = (p.ck.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
     if p.ck.n_dir + p.ck.n_images + npages > p.ck.area_blocks:
-        return ST_CHECKSUM            # writers are held back long before
+        return ST_RANGE               # writers are held back long before
     order = <ranked *>malloc((n + 1) * sizeof(ranked))
     p.ck.frames = <frame **>malloc((n + 1) * sizeof(frame *))
     p.ck.homes = <uint64_t *>malloc((p.ck.n_images + 1) * sizeof(uint64_t))
@@ -372,6 +373,7 @@ cdef void ck_written(lnt_io *io) noexcept nogil:
     p.ck.io_busy -= 1
     if io.result != 0:
         p.ck.io_failed = 1
+        p.ck.io_errno = <uint32_t>-io.result
     if io != &p.ck.super_io:
         io_free(p, io)
 
@@ -514,10 +516,10 @@ cdef int ckpt_turn(lnt_pool *p) noexcept nogil:
             return 0
         if rc == MORE_HOMES:
             return 1
-        pool_fail(p)              # out of reserve or out of area: stop before anything is lost
+        pool_fail(p, PF_HOMES if rc == ST_NO_SPACE else PF_AREA if rc == ST_RANGE else PF_PAGE, rc)    # before anything is lost
         return 0
     if p.ck.io_failed:
-        pool_fail(p)
+        pool_fail(p, PF_CHECKPOINT, p.ck.io_errno)
         return 0
     if p.ck.state == C_IMAGES:
         if images_turn(p):

@@ -9,6 +9,7 @@ from core._ring cimport ring_push
 from core._state cimport (
     L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_GROUP_BLOCKS, L_RUN_BLOCKS, L_ZONE_BLOCKS, PK_COUNT, PK_CSUM, I_NODE,
     RB_COUNTS, RB_CSUMS, bad_page, frame, item, item_ring, lnt_pool)
+from core._trace cimport TE_DAMAGE, trace_add
 from core._types cimport lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -103,6 +104,7 @@ cdef void damage_met(lnt_pool *p, frame *f, lnt_op *op) noexcept nogil:
             b.object = 0
             b.times = 0
             p.damage.met += 1
+            trace_add(p, TE_DAMAGE, f.id, f.kind)
     if b != NULL:
         b.kind = f.kind
         b.status = f.error

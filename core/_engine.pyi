@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from core._info import BadPage as BadPage
 from core._info import ObjectInfo as ObjectInfo
+from core._info import TraceEvent as TraceEvent
 from core.device import Device
 
 class Completion(NamedTuple):
@@ -84,6 +85,7 @@ class Pool:
         compare_and_write(object_id, offset_bytes, expected, data, fua=False)   value of miscompare: byte offset
         write_atomic(object_id, offset_bytes, data, fua=False)                  at most layout.ATOMIC_BLOCKS blocks
         share(dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes)  copy by reference; multiples of 4096
+              -> bytes shared, with code limit, too: the next block has as many references as copies may give it
         flush()
         extents(object_id, offset_bytes, length_bytes, limit) -> [(offset_bytes, length_bytes, mapped), ...]
         diff(a_id, b_id, offset_bytes, limit) -> [(offset_bytes, length_bytes), ...]
@@ -126,5 +128,11 @@ class Pool:
         """Pages of metadata that are known to be bad now: one that is read again later is taken off."""
     def hurry(self) -> None:
         """The medium has little room: for ten seconds what is free goes back to it at once, whatever it takes from initiators."""
+    def failure(self) -> str:
+        """Why the pool is read-only for good, in words; empty: it is not."""
+    def trace(self) -> list[TraceEvent]:
+        """Notable moments of this opening, oldest first."""
+    def fail_cut(self) -> None:
+        """The medium was found to be shorter than it was: read-only from here on."""
     def stats(self) -> dict[str, int]:
         """Sizes in bytes, backlog, cache, journal, checkpoints, syncs: all numbers."""

@@ -1,8 +1,11 @@
 # cython: language_level=3
 """The pool: objects, map, space and durability behind one class, and the same for native threads (docs/architecture.md)."""
+import errno
+
 from core.errors import STATUS_CODES, PoolError
 from core._cache import mutation
-from core._info import METADATA_PARTS, bad_pages, masked_serial, object_info, object_slot
+from core._info import (
+    METADATA_PARTS, TraceEvent, bad_pages, failure_text, masked_serial, object_info, object_slot, trace_event_text)
 
 from core._admin cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT,
@@ -19,11 +22,13 @@ from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, pool_for
 from core._replay cimport journal_replay
 from core._queue cimport perform_now, qdev, queue_submit, queue_wake
 from core._scrub cimport SP_MAP
+from core._trace cimport PF_CUT, pool_fail
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
     C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME,
     OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SB_IDENTITY, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT,
-    SK_KV, SK_OBJECT, bad_page, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us, lnt_pool, lnt_put32, vobj, opx, rlock,
+    SK_KV, SK_OBJECT, TRACE_EVENTS, aext, bad_page, trace_entry, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us,
+    lnt_pool, lnt_put32, vobj, opx, rlock,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
 from core._super cimport super_change, super_current, super_load, super_read, super_seal
 from core._types cimport (
@@ -95,6 +100,20 @@ cdef lnt_pool *pool_new() noexcept nogil:
     return <lnt_pool *>(raw + super_pad())
 
 
+cdef void spares_free(lnt_pool *p) noexcept nogil:
+    """Requests and pieces of writes that were kept for the next ones."""
+    cdef lnt_io *io = <lnt_io *>p.io_spare
+    cdef aext *a = p.aext_spare
+    while io != NULL:
+        p.io_spare = io.next
+        free(io)
+        io = <lnt_io *>p.io_spare
+    while a != NULL:
+        p.aext_spare = a.next
+        free(a)
+        a = p.aext_spare
+
+
 cdef class Pool:
     @staticmethod
     def create(device, *, str name, size_bytes=0, journal_blocks=0, area_blocks=0):
@@ -132,8 +151,10 @@ cdef class Pool:
         pthread_mutex_init(&self.mail.lock, NULL)
         self.p.mutations = MUTATIONS[mutations]
         self.p.punch.delay_us = punch_delay_us
-        self.mail.fd = self.completion_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         try:
+            self.mail.fd = self.completion_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+            if self.completion_fd < 0:
+                raise OSError(errno.EMFILE, "no descriptor is left to wake the control plane with (ulimit -n)")
             self.recover(cache_bytes)
             if queues == 2:
                 self.side_attach()
@@ -288,6 +309,7 @@ cdef class Pool:
             free(p.slot_kind)
             free(p.odirty_marks)
             free(p.zeros)
+            spares_free(p)
             free(p.fifo.v)
             free(p.homes.v)
             free(p.work.v)
@@ -451,11 +473,11 @@ cdef class Pool:
             p.j.bg_due_us = 1 if p.fifo.head != p.fifo.tail else p.j.bg_due_us
 
     def call(self, str op, **args):
+        if self.open_pool().home != &self.q.dev:
+            raise PoolError("invalid", "the pool is driven by reactors: start and reap")
         token = self.start(op, **args)
         stuck = 0
         while token in self.ops:
-            if self.p.home != &self.q.dev:
-                raise PoolError("invalid", "the pool is driven by reactors: start and reap")
             wait = self.pump()
             done = self.take(token)
             if done is not None:
@@ -603,6 +625,21 @@ cdef class Pool:
 
     def stats(self):
         return numbers(self.open_pool())
+
+    def failure(self):
+        cdef lnt_pool *p = self.open_pool()
+        return failure_text(p.failed, p.fail_detail) if p.failed else ""
+
+    def trace(self):
+        return trace_rows(self.open_pool())
+
+    def fail_cut(self):
+        cdef lnt_pool *p = self.open_pool()
+        pthread_mutex_lock(&p.lock)
+        pool_fail(p, PF_CUT, 0)
+        if p.home != NULL:
+            p.home.wake(p.home)       # those who wait must hear of it
+        pthread_mutex_unlock(&p.lock)
 
 
 include "_figures.pxi"

@@ -52,6 +52,24 @@ cdef list damage_rows(lnt_pool *p):
     return [(b[i].block, b[i].kind, b[i].status, b[i].object, b[i].times) for i in range(len(raw) // sizeof(bad_page))]
 
 
+cdef list trace_rows(lnt_pool *p):
+    """What the engine has met, oldest first."""
+    cdef bytes raw
+    cdef const trace_entry *e
+    cdef uint64_t i, n, first, now = lnt_mono_us()
+    pthread_mutex_lock(&p.lock)
+    try:
+        n = p.traced
+        raw = (<const char *>p.trace)[:sizeof(p.trace)]
+    finally:
+        pthread_mutex_unlock(&p.lock)
+    e = <const trace_entry *><const char *>raw
+    first = n - TRACE_EVENTS if n > TRACE_EVENTS else 0
+    return [TraceEvent((now - e[i % TRACE_EVENTS].at_us) / 1e6 if now > e[i % TRACE_EVENTS].at_us else 0.0, trace_event_text(
+        e[i % TRACE_EVENTS].event, e[i % TRACE_EVENTS].a, e[i % TRACE_EVENTS].b), e[i % TRACE_EVENTS].times)
+        for i in range(first, n)]
+
+
 cdef dict numbers(lnt_pool *p):
     """All of them. What lies in arrays, which are made anew when the pool grows, is read under the lock; the rest is words."""
     cdef uint64_t available, marked
@@ -65,7 +83,7 @@ cdef dict numbers(lnt_pool *p):
         "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES, "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES,
         "pending_items": pending_count(p),
         "pending_bytes": p.stat_pending_blocks * L_BLOCK_BYTES, "reclaimed_bytes": p.stat_reclaimed * L_BLOCK_BYTES,
-        "objects": p.n_objects, "failed": p.failed, "cache_pages": p.cache.count, "cache_limit_pages": p.cache.limit,
+        "objects": p.n_objects, "failed": 1 if p.failed else 0, "cache_pages": p.cache.count, "cache_limit_pages": p.cache.limit,
         "dirty_pages": p.cache.n_dirty, "cache_hits": p.cache.hits, "cache_misses": p.cache.misses,
         "cache_evictions": p.cache.evictions, "journal_blocks": p.j.blocks, "journal_room_blocks": journal_room(p),
         "journal_frames": p.j.frames, "journal_bytes": p.j.bytes, "journal_records": p.j.appended,

@@ -53,6 +53,49 @@ class BadPage(NamedTuple):
     times: int
 
 
+# Why a pool is read-only for good, by the engine's number (core/_trace.pxd, pool_failure), and what its detail is.
+FAILURES = (
+    ("", ""),
+    ("a sync of its medium failed", "errno"), ("its journal could not be written", "errno"),
+    ("a checkpoint could not be written", "errno"), ("a reference count would fall below zero: its metadata is damaged", "block"),
+    ("its summaries promise free blocks that are not there: its metadata is damaged", "block"),
+    ("more of its metadata is damaged than it can set aside", "block"),
+    ("its file or device was made shorter while it was served", ""),
+    ("a page of metadata that the checkpoint needs cannot be had", "status"),
+    ("internal error: a change was refused half-way", "block"), ("internal error: the journal was full", "blocks"),
+    ("internal error: a checkpoint did not fit its area", ""), ("internal error: no blocks for the map's nodes", ""),
+)
+# What the engine remembers, by its number (core/_trace.pxd, trace_event): text, and what the two numbers are.
+EVENTS = (
+    ("", ""), ("the pool became read-only: {failure}", ""), ("block {a} has as many references as it may have", ""),
+    ("the medium takes no space back ({errno})", ""), ("the medium has no room", ""), ("the medium has room again", ""),
+    ("memory was short", ""), ("a page of metadata at block {a} is bad", ""), ("run {a} is kept for nodes", ""),
+)
+
+
+class TraceEvent(NamedTuple):
+    """Something notable that the engine met: how long ago, in words, and how many times in a row."""
+
+    ago_s: float
+    text: str
+    times: int
+
+
+def failure_text(reason: int, detail: int) -> str:
+    """Why the pool is read-only, in words."""
+    text, unit = FAILURES[reason]
+    if unit == "errno":
+        return f"{text} ({os.strerror(detail)})"
+    if unit == "status":
+        return f"{text} ({STATUS_CODES[detail] if detail < len(STATUS_CODES) else detail})"
+    return f"{text} ({unit} {detail})" if unit else text
+
+
+def trace_event_text(event: int, a: int, b: int) -> str:
+    failure = failure_text(a, b) if event == 1 else ""
+    return EVENTS[event][0].format(a=a, b=b, failure=failure, errno=os.strerror(a) if event == 3 else "")
+
+
 _PAGE_KINDS = {number: name for name, number in layout.PAGE_KINDS.items()}
 
 

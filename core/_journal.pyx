@@ -5,11 +5,12 @@ Two promises are kept apart. A change is *soft* once its frame is written: it su
 its data was synced, a later frame that says so (`hard_upto`) was written, and that frame was synced: it survives loss of power.
 One sync can be the second for one group and the first for the next.
 """
-from core._cache cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC, op_finish, ops_ready, pool_fail
+from core._cache cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC, op_finish, ops_ready
 from core._state cimport (
     C_IDLE, FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID,
     L_BLOCK_BYTES, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP, jframe,
     lnt_alloc_aligned, lnt_pool, lnt_put32, lnt_put64, opx)
+from core._trace cimport PF_FRAME, PF_RING, PF_SYNC, pool_fail
 from core._types cimport IO_SYNC, IO_WRITE, ST_IO_WRITE, ST_OK, lnt_io, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -110,7 +111,7 @@ cdef void frame_written(lnt_io *io) noexcept nogil:
     cdef jframe *f = <jframe *>io
     cdef lnt_pool *p = <lnt_pool *>io.owner
     if io.result != 0:
-        pool_fail(p)              # the row is broken for good: nothing after it can be replayed
+        pool_fail(p, PF_FRAME, <uint64_t>-io.result)    # the row is broken for good: nothing after it can be replayed
         return
     f.done = 1
     frames_written(p)
@@ -164,7 +165,7 @@ cdef void frame_close(lnt_pool *p, int force) noexcept nogil:
     p.j.closed_seq = f.seq
     blocks = (f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
     if ring_room(p) < blocks + (p.j.blocks - p.j.head if p.j.head + blocks > p.j.blocks else 0):
-        pool_fail(p)              # the room checks of writers make this unreachable; never overwrite what recovery needs
+        pool_fail(p, PF_RING, blocks)      # the room checks of writers make this unreachable; never overwrite what recovery needs
         f.next = p.j.spare
         p.j.spare = f
         return
@@ -260,7 +261,7 @@ cdef void synced(lnt_io *io) noexcept nogil:
     p.j.syncing = 0
     if io.result != 0:
         p.ck.sync_failed = 1
-        pool_fail(p)              # the kernel may have dropped the pages: a second try proves nothing
+        pool_fail(p, PF_SYNC, <uint64_t>-io.result)     # the kernel may have dropped the pages: a second try proves nothing
         return
     p.j.sync_done = p.j.sync_started
     p.j.synced_writes = p.j.cut_writes

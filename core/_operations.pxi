@@ -155,6 +155,8 @@ cdef object finish(Pool pool, admin *a):
         kv_finish(pool, names, code == "ok")
     elif kind == "read":
         value = (<const char *>a.bytes)[:a.op.length] if code == "ok" else a.op.result
+    elif kind == "share":
+        value = a.op.length - a.c * L_BLOCK_BYTES
     elif kind == "compare":
         value = a.op.result if code == "miscompare" else None
     elif kind == "walk":
@@ -172,7 +174,7 @@ cdef object finish(Pool pool, admin *a):
     admin_free(pool, a)
     if kind == "own":
         return None
-    return Completion(token, code, value if code in ("ok", "miscompare", "checksum", "io_read") else None)
+    return Completion(token, code, value if code in ("ok", "miscompare", "checksum", "io_read", "limit") else None)
 
 
 cdef int new_objects(Pool pool, admin *a, list slots) except -1:
@@ -477,7 +479,8 @@ def start_share(Pool pool, *, dst_id, dst_offset_bytes, src_id, src_offset_bytes
     a.a = dst_offset_bytes // L_BLOCK_BYTES
     a.b = src_offset_bytes // L_BLOCK_BYTES
     a.c = length_bytes // L_BLOCK_BYTES
-    return submit(pool, a, ("plain", None, None))
+    a.op.length = length_bytes
+    return submit(pool, a, ("share", None, None))
 
 
 def start_extents(Pool pool, *, object_id, offset_bytes, length_bytes, limit):

@@ -12,6 +12,7 @@ from core._cache cimport io_free, io_new, op_again
 from core._damage cimport runs_free
 from core._state cimport (
     L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, RB_HELD, SF_UNSWEPT, WAIT, frame, freed_page, lnt_pool, punch)
+from core._trace cimport TE_NO_DISCARD, trace_add
 from core._types cimport IO_DISCARD, ST_LIMIT, lnt_io
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -96,6 +97,7 @@ cdef void punched(lnt_io *io) noexcept nogil:
     p.punch.busy -= 1
     if io.result != 0:
         p.can_discard = 0         # harmless: the medium keeps what it has
+        trace_add(p, TE_NO_DISCARD, <uint64_t>-io.result, 0)
     else:
         p.punch.blocks += io.length // L_BLOCK_BYTES
         p.punch.requests += 1

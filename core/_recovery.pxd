@@ -8,3 +8,4 @@ cdef int catalog_load(lnt_pool *p, list keys) except -1
 cdef vobj *object_from(lnt_pool *p, const uint8_t *slot) except NULL
 cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t journal_blocks, uint64_t area_blocks)
 cdef int blocks_for_nodes(lnt_pool *p) except -1
+cdef void drops_reclaim(lnt_pool *p, uint64_t want) noexcept nogil

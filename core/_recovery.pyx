@@ -255,31 +255,34 @@ cdef int blocks_for_nodes(lnt_pool *p) except -1:
     It is free at once, though a crash may bring back the checkpoint that refers to it: until the new one is published nothing is
     written but its area, and nothing goes to the medium. Nodes of the old checkpoint are replaced like the rest.
     """
-    cdef uint64_t hard = p.j.hard_seq
-    cdef uint8_t discards = p.can_discard
     cdef vobj *o = p.odirty
     cdef int rc = 0
     while o != NULL:
         if not o.pub.gone and slot_page(p, o.slot, &rc) == NULL:
             raise damaged("a catalog page cannot be read")
         o = o.dnext
+    while p.free_blocks < p.unhomed + SPARE_BLOCKS:
+        drops_reclaim(p, p.unhomed + SPARE_BLOCKS)
+        if p.failed or p.free_blocks >= p.unhomed + SPARE_BLOCKS or p.homes.head == p.homes.tail:
+            break
+        p.homes.v[p.homes.head & (p.homes.cap - 1)].kind = I_DATA
+        ring_push(&p.work, &p.homes.v[p.homes.head & (p.homes.cap - 1)])
+        p.homes.head += 1
+    return 0
+
+
+cdef void drops_reclaim(lnt_pool *p, uint64_t want) noexcept nogil:
+    """Take what replay has dropped off the counts, until so many blocks are free or nothing is left."""
+    cdef uint64_t hard = p.j.hard_seq
+    cdef uint8_t discards = p.can_discard
     p.can_discard = 0
     p.j.hard_seq = ~<uint64_t>0
-    while p.free_blocks < p.unhomed + SPARE_BLOCKS:
+    while p.free_blocks < want:
         p.epoch += 2
-        if reclaim_turn(p, 64) == 1:
-            continue
-        if p.failed:
-            break
-        if p.homes.head != p.homes.tail:
-            p.homes.v[p.homes.head & (p.homes.cap - 1)].kind = I_DATA
-            ring_push(&p.work, &p.homes.v[p.homes.head & (p.homes.cap - 1)])
-            p.homes.head += 1
-        else:
+        if reclaim_turn(p, 64) != 1:
             break
     p.j.hard_seq = hard
     p.can_discard = discards
-    return 0
 
 
 # -- mkfs --------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap
 from core._cache cimport M_ACCEPT_SOFT, M_FIRST_RECORD, M_NO_FRAME_CRC, M_NO_LEAP, M_NO_REWRITE, M_NO_SYNCED_UPTO
 from core._checkpoint cimport slot_write
 from core._csum cimport csum_set
-from core._recovery cimport object_from
+from core._recovery cimport drops_reclaim, object_from
 from core._state cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
     L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, L_RUN_BLOCKS, L_SLOT_BYTES, OB_ID, OB_QUOTA_BYTES, OF_TAIL,
@@ -167,6 +167,9 @@ cdef int frame_replay(lnt_pool *p, const uint8_t *b, uint32_t length, list chang
             if rc:
                 raise damaged(f"journal record of type {b[at]} cannot be replayed (status {rc})")
         at += n
+    if p.counts_high:             # what was off the counts when this was written must not push one over its limit now
+        p.counts_high = 0
+        drops_reclaim(p, ~<uint64_t>0)
     return 0
 
 

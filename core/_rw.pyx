@@ -5,7 +5,7 @@ An op runs until it must wait: for a page, for its I/O, for an epoch, a range lo
 puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
 everything else to new blocks, which enter the map when all data has arrived.
 """
-from core._alloc cimport alloc_extent, marks_press, space_for_data
+from core._alloc cimport alloc_extent, marks_press, space_for_data, space_for_nodes
 from core._atomic cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
 from core._budget cimport budget_hurry
@@ -296,10 +296,10 @@ cdef int space_check(lnt_pool *p, vobj *o, uint64_t blocks, int is_new) noexcept
     What is reserved may take half of what is kept back, too: nodes that others needed may have taken of its space.
     """
     cdef uint64_t space = space_for_data(p)
-    cdef uint64_t kept, quota = lnt_get64(o.desc + OB_QUOTA_BYTES)
+    cdef uint64_t quota = lnt_get64(o.desc + OB_QUOTA_BYTES)
     if o.reserved_now and is_new:
-        kept = p.reserve_blocks // 2 + p.unhomed + p.punch.held
-        space = p.free_blocks - kept if p.free_blocks > kept else 0
+        space = space_for_nodes(p)
+        space = space - p.reserve_blocks // 2 if space > p.reserve_blocks // 2 else 0
     if space + o.reserved_now < blocks + p.reserved_unused or space < blocks:
         return ST_NO_SPACE
     if quota and is_new and (o.mapped_blocks + o.inflight_blocks + blocks) * L_BLOCK_BYTES > quota:
@@ -478,7 +478,7 @@ cdef uint8_t merge_verified(lnt_pool *p, lnt_op *op, aext *a) noexcept nogil:
     if rc == WAIT:
         return 0
     if rc:
-        X(op).error = rc
+        error_at(op, rc, a.src)
         return 0
     return 1
 

@@ -298,6 +298,7 @@ cdef struct ckpt:
     uint32_t io_next          # next image to write (images or homes)
     uint32_t io_busy
     uint8_t io_failed
+    uint32_t io_errno
     uint8_t dir_written
     uint64_t need_sync
     uint64_t cut_seq          # records up to it are in the checkpoint
@@ -371,6 +372,16 @@ cdef struct damage:
     item_ring aside           # dropped references that cannot be taken off the counts
     uint64_t blocks           # ... of so many blocks at least
 
+cdef enum:
+    TRACE_EVENTS = 64         # remembered (core/_trace.pyx)
+
+cdef struct trace_entry:
+    uint64_t at_us            # the last time
+    uint64_t a
+    uint64_t b
+    uint32_t times
+    uint8_t event             # trace_event
+
 cdef enum run_bits:           # lnt_pool.run_busy; nothing is taken from a run that has any
     RB_HELD = 1               # being given back to the medium, or fixed
     RB_COUNTS = 2             # its counts cannot be read
@@ -387,7 +398,11 @@ cdef struct lnt_pool:
     uint64_t reserved_unused  # sum of unfilled per-object reservations, blocks
     uint64_t next_vid
     uint64_t next_id
-    uint8_t failed            # a sync failed, or metadata is damaged: read-only for good
+    uint8_t failed            # pool_failure: why the pool is read-only for good; 0: it is not
+    uint64_t fail_detail      # an errno, or a block
+    trace_entry trace[TRACE_EVENTS]
+    uint64_t traced           # events noted so far
+    uint8_t counts_high       # replay: a count is near its limit
     uint8_t read_only
     uint8_t replaying
     uint8_t closing

@@ -31,6 +31,13 @@ def ls(ctx: click.Context, name: str | None, as_json: bool) -> None:
     for row in rows:
         if row["damaged_pages"]:
             click.echo(f"{row['name']} is damaged: {row['damaged_pages']} pages of its map (lunette pool info)", err=True)
+    _pool_notes(connect(ctx).get("/v1/pool"))
+
+
+def _pool_notes(pool: dict[str, Any]) -> None:
+    """What everybody who lists volumes should know of their pool, on stderr."""
+    if pool["failure"]:
+        click.echo(f"the pool is read-only: {pool['failure']} (lunette pool info)", err=True)
 
 
 def _origin(row: dict[str, Any]) -> str:

@@ -133,12 +133,14 @@ def info(ctx: click.Context, path: str | None, as_json: bool) -> None:
     if as_json:
         print_json(value)
         return
-    damage = value.pop("damage", [])
+    damage, events = value.pop("damage", []), value.pop("events", [])
     for key, item in value.items():
         shown = size(item) if key.endswith("_bytes") else " ".join(item) if isinstance(item, list) else item
         click.echo(f"{key} {shown}")
     for line in damage:
         click.echo(f"damage: {line}")
+    for line in events:
+        click.echo(f"event: {line}")
 
 
 @click.command()

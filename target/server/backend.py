@@ -9,6 +9,7 @@ from target.scsi import BackendError, BlockBackend, Extent, IOStatistics, Space
 from target.volumes.gateway import ATOMIC_BYTES, AsyncPool, ObjectInfo, PoolError
 
 GRAIN_BYTES = 4096  # what the map can share
+SECOND_COPY_BYTES = 1 << 20  # of blocks that can be shared no more, at a time
 STREAM_BYTES = 4 << 20  # larger transfers go through the pool in pieces of this size
 
 
@@ -120,15 +121,24 @@ class PoolBackend:
         head = min(-offset_bytes % GRAIN_BYTES, length_bytes) if alike else length_bytes
         middle = (length_bytes - head) // GRAIN_BYTES * GRAIN_BYTES
         await self._copy(source, source_offset_bytes, offset_bytes, head)
-        if middle:
-            try:
-                await self._pool.call("share", dst_id=self._object_id, dst_offset_bytes=offset_bytes + head,
-                                      src_id=source.object_id, src_offset_bytes=source_offset_bytes + head,
-                                      length_bytes=middle)
-            except PoolError as error:
-                raise BackendError(error.code, str(error), error.value) from None
-        done = head + middle
+        done = head
+        while done < head + middle:
+            done += await self._refer(source, source_offset_bytes + done, offset_bytes + done, head + middle - done)
         await self._copy(source, source_offset_bytes + done, offset_bytes + done, length_bytes - done)
+
+    async def _refer(self, source: PoolBackend, source_offset_bytes: int, offset_bytes: int, length_bytes: int) -> int:
+        """Share blocks, or where one has as many references as it may have, make a second copy of it; returns the bytes done."""
+        try:
+            await self._pool.call("share", dst_id=self._object_id, dst_offset_bytes=offset_bytes, src_id=source.object_id,
+                                  src_offset_bytes=source_offset_bytes, length_bytes=length_bytes)
+        except PoolError as error:
+            if error.code != "limit":
+                raise BackendError(error.code, str(error), error.value) from None
+            done = error.value
+            more = min(SECOND_COPY_BYTES, length_bytes - done)
+            await self._copy(source, source_offset_bytes + done, offset_bytes + done, more)
+            return done + more
+        return length_bytes
 
     async def _copy(self, source: PoolBackend, source_offset_bytes: int, offset_bytes: int, length_bytes: int) -> None:
         """What does not fall on the map's blocks goes through memory."""

@@ -13,7 +13,7 @@ from target.errors import LunetteError
 from target.server.commands import Commands
 from target.volumes.catalog import read_labels
 from target.volumes.damage import describe
-from target.volumes.gateway import ObjectInfo, PoolError, pool_error
+from target.volumes.gateway import ObjectInfo, PoolError, TraceEvent, pool_error
 
 if TYPE_CHECKING:
     from target.server.daemon import Daemon
@@ -23,6 +23,10 @@ EXACT_OBJECTS = 512        # up to so many objects, exclusive bytes are always c
 ACCOUNTING_SECONDS = 0.2   # beyond, for so long; the rest shows what was last known, or null
 CHUNK = 256
 DIFF_RANGES = 4096
+
+
+def _event(event: TraceEvent) -> str:
+    return f"{event.ago_s:.0f} s ago: {event.text}" + (f" ({event.times} times)" if event.times > 1 else "")
 
 
 class Listing:
@@ -130,7 +134,9 @@ class Listing:
                 "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
                 "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
                 "open": self._daemon.access.open_access, "space": self._daemon.monitor.state,
+                "failure": self._daemon.pool.failure(),
                 "cut_off_bytes": self._daemon.monitor.missing_bytes,
+                "events": [_event(event) for event in self._daemon.pool.trace()],
                 "damage": [describe(page, self._daemon.pool.info) for page in self._daemon.pool.damage()],
                 **asdict(self._daemon.catalog.thresholds), **stats}
 

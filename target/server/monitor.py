@@ -67,13 +67,16 @@ class SpaceMonitor:
         stats = self._pool.stats()
         if stats.get("failed") and not self._failed:
             self._failed = True
-            log.error("the pool is read-only from now on: its medium failed or its metadata is damaged; a restart recovers "
-                      "what was durable (docs/durability.md, Failures)")
+            log.error("the pool is read-only from now on: %s; a restart recovers what was durable (docs/durability.md, Failures)",
+                      self._pool.failure())
+            for event in self._pool.trace():
+                log.error("met %.0f s ago%s: %s", event.ago_s, f", {event.times} times" if event.times > 1 else "", event.text)
         self._damage()
         missing = self._missing_bytes()
         if missing > self.missing_bytes:
             log.error("somebody has made the pool's file %d bytes shorter: what lay there is lost, and reads of it fail or give "
                       "zeros; make it as long as it was before the next start, then scrub", missing)
+            self._pool.fail_cut()
         self.missing_bytes = max(self.missing_bytes, missing)
         percent = 100 * stats["used_bytes"] / size_bytes
         for name, limit in self._limits().items():

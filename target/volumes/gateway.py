@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from core import layout
-from core._info import METADATA_PARTS, BadPage, ObjectInfo
+from core._info import METADATA_PARTS, BadPage, ObjectInfo, TraceEvent
 from core.device import Device, FileDevice, create_file
 from core.errors import PoolError
 from core.ownership import Record
@@ -18,7 +18,7 @@ from target.volumes.owner import Opening, OwnedDevice, look, open_owned, whose
 
 __all__ = [
     "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "ObjectInfo", "PoolError",
-    "check_pool", "create_pool", "open_pool", "pool_error",
+    "TraceEvent", "check_pool", "create_pool", "open_pool", "pool_error",
 ]
 
 ATOMIC_BYTES = layout.ATOMIC_BLOCKS * layout.BLOCK_BYTES   # the longest write_atomic
@@ -106,6 +106,18 @@ class AsyncPool:
     def damage(self) -> list[BadPage]:
         """Pages of metadata that are known to be bad now, by block."""
         return cast("list[BadPage]", self.pool.damage())
+
+    def failure(self) -> str:
+        """Why the pool is read-only for good; empty: it is not."""
+        return cast("str", self.pool.failure())
+
+    def trace(self) -> list[TraceEvent]:
+        """Notable moments that the engine has met, oldest first."""
+        return cast("list[TraceEvent]", self.pool.trace())
+
+    def fail_cut(self) -> None:
+        """The pool's file was made shorter while it was served: nothing may be written to it any more."""
+        self.pool.fail_cut()
 
     def stats(self) -> dict[str, int]:
         """The engine's numbers; `used_bytes` is always among them."""

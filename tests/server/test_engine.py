@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 
 from target.config import ServeConfig
 from target.errors import LunetteError
+from target.scsi.copy.extended_copy import copy_range
+from target.server.backend import PoolBackend
 from target.server.daemon import Daemon
 from target.server.listing import Listing
 from target.server.scrub import Scrub
-from target.volumes.gateway import check_pool, create_pool, open_pool
+from target.volumes.gateway import PoolError, check_pool, create_pool, open_pool
 from tests.support.places import pool_directory
 from tests.support.pumped_pool import PumpedPool
 
@@ -204,3 +207,41 @@ async def test_hundreds_of_each_come_and_go(reopen: Open) -> None:
         await daemon.commands.run("delete", {"names": [f"v@{number}", f"c{number}"]})
     assert set(await listed(daemon)) == {"v"}
     assert (await listed(daemon))["v"]["exclusive_bytes"] == MIB
+
+
+async def test_copies_of_one_block_without_end(reopen: Open) -> None:
+    """What dozens of EXTENDED COPY commands do that double one block: where it can be shared no more, it gets second copies."""
+    daemon = await reopen()
+    await daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 30})
+    info = daemon.catalog.find("v")
+    medium = PoolBackend(daemon.pool, info)
+    await medium.write(0, b"z" * 4096, False)
+    done = 4096
+    while done < info.size_bytes:
+        await copy_range(medium, 0, medium, done, done)
+        done *= 2
+    assert daemon.pool.failure() == ""
+    for offset in (0, (256 * MIB) - 4096, 256 * MIB, 600 * MIB, info.size_bytes - 4096):
+        assert await read(daemon, "v", offset, 4096) == b"z" * 4096
+    mapped = daemon.pool.stats()["used_bytes"]
+    assert mapped < info.size_bytes                    # most of it is shared
+
+
+async def test_a_file_that_is_cut_is_written_no_more(reopen: Open, caplog: pytest.LogCaptureFixture) -> None:
+    daemon = await reopen()
+    await daemon.commands.run("create", {"name": "v", "size_bytes": 64 * MIB})
+    await write(daemon, "v", 0, b"a" * MIB)
+    await daemon.pool.call("flush")
+    path = daemon.config.pool_path
+    size_bytes = path.stat().st_size
+    os.truncate(path, size_bytes // 2)
+    daemon.monitor.look()
+    with pytest.raises(PoolError) as caught:
+        await write(daemon, "v", 2 * MIB, b"b" * MIB)
+    assert caught.value.code == "read_only"
+    assert path.stat().st_size == size_bytes // 2      # and nobody has made it longer again
+    pool = Listing(daemon, daemon.commands).pool()
+    assert pool["failure"] == "its file or device was made shorter while it was served"
+    assert pool["cut_off_bytes"] == size_bytes // 2
+    assert "shorter" in caplog.text
+    os.truncate(path, size_bytes)

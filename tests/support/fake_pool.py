@@ -95,6 +95,12 @@ class FakePool:
     def damage(self) -> list[Any]:
         return []
 
+    def failure(self) -> str:
+        return ""
+
+    def trace(self) -> list[Any]:
+        return []
+
     def stats(self) -> dict[str, int]:
         used = sum(each.mapped_bytes for each in self._objects.values())
         return {"used_bytes": used, "free_bytes": self.size_bytes - used, "unswept": 0}
