@@ -12,7 +12,7 @@ from core._journal cimport journal_fit, journal_reserve, next_sync, record_3, re
 from core._ranges cimport places_leave, places_wait
 from core._rw cimport wait_grace, wait_room
 from core._state cimport (
-    L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
+    L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, L_ZONE_BLOCKS, OB_NAME, OB_NAME_BYTES,
     OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
     RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE, WAIT, freed_page, lnt_pool, lnt_get64, lnt_put64, opx,
     run_is_fixed, vobj)
@@ -161,9 +161,12 @@ cdef int pool_resize(lnt_pool *p, uint64_t total_blocks) noexcept nogil:
     cdef uint64_t old_pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
     cdef uint64_t r, old = p.n_runs
     if not (widen(<void **>&p.run_used, (pages + 1) * L_SUMMARY_RUNS * sizeof(uint16_t))
+            and widen(<void **>&p.medium.zones, total_blocks // L_ZONE_BLOCKS + 2)
             and widen(<void **>&p.run_busy, (pages + 1) * L_SUMMARY_RUNS) and widen(<void **>&p.summary_dirty, pages + 2)
             and widen(<void **>&p.punch.pages, (pages + 1) * sizeof(freed_page *))):
         return ST_LIMIT
+    for r in range((p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS, total_blocks // L_ZONE_BLOCKS + 2):
+        p.medium.zones[r] = not p.medium.sparse
     p.total_blocks = total_blocks
     p.n_runs = runs
     for r in range(old_pages, pages):

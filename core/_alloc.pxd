@@ -14,6 +14,7 @@ cdef int shares_room(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil
 
 cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil
 cdef uint64_t space_for_nodes(lnt_pool *p) noexcept nogil
+cdef uint64_t space_beyond(lnt_pool *p, uint64_t reserve) noexcept nogil
 cdef uint64_t space_for_data(lnt_pool *p) noexcept nogil
 cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
                       uint32_t *got) noexcept nogil
@@ -26,4 +27,5 @@ cdef void drop_node(lnt_pool *p, uint64_t id, uint8_t level, uint8_t trim) noexc
 cdef int epochs_turn(lnt_pool *p) noexcept nogil
 cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil
 cdef uint64_t pending_count(lnt_pool *p) noexcept nogil
+cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil
 cdef void homes_release(lnt_pool *p) noexcept nogil

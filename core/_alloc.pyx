@@ -4,11 +4,12 @@ from core._cache cimport (
     M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_NO_PUNCH_HOLD, M_ONE_EPOCH, cache_drop, cache_find,
     cache_get, cache_new, frame_dirty, op_ready)
 from core._damage cimport aside_put, aside_retry, damage_held, damage_probe
+from core._medium cimport zone_need
 from core._ring cimport ring_push
 from core._state cimport (
     E_DATA, E_HUGE, E_NODE, E_REF, F_VALID, I_DATA, I_HOME, I_NODE, L_COUNT_MAX, L_COUNT_START,
     L_GROUP_BLOCKS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS, PK_COUNT, PK_NODE, VID, WAIT,
-    frame, freed_page, item, lnt_pool, next_images, run_is_fixed)
+    RB_COUNTS, RB_NODES, frame, freed_page, item, lnt_pool, next_images, run_is_fixed)
 from core._trace cimport PF_ASIDE, PF_COUNTS, PF_SUMMARY, TE_COUNT_LIMIT, pool_fail, trace_add
 from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, lnt_op
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -100,6 +101,8 @@ cdef inline void run_delta(lnt_pool *p, uint64_t pba, int delta) noexcept nogil:
         freed_clear(p, pba)
     if p.run_busy[run]:           # nothing is taken from it meanwhile, and what becomes free waits as well
         p.punch.held -= delta
+        if p.run_busy[run] & RB_NODES:
+            p.medium.nodes_free -= delta
     elif before == 0:
         p.free_runs -= 1
     elif p.run_used[run] == 0:
@@ -265,18 +268,30 @@ cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
 cdef uint64_t space_for_nodes(lnt_pool *p) noexcept nogil:
     """Blocks that nodes may still take: the one count of what is free and neither promised to a node nor out of reach."""
     cdef uint64_t kept = p.unhomed + p.punch.held
+    if p.medium.sparse:
+        return p.medium.nodes_free - p.unhomed if p.medium.nodes_free > p.unhomed else 0
     return p.free_blocks - kept if p.free_blocks > kept else 0
 
 
 cdef uint64_t space_for_data(lnt_pool *p) noexcept nogil:
     """Blocks that writes of data may still take (before per-object reservations)."""
+    return space_beyond(p, p.reserve_blocks)
+
+
+cdef uint64_t space_beyond(lnt_pool *p, uint64_t reserve) noexcept nogil:
+    """Blocks that data may take where so many are kept for nodes: of a sparse medium those in the runs for nodes count first."""
     cdef uint64_t space = space_for_nodes(p)
-    return space - p.reserve_blocks if space > p.reserve_blocks else 0
+    if p.medium.sparse:
+        if space < reserve // 2:
+            return 0
+        reserve -= space if space < reserve else reserve
+        space = p.free_blocks - p.punch.held if p.free_blocks > p.punch.held else 0
+    return space - reserve if space > reserve else 0
 
 
 cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil:
     """The same with what is being given back to the medium, but for runs that damage keeps away."""
-    cdef uint64_t away = damage_held(p)
+    cdef uint64_t away = damage_held(p) + p.medium.nodes_free
     return space_for_data(p) + (p.punch.held - away if p.punch.held > away else 0)
 
 
@@ -304,8 +319,13 @@ cdef int take_at(lnt_pool *p, uint64_t pba, uint32_t want, uint32_t *got) noexce
     return 0
 
 
+cdef inline uint64_t zone_of(uint64_t run) noexcept nogil:
+    return run * L_RUN_BLOCKS // L_ZONE_BLOCKS
+
+
 cdef inline int run_usable(lnt_pool *p, uint64_t run) noexcept nogil:
-    return run < p.n_runs and p.run_used[run] < L_RUN_BLOCKS and (not p.run_busy[run] or p.mutations & M_NO_PUNCH_HOLD)
+    return run < p.n_runs and p.run_used[run] < L_RUN_BLOCKS and p.medium.zones[zone_of(run)] and (
+        not p.run_busy[run] or p.mutations & M_NO_PUNCH_HOLD)
 
 
 cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
@@ -395,6 +415,8 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
     if p.free_runs:
         for _i in range(p.n_runs):
             run = p.run_cursor
+            if p.run_used[run] == 0 and not p.medium.zones[zone_of(run)] and zone_need(p, zone_of(run)) == WAIT:
+                return WAIT
             if p.run_used[run] == 0 and run_usable(p, run):
                 pba[0] = run * L_RUN_BLOCKS + offset
                 rc = take_at(p, pba[0], want, got)
@@ -407,10 +429,34 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
     return take_anywhere(p, want, pba, got)
 
 
+cdef int take_for_node(lnt_pool *p, uint64_t *pba) noexcept nogil:
+    """The first free block of the runs that are for nodes alone."""
+    cdef uint32_t i, k
+    cdef uint64_t b
+    cdef int rc = 0
+    cdef frame *f
+    for i in range(p.medium.n_runs):
+        b = <uint64_t>p.medium.runs[i] * L_RUN_BLOCKS
+        if p.run_used[p.medium.runs[i]] == L_RUN_BLOCKS or p.run_busy[p.medium.runs[i]] & RB_COUNTS:
+            continue
+        f = count_page(p, b, &rc)
+        if f == NULL:
+            if rc == WAIT:
+                return WAIT
+            continue
+        for k in range(L_RUN_BLOCKS):
+            if (<uint32_t *>f.data)[b % L_GROUP_BLOCKS + k] == 0:
+                pba[0] = b + k
+                return count_add(p, b + k, 1, 1)
+    return ST_NO_SPACE
+
+
 cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil:
     """One block for a node. Nodes are packed together, away from the runs of data."""
     cdef uint32_t got = 0
     cdef int rc
+    if p.medium.sparse:
+        return take_for_node(p, pba)
     if run_usable(p, p.fit_cursor):
         rc = take_anywhere(p, 1, pba, &got)
         return rc

@@ -1,13 +1,13 @@
 # cython: language_level=3
 """Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header)."""
 from core._damage cimport damage_met, damage_over, damage_recent
+from core._medium cimport no_room
 from core._state cimport (
     F_BAD, F_READING, F_VALID, L_BLOCK_BYTES, L_COUNT_START, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PAGE_MAGIC, L_RUN_BLOCKS,
     L_ZONE_BLOCKS, PG_CRC, PG_GEN, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_COUNT, PK_CSUM, PK_NODE, VID, WAIT,
     frame, lnt_alloc_aligned, lnt_count_pack, lnt_count_unpack, lnt_get32, lnt_get64, lnt_node_pack, lnt_node_unpack, lnt_pool,
     lnt_put16, lnt_put32, lnt_put64, opx, run_is_fixed)
 from core._types cimport IO_READ, OP_ADMIN, ST_CHECKSUM, ST_IO_READ, ST_IO_WRITE, ST_LIMIT, ST_NO_SPACE, lnt_dev, lnt_io, lnt_op
-from libc.errno cimport ENOSPC
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -103,7 +103,7 @@ cdef uint8_t io_status(const lnt_io *io) noexcept nogil:
     """What a failed request of data means: a medium without room is a full pool, and the initiator may wait for room."""
     if io.kind == IO_READ:
         return ST_IO_READ
-    return ST_NO_SPACE if io.result == -ENOSPC else ST_IO_WRITE
+    return ST_NO_SPACE if no_room(io.result) else ST_IO_WRITE
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from core._cache cimport (
     M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC, cache_find, cache_get, cache_pin,
     cache_rekey, frame_dirty, frame_serialise, frame_undirty, io_free, io_new, ops_ready, page_seal)
 from core._journal cimport frame_close, journal_room, next_sync
+from core._medium cimport nodes_prepare, nodes_tidy
 from core._state cimport (
     C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3, E_NODE, E_REF, I_DATA, I_NODE,
     L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS,
@@ -36,6 +37,7 @@ cdef enum:
     TURN_PAGES = 32               # pages serialised in one turn
     TURN_WRITES = 32              # writes of pages to their homes started in one turn ...
     TURN_HOME_PAGES = 64          # ... and pages of them
+    NO_HOMES_US = 500000          # a checkpoint without room for its nodes tries again so long after
     SETTLED_US = 30000000         # a pool with changes gets a checkpoint at least this often
 
 
@@ -117,14 +119,19 @@ cdef void limits_set(lnt_pool *p) noexcept nogil:
         most = 550
     if most > room // 2:
         most = room // 2
+    p.reserve_blocks = p.total_blocks // 256 if p.total_blocks > 64 * 256 else 64
+    if p.reserve_blocks > 16384:
+        p.reserve_blocks = 16384
     p.cache.dirty_stop = room - most
+    if p.medium.sparse:               # whatever is dirty must have a home that is allocated below: 1/32 of the pool at most
+        p.medium.goal = p.total_blocks // 32 if p.total_blocks // 32 > L_RUN_BLOCKS else L_RUN_BLOCKS
+        if p.medium.goal > p.cache.dirty_stop + p.reserve_blocks:
+            p.medium.goal = p.cache.dirty_stop + p.reserve_blocks
+        p.cache.dirty_stop = p.medium.goal - p.reserve_blocks
     p.cache.dirty_limit = p.cache.dirty_stop - (most if most < p.cache.dirty_stop // 4 else p.cache.dirty_stop // 4)
     if p.cache.dirty_limit > p.cache.limit // 2:
         p.cache.dirty_stop -= p.cache.dirty_limit - p.cache.limit // 2
         p.cache.dirty_limit = p.cache.limit // 2
-    p.reserve_blocks = p.total_blocks // 256 if p.total_blocks > 64 * 256 else 64
-    if p.reserve_blocks > 16384:
-        p.reserve_blocks = 16384
 
 
 cdef int ckpt_due(lnt_pool *p) noexcept nogil:
@@ -484,6 +491,7 @@ cdef void finished(lnt_pool *p) noexcept nogil:
     p.ck.dir = p.ck.pend = NULL
     p.ck.done_count += 1
     p.ck.next_due_us = p.now_us + SETTLED_US
+    nodes_tidy(p)
     ops_ready(p, &p.ck.riders)
     ops_ready(p, &p.ck.room)
 
@@ -506,7 +514,9 @@ cdef int ckpt_turn(lnt_pool *p) noexcept nogil:
         p.ck.state = C_HOMES
         p.ck.io_next = 0
     if p.ck.state == C_HOMES:
-        rc = choose_homes(p)
+        rc = nodes_prepare(p)
+        if rc == 0:
+            rc = choose_homes(p)
         if rc == 0:
             rc = freeze(p)
             if rc == 0:
@@ -516,6 +526,10 @@ cdef int ckpt_turn(lnt_pool *p) noexcept nogil:
             return 0
         if rc == MORE_HOMES:
             return 1
+        if rc == ST_NO_SPACE and p.medium.sparse:
+            if p.medium.retry_us == 0:
+                p.medium.retry_us = p.now_us + NO_HOMES_US
+            return 0                  # a limit, met below: everybody waits until there is room
         pool_fail(p, PF_HOMES if rc == ST_NO_SPACE else PF_AREA if rc == ST_RANGE else PF_PAGE, rc)    # before anything is lost
         return 0
     if p.ck.io_failed:

@@ -13,3 +13,4 @@ cdef void damage_free(lnt_pool *p) noexcept nogil
 cdef void runs_free(lnt_pool *p, uint64_t run, uint8_t bits) noexcept nogil
 cdef int aside_put(lnt_pool *p) noexcept nogil
 cdef int aside_retry(lnt_pool *p) noexcept nogil
+cdef void run_avoid(lnt_pool *p, uint64_t run, uint8_t bits) noexcept nogil

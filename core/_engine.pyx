@@ -17,22 +17,26 @@ from core._cache cimport M_NO_CLOSE_SYNC, cache_free, cache_init, op_ready
 from core._checkpoint cimport limits_set, object_store
 from core._damage cimport damage_free
 from core._journal cimport journal_free, journal_init, journal_room
+from core._medium cimport nodes_prepare
 from core._punch cimport punch_flags, punch_free, punch_runs
-from core._recovery cimport area_apply, blocks_for_nodes, catalog_load, pool_format, summaries_load
+from core._recovery cimport (
+    area_apply, blocks_for_nodes, catalog_load, medium_load, medium_open, pool_format, summaries_load)
 from core._replay cimport journal_replay
 from core._queue cimport perform_now, qdev, queue_submit, queue_wake
 from core._scrub cimport SP_MAP
 from core._trace cimport PF_CUT, pool_fail
 from core._turn cimport lnt_dev_reap, lnt_dev_run
 from core._state cimport (
-    C_IDLE, L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME,
+    C_IDLE, L_BLOCK_BYTES, L_SUMMARY_PAGES, L_SUMMARY_START, L_ZONE_BLOCKS,
+    L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_FLAGS, OB_KIND, OB_NAME,
     OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS, SB_IDENTITY, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT,
     SK_KV, SK_OBJECT, TRACE_EVENTS, aext, bad_page, trace_entry, lnt_alloc_aligned, lnt_get32, lnt_get64, lnt_mono_us,
     lnt_pool, lnt_put32, vobj, opx, rlock,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock)
-from core._super cimport super_change, super_current, super_load, super_read, super_seal
+from core._super cimport node_runs_store, super_change, super_current, super_load, super_read, super_seal
 from core._types cimport (
-    IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
+    IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE,
+    OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
     OPF_FUA, OPF_NOUNMAP, lnt_io, lnt_obj, lnt_op)
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -57,7 +61,7 @@ cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void *, size_t)
     int close(int)
 
-IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard"}
+IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard", IO_ALLOCATE: "allocate"}
 MUTATIONS = {"": 0} | {m.name[2:].lower(): int(m) for m in mutation}
 
 
@@ -170,6 +174,7 @@ cdef class Pool:
         cdef lnt_pool *p = self.p
         cdef uint64_t limit = cache_bytes // L_BLOCK_BYTES
         cache_init(p, limit if limit > 256 else 256)
+        medium_open(p, self.device)
         journal_init(p)
         limits_set(p)
         p.ohash = <vobj **>calloc(1024, sizeof(vobj *))
@@ -214,14 +219,17 @@ cdef class Pool:
         if flags & SF_CLEAN:
             summaries_load(p, self.device, raw)
             area_apply(p, self.device, raw)
+            medium_load(p, self.device, raw)
             catalog_load(p, slots)
             self.keys_load(slots)
             journal_replay(p, self.device, raw, 0, changes)   # nothing to replay: sets the ring up
             p.j.record_seq = 0
+            nodes_prepare(p)
             self.reopen(raw)
         else:
             area_apply(p, self.device, raw)
             summaries_load(p, self.device, raw)
+            medium_load(p, self.device, raw)
             catalog_load(p, slots)
             self.keys_load(slots)
             journal_replay(p, self.device, raw, 1 if trusted else 0, changes)
@@ -234,10 +242,15 @@ cdef class Pool:
             blocks_for_nodes(p)
         for key, value in changes:
             self.kv_apply(key, value)
+        p.cur = &self.q.dev           # a turn has ended
         if changes:
             blocks_for_nodes(p)
         p.replaying = 0
         if not flags & SF_CLEAN:
+            nodes_prepare(p)
+            if p.medium.sparse and p.medium.nodes_free < p.unhomed:
+                raise PoolError("no_space", f"the file system has no room for {p.unhomed - p.medium.nodes_free} blocks that "
+                                            "recovery must write: make some, nothing is lost")
             self.call("checkpoint")
         self.q.inline_ = 0
         p.read_only = 1 if self.read_only else 0
@@ -252,6 +265,7 @@ cdef class Pool:
         memcpy(b, <const char *>raw, L_BLOCK_BYTES)
         lnt_put32(b + SB_FLAGS, lnt_get32(b + SB_FLAGS) & SF_UNSWEPT)
         memcpy(b + SB_CACHE_TOKEN, self.p.cache_token, 64)
+        node_runs_store(self.p, b)
         self.device.sync()            # whoever closed it may have been killed before the second copy's sync
         self.super_write()
         memcpy(self.p.ck.live_buf, b, L_BLOCK_BYTES)
@@ -303,6 +317,7 @@ cdef class Pool:
             free(p.ohash)
             free(p.run_used)
             free(p.run_busy)
+            free(p.medium.zones)
             free(p.summary_dirty)
             punch_free(p)
             damage_free(p)

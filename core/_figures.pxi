@@ -88,7 +88,10 @@ cdef dict numbers(lnt_pool *p):
         "cache_evictions": p.cache.evictions, "journal_blocks": p.j.blocks, "journal_room_blocks": journal_room(p),
         "journal_frames": p.j.frames, "journal_bytes": p.j.bytes, "journal_records": p.j.appended,
         "syncs": p.j.sync_done, "checkpoints": p.ck.done_count, "merged_writes": p.stat_rmw, "epoch": p.epoch,
-        "free_runs": p.free_runs, "punched_bytes": p.punch.blocks * L_BLOCK_BYTES, "punch_runs": marked, "unswept_bytes": p.punch.marked * L_BLOCK_BYTES, "unswept": p.punch.unswept,
+        "medium_sparse": p.medium.sparse, "medium_short": p.medium.refused_us != 0,
+        "node_room_bytes": p.medium.nodes_free * L_BLOCK_BYTES,
+        "free_runs": p.free_runs, "punched_bytes": p.punch.blocks * L_BLOCK_BYTES, "punch_runs": marked,
+        "unswept_bytes": p.punch.marked * L_BLOCK_BYTES, "unswept": p.punch.unswept,
         "punch_requests": p.punch.requests,
         "damaged_pages": p.damage.n, "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
     }

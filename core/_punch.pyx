@@ -6,13 +6,13 @@ and deletes have freed is found at once. It goes back, whole neighbouring runs t
 left extent by extent, as much as initiators can spare (core/_budget.pyx). Meanwhile nothing is allocated in those runs.
 """
 from core._admin cimport admin
-from core._alloc cimport count_at, space_for_data
+from core._alloc cimport count_at, freed_mark, space_for_data
 from core._budget cimport budget_allows, budget_due, budget_hurries, budget_runs, budget_took
 from core._cache cimport io_free, io_new, op_again
 from core._damage cimport runs_free
+from core._medium cimport medium_keeps
 from core._state cimport (
     L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, RB_HELD, SF_UNSWEPT, WAIT, frame, freed_page, lnt_pool, punch)
-from core._trace cimport TE_NO_DISCARD, trace_add
 from core._types cimport IO_DISCARD, ST_LIMIT, lnt_io
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -94,11 +94,12 @@ cdef void finish(lnt_pool *p) noexcept nogil:
 
 cdef void punched(lnt_io *io) noexcept nogil:
     cdef lnt_pool *p = <lnt_pool *>io.owner
+    cdef uint64_t block
     p.punch.busy -= 1
-    if io.result != 0:
-        p.can_discard = 0         # harmless: the medium keeps what it has
-        trace_add(p, TE_NO_DISCARD, <uint64_t>-io.result, 0)
-    else:
+    if medium_keeps(p, io.result):
+        for block in range(io.offset // L_BLOCK_BYTES, (io.offset + io.length) // L_BLOCK_BYTES):
+            freed_mark(p, block)      # not now, says the medium
+    if io.result == 0:
         p.punch.blocks += io.length // L_BLOCK_BYTES
         p.punch.requests += 1
     budget_took(p, io.length // L_BLOCK_BYTES, io.took_us if io.took_us else p.now_us - p.punch.began_us)

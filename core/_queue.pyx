@@ -2,7 +2,7 @@
 """The queue device: how a thread that holds the GIL performs I/O on a Python device (docs/architecture.md, "The seams")."""
 import errno
 
-from core._types cimport IO_READ, IO_SYNC, IO_WRITE, lnt_dev, lnt_io
+from core._types cimport IO_ALLOCATE, IO_READ, IO_SYNC, IO_WRITE, lnt_dev, lnt_io
 from libc.string cimport memcpy
 
 
@@ -19,6 +19,8 @@ cdef int perform_now(object device, lnt_io *io):
             device.write(io.offset, (<const char *>io.buf)[:io.length])
         elif io.kind == IO_SYNC:
             device.sync()
+        elif io.kind == IO_ALLOCATE:
+            device.allocate(io.offset, io.length)
         else:
             device.discard(io.offset, io.length)
     except OSError as e:

@@ -3,6 +3,7 @@
 
 Runs before the pool is shared with anyone, on a device that finishes everything inline, so nothing here waits.
 """
+import errno
 import os
 
 from core import layout
@@ -15,14 +16,16 @@ from core._cache cimport (
     M_NO_DIRECTORY_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_RECOVERY_SYNC, M_NO_SPACE_SUM, M_NO_SUPER_REWRITE, cache_get,
     cache_pin, page_check, page_seal)
 from core._checkpoint cimport slot_page
+from core._medium cimport medium_short, node_run_join
 from core._ring cimport ring_push
 from core._state cimport (
-    E_NODE, E_REF, I_DATA, I_NODE, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_NODE_ENTRIES,
+    E_NODE, E_REF, NODE_RUNS, I_DATA, I_NODE, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_NODE_ENTRIES,
     L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SLOT_BYTES, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS,
     L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL,
     OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS_BYTES, OB_ROOT, OB_SIZE_BYTES,
     OK_SNAPSHOT, PG_CRC, PG_GEN, PG_KIND, PG_N, PK_CATALOG, PK_NODE, PK_PENDING, PK_SUMMARY, SB_AREA_IMAGES,
-    SB_AREA_PENDING, SB_FLAGS, SB_FREE_BLOCKS, SB_PENDING_CRC, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT, frame, freed_page,
+    SB_AREA_PENDING, SB_FLAGS, SB_FREE_BLOCKS, SB_NODE_RUNS, SB_PENDING_CRC, SF_CLEAN, SK_FREE, SK_KV, SK_OBJECT,
+    frame, freed_page,
     item, lnt_get16, lnt_get32, lnt_get64, lnt_pool, lnt_put16, run_is_fixed, vobj)
 from core._super cimport damaged, super_bytes
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -70,6 +73,55 @@ cdef int summaries_load(lnt_pool *p, object device, bytes super_raw) except -1:
             p.free_runs += p.run_used[r] == 0
     if p.free_blocks != lnt_get64(<const uint8_t *>super_raw + SB_FREE_BLOCKS) and not p.mutations & M_NO_SPACE_SUM:
         raise damaged("the summaries are not those that the superblock counted")
+    return 0
+
+
+# -- room below --------------------------------------------------------------------------------------------------------
+
+cdef int allocate(lnt_pool *p, object device, uint64_t block, uint64_t blocks) except -1:
+    """1 when the blocks are allocated below, 0: there is no room. A medium that cannot tell is not asked again."""
+    try:
+        device.allocate(block * L_BLOCK_BYTES, blocks * L_BLOCK_BYTES)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            p.medium.sparse = 0
+            return 1
+        medium_short(p, -error.errno)
+        return 0
+    return 1
+
+
+cdef int medium_open(lnt_pool *p, object device) except -1:
+    """Have what every pool needs allocated: superblocks, the first zone's fixed pages, journal, both area halves."""
+    cdef uint64_t zones = (p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS
+    p.medium.zones = <uint8_t *>calloc(zones + 1, 1)
+    if p.medium.zones == NULL:
+        raise MemoryError
+    p.medium.sparse = 1 if getattr(device, "sparse", False) else 0
+    if p.medium.sparse:
+        p.medium.zones[0] = allocate(p, device, 0, p.ck.area_start + 2 * <uint64_t>p.ck.area_blocks)
+    if not p.medium.sparse:
+        memset(p.medium.zones, 1, zones + 1)
+    return 0
+
+
+cdef int medium_load(lnt_pool *p, object device, bytes super_raw) except -1:
+    """The same for the fixed pages of zones in use, and for the runs that nodes are put in."""
+    cdef const uint8_t *sb = super_raw
+    cdef uint64_t zone, run, runs = L_ZONE_BLOCKS // L_RUN_BLOCKS
+    cdef uint32_t i
+    if not p.medium.sparse:
+        return 0
+    for zone in range(1, (p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS):
+        for run in range(zone * runs, min((zone + 1) * runs, p.n_runs)):
+            if p.run_used[run] and not p.run_busy[run]:
+                p.medium.zones[zone] = allocate(p, device, zone * L_ZONE_BLOCKS, L_ZONE_META_BLOCKS)
+                break
+    for i in range(NODE_RUNS):
+        run = lnt_get32(sb + SB_NODE_RUNS + 4 * i)
+        if (0 < run < p.n_runs and not p.run_busy[run] and p.run_used[run] < L_RUN_BLOCKS
+                and p.medium.zones[run // runs] and allocate(p, device, run * L_RUN_BLOCKS, L_RUN_BLOCKS)):
+            node_run_join(p, run)
     return 0
 
 
@@ -287,6 +339,18 @@ cdef void drops_reclaim(lnt_pool *p, uint64_t want) noexcept nogil:
 
 # -- mkfs --------------------------------------------------------------------------------------------------------------
 
+cdef object format_room(object device, uint64_t blocks):
+    """Have what every pool needs allocated below. PoolError: no_space."""
+    try:
+        device.allocate(0, blocks * L_BLOCK_BYTES)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise PoolError("no_space", f"a pool of that size needs {blocks * L_BLOCK_BYTES >> 20} MiB for its journal and "
+                                        "checkpoints at once, and the file system has no room for them") from None
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
+
+
 cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t journal_blocks, uint64_t area_blocks):
     """Write summaries and superblocks of an empty pool. PoolError: invalid."""
     cdef lnt_pool *p
@@ -303,6 +367,8 @@ cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t j
         raise PoolError("invalid", f"a pool needs at least {(L_ZONE_META_BLOCKS + 512 + 2048 + 1024) * 4 // 1024} MiB")
     if total > 1 << 38:
         raise PoolError("invalid", "a pool has at most 1 PiB")
+    if getattr(device, "sparse", False):
+        format_room(device, L_ZONE_META_BLOCKS + journal_blocks + 2 * area_blocks)
     p = <lnt_pool *>calloc(1, sizeof(lnt_pool))
     if p == NULL:
         raise MemoryError

@@ -5,13 +5,13 @@ An op runs until it must wait: for a page, for its I/O, for an epoch, a range lo
 puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
 everything else to new blocks, which enter the map when all data has arrived.
 """
-from core._alloc cimport alloc_extent, marks_press, space_for_data, space_for_nodes
+from core._alloc cimport alloc_extent, marks_press, space_beyond, space_for_data
 from core._atomic cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core._blkmap cimport extent, map_find, map_goal, map_insert
-from core._budget cimport budget_hurry
 from core._cache cimport M_NO_MERGE_CHECK, io_free, io_new, io_status, op_finish, op_ready
 from core._csum cimport csum_put, csum_touch, csum_verify
 from core._journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
+from core._medium cimport medium_refused, medium_room
 from core._ranges cimport range_keep, range_leave, range_let_in
 from core._ring cimport ring_push
 from core._state cimport (
@@ -19,7 +19,6 @@ from core._state cimport (
     aext, goal, item, lnt_alloc_aligned, lnt_get64, lnt_pool, next_images, opx, vobj)
 from core._types cimport (
     IO_READ, IO_WRITE, IOF_NEW, OP_READ, OPF_ATOMIC, OPF_FUA, ST_GONE, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io, lnt_op)
-from libc.errno cimport ENOSPC
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -103,17 +102,23 @@ cdef void error_at(lnt_op *op, uint8_t status, uint8_t *at) noexcept nogil:
         x.error = status
 
 
+cdef void io_over(lnt_pool *p, lnt_op *op, lnt_io *io) noexcept nogil:
+    """What a finished request says of the op, and of the medium's room."""
+    if io.result != 0:
+        error_at(op, io_status(io), <uint8_t *>io.buf)
+        medium_refused(p, io)
+    elif io.flags & IOF_NEW and p.medium.refused_us:
+        medium_room(p)
+    io_free(p, io)
+
+
 cdef void io_done(lnt_io *io) noexcept nogil:
     """A request of a read or a write has finished."""
     cdef lnt_op *op = <lnt_op *>io.owner
     cdef opx *x = X(op)
     cdef lnt_pool *p = x.pool
     x.io_busy -= 1
-    if io.result == -ENOSPC:
-        budget_hurry(p)
-    if io.result != 0:
-        error_at(op, io_status(io), <uint8_t *>io.buf)
-    io_free(p, io)
+    io_over(p, op, io)
     if x.io_busy == 0 and x.step >= S_IO:
         if op.kind == OP_READ:
             read_end(p, op)
@@ -134,9 +139,7 @@ cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t
     X(op).io_busy += 1
     if p.cur.submit(p.cur, io):
         X(op).io_busy -= 1
-        if io.result != 0:
-            error_at(op, io_status(io), buf)
-        io_free(p, io)
+        io_over(p, op, io)
     return 0
 
 
@@ -298,8 +301,9 @@ cdef int space_check(lnt_pool *p, vobj *o, uint64_t blocks, int is_new) noexcept
     cdef uint64_t space = space_for_data(p)
     cdef uint64_t quota = lnt_get64(o.desc + OB_QUOTA_BYTES)
     if o.reserved_now and is_new:
-        space = space_for_nodes(p)
-        space = space - p.reserve_blocks // 2 if space > p.reserve_blocks // 2 else 0
+        space = space_beyond(p, p.reserve_blocks // 2)
+    if p.medium.is_short:
+        return ST_NO_SPACE
     if space + o.reserved_now < blocks + p.reserved_unused or space < blocks:
         return ST_NO_SPACE
     if quota and is_new and (o.mapped_blocks + o.inflight_blocks + blocks) * L_BLOCK_BYTES > quota:

@@ -35,7 +35,7 @@ cdef extern from "_layout.h" nogil:
         SB_CRC, SB_VERSION, SB_UUID, SB_SB_GEN, SB_CKPT_GEN, SB_TOTAL_BLOCKS, SB_JOURNAL_START, SB_JOURNAL_BLOCKS
         SB_AREA_BLOCKS, SB_AREA_START, SB_JOURNAL_SEQ, SB_JOURNAL_POS, SB_AREA_IMAGES, SB_AREA_PENDING, SB_FLAGS
         SB_CATALOG_ROOT, SB_CATALOG_LEVEL, SB_CATALOG_SLOTS, SB_NEXT_ID, SB_FREE_BLOCKS, SB_PENDING_CRC
-        SB_CACHE_TOKEN, SB_NAME, SB_IDENTITY, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT
+        SB_CACHE_TOKEN, SB_NAME, SB_IDENTITY, SB_NODE_RUNS, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT
         PG_MAGIC, PG_CRC, PG_KIND, PG_LEVEL, PG_N, PG_TAG, PG_HOME, PG_GEN
         PK_NODE, PK_COUNT, PK_CSUM, PK_CATALOG, PK_SUMMARY, PK_DIRECTORY, PK_PENDING
         FR_MAGIC, FR_CRC, FR_UUID, FR_SEQ, FR_HARD_UPTO, FR_SYNCED_UPTO, FR_LENGTH, FR_FLAGS, FR_RECORDS, FF_PAD
@@ -386,6 +386,27 @@ cdef enum run_bits:           # lnt_pool.run_busy; nothing is taken from a run t
     RB_HELD = 1               # being given back to the medium, or fixed
     RB_COUNTS = 2             # its counts cannot be read
     RB_CSUMS = 4              # nor checksums of its blocks
+    RB_NODES = 8              # for nodes alone (core/_medium.pyx)
+
+cdef enum:
+    NODE_RUNS = 128           # at most
+
+# Room below the pool (core/_medium.pyx).
+cdef struct medium:
+    uint8_t sparse            # a file that is allocated block by block: see there
+    uint8_t is_short          # it had no room a moment ago: what would allocate is refused at once
+    uint8_t asking            # an allocation is under way (asked_for) ...
+    uint64_t target           # ... of this zone or run
+    uint64_t refused_us       # when it was last found without room; 0: it has some, as far as is known
+    uint64_t retry_us         # when it is asked again, 0: not of its own
+    uint8_t *zones            # 1: the zone's fixed pages are allocated
+    uint32_t runs[NODE_RUNS]  # where nodes are put
+    uint32_t n_runs
+    uint64_t nodes_free       # free blocks in them
+    uint64_t goal             # so many are wanted beyond what nodes without a home need
+    uint64_t cursor           # where the next one is looked for
+    lnt_op *waiters           # for the allocation under way
+    lnt_io io
 
 cdef struct lnt_pool:
     pthread_mutex_t lock
@@ -428,6 +449,7 @@ cdef struct lnt_pool:
     damage damage
     punch punch
     budget budget
+    medium medium
     aext *aexts               # pieces in flight
     aext *aext_spare
     goal goals[4096]          # regions being filled; a hint, lost at will

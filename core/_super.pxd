@@ -12,3 +12,4 @@ cdef int super_change(object device, dict values) except -1
 cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil
 cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil
 cdef void super_distrust(lnt_pool *p) noexcept nogil
+cdef void node_runs_store(lnt_pool *p, uint8_t *out) noexcept nogil

@@ -5,10 +5,11 @@ from core.errors import PoolError
 
 from core._cache cimport M_NO_SUPER_CRC, io_free, io_new
 from core._state cimport (
-    C_APPLY, C_SUPER, C_SYNC3, L_BLOCK_BYTES, L_FORMAT_VERSION, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SB_AREA_BLOCKS,
+    C_APPLY, C_SUPER, C_SYNC3, NODE_RUNS, L_BLOCK_BYTES, L_FORMAT_VERSION, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SB_AREA_BLOCKS,
     SB_AREA_IMAGES, SB_AREA_PENDING, SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT,
     SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_IDENTITY, SB_JOURNAL_BLOCKS, SB_JOURNAL_POS,
-    SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, SF_DISTRUST, lnt_get32,
+    SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_NODE_RUNS, SB_SB_GEN, SB_TOTAL_BLOCKS,
+    SB_UUID, SB_VERSION, SF_DISTRUST, lnt_get32,
     lnt_get64, lnt_pool, lnt_put32, lnt_put64)
 from core._types cimport IO_WRITE, lnt_io
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -140,6 +141,10 @@ cdef int super_change(object device, dict values) except -1:
         device.write(slot * L_BLOCK_BYTES, changed)
         device.sync()
     return 0
+cdef void node_runs_store(lnt_pool *p, uint8_t *out) noexcept nogil:
+    cdef uint32_t i
+    for i in range(NODE_RUNS):
+        lnt_put32(out + SB_NODE_RUNS + 4 * i, p.medium.runs[i] if i < p.medium.n_runs else 0)
 
 
 cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
@@ -162,6 +167,7 @@ cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
     memcpy(out + SB_CACHE_TOKEN, p.cache_token, 64)
     memcpy(out + SB_NAME, p.name, 64)
     memcpy(out + SB_IDENTITY, p.identity, 16)
+    node_runs_store(p, out)
 
 
 cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil:

@@ -7,6 +7,7 @@ from core._checkpoint cimport ckpt_due, ckpt_turn
 from core._compound cimport data_run
 from core._damage cimport damage_due
 from core._journal cimport commit_turn, frame_close, journal_room, seal_turn
+from core._medium cimport medium_turn
 from core._punch cimport punch_due, punch_turn
 from core._state cimport C_IDLE, C_SYNC1, C_SYNC2, C_SYNC3, lnt_pool, opx, pthread_mutex_lock, pthread_mutex_unlock
 from core._super cimport super_distrust
@@ -99,6 +100,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
     cdef uint64_t last
     if p.failed:
         return 0
+    medium_turn(p)
     if not p.ck_waits:
         p.cur_op = p.ck_op
         more = ckpt_turn(p)
@@ -151,6 +153,9 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
         wait = p.j.seal_due_us - now_us if p.j.seal_due_us > now_us else 0
     elif (p.cache.n_dirty or p.homes.head != p.homes.tail) and p.ck.state == C_IDLE:
         wait = p.ck.next_due_us - now_us + 1 if p.ck.next_due_us > now_us else 1000
+    if due and due < now_us + wait:
+        wait = due - now_us if due > now_us else 0
+    due = p.medium.retry_us
     if due and due < now_us + wait:
         wait = due - now_us if due > now_us else 0
     due = damage_due(p)

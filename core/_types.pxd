@@ -7,6 +7,7 @@ cdef enum lnt_io_kind:
     IO_WRITE = 2
     IO_SYNC = 3        # everything completed before this was submitted is durable when it succeeds
     IO_DISCARD = 4     # contents become undefined-or-zero; a failure is harmless
+    IO_ALLOCATE = 5    # writes to the range cannot fail for want of room from here on; contents stay
 
 cdef enum lnt_io_flag:
     IOF_NEW = 1        # WRITE: to blocks that hold nothing yet; a device whose medium grows may prepare for more of them

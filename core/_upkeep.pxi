@@ -31,6 +31,17 @@ def start_checkpoint(Pool pool):
     return submit(pool, admin_new(pool, A_CHECKPOINT), ("plain", None, None))
 
 
+cdef int grow_room(Pool pool, uint64_t total) except -1:
+    """Have the summaries of new zones allocated below. PoolError: no_space."""
+    cdef uint64_t zone, first = (pool.p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS
+    try:
+        for zone in range(first, (total + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS):
+            pool.device.allocate((zone * L_ZONE_BLOCKS + L_SUMMARY_START) * L_BLOCK_BYTES, L_SUMMARY_PAGES * L_BLOCK_BYTES)
+    except OSError as error:
+        raise PoolError("no_space", f"the file system has no room for the metadata of a larger pool ({error.strerror})") from None
+    return 0
+
+
 def start_grow(Pool pool, *, size_bytes):
     cdef admin *a
     total = size_bytes // L_BLOCK_BYTES // 512 * 512
@@ -38,6 +49,8 @@ def start_grow(Pool pool, *, size_bytes):
         raise PoolError("invalid", "the device is smaller than that")
     if total < pool.p.total_blocks:
         raise PoolError("invalid", "a pool cannot shrink")
+    if pool.p.medium.sparse:
+        grow_room(pool, total)
     a = admin_new(pool, A_GROW)
     a.a = total
     return submit(pool, a, ("plain", None, None))

@@ -20,6 +20,9 @@ BLKGETSIZE64 = 0x80081272
 BLKGETDISKSEQ = 0x80081280
 # linux/falloc.h
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
+# linux/fiemap.h
+FS_IOC_FIEMAP = 0xC020660B
+FIEMAP_EXTENTS = 64         # asked for at once
 # linux/stat.h: struct statx is 256 bytes, stx_mask at 0, stx_mnt_id at 144
 AT_EMPTY_PATH = 0x1000
 STATX_MNT_ID_UNIQUE = 0x4000
@@ -41,6 +44,8 @@ class Device(Protocol):
 
     size_bytes: int
     cache_token: bytes
+    # One that is `sparse` has no room of its own for what was never written; its `allocate(offset_bytes, length_bytes)` has it
+    # found now, so that no later write there fails for want of it, or raises OSError ENOSPC.
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes: ...
     def write(self, offset_bytes: int, data: bytes) -> None: ...
@@ -71,6 +76,7 @@ class FileDevice:
             if not self.is_block and not stat.S_ISREG(info.st_mode):
                 raise PoolError("invalid", f"{self.path} is neither a file nor a block device")
             self.size_bytes = self._size()
+            self.sparse = not self.is_block and not read_only
             self.cache_token = self._cache_token(info)
         except BaseException:
             os.close(self._fd)
@@ -115,6 +121,43 @@ class FileDevice:
         flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         if libc.fallocate(self._fd, flags, offset_bytes, length_bytes) != 0:
             raise OSError(ffi.errno, f"{os.strerror(ffi.errno)}: punch a hole in {self.path}")
+
+    def allocate(self, offset_bytes: int, length_bytes: int) -> None:
+        """Have the file system set blocks aside for a range of the file; what it holds stays. OSError."""
+        ffi, libc = _libc()
+        while libc.fallocate(self._fd, FALLOC_FL_KEEP_SIZE, offset_bytes, length_bytes) != 0:
+            number = ffi.errno
+            if number == errno.EINTR:
+                continue
+            if number in (errno.ENOSPC, errno.EDQUOT) and self._is_allocated(offset_bytes, length_bytes):
+                return                  # XFS wants room for all of it, though nothing is missing
+            raise OSError(number, os.strerror(number))
+
+    def room_bytes(self) -> int | None:
+        """What the file system could still give to the file; None for a block device."""
+        if self.is_block:
+            return None
+        info = os.fstatvfs(self._fd)
+        return (info.f_bfree if os.geteuid() == 0 else info.f_bavail) * info.f_frsize
+
+    def _is_allocated(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Whether every byte of the range has a block of the file system, written to or not (FIEMAP)."""
+        at, end = offset_bytes, offset_bytes + length_bytes
+        while at < end:
+            request = bytearray(struct.pack("=QQIIII", at, end - at, 0, 0, FIEMAP_EXTENTS, 0) + bytes(56 * FIEMAP_EXTENTS))
+            try:
+                fcntl.ioctl(self._fd, FS_IOC_FIEMAP, request)
+            except OSError:
+                return False
+            (count,) = struct.unpack_from("=I", request, 20)
+            for i in range(count):
+                start, _, length = struct.unpack_from("=QQQ", request, 32 + 56 * i)
+                if start > at:
+                    return False
+                at = max(at, start + length)
+            if not count:
+                return False
+        return True
 
     def sync(self) -> None:
         os.fdatasync(self._fd)

@@ -87,6 +87,7 @@ SUPERBLOCK = (
     Field(144, 64, "cache_token", "life of the page cache above the medium when the pool was opened, zero-padded"),
     Field(208, 64, "name", "the pool's name, UTF-8, zero-padded"),
     Field(272, 16, "identity", "what the pool is known by; zeros in older pools, which are known by their uuid"),
+    Field(1024, 512, "node_runs", "up to 128 runs of 4 bytes each that only nodes are put in, 0: none; a hint"),
 )
 SUPERBLOCK_FLAGS = {"clean": 1, "distrust": 2, "unswept": 4}
 

@@ -3,7 +3,7 @@
 Inline: memory-backed files (copied through a mapping), reads the page cache can answer, and writes into it, which the kernel
 would hand to worker threads. Lives here and nowhere else: `lnt_disk`.
 """
-from core._types cimport IOF_NEW, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE
+from core._types cimport IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE
 from core.wire.tags cimport TAG_DEVICE
 from core.wire.uring cimport IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_rw
 from libc.errno cimport EINTR, EIO, ENOSPC, errno
@@ -73,6 +73,7 @@ cdef extern from *:
     int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
     ssize_t lnt_read_cached(int fd, void *buf, size_t n, uint64_t off) nogil
     int LNT_PUNCH
+    int FALLOC_FL_KEEP_SIZE
     ssize_t pread(int fd, void *buf, size_t n, long off) nogil
     ssize_t pwrite(int fd, const void *buf, size_t n, long off) nogil
     int fdatasync(int fd) nogil
@@ -106,6 +107,8 @@ cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
                     <uint8_t *>io.buf + at, <uint32_t>left, io.offset + at, tag)
     elif io.kind == IO_SYNC:
         lnt_prep_fdatasync(d.ring, <int>d.file, tag)
+    elif io.kind == IO_ALLOCATE:
+        lnt_prep_fallocate(d.ring, <int>d.file, FALLOC_FL_KEEP_SIZE, io.offset, io.length, tag)
     else:
         io.took_us = lnt_mono_us()    # when it begins, until it is over
         lnt_prep_fallocate(d.ring, <int>d.file, LNT_PUNCH, io.offset, io.length, tag)
@@ -124,7 +127,7 @@ cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
     elif io.kind == IO_SYNC:
         d.syncs += 1
     d.in_flight += 1
-    if (d.inline_io or (io.kind == IO_WRITE and d.page_cache and d.slow_until_us == 0)
+    if (d.inline_io and io.kind != IO_ALLOCATE or (io.kind == IO_WRITE and d.page_cache and d.slow_until_us == 0)
             or (io.kind == IO_READ and d.page_cache and (d.cached or d.reads % CACHED_MAX == 0))):
         if d.inline_tail != NULL:
             d.inline_tail.next = io
@@ -197,7 +200,11 @@ cdef int32_t mapped_rw(lnt_disk *d, lnt_io *io) noexcept nogil:
         return 0 if lnt_copy(io.buf, d.map + io.offset, io.length, False) == 0 else -EIO
     if not made and io.length >= NEW_BYTES:
         return file_rw(d, io)         # the file lacks these pages: writing makes them without clearing them first
-    return 0 if lnt_copy(d.map + io.offset, io.buf, io.length, made) == 0 else -EIO
+    if lnt_copy(d.map + io.offset, io.buf, io.length, made) == 0:
+        return 0
+    if lnt_file_bytes(d.fd) < io.offset + io.length:
+        return -EIO                   # somebody has cut the file: a write would make it longer again, and hide that
+    return file_rw(d, io)             # no room for the page: said by the call
 
 
 cdef int32_t punched(lnt_disk *d, lnt_io *io) noexcept nogil:

@@ -38,6 +38,10 @@ def _pool_notes(pool: dict[str, Any]) -> None:
     """What everybody who lists volumes should know of their pool, on stderr."""
     if pool["failure"]:
         click.echo(f"the pool is read-only: {pool['failure']} (lunette pool info)", err=True)
+    if pool["space"] != "ok":
+        below = f", {size(pool['medium_free_bytes'])} in the file system below" if "medium_free_bytes" in pool else ""
+        click.echo(f"the pool is short of space ({pool['space']}): {size(pool['available_bytes'])} may still be written{below}",
+                   err=True)
 
 
 def _origin(row: dict[str, Any]) -> str:

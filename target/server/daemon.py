@@ -95,7 +95,7 @@ class Daemon:
     def wire(self, native_pool: Any) -> None:
         """Make everything that stands on an open pool and the reactors, without starting any of it."""
         config = self.config
-        self.pool = AsyncPool(native_pool)
+        self.pool = AsyncPool(native_pool, lambda: self._device.room_bytes() if self._device is not None else None)
         self.catalog = Catalog(self.pool)
         self.target_name = target_name(native_pool.name)
         self.addresses = LocalAddresses()

@@ -31,6 +31,7 @@ class SpaceMonitor:
         self._task: asyncio.Task[None] | None = None
         self._armed = {"soft": True, "hard": True}
         self._failed = False
+        self._short = False
         self._told: dict[int, str] = {}        # bad pages that the log has named
 
     def start(self) -> None:
@@ -53,7 +54,7 @@ class SpaceMonitor:
     @property
     def state(self) -> str:
         """ "ok", "soft" or "hard", as the pool's use is now."""
-        percent = 100 * self._pool.stats()["used_bytes"] / max(1, self._pool.pool.size_bytes)
+        percent = self._pool.use_percent()
         return next((name for name, limit in reversed(self._limits().items()) if percent >= limit), "ok")
 
     def _limits(self) -> dict[str, int]:
@@ -78,7 +79,8 @@ class SpaceMonitor:
                       "zeros; make it as long as it was before the next start, then scrub", missing)
             self._pool.fail_cut()
         self.missing_bytes = max(self.missing_bytes, missing)
-        percent = 100 * stats["used_bytes"] / size_bytes
+        self._room_below(stats)
+        percent = self._pool.use_percent()
         for name, limit in self._limits().items():
             if percent >= limit and self._armed[name]:
                 self._armed[name] = False
@@ -89,6 +91,16 @@ class SpaceMonitor:
                 self._armed[name] = True
         for unit in self._units():
             unit.check_space()   # the thresholds that initiators set (mode page 1Ch/02h)
+
+    def _room_below(self, stats: dict[str, int]) -> None:
+        """Say when the file system below has no room, and when it has some again."""
+        short = bool(stats.get("medium_short"))
+        if short and not self._short:
+            log.error("the file system under the pool has no room: what would allocate is refused (27h/07h), all else goes on; "
+                      "writes go on by themselves when there is room (docs/durability.md, Room below)")
+        elif self._short and not short:
+            log.warning("the file system under the pool has room again")
+        self._short = short
 
     def _damage(self) -> None:
         """Name pages of metadata that turned out to be bad, and those that are sound again."""

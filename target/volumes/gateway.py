@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,8 +47,10 @@ def pool_error(code: str, what: str = "") -> LunetteError:
 class AsyncPool:
     """An open pool on the event loop. `call` may be used from the loop's thread only, any number at once."""
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, room: Callable[[], int | None] = lambda: None) -> None:
+        """`room`: bytes that the file system below could still give to the pool's file; None where there is none."""
         self.pool = pool
+        self._room = room
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -120,9 +124,25 @@ class AsyncPool:
         self.pool.fail_cut()
 
     def stats(self) -> dict[str, int]:
-        """The engine's numbers; `used_bytes` is always among them."""
+        """The engine's numbers; `used_bytes` is always among them, and `available_bytes` counts the room below, too."""
         numbers = cast("dict[str, int]", self.pool.stats())
-        return {"used_bytes": self.pool.size_bytes - numbers.get("free_bytes", 0), **numbers}
+        free = numbers.get("free_bytes", 0)
+        numbers = {"used_bytes": self.pool.size_bytes - free, "available_bytes": free, **numbers}
+        room = self._room()
+        if room is not None:
+            if numbers.get("medium_short"):
+                room = 0                # whatever it says, it has refused to give more: a quota, say
+            numbers["medium_free_bytes"] = room
+            numbers["available_bytes"] = min(numbers["available_bytes"], room)
+        return numbers
+
+    def use_percent(self) -> float:
+        """How full the pool is: what is used of that and what may still be, in the pool and below it."""
+        numbers = self.stats()
+        used = numbers["used_bytes"]
+        size_bytes = int(self.pool.size_bytes)
+        most = min(size_bytes, used + numbers.get("medium_free_bytes", size_bytes))
+        return 100 * used / max(1, most)
 
     def _reap(self) -> None:
         for token, code, value in self.pool.reap():
@@ -146,6 +166,7 @@ def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = 
 
     device = open_owned(path, direct=direct) if opening is None else opening.device()
     try:
+        _allow_file_size(device)
         pool = Pool(device, cache_bytes=cache_bytes)
         device.attach(pool)
         return pool, device
@@ -155,6 +176,17 @@ def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = 
     except BaseException:
         device.close()
         raise
+
+
+def _allow_file_size(device: FileDevice) -> None:
+    """Writes behind the process's limit of file sizes would fail, in the midst of the pool. PoolError: limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if device.is_block or soft == resource.RLIM_INFINITY or soft >= device.size_bytes:
+        return
+    if hard != resource.RLIM_INFINITY and hard < device.size_bytes:
+        raise PoolError("limit", f"{device.path} has {device.size_bytes} bytes, but this process may write files of {hard} bytes "
+                                 "only: raise the limit (ulimit -f, LimitFSIZE)")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | None) -> int:

@@ -81,7 +81,7 @@ def written_no_more(daemon: DaemonProcess) -> None:
     assert daemon.process is not None
     resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (8 << 20, resource.RLIM_INFINITY))
     reply = session.write(lun, 1024, stamped(1, 1024, 64, 8))
-    assert (reply.status, reply.key) == (2, (MEDIUM_ERROR, 0x0C00))
+    assert (reply.status, reply.key) == (2, (DATA_PROTECT, 0x2707))      # of data: a limit like others
     assert session.flush(lun).status == 0                  # of the data alone: what was acknowledged is safe
     with pytest.raises(Refused):
         daemon.cli("snapshot", "v@s")                      # of a journal frame

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 PAGE_BYTES = 4096
 SECTOR_BYTES = 512
 ZERO_PAGE = bytes(PAGE_BYTES)
+ALLOCATED = bytes(PAGE_BYTES)             # a page of zeros that takes space
 
 POWER_CUT_MODES = ("random", "none", "all", "writes", "prefix", "suffix", "sparse", "most")
 
@@ -62,7 +63,8 @@ class SimDisk:
     """
 
     def __init__(self, size_bytes: int, seed: int = 0, *, capacity_bytes: int = 0, life: int = 1,
-                 fill: bytes = ZERO_PAGE) -> None:
+                 fill: bytes = ZERO_PAGE, sparse: bool = False) -> None:
+        self.sparse = sparse
         self.size_bytes = size_bytes
         self.fill = fill
         self.capacity_bytes = capacity_bytes
@@ -107,6 +109,16 @@ class SimDisk:
         if self.random.random() < 0.2:
             return                            # a medium may ignore a discard
         self._accept(offset_bytes, length_bytes, None)
+
+    def allocate(self, offset_bytes: int, length_bytes: int) -> None:
+        """Pages that were never written, or were discarded, take space from here on. A power cut takes nothing of that back."""
+        self._begin("allocate", offset_bytes, length_bytes)
+        if self.capacity_bytes and self._overflows(offset_bytes, length_bytes):
+            raise OSError(errno.ENOSPC, "simulated: no space on the medium")
+        for page in range(offset_bytes // PAGE_BYTES, (offset_bytes + length_bytes) // PAGE_BYTES):
+            for image in (self.view, self.durable):
+                if image.get(page, ZERO_PAGE) is ZERO_PAGE:
+                    image[page] = ALLOCATED if self.fill is ZERO_PAGE or page in image else self.fill
 
     def sync(self) -> None:
         upto, self.sync_upto = self.sync_upto, None
@@ -156,7 +168,8 @@ class SimDisk:
 
     def fork(self, seed: int | None = None) -> SimDisk:
         """An independent copy as it stands."""
-        other = type(self)(self.size_bytes, 0, capacity_bytes=self.capacity_bytes, life=self.life, fill=self.fill)
+        other = type(self)(self.size_bytes, 0, capacity_bytes=self.capacity_bytes, life=self.life, fill=self.fill,
+                           sparse=self.sparse)
         if seed is None:
             other.random.setstate(self.random.getstate())
         else:

@@ -1,0 +1,250 @@
+"""The file system under a sparse pool fills up: as a pool that is full, and nothing more, at any moment and across restarts."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from core import layout
+from core._engine import Pool
+from core.errors import PoolError
+from tests.crash.rig import BLOCK
+from tests.support.simdisk import PAGE_BYTES, SimDisk
+
+MIB = 1 << 20
+CHUNK = 128 << 10
+
+
+class Thin:
+    """A pool on a sparse file in a file system that has so much room beyond what the pool needs to live."""
+
+    def __init__(self, size_bytes: int = 96 * MIB, room_bytes: int = 8 * MIB) -> None:
+        self.disk = SimDisk(size_bytes, 1, sparse=True)
+        Pool.create(self.disk, name="p")
+        self.now_us = 1_000_000
+        self.pool: Any = Pool(self.disk, clock=self.clock)
+        self.pool.call("create", name="v", size_bytes=1 << 40)
+        self.pool.call("create", name="w", size_bytes=1 << 40)
+        self.room(room_bytes)
+
+    def clock(self) -> int:
+        self.now_us += 10
+        return self.now_us
+
+    def room(self, room_bytes: int) -> None:
+        """So much can still be taken of the file system."""
+        self.disk.capacity_bytes = self.disk.stored() * PAGE_BYTES + room_bytes
+
+    def attempt(self, op: str, **args: Any) -> bool:
+        """Whether there was room; nothing else may go wrong."""
+        try:
+            self.pool.call(op, **args)
+        except PoolError as error:
+            if error.code != "no_space":
+                raise
+            return False
+        finally:
+            assert self.pool.failure() == ""
+        return True
+
+    def write(self, offset: int, length: int = CHUNK, object_id: int = 1) -> bool:
+        data = bytes([object_id + offset // MIB % 99]) * length
+        return self.attempt("write", object_id=object_id, offset_bytes=offset, data=data)
+
+    def sector(self, offset: int) -> bytes:
+        data: bytes = self.pool.call("read", object_id=1, offset_bytes=offset, length_bytes=512)
+        return data
+
+    def fill(self, step: int = CHUNK) -> int:
+        """Write until the file system is full; returns how far it went."""
+        offset = 0
+        while self.write(offset):
+            offset += step
+        assert self.pool.stats()["medium_short"]
+        return offset
+
+    def settle(self) -> None:
+        self.pool.call("flush")
+        self.pool.drain()
+        self.pool.call("checkpoint")
+        self.pool.drain()
+
+    def reopen(self, power: bool = False) -> None:
+        self.pool.abandon()
+        if power:
+            self.disk.power_cut()
+        else:
+            self.disk.process_kill()
+        self.pool = Pool(self.disk, clock=self.clock)
+        assert self.pool.failure() == ""
+
+    def later(self) -> None:
+        """The engine asks the file system again some time after it was refused."""
+        for _ in range(10):
+            self.now_us += 300_000
+            self.pool.drain()
+
+
+def test_all_but_allocating_goes_on() -> None:
+    thin = Thin()
+    end = thin.fill()
+    assert end >= 4 * MIB
+    assert not thin.write(512 * MIB)
+    assert thin.write(0)                                     # blocks of its own
+    thin.settle()
+    assert thin.attempt("snapshot", pairs=[(1, "v@s")])
+    assert not thin.write(0)                                 # shared now
+    assert thin.attempt("unmap", object_id=1, offset_bytes=0, length_bytes=MIB)      # a shared leaf is copied for it
+    assert thin.attempt("rename", object_id=2, name="x")
+    assert thin.attempt("kv", changes={"k": b"v" * 300})
+    thin.settle()
+    assert thin.pool.call("read", object_id=3, offset_bytes=0, length_bytes=CHUNK) == bytes([1]) * CHUNK
+    assert thin.pool.call("read", object_id=1, offset_bytes=0, length_bytes=CHUNK) == bytes(CHUNK)
+
+
+@pytest.mark.parametrize("power", [True, False], ids=["power", "kill"])
+def test_it_opens_on_the_full_file_system(power: bool) -> None:
+    """Recovery makes nodes, and writes a checkpoint: all of that has its room."""
+    thin = Thin()
+    assert thin.attempt("kv", changes={"k": b"v" * 5000})
+    for i in range(200):
+        assert thin.write(i << 30, BLOCK)                    # each has a leaf, and a node above it, of its own
+    thin.pool.call("flush")
+    thin.fill()
+    thin.pool.call("flush")
+    thin.room(0)
+    for _ in range(3):
+        thin.reopen(power)
+        assert not thin.write(600 * MIB, MIB)
+        for i in range(200):
+            assert thin.sector(i << 30) == bytes([1 + (i << 10) % 99]) * 512
+    assert thin.pool.kv() == {"k": b"v" * 5000}
+    assert thin.attempt("delete", object_id=1)
+    thin.settle()
+    thin.reopen(power)
+    assert thin.attempt("create", name="y", size_bytes=MIB)
+
+
+def test_deletes_give_room_back_and_writes_go_on() -> None:
+    thin = Thin()
+    thin.fill()
+    stored = thin.disk.stored()
+    assert thin.attempt("delete", object_id=1)
+    thin.settle()
+    thin.later()
+    assert thin.disk.stored() < stored - MIB // BLOCK
+    assert thin.write(0, object_id=2)
+    assert not thin.pool.stats()["medium_short"]
+    texts = [event.text for event in thin.pool.trace()]
+    assert "the medium has no room" in texts
+    assert "the medium has room again" in texts
+
+
+def test_room_that_others_make_is_found() -> None:
+    thin = Thin()
+    end = thin.fill()
+    thin.room(8 * MIB)
+    thin.later()
+    assert thin.write(end)
+
+
+def test_a_file_system_that_others_fill() -> None:
+    """Whatever was let in before has its room: no checkpoint meets a full medium, however many nodes it holds."""
+    thin = Thin(room_bytes=64 * MIB)
+    made = 0
+    while made < 3000 and thin.write(made << 30, BLOCK):
+        made += 1
+        if made % 100 == 0:
+            thin.room(0)                                     # full, at this moment
+            thin.settle()
+            thin.room(MIB)
+    assert made > 100
+    thin.room(0)
+    thin.settle()
+    thin.reopen()
+    for i in range(made):
+        assert thin.sector(i << 30) == bytes([1 + (i << 10) % 99]) * 512
+
+
+def test_a_new_zone_has_its_pages_first() -> None:
+    """Counts of a zone have their place before a block of it is taken; where they cannot, the zone is out of reach, no more."""
+    disk = SimDisk(5 << 30, 1, sparse=True)
+    Pool.create(disk, name="p", journal_blocks=512, area_blocks=520_000)      # which fill the first zone but for three runs
+    pages = range((4 << 30) // PAGE_BYTES + layout.COUNT_START, (4 << 30) // PAGE_BYTES + layout.ZONE_META_BLOCKS)
+    assert not any(page in disk.view for page in pages)
+    disk.capacity_bytes = (disk.stored() + 3 * 512) * PAGE_BYTES
+    thin = Thin.__new__(Thin)
+    thin.disk, thin.now_us = disk, 1_000_000
+    thin.pool = Pool(disk, clock=thin.clock)
+    assert not thin.attempt("create", name="v", size_bytes=1 << 40)
+    thin.settle()
+    assert not any(page in disk.view for page in pages)
+    disk.capacity_bytes = 0
+    thin.later()
+    thin.settle()
+    assert thin.attempt("create", name="v", size_bytes=1 << 40)
+    for i in range(8):
+        assert thin.write(i * CHUNK, object_id=2)
+    assert all(page in disk.view for page in pages)
+    thin.room(0)
+    thin.settle()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_other_ways_to_say_it(number: int) -> None:
+    thin = Thin()
+    thin.disk.fail("write", error=number)
+    assert not thin.write(0)
+    assert thin.pool.stats()["medium_short"]
+
+
+def test_a_pool_is_not_made_where_it_could_not_live() -> None:
+    disk = SimDisk(96 * MIB, 1, sparse=True, capacity_bytes=8 * MIB)
+    with pytest.raises(PoolError, match="needs 20 MiB") as caught:
+        Pool.create(disk, name="p")
+    assert caught.value.code == "no_space"
+    assert not disk.writes
+
+
+def test_growth_has_room_for_its_pages() -> None:
+    thin = Thin(room_bytes=0)
+    thin.disk.size_bytes = 16 << 30
+    with pytest.raises(PoolError, match="no room for the metadata"):
+        thin.pool.call("grow", size_bytes=16 << 30)
+    thin.room(MIB)
+    thin.pool.call("grow", size_bytes=16 << 30)
+    thin.room(0)
+    thin.settle()
+    assert thin.pool.failure() == ""
+
+
+def test_an_older_pool_gets_its_room_at_open() -> None:
+    disk = SimDisk(96 * MIB, 1)
+    Pool.create(disk, name="p")
+    pool = Pool(disk)
+    pool.call("create", name="v", size_bytes=1 << 40)
+    pool.close()
+    stored = disk.stored()
+    disk.sparse = True
+    thin = Thin.__new__(Thin)
+    thin.disk, thin.now_us = disk, 1_000_000
+    thin.pool = Pool(disk, clock=thin.clock)
+    assert disk.stored() > stored + 4000                     # journal, areas, fixed pages, a run for nodes
+    thin.room(2 * MIB)
+    thin.fill()
+    assert thin.attempt("delete", object_id=1)
+    thin.settle()
+    thin.reopen()
+
+
+def test_a_discard_refused_for_want_of_room_is_tried_again() -> None:
+    thin = Thin()
+    thin.fill()
+    thin.disk.fail("discard", error=errno.ENOSPC)
+    assert thin.attempt("delete", object_id=1)
+    thin.settle()
+    thin.later()
+    assert thin.write(0, object_id=2)
+
