@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from target.config import DEFAULT_PORT
+from target.config import DEFAULT_PORT, plain_address
 from target.errors import LunetteError
 from target.iscsi.names import normalize_name
 from target.iscsi.text import TextError
@@ -125,7 +125,7 @@ def parse_address(address: str) -> tuple[str, int]:
             raise ValueError
         host = (match["name"] or "").lower()
         if match["six"] is not None:
-            host = str(ipaddress.IPv6Address(match["six"]))
+            host = plain_address(str(ipaddress.IPv6Address(match["six"])))
         elif re.fullmatch(r"[0-9.]+", host):
             ipaddress.IPv4Address(host)
     except ValueError:
