@@ -49,6 +49,7 @@ class Config:
     sizes: tuple[int, ...] = ()         # of volumes: a few of the rig's own when empty
     queues: int = 1                     # 2: as with two reactors, turned one at a time, and only when something wakes them
     thin_pages: int = 0                 # the medium now and then has room for so many pages more, and no others
+    sparse: bool = False                # it is a file, whose blocks can be allocated ahead: no lack of room may fail it
 
 
 def open_pool(disk: SimDisk, config: Config, clock: Callable[[], int] | None = None) -> Any:
@@ -62,7 +63,7 @@ def open_pool(disk: SimDisk, config: Config, clock: Callable[[], int] | None = N
 
 def format_disk(config: Config, seed: int = 0) -> SimDisk:
     from core._engine import Pool
-    disk = WatchedDisk(config.size_bytes, seed, fill=LEFTOVERS)
+    disk = WatchedDisk(config.size_bytes, seed, fill=LEFTOVERS, sparse=config.sparse)
     Pool.create(disk, name="crash", journal_blocks=config.journal_blocks, area_blocks=config.area_blocks)
     return disk
 

@@ -13,7 +13,8 @@ GIB, TIB = 1 << 30, 1 << 40
 
 # "vast": every level of the map there is, all borders of nodes, resizes across them; "slow": idle stretches, so that what is
 # done by the clock (commits, seals, checkpoints) meets crashes; "thin": the medium runs out of space at any write and has some
-# again later; "full": no space most of the time, reservations and quotas, growth; "mixed": all kinds of writes over the same
+# again later; "sparse": the same with a file, which must not mind; "full": no space most of the time, reservations and quotas,
+# growth; "mixed": all kinds of writes over the same
 # shared blocks; "two queues": as two reactors, of which one sleeps until it is woken; "groups": snapshots of several volumes and
 # reverts while writes to them are under way; "knots": comparisons and atomic writes amid UNMAPs over hundreds of leaves, copies,
 # reverts and snapshots, judged by serial order.
@@ -25,6 +26,7 @@ SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "slow": (Config(), wide.SLOW, 2),
     "slow ring": (Config(journal_blocks=96, cache_bytes=0), wide.SLOW, 2),
     "thin": (Config(thin_pages=60, hot_bytes=1 << 20), wide.THIN, 4),
+    "sparse": (Config(thin_pages=30, hot_bytes=1 << 20, sparse=True), wide.THIN, 8),
     "full": (Config(size_bytes=26 << 20, cache_bytes=0, filler_bytes=3 << 20, volume_bytes=4 << 20, hot_bytes=2 << 20,
                     max_objects=8), wide.FULL, 1),
     "mixed": (Config(hot_bytes=24 << 10, max_inflight=8, parts=0.3, volume_bytes=256 << 10), wide.MIXED, 4),

@@ -24,7 +24,7 @@ from tests.crash.actions import (
     write_atomic,
 )
 from tests.crash.rig import Rig
-from tests.support.history import Op
+from tests.support.history import Op, Violation
 
 
 def idle(rig: Rig) -> Op | None:
@@ -42,6 +42,8 @@ def thin_out(rig: Rig) -> Op | None:
         disk.capacity_bytes = 0
         rig.note("-- the medium has room again")
         rig.settle()
+        if rig.config.sparse and rig.pool.failure():
+            raise Violation(f"the pool failed: {rig.pool.failure()}")
         if rig.pool.stats()["failed"]:
             rig.crash_cycle()
         rig.faulty, rig.tolerated = False, {"no_space"}
@@ -49,6 +51,8 @@ def thin_out(rig: Rig) -> Op | None:
     else:
         disk.capacity_bytes = (disk.stored() + r.randrange(rig.config.thin_pages)) * 4096
         rig.note(f"-- the medium has {disk.capacity_bytes // 4096} pages in all")
+    if rig.config.sparse:
+        return None                   # what allocates is refused, and nothing else
     rig.faulty, rig.tolerated = True, rig.tolerated | {"no_space", "io_write", "read_only", "aborted"}
     return None
 
