@@ -42,34 +42,35 @@ def fill(rig: Rig) -> Op | None:
 
 
 def ripen(rig: Rig) -> Op | None:
-    """A leaf that becomes a huge entry when some of its blocks are shared and some are not; then a write to any of them."""
+    """A huge entry of which some blocks are shared: before its leaf was full, or since. Then writes to blocks of both kinds."""
     models = [m for m in rig.volumes() if rig.size_of(m) >= RUN and not rig.busy(m)]
-    others = [m for m in models if rig.quiet(m)]
-    if not models or not others or len(rig.oracle.objects) >= rig.config.max_objects:
+    quiet = [m for m in models if rig.quiet(m)]
+    if not quiet or len(rig.oracle.objects) >= rig.config.max_objects:
         return None
     r = rig.random
-    model = r.choice(others)
-    start = r.randrange(rig.size_of(model) // RUN) * RUN
-    head = r.choice((BLOCK, BLOCK, 3 * BLOCK))
+    model = r.choice(quiet)
+    start, head = r.randrange(rig.size_of(model) // RUN) * RUN, r.choice((0, 0, BLOCK, 3 * BLOCK))
 
     def put(offset: int, length: int) -> Op:
-        op = rig.start("write", object_id=model.id, offset_bytes=offset, data=rig.oracle.make_data(model.id, offset, length))
-        rig.settle(op)
-        return op
+        return rig.start("write", object_id=model.id, offset_bytes=offset, data=rig.oracle.make_data(model.id, offset, length))
 
     rig.do("unmap", object_id=model.id, offset_bytes=start, length_bytes=RUN)
-    if not put(start + head, RUN - head).ok:
-        return None
-    target = r.choice(models)
-    if target is not model and target.checksum == model.checksum and r.random() < 0.6:
-        at = start + r.randrange(head // BLOCK, RUN // BLOCK - 8) * BLOCK
-        rig.do("share", dst_id=target.id, dst_offset_bytes=0, src_id=model.id, src_offset_bytes=at, length_bytes=8 * BLOCK)
+    rig.settle(put(start + head, RUN - head))
+    at, count = start + r.randrange(head // BLOCK, RUN // BLOCK - 16) * BLOCK, r.choice((1, 8, 16)) * BLOCK
+    if r.random() < 0.5:
+        rig.settle(put(at, BLOCK))                # in place: it is known to be the volume's alone
+    others = [m for m in models if m is not model and m.checksum == model.checksum]
+    if others and r.random() < 0.7:
+        rig.do("share", dst_id=r.choice(others).id, dst_offset_bytes=0, src_id=model.id, src_offset_bytes=at, length_bytes=count)
     else:
         rig.do("snapshot", pairs=[(model.id, f"{model.name[0].value}@{rig.new_name()}")])
-    put(start, head)
-    at = start + r.randrange(RUN // BLOCK) * BLOCK
-    length = r.choice((model.block_bytes, BLOCK))
-    return rig.start("write", object_id=model.id, offset_bytes=at, data=rig.oracle.make_data(model.id, at, length))
+    if head:
+        rig.settle(put(start, head))
+    anywhere = start + r.randrange(RUN // BLOCK) * BLOCK
+    for first, blocks in ((at - BLOCK, 2), (at + count - BLOCK, 2), (at + BLOCK, 1), (anywhere, 1)):
+        if r.random() < 0.6 and start <= first <= start + RUN - blocks * BLOCK:
+            put(first, r.choice((model.block_bytes, blocks * BLOCK)))
+    return None
 
 
 def write_atomic(rig: Rig) -> Op | None:
