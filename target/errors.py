@@ -7,7 +7,7 @@ HTTP_STATUS: dict[str, int] = {
     "invalid": 400, "range": 400, "foreign": 400, "newer": 400,
     "protected": 403, "forbidden": 403,
     "not_found": 404, "gone": 404,
-    "exists": 409, "busy": 409, "in_use": 409, "needs_force": 409, "locked": 409, "limit": 409, "read_only": 409,
+    "exists": 409, "busy": 409, "in_use": 409, "needs_force": 409, "held": 409, "locked": 409, "limit": 409, "read_only": 409,
     "too_large": 413,
     "damaged": 500, "io_read": 500, "io_write": 500, "checksum": 500, "internal": 500,
     "closed": 503, "aborted": 503, "unreachable": 503,

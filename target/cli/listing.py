@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from target.cli.request import connect, json_option, print_json, print_table, show_note, size
+from target.cli.request import SIZE, connect, json_option, print_json, print_table, show_note, size
 from target.cli.work import background_options, work
 
 NUMBERS = frozenset({"SIZE", "MAPPED", "EXCLUSIVE", "LUN", "FAST", "SLOW", "READ", "WRITTEN", "ERRORS", "LUNS"})
@@ -20,14 +20,14 @@ NUMBERS = frozenset({"SIZE", "MAPPED", "EXCLUSIVE", "LUN", "FAST", "SLOW", "READ
 @json_option
 @click.pass_context
 def ls(ctx: click.Context, name: str | None, as_json: bool) -> None:
-    """List volumes, snapshots and clones: sizes, origin, LUN and URL."""
+    """List volumes, snapshots and clones: sizes, origin, LUN, URL and holds."""
     rows = connect(ctx).get("/v1/objects", **({"name": name} if name else {}))
     if as_json:
         print_json(rows)
         return
     print_table([[row["name"], row["kind"], size(row["size_bytes"]), size(row["mapped_bytes"]), size(row["exclusive_bytes"]),
-                  _origin(row), row["lun"], row["url"]] for row in rows],
-                ["NAME", "KIND", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "LUN", "URL"], right=NUMBERS)
+                  _origin(row), row["lun"], row["url"], " ".join(row["holds"])] for row in rows],
+                ["NAME", "KIND", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "LUN", "URL", "HELD BY"], right=NUMBERS)
     for row in rows:
         if row["damaged_pages"]:
             click.echo(f"{row['name']} is damaged: {row['damaged_pages']} pages of its map (lunette pool info)", err=True)
@@ -85,11 +85,20 @@ def sessions(ctx: click.Context, as_json: bool) -> None:
 @click.command()
 @click.argument("a")
 @click.argument("b")
+@click.option("--offset", "offset_bytes", type=SIZE, default=0, help="Begin here, not at the start.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many ranges.")
+@click.option("--header/--no-header", default=True, help="Whether the first item says who A and B are.  [default: it does]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as it does anyhow.")
 @click.pass_context
-def diff(ctx: click.Context, a: str, b: str) -> None:
-    """List the byte ranges in which A and B may differ, as a JSON array."""
+def diff(ctx: click.Context, a: str, b: str, offset_bytes: int, limit: int | None, header: bool, as_json: bool) -> None:
+    """List the byte ranges in which A and B may differ, as a JSON array.
+
+    Its first item has the name, GUID and size of both. "content" is what B holds in a range: data, a hole, or beyond: B ends
+    before it.
+    """
+    query = {"offset": str(offset_bytes), "header": str(int(header)), **({} if limit is None else {"limit": str(limit)})}
     try:
-        for piece in connect(ctx).stream("/v1/diff", show_note, a=a, b=b):
+        for piece in connect(ctx).stream("/v1/diff", show_note, a=a, b=b, **query):
             sys.stdout.buffer.write(piece)
     finally:
         sys.stdout.buffer.flush()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from target.cli.request import SIZE, Request, RequestCommand, show_object
+from target.cli.request import SIZE, Request, RequestCommand, json_option, print_json, show_object
 
 PHYSICAL = click.Choice(["512", "4096"])
 
@@ -46,10 +48,32 @@ def clone(source: str, name: str) -> Request:
 
 @click.command(cls=RequestCommand)
 @click.argument("names", nargs=-1, required=True, metavar="NAME[@LABEL]...")
-@click.option("--force", is_flag=True, help="Even when a session has it open.")
+@click.option("--force", is_flag=True, help="Even when a session has it open; never when it is held.")
 def delete(names: tuple[str, ...], force: bool) -> Request:
     """Delete volumes, snapshots or clones, in any order."""
     return Request("delete", {"names": list(names), "force": force})
+
+
+@click.command(cls=RequestCommand)
+@click.argument("name", metavar="NAME[@LABEL]")
+@click.argument("tag")
+@json_option
+def hold(name: str, tag: str, as_json: bool) -> Request:
+    """Keep an object from being deleted, by --force too, until the TAG is released."""
+    return Request("hold", {"name": name, "tag": tag}, print_json if as_json else _show_held)
+
+
+@click.command(cls=RequestCommand)
+@click.argument("name", metavar="NAME[@LABEL]")
+@click.argument("tag")
+@json_option
+def release(name: str, tag: str, as_json: bool) -> Request:
+    """Let go of an object that is held by TAG."""
+    return Request("release", {"name": name, "tag": tag}, print_json if as_json else _show_held)
+
+
+def _show_held(result: dict[str, Any]) -> None:
+    click.echo(f"{result['name']}  {result['kind']}  held by {', '.join(result['holds']) or 'nobody'}")
 
 
 @click.command(cls=RequestCommand)
@@ -131,4 +155,5 @@ def _removed(text: str) -> str:
     return text[:-1]
 
 
-COMMANDS: list[click.Command] = [create, snapshot, clone, delete, revert, resize, rename, label, set_, connect_, disconnect]
+COMMANDS: list[click.Command] = [create, snapshot, clone, delete, hold, release, revert, resize, rename, label, set_, connect_,
+                                 disconnect]

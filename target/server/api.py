@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from target.config import find_api_socket
 from target.errors import LunetteError
 from target.server.batch import MAX_LINE_BYTES, Batch
+from target.server.differences import Differences
 from target.server.http import web
 from target.server.listing import Listing
 from target.server.pool_work import PoolWork
@@ -40,6 +41,7 @@ class ApiServer:
         self._daemon = daemon
         self._commands = daemon.commands
         self._listing = Listing(daemon, self._commands)
+        self._differences = Differences(daemon.pool, daemon.catalog, daemon.holds)
         self._metrics: Metrics | None = None
         self._scrub = Scrub(daemon.pool)
         self._trim = Trim(daemon.pool)
@@ -100,8 +102,10 @@ class ApiServer:
             a, b = request.query["a"], request.query["b"]
         except KeyError:
             raise LunetteError("invalid", "diff needs a and b") from None
+        offset_bytes, limit = _number(request, "offset") or 0, _number(request, "limit", 1)
         notes = [note for each in (a, b) if (note := self._commands.lineage.not_its_own(self._daemon.catalog.find(each)))]
-        async with contextlib.aclosing(self._listing.diff(a, b)) as chunks:
+        rows = self._differences.rows(a, b, offset_bytes=offset_bytes, limit=limit, header=request.query.get("header") != "0")
+        async with contextlib.aclosing(rows) as chunks:
             return await _rows(request, chunks, {NOTE_HEADER: "; ".join(notes)} if notes else {})
 
     def _worker(self, path: str, worker: PoolWork) -> list[web.RouteDef]:
@@ -168,6 +172,16 @@ async def _rows(request: web.Request, chunks: AsyncIterator[list[dict[str, Any]]
             lead = b",\n"
     await response.write(b"[]\n" if lead == b"[" else b"]\n")
     return response
+
+
+def _number(request: web.Request, name: str, least: int = 0) -> int | None:
+    """A number of the query; None without it. LunetteError invalid."""
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) >= least):
+        raise LunetteError("invalid", f"{name} must be a number, {least} or more")
+    return int(text)
 
 
 async def _lines(request: web.Request) -> AsyncIterator[bytes]:

@@ -139,6 +139,8 @@ class Commands:
             "snapshot": Row(self.snapshot, _snapshot_touched),
             "clone": Row(self.clone, _clone_touched),
             "delete": Row(self.delete, _names_touched(writes=("names",))),
+            "hold": Row(self.hold, _names_touched(writes=("name",))),
+            "release": Row(self.release, _names_touched(writes=("name",))),
             "revert": Row(self.revert, self._revert_touched),
             "resize": Row(self.resize, _names_touched(writes=("name",))),
             "rename": Row(self.rename, _everything),
@@ -211,17 +213,32 @@ class Commands:
     async def delete(self, args: Arguments) -> None:
         force = take(args, "force", bool, False)
         found = [self._catalog.find(name) for name in names(args)]
-        for info in found:
-            if not force:
-                self._daemon.holds.check_delete(info)
-                guard.check_delete(info, self._daemon.table.users(info.id))
-        await asyncio.gather(*(self._delete(info) for info in found))
+        with self._daemon.stored_holds.ending(found):
+            for info in found:
+                if not force:
+                    self._daemon.holds.check_delete(info)
+                    guard.check_delete(info, self._daemon.table.users(info.id))
+            await asyncio.gather(*(self._delete(info) for info in found))
 
     async def _delete(self, info: ObjectInfo) -> None:
         await self._call(f"delete {info.name}", "delete", object_id=info.id)
         self._daemon.table.withdraw(info.id)
         self._daemon.units.forget(info.id)
         await self._catalog.forget_object(info.id)
+
+    async def hold(self, args: Arguments) -> Json:
+        """Keep an object from being deleted, by force too, until the tag is released."""
+        info = self._catalog.find(take(args, "name", str))
+        await self._daemon.stored_holds.hold(info, take(args, "tag", str))
+        return self._held(info)
+
+    async def release(self, args: Arguments) -> Json:
+        info = self._catalog.find(take(args, "name", str))
+        await self._daemon.stored_holds.release(info, take(args, "tag", str))
+        return self._held(info)
+
+    def _held(self, info: ObjectInfo) -> Json:
+        return {**self.describe(self._current(info)), "holds": self._daemon.stored_holds.tags(info.id)}
 
     async def revert(self, args: Arguments) -> Json:
         """The volume that the snapshot was taken of gets its contents again, whatever both are called."""

@@ -33,6 +33,7 @@ from target.server.tasks import TaskManagement
 from target.server.units import Units
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
+from target.volumes.holds import StoredHolds
 from target.volumes.identity import Presence
 from target.volumes.owner import Opening, begin
 
@@ -118,6 +119,7 @@ class Daemon:
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table, self.prove)
         self.holds = Holds()
+        self.stored_holds = StoredHolds(self.pool)
         self.commands = Commands(self)
         self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
                                     lambda: self._device.missing_bytes() if self._device is not None else 0)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from target.errors import LunetteError
 from target.server.commands import Commands
 from target.volumes.catalog import read_labels
 from target.volumes.damage import describe
-from target.volumes.gateway import ObjectInfo, PoolError, TraceEvent, pool_error
+from target.volumes.gateway import ObjectInfo, TraceEvent
 
 if TYPE_CHECKING:
     from target.server.daemon import Daemon
@@ -22,7 +21,6 @@ Json = dict[str, Any]
 EXACT_OBJECTS = 512        # up to so many objects, exclusive bytes are always computed anew
 ACCOUNTING_SECONDS = 0.2   # beyond, for so long; the rest shows what was last known, or null
 CHUNK = 256
-DIFF_RANGES = 4096
 
 
 def _event(event: TraceEvent) -> str:
@@ -78,6 +76,7 @@ class Listing:
                 "physical_block_bytes": info.physical_block_bytes,
                 "created_s": info.created_s, "serial": info.serial, "labels": read_labels(info),
                 "checksum": info.checksum, "quota_bytes": info.quota_bytes, "reserve_bytes": info.reserve_bytes,
+                "holds": self._daemon.stored_holds.tags(info.id),
                 "in_use": info.id in used, "damaged_pages": damaged[info.id],
                 "connections": [{"host": catalog.host_name(each.host_id), "lun": each.lun} for each in connections],
             })
@@ -139,34 +138,3 @@ class Listing:
                 "events": [_event(event) for event in self._daemon.pool.trace()],
                 "damage": [describe(page, self._daemon.pool.info) for page in self._daemon.pool.damage()],
                 **asdict(self._daemon.catalog.thresholds), **stats}
-
-    async def diff(self, a: str, b: str) -> AsyncGenerator[list[Json]]:
-        """Changed ranges between two objects, in order, some thousands at a time. Both are held meanwhile.
-
-        LunetteError: not_found, gone (one was deleted by force meanwhile).
-        """
-        first, second = self._daemon.catalog.find(a), self._daemon.catalog.find(b)
-        with self._daemon.holds.hold((first, second), f"diff {a} {b}"):
-            async for rows in self._diff(first, second):
-                yield rows
-
-    async def _diff(self, first: ObjectInfo, second: ObjectInfo) -> AsyncGenerator[list[Json]]:
-        what = f"diff {first.name} {second.name}"
-        offset_bytes = 0
-        while True:
-            try:
-                ranges = await self._daemon.pool.call("diff", a_id=first.id, b_id=second.id, offset_bytes=offset_bytes,
-                                                      limit=DIFF_RANGES)
-            except PoolError as error:
-                for each in (first, second):
-                    if self._daemon.pool.info(each.id) is None:
-                        raise LunetteError("gone", f"{what}: {each.name} was deleted meanwhile, the list is not whole") from None
-                raise pool_error(error.code, what) from None
-            if ranges:
-                yield [{"offset_bytes": offset, "length_bytes": length} for offset, length in ranges]
-            if len(ranges) < DIFF_RANGES:
-                return
-            following = ranges[-1][0] + ranges[-1][1]
-            if following <= offset_bytes:
-                raise LunetteError("internal", "diff does not advance")
-            offset_bytes = following

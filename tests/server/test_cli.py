@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from target.errors import LunetteError
 from target.volumes.catalog import Catalog, Thresholds
 from tests.server.conftest import Control
 
@@ -60,6 +62,10 @@ async def test_objects_go_in_any_order(control: Control) -> None:
     (["connect", "v", "--lun", "99999"], "already"),
     (["connect", "v", "--host", "nobody"], "there is no host 'nobody'"),
     (["ls", "absent"], "there is no 'absent'"),
+    (["hold", "absent", "t"], "there is no 'absent'"),
+    (["hold", "v", "a b"], "'a b' is not a tag"),
+    (["hold", "v", "x" * 65], "at most 64"),
+    (["release", "v", "t"], "v is not held by 't'"),
     (["diff", "v", "absent"], "there is no 'absent'"),
 ])
 async def test_refusals_are_one_line_and_status_1(control: Control, args: list[str], message: str) -> None:
@@ -291,12 +297,74 @@ async def test_scrub_names_damaged_blocks(control: Control) -> None:
     assert "damaged: v 8192 bytes at 0 (checksum)" in out
 
 
-async def test_diff_prints_changed_ranges_as_json(control: Control) -> None:
+async def test_diff_prints_who_and_changed_ranges_as_json(control: Control) -> None:
     await control.ok("create", "v", "--size", "16M")
     await control.ok("snapshot", "v@s")
-    assert json.loads(await control.ok("diff", "v@s", "v")) == []
+    objects = await control.ls()
+    who = {side: {"name": name, "guid": objects[name]["serial"], "size_bytes": 16 << 20}
+           for side, name in (("a", "v@s"), ("b", "v"))}
+    assert len(who["a"]["guid"]) == 32
+    assert json.loads(await control.ok("diff", "v@s", "v")) == [who]
+    assert json.loads(await control.ok("diff", "v@s", "v", "--no-header")) == []
     await control.daemon.pool.call("write", object_id=1, offset_bytes=8192, data=b"x" * 4096)
-    assert json.loads(await control.ok("diff", "v@s", "v")) == [{"offset_bytes": 8192, "length_bytes": 4096}]
+    changed = {"offset_bytes": 8192, "length_bytes": 4096, "content": "data"}
+    assert json.loads(await control.ok("diff", "v@s", "v", "--json")) == [who, changed]
+    await control.ok("resize", "v", "24M")
+    who["b"]["size_bytes"] = 24 << 20
+    grown = {"offset_bytes": 16 << 20, "length_bytes": 8 << 20, "content": "hole"}
+    assert json.loads(await control.ok("diff", "v@s", "v")) == [who, changed, grown]
+    assert json.loads(await control.ok("diff", "v@s", "v", "--offset", "12K")) == [who, grown]
+    assert json.loads(await control.ok("diff", "v@s", "v", "--limit", "1", "--no-header")) == [changed]
+    assert json.loads(await control.ok("diff", "v", "v@s", "--offset", "1M")) == [{"a": who["b"], "b": who["a"]}, {
+        **grown, "content": "beyond"}]
+
+
+async def test_what_is_held_is_not_deleted_by_force_either(control: Control) -> None:
+    await control.ok("create", "v", "--size", "16M")
+    await control.ok("snapshot", "v@s")
+    assert await control.ok("hold", "v@s", "backup") == "v@s  snapshot  held by backup\n"
+    assert json.loads(await control.ok("hold", "v@s", "audit", "--json"))["holds"] == ["backup", "audit"]
+    rows = await control.ls()
+    assert (rows["v"]["holds"], rows["v@s"]["holds"]) == ([], ["backup", "audit"])
+    assert "HELD BY" in await control.ok("ls")
+    refusal = "v@s is held by backup, audit; lunette release v@s TAG lets go of it\n"
+    for force in ([], ["--force"]):
+        assert await control.cli("delete", "v@s", *force) == (1, "", f"lunette: {refusal}")
+        line = " ".join(["delete", "v", "v@s", *force])
+        assert await control.cli("batch", stdin=line) == (1, "", f"lunette: line 1: {refusal}")
+    await control.ok("batch", stdin="release v@s audit\nrelease v@s backup\ndelete v@s\n")
+    assert set(await control.ls()) == {"v"}
+    assert not [key for key in control.pool.kv() if key.startswith("hold/")]
+
+
+async def test_a_hold_counts_before_it_is_stored_and_a_deletion_before_it_is_done(control: Control) -> None:
+    """Whichever of the two began first wins, however long either takes."""
+    run, pool = control.daemon.commands.run, control.pool
+    await run("create", {"name": "v", "size_bytes": 4096})
+    pool.hold = True
+    holding = asyncio.create_task(run("hold", {"name": "v", "tag": "t"}))
+    await asyncio.sleep(0)
+    with pytest.raises(LunetteError, match="v is held by t"):
+        await run("delete", {"names": ["v"], "force": True})
+    releasing = asyncio.create_task(run("release", {"name": "v", "tag": "t"}))
+    await asyncio.sleep(0)
+    with pytest.raises(LunetteError, match="v is held by t"):
+        await run("delete", {"names": ["v"], "force": True})
+    pool.release()
+    await asyncio.gather(holding, releasing)
+    deleting = asyncio.create_task(run("delete", {"names": ["v"]}))
+    await asyncio.sleep(0)
+    with pytest.raises(LunetteError, match="v is being deleted"):
+        await run("hold", {"name": "v", "tag": "t"})
+    await deleting
+    assert not [key for key in pool.kv() if key.startswith("hold/")]
+
+
+async def test_a_hold_that_cannot_be_stored_holds_nothing(control: Control) -> None:
+    await control.ok("create", "v", "--size", "16M")
+    control.pool.fail["kv"] = "no_space"
+    assert await control.cli("hold", "v", "t") == (1, "", "lunette: keep the holds of v: the pool is full\n")
+    assert (await control.ls())["v"]["holds"] == []
 
 
 async def test_listings_have_tables_and_json(control: Control) -> None:

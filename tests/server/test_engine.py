@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from target.errors import LunetteError
 from target.scsi.copy.extended_copy import copy_range
 from target.server.backend import PoolBackend
 from target.server.daemon import Daemon
+from target.server.differences import Differences
 from target.server.listing import Listing
 from target.server.scrub import Scrub
 from target.volumes.gateway import PoolError, check_pool, create_pool, open_pool
@@ -159,6 +161,89 @@ async def test_revert_keeps_newer_snapshots_and_can_be_undone(reopen: Open) -> N
     assert (await read(daemon, "v", 0, 512)).strip() == b"three"
 
 
+async def differences(daemon: Daemon, a: str, b: str, **what: Any) -> list[dict[str, Any]]:
+    """The ranges, without the header."""
+    found = Differences(daemon.pool, daemon.catalog, daemon.holds).rows(a, b, header=False, **what)
+    return [row for rows in [each async for each in found] for row in rows]
+
+
+async def test_diff_tells_data_from_holes_and_what_one_size_adds(reopen: Open) -> None:
+    """By what both read as: outside the ranges the same, in a hole zeros, and beyond the smaller one all of the larger."""
+    daemon = await reopen()
+    run, pool = daemon.commands.run, daemon.pool
+    await run("create", {"name": "v", "size_bytes": 16 * MIB})
+    await write(daemon, "v", MIB, b"a" * 4 * MIB)
+    await run("snapshot", {"names": ["v@s"]})
+    v = daemon.catalog.find("v").id
+    await write(daemon, "v", 0, b"b" * 8192)
+    await pool.call("unmap", object_id=v, offset_bytes=MIB, length_bytes=8192)
+    await write(daemon, "v", MIB + 8192, b"c" * 4096)
+    await run("resize", {"name": "v", "size_bytes": 24 * MIB})
+    await write(daemon, "v", 20 * MIB, b"d" * 4096)
+    changed = [(0, 8192, "data"), (MIB, 8192, "hole"), (MIB + 8192, 4096, "data")]
+    grown = [(16 * MIB, 4 * MIB, "hole"), (20 * MIB, 4096, "data"), (20 * MIB + 4096, 4 * MIB - 4096, "hole")]
+    rows = [tuple(row.values()) for row in await differences(daemon, "v@s", "v")]
+    assert rows == changed + grown
+    back = [(0, 8192, "hole"), (MIB, 12288, "data"), (16 * MIB, 8 * MIB, "beyond")]
+    assert [tuple(row.values()) for row in await differences(daemon, "v", "v@s")] == back
+    assert [tuple(row.values()) for row in await differences(daemon, "v@s", "v", offset_bytes=MIB + 4096, limit=2)] == [
+        (MIB + 4096, 4096, "hole"), (MIB + 8192, 4096, "data")]
+    assert [tuple(row.values()) for row in await differences(daemon, "v", "v@s", offset_bytes=20 * MIB)] == [
+        (20 * MIB, 4 * MIB, "beyond")]
+    assert await differences(daemon, "v", "v@s", offset_bytes=24 * MIB) == []
+
+
+@pytest.mark.parametrize("piece", [1, 3, 4096])
+async def test_diff_is_the_same_in_any_pieces_and_by_limits(reopen: Open, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    daemon = await reopen()
+    r = random.Random(piece)
+    await daemon.commands.run("create", {"name": "v", "size_bytes": 32 * MIB})
+    v = daemon.catalog.find("v").id
+    await write(daemon, "v", 0, b"a" * 6 * MIB)
+    await daemon.commands.run("snapshot", {"names": ["v@s"]})
+    blocks: dict[int, str] = {}
+    for _ in range(60):
+        block = r.randrange(8 * 256)
+        blocks[block] = r.choice(["data", "hole"])
+        if blocks[block] == "data":
+            await write(daemon, "v", block * 4096, b"n" * 4096)
+        else:
+            await daemon.pool.call("unmap", object_id=v, offset_bytes=block * 4096, length_bytes=4096)
+            if block >= 6 * 256:
+                del blocks[block]       # a hole before and after
+    monkeypatch.setattr("target.server.differences.MAX_RANGES", piece)
+    seen: dict[int, str] = {}
+    at = 0
+    while rows := await differences(daemon, "v@s", "v", offset_bytes=at, limit=7):
+        for row in rows:
+            assert row["offset_bytes"] >= at
+            at = row["offset_bytes"] + row["length_bytes"]
+            seen.update(dict.fromkeys(range(row["offset_bytes"] // 4096, at // 4096), row["content"]))
+    assert seen == blocks
+
+
+async def test_holds_survive_a_restart_and_follow_a_rename(reopen: Open) -> None:
+    daemon = await reopen()
+    run = daemon.commands.run
+    await run("create", {"name": "v", "size_bytes": 16 * MIB})
+    await run("snapshot", {"names": ["v@s"]})
+    for tag in ("backup", "send:1"):
+        await run("hold", {"name": "v@s", "tag": tag})
+    await run("rename", {"name": "v", "new_name": "w"})
+    daemon = await reopen()
+    for force in (False, True):
+        with pytest.raises(LunetteError, match="w@s is held by backup, send:1") as refused:
+            await daemon.commands.run("delete", {"names": ["w", "w@s"], "force": force})
+        assert refused.value.code == "held"
+    assert set(await listed(daemon)) == {"w", "w@s"}            # all of them or none
+    await daemon.commands.run("release", {"name": "w@s", "tag": "send:1"})
+    daemon = await reopen()
+    assert daemon.stored_holds.tags(daemon.catalog.find("w@s").id) == ["backup"]
+    await daemon.commands.run("release", {"name": "w@s", "tag": "backup"})
+    assert (await daemon.commands.run("delete", {"names": ["w", "w@s"]})) is None
+    assert not [key for key in daemon.pool.kv() if key.startswith("hold/")]
+
+
 async def test_diff_and_scrub_walk_the_whole_pool(reopen: Open) -> None:
     daemon = await reopen()
     run = daemon.commands.run
@@ -166,7 +251,7 @@ async def test_diff_and_scrub_walk_the_whole_pool(reopen: Open) -> None:
     await write(daemon, "v", 0, b"a" * MIB)
     await run("snapshot", {"names": ["v@s"]})
     await write(daemon, "v", 4096, b"b" * 8192)
-    ranges = [row for rows in [each async for each in Listing(daemon, daemon.commands).diff("v@s", "v")] for row in rows]
+    ranges = await differences(daemon, "v@s", "v")
     assert sum(row["length_bytes"] for row in ranges) == 8192
     assert ranges[0]["offset_bytes"] == 4096
     scrub = Scrub(daemon.pool)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from target.errors import LunetteError
-from target.server.listing import Listing
+from target.server.differences import Differences
 from target.server.renames import Renames
 from target.volumes.catalog import Catalog
 from target.volumes.lineage import Lineage
@@ -125,7 +125,7 @@ async def test_what_is_being_compared_is_not_deleted_under_it(control: Control) 
     for block in range(0, 9000, 2):
         control.pool._data[1][block * 4096:] = b"x".rjust(4096, b"\1")
     assert len(await pool.call("diff", a_id=1, b_id=2, offset_bytes=0, limit=4096)) == 4096
-    listing = Listing(control.daemon, control.daemon.commands).diff("v", "v@s")
+    listing = Differences(pool, control.daemon.catalog, control.daemon.holds).rows("v", "v@s", header=False)
     assert len(await anext(listing)) == 4096
     with pytest.raises(LunetteError, match="v@s is being read by diff v v@s; --force deletes it and cuts that off") as refused:
         await control.daemon.commands.run("delete", {"names": ["v@s"]})
@@ -154,8 +154,8 @@ async def test_a_list_that_breaks_off_is_json_that_says_so(control: Control, mon
     monkeypatch.setattr(control.pool, "_op_diff", diff)
     status, out, err = await control.cli("diff", "v", "v@s")
     assert (status, err) == (1, "lunette: diff v v@s: v@s was deleted meanwhile, the list is not whole\n")
-    *rows, last = json.loads(out)
-    assert len(rows) == 4096
+    header, *rows, last = json.loads(out)
+    assert (header["a"]["name"], header["b"]["name"], len(rows)) == ("v", "v@s", 4096)
     assert last == {"error": {"code": "gone", "message": "diff v v@s: v@s was deleted meanwhile, the list is not whole"}}
 
 

@@ -1,0 +1,111 @@
+"""Stored holds: tags that keep an object from being deleted, whatever is forced, until they are released.
+
+They stand in the pool's key store, one key a tag: `hold/OBJECT_ID/TAG`, its value JSON with `since_s`. They are of the object by
+its id, so they follow renames, survive restarts, and end with the object. What reads an object for a while holds it in memory
+only (target/server/holds.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator
+
+from target.errors import LunetteError
+from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
+
+MAX_TAG = 64        # characters
+MAX_TAGS = 32       # of one object
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
+
+
+def check_tag(tag: str) -> str:
+    """A hold's tag as given, or LunetteError invalid."""
+    if not _TAG.fullmatch(tag) or len(tag) > MAX_TAG:
+        raise LunetteError("invalid", f"{tag!r} is not a tag: letters, digits and . _ : @ / + - only, at most {MAX_TAG}, "
+                                      "beginning with a letter or digit")
+    return tag
+
+
+class StoredHolds:
+    """The holds of one pool: in memory, and in its key store before a coroutine returns."""
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self._pool = pool
+        self._tags: dict[int, dict[str, float]] = {}    # object id -> tag -> since when
+        self._ending: set[int] = set()                  # objects whose deletion has begun
+        for key, raw in pool.kv().items():
+            if key.startswith("hold/"):
+                self._load(key, raw)
+
+    def tags(self, object_id: int) -> list[str]:
+        """The tags of an object, the oldest first."""
+        found = self._tags.get(object_id, {})
+        return sorted(found, key=lambda tag: (found[tag], tag))
+
+    async def hold(self, info: ObjectInfo, tag: str) -> None:
+        """Keep an object. LunetteError: invalid, exists, limit, gone (it is being deleted), the pool's codes."""
+        check_tag(tag)
+        if info.id in self._ending:
+            raise LunetteError("gone", f"{info.name} is being deleted")
+        tags = self._tags.setdefault(info.id, {})
+        if tag in tags:
+            raise LunetteError("exists", f"{info.name} is held by {tag} already")
+        if len(tags) >= MAX_TAGS:
+            raise LunetteError("limit", f"{info.name} is held by {MAX_TAGS} tags already, and cannot be by more")
+        tags[tag] = time.time()                         # before it is stored: nothing may delete the object meanwhile
+        try:
+            await self._store(info, tag, json.dumps({"since_s": tags[tag]}).encode())
+        except LunetteError:
+            self._drop(info.id, tag)
+            raise
+
+    async def release(self, info: ObjectInfo, tag: str) -> None:
+        """Take a hold away; it holds until that is durable. LunetteError: not_found, the pool's codes."""
+        if tag not in self._tags.get(info.id, {}):
+            raise LunetteError("not_found", f"{info.name} is not held by {tag!r}")
+        await self._store(info, tag, None)
+        self._drop(info.id, tag)
+
+    def check_delete(self, info: ObjectInfo) -> None:
+        """LunetteError held while there is a tag."""
+        tags = self.tags(info.id)
+        if tags:
+            raise LunetteError("held", f"{info.name} is held by {', '.join(tags)}; lunette release {info.name} TAG lets go of it")
+
+    @contextlib.contextmanager
+    def ending(self, infos: Iterable[ObjectInfo]) -> Iterator[None]:
+        """Begin to delete objects, all of them or none: nothing can hold them from now on. LunetteError held."""
+        found = {info.id: info for info in infos}
+        for info in found.values():
+            self.check_delete(info)
+        began = found.keys() - self._ending
+        self._ending |= began
+        try:
+            yield
+        finally:
+            self._ending -= began
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    def _drop(self, object_id: int, tag: str) -> None:
+        tags = self._tags.get(object_id, {})
+        tags.pop(tag, None)
+        if not tags:
+            self._tags.pop(object_id, None)
+
+    async def _store(self, info: ObjectInfo, tag: str, value: bytes | None) -> None:
+        try:
+            await self._pool.call("kv", changes={f"hold/{info.id}/{tag}": value})
+        except PoolError as error:
+            raise pool_error(error.code, f"keep the holds of {info.name}") from None
+
+    def _load(self, key: str, raw: bytes) -> None:
+        try:
+            _, object_id, tag = key.split("/", 2)
+            if self._pool.info(int(object_id)) is None:
+                return                                  # ids are never used again
+            self._tags.setdefault(int(object_id), {})[tag] = float(json.loads(raw)["since_s"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
