@@ -12,6 +12,7 @@ cdef struct lnt_buffers:
     uint64_t arena_bytes
     uint64_t limit
     uint64_t used                  # bytes handed out
+    uint64_t charged               # bytes that lie elsewhere and count all the same
     uint64_t cached                # bytes on the free lists
     uint64_t connection_limit
     uint64_t taken                 # buffers handed out so far
@@ -22,6 +23,8 @@ cdef void buffers_init(lnt_buffers *b, uint64_t limit) noexcept nogil
 cdef void buffers_free_all(lnt_buffers *b) noexcept nogil
 cdef bint buffers_idle(lnt_buffers *b) noexcept nogil
 cdef uint8_t *buffer_take(lnt_buffers *b, uint64_t length, uint8_t *size_class, bint overdraft) noexcept nogil
+cdef bint buffer_charge(lnt_buffers *b, uint64_t length, bint overdraft) noexcept nogil
+cdef void buffer_uncharge(lnt_buffers *b, uint64_t length) noexcept nogil
 cdef void buffer_give(lnt_buffers *b, uint8_t *p, uint8_t size_class) noexcept nogil
 
 cdef inline uint64_t buffer_bytes(uint8_t size_class) noexcept nogil:

@@ -136,7 +136,7 @@ cdef void trim(lnt_buffers *b) noexcept nogil:
     # Unmaps cached big buffers, biggest first, until what is cached and used fits the limit.
     cdef int k = BUFFER_CLASSES - 1
     cdef uint8_t *p
-    while k > CHUNK_CLASS and b.used + b.cached > b.limit:
+    while k > CHUNK_CLASS and b.used + b.charged + b.cached > b.limit:
         if b.loose[k] == NULL:
             k -= 1
             continue
@@ -196,7 +196,7 @@ cdef uint8_t *buffer_take(lnt_buffers *b, uint64_t length, uint8_t *size_class, 
         if k >= BUFFER_CLASSES:
             return NULL
     size = <uint64_t>4096 << k
-    if b.used + size > b.limit and not overdraft:
+    if b.used + b.charged + size > b.limit and not overdraft:
         return NULL
     if LNT_EACH_ITS_OWN:
         p = <uint8_t *>aligned_alloc(4096, size)
@@ -231,5 +231,19 @@ cdef void buffer_give(lnt_buffers *b, uint8_t *p, uint8_t size_class) noexcept n
     head[0] = p
     b.used -= size
     b.cached += size
-    if b.used + b.cached > b.limit:
+    if b.used + b.charged + b.cached > b.limit:
         trim(b)
+
+
+cdef bint buffer_charge(lnt_buffers *b, uint64_t length, bint overdraft) noexcept nogil:
+    # Data that lie elsewhere count as if they lay in buffers; False beyond the limit (never with overdraft).
+    if b.used + b.charged + length > b.limit and not overdraft:
+        return False
+    b.charged += length
+    if b.used + b.charged + b.cached > b.limit:
+        trim(b)
+    return True
+
+
+cdef void buffer_uncharge(lnt_buffers *b, uint64_t length) noexcept nogil:
+    b.charged -= length

@@ -141,6 +141,8 @@ cdef void waiting_step(lnt_reactor *r) noexcept nogil:
 cdef void execute(lnt_reactor *r, lnt_task *t) noexcept nogil:
     cdef lnt_lun *lun = t.lun
     cdef uint32_t flags
+    if lun != NULL and t.kind == FAST_NONE and not t.flags & CMD_WRITE:
+        command_plan(r, t)              # what Python had to decide at its header may not need it any more
     if lun == NULL or t.kind == FAST_NONE:
         command_to_python(r, t)
         return

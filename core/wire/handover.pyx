@@ -1,27 +1,46 @@
 """Commands and PDUs that Python decides: handed over with their data, answered when it has decided.
 
-Owns nothing: it fills events and turns Python's answers into responses (RFC 7143 §11.3, §11.4, §11.18).
+Owns nothing: it fills events and turns Python's answers into responses (RFC 7143 §11.3, §11.4, §11.18). What Python holds for
+a command counts as the command's buffer would, before it is asked: answers that nobody reads hold up the questions.
 """
 from core.wire.answer cimport answer_clear, answer_given, answer_residual
 from core.wire.connection cimport connection_close
 from core.wire.data_in cimport data_in_from_heap
 from core.wire.mailbox cimport event_new, event_post
 from core.wire.nexus cimport CLOSE_ERROR, EVENTS_MAX, EV_COMMAND, EV_PDU, T_PYTHON, handle_of, lnt_event
-from core.wire.pdu cimport CMD_READ, CMD_WRITE, TAG_NONE, bhs_nop_in, get_be16, get_be32
+from core.wire.pdu cimport (
+    CMD_READ, CMD_WRITE, FAST_READ, TAG_NONE, bhs_nop_in, cdb_decode, get_be16, get_be32, lnt_cdb,
+)
 from core.wire.send cimport send_pdu, send_task
-from core.wire.task cimport task_drop_buffer, task_free
+from core.wire.task cimport task_charge, task_drop_buffer, task_free, task_wait
 from core.wire.thread cimport ACQUIRE, lnt_add32
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 cdef enum:
-    BALLAST_BYTES = 65536                 # Data-Out up to this size is copied without being counted
+    ANSWER_BYTES = 65536                  # what is counted for the answer of a command that is no READ, until it is known
+
+
+cdef uint32_t answer_bytes(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    # How much data Python may come to hold for its answer. A READ is read whole, whatever the initiator expects.
+    cdef lnt_cdb cdb
+    cdef uint64_t n = data_in_allowed(t)
+    cdb_decode(t.bhs + 32, &cdb)
+    if cdb.kind != FAST_READ or t.lun == NULL:
+        return <uint32_t>n if n < ANSWER_BYTES else ANSWER_BYTES
+    n = <uint64_t>cdb.blocks * t.lun.obj.block_bytes
+    return <uint32_t>n if n <= r.max_transfer else 0    # a longer one is refused
 
 
 cdef void command_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    # It waits where the connection, or all of them together, hold too much already.
     cdef uint32_t n = t.out.got if t.out.got < t.out.want else t.out.want
+    cdef uint32_t answer = answer_bytes(r, t)
     cdef lnt_event *e
+    if answer and not task_charge(r, t, answer, False):
+        task_wait(r, t)
+        return
     if t.buffer == NULL:
         n = 0
     e = event_new(EV_COMMAND, n + t.ahs_length)
@@ -43,8 +62,8 @@ cdef void command_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
     e.connection = t.connection.handle
     e.itt = t.itt
     e.edtl = t.edtl
-    if n <= BALLAST_BYTES:                    # a bigger one stays, unused, so that the bounds hold for the copy
-        task_drop_buffer(r, t)
+    task_drop_buffer(r, t)                    # the copy is counted in its place
+    task_charge(r, t, answer + n, True)
     t.state = T_PYTHON
     event_post(r, e)
 
@@ -98,13 +117,20 @@ cdef uint32_t data_in_allowed(lnt_task *t) noexcept nogil:
 
 cdef void command_complete(lnt_reactor *r, lnt_task *t, lnt_request *m) noexcept nogil:
     # Python's answer; takes ownership of `m`.
-    cdef uint32_t allowed
+    cdef uint32_t allowed, n
+    cdef lnt_request *cut
     answer_given(t, m)
     if t.flags & CMD_READ or m.length or not (t.flags & CMD_WRITE):
         allowed = data_in_allowed(t)
-        data_in_from_heap(t, m, <uint8_t *>(m + 1), m.length if m.length < allowed else allowed)
+        n = m.length if m.length < allowed else allowed
         answer_residual(t, allowed, m.length)
+        if n < m.length:
+            cut = <lnt_request *>realloc(m, sizeof(lnt_request) + n)    # what is not sent is not held
+            m = cut if cut != NULL else m
+        data_in_from_heap(t, m, <uint8_t *>(m + 1), n)
+        task_charge(r, t, n, True)
     else:
         data_in_from_heap(t, m, NULL, 0)
         answer_residual(t, t.edtl, t.edtl if m.out_length < 0 else <uint64_t>m.out_length)
+        task_charge(r, t, 0, True)
     send_task(r, t)

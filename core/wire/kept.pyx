@@ -4,12 +4,10 @@ Lives here and nowhere else: `lnt_connection.kept`, `lnt_task.kept`, and who sti
 has bounds: the oldest data go first, then the oldest responses (RFC 7143 §4.2.2.2, §7.1.4, §11.16).
 """
 from core.wire.answer cimport response_pdu
-from core.wire.buffers cimport buffer_bytes
-from core.wire.data_in cimport data_in_free_heap
-from core.wire.nexus cimport SEND_AGAIN, SEND_TASK, T_SEND, lnt_request
+from core.wire.nexus cimport SEND_AGAIN, SEND_TASK, T_SEND
 from core.wire.numbering cimport window_end
 from core.wire.pdu cimport BHS_BYTES, bhs_ask_ack, bhs_data_in, bhs_numbers, put_be24, sn_lt
-from core.wire.task cimport task_drop_buffer, task_free, task_leave_lun
+from core.wire.task cimport task_drop_buffer, task_drop_data, task_free, task_held, task_leave_lun
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -41,11 +39,7 @@ cdef void send_free(lnt_reactor *r, lnt_send *x) noexcept nogil:
 
 cdef uint64_t kept_size(lnt_send *x) noexcept nogil:
     # Bytes that a kept response holds beyond itself.
-    cdef uint64_t n
-    if x.kind != SEND_TASK:
-        return x.length
-    n = buffer_bytes(x.task.buffer_class) if x.task.buffer != NULL else 0
-    return n + (<lnt_request *>x.task.data_in.heap).length if x.task.data_in.heap != NULL else n
+    return task_held(x.task) if x.kind == SEND_TASK else x.length
 
 
 cdef void kept_drop_data(lnt_reactor *r, lnt_send *x) noexcept nogil:
@@ -55,10 +49,8 @@ cdef void kept_drop_data(lnt_reactor *r, lnt_send *x) noexcept nogil:
     cdef uint64_t n = kept_size(x)
     c.kept.bytes -= n
     r.kept.bytes -= n
-    if t.buffer != NULL:
-        c.kept.buffered -= buffer_bytes(t.buffer_class)
-        task_drop_buffer(r, t)
-    data_in_free_heap(t)
+    c.kept.buffered -= n
+    task_drop_data(r, t)
     t.kept.dropped = 1
 
 
@@ -75,8 +67,7 @@ cdef void kept_drop_oldest(lnt_reactor *r, lnt_connection *c) noexcept nogil:
     r.kept.bytes -= n
     if x.kind == SEND_TASK:
         r.kept.tasks -= 1
-        if x.task.buffer != NULL:
-            c.kept.buffered -= buffer_bytes(x.task.buffer_class)
+        c.kept.buffered -= n
     send_gone(r, x)
 
 
@@ -128,12 +119,11 @@ cdef void kept_add(lnt_reactor *r, lnt_connection *c, lnt_send *x) noexcept nogi
     c.kept.count += 1
     if x.kind == SEND_TASK:
         r.kept.tasks += 1
-        if t.data_in.data != t.buffer or t.data_in.data_sn == 0:
-            task_drop_buffer(r, t)
         if t.data_in.data_sn == 0:
-            data_in_free_heap(t)
-        if t.buffer != NULL:
-            c.kept.buffered += buffer_bytes(t.buffer_class)
+            task_drop_data(r, t)
+        elif t.data_in.data != t.buffer:
+            task_drop_buffer(r, t)
+        c.kept.buffered += task_held(t)
     n = kept_size(x)
     c.kept.bytes += n
     r.kept.bytes += n

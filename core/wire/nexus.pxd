@@ -249,6 +249,7 @@ cdef struct lnt_task:
     uint64_t offset                # fast: bytes in the object
     uint8_t *buffer
     uint8_t buffer_class
+    uint32_t charged               # bytes that Python holds for it, or has answered: they count as buffers do
     uint32_t ahs_length
     uint8_t *ahs                   # malloc'ed AHS, or NULL
     lnt_data_out out
@@ -319,7 +320,7 @@ cdef struct lnt_kept:              # core/wire/kept.pyx: responses until ExpStat
     uint32_t count
     uint32_t exp_stat_sn           # what the initiator has acknowledged
     uint64_t bytes                 # they hold, with data on the heap
-    uint64_t buffered              # those of them in task buffers
+    uint64_t buffered              # those of them that tasks hold
 
 cdef struct lnt_traffic:           # counters, each by the module that does it
     uint64_t rx_bytes
@@ -352,7 +353,7 @@ cdef struct lnt_connection:
     uint32_t pending_events        # atomic: PDU events not fetched yet
     uint32_t task_count            # core/wire/task.pyx
     lnt_task *tasks                # core/wire/task.pyx
-    uint64_t buffered              # core/wire/task.pyx: bytes of task buffers
+    uint64_t buffered              # core/wire/task.pyx: bytes of task buffers, and what tasks are charged
     uint64_t last_heard_us         # it sent something, or took what it was sent
     lnt_keepalive keepalive
     lnt_payload payload

@@ -514,5 +514,6 @@ cdef class Reactor:
                 "device_write_bytes": self.r.disk.write_bytes, "device_in_flight": self.r.disk.in_flight,
                 "inline_io": self.r.disk.inline_io, "throttled": self.r.disk.throttled,
                 "mapped_bytes": self.r.disk.map_bytes, "buffer_bytes": self.r.buffers.used,
-                "buffer_cached_bytes": self.r.buffers.cached, "tasks": self.r.tasks.live,
+                "buffer_cached_bytes": self.r.buffers.cached, "python_bytes": self.r.buffers.charged,
+                "tasks": self.r.tasks.live,
                 "connections": len(self.conns), "sessions": len(self.sessions)}

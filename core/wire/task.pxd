@@ -12,6 +12,9 @@ cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdraft) noexcept nogil
 cdef bint task_grow_buffer(lnt_reactor *r, lnt_task *t, uint32_t length) noexcept nogil
+cdef bint task_charge(lnt_reactor *r, lnt_task *t, uint32_t length, bint overdraft) noexcept nogil
+cdef uint64_t task_held(lnt_task *t) noexcept nogil
+cdef void task_drop_data(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void task_leave_lun(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void task_abort(lnt_reactor *r, lnt_task *t) noexcept nogil

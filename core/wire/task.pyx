@@ -1,9 +1,10 @@
 """Tasks: how they come, are found by their tag, get a buffer, are aborted and go (SAM-5 §5; RFC 7143 §4.2.2).
 
 Lives here and nowhere else: the reactor's slots of tasks, the queue of those that wait for a buffer, a session's tags, a
-connection's list of tasks and what their buffers hold. What may stand together in a task: core/wire/nexus.pxd.
+connection's list of tasks and what memory they hold. What may stand together in a task: core/wire/nexus.pxd.
 """
-from core.wire.buffers cimport buffer_bytes, buffer_give, buffer_take
+from core.wire.buffers cimport buffer_bytes, buffer_charge, buffer_give, buffer_take, buffer_uncharge
+from core.wire.data_in cimport data_in_free_heap
 from core.wire.lun cimport lun_unref
 from core.wire.nexus cimport CONNECTION_OPEN, ITT_HASH, T_DATA, T_DEVICE, T_FREE, T_PYTHON, T_SEND, handle_of
 from core.wire.numbering cimport numbering_forget, numbering_release
@@ -131,13 +132,22 @@ cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil:
         t.buffer = NULL
 
 
+cdef inline bint within(lnt_reactor *r, lnt_connection *c, uint64_t length) noexcept nogil:
+    # Whether the connection's bound lets one of its tasks hold so much more.
+    return c.buffered == c.kept.buffered or c.buffered + length <= r.buffers.connection_limit
+
+
+cdef inline bint fair(lnt_connection *c, uint64_t length) noexcept nogil:
+    # Whether the reactor's bound does not matter.
+    return c.buffered == c.kept.buffered and length <= FAIR_BYTES
+
+
 cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdraft) noexcept nogil:
     # Gives the task a buffer, within the connection's and the reactor's bound unless overdraft.
     cdef lnt_connection *c = t.connection
-    cdef bint first = c.buffered == c.kept.buffered and length <= FAIR_BYTES
-    if not overdraft and c.buffered != c.kept.buffered and c.buffered + length > r.buffers.connection_limit:
+    if not overdraft and not within(r, c, length):
         return False
-    t.buffer = buffer_take(&r.buffers, length, &t.buffer_class, overdraft or first)
+    t.buffer = buffer_take(&r.buffers, length, &t.buffer_class, overdraft or fair(c, length))
     if t.buffer == NULL:
         return False
     c.buffered += buffer_bytes(t.buffer_class)
@@ -163,6 +173,37 @@ cdef bint task_grow_buffer(lnt_reactor *r, lnt_task *t, uint32_t length) noexcep
     return True
 
 
+cdef bint task_charge(lnt_reactor *r, lnt_task *t, uint32_t length, bint overdraft) noexcept nogil:
+    # What Python will hold for the task, or has answered, counts within the same bounds as buffers. It takes the place of what
+    # the task was charged before.
+    cdef lnt_connection *c = t.connection
+    cdef uint32_t more = length - t.charged if length > t.charged else 0
+    if more and not overdraft and not within(r, c, more):
+        return False
+    if not buffer_charge(&r.buffers, more, overdraft or fair(c, more)):
+        return False
+    if length < t.charged:
+        buffer_uncharge(&r.buffers, t.charged - length)
+    c.buffered += length
+    c.buffered -= t.charged
+    t.charged = length
+    return True
+
+
+cdef uint64_t task_held(lnt_task *t) noexcept nogil:
+    # Bytes of data that the task holds.
+    return t.charged + (buffer_bytes(t.buffer_class) if t.buffer != NULL else 0)
+
+
+cdef void task_drop_data(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    # Nothing of its data is needed any more, wherever they lie.
+    task_drop_buffer(r, t)
+    if t.data_in.heap != NULL:
+        data_in_free_heap(t)
+    if t.charged:
+        task_charge(r, t, 0, True)
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 cdef void task_leave_lun(lnt_reactor *r, lnt_task *t) noexcept nogil:
@@ -180,12 +221,10 @@ cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil:
     if t.waiting:
         unlink_waiting(r, t)
     payload_forget(c, t)
-    task_drop_buffer(r, t)
+    task_drop_data(r, t)
     task_leave_lun(r, t)
     if t.ahs != NULL:
         free(t.ahs)
-    if t.data_in.heap != NULL:
-        free(t.data_in.heap)
     if t.connection_prev != NULL:
         t.connection_prev.connection_next = t.connection_next
     else:

@@ -29,13 +29,14 @@ from tests.support.daemon import DaemonProcess
 from tests.support.session import Connection, read10, write10
 
 GROWTH_BYTES = 96 << 20  # of the daemon's memory, in any of these floods
+BUFFER_BYTES = 256 << 20  # what data may take besides, of each reactor
 NONE = 0xFFFFFFFF
 
 
-def rss_bytes(daemon: DaemonProcess) -> int:
+def rss_bytes(daemon: DaemonProcess, which: str = "VmRSS") -> int:
     assert daemon.process is not None
     status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(which)))
 
 
 class Witness:
@@ -83,8 +84,9 @@ def flood(connection: Connection, data: bytes, times: int) -> None:
             connection.sock.sendall(data)
 
 
-def enemy(daemon: DaemonProcess, number: int = 0) -> Connection:
-    return Connection(daemon.port, daemon.target, name="iqn.2026-11.test:enemy", isid=b"\x80" + number.to_bytes(5, "big"))
+def enemy(daemon: DaemonProcess, number: int = 0, **keys: str) -> Connection:
+    return Connection(daemon.port, daemon.target, name="iqn.2026-11.test:enemy", isid=b"\x80" + number.to_bytes(5, "big"),
+                      **keys)
 
 
 def test_two_thousand_half_open_logins(witness: Witness) -> None:
@@ -140,6 +142,23 @@ def test_answers_that_nobody_reads_cost_nothing_once_their_sessions_are_gone(wit
         time.sleep(0.2)
     assert rss_bytes(witness.daemon) - witness.before <= GROWTH_BYTES // 2
     witness.end()
+
+
+@pytest.mark.parametrize("level", ["0", "1"])
+def test_what_python_answers_and_nobody_reads_stays_within_the_buffers(witness: Witness, level: str) -> None:
+    deaf = [enemy(witness.daemon, number, ErrorRecoveryLevel=level) for number in range(16)]
+    for each in deaf:                      # all of it lies behind the session's first command, which is Python's to answer
+        each.sock.settimeout(1)
+        reads = b"".join(encode(read10(number, 2048, number, 1 + number)) for number in range(48))
+        with contextlib.suppress(OSError):
+            each.sock.sendall(reads)
+    for _ in range(5):
+        witness.check()
+        time.sleep(0.2)
+    assert rss_bytes(witness.daemon, "VmHWM") - witness.before < BUFFER_BYTES + GROWTH_BYTES
+    for each in deaf:
+        each.close()
+    witness.check()
 
 
 def test_immediate_commands_and_functions_without_number(witness: Witness) -> None:
