@@ -18,19 +18,19 @@ from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.scsi import Target, TargetPort, expire_tokens
 from target.server import limits
-from target.server.access import Access
-from target.server.api import ApiServer
-from target.server.commands import ACCESS_STATES, Commands
-from target.server.dataplane import Reactor
-from target.server.frozen import FrozenMedia
-from target.server.holds import Holds
-from target.server.monitor import SpaceMonitor
-from target.server.netlink import LocalAddresses
-from target.server.portal import Portals
-from target.server.sessions import SessionTable
-from target.server.statistics import Statistics
-from target.server.tasks import TaskManagement
-from target.server.units import Units
+from target.server.api.commands import ACCESS_STATES, Commands
+from target.server.api.holds import Holds
+from target.server.api.server import ApiServer
+from target.server.background.monitor import SpaceMonitor
+from target.server.disks.frozen import FrozenMedia
+from target.server.disks.units import Units
+from target.server.iscsi.access import Access
+from target.server.iscsi.dataplane import Reactor
+from target.server.iscsi.netlink import LocalAddresses
+from target.server.iscsi.portal import Portals
+from target.server.iscsi.sessions import SessionTable
+from target.server.iscsi.statistics import Statistics
+from target.server.iscsi.tasks import TaskManagement
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
 from target.volumes.holds import StoredHolds

@@ -2,7 +2,7 @@
 
 They stand in the pool's key store, one key a tag: `hold/OBJECT_ID/TAG`, its value JSON with `since_s`. They are of the object by
 its id, so they follow renames, survive restarts, and end with the object. What reads an object for a while holds it in memory
-only (target/server/holds.py).
+only (target/server/api/holds.py).
 """
 
 from __future__ import annotations

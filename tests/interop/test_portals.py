@@ -13,7 +13,7 @@ from target.errors import LunetteError
 from target.iscsi.codes import LoginStatus
 from target.iscsi.pdu import AsyncMessage
 from target.iscsi.text import parse_pairs
-from target.server.portal import open_listener
+from target.server.iscsi.portal import open_listener
 from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess, Refused, free_port
 from tests.support.libiscsi import GOOD, Initiator, discover

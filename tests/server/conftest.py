@@ -14,7 +14,7 @@ import pytest
 
 from target.client import Client
 from target.config import ServeConfig
-from target.server.api import ApiServer
+from target.server.api.server import ApiServer
 from target.server.daemon import Daemon
 from tests.support.fake_pool import FakePool
 

@@ -15,11 +15,11 @@ import pytest
 from target.config import ServeConfig
 from target.errors import LunetteError
 from target.scsi.copy.extended_copy import copy_range
-from target.server.backend import PoolBackend
+from target.server.api.differences import Differences
+from target.server.api.listing import Listing
+from target.server.background.scrub import Scrub
 from target.server.daemon import Daemon
-from target.server.differences import Differences
-from target.server.listing import Listing
-from target.server.scrub import Scrub
+from target.server.disks.backend import PoolBackend
 from target.volumes.gateway import PoolError, check_pool, create_pool, open_pool
 from tests.support.places import pool_directory
 from tests.support.pumped_pool import PumpedPool

@@ -99,7 +99,7 @@ Stated limits and choices:
   the TSIH and CID of a live connection reinstates that connection. Tests: `interop/test_multiple_connections.py`.
 - **Session reinstatement** (same initiator name, ISID and portal group, TSIH 0) takes effect when the new login is complete
   and authenticated, not before, and waits for none of the old session's I/O. What the old session left in the engine is waited
-  for by the host's next commands, by resets and by PREEMPT AND ABORT, so that no write lands late (`server/test_sessions.py`).
+  for by the host's next commands, by resets and by PREEMPT AND ABORT, so that no write lands late (`iscsi/test_sessions.py`).
 - **iSCSIProtocolLevel** is 2; below it (an initiator that does not ask gets 1) the functions that RFC 7144 adds are refused.
   The level shows in the version descriptor of standard INQUIRY data. I_T NEXUS RESET drops all connections of its session.
 - **ABORT TASK** for a command that has not come, but whose RefCmdSN is in the window and older than the request, counts that

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from target.errors import LunetteError
-from target.server.trim import Trim
+from target.server.background.trim import Trim
 from target.volumes.gateway import AsyncPool, check_pool, create_pool, open_pool
 from tests.support.daemon import DaemonProcess
 from tests.support.places import pool_directory

@@ -45,9 +45,10 @@ from target.scsi import (
 )
 from target.scsi.lun import encode
 from target.scsi.sense import Sense, SenseKey
-from target.server.access import Access
-from target.server.background import Background
-from target.server.dataplane import (
+from target.server.background.detached import Background
+from target.server.disks.units import Units
+from target.server.iscsi.access import Access
+from target.server.iscsi.dataplane import (
     LUNF_SLOW,
     AbortedEvent,
     ClosedEvent,
@@ -56,11 +57,11 @@ from target.server.dataplane import (
     Reactor,
     SessionClosedEvent,
 )
-from target.server.draining import WAIT_SECONDS, Draining
-from target.server.inventory import REPORT_LUNS, Inventory
-from target.server.memory import Trimming
-from target.server.throttle import Throttle
-from target.server.units import Units, lun_flags
+from target.server.iscsi.draining import WAIT_SECONDS, Draining
+from target.server.iscsi.gates import lun_flags
+from target.server.iscsi.inventory import REPORT_LUNS, Inventory
+from target.server.iscsi.memory import Trimming
+from target.server.iscsi.throttle import Throttle
 
 log = logging.getLogger("lunette.sessions")
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import Any
 
-from target.server.pool_work import PoolWork
+from target.server.background.pool_work import PoolWork
 from target.volumes.gateway import METADATA_PARTS, ObjectInfo, PoolError
 
 PIECE_BYTES = 1 << 20

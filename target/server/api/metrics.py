@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from target.server.listing import Listing
+from target.server.api.listing import Listing
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LUN_COUNTERS = {

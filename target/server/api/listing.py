@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from target.server.commands import Commands
+from target.server.api.commands import Commands
 from target.volumes.catalog import read_labels
 from target.volumes.damage import describe
 from target.volumes.gateway import ObjectInfo, TraceEvent

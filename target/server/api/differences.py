@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 from target.errors import LunetteError
-from target.server.holds import Holds
+from target.server.api.holds import Holds
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
 

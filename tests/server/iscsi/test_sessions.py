@@ -32,9 +32,9 @@ from target.scsi.designators import naa
 from target.scsi.lun import encode
 from target.scsi.mode_pages import CONTROL
 from target.server.daemon import Daemon
-from target.server.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent, CommandEvent, SessionClosedEvent
-from target.server.sessions import NexusSession
-from target.server.tasks import MANAGING_MAX
+from target.server.iscsi.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent, CommandEvent, SessionClosedEvent
+from target.server.iscsi.sessions import NexusSession
+from target.server.iscsi.tasks import MANAGING_MAX
 from tests.support.fake_pool import FakePool
 
 IQN, OTHER = "iqn.2026-01.test:a", "iqn.2026-01.test:b"

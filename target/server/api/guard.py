@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from target.config import format_size
 from target.errors import LunetteError
-from target.server.sessions import NexusSession
+from target.server.iscsi.sessions import NexusSession
 from target.volumes.catalog import Host
 from target.volumes.gateway import AsyncPool, ObjectInfo
 

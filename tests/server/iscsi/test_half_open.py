@@ -1,11 +1,11 @@
-"""Which connection goes when too many do not log in, and what the log says of them (target/server/half_open.py, throttle.py)."""
+"""Which connection goes when too many do not log in, and what the log says of them (iscsi/half_open.py, throttle.py)."""
 
 from __future__ import annotations
 
 import asyncio
 
-from target.server.half_open import HalfOpen
-from target.server.throttle import MOST_KEYS, Throttle
+from target.server.iscsi.half_open import HalfOpen
+from target.server.iscsi.throttle import MOST_KEYS, Throttle
 
 
 async def waiting() -> list[asyncio.Task[None]]:

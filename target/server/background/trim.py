@@ -11,7 +11,7 @@ import logging
 import time
 from typing import Any
 
-from target.server.pool_work import PoolWork
+from target.server.background.pool_work import PoolWork
 
 log = logging.getLogger("lunette.trim")
 

@@ -1,4 +1,4 @@
-"""The HTTP API: statuses, typed errors, metrics, hostile bodies (target/server/api.py)."""
+"""The HTTP API: statuses, typed errors, metrics, hostile bodies (target/server/api/server.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from target.server.batch import Batch
+from target.server.api.batch import Batch
 from tests.server.conftest import Control
 
 
@@ -162,6 +162,6 @@ async def test_a_long_listing_is_whole_and_in_order(control: Control) -> None:
 
 def test_the_api_is_imported_without_certificates_and_leaves_others_whole() -> None:
     code = ("import asyncio, ssl; read = []; ssl.SSLContext.load_default_certs = lambda *_: read.append(1); "
-            "import target.server.api, target.server.metrics; assert not read; "
+            "import target.server.api.server, target.server.api.metrics; assert not read; "
             "import sys; assert sys.modules['ssl'] is ssl; import urllib.request; urllib.request.HTTPSHandler")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from target.errors import LunetteError
-from target.server.differences import Differences
-from target.server.renames import Renames
+from target.server.api.differences import Differences
+from target.server.api.renames import Renames
 from target.volumes.catalog import Catalog
 from target.volumes.lineage import Lineage
+from tests.server.api.test_api import request
 from tests.server.conftest import Control
-from tests.server.test_api import request
 
 
 async def two_volumes_called_r(control: Control) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from target.errors import LunetteError
-from target.server.commands import Commands, Touches
+from target.server.api.commands import Commands, Touches
 
 OVERLAP = 256           # commands in progress at once
 MAX_LINE_BYTES = 65536

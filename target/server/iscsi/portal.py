@@ -27,11 +27,11 @@ from target.iscsi import (
     LoginStatus,
     SessionType,
 )
-from target.server.access import Access
-from target.server.half_open import HalfOpen
-from target.server.probing import Probing
-from target.server.sessions import NexusSession, SessionTable
-from target.server.throttle import Throttle
+from target.server.iscsi.access import Access
+from target.server.iscsi.half_open import HalfOpen
+from target.server.iscsi.probing import Probing
+from target.server.iscsi.sessions import NexusSession, SessionTable
+from target.server.iscsi.throttle import Throttle
 
 LOOPBACK = ("127.0.0.1", "::1")
 

@@ -1,4 +1,4 @@
-"""Addresses of a wildcard portal, from netlink messages and from this machine (target/server/netlink.py)."""
+"""Addresses of a wildcard portal, from netlink messages and from this machine (target/server/iscsi/netlink.py)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from target.config import Portal, parse_advertised
-from target.server.access import Access
-from target.server.netlink import IFA_F_TENTATIVE, LocalAddresses, is_inner
+from target.server.iscsi.access import Access
+from target.server.iscsi.netlink import IFA_F_TENTATIVE, LocalAddresses, is_inner
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool
 from tests.support.fake_pool import FakePool
@@ -66,7 +66,7 @@ def test_discovery_tells_of_wildcards_what_hosts_outside_may_reach(monkeypatch: 
     addresses = LocalAddresses()
     for index, each in enumerate(("172.17.0.1", "10.0.0.9", "192.168.1.5", "2001:db8::1", "127.0.0.1"), 1):
         addresses.apply(change("RTM_NEWADDR", each) | {"index": index})
-    monkeypatch.setattr("target.server.netlink.is_inner", lambda index: index == 1)
+    monkeypatch.setattr("target.server.iscsi.netlink.is_inner", lambda index: index == 1)
 
     def told(local: str, *advertise: str, portal: Portal = ANY) -> list[str]:
         catalog = Catalog(AsyncPool(FakePool()))

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 
-from target.server.sessions import NexusSession, SessionTable
+from target.server.iscsi.sessions import NexusSession, SessionTable
 
 log = logging.getLogger("lunette.probing")
 

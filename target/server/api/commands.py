@@ -11,9 +11,9 @@ from weakref import WeakValueDictionary
 from target.config import format_size, round_up
 from target.errors import LunetteError
 from target.scsi import AccessState
-from target.server import guard
-from target.server.renames import Renames
-from target.server.sessions import NexusSession
+from target.server.api import guard
+from target.server.api.renames import Renames
+from target.server.iscsi.sessions import NexusSession
 from target.volumes.catalog import (
     Chap,
     Host,

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from target.scsi import IOStatistics
-from target.server.sessions import SessionTable
+from target.server.iscsi.sessions import SessionTable
 from target.volumes.gateway import AsyncPool
 
 COUNTS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors")

@@ -10,10 +10,9 @@ from typing import Any
 from target.errors import LunetteError
 from target.iscsi import normalize_name
 from target.scsi import BackendError, BlockBackend, Gate, Identity, IOStatistics, ITNexus, LogicalUnit, UnitHooks
-from target.server.backend import PoolBackend
-from target.server.background import Background
-from target.server.dataplane import LUNF_DSENSE, LUNF_RO, LUNF_SLOW, LUNF_WRITE_SLOW
-from target.server.frozen import FrozenMedia
+from target.server.background.detached import Background
+from target.server.disks.backend import PoolBackend
+from target.server.disks.frozen import FrozenMedia
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool, ObjectInfo
 
@@ -23,20 +22,6 @@ GateChanged = Callable[[int, ITNexus, Gate], None]
 AttentionRaised = Callable[[LogicalUnit, int, ITNexus, int], None]
 AbortTasks = Callable[[int, ITNexus], Coroutine[Any, Any, None]]
 Quiesce = Callable[[int], Coroutine[Any, Any, None]]
-
-
-def lun_flags(unit: LogicalUnit, gate: Gate) -> int:
-    """The data plane's flag word for a gate of the SCSI layer."""
-    flags = 0
-    if gate & (Gate.ATTENTION | Gate.RESERVED | Gate.NOT_READY):
-        flags |= LUNF_SLOW
-    if gate & Gate.WRITE_PROTECTED:
-        flags |= LUNF_RO if unit.backend.read_only else LUNF_WRITE_SLOW  # software protection has another sense code
-    if gate & (Gate.WRITE_THROUGH | Gate.RESERVED_WRITES):
-        flags |= LUNF_WRITE_SLOW
-    if gate & Gate.DESCRIPTOR:
-        flags |= LUNF_DSENSE
-    return flags
 
 
 class _Hooks(UnitHooks):

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from target.config import find_api_socket
 from target.errors import LunetteError
-from target.server.batch import MAX_LINE_BYTES, Batch
-from target.server.differences import Differences
-from target.server.http import web
-from target.server.listing import Listing
-from target.server.pool_work import PoolWork
-from target.server.scrub import Scrub
-from target.server.trim import Trim
+from target.server.api.batch import MAX_LINE_BYTES, Batch
+from target.server.api.differences import Differences
+from target.server.api.http import web
+from target.server.api.listing import Listing
+from target.server.background.pool_work import PoolWork
+from target.server.background.scrub import Scrub
+from target.server.background.trim import Trim
 
 if TYPE_CHECKING:
+    from target.server.api.metrics import Metrics
     from target.server.daemon import Daemon
-    from target.server.metrics import Metrics
 
 log = logging.getLogger("lunette.api")
 
@@ -92,7 +92,7 @@ class ApiServer:
         return _json(await self._commands.run(request.match_info["command"], await _body(request)))
 
     async def _metrics_text(self, request: web.Request) -> web.Response:
-        from target.server.metrics import CONTENT_TYPE, Metrics  # its library is a good part of a start, and not always asked
+        from target.server.api.metrics import CONTENT_TYPE, Metrics  # its library is a good part of a start, and not always asked
 
         self._metrics = self._metrics or Metrics(self._listing)
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 
 from target.config import Network, Portal, plain_address
 from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord, same_name
-from target.server.netlink import LocalAddresses
-from target.server.throttle import Throttle
+from target.server.iscsi.netlink import LocalAddresses
+from target.server.iscsi.throttle import Throttle
 from target.volumes.catalog import Catalog, parse_address
 from target.volumes.luns import Connection
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from target.server import monitor
-from target.server.background import Background
-from target.server.pool_work import PoolWork
+from target.server.background.detached import Background, monitor
+from target.server.background.pool_work import PoolWork
 
 
 async def nap(seconds: float, done: list[str]) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from target.scsi import BackendError, BlockBackend
-from target.server.backend import PoolBackend
+from target.server.disks.backend import PoolBackend
 from target.volumes.gateway import HIDDEN, AsyncPool, PoolError
 
 log = logging.getLogger("lunette.frozen")

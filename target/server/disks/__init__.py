@@ -1,0 +1,1 @@
+"""What makes a disk of a pool object: backends, logical units, frozen media. Imports `background`."""
