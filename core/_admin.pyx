@@ -461,7 +461,7 @@ cdef int share_run(lnt_pool *p, admin *a) noexcept nogil:
         rc = map_share(p, a.obj, a.a, a.other, a.b, a.c, &done)
         if rc:
             return rc
-        a.other.settle_epoch = a.obj.settle_epoch = p.epoch + 2
+        a.other.settle_epoch = a.obj.settle_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
         r = record_new(p, RT_SHARE, 48)
         lnt_put64(r + 8, a.obj.pub.id)
         lnt_put64(r + 16, a.a)

@@ -148,7 +148,8 @@ def share(rig: Rig) -> Op | None:
     from_ = rig.random.choice((to, rig.random.randrange(0, rig.size_of(source) - length + 1))) // BLOCK * BLOCK
     if from_ + length > rig.size_of(source) or (source is target and from_ < to + length and to < from_ + length):
         return None
-    if length <= 0 or not rig.oracle.settled(source, from_, length) or not rig.oracle.settled(target, to, length):
+    open_too = rig.random.random() < 0.5      # what is being written there meanwhile is copied or not
+    if length <= 0 or not (open_too or (rig.oracle.settled(source, from_, length) and rig.oracle.settled(target, to, length))):
         return None
     return rig.start("share", dst_id=target.id, dst_offset_bytes=to, src_id=source.id, src_offset_bytes=from_,
                      length_bytes=length)
@@ -314,6 +315,7 @@ PUNCHING: dict[Action, int] = {create: 4, write: 40, write_atomic: 30, flush: 4,
 LOCKED: dict[Action, int] = {create: 1, write: 20, write_atomic: 10, compare_and_write: 20, read: 8, snapshot: 1, delete: 1}
 REVERTING: dict[Action, int] = {create: 1, write: 60, snapshot: 8, revert: 16, delete: 6, flush: 2}
 SHARING: dict[Action, int] = {create: 1, write: 40, snapshot: 16, delete: 8, clone: 6, read: 3, flush: 3}
+COPYING: dict[Action, int] = {create: 1, write: 50, share: 20, write_atomic: 3, read: 3, flush: 2, delete: 1}
 UNSYNCED: dict[Action, int] = {create: 2, write: 60, write_atomic: 5, unmap: 10, flush: 1}
 
 

@@ -9,6 +9,7 @@ import pytest
 from core import layout
 from tests.crash import test_bitflips as bitflips
 from tests.crash.actions import (
+    COPYING,
     DWELLING,
     FREEING,
     LOCKED,
@@ -57,13 +58,16 @@ BARRIERS = {
     "short_diff": Lives(10, dataclasses.replace(VAST_CONFIG, checked=False), weights=VAST),
     "early_revert": Lives(24, Config(checked=False, stuck=0.3, slow="data", hot_bytes=8 << 10, parts=0.3, checksums=0,
                                      max_inflight=16, max_objects=8, settle=0.01), 400, 200, REVERTING),
+    "no_settle": Lives(40, Config(checked=False, stuck=0.4, slow="data", hot_bytes=4 << 10, parts=0.8, checksums=0,
+                                  max_inflight=16, max_objects=3, settle=0.01, volume_bytes=64 << 10), 400, 150, COPYING),
     "no_merge_check": Lives(20, Config(checked=False, stuck=0.2, hot_bytes=8 << 10, parts=0.9, max_inflight=8), weights=SHARING),
     "no_leap": Lives(40, Config(checked=False, journal_blocks=128, power=0.5, tear=0.0, fua=0.0, stuck=0.1, max_inflight=3),
                      crash_every=7, weights=UNSYNCED),
     "admin_soft": Lives(10, CONFIG, crash_every=10, weights=RECORDING),
     "early_share": DWELLING["looking"],
     "no_lock_grace": DWELLING["meeting"],
-    "one_epoch": DWELLING["returning"],
+    "one_epoch": DWELLING["returning"]._replace(config=dataclasses.replace(
+        DWELLING["returning"].config, size_bytes=24 << 20, filler_bytes=1 << 20)),
 }
 
 
