@@ -462,11 +462,11 @@ class Commands:
     # -- inside ------------------------------------------------------------------------------------------------
     async def _connect(self, info: ObjectInfo, host_id: int = EVERYONE, lun: int | None = None) -> Connection:
         """Connect an object; a number is not chosen while a session that sees this table takes it for something else."""
-        table, which = self._daemon.table, None
+        table, initiators = self._daemon.table, None
         if host_id != EVERYONE:
-            which = self._sessions_of(self._catalog.host(self._catalog.host_name(host_id)).initiators)
+            initiators = self._catalog.host(self._catalog.host_name(host_id)).initiators
         connection: Connection = await self._catalog_call(
-            self._catalog.connect(info, host_id, lun, lambda number: table.holds(number, which)))
+            self._catalog.connect(info, host_id, lun, lambda number: table.holds(number, initiators)))
         table.refresh()
         return connection
 

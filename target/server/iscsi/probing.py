@@ -54,7 +54,8 @@ class Probing:
             (session.reactor, conn) in before and after.get((session.reactor, conn)) == before[session.reactor, conn]
             for conn in session.connections)]
         for session in dead:
-            self._table.end(session, f"it did not answer a probe within {ANSWER_SECONDS:g} s, and the limit of sessions is near")
+            self._table.end(session, f"it did not answer a probe within {ANSWER_SECONDS:g} s, and the limit of sessions is near",
+                            lost=True)
         if not dead:
             self._rested[initiator_name] = asyncio.get_running_loop().time() + REST_SECONDS
         return len(dead)

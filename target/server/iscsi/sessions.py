@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ from target.server.iscsi.dataplane import (
 )
 from target.server.iscsi.draining import WAIT_SECONDS, Draining
 from target.server.iscsi.gates import lun_flags
-from target.server.iscsi.inventory import REPORT_LUNS, Inventory
+from target.server.iscsi.inventory import REPORT_LUNS, Inventory, Lost
 from target.server.iscsi.memory import Trimming
 from target.server.iscsi.throttle import Throttle
 
@@ -119,6 +119,7 @@ class SessionTable:
         self.access = access
         self.reactors = reactors
         self.registry = registry
+        self._lost = Lost()
         self.on_task_management: Callable[[NexusSession, int, TaskManagementRequested], None] | None = None
         self.on_connection_closed: Callable[[NexusSession, int], None] | None = None
         self._sessions: dict[tuple[int, int], NexusSession] = {}   # (reactor index, number)
@@ -172,13 +173,12 @@ class SessionTable:
         return session
 
     def _admitted(self, params: NegotiatedParams, admission: Admission, peer: str) -> NexusSession:
-        before: NexusSession | None = None
         if admission.replaced is not None and isinstance(admission.replaced.handle, NexusSession):
             before = admission.replaced.handle
             if before.peer != peer:
                 log.warning("%s from %s takes over the session that it has from %s: two machines may have one name and ISID",
                             params.initiator_name, peer, before.peer)
-            self.end(before, f"reinstated from {peer}")
+            self.end(before, f"reinstated from {peer}", lost=True)
         if admission.kind is AdmissionKind.REINSTATE_CONNECTION and isinstance(admission.session.handle, NexusSession):
             held = admission.session.handle
             held.leaving.discard(params.cid)           # a logout of the old one is not of this one
@@ -190,13 +190,12 @@ class SessionTable:
             admission.session.handle.leaving.discard(params.cid)
             return admission.session.handle
         made = self._open(params, admission.session, peer)
-        if before is not None:
-            self._remember(made, before)
+        self._remember(made)
         return made
 
-    def _remember(self, session: NexusSession, before: NexusSession) -> None:
-        """An initiator that reinstates its session takes the LUNs for what they were in the one before."""
-        for lun in session.inventory.inherit(before.inventory, before.luns, session.luns):
+    def _remember(self, session: NexusSession) -> None:
+        """An initiator that reinstates its session, or comes back, takes the LUNs for what they were in the one it lost."""
+        for lun in session.inventory.inherit(self._lost.of(session.nexus.initiator_name), session.luns):
             unit = self.units.known(session.luns[lun])
             if unit is not None:
                 self.target.tell_replaced(session.nexus, unit)
@@ -268,10 +267,12 @@ class SessionTable:
                 self.end(session, "its connection closed during login")
 
     # -- going -------------------------------------------------------------------------------------------------
-    def end(self, session: NexusSession, why: str) -> None:
-        """End a session at once, without waiting for its I/O."""
+    def end(self, session: NexusSession, why: str, *, lost: bool = False) -> None:
+        """End a session at once, without waiting for its I/O. `lost`: its initiator did not ask for it, and may come back."""
         if session.ended:
             return
+        if lost:
+            self._lost.remember(session.nexus.initiator_name, session.inventory.expected(session.luns))
         session.ended = True
         log.info("session of %s from %s ended after %d s: %s", session.nexus.initiator_name, session.peer,
                  time.time() - session.started_s, why)
@@ -292,14 +293,14 @@ class SessionTable:
         for conn in list(session.connections):
             self._connection_gone(session, conn)
 
-    def _connection_gone(self, session: NexusSession, conn: int, why: str = "the session ended") -> None:
+    def _connection_gone(self, session: NexusSession, conn: int, why: str = "the session ended", *, lost: bool = False) -> None:
         if session.connections.pop(conn, None) is None:
             return
         cid = session.cids.pop(conn, None)
         if self.on_connection_closed is not None:
             self.on_connection_closed(session, conn)
         if cid is not None and self.registry.remove_connection(session.session, cid):
-            self.end(session, f"its last connection closed: {why}")
+            self.end(session, f"its last connection closed: {why}", lost=lost)
 
     # -- LUN tables --------------------------------------------------------------------------------------------
     def refresh(self) -> None:
@@ -335,9 +336,11 @@ class SessionTable:
                           if object_id in session.used and after.get(lun) != object_id]
         return found
 
-    def holds(self, lun: int, which: Iterable[NexusSession] | None = None) -> bool:
-        """Whether one of these sessions (None: of all) may still take a number for an object that is not there any more."""
-        return any(lun in session.inventory.stale for session in (self._sessions.values() if which is None else which))
+    def holds(self, lun: int, initiators: Collection[str] | None = None) -> bool:
+        """Whether one of these (None: anybody) may still take a number for an object that is not there any more."""
+        return self._lost.holds(lun, initiators) or any(
+            lun in session.inventory.stale for session in self._sessions.values()
+            if initiators is None or session.nexus.initiator_name in initiators)
 
     def _attach(self, session: NexusSession, lun: int, object_id: int) -> None:
         unit = self._unit(object_id)
@@ -517,10 +520,11 @@ class SessionTable:
             why = f"{event.reason}, {event.detail}" if event.detail else event.reason
             log.debug("connection of %s from %s closed: %s", session.nexus.initiator_name, session.peer, why)
             alone = len(session.connections) <= 1
-            self._connection_gone(session, event.conn, why)
-            if not alone and event.reason != "requested":
+            lost = event.reason != "requested"
+            self._connection_gone(session, event.conn, why, lost=lost)
+            if not alone and lost:
                 # Below ErrorRecoveryLevel 2 what a lost connection carried is recovered by a new session (RFC 7143 §7.1.4).
-                self.end(session, "one of its connections failed")
+                self.end(session, "one of its connections failed", lost=True)
 
     def perform(self, session: NexusSession, conn: int, events: Iterable[Event]) -> None:
         """Carry out what the protocol code says about a connection."""

@@ -33,6 +33,7 @@ from target.scsi.lun import encode
 from target.scsi.mode_pages import CONTROL
 from target.server.daemon import Daemon
 from target.server.iscsi.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent, CommandEvent, SessionClosedEvent
+from target.server.iscsi.inventory import LOST_LUNS, LOST_NAMES, LOST_SECONDS, Lost
 from target.server.iscsi.sessions import NexusSession
 from target.server.iscsi.tasks import MANAGING_MAX
 from tests.support.fake_pool import FakePool
@@ -633,14 +634,56 @@ async def test_a_reinstated_session_is_told_what_its_luns_are_now(rig: Rig) -> N
     await run("delete", {"names": ["v"], "force": True})
     await run("create", {"name": "x", "size_bytes": 1 << 20})
     await run("disconnect", {"name": "x"})
-    rig.login()
+    again, _ = rig.login()
     assert first.ended
     assert rig.table.holds(0)
-    assert not rig.table.holds(1)
+    assert list(again.inventory.stale) == [0]
     await run("connect", {"name": "x", "lun": 0})
     session, conn = rig.login()                 # before it was told
     assert await settle(rig, session, conn, 0) == [0x2900, 0x3F0E, 0x3F03]
     assert await settle(rig, session, conn, 1) == [0x2900]
+
+
+async def test_a_session_that_was_lost_and_comes_back_is_told_what_its_luns_are_now(rig: Rig) -> None:
+    """Under another ISID, as libiscsi does; the number is not given to others meanwhile. Who logs out takes it for nothing."""
+    run = rig.daemon.commands.run
+    for reason, lost in (("requested", False), ("peer", True)):
+        session, conn = rig.login()
+        lun = await lun_of_new(rig, "v")
+        await settle(rig, session, conn, lun)
+        rig.reactor.post(ClosedEvent(session.number, conn, reason, ""))
+        await until(lambda ended=session: ended.ended)
+        assert session.ended
+        await run("delete", {"names": ["v"], "force": True})
+        assert rig.table.holds(lun) == lost
+        await run("create", {"name": "x", "size_bytes": 1 << 20})
+        await run("disconnect", {"name": "x"})
+        await run("connect", {"name": "x", "lun": lun})
+        for isid in (b"\x80\0\0\0\0\x02", b"\x80\0\0\0\0\x03"):      # both of its paths
+            session, conn = rig.login(isid=isid)
+            assert await settle(rig, session, conn, lun) == ([0x2900, 0x3F0E, 0x3F03] if lost else [0x2900])
+            rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
+            await until(lambda ended=session: ended.ended)
+        await run("delete", {"names": ["x"], "force": True})
+
+
+def test_what_lost_sessions_knew_is_forgotten_in_time_and_bounded() -> None:
+    now = 0.0
+    lost = Lost(lambda: now)
+    lost.remember("a", {0: 1, 1: 2})
+    lost.remember("a", {1: 3})
+    assert lost.of("a") == {0: 1, 1: 3}
+    assert lost.holds(1, ["a", "b"])
+    assert not lost.holds(1, ["b"])
+    now = LOST_SECONDS
+    assert lost.of("a") == {}
+    assert not lost.holds(1)
+    for number in range(2 * LOST_NAMES):
+        lost.remember(f"n{number}", {number: 1})
+    assert [lost.holds(number) for number in (LOST_NAMES - 1, LOST_NAMES)] == [False, True]
+    lost.remember("big", dict.fromkeys(range(LOST_LUNS), 1))
+    assert lost.of("big")
+    assert not lost.of(f"n{2 * LOST_NAMES - 1}")
 
 
 async def test_what_is_in_use_is_known_whichever_command_is_first(rig: Rig) -> None:
