@@ -6,7 +6,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, memset
 from posix.types cimport time_t
 
-cdef extern from "crc32c.h" nogil:
+cdef extern from "base/crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 cdef extern from "<sys/epoll.h>" nogil:

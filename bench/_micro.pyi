@@ -1,6 +1,6 @@
 """Native loops for the micro-benchmarks: thousands of operations of one part for one call from Python. Times in ns."""
 
-from core._engine import Pool
+from core.pool.engine import Pool
 
 class Store:
     """Bytes of a pool in memory: a core.device.Device for Python, and the store behind the native loops."""

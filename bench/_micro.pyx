@@ -1,20 +1,24 @@
 # Native loops for the micro-benchmarks: thousands of operations of one part for one call from Python.
 # cython: boundscheck=False
-from core._alloc cimport alloc_extent
-from core._blkmap cimport extent, map_find
-from core._engine cimport Pool, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
-from core._journal cimport frame_close, journal_room, record_map
+from core._blkmap cimport lnt_extent, map_find
+from core.base.layout cimport L_BLOCK_BYTES
+from core.base.native cimport lnt_alloc_aligned, lnt_mono_us
+from core.base.object cimport lnt_object
+from core.base.pool cimport lnt_pool
+from core.base.types cimport IO_READ, IO_WRITE, OP_READ, OP_SYNC, OP_WRITE, lnt_dev, lnt_io, lnt_obj, lnt_op
+from core.log.journal cimport frame_close, journal_room, record_map
+from core.pool.engine cimport Pool
+from core.pool.turn cimport lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
+from core.space.allocation cimport alloc_extent
 from core.wire.pdu cimport (
     BHS_BYTES, FAST_NONE, bhs_data_in, bhs_data_in_status, bhs_numbers, cdb_decode, get_be24, get_be32, lnt_cdb, lun_number,
 )
-from core._state cimport L_BLOCK_BYTES, lnt_alloc_aligned, lnt_mono_us, lnt_pool, vobj
-from core._types cimport IO_READ, IO_WRITE, OP_READ, OP_SYNC, OP_WRITE, lnt_dev, lnt_io, lnt_obj, lnt_op
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from posix.types cimport time_t
 
-cdef extern from "crc32c.h" nogil:
+cdef extern from "base/crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
     uint32_t lnt_crc32c_portable(uint32_t seed, const void *buf, size_t n)
 
@@ -216,10 +220,10 @@ def operations(Pool pool, Store store, uint64_t object_id, str kind, uint64_t co
 def lookups(Pool pool, uint64_t object_id, uint64_t count, *, bint random=True, bint for_write=False, uint64_t most=1):
     """Nanoseconds of `count` map lookups; every node must be in memory. Also how many blocks the answers covered."""
     cdef lnt_obj *obj = pool.open_handle(object_id)
-    cdef vobj *o = <vobj *>obj
+    cdef lnt_object *o = <lnt_object *>obj
     cdef lnt_pool *p = pool.p
     cdef uint64_t blocks, _i, lba = 0, started, covered = 0, state = 88172645463325252
-    cdef extent x
+    cdef lnt_extent x
     cdef int rc = 0
     if obj == NULL:
         raise KeyError(object_id)
@@ -312,7 +316,8 @@ def pdu_parses(bytes headers, uint64_t count):
         for i in range(count):
             at = h + i % n * BHS_BYTES
             cdb_decode(at + 32, &cdb)
-            total += (at[0] ^ at[1]) + get_be24(at + 5) + at[4] + <uint64_t>lun_number(at + 8) + get_be32(at + 16) + get_be32(at + 20)
+            total += (at[0] ^ at[1]) + get_be24(at + 5) + at[4] + <uint64_t>lun_number(at + 8)
+            total += get_be32(at + 16) + get_be32(at + 20)
             total += get_be32(at + 24) + get_be32(at + 28) + cdb.lba + cdb.blocks + (cdb.kind != FAST_NONE)
         started = now_ns() - started
     return started, total

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import _initiator
-from core._crc32c import crc32c
+from core.base.crc32c import crc32c
 
 NAME = "iqn.2026-11.dev.lunette.bench:load"
 URL = re.compile(r"iscsi://([^:/]+):(\d+)/([^/]+)/(\d+)")

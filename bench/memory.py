@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from bench import _micro
-from core._engine import Pool
+from core.pool.engine import Pool
 
 MIB, GIB = 1 << 20, 1 << 30
 

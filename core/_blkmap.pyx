@@ -1,21 +1,20 @@
-# cython: language_level=3
 """The map of a LUN: a copy-on-write radix table of 512-entry nodes, with huge entries (docs/on-disk-format.md, node).
 
 Nothing here performs or waits: a function that needs a page which is not in memory returns WAIT, leaving a valid tree, and is
 called again. Sharing is decided by counts: a node or block may change in place while everything above it has one reference.
 """
-from core._alloc cimport (
-    count_add, count_at, count_is_one, count_touch, drop_data, drop_node, node_gone, node_ref, node_touch, shares_room,
-    space_for_nodes)
-from core._cache cimport M_FIRST_HINT, cache_get, cache_new, frame_dirty
-from core._state cimport (
-    E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE,
-    OB_RESERVE_BYTES, PK_NODE, VID, WAIT, frame, lnt_get64, lnt_pool, vobj)
-from core._types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, ST_RANGE
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from core.base.entries cimport E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, VID, WAIT
+from core.base.layout cimport L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
+from core.base.mutations cimport M_FIRST_HINT
+from core.base.types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, ST_RANGE
+from core.objects cimport object_dirty
+from core.pages.cache cimport cache_get, cache_new, frame_dirty
+from core.space.allocation cimport space_for_nodes
+from core.space.counts cimport count_add, count_at, count_is_one, count_touch, node_ref, node_touch, shares_room
+from core.space.dropped cimport drop_data, drop_node, node_gone
 
 
-cdef inline uint64_t *entries(frame *f) noexcept nogil:
+cdef inline uint64_t *entries(lnt_frame *f) noexcept nogil:
     return <uint64_t *>f.data
 
 
@@ -32,29 +31,13 @@ cdef int map_level(uint64_t blocks) noexcept nogil:
     return level
 
 
-cdef void object_dirty(lnt_pool *p, vobj *o) noexcept nogil:
-    """The object's slot must be written at the next checkpoint; what its reservation still holds back follows its map."""
-    cdef uint64_t want = lnt_get64(o.desc + OB_RESERVE_BYTES) // L_BLOCK_BYTES
-    if want | o.reserved_now:
-        want = want - o.mapped_blocks if want > o.mapped_blocks and not o.pub.gone else 0
-        want += (want >> 9) + L_MAX_LEVEL if want else 0      # with the nodes that map it
-        p.reserved_unused += want - o.reserved_now
-        o.reserved_now = want
-    if not o.dirty and o != &p.cat:   # the catalog's own root is in the superblock
-        o.dirty = 1
-        o.dnext = p.odirty
-        p.odirty = o
-        if p.odirty_marks[o.slot // L_SLOTS_PER_PAGE] != p.odirty_round:
-            p.odirty_marks[o.slot // L_SLOTS_PER_PAGE] = p.odirty_round
-            p.odirty_pages += 1
-
-
 # -- nodes -------------------------------------------------------------------------------------------------------------
 
-cdef frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept nogil:
+
+cdef lnt_frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept nogil:
     """A node whose `refs` are known; 0 where its count cannot be read: it may be shared, so it is treated as if it were."""
-    cdef frame *f = cache_get(p, id, PK_NODE, level, rc)
-    cdef frame *cf
+    cdef lnt_frame *f = cache_get(p, id, PK_NODE, level, rc)
+    cdef lnt_frame *cf
     cdef uint32_t *c
     if f == NULL or f.refs:
         return f
@@ -71,9 +54,9 @@ cdef frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept 
     return f
 
 
-cdef frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
+cdef lnt_frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
     """A new, empty, dirty node with one reference and no home yet."""
-    cdef frame *f
+    cdef lnt_frame *f
     if space_for_nodes(p) <= NODES_KEPT and not p.replaying:
         rc[0] = ST_NO_SPACE
         return NULL
@@ -88,7 +71,7 @@ cdef frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept
     return f
 
 
-cdef int touch_children(lnt_pool *p, frame *f) noexcept nogil:
+cdef int touch_children(lnt_pool *p, lnt_frame *f) noexcept nogil:
     cdef int i, rc, worst = 0
     cdef uint64_t e, group, last = ~<uint64_t>0
     for i in range(L_NODE_ENTRIES):
@@ -108,7 +91,7 @@ cdef int touch_children(lnt_pool *p, frame *f) noexcept nogil:
     return worst
 
 
-cdef void children_unref(lnt_pool *p, frame *f, int end) noexcept nogil:
+cdef void children_unref(lnt_pool *p, lnt_frame *f, int end) noexcept nogil:
     """Take back what a copy of the node has added for its entries before `end`."""
     cdef int i
     cdef uint64_t e
@@ -122,9 +105,9 @@ cdef void children_unref(lnt_pool *p, frame *f, int end) noexcept nogil:
             count_add(p, e & E_REF(), 1, -1)
 
 
-cdef frame *shadow(lnt_pool *p, frame *f, int *rc) noexcept nogil:
+cdef lnt_frame *shadow(lnt_pool *p, lnt_frame *f, int *rc) noexcept nogil:
     """A copy of a shared node for one owner: everything it refers to gets one more reference, the node itself one less."""
-    cdef frame *g
+    cdef lnt_frame *g
     cdef int i, k
     cdef uint64_t e, start
     rc[0] = touch_children(p, f)
@@ -159,10 +142,10 @@ cdef frame *shadow(lnt_pool *p, frame *f, int *rc) noexcept nogil:
     return g
 
 
-cdef frame *split_huge(lnt_pool *p, frame *f, int idx, int *rc) noexcept nogil:
+cdef lnt_frame *split_huge(lnt_pool *p, lnt_frame *f, int idx, int *rc) noexcept nogil:
     """Turn a huge entry of an owned node into a leaf that says the same."""
     cdef uint64_t e = entries(f)[idx]
-    cdef frame *leaf = node_new(p, PK_NODE, 0, rc)
+    cdef lnt_frame *leaf = node_new(p, PK_NODE, 0, rc)
     cdef int i
     if leaf == NULL:
         return NULL
@@ -174,12 +157,12 @@ cdef frame *split_huge(lnt_pool *p, frame *f, int idx, int *rc) noexcept nogil:
     return leaf
 
 
-cdef int path_own(lnt_pool *p, vobj *o, uint64_t lba, int level, frame **node, frame **parent) noexcept nogil:
+cdef int path_own(lnt_pool *p, lnt_object *o, uint64_t lba, int level, lnt_frame **node, lnt_frame **parent) noexcept nogil:
     """The node of `level` on the path to lba, made (and made this object's own) where needed. 0, WAIT or a status."""
     cdef int rc = 0
-    cdef frame *f
-    cdef frame *up = NULL
-    cdef frame *g
+    cdef lnt_frame *f
+    cdef lnt_frame *up = NULL
+    cdef lnt_frame *g
     cdef int idx = 0
     cdef int at = o.level
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
@@ -222,10 +205,10 @@ cdef int path_own(lnt_pool *p, vobj *o, uint64_t lba, int level, frame **node, f
         at -= 1
 
 
-cdef int map_raise(lnt_pool *p, vobj *o, int level) noexcept nogil:
+cdef int map_raise(lnt_pool *p, lnt_object *o, int level) noexcept nogil:
     """Put levels above the root until it has this one."""
     cdef int rc = 0
-    cdef frame *f
+    cdef lnt_frame *f
     while o.level < level:
         if o.root:
             f = node_new(p, PK_NODE, o.level + 1, &rc)
@@ -241,7 +224,8 @@ cdef int map_raise(lnt_pool *p, vobj *o, int level) noexcept nogil:
 
 # -- lookup ------------------------------------------------------------------------------------------------------------
 
-cdef int hint_exclusive(lnt_pool *p, frame *f, int idx, int n) noexcept nogil:
+
+cdef int hint_exclusive(lnt_pool *p, lnt_frame *f, int idx, int n) noexcept nogil:
     """Look the counts of n blocks up and remember which have one reference only. 0 or WAIT.
 
     From the first count that cannot be read on, nothing is claimed: what may be shared is written elsewhere.
@@ -255,7 +239,7 @@ cdef int hint_exclusive(lnt_pool *p, frame *f, int idx, int n) noexcept nogil:
     return 0
 
 
-cdef int huge_exclusive(lnt_pool *p, extent *out) noexcept nogil:
+cdef int huge_exclusive(lnt_pool *p, lnt_extent *out) noexcept nogil:
     """Part of a huge entry is shared, or may be: shorten the extent to what is alike in that. 0 or WAIT."""
     cdef int rc = 0
     cdef uint64_t n = 1
@@ -266,13 +250,13 @@ cdef int huge_exclusive(lnt_pool *p, extent *out) noexcept nogil:
     return rc if rc == WAIT else 0
 
 
-cdef int map_find(lnt_pool *p, vobj *o, uint64_t lba, uint64_t most, int for_write, extent *out) noexcept nogil:
+cdef int map_find(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t most, int for_write, lnt_extent *out) noexcept nogil:
     """The extent at lba, at most `most` blocks: contiguous in the pool, or a hole. With for_write, whether it is ours alone."""
     cdef int level = o.level
     cdef int rc = 0, idx, n, top
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
     cdef uint64_t start
-    cdef frame *f = NULL
+    cdef lnt_frame *f = NULL
     cdef uint8_t own = for_write
     cdef uint64_t *v
     idx = 0
@@ -342,13 +326,13 @@ cdef int map_find(lnt_pool *p, vobj *o, uint64_t lba, uint64_t most, int for_wri
     return 0
 
 
-cdef int map_goal(lnt_pool *p, vobj *o, uint64_t lba, uint64_t *goal) noexcept nogil:
+cdef int map_goal(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t *goal) noexcept nogil:
     """Where a new block for lba would sit in the run that its neighbours in the leaf have: 0 when there is none."""
     cdef int level = o.level
     cdef int rc = 0, idx, d, i
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
     cdef uint64_t base
-    cdef frame *f = NULL
+    cdef lnt_frame *f = NULL
     goal[0] = 0
     while e & E_NODE():
         f = cache_get(p, e & E_REF(), PK_NODE, level, &rc)
@@ -374,7 +358,8 @@ cdef int map_goal(lnt_pool *p, vobj *o, uint64_t lba, uint64_t *goal) noexcept n
 
 # -- change ------------------------------------------------------------------------------------------------------------
 
-cdef void try_merge(lnt_pool *p, frame *leaf, frame *up, int idx) noexcept nogil:
+
+cdef void try_merge(lnt_pool *p, lnt_frame *leaf, lnt_frame *up, int idx) noexcept nogil:
     """A full leaf whose blocks are one run becomes a huge entry again."""
     cdef uint64_t *v = entries(leaf)
     cdef uint64_t first = v[0] & E_REF()
@@ -391,10 +376,10 @@ cdef void try_merge(lnt_pool *p, frame *leaf, frame *up, int idx) noexcept nogil
     node_gone(p, leaf)
 
 
-cdef int map_insert(lnt_pool *p, vobj *o, uint64_t lba, uint64_t pba, uint32_t n, uint64_t hint) noexcept nogil:
+cdef int map_insert(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t pba, uint32_t n, uint64_t hint) noexcept nogil:
     """Map n blocks within one leaf's span; the reference that the blocks were allocated with becomes the map's."""
-    cdef frame *leaf
-    cdef frame *up
+    cdef lnt_frame *leaf
+    cdef lnt_frame *up
     cdef int rc, i
     cdef int idx = lba & 511
     cdef uint64_t e, old
@@ -430,10 +415,10 @@ cdef int map_insert(lnt_pool *p, vobj *o, uint64_t lba, uint64_t pba, uint32_t n
     return 0
 
 
-cdef int unmap_whole(lnt_pool *p, vobj *o, uint64_t lba, uint32_t *removed) noexcept nogil:
+cdef int unmap_whole(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t *removed) noexcept nogil:
     """Take one entry of a level-1 node away, with all it maps."""
-    cdef frame *up
-    cdef frame *leaf
+    cdef lnt_frame *up
+    cdef lnt_frame *leaf
     cdef int rc, i, idx = (lba >> 9) & 511
     cdef uint64_t e
     rc = path_own(p, o, lba, 1, &up, NULL)
@@ -457,11 +442,11 @@ cdef int unmap_whole(lnt_pool *p, vobj *o, uint64_t lba, uint32_t *removed) noex
     return 0
 
 
-cdef int map_unmap(lnt_pool *p, vobj *o, uint64_t lba, uint64_t end, uint64_t *next, uint32_t *removed) noexcept nogil:
+cdef int map_unmap(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t end, uint64_t *next, uint32_t *removed) noexcept nogil:
     """Unmap one step from lba towards end; `next` is where to go on, `removed` how many blocks were mapped."""
-    cdef extent x
-    cdef frame *leaf
-    cdef frame *up
+    cdef lnt_extent x
+    cdef lnt_frame *leaf
+    cdef lnt_frame *up
     cdef int rc, i, first, left = 0
     removed[0] = 0
     rc = map_find(p, o, lba, end - lba, 0, &x)
@@ -497,11 +482,11 @@ cdef int map_unmap(lnt_pool *p, vobj *o, uint64_t lba, uint64_t end, uint64_t *n
     return rc
 
 
-cdef int clear_hint(lnt_pool *p, vobj *o, uint64_t lba, uint32_t n) noexcept nogil:
+cdef int clear_hint(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t n) noexcept nogil:
     """Blocks of o are about to be shared: its leaf (in memory, just looked up) must not claim them any more."""
     cdef int level = o.level, rc = 0, i, idx
     cdef uint64_t e = o.root | E_NODE()
-    cdef frame *f = NULL
+    cdef lnt_frame *f = NULL
     while e & E_NODE():
         f = cache_get(p, e & E_REF(), PK_NODE, level, &rc)
         if f == NULL:
@@ -518,12 +503,12 @@ cdef int clear_hint(lnt_pool *p, vobj *o, uint64_t lba, uint32_t n) noexcept nog
     return 0
 
 
-cdef int map_share(lnt_pool *p, vobj *dst, uint64_t lba, vobj *src, uint64_t src_lba, uint64_t most,
+cdef int map_share(lnt_pool *p, lnt_object *dst, uint64_t lba, lnt_object *src, uint64_t src_lba, uint64_t most,
                    uint64_t *done) noexcept nogil:
     """Let blocks of dst refer to what src maps, one step within one leaf of each. `done`: blocks handled; 0 with rc WAIT."""
-    cdef extent x
-    cdef frame *leaf
-    cdef frame *up
+    cdef lnt_extent x
+    cdef lnt_frame *leaf
+    cdef lnt_frame *up
     cdef uint64_t n = most, at
     cdef uint32_t removed
     cdef int rc

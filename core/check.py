@@ -14,7 +14,7 @@ from typing import Any
 
 from core import layout
 from core._check import Counts, data_blocks
-from core._crc32c import crc32c
+from core.base.crc32c import crc32c
 from core.check_data import DataCheck, csum_page
 from core.device import Device
 from core.errors import PoolError
@@ -117,7 +117,7 @@ def check(device: Device, *, recover: bool = True, data: bool = False) -> Report
 
 
 def _recover(overlay: Overlay) -> None:
-    from core._engine import Pool
+    from core.pool.engine import Pool
     pool = Pool(overlay)
     try:
         pool.close()

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from core import layout
 from core._check import data_blocks
-from core._crc32c import crc32c
+from core.base.crc32c import crc32c
 
 BLOCK = layout.BLOCK_BYTES
 

@@ -1,4 +1,4 @@
-"""Errors of the block core: one exception type, one code table shared with the native statuses of `_types.pxd`."""
+"""Errors of the block core: one exception type, one code table shared with the native statuses of `core/base/types.pxd`."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ class PoolError(Exception):
         super().__init__(message)
         self.code = code
         self.value = value
+
+
+def damaged(what: str) -> PoolError:
+    """What an open answers that meets damage: `what` is wrong."""
+    return PoolError("damaged", f"pool is damaged: {what}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeVar
 
 from core import layout
-from core._crc32c import crc32c
+from core.base.crc32c import crc32c
 
 WRITE_BOUND_S = 0.1         # a claim counts only if it was on the medium so soon after the look that allowed it ...
 SETTLE_S = 0.15             # ... so after this long no other claim that was allowed by the same look can still come

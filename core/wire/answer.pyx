@@ -2,7 +2,9 @@
 
 Lives here and nowhere else: `lnt_task.answer` and its sense data; the table from the engine's status to sense.
 """
-from core._types cimport ST_BUSY, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_PROTECTED, ST_RANGE, ST_READ_ONLY
+from core.base.types cimport (
+    ST_BUSY, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_PROTECTED, ST_RANGE, ST_READ_ONLY,
+)
 from core.wire.lun cimport lun_flags
 from core.wire.nexus cimport LUNF_DSENSE
 from core.wire.pdu cimport FAST_WRITE, put_be16, put_be64
@@ -45,7 +47,7 @@ cdef void answer_sense(lnt_task *t, uint8_t key, uint32_t asc_ascq, bint has_lba
 
 
 cdef void answer_status(lnt_task *t, uint8_t status) noexcept nogil:
-    # lnt_status to sense: the table in _types.pxd.
+    # lnt_status to sense: the table in core/base/types.pxd.
     if status == ST_IO_READ or status == ST_CHECKSUM:
         answer_sense(t, KEY_MEDIUM, 0x1100, True, (t.offset + t.op.result) // t.lun.obj.block_bytes)
     elif status == ST_IO_WRITE:

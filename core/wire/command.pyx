@@ -3,7 +3,7 @@
 READ, WRITE, SYNCHRONIZE CACHE and TEST UNIT READY are decided and executed here; everything else goes to Python with its Data-Out
 (core/wire/handover.pyx). Lives here and nowhere else: the list of ops that the turn submits (SBC-4 §5; RFC 7143 §11.3, §11.8).
 """
-from core._types cimport OPF_FUA, OP_READ, OP_SYNC, OP_WRITE, ST_OK, lnt_op
+from core.base.types cimport OPF_FUA, OP_READ, OP_SYNC, OP_WRITE, ST_OK, lnt_op
 from core.wire.answer cimport KEY_ABORTED, KEY_ILLEGAL, KEY_PROTECT, answer_residual, answer_sense, answer_status
 from core.wire.data_in cimport data_in_expect, data_in_ready
 from core.wire.data_out cimport data_out_want, solicit

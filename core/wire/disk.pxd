@@ -1,5 +1,5 @@
 # The reactor's lnt_dev: device requests on its io_uring, or inline where that is cheaper.
-from core._types cimport lnt_dev, lnt_io
+from core.base.types cimport lnt_dev, lnt_io
 from core.wire.uring cimport lnt_ring
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 

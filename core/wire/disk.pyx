@@ -3,7 +3,7 @@
 Inline: memory-backed files (copied through a mapping), reads the page cache can answer, and writes into it, which the kernel
 would hand to worker threads. Lives here and nowhere else: `lnt_disk`.
 """
-from core._types cimport IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE
+from core.base.types cimport IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE
 from core.wire.tags cimport TAG_DEVICE
 from core.wire.uring cimport IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_rw
 from libc.errno cimport EINTR, EIO, ENOSPC, errno
@@ -78,10 +78,10 @@ cdef extern from *:
     ssize_t pwrite(int fd, const void *buf, size_t n, long off) nogil
     int fdatasync(int fd) nogil
 
-cdef extern from "native.h" nogil:
+cdef extern from "base/native.h" nogil:
     uint64_t lnt_mono_us()
 
-cdef extern from "mapio.h" nogil:
+cdef extern from "wire/mapio.h" nogil:
     void lnt_copy_prepare()
     int lnt_copy(void *to, const void *source, size_t n, bint there)
     void *lnt_map_file(int fd, size_t n)

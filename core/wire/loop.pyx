@@ -2,8 +2,8 @@
 
 Lives here and nowhere else: the order of a turn, the thread's beginning and end, the ring and its receive buffers.
 """
-from core._engine cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
-from core._types cimport lnt_dev, lnt_io, lnt_op
+from core.base.types cimport lnt_dev, lnt_io, lnt_op
+from core.pool.turn cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core.wire.abort cimport aborts_check
 from core.wire.buffers cimport buffers_free_all, buffers_idle
 from core.wire.command cimport dormant_step, waiting_step
@@ -32,7 +32,7 @@ from libc.stdlib cimport calloc, free
 
 cdef extern from "<errno.h>":
     int ECANCELED
-cdef extern from "native.h" nogil:
+cdef extern from "base/native.h" nogil:
     uint64_t lnt_mono_us()
 cdef extern from "lease.h" nogil:
     void lnt_lease_prove(const uint64_t *until_us)

@@ -3,8 +3,8 @@
 # A struct is made of parts. Each part is written by the one module that its comment names; everybody else reads it and calls that
 # module (tests/core/test_owners.py holds this against the code). The structs refer to each other, so they are declared in one
 # place. All of it belongs to the reactor's thread unless a comment says otherwise.
-from core._engine cimport lnt_pool
-from core._types cimport lnt_obj, lnt_op
+from core.base.pool cimport lnt_pool
+from core.base.types cimport lnt_obj, lnt_op
 from core.wire.buffers cimport lnt_buffers
 from core.wire.disk cimport lnt_disk
 from core.wire.pdu cimport AHS_BYTES_MAX, BHS_BYTES

@@ -6,7 +6,7 @@ from core.wire.thread cimport ACQUIRE, lnt_load32
 from core.wire.uring cimport lnt_cqe, lnt_ring_pump, lnt_ring_wait
 from libc.stdint cimport uint64_t
 
-cdef extern from "native.h" nogil:
+cdef extern from "base/native.h" nogil:
     uint64_t lnt_mono_us()
 cdef extern from "lease.h" nogil:
     void lnt_lease_prove(const uint64_t *until_us)

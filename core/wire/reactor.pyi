@@ -4,7 +4,7 @@ from typing import NamedTuple, TypedDict
 
 from typing_extensions import Buffer
 
-from core._engine import Pool
+from core.pool.engine import Pool
 
 # Flag word of a (session, LUN). Python writes it, the reactor only reads it; a change takes effect at once.
 LUNF_SLOW: int          # every command goes to Python (unit attention, reservation, LUN leaving)

@@ -3,7 +3,7 @@
 Lives here and nowhere else: who made what (sessions, connections and LUNs are allocated and freed here, with the GIL; the thread
 owns them in between).
 """
-from core._engine cimport Pool
+from core.pool.engine cimport Pool
 from core.wire.buffers cimport buffers_init
 from core.wire.keepalive cimport keepalive_init
 from core.wire.kept cimport kept_init

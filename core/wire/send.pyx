@@ -30,7 +30,7 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-cdef extern from "crc32c.h" nogil:
+cdef extern from "base/crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int fd, const msghdr *m, int flags)

@@ -14,7 +14,7 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-cdef extern from "check.h" nogil:
+cdef extern from "base/check.h" nogil:
     void lnt_check(bint holds, const char *what)
 
 cdef enum:

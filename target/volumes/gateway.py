@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from core import layout
-from core._info import METADATA_PARTS, BadPage, ObjectInfo, TraceEvent
 from core.device import Device, FileDevice, create_file
 from core.errors import PoolError
 from core.ownership import Record
+from core.pool.info import METADATA_PARTS, BadPage, ObjectInfo, TraceEvent
 from target.config import format_size, round_up
 from target.errors import LunetteError
 from target.volumes.owner import Opening, OwnedDevice, look, open_owned, whose
@@ -162,7 +162,7 @@ def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = 
 
     `opening` has begun to own it before; the device is given up by its `close`.
     """
-    from core._engine import Pool
+    from core.pool.engine import Pool
 
     device = open_owned(path, direct=direct) if opening is None else opening.device()
     try:
@@ -194,7 +194,7 @@ def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | No
 
     Nothing that holds anything is ever overwritten. LunetteError: exists, invalid, io_write, locked.
     """
-    from core._engine import Pool
+    from core.pool.engine import Pool
 
     target = Path(path)
     made = False

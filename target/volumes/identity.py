@@ -42,7 +42,7 @@ def new_identity(path: str | os.PathLike[str], *, name: str = "", takeover: bool
 
     Without `name` the old one, with eight digits of the identity. LunetteError: locked, foreign, newer, damaged, invalid.
     """
-    from core._engine import Pool
+    from core.pool.engine import Pool
 
     if name:
         checked_name(name)
@@ -63,7 +63,7 @@ def new_identity(path: str | os.PathLike[str], *, name: str = "", takeover: bool
 
 def describe_pool(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A pool's name, identity, size and owner, from its medium and without opening it. LunetteError."""
-    from core._engine import Pool
+    from core.pool.engine import Pool
 
     try:
         device = FileDevice(path, read_only=True, lock=False)

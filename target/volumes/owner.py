@@ -30,7 +30,7 @@ EXIT_LOST = 75              # as core/lease.h
 
 def end_process(reason: str) -> None:
     """What a daemon does that has lost its pool: it hangs up, says why and ends; nothing more is answered or written."""
-    from core._engine import hang_up
+    from core.pool.engine import hang_up
 
     hang_up()
     log.error("%s; this process ends without another answer or write", reason)

@@ -8,10 +8,10 @@ import errno
 import pytest
 
 from core import layout
-from core._engine import Pool
-from core._info import ObjectInfo
 from core.check import check
 from core.errors import PoolError
+from core.pool.engine import Pool
+from core.pool.info import ObjectInfo
 from tests.support.memdevice import MemoryDevice
 
 MIB = 1 << 20

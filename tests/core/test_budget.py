@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core._engine import Pool
+from core.pool.engine import Pool
 from tests.support.memdevice import MemoryDevice
 
 MIB, BLOCK = 1 << 20, 4096

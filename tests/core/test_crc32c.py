@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core._crc32c import crc32c, crc32c_portable
+from core.base.crc32c import crc32c, crc32c_portable
 
 VECTORS = [
     (bytes(32), 0x8A9136AA),

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from core._engine import Pool
 from core.errors import PoolError
+from core.pool.engine import Pool
 from tests.support.memdevice import MemoryDevice
 from tests.support.model import Model
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core import layout
-from core._engine import Pool
 from core.errors import PoolError
+from core.pool.engine import Pool
 from tests.support.memdevice import MemoryDevice
 
 MIB = 1 << 20

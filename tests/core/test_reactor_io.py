@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from core._engine import Pool
 from core.device import FileDevice
 from core.errors import PoolError
+from core.pool.engine import Pool
 from core.wire.reactor import LUNF_DSENSE, LUNF_RO, CommandEvent
 from tests.support.wire import FINAL, NONE, READ, WRITE, Rig, Wire, rig, rw
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core._engine import Pool
+from core.pool.engine import Pool
 from tests.support.memdevice import MemoryDevice
 
 LEAF = 2 << 20

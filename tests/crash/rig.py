@@ -53,7 +53,7 @@ class Config:
 
 
 def open_pool(disk: SimDisk, config: Config, clock: Callable[[], int] | None = None) -> Any:
-    from core._engine import Pool
+    from core.pool.engine import Pool
     pool = Pool(disk, cache_bytes=config.cache_bytes, punch_delay_us=config.punch_delay_us, mutations=config.mutations,
                 clock=clock, queues=config.queues)
     if isinstance(disk, WatchedDisk):
@@ -62,7 +62,7 @@ def open_pool(disk: SimDisk, config: Config, clock: Callable[[], int] | None = N
 
 
 def format_disk(config: Config, seed: int = 0) -> SimDisk:
-    from core._engine import Pool
+    from core.pool.engine import Pool
     disk = WatchedDisk(config.size_bytes, seed, fill=LEFTOVERS, sparse=config.sparse)
     Pool.create(disk, name="crash", journal_blocks=config.journal_blocks, area_blocks=config.area_blocks)
     return disk

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from core import layout
-from core._crc32c import crc32c
+from core.base.crc32c import crc32c
 from core.check import Checker, Report, check
 from core.errors import PoolError
 from tests.crash.rig import Config, Rig, open_pool

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from core._engine import Pool
 from core.errors import PoolError
+from core.pool.engine import Pool
 from tests.crash.actions import live
 from tests.crash.rig import BLOCK, Config, Rig
 from tests.support.history import Op, Violation

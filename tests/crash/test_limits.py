@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from core import layout
-from core._crc32c import crc32c
-from core._engine import Pool
+from core.base.crc32c import crc32c
 from core.device import FileDevice, create_file
 from core.errors import PoolError
+from core.pool.engine import Pool
 from core.wire.reactor import Reactor
 from tests.crash.rig import BLOCK
 from tests.support.simdisk import SimDisk

@@ -9,8 +9,8 @@ import random
 import pytest
 
 from core import layout
-from core._engine import Pool
 from core.errors import PoolError
+from core.pool.engine import Pool
 from tests.crash.actions import ACTIONS, create
 from tests.crash.rig import BLOCK, Config, Rig, open_pool
 from tests.support.history import Violation

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from core import layout
-from core._engine import Pool
 from core.errors import PoolError
+from core.pool.engine import Pool
 from tests.crash.rig import BLOCK
 from tests.support.simdisk import PAGE_BYTES, SimDisk
 

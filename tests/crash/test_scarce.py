@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from core._engine import Pool
 from core.device import create_file
 from core.errors import PoolError
+from core.pool.engine import Pool
 from tests.crash.rig import BLOCK
 from tests.support.simdisk import SimDisk
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from core import layout
-from core._engine import Pool
 from core.errors import PoolError
+from core.pool.engine import Pool
 from tests.crash import test_bitflips as bitflips
 from tests.crash.rig import BLOCK, Config, Rig, open_pool
 from tests.crash.test_recovery import CONFIG, interrupted, judge, killed_while_publishing, unsynced_copies

@@ -1,4 +1,4 @@
-"""A pool in plain Python with the interface of core._engine.Pool, for tests of the control plane alone."""
+"""A pool in plain Python with the interface of core.pool.engine.Pool, for tests of the control plane alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import Any, Literal
 
-from core._info import ObjectInfo
+from core.pool.info import ObjectInfo
 
 Kind = Literal["volume", "snapshot", "clone"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class PumpedPool:
-    """A core._engine.Pool whose operations complete by themselves on the running loop."""
+    """A core.pool.engine.Pool whose operations complete by themselves on the running loop."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from core import layout
-from core._crc32c import crc32c
+from core.base.crc32c import crc32c
 from tests.support.history import Violation
 from tests.support.simdisk import PAGE_BYTES, SimDisk, Unsynced
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core._crc32c import crc32c
-from core._engine import Pool
+from core.base.crc32c import crc32c
 from core.device import FileDevice, create_file
+from core.pool.engine import Pool
 from core.wire.reactor import Reactor
 
 NONE = 0xFFFFFFFF

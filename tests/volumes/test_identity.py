@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from core import layout
-from core._crc32c import crc32c
-from core._engine import Pool
+from core.base.crc32c import crc32c
 from core.check import check
+from core.pool.engine import Pool
 from target.config import ServeConfig, own_name, target_name
 from target.errors import LunetteError
 from target.scsi import Target, TargetPort

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core import layout
-from core._crc32c import crc32c
+from core.base.crc32c import crc32c
 from target.server.background.scrub import POOL, Scrub
 from target.volumes.gateway import AsyncPool, check_pool, create_pool, open_pool
 from tests.support.places import pool_directory

@@ -1,0 +1,105 @@
+# Journal and checkpoint. Written by core/log/journal.pyx and core/log/checkpoint.pyx.
+from core.base.page cimport lnt_frame
+from core.base.types cimport lnt_io, lnt_op
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+
+cdef struct lnt_journal_frame:
+    # A journal frame being filled or written.
+    lnt_io io
+    lnt_journal_frame *next
+    uint64_t seq
+    uint64_t hard_upto
+    uint32_t pos              # blocks into the ring
+    uint32_t length           # bytes used
+    uint32_t records
+    uint8_t done
+    uint8_t pad
+    uint8_t *buf
+
+cdef struct lnt_journal:
+    uint64_t start
+    uint32_t blocks
+    uint32_t head             # next free block of the ring
+    uint32_t tail             # first block that recovery needs
+    uint64_t next_seq         # of the open frame
+    uint64_t closed_seq       # last frame handed to the device
+    uint64_t written_seq      # all frames up to it are in the medium's cache
+    uint64_t record_seq       # last frame that holds a record
+    uint64_t data_synced_seq  # data of all records up to it is durable
+    uint64_t marker_seq       # highest hard_upto in frames written so far
+    uint64_t hard_seq         # all records up to it are durable
+    uint64_t synced_seq       # frames up to it are durable
+    lnt_journal_frame *open
+    lnt_journal_frame *inflight          # oldest first
+    lnt_journal_frame *inflight_tail
+    lnt_journal_frame *spare
+    lnt_op *soft_waiters      # in order of seq
+    lnt_op *soft_tail
+    lnt_op *hard_waiters
+    # the sync engine
+    lnt_io sync_io
+    uint8_t syncing
+    uint64_t sync_started     # number of syncs started / completed
+    uint64_t sync_done
+    uint64_t cut_closed       # what the running sync will prove when it succeeds
+    uint64_t cut_marker
+    uint64_t cut_written
+    uint64_t data_writes      # writes of data that completed
+    uint64_t cut_writes
+    uint64_t synced_writes    # of those, durable
+    uint64_t bg_seq           # the background wants records up to it hard
+    uint64_t ck_need_sync     # the checkpoint waits for this sync
+    uint64_t seal_seq         # the last frame that was written for its synced_upto alone
+    uint64_t seal_due_us
+    uint64_t seal_for         # the frame that will be vouched for then
+    uint8_t sealing           # the seal is not yet durable
+    uint64_t bg_due_us
+    uint64_t frames
+    uint64_t bytes
+    uint64_t appended         # records
+
+cdef enum ckpt_state:
+    C_IDLE = 0
+    C_HOMES = 1               # choosing homes for new nodes
+    C_IMAGES = 2              # serialising and writing images
+    C_SYNC1 = 3
+    C_SUPER = 4
+    C_SYNC2 = 5
+    C_APPLY = 6               # images to their homes
+    C_SYNC3 = 7
+
+cdef struct lnt_checkpoint:
+    uint8_t state
+    uint8_t wanted
+    uint64_t gen              # of the last checkpoint that is durable
+    uint64_t sb_gen
+    uint64_t area_start
+    uint32_t area_blocks      # of one half
+    lnt_frame **frames            # by slot
+    uint32_t n_frames
+    uint32_t n_images         # frames and summary pages
+    uint32_t n_serial         # serialised so far
+    uint32_t n_pending
+    uint32_t n_dir
+    uint8_t *buf              # n_images pages
+    uint64_t *homes
+    uint8_t *dir              # directory pages
+    uint8_t *pend
+    uint32_t io_next          # next image to write (images or homes)
+    uint32_t io_busy
+    uint8_t io_failed
+    uint32_t io_errno
+    uint8_t dir_written
+    uint64_t need_sync
+    uint64_t cut_seq          # records up to it are in the checkpoint
+    uint32_t cut_pos
+    uint64_t next_due_us
+    lnt_op *waiters           # want the checkpoint that starts next
+    lnt_op *riders            # want the running one
+    lnt_op *room              # wait for dirty frames or journal room
+    uint8_t super_buf[4096]   # of the checkpoint under way, or of the last
+    uint8_t live_buf[4096]    # of the last one that was published
+    uint8_t sync_failed       # the medium may not hold what the page cache shows
+    uint8_t distrusted        # ... and the superblock says so
+    lnt_io super_io
+    uint64_t done_count

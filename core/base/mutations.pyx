@@ -1,0 +1,1 @@
+"""Safeguards that tests switch off one at a time, by name."""

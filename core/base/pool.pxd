@@ -1,0 +1,143 @@
+# The state of an open pool: one struct, guarded by one lock. Each part says who writes it.
+from core.base.damage cimport lnt_damage
+from core.base.dropped cimport lnt_dropped_ring
+from core.base.layout cimport L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS
+from core.base.log cimport lnt_checkpoint, lnt_journal
+from core.base.native cimport pthread_mutex_t
+from core.base.object cimport lnt_object, lnt_range
+from core.base.operation cimport lnt_piece
+from core.base.page cimport lnt_cache
+from core.base.space cimport lnt_budget, lnt_goal, lnt_holes, lnt_medium
+from core.base.types cimport lnt_dev, lnt_op
+from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
+
+cdef enum:
+    TRACE_EVENTS = 64         # remembered (core/base/trace.pyx)
+
+cdef struct lnt_trace_entry:
+    uint64_t at_us            # the last time
+    uint64_t a
+    uint64_t b
+    uint32_t times
+    uint8_t event             # trace_event
+
+cdef struct lnt_pool:
+    pthread_mutex_t lock
+    uint8_t uuid[16]
+    uint32_t tag
+    uint64_t total_blocks
+    uint64_t free_blocks
+    uint64_t unhomed          # nodes without a home: each will need a block
+    uint64_t reserve_blocks   # kept for deletes and metadata
+    uint64_t reserved_unused  # sum of unfilled per-object reservations, blocks
+    uint64_t next_vid
+    uint64_t next_id
+    uint8_t failed            # pool_failure: why the pool is read-only for good; 0: it is not
+    uint64_t fail_detail      # an errno, or a block
+    lnt_trace_entry trace[TRACE_EVENTS]
+    uint64_t traced           # events noted so far
+    uint8_t counts_high       # replay: a count is near its limit
+    uint8_t read_only
+    uint8_t replaying
+    uint8_t closing
+    uint8_t can_discard
+    uint64_t mutations
+    # space
+    uint16_t *run_used
+    uint8_t *run_busy         # run_bits
+    uint8_t *summary_dirty    # one a summary page
+    uint64_t n_runs
+    uint64_t free_runs
+    uint64_t run_cursor
+    uint64_t marked_cursor    # where freed blocks that the medium still keeps were taken last
+    uint64_t fit_cursor       # where blocks are taken that belong nowhere in particular: the run ...
+    uint32_t fit_block        # ... and in it
+    # parts
+    lnt_cache cache
+    lnt_journal journal
+    lnt_checkpoint checkpoint
+    lnt_dropped_ring fifo            # waiting for seq and epoch
+    lnt_dropped_ring homes           # waiting for a checkpoint
+    lnt_dropped_ring work            # ready: a stack
+    lnt_damage damage
+    lnt_holes holes
+    lnt_budget budget
+    lnt_medium medium
+    lnt_piece *aexts               # pieces in flight
+    lnt_piece *aext_spare
+    lnt_goal goals[4096]          # regions being filled; a hint, lost at will
+    uint8_t *zeros            # 1 MiB
+    # epochs
+    uint64_t arrivals         # places in lines taken so far
+    uint64_t epoch
+    uint64_t inflight[2]
+    lnt_op *grace             # waiting for an epoch
+    # objects
+    lnt_object **ohash
+    uint64_t omask
+    uint64_t n_objects
+    lnt_object *odirty
+    uint32_t odirty_pages     # pages of the catalog that they are in ...
+    uint32_t *odirty_marks    # ... by page, the round in which it was counted
+    uint32_t odirty_round
+    lnt_object cat                # the catalog's own tree
+    uint32_t cat_slots
+    uint8_t *slot_kind        # which slots are used
+    uint32_t slot_cap
+    uint32_t slot_hint
+    # devices
+    lnt_dev *devs
+    lnt_dev *home             # runs commits, checkpoints and reclaim
+    lnt_dev *cur              # on whose thread we are
+    lnt_op *cur_op            # the op that a miss shall wake
+    void *io_spare
+    lnt_op *background        # pseudo-op of reclaim: woken by its page
+    uint8_t background_waits
+    lnt_op *ck_op
+    uint8_t ck_waits
+    uint64_t now_us
+    lnt_op *admin_head        # changes of the catalog, one after the other
+    lnt_op *admin_tail
+    uint8_t admin_runs
+    uint64_t stat_reclaimed
+    uint64_t stat_rmw
+    uint64_t stat_pending_blocks
+    uint8_t cache_token[64]
+    uint8_t name[64]
+    uint8_t identity[16]
+    uint64_t lease_us         # atomic: CLOCK_BOOTTIME after which nothing may be answered or written; 0: no lease (lease.h)
+
+# What the engine keeps in lnt_op.priv.
+cdef struct lnt_op_state:
+    lnt_pool *pool
+    uint64_t need_seq
+    uint64_t need_sync
+    uint64_t cursor           # blocks (reads, writes) or bytes done
+    uint64_t epoch
+    uint64_t target_epoch
+    lnt_piece *ext                 # pieces that go to new blocks
+    lnt_piece *ext_tail
+    lnt_range place
+    uint32_t io_busy          # requests in flight
+    uint8_t step
+    uint8_t in_epoch
+    uint8_t error
+    uint8_t internal          # part of another op, which stands in line for both
+    uint8_t verify
+    uint8_t pad[3]
+    lnt_op *sub               # compound operations: the part that runs
+    uint8_t *bounce
+
+cdef inline uint64_t next_images(lnt_pool *p) noexcept nogil:
+    """Pages that the next checkpoint will hold: what is dirty, and the catalog pages of changed objects."""
+    return p.cache.n_dirty + p.odirty_pages
+
+cdef inline int run_is_fixed(lnt_pool *p, uint64_t run) noexcept nogil:
+    """Runs of fixed metadata, journal and areas, and runs beyond the end: never allocated, never counted."""
+    cdef uint64_t block = run * L_RUN_BLOCKS
+    if block >= p.total_blocks or block % L_ZONE_BLOCKS < L_ZONE_META_BLOCKS:
+        return 1
+    return block < p.checkpoint.area_start + 2 * <uint64_t>p.checkpoint.area_blocks
+
+cdef inline lnt_op_state *op_state(lnt_op *op) noexcept nogil:
+    return <lnt_op_state *>op.priv

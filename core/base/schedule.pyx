@@ -1,0 +1,90 @@
+"""How ops come back to their device: ready, again, finished; and the requests they make.
+
+Lives here and nowhere else: the devices' lists of ops, spare requests, and who says that the pool has failed.
+"""
+from core.base.entries cimport WAIT
+from core.base.pool cimport lnt_op_state
+from core.base.types cimport IO_READ, OP_ADMIN, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, lnt_dev
+from libc.errno cimport EDQUOT, EFBIG, ENOSPC
+from libc.stdlib cimport calloc
+from libc.string cimport memset
+
+
+cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Queue an op to run again on its own device's thread; an admin op wherever background work is done by now."""
+    cdef lnt_dev *dev
+    if op.kind == OP_ADMIN:
+        op.dev = p.home
+    dev = op.dev
+    op.next = NULL
+    if dev.ready_tail != NULL:
+        dev.ready_tail.next = op
+    else:
+        dev.ready_head = op
+    dev.ready_tail = op
+    if dev != p.cur:
+        dev.wake(dev)
+
+
+cdef int op_again(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Let others go first and other threads have the lock: the op runs again in the next turn. WAIT, for its caller to return."""
+    p.cur_op = NULL
+    op.next = p.cur.later
+    p.cur.later = op
+    return WAIT
+
+
+cdef void ops_ready(lnt_pool *p, lnt_op **head) noexcept nogil:
+    cdef lnt_op *op = head[0]
+    cdef lnt_op *nxt
+    head[0] = NULL
+    while op != NULL:
+        nxt = op.next
+        op_ready(p, op)
+        op = nxt
+
+
+cdef void op_finish(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
+    """Hand an op to lnt_dev_reap of its device, or a part to the op it belongs to."""
+    cdef lnt_dev *dev
+    if op.kind == OP_ADMIN:
+        op.dev = p.home
+    dev = op.dev
+    op.status = status
+    if (<lnt_op_state *>op.priv).internal:
+        op_ready(p, <lnt_op *>op.owner)   # part of another op, which goes on
+        return
+    op.next = NULL
+    if dev.done_tail != NULL:
+        dev.done_tail.next = op
+    else:
+        dev.done_head = op
+    dev.done_tail = op
+    if dev != p.cur:
+        dev.wake(dev)
+
+
+cdef lnt_io *io_new(lnt_pool *p) noexcept nogil:
+    cdef lnt_io *io = <lnt_io *>p.io_spare
+    if io != NULL:
+        p.io_spare = io.next
+        memset(io, 0, sizeof(lnt_io))
+        return io
+    return <lnt_io *>calloc(1, sizeof(lnt_io))
+
+
+cdef void io_free(lnt_pool *p, lnt_io *io) noexcept nogil:
+    io.next = <lnt_io *>p.io_spare
+    p.io_spare = io
+
+
+cdef int no_room(int32_t result) noexcept nogil:
+    """1 when a request failed because the medium, a quota or a limit of file sizes leaves no room for it."""
+    return result == -ENOSPC or result == -EDQUOT or result == -EFBIG
+
+
+cdef uint8_t io_status(const lnt_io *io) noexcept nogil:
+    """What a failed request of data means: a medium without room is a full pool, and the initiator may wait for room."""
+    if io.kind == IO_READ:
+        return ST_IO_READ
+    return ST_NO_SPACE if no_room(io.result) else ST_IO_WRITE

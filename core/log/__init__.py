@@ -1,0 +1,4 @@
+"""What makes changes durable: journal, superblock, checkpoint; recovery and replay.
+
+May import all rooms but core.ops, core.pool and core.wire.
+"""

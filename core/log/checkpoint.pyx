@@ -1,0 +1,539 @@
+"""The checkpoint: one instant's metadata to the area, the superblock that publishes it, then every page home.
+
+A table of states (ckpt_state in core/base/log.pxd): HOMES chooses homes for new nodes, IMAGES serialises and writes, SYNC1,
+SUPER, SYNC2
+publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
+"""
+from core.base.dropped cimport I_DATA, I_NODE, lnt_dropped, lnt_dropped_ring
+from core.base.entries cimport E_NODE, E_REF, VID, WAIT
+from core.base.layout cimport (
+    L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS,
+    L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PK_DIRECTORY, PK_PENDING,
+    PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
+)
+from core.base.log cimport C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3
+from core.base.mutations cimport M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC
+from core.base.native cimport lnt_alloc_aligned, lnt_get_le32, lnt_put_le16, lnt_put_le32, lnt_put_le64
+from core.base.object cimport lnt_object
+from core.base.operation cimport lnt_piece
+from core.base.page cimport lnt_frame
+from core.base.pool cimport next_images
+from core.base.schedule cimport io_free, io_new, ops_ready
+from core.base.trace cimport PF_AREA, PF_CHECKPOINT, PF_HOMES, PF_PAGE, pool_fail
+from core.base.types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, ST_RANGE, lnt_io
+from core.catalog.slots cimport object_store, slot_page
+from core.log.journal cimport frame_close, journal_room, next_sync
+from core.log.superblock cimport super_build, super_seal
+from core.pages.cache cimport cache_find, cache_rekey, frame_undirty
+from core.pages.format cimport frame_serialise, page_seal
+from core.space.allocation cimport alloc_home
+from core.space.counts cimport count_add
+from core.space.dropped cimport homes_release
+from core.space.holes cimport punch_flags
+from core.space.medium cimport nodes_prepare, nodes_tidy
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport free, malloc, qsort
+from libc.string cimport memcpy, memset
+
+cdef enum:
+    MORE_HOMES = -2               # choose_homes has not finished; no status, and not WAIT
+    TURN_HOMES = 512              # homes chosen in one turn
+    CHUNK_PAGES = 64              # one write of images or of neighbouring homes: 256 KiB
+    TURN_PAGES = 32               # pages serialised in one turn
+    TURN_WRITES = 32              # writes of pages to their homes started in one turn ...
+    TURN_HOME_PAGES = 64          # ... and pages of them
+    NO_HOMES_US = 500000          # a checkpoint without room for its nodes tries again so long after
+    SETTLED_US = 30000000         # a pool with changes gets a checkpoint at least this often
+
+
+cdef extern from "base/crc32c.h" nogil:
+    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
+
+
+# -- when ---------------------------------------------------------------------------------------------------------------------
+
+
+cdef uint32_t ckpt_capacity(lnt_pool *p) noexcept nogil:
+    """Dirty pages that fit into an area half, with room for summaries, directory and pending list."""
+    return p.checkpoint.area_blocks - p.checkpoint.area_blocks // 8
+
+
+cdef void limits_set(lnt_pool *p) noexcept nogil:
+    """How many pages may be dirty, and what is kept of the space, by the size that the pool has now.
+
+    One area half holds them, a summary page for each that counts (at worst), and what one op more may make dirty: to copy a
+    shared leaf raises the counts of 512 blocks, anywhere in the pool.
+    """
+    cdef uint64_t room = ckpt_capacity(p)
+    cdef uint64_t summaries = (p.total_blocks // L_RUN_BLOCKS + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    cdef uint64_t most = p.total_blocks // L_GROUP_BLOCKS + 16
+    room -= summaries if summaries < room // 2 else room // 2
+    if most > 550:
+        most = 550
+    if most > room // 2:
+        most = room // 2
+    p.reserve_blocks = p.total_blocks // 256 if p.total_blocks > 64 * 256 else 64
+    if p.reserve_blocks > 16384:
+        p.reserve_blocks = 16384
+    p.cache.dirty_stop = room - most
+    if p.medium.sparse:               # whatever is dirty must have a home that is allocated below: 1/32 of the pool at most
+        p.medium.goal = p.total_blocks // 32 if p.total_blocks // 32 > L_RUN_BLOCKS else L_RUN_BLOCKS
+        if p.medium.goal > p.cache.dirty_stop + p.reserve_blocks:
+            p.medium.goal = p.cache.dirty_stop + p.reserve_blocks
+        p.cache.dirty_stop = p.medium.goal - p.reserve_blocks
+    p.cache.dirty_limit = p.cache.dirty_stop - (most if most < p.cache.dirty_stop // 4 else p.cache.dirty_stop // 4)
+    if p.cache.dirty_limit > p.cache.limit // 2:
+        p.cache.dirty_stop -= p.cache.dirty_limit - p.cache.limit // 2
+        p.cache.dirty_limit = p.cache.limit // 2
+
+
+cdef int ckpt_due(lnt_pool *p) noexcept nogil:
+    if p.checkpoint.wanted or next_images(p) > p.cache.dirty_limit // 2 or journal_room(p) < p.journal.blocks // 2:
+        return 1
+    if p.fifo.tail - p.fifo.head > 200000:
+        return 1
+    return (p.cache.n_dirty > 0 or p.homes.head != p.homes.tail) and p.now_us > p.checkpoint.next_due_us
+
+
+# -- freezing the instant ----------------------------------------------------------------------------------------------------
+
+
+cdef int choose_homes(lnt_pool *p) noexcept nogil:
+    """A page in the catalog for each changed object, then a home for each new node. 0 when both are complete, or MORE_HOMES."""
+    cdef lnt_object *o = p.odirty
+    cdef lnt_frame *f
+    cdef int rc = 0, budget = TURN_HOMES
+    while o != NULL:
+        if not o.pub.gone and slot_page(p, o.slot, &rc) == NULL:
+            return rc
+        o = o.dnext
+    f = p.cache.dirty
+    while f != NULL:
+        if f.id & VID() and f.home == 0:
+            if budget == 0:
+                return MORE_HOMES
+            budget -= 1
+            rc = alloc_home(p, &f.home)
+            if rc:
+                f.home = 0
+                return rc         # homes found are kept
+            p.unhomed -= 1
+        f = f.dnext               # what has become dirty in front are count pages
+    return 0
+
+
+cdef inline uint64_t at_home(lnt_pool *p, uint64_t ref) noexcept nogil:
+    cdef lnt_frame *f
+    if not ref & VID():
+        return ref
+    f = cache_find(p, ref)
+    return f.home
+
+
+cdef void translate_ring(lnt_pool *p, lnt_dropped_ring *r) noexcept nogil:
+    cdef uint64_t i
+    cdef lnt_dropped *it
+    for i in range(r.head, r.tail):
+        it = &r.v[i & (r.cap - 1)]
+        if it.kind == I_NODE:
+            it.ref = at_home(p, it.ref)
+
+
+cdef int translate(lnt_pool *p) noexcept nogil:
+    """Replace every reference to a homeless node by its home."""
+    cdef lnt_frame *f = p.cache.dirty
+    cdef lnt_object *o = p.odirty
+    cdef uint64_t *v
+    cdef int i, rc
+    while f != NULL:
+        if f.vids:
+            f.vids = 0
+            v = <uint64_t *>f.data
+            for i in range(L_NODE_ENTRIES):
+                if v[i] & E_NODE() and v[i] & VID():
+                    if f.ckpt:
+                        frame_serialise(p, f)
+                    v[i] = at_home(p, v[i] & E_REF()) | (v[i] & ~E_REF())
+        f = f.dnext
+    while o != NULL:
+        o.root = at_home(p, o.root)
+        o = o.dnext
+    p.cat.root = at_home(p, p.cat.root)
+    translate_ring(p, &p.fifo)
+    translate_ring(p, &p.work)
+    f = p.cache.dirty
+    while f != NULL:
+        if f.id & VID():
+            if f.refs != 1:
+                rc = count_add(p, f.home, 1, <int>f.refs - 1)
+                if rc:
+                    return rc
+            cache_rekey(p, f, f.home)
+            f.home = 0
+        f = f.dnext
+    return 0
+
+
+cdef struct ranked:
+    uint64_t id
+    lnt_frame *f
+
+
+cdef int by_id(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t x = (<ranked *>a).id
+    cdef uint64_t y = (<ranked *>b).id
+    return -1 if x < y else x > y
+
+
+cdef void pending_put(lnt_pool *p, uint64_t ref, uint32_t n, uint32_t kind, uint32_t *count, uint32_t cap) noexcept nogil:
+    cdef uint8_t *at
+    if count[0] < cap:
+        at = (p.checkpoint.pend + (count[0] // L_PENDING_ITEMS) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
+              + count[0] % L_PENDING_ITEMS * 16)
+        lnt_put_le64(at, ref)
+        lnt_put_le32(at + 8, n)
+        lnt_put_le32(at + 12, kind)
+    count[0] += 1
+
+
+cdef void pending_ring(lnt_pool *p, lnt_dropped_ring *r, uint32_t *count, uint32_t cap) noexcept nogil:
+    cdef uint64_t i
+    cdef lnt_dropped *it
+    for i in range(r.head, r.tail):
+        it = &r.v[i & (r.cap - 1)]
+        if it.kind == I_NODE:
+            pending_put(p, it.ref, it.n >> 8, I_NODE, count, cap)
+        else:
+            pending_put(p, it.ref, it.n, I_DATA, count, cap)
+
+
+cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
+    """All dropped references and all blocks of writes in flight; returns how many items there are."""
+    cdef uint32_t n = 0
+    cdef lnt_piece *a = p.aexts
+    pending_ring(p, &p.fifo, &n, cap)
+    pending_ring(p, &p.homes, &n, cap)
+    pending_ring(p, &p.work, &n, cap)
+    pending_ring(p, &p.damage.aside, &n, cap)
+    while a != NULL:
+        if a.n and not a.mapped and not p.mutations & M_NO_INFLIGHT:
+            pending_put(p, a.pba, a.n, I_DATA, &n, cap)
+        a = a.lnext
+    return n
+
+
+cdef void summary_image(lnt_pool *p, uint64_t index, uint8_t *out, uint64_t home) noexcept nogil:
+    cdef uint64_t first = index * L_SUMMARY_RUNS
+    cdef uint64_t i
+    memset(out, 0, L_BLOCK_BYTES)
+    for i in range(L_SUMMARY_RUNS):
+        lnt_put_le16(out + L_PAGE_HEADER_BYTES + 2 * i, p.run_used[first + i] if first + i < p.n_runs else 512)
+    page_seal(p, out, PK_SUMMARY, 0, 0, home, p.checkpoint.gen + 1)
+
+
+cdef int freeze(lnt_pool *p) noexcept nogil:
+    """Fix the instant: what is dirty now, and every record so far, make the checkpoint. 0 or a status."""
+    cdef uint32_t n = 0, pend, npages, i, ns = 0
+    cdef uint64_t pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    cdef uint64_t s
+    cdef lnt_frame *f
+    cdef lnt_frame *nxt
+    cdef ranked *order
+    cdef lnt_object *o
+    cdef lnt_object *onext
+    cdef int rc = translate(p)
+    if rc:
+        return rc
+    o = p.odirty
+    p.odirty = NULL
+    p.odirty_pages = 0
+    p.odirty_round += 1
+    while o != NULL:
+        onext = o.dnext
+        o.dirty = 0
+        if not o.pub.gone:
+            f = slot_page(p, o.slot, &rc)     # in memory and owned since choose_homes, so it is there
+            if f == NULL:
+                return ST_CHECKSUM
+            object_store(p, o, f.data + o.slot % L_SLOTS_PER_PAGE * L_SLOT_BYTES)
+        elif o.pub.handles == 0:
+            free(o)               # deleted, and nobody has it open
+        o = onext
+    frame_close(p, 0)
+    p.checkpoint.cut_seq = p.journal.closed_seq
+    p.checkpoint.cut_pos = p.journal.head
+    for s in range(pages):
+        ns += p.summary_dirty[s]
+    n = <uint32_t>p.cache.n_dirty
+    pend = pending_store(p, 0)
+    npages = (pend + L_PENDING_ITEMS - 1) // L_PENDING_ITEMS
+    p.checkpoint.n_frames = n
+    p.checkpoint.n_images = n + ns
+    p.checkpoint.n_pending = npages
+    p.checkpoint.n_dir = (p.checkpoint.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
+    if p.checkpoint.n_dir + p.checkpoint.n_images + npages > p.checkpoint.area_blocks:
+        return ST_RANGE               # writers are held back long before
+    order = <ranked *>malloc((n + 1) * sizeof(ranked))
+    p.checkpoint.frames = <lnt_frame **>malloc((n + 1) * sizeof(lnt_frame *))
+    p.checkpoint.homes = <uint64_t *>malloc((p.checkpoint.n_images + 1) * sizeof(uint64_t))
+    # For the largest there can be, kept: fresh memory for each would be faulted in each time.
+    if p.checkpoint.buf == NULL:
+        p.checkpoint.buf = <uint8_t *>lnt_alloc_aligned(<uint64_t>p.checkpoint.area_blocks * L_BLOCK_BYTES)
+    p.checkpoint.dir = <uint8_t *>lnt_alloc_aligned(<uint64_t>(p.checkpoint.n_dir + 1) * L_BLOCK_BYTES)
+    p.checkpoint.pend = <uint8_t *>lnt_alloc_aligned(<uint64_t>(npages + 1) * L_BLOCK_BYTES)
+    memset(p.checkpoint.dir, 0, <uint64_t>p.checkpoint.n_dir * L_BLOCK_BYTES)
+    memset(p.checkpoint.pend, 0, <uint64_t>npages * L_BLOCK_BYTES)
+    pending_store(p, pend)
+    for i in range(npages):
+        page_seal(p, p.checkpoint.pend + <uint64_t>i * L_BLOCK_BYTES, PK_PENDING, 0,
+                  pend - i * L_PENDING_ITEMS if pend - i * L_PENDING_ITEMS < L_PENDING_ITEMS else L_PENDING_ITEMS, i,
+                  p.checkpoint.gen + 1)
+    f = p.cache.dirty
+    n = 0
+    while f != NULL:
+        nxt = f.dnext
+        order[n].id = f.id
+        order[n].f = f
+        n += 1
+        frame_undirty(p, f)
+        f = nxt
+    qsort(order, n, sizeof(ranked), by_id)
+    for i in range(n):
+        f = p.checkpoint.frames[i] = order[i].f
+        f.slot = i
+        f.ckpt = 1
+        f.writing = 1
+        p.checkpoint.homes[i] = f.id
+    free(order)
+    for s in range(pages):
+        if p.summary_dirty[s]:
+            p.summary_dirty[s] = 0
+            p.checkpoint.homes[n] = (s // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + s % 2
+            summary_image(p, s, p.checkpoint.buf + <uint64_t>n * L_BLOCK_BYTES, p.checkpoint.homes[n])
+            n += 1
+    super_build(p, p.checkpoint.super_buf, punch_flags(p))
+    lnt_put_le64(p.checkpoint.super_buf + SB_CKPT_GEN, p.checkpoint.gen + 1)
+    lnt_put_le64(p.checkpoint.super_buf + SB_JOURNAL_SEQ, p.checkpoint.cut_seq + 1)
+    lnt_put_le32(p.checkpoint.super_buf + SB_JOURNAL_POS, p.checkpoint.cut_pos)
+    lnt_put_le32(p.checkpoint.super_buf + SB_AREA_IMAGES, p.checkpoint.n_images)
+    lnt_put_le32(p.checkpoint.super_buf + SB_AREA_PENDING, npages)
+    p.checkpoint.n_serial = 0
+    p.checkpoint.io_next = 0
+    p.checkpoint.io_busy = 0
+    p.checkpoint.io_failed = 0
+    p.checkpoint.dir_written = 0
+    p.checkpoint.riders = p.checkpoint.waiters
+    p.checkpoint.waiters = NULL
+    p.checkpoint.wanted = 0
+    ops_ready(p, &p.checkpoint.room)      # nothing is dirty now
+    return 0
+
+
+# -- writing --------------------------------------------------------------------------------------------------------------------
+
+
+cdef void ck_written(lnt_io *io) noexcept nogil:
+    cdef lnt_pool *p = <lnt_pool *>io.owner
+    p.checkpoint.io_busy -= 1
+    if io.result != 0:
+        p.checkpoint.io_failed = 1
+        p.checkpoint.io_errno = <uint32_t>-io.result
+    if io != &p.checkpoint.super_io:
+        io_free(p, io)
+
+
+cdef void ck_write(lnt_pool *p, uint64_t block, uint8_t *buf, uint32_t pages, lnt_io *io) noexcept nogil:
+    if io == NULL:
+        io = io_new(p)
+    io.kind = IO_WRITE
+    io.offset = block * L_BLOCK_BYTES
+    io.length = <uint64_t>pages * L_BLOCK_BYTES
+    io.buf = buf
+    io.owner = p
+    io.done = ck_written
+    p.checkpoint.io_busy += 1
+    if p.cur.submit(p.cur, io):
+        ck_written(io)
+
+
+cdef void directory_store(lnt_pool *p) noexcept nogil:
+    cdef uint32_t i
+    cdef uint32_t crc = 0
+    cdef uint8_t *at
+    for i in range(p.checkpoint.n_images):
+        at = p.checkpoint.dir + (i // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES + i % L_DIRECTORY_ENTRIES * 16
+        lnt_put_le64(at, p.checkpoint.homes[i])
+        lnt_put_le32(at + 8, lnt_get_le32(p.checkpoint.buf + <uint64_t>i * L_BLOCK_BYTES + PG_CRC))
+    for i in range(p.checkpoint.n_dir):
+        page_seal(p, p.checkpoint.dir + i * L_BLOCK_BYTES, PK_DIRECTORY, 0,
+                  p.checkpoint.n_images - i * L_DIRECTORY_ENTRIES
+                  if p.checkpoint.n_images - i * L_DIRECTORY_ENTRIES < L_DIRECTORY_ENTRIES
+                  else L_DIRECTORY_ENTRIES, i, p.checkpoint.gen + 1)
+    crc = lnt_crc32c(0, p.checkpoint.dir, <uint64_t>p.checkpoint.n_dir * L_BLOCK_BYTES)
+    lnt_put_le64(p.checkpoint.super_buf + SB_PENDING_CRC, crc)
+
+
+cdef int images_turn(lnt_pool *p) noexcept nogil:
+    """Serialise some pages, start some writes. 1 when all is written."""
+    cdef uint32_t i, n
+    cdef uint64_t base = p.checkpoint.area_start + ((p.checkpoint.gen + 1) & 1) * p.checkpoint.area_blocks
+    cdef uint32_t stop = p.checkpoint.n_serial + TURN_PAGES
+    if stop > p.checkpoint.n_frames:
+        stop = p.checkpoint.n_frames
+    for i in range(p.checkpoint.n_serial, stop):
+        if p.checkpoint.frames[i] != NULL and p.checkpoint.frames[i].ckpt:
+            frame_serialise(p, p.checkpoint.frames[i])
+    p.checkpoint.n_serial = stop
+    if stop == p.checkpoint.n_frames:
+        stop = p.checkpoint.n_images
+    while p.checkpoint.io_next < stop and p.checkpoint.io_busy < 4:
+        n = stop - p.checkpoint.io_next
+        if n > CHUNK_PAGES:
+            n = CHUNK_PAGES
+        ck_write(p, base + p.checkpoint.n_dir + p.checkpoint.io_next,
+                 p.checkpoint.buf + <uint64_t>p.checkpoint.io_next * L_BLOCK_BYTES, n, NULL)
+        p.checkpoint.io_next += n
+    if p.checkpoint.io_next < p.checkpoint.n_images:
+        return 0
+    if not p.checkpoint.dir_written:
+        p.checkpoint.dir_written = 1
+        directory_store(p)
+        if p.checkpoint.n_dir:
+            ck_write(p, base, p.checkpoint.dir, p.checkpoint.n_dir, NULL)
+        if p.checkpoint.n_pending:
+            ck_write(p, base + p.checkpoint.n_dir + p.checkpoint.n_images, p.checkpoint.pend, p.checkpoint.n_pending, NULL)
+    return p.checkpoint.io_busy == 0
+
+
+cdef int apply_turn(lnt_pool *p) noexcept nogil:
+    """Write some images home, neighbours together, and in the end the second superblock copy. 1 when all is written."""
+    cdef uint32_t n, writes = 0, first = p.checkpoint.io_next
+    while (p.checkpoint.io_next < p.checkpoint.n_images and p.checkpoint.io_busy < 16 and writes < TURN_WRITES
+           and p.checkpoint.io_next - first < TURN_HOME_PAGES):
+        writes += 1
+        n = 1
+        while (n < CHUNK_PAGES and p.checkpoint.io_next + n < p.checkpoint.n_images
+               and p.checkpoint.homes[p.checkpoint.io_next + n] == p.checkpoint.homes[p.checkpoint.io_next] + n):
+            n += 1
+        ck_write(p, p.checkpoint.homes[p.checkpoint.io_next],
+                 p.checkpoint.buf + <uint64_t>p.checkpoint.io_next * L_BLOCK_BYTES, n, NULL)
+        p.checkpoint.io_next += n
+    if p.checkpoint.io_next < p.checkpoint.n_images:
+        return 0
+    if not p.checkpoint.dir_written:
+        p.checkpoint.dir_written = 1
+        ck_write(p, 1, p.checkpoint.super_buf, 1, &p.checkpoint.super_io)
+    return p.checkpoint.io_busy == 0
+
+
+cdef void published(lnt_pool *p) noexcept nogil:
+    """The superblock is durable: what it covers is hard, and what only the checkpoint before it needed is free."""
+    p.checkpoint.gen += 1
+    memcpy(p.checkpoint.live_buf, p.checkpoint.super_buf, L_BLOCK_BYTES)
+    if p.checkpoint.cut_seq > p.journal.hard_seq:
+        p.journal.hard_seq = p.checkpoint.cut_seq
+    p.journal.tail = p.checkpoint.cut_pos
+    homes_release(p)
+    ops_ready(p, &p.checkpoint.room)
+
+
+cdef void finished(lnt_pool *p) noexcept nogil:
+    cdef uint32_t i
+    for i in range(p.checkpoint.n_frames):
+        if p.checkpoint.frames[i] != NULL:
+            p.checkpoint.frames[i].writing = 0
+    free(p.checkpoint.frames)
+    free(p.checkpoint.homes)
+    free(p.checkpoint.dir)
+    free(p.checkpoint.pend)
+    p.checkpoint.frames = NULL
+    p.checkpoint.homes = NULL
+    p.checkpoint.dir = p.checkpoint.pend = NULL
+    p.checkpoint.done_count += 1
+    p.checkpoint.next_due_us = p.now_us + SETTLED_US
+    nodes_tidy(p)
+    ops_ready(p, &p.checkpoint.riders)
+    ops_ready(p, &p.checkpoint.room)
+
+
+cdef int want_sync(lnt_pool *p, uint8_t state) noexcept nogil:
+    p.checkpoint.state = state
+    if p.mutations & (M_NO_SUPER_SYNC if state == C_SYNC2 else M_NO_HOME_SYNC if state == C_SYNC3 else 0):
+        return 1
+    p.checkpoint.need_sync = next_sync(p)
+    p.journal.ck_need_sync = p.checkpoint.need_sync
+    return 1
+
+
+cdef int ckpt_turn(lnt_pool *p) noexcept nogil:
+    """One step of the state table. 1: go on at once; 0: wait for I/O, a page or a reason to start."""
+    cdef int rc
+    if p.checkpoint.state == C_IDLE:
+        if not ckpt_due(p):
+            return 0
+        p.checkpoint.state = C_HOMES
+        p.checkpoint.io_next = 0
+    if p.checkpoint.state == C_HOMES:
+        rc = nodes_prepare(p)
+        if rc == 0:
+            rc = choose_homes(p)
+        if rc == 0:
+            rc = freeze(p)
+            if rc == 0:
+                p.checkpoint.state = C_IMAGES
+                return 1
+        if rc == WAIT:
+            return 0
+        if rc == MORE_HOMES:
+            return 1
+        if rc == ST_NO_SPACE and p.medium.sparse:
+            if p.medium.retry_us == 0:
+                p.medium.retry_us = p.now_us + NO_HOMES_US
+            return 0                  # a limit, met below: everybody waits until there is room
+        pool_fail(p, PF_HOMES if rc == ST_NO_SPACE else PF_AREA if rc == ST_RANGE else PF_PAGE, rc)    # before anything is lost
+        return 0
+    if p.checkpoint.io_failed:
+        pool_fail(p, PF_CHECKPOINT, p.checkpoint.io_errno)
+        return 0
+    if p.checkpoint.state == C_IMAGES:
+        if images_turn(p):
+            if p.mutations & M_NO_CKPT_SYNC:
+                p.checkpoint.state = C_SUPER
+                p.checkpoint.dir_written = 0
+                return 1
+            return want_sync(p, C_SYNC1)
+        return p.checkpoint.n_serial < p.checkpoint.n_frames and p.checkpoint.io_busy < 4
+    if p.checkpoint.state == C_SYNC1:
+        if p.journal.sync_done < p.checkpoint.need_sync:
+            return 0
+        p.checkpoint.state = C_SUPER
+        p.checkpoint.dir_written = 0
+    if p.checkpoint.state == C_SUPER:
+        if not p.checkpoint.dir_written:
+            p.checkpoint.dir_written = 1
+            p.checkpoint.sb_gen += 1
+            super_seal(p.checkpoint.super_buf, p.checkpoint.sb_gen)
+            ck_write(p, 0, p.checkpoint.super_buf, 1, &p.checkpoint.super_io)
+        if p.checkpoint.io_busy:
+            return 0
+        if p.checkpoint.io_failed:
+            return 1
+        return want_sync(p, C_SYNC2)
+    if p.checkpoint.state == C_SYNC2:
+        if p.journal.sync_done < p.checkpoint.need_sync:
+            return 0
+        published(p)
+        p.checkpoint.state = C_APPLY
+        p.checkpoint.io_next = 0
+        p.checkpoint.dir_written = 0
+    if p.checkpoint.state == C_APPLY:
+        if apply_turn(p):
+            return want_sync(p, C_SYNC3)
+        return p.checkpoint.io_next < p.checkpoint.n_images and p.checkpoint.io_busy < 16
+    if p.checkpoint.state == C_SYNC3:
+        if p.journal.sync_done < p.checkpoint.need_sync:
+            return 0
+        finished(p)
+        p.checkpoint.state = C_IDLE
+        return 1
+    return 0

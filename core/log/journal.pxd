@@ -1,0 +1,19 @@
+# The journal: records in frames, group commit, and the only place that syncs (docs/on-disk-format.md, docs/durability.md).
+from core.base.pool cimport lnt_pool
+from core.base.types cimport lnt_op
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+
+cdef uint32_t journal_room(lnt_pool *p) noexcept nogil
+cdef int journal_init(lnt_pool *p) noexcept nogil
+cdef void journal_free(lnt_pool *p) noexcept nogil
+cdef void frame_close(lnt_pool *p, int force) noexcept nogil
+cdef void journal_fit(lnt_pool *p, uint32_t length) noexcept nogil
+cdef int journal_reserve(lnt_pool *p, uint32_t length) noexcept nogil
+cdef uint8_t *record_new(lnt_pool *p, uint8_t type, uint32_t length) noexcept nogil
+cdef void record_map(lnt_pool *p, uint64_t obj, uint64_t lba, uint64_t pba, uint32_t n, const uint32_t *csum) noexcept nogil
+cdef void record_3(lnt_pool *p, uint8_t type, uint64_t a, uint64_t b, uint64_t c) noexcept nogil
+cdef void wait_soft(lnt_pool *p, lnt_op *op) noexcept nogil
+cdef void wait_hard(lnt_pool *p, lnt_op *op) noexcept nogil
+cdef uint64_t next_sync(lnt_pool *p) noexcept nogil
+cdef void seal_turn(lnt_pool *p) noexcept nogil
+cdef int commit_turn(lnt_pool *p) noexcept nogil

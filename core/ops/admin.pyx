@@ -1,0 +1,470 @@
+"""Operations on objects and the catalog, atomic by one journal frame each (docs/durability.md, "Admin operations").
+
+Changes of the catalog are applied one after the other (a FIFO), so that memory, journal and replay agree on their order;
+each then waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
+"""
+from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap
+from core.base.entries cimport WAIT
+from core.base.layout cimport (
+    L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
+    OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
+    RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE,
+)
+from core.base.mutations cimport M_ADMIN_SOFT, M_EARLY_REVERT, M_EARLY_SHARE, M_NO_SETTLE
+from core.base.native cimport lnt_get_le64, lnt_put_le64
+from core.base.object cimport lnt_object
+from core.base.operation cimport (
+    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_KV, A_RESIZE, A_REVERT, A_SCRUB, A_SERIAL,
+    A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE,
+)
+from core.base.pool cimport lnt_op_state
+from core.base.schedule cimport op_again, op_finish, op_ready
+from core.base.types cimport (
+    ST_GONE, ST_INVALID, ST_IO_WRITE, ST_LIMIT, ST_NO_SPACE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op,
+)
+from core.catalog.changes cimport delete_apply, derive_apply, revert_apply
+from core.catalog.slots cimport object_store, slot_free, slot_page, slot_write
+from core.log.growth cimport pool_resize
+from core.log.journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
+from core.objects cimport object_dirty, object_find, object_link
+from core.ops.epochs cimport wait_grace, wait_room
+from core.ops.ranges cimport places_leave, places_wait
+from core.ops.scrub cimport scrub_run
+from core.ops.trim cimport trim_run
+from core.ops.walk cimport walk_diff, walk_exclusive, walk_extents
+from core.space.allocation cimport available_blocks
+from core.space.counts cimport node_room, node_touch
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+cdef enum:
+    STEPS = 64                # leaves shared in one turn
+
+
+cdef inline lnt_op_state *op_state(lnt_admin *a) noexcept nogil:
+    return <lnt_op_state *>a.op.priv
+
+
+# -- operations --------------------------------------------------------------------------------------------------------
+
+
+cdef void record_object(lnt_pool *p, uint8_t type, uint64_t source, lnt_object *o) noexcept nogil:
+    cdef uint32_t head = 16 if type == RT_DERIVE else 8
+    cdef uint8_t *r = record_new(p, type, head + L_SLOT_BYTES)
+    if type == RT_DERIVE:
+        lnt_put_le64(r + 8, source)
+    object_store(p, o, r + head)
+
+
+cdef int slots_make(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """The catalog pages of the new objects, while the operation may still be refused for want of space."""
+    cdef uint32_t i
+    cdef int rc = 0
+    for i in range(a.n):
+        if slot_page(p, a.new[i].slot, &rc) == NULL:
+            return rc
+    return 0
+
+
+cdef void slots_give_back(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """The operation failed: its new objects never were."""
+    cdef uint32_t i
+    if a.kind == A_CREATE or a.kind == A_DERIVE or a.kind == A_REVERT:
+        for i in range(a.n):
+            if object_find(p, a.new[i].pub.id) != a.new[i]:
+                slot_free(p, a.new[i].slot)
+                free(a.new[i])
+
+
+cdef bint promise_fits(lnt_pool *p, lnt_object *o, uint64_t before_bytes, uint64_t reserve_bytes) noexcept nogil:
+    # Asked again when its turn has come: another may have been promised the same space since Python looked.
+    cdef uint64_t had = before_bytes // L_BLOCK_BYTES
+    cdef uint64_t want = reserve_bytes // L_BLOCK_BYTES
+    had = had - o.mapped_blocks if had > o.mapped_blocks else 0
+    want = want - o.mapped_blocks if want > o.mapped_blocks else 0
+    return want <= had or want - had + p.reserved_unused <= available_blocks(p)
+
+
+cdef int create_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef int rc
+    if not promise_fits(p, a.obj, 0, lnt_get_le64(a.obj.desc + OB_RESERVE_BYTES)):
+        return ST_NO_SPACE
+    rc = slots_make(p, a)
+    if rc:
+        return rc
+    a.obj.level = <uint8_t>map_level(a.obj.pub.size_bytes // L_BLOCK_BYTES)
+    object_link(p, a.obj)
+    object_dirty(p, a.obj)
+    record_object(p, RT_OBJECT, 0, a.obj)
+    return 0
+
+
+cdef int derive_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef uint32_t i
+    cdef int rc
+    for i in range(a.n):
+        if a.src[i].pub.gone:
+            return ST_GONE
+        rc = node_touch(p, a.src[i].root) if a.src[i].root else 0
+        if rc == 0 and a.src[i].root:
+            rc = node_room(p, a.src[i].root, a.n)      # they may all be of one source
+        if rc:
+            return rc
+    rc = slots_make(p, a)
+    if rc:
+        return rc
+    journal_reserve(p, a.n * (16 + L_SLOT_BYTES))
+    for i in range(a.n):
+        rc = derive_apply(p, a.src[i], a.new[i])
+        if rc:
+            return rc
+        record_object(p, RT_DERIVE, a.src[i].pub.id, a.new[i])
+    op_state(a).target_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
+    return 0
+
+
+cdef int delete_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef int rc
+    cdef uint8_t *r
+    if a.obj.pub.gone:
+        return ST_GONE
+    rc = slot_write(p, a.obj.slot, NULL)
+    if rc:
+        return rc
+    journal_fit(p, 16)
+    delete_apply(p, a.obj)
+    r = record_new(p, RT_DELETE, 16)
+    lnt_put_le64(r + 8, a.obj.pub.id)
+    return 0
+
+
+cdef int revert_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef int rc = 0
+    cdef lnt_object *vol = a.obj
+    cdef lnt_object *snap = a.other
+    cdef uint8_t *r
+    if vol.pub.gone or snap.pub.gone:
+        return ST_GONE
+    if snap.root:
+        rc = node_touch(p, snap.root)
+    if rc == 0 and snap.root:
+        rc = node_room(p, snap.root, 2)
+    if rc == 0 and a.n and vol.root:
+        rc = node_touch(p, vol.root)
+        if rc == 0:
+            rc = node_room(p, vol.root, 2)
+    if rc == 0:
+        rc = slots_make(p, a)
+    if rc:
+        return rc
+    journal_reserve(p, 64 + L_SLOT_BYTES)
+    if a.n:
+        rc = derive_apply(p, vol, a.new[0])
+        if rc:
+            return rc
+        record_object(p, RT_DERIVE, vol.pub.id, a.new[0])
+    rc = revert_apply(p, vol, snap)
+    if rc:
+        return rc
+    r = record_new(p, RT_REVERT, 24)
+    lnt_put_le64(r + 8, vol.pub.id)
+    lnt_put_le64(r + 16, snap.pub.id)
+    op_state(a).target_epoch = p.epoch + 2 if not p.mutations & M_EARLY_REVERT else 0
+    return 0
+
+
+cdef int clear_behind(lnt_pool *p, lnt_admin *a, uint64_t lba) noexcept nogil:
+    """Unmap whatever lies behind a volume's end, in steps. 0 when nothing is left there."""
+    cdef uint64_t end = <uint64_t>1 << (9 * (a.obj.level + 1))
+    cdef uint64_t next_lba = 0
+    cdef uint32_t removed
+    cdef int rc, looks = 0
+    if a.c < lba:
+        a.c = lba
+    while a.c < end:
+        journal_fit(p, 32)
+        rc = map_unmap(p, a.obj, a.c, end, &next_lba, &removed)
+        if rc:
+            return rc
+        if removed:
+            record_3(p, RT_UNMAP, a.obj.pub.id, a.c, next_lba - a.c)
+        looks += LEAF_LOOKS if removed else 1
+        a.c = next_lba
+        if looks >= TURN_LOOKS:
+            return op_again(p, &a.op)
+    return 0
+
+
+cdef int resize_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """Grow: clear what a shrink may have left behind the old end, then move the end. Shrink: move the end, then clear.
+
+    To the size that it has: clear what a shrink that a crash interrupted left (OF_TAIL, in the slot since the end moved).
+    """
+    cdef int rc
+    cdef uint64_t was = a.obj.pub.size_bytes
+    if a.obj.pub.gone:
+        return ST_GONE
+    if a.a > was and a.step == 0:
+        rc = clear_behind(p, a, was // L_BLOCK_BYTES)
+        if rc == 0:
+            rc = map_raise(p, a.obj, map_level(a.a // L_BLOCK_BYTES))
+        if rc:
+            return rc
+    if a.step == 0:
+        a.step = 1
+        a.c = 0
+        if a.a < was:
+            a.obj.flags |= OF_TAIL
+        elif a.a > was:
+            a.obj.flags &= ~OF_TAIL
+        a.b = a.obj.flags & OF_TAIL
+        a.obj.pub.size_bytes = a.a
+        object_dirty(p, a.obj)
+        record_3(p, RT_RESIZE, a.obj.pub.id, a.a, 0)
+    rc = clear_behind(p, a, a.a // L_BLOCK_BYTES) if a.b else 0
+    if a.b and rc == 0:
+        a.obj.flags &= ~OF_TAIL
+        object_dirty(p, a.obj)
+    return rc
+
+
+cdef inline void slot_copy(lnt_admin *a, int offset, int size) noexcept nogil:
+    memcpy(a.obj.desc + offset, a.bytes + offset, size)
+
+
+cdef int set_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    if a.obj.pub.gone:
+        return ST_GONE
+    if a.a & SET_RESERVE and not promise_fits(p, a.obj, lnt_get_le64(a.obj.desc + OB_RESERVE_BYTES),
+                                              lnt_get_le64(a.bytes + OB_RESERVE_BYTES)):
+        return ST_NO_SPACE
+    if a.a & SET_NAME:
+        slot_copy(a, OB_NAME_BYTES, 1)
+        slot_copy(a, OB_NAME, L_NAME_BYTES)
+    if a.a & SET_PROPS:
+        slot_copy(a, OB_PROPS_BYTES, 1)
+        slot_copy(a, OB_PROPS, L_PROPS_BYTES)
+    if a.a & SET_QUOTA:
+        slot_copy(a, OB_QUOTA_BYTES, 8)
+    if a.a & SET_RESERVE:
+        slot_copy(a, OB_RESERVE_BYTES, 8)
+    if a.a & SET_PHYSICAL:
+        slot_copy(a, OB_PHYSICAL_EXPONENT, 1)
+    object_dirty(p, a.obj)
+    record_object(p, RT_OBJECT, 0, a.obj)
+    return 0
+
+
+cdef int kv_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """Write the slots of some keys. All their pages are touched first, so that the change is one step."""
+    cdef uint32_t i
+    cdef int rc = 0
+    for i in range(a.n):
+        if slot_page(p, a.slots[i], &rc) == NULL:
+            return rc
+    for i in range(a.n):
+        slot_write(p, a.slots[i], a.bytes + <uint64_t>i * L_SLOT_BYTES)
+        if a.bytes[<uint64_t>i * L_SLOT_BYTES] == SK_FREE:
+            slot_free(p, a.slots[i])
+    if a.record_bytes:
+        journal_reserve(p, a.record_bytes)
+        memcpy(p.journal.open.buf + p.journal.open.length, a.record, a.record_bytes)
+        p.journal.open.length += a.record_bytes
+        p.journal.open.records += <uint32_t>a.a
+        p.journal.record_seq = p.journal.next_seq
+        p.journal.appended += a.a
+    return 0
+
+
+cdef int summaries_dirty(lnt_pool *p) noexcept nogil:
+    """1 when more summary pages wait for a checkpoint than one step of growth makes."""
+    cdef uint64_t i, n = 0, pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    for i in range(pages):
+        n += p.summary_dirty[i]
+    return n >= p.checkpoint.area_blocks // 64
+
+
+cdef int grow_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """In steps, each with as many new summary pages as a checkpoint surely has room for, and checkpoints between them."""
+    cdef uint8_t *r
+    cdef uint32_t most = p.checkpoint.area_blocks // 64
+    cdef uint64_t total, step = <uint64_t>most * L_SUMMARY_RUNS * L_RUN_BLOCKS
+    if a.a < p.total_blocks:
+        return ST_INVALID
+    while p.total_blocks < a.a:
+        if a.step and summaries_dirty(p):
+            p.checkpoint.wanted = 1
+            a.op.next = p.checkpoint.room
+            p.checkpoint.room = &a.op
+            return WAIT
+        total = a.a if a.a - p.total_blocks < step else p.total_blocks + step
+        a.step = total < a.a
+        if pool_resize(p, total):
+            return ST_LIMIT
+        r = record_new(p, RT_GROW, 16)
+        lnt_put_le64(r + 8, total)
+    return 0
+
+
+cdef int share_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """a: destination block, b: source block, c: blocks left."""
+    cdef uint64_t done = 0
+    cdef int rc, steps = 0
+    cdef uint8_t *r
+    if a.obj.pub.gone or a.other.pub.gone:
+        return ST_GONE
+    if a.obj.pub.read_only:
+        return ST_PROTECTED
+    if p.failed:
+        return ST_READ_ONLY
+    if (a.a + a.c) * L_BLOCK_BYTES > a.obj.pub.size_bytes or (a.b + a.c) * L_BLOCK_BYTES > a.other.pub.size_bytes:
+        return ST_RANGE           # one of them was shrunk or reverted meanwhile
+    while a.c:
+        journal_fit(p, 48)
+        rc = map_share(p, a.obj, a.a, a.other, a.b, a.c, &done)
+        if rc:
+            return rc
+        a.other.settle_epoch = a.obj.settle_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
+        r = record_new(p, RT_SHARE, 48)
+        lnt_put_le64(r + 8, a.obj.pub.id)
+        lnt_put_le64(r + 16, a.a)
+        lnt_put_le64(r + 24, a.other.pub.id)
+        lnt_put_le64(r + 32, a.b)
+        lnt_put_le64(r + 40, done)
+        a.a += done
+        a.b += done
+        a.c -= done
+        steps += 1
+        if steps >= STEPS and a.c:
+            return op_again(p, &a.op)
+    op_state(a).target_epoch = p.epoch + 2
+    return 0
+
+
+cdef int serial_apply(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    if a.kind == A_CREATE:
+        return create_run(p, a)
+    if a.kind == A_DERIVE:
+        return derive_run(p, a)
+    if a.kind == A_DELETE:
+        return delete_run(p, a)
+    if a.kind == A_REVERT:
+        return revert_run(p, a)
+    if a.kind == A_RESIZE:
+        return resize_run(p, a)
+    if a.kind == A_SET:
+        return set_run(p, a)
+    if a.kind == A_KV:
+        return kv_run(p, a)
+    return grow_run(p, a)
+
+
+cdef void serial_next(lnt_pool *p) noexcept nogil:
+    cdef lnt_op *op = p.admin_head
+    if op == NULL:
+        p.admin_runs = 0
+        return
+    p.admin_head = op.next
+    if op.next == NULL:
+        p.admin_tail = NULL
+    p.admin_runs = 1
+    op_ready(p, op)
+
+
+cdef void admin_submit(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    op_state(a).pool = p
+    if a.kind > A_SERIAL:
+        op_ready(p, &a.op)
+        return
+    a.op.next = NULL
+    if p.admin_tail != NULL:
+        p.admin_tail.next = &a.op
+    else:
+        p.admin_head = &a.op
+    p.admin_tail = &a.op
+    if not p.admin_runs:
+        serial_next(p)
+
+
+cdef void settle(lnt_pool *p, lnt_admin *a, uint8_t hard) noexcept nogil:
+    """Applied: wait until no I/O planned before can still change what is now shared, then for durability."""
+    cdef lnt_op_state *x = op_state(a)
+    if p.epoch < x.target_epoch and not p.mutations & M_EARLY_SHARE:
+        wait_grace(p, &a.op, x.target_epoch)
+    elif hard and not p.mutations & M_ADMIN_SOFT:
+        x.need_sync = next_sync(p)
+        wait_hard(p, &a.op)
+    else:
+        wait_soft(p, &a.op)
+
+
+cdef void serial_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef int rc
+    if a.applied:
+        settle(p, a, 1)
+        return
+    if p.failed or p.read_only:
+        rc = ST_READ_ONLY
+    else:
+        if places_wait(p, a) or wait_room(p, &a.op):
+            return
+        p.cur_op = &a.op
+        rc = serial_apply(p, a)
+        p.cur_op = NULL
+        if rc == WAIT:
+            return
+    a.applied = 1
+    places_leave(p, a)
+    serial_next(p)
+    if rc:
+        slots_give_back(p, a)
+        op_finish(p, &a.op, <uint8_t>rc)
+        return
+    op_state(a).need_seq = p.journal.record_seq
+    settle(p, a, 1)
+
+
+cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """Run an admin op from where it is."""
+    cdef int rc = 0
+    if a.kind <= A_SERIAL:
+        serial_run(p, a)
+        return
+    if a.kind == A_CHECKPOINT:
+        if p.failed or a.applied:
+            op_finish(p, &a.op, ST_IO_WRITE if p.failed else ST_OK)
+            return
+        a.applied = 1
+        p.checkpoint.wanted = 1
+        a.op.next = p.checkpoint.waiters
+        p.checkpoint.waiters = &a.op
+        return
+    if a.applied:
+        settle(p, a, 0)
+        return
+    if a.kind == A_SHARE and (places_wait(p, a) or wait_room(p, &a.op)):
+        return
+    p.cur_op = &a.op
+    if a.kind == A_SHARE:
+        rc = share_run(p, a)
+    elif a.kind == A_EXTENTS:
+        rc = walk_extents(p, a)
+    elif a.kind == A_DIFF:
+        rc = walk_diff(p, a)
+    elif a.kind == A_EXCLUSIVE:
+        rc = walk_exclusive(p, a)
+    elif a.kind == A_SCRUB:
+        rc = scrub_run(p, a)
+    elif a.kind == A_TRIM:
+        rc = trim_run(p, a)
+    p.cur_op = NULL
+    if rc == WAIT:
+        return
+    places_leave(p, a)
+    if a.kind == A_SHARE and rc == 0:
+        op_state(a).need_seq = p.journal.record_seq
+        a.applied = 1
+        settle(p, a, 0)
+        return
+    op_finish(p, &a.op, <uint8_t>rc)

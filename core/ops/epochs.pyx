@@ -1,0 +1,48 @@
+"""What every op waits for: an epoch, its place in line, room in cache and journal (docs/concurrency.md, I5, I14).
+
+Lives here and nowhere else: how an op enters an epoch and leaves it.
+"""
+from core.base.log cimport C_IMAGES, C_SYNC2
+from core.base.pool cimport next_images
+from core.log.journal cimport journal_room
+from libc.stdint cimport uint32_t
+
+
+cdef void epoch_enter(lnt_pool *p, lnt_op *op) noexcept nogil:
+    op_state(op).epoch = p.epoch
+    op_state(op).in_epoch = 1
+    p.inflight[p.epoch & 1] += 1
+
+
+cdef void epoch_exit(lnt_pool *p, lnt_op *op) noexcept nogil:
+    if op_state(op).in_epoch:
+        op_state(op).in_epoch = 0
+        p.inflight[op_state(op).epoch & 1] -= 1
+
+
+cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
+    """Run the op again when epochs move; it checks `target` itself. It must not be in an epoch."""
+    op_state(op).target_epoch = target
+    op.next = p.grace
+    p.grace = op
+
+
+cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
+    """Pages that no published checkpoint has: a recovery now makes all of them dirty, and one area half must hold them."""
+    return next_images(p) + (p.checkpoint.n_frames if C_IMAGES <= p.checkpoint.state <= C_SYNC2 else 0)
+
+
+cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """1: the op was put to wait for a checkpoint, because too much is dirty or the journal is nearly full."""
+    cdef uint32_t least = p.journal.blocks // 8
+    if least < 144:               # the longest frame, a pad before it, and some
+        least = 144 if p.journal.blocks >= 512 else 80
+    if (unpublished(p) < p.cache.dirty_limit and journal_room(p) >= least
+            and p.fifo.tail - p.fifo.head < <uint64_t>p.checkpoint.area_blocks * 8):
+        return 0
+    if p.failed:
+        return 0
+    p.checkpoint.wanted = 1
+    op.next = p.checkpoint.room
+    p.checkpoint.room = op
+    return 1

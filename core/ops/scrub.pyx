@@ -1,0 +1,361 @@
+"""Metadata pages read again from the medium, one at a time, and verified (docs/on-disk-format.md, page header).
+
+Runs under live I/O. A page that a checkpoint is writing is fresh and passed over; one that fails while a checkpoint was under
+way is read again after it, because its block may have been torn, or given to something else, in between.
+"""
+from core.base.entries cimport E_NODE, E_REF, VID, WAIT
+from core.base.layout cimport (
+    L_BLOCK_BYTES, L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_PAGE_MAGIC,
+    L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND, PG_LEVEL,
+    PG_MAGIC, PG_TAG, PK_CATALOG, PK_COUNT, PK_CSUM, PK_NODE, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CRC, SB_UUID,
+)
+from core.base.log cimport C_HOMES
+from core.base.native cimport lnt_alloc_aligned, lnt_get_le32, lnt_get_le64
+from core.base.object cimport lnt_object
+from core.base.page cimport F_VALID, lnt_frame
+from core.base.pool cimport run_is_fixed
+from core.base.schedule cimport op_again, op_ready
+from core.base.types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_LIMIT, lnt_io, lnt_op
+from core.ops.walk cimport emit
+from core.pages.cache cimport cache_find, cache_get
+from core.pages.format cimport page_check
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.string cimport memcmp, memset
+
+cdef enum:
+    STEPS = 256                   # without I/O, in one turn
+    TRIES = 8                     # of a page that fails while checkpoints go on
+    FRESH = -2                    # nothing to verify: the page is about to be written, or never was
+    MS_NONE = 0
+    MS_READING = 1
+    MS_ARRIVED = 2
+
+
+cdef extern from "base/crc32c.h" nogil:
+    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
+
+
+cdef struct lnt_medium:
+    # The page under scrutiny. Lies behind its 4096 bytes, in admin.bytes.
+    lnt_io io
+    lnt_pool *pool
+    lnt_op *op
+    uint64_t block
+    uint64_t checkpoints          # finished when it was asked for
+    uint8_t state
+    uint8_t tries
+
+
+cdef inline lnt_medium *M(lnt_admin *a) noexcept nogil:
+    return <lnt_medium *>(a.bytes + L_BLOCK_BYTES)
+
+
+cdef void arrived(lnt_io *io) noexcept nogil:
+    cdef lnt_medium *m = <lnt_medium *>io
+    m.state = MS_ARRIVED
+    op_ready(m.pool, m.op)
+
+
+cdef int fetch(lnt_pool *p, lnt_admin *a, uint64_t block) noexcept nogil:
+    """0 when the block's bytes are in a.bytes (or could not be read), else WAIT."""
+    cdef lnt_medium *m = M(a)
+    if m.state == MS_ARRIVED and m.block == block:
+        return 0
+    if m.block != block:
+        m.tries = 0
+    m.pool = p
+    m.op = &a.op
+    m.block = block
+    m.checkpoints = p.checkpoint.done_count
+    m.state = MS_READING
+    m.io.kind = IO_READ
+    m.io.offset = block * L_BLOCK_BYTES
+    m.io.length = L_BLOCK_BYTES
+    m.io.buf = a.bytes
+    m.io.done = arrived
+    if p.cur.submit(p.cur, &m.io):
+        m.state = MS_ARRIVED
+        return 0
+    p.cur_op = NULL
+    return WAIT
+
+
+cdef int judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
+    """0: sound. WAIT: to be read again after the checkpoint. Else the status that says what is wrong."""
+    cdef lnt_medium *m = M(a)
+    m.state = MS_NONE
+    if (ok and m.io.result == 0) or p.failed:
+        a.c += 1
+        return 0
+    m.tries += 1
+    if m.tries < TRIES:
+        if p.checkpoint.state > C_HOMES:
+            p.cur_op = NULL
+            a.op.next = p.checkpoint.riders
+            p.checkpoint.riders = &a.op
+            return WAIT
+        if m.checkpoints != p.checkpoint.done_count:
+            return op_again(p, &a.op)
+    a.c += 1
+    return ST_IO_READ if m.io.result else ST_CHECKSUM
+
+
+# -- maps --------------------------------------------------------------------------------------------------------------
+
+
+cdef int node_page(lnt_pool *p, lnt_admin *a, uint64_t home, uint8_t kind, uint8_t level) noexcept nogil:
+    """Verify a node's or catalog page's home. A page only dirty in memory still has its last checkpoint's image there."""
+    cdef lnt_frame *f
+    cdef int rc
+    if home & VID():
+        return 0
+    if home >= p.total_blocks:
+        return ST_CHECKSUM
+    f = cache_find(p, home)
+    if f != NULL and f.writing:
+        return 0
+    rc = fetch(p, a, home)
+    if rc:
+        return rc
+    return judge(p, a, page_check(p, a.bytes, kind, home) and a.bytes[PG_LEVEL] == level)
+
+
+cdef inline uint64_t span(int level) noexcept nogil:
+    return <uint64_t>1 << (9 * level)
+
+
+cdef int step(lnt_pool *p, uint64_t *e, int *level, uint64_t lba) noexcept nogil:
+    """Go from a reference to a node of `level` - 1 to its entry for lba."""
+    cdef int rc = 0
+    cdef lnt_frame *f = cache_get(p, e[0] & E_REF(), PK_NODE, <uint8_t>(level[0] - 1), &rc)
+    if f == NULL:
+        return rc
+    level[0] -= 1
+    e[0] = (<uint64_t *>f.data)[(lba >> (9 * level[0])) & 511]
+    return 0
+
+
+cdef int verify_at(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, uint64_t *n) noexcept nogil:
+    """Verify the nodes that begin at block a.a, but for those that `other` has in the same place; n: how far to go on.
+
+    a.step is the lowest entry level (node's level + 1) whose page has been verified at this block.
+    """
+    cdef uint64_t lba = a.a
+    cdef uint64_t x = o.root | E_NODE() if o.root else 0
+    cdef uint64_t y = 0
+    cdef int xl = o.level + 1, yl = 0, rc
+    cdef uint8_t catalog = o == &p.cat
+    if other != NULL and not other.pub.gone and other.root and lba >> (9 * (other.level + 1)) == 0:
+        y = other.root | E_NODE()
+        yl = other.level + 1
+    n[0] = span(xl) - (lba & (span(xl) - 1))
+    while x & E_NODE():
+        while y & E_NODE() and yl > xl:
+            rc = step(p, &y, &yl, lba)
+            if rc == WAIT:
+                return WAIT
+            if rc:
+                y = 0
+        n[0] = span(xl) - (lba & (span(xl) - 1))
+        if y & E_NODE() and yl == xl and (x ^ y) & E_REF() == 0:
+            return 0
+        if lba & (span(xl) - 1) == 0 and xl < a.step:
+            rc = node_page(p, a, x & E_REF(), PK_NODE if xl else PK_CATALOG, <uint8_t>(xl - 1) if xl else 0)
+            if rc == WAIT:
+                return WAIT
+            if rc:
+                rc = emit(a, lba, span(xl), x & E_REF())      # the page's block is what says where the damage is
+            if rc:
+                return rc
+            a.step = <uint8_t>xl
+        if xl == 0 or (xl == 1 and not catalog):
+            return 0                  # below are catalog slots, or data
+        rc = step(p, &x, &xl, lba)
+        if rc == WAIT:
+            return WAIT
+        if rc:
+            return 0                  # unreadable, and noted
+        n[0] = span(xl) - (lba & (span(xl) - 1))
+    return 0
+
+
+cdef int verify_map(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, uint64_t end, int *steps) noexcept nogil:
+    cdef uint64_t n = 0
+    cdef int rc
+    while a.a < end and a.c < a.n:
+        rc = verify_at(p, a, o, other, &n)
+        if rc:
+            return rc
+        a.a += n
+        a.step = 255
+        steps[0] += 1
+        if steps[0] >= STEPS:
+            return op_again(p, &a.op)
+    return 0
+
+
+# -- pages in fixed places ---------------------------------------------------------------------------------------------
+
+
+cdef int run_in_use(lnt_pool *p, uint64_t run) noexcept nogil:
+    """Whether blocks of the run are counted."""
+    return run < p.n_runs and p.run_used[run] != 0 and not run_is_fixed(p, run)
+
+
+cdef int changing(lnt_pool *p, uint64_t home) noexcept nogil:
+    cdef lnt_frame *f = cache_find(p, home)
+    return f != NULL and (f.dirty or f.writing)
+
+
+cdef int super_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef int rc
+    if a.a >= 2:
+        return FRESH
+    rc = fetch(p, a, a.a)
+    if rc:
+        return rc
+    return judge(p, a, memcmp(a.bytes, b"LUNETTE\0", 8) == 0 and memcmp(a.bytes + SB_UUID, p.uuid, 16) == 0 and lnt_get_le32(
+        a.bytes + SB_CRC) == lnt_crc32c(0, a.bytes + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4))
+
+
+cdef uint64_t area_pages(lnt_pool *p) noexcept nogil:
+    """Pages of the half that the published superblock names: directory, images, pending list."""
+    cdef uint64_t images = lnt_get_le32(p.checkpoint.live_buf + SB_AREA_IMAGES)
+    return ((images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES + images
+            + lnt_get_le32(p.checkpoint.live_buf + SB_AREA_PENDING))
+
+
+cdef int area_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef uint64_t half = p.checkpoint.area_start + (p.checkpoint.gen & 1) * p.checkpoint.area_blocks
+    cdef int rc = fetch(p, a, half + a.a)
+    if rc:
+        return rc
+    return judge(p, a, lnt_get_le32(a.bytes + PG_MAGIC) == L_PAGE_MAGIC
+                 and lnt_get_le32(a.bytes + PG_TAG) == p.tag and lnt_get_le32(
+        a.bytes + PG_CRC) == lnt_crc32c(0, a.bytes + 8, L_BLOCK_BYTES - 8))
+
+
+cdef int summary_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef uint64_t home = (a.a // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + a.a % 2
+    cdef int rc
+    if p.summary_dirty[a.a]:
+        return FRESH
+    rc = fetch(p, a, home)
+    return rc if rc else judge(p, a, p.summary_dirty[a.a] or page_check(p, a.bytes, PK_SUMMARY, home))
+
+
+cdef int count_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef uint64_t block = a.a * L_GROUP_BLOCKS
+    cdef uint64_t home = block // L_ZONE_BLOCKS * L_ZONE_BLOCKS + L_COUNT_START + a.a % (L_ZONE_BLOCKS // L_GROUP_BLOCKS)
+    cdef int rc
+    if not run_in_use(p, 2 * a.a) and not run_in_use(p, 2 * a.a + 1) or changing(p, home):
+        return FRESH
+    rc = fetch(p, a, home)
+    return rc if rc else judge(p, a, changing(p, home) or page_check(p, a.bytes, PK_COUNT, home))
+
+
+cdef int csum_sound(lnt_pool *p, const uint8_t *page, uint64_t home) noexcept nogil:
+    """A page that was never written may hold anything, but not most of what a checksum page's header says."""
+    cdef int named = (page[PG_KIND] == PK_CSUM) + (lnt_get_le32(page + PG_TAG) == p.tag) + (lnt_get_le64(page + PG_HOME) == home)
+    cdef lnt_frame *f
+    cdef uint32_t i
+    if page_check(p, page, PK_CSUM, home):
+        return 1
+    if lnt_get_le32(page + PG_MAGIC) != L_PAGE_MAGIC:
+        f = cache_find(p, home)
+        if f != NULL and f.state == F_VALID:
+            for i in range(L_CSUM_BLOCKS):
+                if (<uint32_t *>f.data)[i]:
+                    return 0
+        return named < 3
+    return named < 2 or lnt_get_le32(page + PG_CRC) == lnt_crc32c(0, page + 8, L_BLOCK_BYTES - 8)
+
+
+cdef int csum_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef uint64_t pages = (L_ZONE_BLOCKS + L_CSUM_BLOCKS - 1) // L_CSUM_BLOCKS
+    cdef uint64_t zone = a.a // pages
+    cdef uint64_t home = zone * L_ZONE_BLOCKS + L_CSUM_START + a.a % pages
+    cdef uint64_t block = zone * L_ZONE_BLOCKS + a.a % pages * L_CSUM_BLOCKS
+    cdef uint64_t run = block // L_RUN_BLOCKS
+    cdef int rc, used = 0
+    while run * L_RUN_BLOCKS < block + L_CSUM_BLOCKS and not used:
+        used = run_in_use(p, run)
+        run += 1
+    if not used or changing(p, home):
+        return FRESH
+    rc = fetch(p, a, home)
+    return rc if rc else judge(p, a, changing(p, home) or csum_sound(p, a.bytes, home))
+
+
+cdef uint64_t phase_end(lnt_pool *p, uint64_t phase) noexcept nogil:
+    if phase == SP_SUPER:
+        return 2
+    if phase == SP_AREA:
+        return area_pages(p)
+    if phase == SP_SUMMARY:
+        return (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    if phase == SP_COUNT:
+        return (p.total_blocks + L_GROUP_BLOCKS - 1) // L_GROUP_BLOCKS
+    if phase == SP_CSUM:
+        return (p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS * (
+            (L_ZONE_BLOCKS + L_CSUM_BLOCKS - 1) // L_CSUM_BLOCKS)
+    return (p.cat_slots + L_SLOTS_PER_PAGE - 1) // L_SLOTS_PER_PAGE
+
+
+cdef int fixed_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """Verify page a.a of phase a.b."""
+    if a.b == SP_SUPER:
+        return super_page(p, a)
+    if a.b == SP_AREA:
+        return area_page(p, a)
+    if a.b == SP_SUMMARY:
+        return summary_page(p, a)
+    if a.b == SP_COUNT:
+        return count_page(p, a)
+    return csum_page(p, a)
+
+
+cdef int scrub_fixed(lnt_pool *p, lnt_admin *a, int *steps) noexcept nogil:
+    cdef int rc
+    while a.a < phase_end(p, a.b) and a.c < a.n:
+        rc = fixed_page(p, a)
+        if rc == WAIT:
+            return WAIT
+        if rc > 0:
+            rc = emit(a, a.a, 0, M(a).block)
+            if rc:
+                return rc
+        a.a += 1
+        steps[0] += 1
+        if steps[0] >= STEPS:
+            return op_again(p, &a.op)
+    return 0
+
+
+cdef int scrub_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """a.b: phase, a.a: cursor (map block or page number), a.n: most pages to read. Counts pages in a.c.
+
+    Ends when the phase is over (then a.step is 1, else 0) or a.n pages were read.
+    """
+    cdef int rc, steps = 0
+    if a.bytes == NULL:
+        a.bytes = <uint8_t *>lnt_alloc_aligned(2 * L_BLOCK_BYTES)
+        if a.bytes == NULL:
+            return ST_LIMIT
+        memset(a.bytes, 0, 2 * L_BLOCK_BYTES)
+        a.step = 255
+    if a.b == SP_MAP and a.obj.pub.gone:
+        return ST_GONE
+    if a.b == SP_MAP:
+        rc = verify_map(p, a, a.obj, a.other, a.obj.pub.size_bytes // L_BLOCK_BYTES, &steps)
+        if rc == 0:
+            a.step = a.a >= a.obj.pub.size_bytes // L_BLOCK_BYTES
+    elif a.b == SP_CATALOG:
+        rc = verify_map(p, a, &p.cat, NULL, phase_end(p, SP_CATALOG), &steps)
+        if rc == 0:
+            a.step = a.a >= phase_end(p, SP_CATALOG)
+    else:
+        rc = scrub_fixed(p, a, &steps)
+        if rc == 0:
+            a.step = a.a >= phase_end(p, a.b)
+    return rc

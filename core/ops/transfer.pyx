@@ -1,0 +1,559 @@
+"""READ and WRITE as state machines over the map, and what every op waits for (docs/durability.md, docs/concurrency.md).
+
+An op runs until it must wait: for a page, for its I/O, for an epoch, a range lock, room, or the journal; whatever it waited for
+puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
+everything else to new blocks, which enter the map when all data has arrived.
+"""
+from core._blkmap cimport lnt_extent, map_find, map_goal, map_insert
+from core.base.dropped cimport I_DATA, lnt_dropped, ring_push
+from core.base.entries cimport E_EXCL, WAIT
+from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OF_CHECKSUM
+from core.base.mutations cimport M_NO_MERGE_CHECK
+from core.base.native cimport lnt_alloc_aligned, lnt_get_le64
+from core.base.object cimport lnt_object
+from core.base.operation cimport lnt_piece
+from core.base.pool cimport lnt_op_state, op_state
+from core.base.schedule cimport io_free, io_new, io_status, op_finish, op_ready
+from core.base.space cimport lnt_goal
+from core.base.types cimport (
+    IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OP_READ, ST_GONE, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io,
+)
+from core.log.journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
+from core.ops.epochs cimport epoch_enter, epoch_exit, unpublished, wait_grace, wait_room, waits_for_range
+from core.ops.pieces cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
+from core.ops.ranges cimport range_keep, range_leave
+from core.pages.checksums cimport csum_put, csum_touch, csum_verify
+from core.space.allocation cimport alloc_extent, space_beyond, space_for_data
+from core.space.counts cimport marks_press
+from core.space.medium cimport medium_refused, medium_room
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+cdef enum:
+    S_NEW = 0
+    S_PLAN = 1
+    S_IO = 2
+    S_COMMIT = 3
+    S_RESTART = 4
+    SMALL_BLOCKS = 16             # writes below it are no streams of their own
+
+
+# -- READ --------------------------------------------------------------------------------------------------------------
+
+
+cdef void error_at(lnt_op *op, uint8_t status, uint8_t *at) noexcept nogil:
+    """The op will fail; op.result becomes the offset in it of the first of its bytes that could not be had."""
+    cdef lnt_op_state *x = op_state(op)
+    cdef uint64_t skip = op.offset & (L_BLOCK_BYTES - 1) if x.bounce != NULL else 0
+    cdef uint8_t *base = x.bounce if x.bounce != NULL else op.buf
+    cdef uint64_t result = 0
+    if base + skip <= at < base + skip + op.length:
+        result = at - base - skip
+    if not x.error or result < op.result:
+        op.result = result
+    if not x.error:
+        x.error = status
+
+
+cdef void io_over(lnt_pool *p, lnt_op *op, lnt_io *io) noexcept nogil:
+    """What a finished request says of the op, and of the medium's room."""
+    if io.result != 0:
+        error_at(op, io_status(io), <uint8_t *>io.buf)
+        medium_refused(p, io)
+    elif io.flags & IOF_NEW and p.medium.refused_us:
+        medium_room(p)
+    io_free(p, io)
+
+
+cdef void io_done(lnt_io *io) noexcept nogil:
+    """A request of a read or a write has finished."""
+    cdef lnt_op *op = <lnt_op *>io.owner
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_pool *p = x.pool
+    x.io_busy -= 1
+    io_over(p, op, io)
+    if x.io_busy == 0 and x.step >= S_IO:
+        if op.kind == OP_READ:
+            read_end(p, op)
+        else:
+            write_end(p, op)
+
+
+cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t offset, uint64_t length,
+                  uint8_t *buf) noexcept nogil:
+    cdef lnt_io *io = io_new(p)
+    io.kind = kind
+    io.flags = flags
+    io.offset = offset
+    io.length = length
+    io.buf = buf
+    io.owner = op
+    io.done = io_done
+    op_state(op).io_busy += 1
+    if p.cur.submit(p.cur, io):
+        op_state(op).io_busy -= 1
+        io_over(p, op, io)
+    return 0
+
+
+cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Give up pieces: blocks that did not enter the map go back."""
+    cdef lnt_piece *a = op_state(op).ext
+    cdef lnt_piece *nxt
+    cdef lnt_dropped it
+    cdef lnt_object *o = <lnt_object *>op.obj
+    while a != NULL:
+        nxt = a.next
+        if op.kind != OP_READ:
+            o.inflight_blocks -= a.n
+            if not a.mapped:
+                if a.n:
+                    it.ref = a.pba
+                    it.n = a.n
+                    it.kind = I_DATA
+                    it.trim = 0
+                    it.seq = it.epoch = 0
+                    ring_push(&p.work, &it)
+                piece_unlist(p, a)
+        free(a.bounce)
+        a.next = p.aext_spare
+        p.aext_spare = a
+        a = nxt
+    op_state(op).ext = op_state(op).ext_tail = NULL
+
+
+cdef lnt_piece *piece_new(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef lnt_piece *a = p.aext_spare
+    if a != NULL:
+        p.aext_spare = a.next
+        memset(a, 0, sizeof(lnt_piece))
+    else:
+        a = <lnt_piece *>calloc(1, sizeof(lnt_piece))
+    a.op = op
+    if op_state(op).ext_tail != NULL:
+        op_state(op).ext_tail.next = a
+    else:
+        op_state(op).ext = a
+    op_state(op).ext_tail = a
+    return a
+
+
+cdef void piece_list(lnt_pool *p, lnt_piece *a) noexcept nogil:
+    a.lprev = NULL
+    a.lnext = p.aexts
+    if a.lnext != NULL:
+        a.lnext.lprev = a
+    p.aexts = a
+
+
+cdef void piece_unlist(lnt_pool *p, lnt_piece *a) noexcept nogil:
+    if a.lprev != NULL:
+        a.lprev.lnext = a.lnext
+    elif p.aexts == a:
+        p.aexts = a.lnext
+    if a.lnext != NULL:
+        a.lnext.lprev = a.lprev
+    a.lprev = a.lnext = NULL
+
+
+cdef void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """What a READ or WRITE does to the range is over."""
+    pieces_free(p, op)
+    epoch_exit(p, op)
+    range_leave(p, &op_state(op).place)
+
+
+cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """All data is here. Objects with checksums are verified, whole blocks at a time."""
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_piece *a
+    cdef uint32_t bad = 0
+    cdef int rc
+    x.step = S_COMMIT
+    if x.verify and not x.error:
+        a = x.ext
+        while a != NULL:
+            if not a.loaded:
+                p.cur_op = op
+                rc = csum_verify(p, a.pba, a.n, a.src, &bad)
+                p.cur_op = NULL
+                if rc == WAIT:
+                    return
+                if rc:
+                    error_at(op, rc, a.src + <uint64_t>bad * L_BLOCK_BYTES)
+                    break
+                a.loaded = 1
+            a = a.next
+        if x.bounce != NULL and not x.error:
+            memcpy(op.buf, x.bounce + op.offset % L_BLOCK_BYTES, op.length)
+    free(x.bounce)
+    x.bounce = NULL
+    op_leave(p, op)
+    (<lnt_object *>op.obj).reads += 1
+    op_finish(p, op, x.error)
+
+
+cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_object *o = <lnt_object *>op.obj
+    cdef lnt_extent e
+    cdef lnt_piece *a
+    cdef uint64_t at, n, off, start = op.offset, length = op.length
+    cdef uint8_t *buf = op.buf
+    cdef int rc
+    if x.verify:                  # whole blocks, through a bounce buffer when the request is not
+        start = op.offset & ~<uint64_t>(L_BLOCK_BYTES - 1)
+        length = ((op.offset + op.length + L_BLOCK_BYTES - 1) & ~<uint64_t>(L_BLOCK_BYTES - 1)) - start
+        if length != op.length:
+            if x.bounce == NULL:
+                x.bounce = <uint8_t *>lnt_alloc_aligned(length)
+            buf = x.bounce
+    while x.cursor < length and not x.error:
+        at = start + x.cursor
+        off = at & (L_BLOCK_BYTES - 1)
+        p.cur_op = op
+        rc = map_find(p, o, at >> 12, (off + length - x.cursor + L_BLOCK_BYTES - 1) >> 12, 0, &e)
+        p.cur_op = NULL
+        if rc == WAIT:
+            return
+        if rc:
+            error_at(op, rc, buf + x.cursor)
+            break
+        n = e.n * L_BLOCK_BYTES - off
+        if n > length - x.cursor:
+            n = length - x.cursor
+        if e.pba == 0:
+            memset(buf + x.cursor, 0, n)
+        else:
+            if x.verify:
+                a = piece_new(p, op)
+                a.pba = e.pba
+                a.n = <uint32_t>(n // L_BLOCK_BYTES)
+                a.src = buf + x.cursor
+            io_start(p, op, IO_READ, 0, e.pba * L_BLOCK_BYTES + off, n, buf + x.cursor)
+        x.cursor += n
+    x.step = S_IO
+    if x.io_busy == 0:
+        read_end(p, op)
+
+
+cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef lnt_op_state *x = op_state(op)
+    if x.step == S_NEW:
+        if waits_for_range(p, op):
+            return
+        epoch_enter(p, op)
+        x.verify = (<lnt_object *>op.obj).flags & OF_CHECKSUM
+        x.step = S_PLAN
+    if x.step == S_PLAN:
+        read_plan(p, op)
+    elif x.io_busy == 0:
+        read_end(p, op)
+
+
+# -- WRITE -------------------------------------------------------------------------------------------------------------
+
+
+cdef int space_check(lnt_pool *p, lnt_object *o, uint64_t blocks, int is_new) noexcept nogil:
+    """0 when the object may take so many more blocks: pool, other objects' reservations, and its quota.
+
+    What is reserved may take half of what is kept back, too: nodes that others needed may have taken of its space.
+    """
+    cdef uint64_t space = space_for_data(p)
+    cdef uint64_t quota = lnt_get_le64(o.desc + OB_QUOTA_BYTES)
+    if o.reserved_now and is_new:
+        space = space_beyond(p, p.reserve_blocks // 2)
+    if p.medium.is_short:
+        return ST_NO_SPACE
+    if space + o.reserved_now < blocks + p.reserved_unused or space < blocks:
+        return ST_NO_SPACE
+    if quota and is_new and (o.mapped_blocks + o.inflight_blocks + blocks) * L_BLOCK_BYTES > quota:
+        return ST_NO_SPACE
+    return 0
+
+
+cdef int choose_blocks(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t want, bint is_new, uint64_t *pba,
+                       uint32_t *got) noexcept nogil:
+    """New blocks for lba, next to what its region already has.
+
+    A small overwrite that is no part of a stream takes what the medium still keeps, where there is much of it: a schedule of
+    snapshots would else use a new part of a sparse medium for each, faster than holes can be punched.
+    """
+    cdef uint64_t key = o.pub.id << 32 ^ lba >> 9
+    cdef lnt_goal *g = &p.goals[(key * <uint64_t>0x9E3779B97F4A7C15) >> 52]
+    cdef uint64_t target = 0
+    cdef bint thrifty = not is_new and want < SMALL_BLOCKS and marks_press(p)
+    cdef int rc
+    if g.key == key:
+        thrifty = thrifty and g.following != lba
+        target = g.base + (lba & 511)
+    else:
+        rc = map_goal(p, o, lba, &target)
+        if rc:
+            return rc
+    rc = alloc_extent(p, target, lba & 511, want, thrifty, pba, got)
+    if rc == 0 and pba[0] >= lba & 511 and not (thrifty and g.key == key):
+        g.key = key
+        g.base = pba[0] - (lba & 511)
+    if rc == 0 and g.key == key:
+        g.following = lba + got[0]
+    return rc
+
+
+cdef int plan_new(lnt_pool *p, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
+    """Send the next blocks of a write to a new place. 0, WAIT or a status; x.cursor moves on success."""
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_object *o = <lnt_object *>op.obj
+    cdef uint64_t lba = at >> 12
+    cdef uint64_t off = at & (L_BLOCK_BYTES - 1)
+    cdef uint64_t want = left >> 12
+    cdef uint64_t pba = 0
+    cdef uint32_t got = 0
+    cdef lnt_piece *a
+    cdef int rc
+    if want > e.n:
+        want = e.n
+    if want > L_RUN_BLOCKS - (lba & 511):
+        want = L_RUN_BLOCKS - (lba & 511)
+    if off or want == 0:
+        want = 1
+    rc = space_check(p, o, want, e.pba == 0)
+    if rc == 0:
+        rc = choose_blocks(p, o, lba, <uint32_t>want, e.pba == 0, &pba, &got)
+    if rc:
+        return rc
+    a = piece_new(p, op)
+    a.lba = lba
+    a.pba = pba
+    a.n = got
+    a.src = op.buf + x.cursor
+    o.inflight_blocks += got
+    piece_list(p, a)
+    if off or left < L_BLOCK_BYTES:
+        a.partial = 1
+        a.source = e.entry
+        a.skip = <uint16_t>off
+        a.bytes = <uint16_t>(L_BLOCK_BYTES - off if L_BLOCK_BYTES - off < left else left)
+        a.bounce = <uint8_t *>lnt_alloc_aligned(L_BLOCK_BYTES)
+        p.stat_rmw += 1
+        partial_load(p, op, a)
+        x.cursor += a.bytes
+        return 0
+    io_start(p, op, IO_WRITE, IOF_NEW, pba * L_BLOCK_BYTES, <uint64_t>got * L_BLOCK_BYTES, a.src)
+    x.cursor += <uint64_t>got * L_BLOCK_BYTES
+    return 0
+
+
+cdef void partial_load(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
+    """Fetch what the rest of the block holds now."""
+    a.loaded = 0
+    if a.source == 0:
+        memset(a.bounce, 0, L_BLOCK_BYTES)
+        return
+    io_start(p, op, IO_READ, 0, (a.source & ((<uint64_t>1 << 48) - 1)) * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
+
+
+cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_object *o = <lnt_object *>op.obj
+    cdef lnt_extent e
+    cdef uint64_t at, off, n, left
+    cdef int rc
+    while x.cursor < op.length and not x.error:
+        at = op.offset + x.cursor
+        off = at & (L_BLOCK_BYTES - 1)
+        left = op.length - x.cursor
+        p.cur_op = op
+        rc = map_find(p, o, at >> 12, (off + left + L_BLOCK_BYTES - 1) >> 12, 1, &e)
+        if rc == 0 and (not e.exclusive or x.verify or op.flags & OPF_ATOMIC):
+            if (off or left < L_BLOCK_BYTES) and e.pba and p.epoch < o.settle_epoch:
+                p.cur_op = NULL
+                x.step = S_RESTART    # writes in place may still reach the block that would be merged
+                if x.io_busy == 0:
+                    write_end(p, op)
+                return
+            rc = plan_new(p, op, &e, at, left)
+        elif rc == 0:
+            n = e.n * L_BLOCK_BYTES - off
+            if n > left:
+                n = left
+            io_start(p, op, IO_WRITE, 0, e.pba * L_BLOCK_BYTES + off, n, op.buf + x.cursor)
+            x.cursor += n
+        p.cur_op = NULL
+        if rc == WAIT:
+            return
+        if rc:
+            error_at(op, rc, op.buf + x.cursor)
+    x.step = S_IO
+    if x.io_busy == 0:
+        write_end(p, op)
+
+
+cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """No request is in flight: merge, restart, give up or commit."""
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_piece *a = x.ext
+    cdef uint64_t target
+    if x.step == S_RESTART:
+        pieces_free(p, op)
+        if not x.internal:
+            range_keep(p, &x.place, <lnt_object *>op.obj, op)     # some of it may have been written
+        epoch_exit(p, op)
+        x.step = S_NEW
+        x.cursor = 0
+        target = (<lnt_object *>op.obj).settle_epoch
+        if p.epoch < target:
+            wait_grace(p, op, target)
+        else:
+            op_ready(p, op)
+        return
+    if x.step == S_IO and not x.error:
+        while a != NULL and x.verify:
+            if a.partial and a.source and not a.loaded:
+                p.cur_op = op
+                a.loaded = merge_verified(p, op, a)
+                p.cur_op = NULL
+                if x.error:
+                    break
+                if not a.loaded:
+                    return
+            a = a.next
+        a = x.ext if not x.error else NULL
+        while a != NULL:
+            if a.partial and a.loaded < 2:
+                a.loaded = 2
+                memcpy(a.bounce + a.skip, a.src, a.bytes)
+                io_start(p, op, IO_WRITE, IOF_NEW, a.pba * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
+            a = a.next
+        if x.io_busy:
+            return
+    p.journal.data_writes += 1
+    if x.error:
+        op_leave(p, op)
+        op_finish(p, op, x.error)
+        return
+    x.step = S_COMMIT
+    write_commit(p, op)
+
+
+cdef uint8_t merge_verified(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
+    """The old contents of a checksummed block are verified before they are merged. 0: waiting, or error set."""
+    cdef uint32_t bad = 0
+    cdef int rc = csum_verify(p, a.source & ((<uint64_t>1 << 48) - 1), 1, a.bounce, &bad)
+    if rc == WAIT:
+        return 0
+    if rc:
+        error_at(op, rc, a.src)
+        return 0
+    return 1
+
+
+cdef int piece_commit(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
+    """Enter one piece into the map and the journal. 0, WAIT, a status, or MERGE_AGAIN, PLAN_AGAIN."""
+    cdef lnt_object *o = <lnt_object *>op.obj
+    cdef lnt_extent e
+    cdef int rc
+    cdef uint32_t[512] sums
+    if a.partial:
+        rc = map_find(p, o, a.lba, 1, not op_state(op).verify, &e)
+        if rc:
+            return rc
+        if e.pba and not op_state(op).verify and (e.exclusive or p.epoch < o.settle_epoch):
+            return PLAN_AGAIN         # others may have written in place, or may still, to what was merged
+        if e.entry != a.source and not p.mutations & M_NO_MERGE_CHECK:
+            a.source = e.entry
+            return MERGE_AGAIN
+    if op_state(op).verify:
+        rc = csum_touch(p, a.pba, a.n)
+        if rc:
+            return rc if rc == WAIT else PLAN_AGAIN   # checksums cannot be kept there: blocks are taken elsewhere
+    journal_fit(p, 48 + 4 * a.n)
+    rc = map_insert(p, o, a.lba, a.pba, a.n, E_EXCL())
+    if rc:
+        return rc
+    if op_state(op).verify:
+        csum_put(p, a.pba, a.n, a.bounce if a.partial else a.src, sums)
+    record_map(p, o.pub.id, a.lba, a.pba, a.n, sums if op_state(op).verify else NULL)
+    a.mapped = 1
+    piece_unlist(p, a)
+    return 0
+
+
+cdef int pieces_commit(lnt_pool *p, lnt_op *op, lnt_piece **at) noexcept nogil:
+    """All pieces of an atomic write at once. As piece_commit; at MERGE_AGAIN `at` is the piece to be merged again."""
+    cdef lnt_piece *a = op_state(op).ext
+    cdef int rc = pieces_insert(p, <lnt_object *>op.obj, at, op_state(op).verify)
+    while rc == 0 and a != NULL:
+        a.mapped = 1
+        piece_unlist(p, a)
+        a = a.next
+    return rc
+
+
+cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_object *o = <lnt_object *>op.obj
+    cdef lnt_piece *a = x.ext
+    cdef int rc
+    while a != NULL:
+        if not a.mapped:
+            if p.failed or o.pub.gone or op.offset + op.length > o.pub.size_bytes:   # shrunk or reverted meanwhile
+                x.error = ST_READ_ONLY if p.failed else ST_GONE if o.pub.gone else ST_RANGE
+                break
+            if journal_room(p) < 16 or unpublished(p) >= p.cache.dirty_stop:
+                p.checkpoint.wanted = 1
+                op.next = p.checkpoint.room
+                p.checkpoint.room = op
+                return
+            p.cur_op = op
+            rc = pieces_commit(p, op, &a) if op.flags & OPF_ATOMIC else piece_commit(p, op, a)
+            p.cur_op = NULL
+            if rc == WAIT:
+                return
+            if rc == PLAN_AGAIN:
+                x.step = S_RESTART
+                write_end(p, op)
+                return
+            if rc == MERGE_AGAIN:
+                x.step = S_IO
+                partial_load(p, op, a)
+                if x.io_busy == 0:
+                    write_end(p, op)
+                return
+            if rc:
+                x.error = rc
+                break
+        a = a.next
+    op_leave(p, op)
+    o.writes += 1
+    op_settle(p, op, x.error)
+
+
+cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
+    """End an op that changes data: acknowledged when all that the map now says, whoever said it, is as durable as asked."""
+    cdef lnt_op_state *x = op_state(op)
+    x.need_seq = p.journal.record_seq
+    if status:
+        op_finish(p, op, status)
+    elif op.flags & OPF_FUA:
+        x.need_sync = next_sync(p)
+        wait_hard(p, op)
+    else:
+        wait_soft(p, op)
+
+
+cdef void write_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    cdef lnt_op_state *x = op_state(op)
+    if x.step == S_NEW:
+        if waits_for_range(p, op) or wait_room(p, op):
+            return
+        epoch_enter(p, op)
+        x.verify = (<lnt_object *>op.obj).flags & OF_CHECKSUM
+        x.step = S_PLAN
+    if x.step == S_PLAN:
+        write_plan(p, op)
+    elif x.step == S_COMMIT:
+        write_commit(p, op)
+    elif x.io_busy == 0:
+        write_end(p, op)

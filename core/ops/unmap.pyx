@@ -1,0 +1,91 @@
+"""UNMAP: whole blocks leave the map, a slice a turn; what is left of a block is written with zeros (SBC-4 §5.35)."""
+from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, lnt_extent, map_find, map_unmap
+from core.base.entries cimport WAIT
+from core.base.layout cimport L_BLOCK_BYTES, RT_UNMAP
+from core.base.object cimport lnt_object
+from core.base.pool cimport lnt_op_state, op_state
+from core.base.schedule cimport op_again
+from core.base.types cimport OPF_NOUNMAP, OP_WRITE, ST_GONE, ST_OK, ST_READ_ONLY
+from core.log.journal cimport journal_fit, record_3
+from core.ops.epochs cimport wait_room
+from core.ops.parts cimport first_in_line, sub_end, sub_new
+from core.ops.ranges cimport range_leave
+from core.ops.transfer cimport op_settle
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+
+cdef enum:
+    S_NEW = 0
+    S_PLAN = 1
+    S_SUB = 5
+    ZERO_BYTES = 1048576
+
+
+cdef void unmap_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
+    range_leave(p, &op_state(op).place)
+    op_settle(p, op, status)
+
+
+cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Whole blocks leave the map; the rest, and everything with OPF_NOUNMAP, is overwritten with zeros."""
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_object *o = <lnt_object *>op.obj
+    cdef uint64_t at, n, end = op.offset + op.length, next_lba = 0
+    cdef uint32_t removed = 0
+    cdef lnt_extent e
+    cdef int rc, looks = 0
+    cdef uint8_t status
+    if x.step == S_SUB:
+        status = sub_end(p, op)
+        if status:
+            unmap_end(p, op, status)
+            return
+        x.step = S_PLAN
+    if x.step == S_NEW:
+        if first_in_line(p, op, 0):
+            return
+        x.step = S_PLAN
+    while x.cursor < op.length:
+        if o.pub.gone or p.failed:
+            unmap_end(p, op, ST_GONE if o.pub.gone else ST_READ_ONLY)
+            return
+        if wait_room(p, op):
+            return
+        at = op.offset + x.cursor
+        n = end - at
+        if op.flags & OPF_NOUNMAP or at & (L_BLOCK_BYTES - 1) or n < L_BLOCK_BYTES:
+            if op.flags & OPF_NOUNMAP:
+                n = n if n < ZERO_BYTES else ZERO_BYTES
+            else:
+                n = n if n < L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1)) else L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1))
+                p.cur_op = op
+                rc = map_find(p, o, at >> 12, 1, 0, &e)
+                p.cur_op = NULL
+                if rc == WAIT:
+                    return
+                if rc:
+                    unmap_end(p, op, <uint8_t>rc)
+                    return
+                if e.pba == 0:
+                    x.cursor += n
+                    continue
+            x.cursor += n
+            x.step = S_SUB
+            sub_new(p, op, OP_WRITE, at, n, p.zeros)
+            return
+        journal_fit(p, 32)
+        p.cur_op = op
+        rc = map_unmap(p, o, at >> 12, end >> 12, &next_lba, &removed)
+        p.cur_op = NULL
+        if rc == WAIT:
+            return
+        if rc:
+            unmap_end(p, op, <uint8_t>rc)
+            return
+        if removed:
+            record_3(p, RT_UNMAP, o.pub.id, at >> 12, next_lba - (at >> 12))
+        x.cursor = next_lba * L_BLOCK_BYTES - op.offset
+        looks += LEAF_LOOKS if removed else 1
+        if looks >= TURN_LOOKS:
+            op_again(p, op)
+            return
+    unmap_end(p, op, ST_OK)

@@ -1,0 +1,231 @@
+"""Walks over maps that only read: extents (SBC-4 GET LBA STATUS), differences between objects, exclusive blocks.
+
+Each keeps a block address as its cursor and descends from the roots again after every wait, so the maps may change under it.
+"""
+from core._blkmap cimport lnt_extent, map_find, node_get
+from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, WAIT
+from core.base.layout cimport L_NODE_ENTRIES, PK_NODE
+from core.base.mutations cimport M_SHORT_DIFF
+from core.base.object cimport lnt_object
+from core.base.page cimport lnt_frame
+from core.base.schedule cimport op_again
+from core.base.types cimport ST_CHECKSUM, ST_GONE, ST_LIMIT
+from core.pages.cache cimport cache_get
+from core.space.counts cimport count_at
+from libc.stdint cimport uint32_t, uint8_t
+from libc.stdlib cimport realloc
+
+cdef enum:
+    STEPS = 256               # pieces of maps looked at in one turn ...
+    SOLE_STEPS = 32           # ... and leaves whose blocks' counts are, all of them
+    FULL = -3                 # no room for one more in the answer: the walk ends here
+
+
+cdef int emit(lnt_admin *a, uint64_t start, uint64_t length, uint64_t value) noexcept nogil:
+    """Add a triple to the answer. ST_LIMIT, and nothing added, when memory for it cannot be had."""
+    cdef uint64_t *wider
+    if a.n_out == a.cap_out:
+        wider = <uint64_t *>realloc(a.out, 24 * <uint64_t>(2 * a.cap_out + 64))
+        if wider == NULL:
+            return ST_LIMIT
+        a.out = wider
+        a.cap_out = 2 * a.cap_out + 64
+    a.out[3 * a.n_out] = start
+    a.out[3 * a.n_out + 1] = length
+    a.out[3 * a.n_out + 2] = value
+    a.n_out += 1
+    return 0
+
+
+cdef int extend(lnt_admin *a, uint64_t start, uint64_t length, uint64_t value) noexcept nogil:
+    """Widen the last triple when it has this value and ends here, else add one. FULL when a.n are there already."""
+    if a.n_out and a.out[3 * a.n_out - 3] + a.out[3 * a.n_out - 2] == start and a.out[3 * a.n_out - 1] == value:
+        a.out[3 * a.n_out - 2] += length
+        return 0
+    return emit(a, start, length, value) if a.n_out < a.n else FULL
+
+
+cdef int walk_extents(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """a: first block, b: end, n: most triples. Emits (block, blocks, mapped)."""
+    cdef lnt_extent e
+    cdef int rc, steps = 0
+    if a.obj.pub.gone:
+        return ST_GONE
+    while a.a < a.b:
+        rc = map_find(p, a.obj, a.a, a.b - a.a, 0, &e)
+        if rc:
+            return rc
+        rc = extend(a, a.a, e.n, e.pba != 0)
+        if rc:
+            return 0 if rc == FULL else rc
+        a.a += e.n
+        steps += 1
+        if steps >= STEPS:
+            return op_again(p, &a.op)
+    return 0
+
+
+cdef struct side:
+    # Where the descent into one of two maps is.
+    uint64_t e
+    int level                 # the entry spans 512^level blocks
+    lnt_frame *f
+    int idx
+
+
+cdef int step_down(lnt_pool *p, side *s, uint64_t lba, int *rc) noexcept nogil:
+    s.f = cache_get(p, s.e & E_REF(), PK_NODE, <uint8_t>(s.level - 1), rc)
+    if s.f == NULL:
+        return 0
+    s.level -= 1
+    s.idx = (lba >> (9 * s.level)) & 511
+    s.e = (<uint64_t *>s.f.data)[s.idx]
+    return 1
+
+
+cdef inline uint64_t block_of(side *s, uint64_t lba) noexcept nogil:
+    """The pool block behind lba, 0 in a hole."""
+    if s.e & E_HUGE():
+        return (s.e & E_REF()) + (lba & 511)
+    return s.e & E_REF() if s.e & E_DATA() else 0
+
+
+cdef inline uint64_t span_left(int level, uint64_t lba) noexcept nogil:
+    cdef uint64_t span = <uint64_t>1 << (9 * level)
+    return span - (lba & (span - 1))
+
+
+cdef int compare_at(lnt_pool *p, lnt_object *oa, lnt_object *ob, uint64_t lba, uint64_t *n, int *differ) noexcept nogil:
+    """Whether the maps differ at lba, and for how many blocks that holds at least."""
+    cdef side x, y
+    cdef int rc = 0
+    cdef uint64_t k, most
+    x.e = oa.root | E_NODE() if oa.root else 0
+    x.level = oa.level + 1
+    y.e = ob.root | E_NODE() if ob.root else 0
+    y.level = ob.level + 1
+    x.f = y.f = NULL
+    if x.level > y.level and lba >> (9 * y.level):
+        y.e = 0                           # beyond what the smaller map can hold
+        y.level = x.level
+    elif y.level > x.level and lba >> (9 * x.level):
+        x.e = 0
+        x.level = y.level
+    if p.mutations & M_SHORT_DIFF and lba >> (9 * min(oa.level + 1, ob.level + 1)):
+        x.e = y.e = 0
+    while True:
+        if x.level == y.level and (x.e ^ y.e) & ((<uint64_t>1 << 56) - 1) == 0:
+            differ[0] = 0
+            n[0] = span_left(x.level, lba)
+            return 0
+        if x.e & E_NODE() and (x.level >= y.level or not y.e & E_NODE()):
+            k = y.level == x.level and y.e & E_NODE()
+            if not step_down(p, &x, lba, &rc):
+                return rc
+            if k and not step_down(p, &y, lba, &rc):
+                return rc
+            continue
+        if y.e & E_NODE():
+            if not step_down(p, &y, lba, &rc):
+                return rc
+            continue
+        break
+    most = span_left(x.level if x.level < y.level else y.level, lba)
+    differ[0] = block_of(&x, lba) != block_of(&y, lba)
+    n[0] = most
+    if x.level == 0 or y.level == 0:
+        k = 1                             # a leaf, beside another, a huge entry or a hole: go along as long as the answer stays
+        while (lba & 511) + k < L_NODE_ENTRIES:
+            if x.level == 0:
+                x.e = (<uint64_t *>x.f.data)[x.idx + k]
+            if y.level == 0:
+                y.e = (<uint64_t *>y.f.data)[y.idx + k]
+            if (block_of(&x, lba + k) != block_of(&y, lba + k)) != differ[0]:
+                break
+            k += 1
+        n[0] = k
+    return 0
+
+
+cdef int walk_diff(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """a: first block, b: end, n: most triples. Emits (block, blocks, 1) where obj and other differ."""
+    cdef uint64_t n = 0
+    cdef int rc, differ = 0, steps = 0
+    if a.obj.pub.gone or a.other.pub.gone:
+        return ST_GONE
+    while a.a < a.b:
+        rc = compare_at(p, a.obj, a.other, a.a, &n, &differ)
+        if rc:
+            return rc
+        if n > a.b - a.a:
+            n = a.b - a.a
+        rc = extend(a, a.a, n, 1) if differ else 0
+        if rc:
+            return 0 if rc == FULL else rc
+        a.a += n
+        steps += 1
+        if steps >= STEPS:
+            return op_again(p, &a.op)
+    return 0
+
+
+cdef int sole_at(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t *n, uint64_t *blocks) noexcept nogil:
+    """How many of the next n blocks only this object refers to."""
+    cdef uint64_t e = o.root | E_NODE() if o.root else 0
+    cdef int level = o.level + 1
+    cdef int rc = 0, i
+    cdef lnt_frame *f = NULL
+    cdef lnt_frame *cf
+    cdef uint32_t *c
+    cdef uint64_t pba
+    blocks[0] = 0
+    while e & E_NODE():
+        f = node_get(p, e & E_REF(), <uint8_t>(level - 1), &rc)
+        if f == NULL:
+            return rc
+        if f.refs != 1:
+            n[0] = span_left(level, lba)
+            return 0 if f.refs else ST_CHECKSUM
+        level -= 1
+        if level == 0:
+            break
+        e = (<uint64_t *>f.data)[(lba >> (9 * level)) & 511]
+    n[0] = span_left(level if level else 1, lba)
+    if level and not e & E_HUGE():
+        return 0
+    for i in range(lba & 511, L_NODE_ENTRIES):
+        if level:
+            pba = (e & E_REF()) + i
+        else:
+            if not (<uint64_t *>f.data)[i] & E_DATA():
+                continue
+            pba = (<uint64_t *>f.data)[i] & E_REF()
+        c = count_at(p, pba, &cf, &rc)
+        if c == NULL:
+            return rc
+        blocks[0] += c[0] == 1
+    return 0
+
+
+cdef int walk_exclusive(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    """n objects of src, one after the other; a: cursor in the one under way. Adds its blocks up in out; ~0: it cannot be told."""
+    cdef uint64_t n = 0, blocks = 0
+    cdef int rc, steps = 0
+    cdef lnt_object *o
+    while a.n_out < a.n:
+        o = a.src[a.n_out]
+        rc = ST_GONE if o.pub.gone else 0
+        while not rc and a.a < <uint64_t>1 << (9 * (o.level + 1)):
+            if steps >= SOLE_STEPS:
+                return op_again(p, &a.op)
+            rc = sole_at(p, o, a.a, &n, &blocks)
+            if rc == WAIT:
+                return rc
+            a.out[a.n_out] += blocks
+            a.a += n
+            steps += 1
+        if rc:
+            a.out[a.n_out] = ~<uint64_t>0
+        a.a = 0
+        a.n_out += 1
+    return 0

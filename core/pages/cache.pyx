@@ -1,0 +1,306 @@
+"""Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header)."""
+from core.base.entries cimport VID, WAIT
+from core.base.layout cimport L_BLOCK_BYTES
+from core.base.native cimport lnt_alloc_aligned
+from core.base.page cimport F_BAD, F_READING, F_VALID
+from core.base.schedule cimport ops_ready
+from core.base.types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, ST_LIMIT, lnt_io
+from core.pages.damage cimport damage_met, damage_over, damage_recent
+from core.pages.format cimport frame_serialise, page_decode
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+cdef enum:
+    SLAB_FRAMES = 256
+    SLAB_HEAD = 9 * 4096          # of a slab: a pointer to the next, the frames; their pages follow
+    TRIM_LOOKS = 256              # frames looked at in one turn at least, and for each frame too many
+    TRIM_EACH = 8
+
+
+cdef extern from "base/crc32c.h" nogil:
+    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
+
+
+cdef struct page_read:
+    lnt_io io
+    lnt_pool *pool
+    lnt_frame *f
+    page_read *next
+    uint8_t *raw
+
+
+# -- frames ------------------------------------------------------------------------------------------------------------
+
+
+cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil:
+    cdef uint64_t n = 1024
+    while n < 2 * limit_frames:
+        n *= 2
+    p.cache.hash = <lnt_frame **>calloc(n, sizeof(lnt_frame *))
+    if p.cache.hash == NULL:
+        with gil:
+            raise MemoryError
+    p.cache.mask = n - 1
+    p.cache.limit = limit_frames
+    return 0
+
+
+cdef void cache_free(lnt_pool *p) noexcept nogil:
+    cdef void *slab
+    cdef page_read *r
+    p.cache.clock = p.cache.spare = NULL
+    while p.cache.slabs != NULL:
+        slab = p.cache.slabs
+        p.cache.slabs = (<void **>slab)[0]
+        free(slab)
+    while p.cache.reads != NULL:
+        r = <page_read *>p.cache.reads
+        p.cache.reads = r.next
+        free(r.raw)
+        free(r)
+    free(p.cache.hash)
+    p.cache.hash = NULL
+
+
+cdef inline uint64_t hash_of(lnt_pool *p, uint64_t id) noexcept nogil:
+    return ((id * <uint64_t>0x9E3779B97F4A7C15) >> 20) & p.cache.mask
+
+
+cdef lnt_frame *cache_find(lnt_pool *p, uint64_t id) noexcept nogil:
+    cdef lnt_frame *f = p.cache.hash[hash_of(p, id)]
+    while f != NULL and f.id != id:
+        f = f.hnext
+    return f
+
+
+cdef void unhash(lnt_pool *p, lnt_frame *f) noexcept nogil:
+    cdef lnt_frame **at = &p.cache.hash[hash_of(p, f.id)]
+    while at[0] != f:
+        at = &at[0].hnext
+    at[0] = f.hnext
+
+
+cdef void cache_drop(lnt_pool *p, lnt_frame *f) noexcept nogil:
+    """Forget a frame that nobody waits for."""
+    if f.ckpt:
+        frame_serialise(p, f)
+    if f.writing:
+        p.checkpoint.frames[f.slot] = NULL
+    frame_undirty(p, f)
+    unhash(p, f)
+    p.cache.pinned -= f.pinned
+    if f.next == f:
+        p.cache.clock = NULL
+    else:
+        f.prev.next = f.next
+        f.next.prev = f.prev
+        if p.cache.clock == f:
+            p.cache.clock = f.next
+    p.cache.count -= 1
+    f.next = p.cache.spare
+    p.cache.spare = f
+
+
+cdef void cache_rekey(lnt_pool *p, lnt_frame *f, uint64_t id) noexcept nogil:
+    cdef uint64_t h
+    unhash(p, f)
+    f.id = id
+    h = hash_of(p, id)
+    f.hnext = p.cache.hash[h]
+    p.cache.hash[h] = f
+
+
+cdef void cache_trim(lnt_pool *p) noexcept nogil:
+    """Evict clean, unused frames while there are more than wanted. Runs between ops only: ops hold bare pointers.
+
+    Where most are dirty it gives up early: the next turn goes on, and the checkpoint makes them clean.
+    """
+    cdef uint64_t tries = 0
+    cdef uint64_t limit = p.cache.limit + p.cache.pinned
+    cdef lnt_frame *f
+    cdef uint64_t most
+    if p.cache.count <= limit:
+        return
+    most = TRIM_LOOKS + TRIM_EACH * (p.cache.count - limit)
+    while p.cache.count > limit and tries < most:
+        f = p.cache.clock
+        p.cache.clock = f.next
+        tries += 1
+        if f.used:
+            f.used = 0
+        elif not f.dirty and not f.writing and not f.ckpt and not f.pinned and f.state != F_READING and not f.id & VID():
+            cache_drop(p, f)
+            p.cache.evictions += 1
+
+
+cdef void cache_pin(lnt_pool *p, lnt_frame *f) noexcept nogil:
+    """A page of the catalog, which every checkpoint may need: it stays, so that it need not be readable a second time."""
+    p.cache.pinned += f.pinned == 0
+    f.pinned = 1
+
+
+cdef int slab_new(lnt_pool *p) noexcept nogil:
+    """Memory for more frames. 0: there is none."""
+    cdef uint8_t *slab = <uint8_t *>lnt_alloc_aligned(SLAB_HEAD + SLAB_FRAMES * L_BLOCK_BYTES)
+    cdef lnt_frame *f
+    cdef int i
+    if slab == NULL:
+        return 0
+    (<void **>slab)[0] = p.cache.slabs
+    p.cache.slabs = slab
+    for i in range(SLAB_FRAMES - 1, -1, -1):
+        f = <lnt_frame *>(slab + 128 + i * sizeof(lnt_frame))
+        f.data = slab + SLAB_HEAD + i * L_BLOCK_BYTES
+        f.next = p.cache.spare
+        p.cache.spare = f
+    return 1
+
+
+cdef lnt_frame *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil:
+    """A valid, clean, zeroed frame. NULL: out of memory."""
+    cdef lnt_frame *f = frame_take(p, id, kind, level)
+    if f != NULL:
+        memset(f.data, 0, L_BLOCK_BYTES)
+    return f
+
+
+cdef lnt_frame *frame_take(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil:
+    """A frame whose page holds anything."""
+    cdef lnt_frame *f
+    cdef uint8_t *data
+    cdef uint64_t h
+    if p.cache.spare == NULL and not slab_new(p):
+        return NULL
+    f = p.cache.spare
+    p.cache.spare = f.next
+    data = f.data
+    memset(f, 0, sizeof(lnt_frame))
+    f.data = data
+    f.id = id
+    f.kind = kind
+    f.level = level
+    f.state = F_VALID
+    f.used = 1
+    h = hash_of(p, id)
+    f.hnext = p.cache.hash[h]
+    p.cache.hash[h] = f
+    if p.cache.clock == NULL:
+        f.next = f.prev = f
+        p.cache.clock = f
+    else:
+        f.next = p.cache.clock
+        f.prev = p.cache.clock.prev
+        f.prev.next = f
+        f.next.prev = f
+    p.cache.count += 1
+    return f
+
+
+cdef void page_arrived(lnt_io *io) noexcept nogil:
+    cdef page_read *r = <page_read *>io
+    cdef lnt_pool *p = r.pool
+    cdef lnt_frame *f = r.f
+    if io.result == 0 and page_decode(p, f, r.raw):
+        f.state = F_VALID
+        if p.damage.v != NULL:
+            damage_over(p, f.id, f.kind)      # of more than are remembered, too
+    else:
+        f.state = F_BAD
+        f.error = ST_IO_READ if io.result else ST_CHECKSUM
+        damage_met(p, f, f.waiters if f.waiters != NULL else p.cur_op)
+    r.next = <page_read *>p.cache.reads
+    p.cache.reads = r
+    ops_ready(p, &f.waiters)
+
+
+cdef page_read *read_new(lnt_pool *p, lnt_frame *f) noexcept nogil:
+    cdef page_read *r = <page_read *>p.cache.reads
+    if r != NULL:
+        p.cache.reads = r.next
+    else:
+        r = <page_read *>calloc(1, sizeof(page_read))
+        r.raw = <uint8_t *>lnt_alloc_aligned(L_BLOCK_BYTES)
+        r.pool = p
+    r.f = f
+    r.io.kind = IO_READ
+    r.io.offset = f.id * L_BLOCK_BYTES
+    r.io.length = L_BLOCK_BYTES
+    r.io.buf = r.raw
+    r.io.done = page_arrived
+    return r
+
+
+cdef lnt_frame *cache_get(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
+    """The page at `id`, or NULL and rc: WAIT (p.cur_op will run again), or a status when it cannot be read."""
+    cdef lnt_frame *f = cache_find(p, id)
+    cdef page_read *r
+    if f != NULL and f.state == F_VALID:
+        f.used = 1
+        p.cache.hits += 1
+        if f.kind != kind or f.level != level:
+            rc[0] = ST_CHECKSUM
+            return NULL
+        return f
+    if f != NULL and f.state == F_BAD:
+        rc[0] = f.error
+        if f.waiters == NULL:
+            cache_drop(p, f)      # the next touch reads it again
+        return NULL
+    if f == NULL:
+        if id & VID() or id >= p.total_blocks:
+            rc[0] = ST_CHECKSUM   # a reference to nowhere is damage
+            return NULL
+        if p.damage.n:
+            rc[0] = damage_recent(p, id)
+            if rc[0]:
+                return NULL
+        p.cache.misses += 1
+        f = frame_take(p, id, kind, level)
+        if f == NULL:
+            rc[0] = ST_LIMIT
+            return NULL
+        f.state = F_READING
+        r = read_new(p, f)
+        if p.cur.submit(p.cur, &r.io):
+            page_arrived(&r.io)
+            if f.state == F_VALID:
+                return f
+            rc[0] = f.error
+            cache_drop(p, f)
+            return NULL
+    if p.cur_op != NULL:
+        p.cur_op.next = f.waiters
+        f.waiters = p.cur_op
+        p.cur_op = NULL           # queued once, on the first page it misses
+    rc[0] = WAIT
+    return NULL
+
+
+cdef void frame_dirty(lnt_pool *p, lnt_frame *f) noexcept nogil:
+    """Must be called before the first change of a page, each time."""
+    if f.ckpt:
+        frame_serialise(p, f)
+    f.used = 1
+    if f.dirty:
+        return
+    f.dirty = 1
+    f.dprev = NULL
+    f.dnext = p.cache.dirty
+    if f.dnext != NULL:
+        f.dnext.dprev = f
+    p.cache.dirty = f
+    p.cache.n_dirty += 1
+
+
+cdef void frame_undirty(lnt_pool *p, lnt_frame *f) noexcept nogil:
+    if not f.dirty:
+        return
+    f.dirty = 0
+    if f.dprev != NULL:
+        f.dprev.dnext = f.dnext
+    else:
+        p.cache.dirty = f.dnext
+    if f.dnext != NULL:
+        f.dnext.dprev = f.dprev
+    p.cache.n_dirty -= 1

@@ -1,0 +1,208 @@
+"""Metadata pages that cannot be had: noted, not asked for again at once, no hindrance to others (docs/durability.md, Failures).
+
+An op that needs such a page fails. A dropped reference that needs it is set aside: it stays in the pending list, so that its
+space stays pending across restarts, and is tried again from time to time. Nothing is allocated where counts or checksums cannot
+be read.
+"""
+from core.base.damage cimport lnt_bad_page
+from core.base.dropped cimport I_NODE, lnt_dropped, lnt_dropped_ring, ring_push
+from core.base.layout cimport (
+    L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_GROUP_BLOCKS, L_RUN_BLOCKS, L_ZONE_BLOCKS, PK_COUNT, PK_CSUM,
+)
+from core.base.space cimport RB_COUNTS, RB_CSUMS
+from core.base.trace cimport TE_DAMAGE, trace_add
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport calloc, free
+
+cdef enum:
+    BAD_PAGES = 1024              # remembered; beyond, the one that was met first is forgotten
+    AGAIN_US = 1000000            # a page that failed is not read again before
+    RETRY_US = 60000000           # some of what is set aside is tried again so often
+    RETRY_ITEMS = 32
+
+
+# -- runs that nothing is taken from -----------------------------------------------------------------------------------
+
+
+cdef void runs_free(lnt_pool *p, uint64_t run, uint8_t bits) noexcept nogil:
+    """Take bits off a run; without any its free blocks may be used."""
+    if p.run_busy[run] & bits:
+        p.run_busy[run] &= ~bits
+        if p.run_busy[run] == 0:
+            p.holes.held -= L_RUN_BLOCKS - p.run_used[run]
+            p.free_runs += p.run_used[run] == 0
+
+
+cdef void run_avoid(lnt_pool *p, uint64_t run, uint8_t bits) noexcept nogil:
+    if p.run_busy[run] == 0:
+        p.holes.held += L_RUN_BLOCKS - p.run_used[run]
+        p.free_runs -= p.run_used[run] == 0
+    p.run_busy[run] |= bits
+
+
+cdef void runs_of(lnt_pool *p, uint64_t home, uint8_t kind, uint64_t *first, uint64_t *end) noexcept nogil:
+    """The runs whose counts (or some of whose checksums) a page holds."""
+    cdef uint64_t zone = home // L_ZONE_BLOCKS * L_ZONE_BLOCKS
+    cdef uint64_t each = L_GROUP_BLOCKS if kind == PK_COUNT else L_CSUM_BLOCKS
+    cdef uint64_t block = zone + (home % L_ZONE_BLOCKS - (L_COUNT_START if kind == PK_COUNT else L_CSUM_START)) * each
+    first[0] = block // L_RUN_BLOCKS
+    end[0] = (block + each + L_RUN_BLOCKS - 1) // L_RUN_BLOCKS
+    if end[0] > (zone + L_ZONE_BLOCKS) // L_RUN_BLOCKS:
+        end[0] = (zone + L_ZONE_BLOCKS) // L_RUN_BLOCKS
+    if end[0] > p.n_runs:
+        end[0] = p.n_runs
+
+
+cdef uint64_t damage_held(lnt_pool *p) noexcept nogil:
+    """Free blocks in runs that nothing is taken from because of damage: more, where several pages are to blame for one."""
+    cdef uint64_t first, end, n = 0
+    cdef uint32_t i
+    for i in range(p.damage.n):
+        if p.damage.v[i].kind == PK_COUNT or p.damage.v[i].kind == PK_CSUM:
+            runs_of(p, p.damage.v[i].block, p.damage.v[i].kind, &first, &end)
+            while first < end:
+                n += L_RUN_BLOCKS - p.run_used[first] if p.run_busy[first] & (RB_COUNTS | RB_CSUMS) else 0
+                first += 1
+    return n
+
+
+# -- pages -------------------------------------------------------------------------------------------------------------
+
+
+cdef lnt_bad_page *known(lnt_pool *p, uint64_t block) noexcept nogil:
+    cdef uint32_t i
+    for i in range(p.damage.n):
+        if p.damage.v[i].block == block:
+            return &p.damage.v[i]
+    return NULL
+
+
+cdef lnt_bad_page *place(lnt_pool *p) noexcept nogil:
+    """Room for one more. NULL: no memory."""
+    cdef lnt_bad_page *b
+    cdef uint32_t i
+    if p.damage.v == NULL:
+        p.damage.v = <lnt_bad_page *>calloc(BAD_PAGES, sizeof(lnt_bad_page))
+        if p.damage.v == NULL:
+            return NULL
+    if p.damage.n < BAD_PAGES:
+        p.damage.n += 1
+        return &p.damage.v[p.damage.n - 1]
+    b = p.damage.v
+    for i in range(1, BAD_PAGES):
+        if p.damage.v[i].until_us < b.until_us:
+            b = &p.damage.v[i]
+    return b
+
+
+cdef void damage_met(lnt_pool *p, lnt_frame *f, lnt_op *op) noexcept nogil:
+    """The page of `f` could not be read, or is not what it should be; `op` asked for it, or is the first who waits."""
+    cdef lnt_bad_page *b = known(p, f.id)
+    cdef uint64_t run = 0, end = 0
+    if b == NULL:
+        b = place(p)
+        if b != NULL:
+            b.block = f.id
+            b.object = 0
+            b.times = 0
+            p.damage.met += 1
+            trace_add(p, TE_DAMAGE, f.id, f.kind)
+    if b != NULL:
+        b.kind = f.kind
+        b.status = f.error
+        b.times += 1
+        b.until_us = p.now_us + AGAIN_US
+        if op == p.background:
+            b.object = 0              # met by reclaim: nobody has it any more
+        elif op != NULL and op.obj != NULL:
+            b.object = op.obj.id
+    if f.kind == PK_COUNT or f.kind == PK_CSUM:
+        runs_of(p, f.id, f.kind, &run, &end)
+        while run < end:
+            run_avoid(p, run, RB_COUNTS if f.kind == PK_COUNT else RB_CSUMS)
+            run += 1
+    if p.damage.due_us == 0:
+        p.damage.due_us = p.now_us + RETRY_US
+
+
+cdef void damage_over(lnt_pool *p, uint64_t block, uint8_t kind) noexcept nogil:
+    """A page was read and is sound: if it was not before, those who need it may go on."""
+    cdef lnt_bad_page *b = known(p, block)
+    cdef uint64_t run = 0, end = 0
+    if b != NULL:
+        p.damage.n -= 1
+        b[0] = p.damage.v[p.damage.n]
+        p.damage.mended = 1
+    if kind == PK_COUNT or kind == PK_CSUM:
+        runs_of(p, block, kind, &run, &end)
+        while run < end:
+            runs_free(p, run, RB_COUNTS if kind == PK_COUNT else RB_CSUMS)
+            run += 1
+
+
+cdef int damage_recent(lnt_pool *p, uint64_t block) noexcept nogil:
+    """The status with which a page failed a moment ago; 0: ask the medium."""
+    cdef lnt_bad_page *b = known(p, block)
+    return b.status if b != NULL and p.now_us < b.until_us else 0
+
+
+cdef uint64_t damage_probe(lnt_pool *p) noexcept nogil:
+    """A block whose counts are to be asked for once more: those of one damaged page after the other. 0: none."""
+    cdef uint32_t _i
+    cdef uint64_t first = 0, end = 0
+    for _i in range(p.damage.n):
+        p.damage.probe = (p.damage.probe + 1) % p.damage.n
+        if p.damage.v[p.damage.probe].kind == PK_COUNT:
+            runs_of(p, p.damage.v[p.damage.probe].block, PK_COUNT, &first, &end)
+            return first * L_RUN_BLOCKS
+    return 0
+
+
+cdef void damage_free(lnt_pool *p) noexcept nogil:
+    free(p.damage.v)
+    free(p.damage.aside.v)
+    p.damage.v = NULL
+    p.damage.aside.v = NULL
+
+
+# -- dropped references that wait for one ------------------------------------------------------------------------------
+
+
+cdef inline uint64_t blocks_of(lnt_dropped *it) noexcept nogil:
+    return 1 if it.kind == I_NODE else it.n
+
+
+cdef int aside_put(lnt_pool *p) noexcept nogil:
+    """Set the topmost ready item aside. 0: there are more than the pending list of a checkpoint has room for."""
+    cdef lnt_dropped *it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
+    if p.damage.aside.tail - p.damage.aside.head >= <uint64_t>p.checkpoint.area_blocks * 4:
+        return 0
+    p.damage.blocks += blocks_of(it)
+    ring_push(&p.damage.aside, it)
+    p.work.tail -= 1
+    if p.damage.due_us == 0:
+        p.damage.due_us = p.now_us + RETRY_US
+    return 1
+
+
+cdef int aside_retry(lnt_pool *p) noexcept nogil:
+    """When it is time, make some of what was set aside ready again, or all of it once a page was mended. 1: it was time."""
+    cdef lnt_dropped_ring *r = &p.damage.aside
+    cdef uint64_t _i, n = r.tail - r.head
+    if p.damage.mended:
+        p.damage.mended = 0
+    elif p.damage.due_us == 0 or p.now_us < p.damage.due_us:
+        return 0
+    elif n > RETRY_ITEMS:
+        n = RETRY_ITEMS
+    for _i in range(n):
+        ring_push(&p.work, &r.v[r.head & (r.cap - 1)])
+        p.damage.blocks -= blocks_of(&r.v[r.head & (r.cap - 1)])
+        r.head += 1
+    p.damage.due_us = p.now_us + RETRY_US if p.damage.n or r.head != r.tail else 0
+    return 1
+
+
+cdef uint64_t damage_due(lnt_pool *p) noexcept nogil:
+    """When `aside_retry` wants to run; 0: not of its own."""
+    return 1 if p.damage.mended else p.damage.due_us

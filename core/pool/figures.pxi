@@ -1,0 +1,97 @@
+# What a pool tells of itself: its objects, pages that are bad, all its numbers. Included by _engine.pyx.
+
+cdef enum:
+    LOOK_BUCKETS = 256            # of the table of objects, under the lock at once
+
+
+cdef int objects_walk(lnt_pool *p, list rows, uint8_t hidden, uint64_t *count, uint64_t *size_bytes) except -1:
+    """The slot of every object into `rows`; or, where that is None, how many there are and the bytes of those that are no
+    snapshots, but for names that begin with the byte `hidden`. A table that grows meanwhile is read anew.
+    """
+    cdef uint64_t at = 0, end, buckets = 0
+    cdef lnt_object *o
+    cdef uint8_t[512] slot
+    while at < buckets or buckets == 0:
+        pthread_mutex_lock(&p.lock)
+        try:
+            if buckets != p.omask + 1:
+                buckets = p.omask + 1
+                at = 0
+                if rows is not None:
+                    rows.clear()
+                else:
+                    count[0] = size_bytes[0] = 0
+            end = at + LOOK_BUCKETS if buckets - at > LOOK_BUCKETS else buckets
+            while at < end:
+                o = p.ohash[at]
+                at += 1
+                while o != NULL:
+                    if rows is not None:
+                        object_store(p, o, slot)
+                        rows.append((<const char *>slot)[:L_SLOT_BYTES])
+                    elif o.desc[OB_NAME] != hidden:
+                        count[0] += 1
+                        size_bytes[0] += 0 if o.kind == OK_SNAPSHOT else o.pub.size_bytes
+                    o = o.hnext
+        finally:
+            pthread_mutex_unlock(&p.lock)
+    return 0
+
+
+cdef list damage_rows(lnt_pool *p):
+    """(block, kind of page, status, object or 0, times) of every page that is known to be bad."""
+    cdef bytes raw                # nothing that could run other Python code is made under the lock
+    cdef const lnt_bad_page *b
+    cdef uint32_t i
+    pthread_mutex_lock(&p.lock)
+    try:
+        raw = (<const char *>p.damage.v)[:p.damage.n * sizeof(lnt_bad_page)] if p.damage.n else b""
+    finally:
+        pthread_mutex_unlock(&p.lock)
+    b = <const lnt_bad_page *><const char *>raw
+    return [(b[i].block, b[i].kind, b[i].status, b[i].object, b[i].times) for i in range(len(raw) // sizeof(lnt_bad_page))]
+
+
+cdef list trace_rows(lnt_pool *p):
+    """What the engine has met, oldest first."""
+    cdef bytes raw
+    cdef const lnt_trace_entry *e
+    cdef uint64_t i, n, first, now = lnt_mono_us()
+    pthread_mutex_lock(&p.lock)
+    try:
+        n = p.traced
+        raw = (<const char *>p.trace)[:sizeof(p.trace)]
+    finally:
+        pthread_mutex_unlock(&p.lock)
+    e = <const lnt_trace_entry *><const char *>raw
+    first = n - TRACE_EVENTS if n > TRACE_EVENTS else 0
+    return [TraceEvent((now - e[i % TRACE_EVENTS].at_us) / 1e6 if now > e[i % TRACE_EVENTS].at_us else 0.0, trace_event_text(
+        e[i % TRACE_EVENTS].event, e[i % TRACE_EVENTS].a, e[i % TRACE_EVENTS].b), e[i % TRACE_EVENTS].times)
+        for i in range(first, n)]
+
+
+cdef dict numbers(lnt_pool *p):
+    """All of them. What lies in arrays, which are made anew when the pool grows, is read under the lock; the rest is words."""
+    cdef uint64_t available, marked
+    pthread_mutex_lock(&p.lock)
+    available = available_blocks(p)
+    marked = punch_runs(p)
+    pthread_mutex_unlock(&p.lock)
+    return {
+        "size_bytes": p.total_blocks * L_BLOCK_BYTES, "free_bytes": p.free_blocks * L_BLOCK_BYTES,
+        "available_bytes": available * L_BLOCK_BYTES,
+        "reserve_bytes": p.reserve_blocks * L_BLOCK_BYTES, "reserved_unused_bytes": p.reserved_unused * L_BLOCK_BYTES,
+        "pending_items": pending_count(p),
+        "pending_bytes": p.stat_pending_blocks * L_BLOCK_BYTES, "reclaimed_bytes": p.stat_reclaimed * L_BLOCK_BYTES,
+        "objects": p.n_objects, "failed": 1 if p.failed else 0, "cache_pages": p.cache.count, "cache_limit_pages": p.cache.limit,
+        "dirty_pages": p.cache.n_dirty, "cache_hits": p.cache.hits, "cache_misses": p.cache.misses,
+        "cache_evictions": p.cache.evictions, "journal_blocks": p.journal.blocks, "journal_room_blocks": journal_room(p),
+        "journal_frames": p.journal.frames, "journal_bytes": p.journal.bytes, "journal_records": p.journal.appended,
+        "syncs": p.journal.sync_done, "checkpoints": p.checkpoint.done_count, "merged_writes": p.stat_rmw, "epoch": p.epoch,
+        "medium_sparse": p.medium.sparse, "medium_short": p.medium.refused_us != 0,
+        "node_room_bytes": p.medium.nodes_free * L_BLOCK_BYTES,
+        "free_runs": p.free_runs, "punched_bytes": p.holes.blocks * L_BLOCK_BYTES, "punch_runs": marked,
+        "unswept_bytes": p.holes.marked * L_BLOCK_BYTES, "unswept": p.holes.unswept,
+        "punch_requests": p.holes.requests,
+        "damaged_pages": p.damage.n, "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
+    }

@@ -1,0 +1,121 @@
+# The store of keys as Python sees it: which slots of the catalog a change writes. Included by _engine.pyx.
+
+cdef bytes kv_slot(bytes key, part, parts, bytes chunk):
+    return (bytes([2, len(key)]) + part.to_bytes(2, "little") + parts.to_bytes(2, "little")
+            + len(chunk).to_bytes(2, "little") + bytes(8) + key.ljust(120, b"\0") + chunk.ljust(376, b"\0"))
+
+
+cdef bytes kv_record(bytes key, value):
+    size = 0xFFFFFFFF if value is None else len(value)
+    body = len(key).to_bytes(4, "little") + size.to_bytes(4, "little") + key + (value or b"")
+    length = (8 + len(body) + 7) // 8 * 8
+    return bytes([RT_KV, 0, 0, 0]) + length.to_bytes(4, "little") + body.ljust(length - 8, b"\0")
+
+
+cdef bytes kv_records(dict changes):
+    """The records of a change. PoolError: invalid, limit."""
+    cdef bytes records = b""
+    for key, value in changes.items():
+        raw = key.encode()
+        if not raw or len(raw) > L_KV_KEY_BYTES or (value is not None and len(value) > L_KV_VALUE_BYTES):
+            raise PoolError("invalid", f"a key has 1 to {L_KV_KEY_BYTES} bytes, its value at most {L_KV_VALUE_BYTES}")
+        records += kv_record(raw, value)
+    if len(records) > 200000:
+        raise PoolError("limit", "one change of keys has at most 200,000 bytes")
+    return records
+
+
+cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except -1:
+    """Give a change its slots and submit it: no other change of its keys is under way."""
+    cdef lnt_admin *a
+    cdef uint32_t slot
+    cdef bytes packed
+    images = []
+    outcome = {}
+    for key, value in changes.items():
+        raw = key.encode()
+        old = pool.keys[key][1] if key in pool.keys else []
+        chunks = [] if value is None else [value[i:i + 376] for i in range(0, max(len(value), 1), 376)]
+        slots = old[:len(chunks)]
+        pthread_mutex_lock(&pool.p.lock)
+        for i in range(len(chunks) - len(slots)):
+            slot = slot_alloc(pool.p, SK_KV)
+            slots.append(slot)
+        pthread_mutex_unlock(&pool.p.lock)
+        images += [(slots[i], kv_slot(raw, i, len(chunks), bytes(chunk))) for i, chunk in enumerate(chunks)]
+        images += [(slot, bytes(512)) for slot in old[len(chunks):]]
+        outcome[key] = (None if value is None else (bytes(value), slots), slots[len(old):])
+    a = admin_new(pool, A_KV)
+    a.token = token
+    a.n = len(images)
+    a.slots = <uint32_t *>calloc(a.n + 1, sizeof(uint32_t))
+    packed = b"".join(image for _, image in images)
+    a.bytes = <uint8_t *>malloc(len(packed) + 1)
+    memcpy(a.bytes, <const char *>packed, len(packed))
+    for i in range(len(images)):
+        a.slots[i] = images[i][0]
+    if records:
+        a.record = <uint8_t *>malloc(len(records) + 1)
+        memcpy(a.record, <const char *>records, len(records))
+        a.record_bytes = len(records)
+        a.a = len(changes)
+    pool.keys_changing.update(changes)
+    submit(pool, a, ("kv", outcome, None))
+    return 0
+
+
+cdef int kv_finish(Pool pool, dict outcome, bint ok) except -1:
+    """A change is over: what it did holds from now on, or nothing of it; those that waited for it begin."""
+    cdef uint32_t slot
+    for key, (entry, added) in outcome.items():
+        if ok and entry is None:
+            pool.keys.pop(key, None)
+        elif ok:
+            pool.keys[key] = entry
+        else:
+            pthread_mutex_lock(&pool.p.lock)
+            for slot in added:
+                slot_free(pool.p, slot)
+            pthread_mutex_unlock(&pool.p.lock)
+    pool.keys_changing.difference_update(outcome)
+    waiting, pool.keys_waiting = pool.keys_waiting, []
+    for token, changes, records in waiting:
+        if kv_must_wait(pool, changes):
+            pool.keys_waiting.append((token, changes, records))
+        else:
+            kv_begin(pool, token, changes, records)
+    return 0
+
+
+cdef bint kv_must_wait(Pool pool, dict changes):
+    """Which slots a key has is known when the change before it is over: that one may be refused."""
+    return not pool.keys_changing.isdisjoint(changes) or any(
+        not changes.keys().isdisjoint(earlier) for _, earlier, _ in pool.keys_waiting)
+
+
+cdef int kv_replay(Pool pool, dict changes) except -1:
+    """A change that the journal speaks of: the slots follow, without a record. It is over on return."""
+    cdef uint64_t token = pool.next_token
+    pool.next_token += 1
+    kv_begin(pool, token, changes, b"")
+    done = None
+    while done is None:
+        pool.pump()
+        done = pool.take(token)
+    if done.code != "ok":
+        raise PoolError("damaged", f"pool is damaged: the catalog does not take a change from the journal ({done.code})")
+    return 0
+
+
+def start_kv(Pool pool, *, changes):
+    cdef uint64_t token
+    changes = dict(changes)
+    records = kv_records(changes)
+    token = pool.next_token
+    pool.next_token += 1
+    if kv_must_wait(pool, changes):
+        pool.ops[token] = ("kv", {}, None)
+        pool.keys_waiting.append((token, changes, records))
+    else:
+        kv_begin(pool, token, changes, records)
+    return token

@@ -1,0 +1,527 @@
+# Operations as Python starts them: arguments checked, memory made, result turned back. Included by _engine.pyx.
+from typing import NamedTuple
+
+
+class Completion(NamedTuple):
+    token: int
+    code: str
+    value: object
+
+
+class TrimStep(NamedTuple):
+    cursor: object            # where to go on; None: all of the pool was looked at
+    found_bytes: int          # free, and the medium may still keep it: it goes back in the background
+
+
+class ScrubStep(NamedTuple):
+    cursor: object            # where to go on; None: this part is over
+    pages: int                # read from the medium
+    damaged: list             # (offset and length in bytes of what the page speaks of, block of the page)
+
+
+cdef lnt_admin *admin_new(Pool pool, uint8_t kind) except NULL:
+    cdef lnt_admin *a = <lnt_admin *>calloc(1, sizeof(lnt_admin))
+    if a == NULL:
+        raise MemoryError
+    a.token = pool.next_token
+    pool.next_token += 1
+    a.kind = kind
+    a.places = a.own
+    a.op.kind = OP_ADMIN
+    a.op.dev = pool.p.home
+    a.op.done = pool_done
+    a.op.owner = pool.mail
+    return a
+
+
+cdef void admin_free(Pool pool, lnt_admin *a):
+    cdef uint32_t i
+    if a.kind == A_DERIVE or a.kind == A_EXCLUSIVE:
+        for i in range(a.n):
+            if a.src[i] != NULL:
+                pool.close_handle(<lnt_obj *>a.src[i])
+    if a.obj != NULL and a.kind != A_CREATE:
+        pool.close_handle(<lnt_obj *>a.obj)
+    if a.other != NULL:
+        pool.close_handle(<lnt_obj *>a.other)
+    free(a.src)
+    if a.places != a.own:
+        free(a.places)
+    free(a.new)
+    free(a.bytes)
+    free(a.slots)
+    free(a.record)
+    free(a.out)
+    free(a)
+
+
+cdef lnt_object *handle(Pool pool, object_id) except NULL:
+    cdef lnt_obj *o = pool.open_handle(object_id)
+    if o == NULL:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    return <lnt_object *>o
+
+
+cdef lnt_admin *admin_on(Pool pool, uint8_t kind, object_id, other_id=None) except NULL:
+    """An operation on an object, and perhaps with another: both stay open until it is freed. PoolError: not_found."""
+    cdef lnt_admin *a = admin_new(pool, kind)
+    try:
+        a.obj = handle(pool, object_id)
+        if other_id is not None:
+            a.other = handle(pool, other_id)
+    except PoolError:
+        admin_free(pool, a)
+        raise
+    return a
+
+
+cdef lnt_object *object_new(bytes slot) except NULL:
+    cdef lnt_object *o = <lnt_object *>calloc(1, sizeof(lnt_object))
+    cdef const uint8_t *b = slot
+    if o == NULL:
+        raise MemoryError
+    memcpy(o.desc, b, L_SLOT_BYTES)
+    o.pub.id = lnt_get_le64(b + 8)
+    o.pub.size_bytes = lnt_get_le64(b + 16)
+    o.pub.block_bytes = lnt_get_le32(b + 4)
+    o.kind = b[OB_KIND]
+    o.pub.read_only = o.kind == 2
+    o.flags = b[OB_FLAGS]
+    o.level = 1
+    return o
+
+
+cdef object claim(Pool pool, str name):
+    if name in pool.ids or name in pool.claimed:
+        raise PoolError("exists", f"{name} exists already")
+    pool.claimed.add(name)
+
+
+cdef bytes slot_of(Pool pool, str kind, str name, dict args):
+    """The slot of a new object, its id and its name taken."""
+    cdef uint64_t number
+    claim(pool, name)
+    try:
+        pthread_mutex_lock(&pool.p.lock)
+        number = pool.p.next_id
+        pool.p.next_id += 1
+        pthread_mutex_unlock(&pool.p.lock)
+        return object_slot(number, kind, name, **args)
+    except ValueError as e:
+        pool.claimed.discard(name)
+        raise PoolError("invalid", str(e)) from e
+
+
+cdef object submit(Pool pool, lnt_admin *a, object finish):
+    """Queue the operation; `finish(code, op)` makes its value."""
+    cdef uint64_t token = a.token
+    pool.ops[token] = finish
+    pthread_mutex_lock(&pool.p.lock)
+    pool.p.cur = NULL
+    a.op.dev = pool.p.home
+    if pool.side != NULL and token & 1:
+        a.op.dev = &pool.side.dev     # admin work goes home by itself
+    if a.kind:
+        a.op.obj = <lnt_obj *>a.obj   # whom damage met on the way is said to be of
+        admin_submit(pool.p, a)
+    else:
+        (<lnt_op_state *>a.op.priv).pool = pool.p
+        op_ready(pool.p, &a.op)
+    pthread_mutex_unlock(&pool.p.lock)
+    return token
+
+
+cdef object finish(Pool pool, lnt_admin *a):
+    """The Completion of a finished operation; frees it."""
+    code = STATUS_CODES[a.op.status]
+    kind, names, extra = pool.ops.pop(a.token)
+    value = None
+    if kind == "made":
+        for name, number in names:
+            pool.claimed.discard(name)
+            if code == "ok":
+                pool.ids[name] = number
+        value = extra
+    elif kind == "delete":
+        if code == "ok":
+            for name in [n for n in names if pool.ids.get(n) == extra]:
+                del pool.ids[name]
+    elif kind == "rename":
+        pool.claimed -= {names[1], extra}
+        if code == "ok" and names[0] != names[1]:
+            pool.ids.pop(names[0], None)
+            pool.ids[names[1]] = extra
+    elif kind == "kv":
+        kv_finish(pool, names, code == "ok")
+    elif kind == "read":
+        value = (<const char *>a.bytes)[:a.op.length] if code == "ok" else a.op.result
+    elif kind == "share":
+        value = a.op.length - a.c * L_BLOCK_BYTES
+    elif kind == "compare":
+        value = a.op.result if code == "miscompare" else None
+    elif kind == "walk":
+        value = [extra(a.out[3 * i] * L_BLOCK_BYTES, a.out[3 * i + 1] * L_BLOCK_BYTES, bool(a.out[3 * i + 2]))
+                 for i in range(a.n_out)]
+    elif kind == "exclusive":
+        value = {number: a.out[i] * L_BLOCK_BYTES for i, number in enumerate(names) if a.out[i] != ~<uint64_t>0}
+    elif kind == "trim":
+        value = TrimStep(None if a.step else a.a * RUN_BYTES, a.c * L_BLOCK_BYTES)
+    elif kind == "scrub":
+        unit = L_BLOCK_BYTES if a.b == SP_MAP else 1
+        value = ScrubStep(None if a.step else a.a * unit, a.c,
+                          [(a.out[3 * i] * unit, a.out[3 * i + 1] * unit, a.out[3 * i + 2]) for i in range(a.n_out)])
+    token = a.token
+    admin_free(pool, a)
+    if kind == "own":
+        return None
+    return Completion(token, code, value if code in ("ok", "miscompare", "checksum", "io_read", "limit") else None)
+
+
+cdef int new_objects(Pool pool, lnt_admin *a, list slots) except -1:
+    """Attach the new objects of an operation, each with a slot in the catalog."""
+    cdef uint32_t i
+    cdef lnt_object *o
+    a.n = len(slots)
+    a.new = <lnt_object **>calloc(a.n + 1, sizeof(lnt_object *))
+    for i in range(a.n):
+        o = object_new(slots[i])
+        pthread_mutex_lock(&pool.p.lock)
+        o.slot = slot_alloc(pool.p, SK_OBJECT)
+        pthread_mutex_unlock(&pool.p.lock)
+        a.new[i] = o
+    return 0
+
+
+def physical_exponent(physical_block_bytes, block_bytes):
+    """How many times a logical block doubles to make a physical one; PoolError invalid when it does not."""
+    if physical_block_bytes not in (512, 4096) or physical_block_bytes < block_bytes:
+        raise PoolError("invalid", "a physical block has 512 or 4096 bytes, not fewer than a logical one")
+    return (physical_block_bytes // block_bytes).bit_length() - 1
+
+
+cdef int reservable(Pool pool, quota_bytes, reserve_bytes, more_bytes) except -1:
+    """PoolError unless the numbers make sense and so many more bytes can be kept free for one object."""
+    if not (0 <= quota_bytes <= 1 << 60 and 0 <= reserve_bytes <= 1 << 60):
+        raise PoolError("invalid", "a quota or reservation is not negative, and at most 1 EiB")
+    if 0 < quota_bytes < reserve_bytes:
+        raise PoolError("invalid", "a reservation beyond the quota could never be used")
+    numbers = pool.stats()
+    if more_bytes > 0 and more_bytes > numbers["available_bytes"] - numbers["reserved_unused_bytes"]:
+        raise PoolError("no_space", "the pool cannot hold that reservation")
+    return 0
+
+
+def start_create(Pool pool, *, str name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0,
+                 props=b"", serial="", physical_block_bytes=0):
+    cdef lnt_admin *a
+    if size_bytes <= 0 or size_bytes % L_BLOCK_BYTES or size_bytes > 1 << 56:
+        raise PoolError("invalid", "a size is a positive multiple of 4096 bytes")
+    if block_bytes not in (512, 4096):
+        raise PoolError("invalid", "a logical block has 512 or 4096 bytes")
+    reservable(pool, quota_bytes, reserve_bytes, reserve_bytes)
+    exponent = physical_exponent(physical_block_bytes or block_bytes, block_bytes)
+    slot = slot_of(pool, "volume", name, {
+        "size_bytes": size_bytes, "block_bytes": block_bytes, "checksum": checksum, "quota_bytes": quota_bytes,
+        "reserve_bytes": reserve_bytes, "props": props,
+        "serial": masked_serial(serial, pool.serial_mask), "physical_exponent": exponent})
+    a = admin_new(pool, A_CREATE)
+    new_objects(pool, a, [slot])
+    a.obj = a.new[0]
+    number = a.obj.pub.id
+    return submit(pool, a, ("made", [(name, number)], number))
+
+
+cdef list derived_slots(Pool pool, str kind, list pairs):
+    """The slots of what is made of (source, name) pairs, their names taken."""
+    slots = []
+    try:
+        for source_id, name in pairs:
+            source = pool.info(source_id)
+            if source is None:
+                raise PoolError("not_found", "there is no such source")
+            slots.append(slot_of(pool, kind, name, {
+                "size_bytes": source.size_bytes, "block_bytes": source.block_bytes, "origin": source.name,
+                "origin_id": source.id, "checksum": source.checksum, "physical_exponent": source.physical_exponent}))
+    except PoolError:
+        for slot in slots:
+            pool.claimed.discard(object_info(slot).name)
+        raise
+    return slots
+
+
+cdef object derive(Pool pool, list pairs, str kind, bint single):
+    cdef lnt_admin *a
+    cdef uint32_t i
+    cdef list slots
+    if not pairs:
+        raise PoolError("not_found", "there is no such source")
+    if len(pairs) > 400:
+        raise PoolError("limit", "at most 400 objects are derived at one instant")
+    a = admin_new(pool, A_DERIVE)
+    try:
+        a.n = len(pairs)
+        a.src = <lnt_object **>calloc(a.n, sizeof(lnt_object *))
+        a.places = <lnt_range *>calloc(a.n, sizeof(lnt_range))
+        for i in range(a.n):          # open before names are taken: each may be deleted at any moment
+            a.src[i] = handle(pool, pairs[i][0])
+        slots = derived_slots(pool, kind, pairs)
+    except PoolError:
+        admin_free(pool, a)
+        raise
+    new_objects(pool, a, slots)
+    numbers = [a.new[i].pub.id for i in range(a.n)]
+    made = [(name, number) for (_, name), number in zip(pairs, numbers, strict=True)]
+    return submit(pool, a, ("made", made, numbers[0] if single else numbers))
+
+
+def start_snapshot(Pool pool, *, pairs):
+    return derive(pool, list(pairs), "snapshot", False)
+
+
+def start_clone(Pool pool, *, source_id, str name):
+    return derive(pool, [(source_id, name)], "clone", True)
+
+
+def start_delete(Pool pool, *, object_id):
+    cdef lnt_admin *a
+    info = pool.info(object_id)
+    if info is None:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    unrenamed(pool, object_id)
+    a = admin_on(pool, A_DELETE, object_id)
+    return submit(pool, a, ("delete", [info.name], object_id))
+
+
+def start_revert(Pool pool, *, volume_id, snapshot_id, str safety_name=""):
+    cdef lnt_admin *a = admin_on(pool, A_REVERT, volume_id, snapshot_id)
+    slots, made = [], []
+    try:
+        volume, snapshot = pool.info(volume_id), pool.info(snapshot_id)
+        if volume is None or snapshot is None:
+            raise PoolError("not_found", "there is no such volume or snapshot")
+        if volume.kind == "snapshot" or snapshot.kind != "snapshot":
+            raise PoolError("invalid", "only a volume or clone is reverted, to a snapshot")
+        if snapshot.origin_id != volume.id:
+            raise PoolError("invalid", "the snapshot was taken of another volume")
+        if volume.block_bytes != snapshot.block_bytes or volume.checksum != snapshot.checksum:
+            raise PoolError("invalid", "the snapshot's block size or checksums differ from the volume's")
+        if safety_name:
+            slots = derived_slots(pool, "snapshot", [(volume_id, safety_name)])
+    except PoolError:
+        admin_free(pool, a)
+        raise
+    new_objects(pool, a, slots)
+    if safety_name:
+        made = [(safety_name, a.new[0].pub.id)]
+    return submit(pool, a, ("made", made, made[0][1] if made else 0))
+
+
+def start_resize(Pool pool, *, object_id, size_bytes):
+    cdef lnt_admin *a
+    info = pool.info(object_id)
+    if info is None:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    if info.kind == "snapshot":
+        raise PoolError("protected", "a snapshot cannot be resized")
+    if size_bytes <= 0 or size_bytes % L_BLOCK_BYTES or size_bytes > 1 << 56:
+        raise PoolError("invalid", "a size is a positive multiple of 4096 bytes")
+    a = admin_on(pool, A_RESIZE, object_id)
+    a.a = size_bytes
+    return submit(pool, a, ("plain", None, None))
+
+
+SET_FIELDS = {"name": SET_NAME, "props": SET_PROPS, "quota_bytes": SET_QUOTA, "reserve_bytes": SET_RESERVE,
+              "physical_exponent": SET_PHYSICAL}
+
+
+cdef object change(Pool pool, info, dict args, object outcome):
+    """Replace those properties of an object that `args` names, and no other: what is changed at the same time stays changed."""
+    cdef lnt_admin *a
+    cdef bytes slot
+    values = {"origin": info.origin, "origin_id": info.origin_id, "quota_bytes": info.quota_bytes,
+              "serial": masked_serial(info.serial, pool.serial_mask),
+              "reserve_bytes": info.reserve_bytes, "props": info.props, "created_us": int(info.created_s * 1e6),
+              "physical_exponent": info.physical_exponent}
+    wanted = {key: value for key, value in args.items() if value is not None}
+    mask = sum(bit for field, bit in SET_FIELDS.items() if field in wanted)
+    name = wanted.pop("name", info.name)
+    values.update(wanted)
+    try:
+        slot = object_slot(info.id, info.kind, name, **values)
+    except ValueError as e:
+        raise PoolError("invalid", str(e)) from e
+    a = admin_on(pool, A_SET, info.id)
+    a.bytes = <uint8_t *>malloc(L_SLOT_BYTES)
+    memcpy(a.bytes, <const char *>slot, L_SLOT_BYTES)
+    a.a = mask
+    return submit(pool, a, outcome)
+
+
+cdef int unrenamed(Pool pool, object object_id) except -1:
+    """PoolError while a rename of the object is under way: which name it has is open."""
+    if object_id in pool.claimed:
+        raise PoolError("busy", "the object is being renamed")
+    return 0
+
+
+def start_rename(Pool pool, *, object_id, str name):
+    info = pool.info(object_id)
+    if info is None:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    unrenamed(pool, object_id)
+    if name != info.name:
+        claim(pool, name)
+    pool.claimed.add(object_id)
+    try:
+        return change(pool, info, {"name": name}, ("rename", (info.name, name), object_id))
+    except PoolError:
+        pool.claimed -= {name, object_id}
+        raise
+
+
+def start_set(Pool pool, *, object_id, props=None, quota_bytes=None, reserve_bytes=None, physical_block_bytes=None):
+    info = pool.info(object_id)
+    if info is None:
+        raise PoolError("not_found", f"there is no object {object_id}")
+    quota = info.quota_bytes if quota_bytes is None else quota_bytes
+    reserve = info.reserve_bytes if reserve_bytes is None else reserve_bytes
+    reservable(pool, quota, reserve, max(reserve - info.mapped_bytes, 0) - max(info.reserve_bytes - info.mapped_bytes, 0))
+    exponent = None if physical_block_bytes is None else physical_exponent(physical_block_bytes, info.block_bytes)
+    return change(pool, info, {"props": props, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes,
+                               "physical_exponent": exponent}, ("plain", None, None))
+
+
+cdef int shrinks_resume(Pool pool) except -1:
+    """Shrinks that a crash interrupted go on in the background, before any other change of the catalog."""
+    cdef lnt_admin *a
+    cdef lnt_object *o
+    cdef uint64_t i
+    numbers = []
+    for i in range(pool.p.omask + 1):
+        o = pool.p.ohash[i]
+        while o != NULL:
+            if o.flags & OF_TAIL:
+                numbers.append(o.pub.id)
+            o = o.hnext
+    for number in numbers:
+        a = admin_on(pool, A_RESIZE, number)
+        a.a = a.obj.pub.size_bytes
+        submit(pool, a, ("own", None, None))
+    return 0
+
+
+cdef object run_rw(Pool pool, uint8_t kind, object_id, offset, length, bytes data, uint8_t flags, object outcome):
+    cdef lnt_admin *a
+    if offset < 0 or length < 0 or offset > 1 << 60 or length > 1 << 60:
+        raise PoolError("range", "outside the object")
+    if kind == OP_READ and length > 1 << 30:
+        raise PoolError("limit", "at most 1 GiB is read at once")
+    a = admin_on(pool, 0, object_id) if kind != OP_SYNC else admin_new(pool, 0)
+    a.op.kind = kind
+    a.op.flags = flags
+    a.op.offset = offset
+    a.op.length = length
+    a.op.obj = <lnt_obj *>a.obj
+    if data is not None or kind == OP_READ:
+        a.bytes = <uint8_t *>lnt_alloc_aligned((len(data) if data is not None else length) or 1)
+        if a.bytes == NULL:
+            admin_free(pool, a)
+            raise MemoryError
+        if data is not None:
+            memcpy(a.bytes, <const char *>data, len(data))
+        a.op.buf = a.bytes
+    return submit(pool, a, outcome)
+
+
+def start_read(Pool pool, *, object_id, offset_bytes, length_bytes):
+    return run_rw(pool, OP_READ, object_id, offset_bytes, length_bytes, None, 0, ("read", None, None))
+
+
+def start_write(Pool pool, *, object_id, offset_bytes, data, fua=False):
+    return run_rw(pool, OP_WRITE, object_id, offset_bytes, len(data), bytes(data), OPF_FUA if fua else 0, ("plain", None, None))
+
+
+def start_unmap(Pool pool, *, object_id, offset_bytes, length_bytes, fua=False, keep=False):
+    flags = (OPF_FUA if fua else 0) | (OPF_NOUNMAP if keep else 0)
+    return run_rw(pool, OP_UNMAP, object_id, offset_bytes, length_bytes, None, flags, ("plain", None, None))
+
+
+def start_compare_and_write(Pool pool, *, object_id, offset_bytes, expected, data, fua=False):
+    if len(expected) != len(data):
+        raise PoolError("invalid", "what is compared and what is written differ in length")
+    return run_rw(pool, OP_COMPARE_WRITE, object_id, offset_bytes, len(data), bytes(expected) + bytes(data),
+                  OPF_FUA if fua else 0, ("compare", None, None))
+
+
+def start_write_atomic(Pool pool, *, object_id, offset_bytes, data, fua=False):
+    return run_rw(pool, OP_WRITE_ATOMIC, object_id, offset_bytes, len(data), bytes(data), OPF_FUA if fua else 0,
+                  ("plain", None, None))
+
+
+def start_flush(Pool pool):
+    return run_rw(pool, OP_SYNC, 0, 0, 0, None, 0, ("plain", None, None))
+
+
+def start_share(Pool pool, *, dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes):
+    cdef lnt_admin *a
+    dst, src = pool.info(dst_id), pool.info(src_id)
+    if dst is None or src is None:
+        raise PoolError("not_found", "there is no such source or destination")
+    if dst.kind == "snapshot":
+        raise PoolError("protected", "a snapshot cannot be written")
+    if (dst_offset_bytes | src_offset_bytes | length_bytes) % L_BLOCK_BYTES or dst.checksum != src.checksum:
+        raise PoolError("invalid", "blocks are shared at multiples of 4096 bytes, between objects that agree on checksums")
+    if dst_offset_bytes + length_bytes > dst.size_bytes or src_offset_bytes + length_bytes > src.size_bytes:
+        raise PoolError("range", "outside the object")
+    if dst_id == src_id and abs(dst_offset_bytes - src_offset_bytes) < length_bytes:
+        raise PoolError("invalid", "source and destination overlap")
+    a = admin_on(pool, A_SHARE, dst_id, src_id)
+    a.a = dst_offset_bytes // L_BLOCK_BYTES
+    a.b = src_offset_bytes // L_BLOCK_BYTES
+    a.c = length_bytes // L_BLOCK_BYTES
+    a.op.length = length_bytes
+    return submit(pool, a, ("share", None, None))
+
+
+def start_extents(Pool pool, *, object_id, offset_bytes, length_bytes, limit):
+    cdef uint64_t first = offset_bytes // L_BLOCK_BYTES, end = (offset_bytes + length_bytes + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
+    cdef uint32_t most = limit
+    cdef lnt_admin *a = admin_on(pool, A_EXTENTS, object_id)
+    a.a = first
+    a.b = min(end, a.obj.pub.size_bytes // L_BLOCK_BYTES)
+    a.n = most
+    return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length, mapped)))
+
+
+def start_diff(Pool pool, *, a_id, b_id, offset_bytes=0, limit=1000):
+    cdef uint64_t first = offset_bytes // L_BLOCK_BYTES
+    cdef uint32_t most = limit
+    cdef lnt_admin *a = admin_on(pool, A_DIFF, a_id, b_id)
+    a.a = first
+    a.b = max(a.obj.pub.size_bytes, a.other.pub.size_bytes) // L_BLOCK_BYTES
+    a.n = most
+    return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length)))
+
+
+def start_exclusive(Pool pool, *, list object_ids):
+    cdef lnt_admin *a = admin_new(pool, A_EXCLUSIVE)
+    cdef lnt_obj *o
+    numbers = []
+    a.src = <lnt_object **>calloc(len(object_ids) + 1, sizeof(lnt_object *))
+    a.out = <uint64_t *>calloc(len(object_ids) + 1, sizeof(uint64_t))
+    for number in object_ids:
+        o = pool.open_handle(number)
+        if o != NULL:
+            a.src[a.n] = <lnt_object *>o
+            a.n += 1
+            numbers.append(number)
+    return submit(pool, a, ("exclusive", numbers, None))
+
+
+STARTERS = {name[6:]: value for name, value in globals().items() if name.startswith("start_") and name != "start_operation"}
+
+
+def start_operation(Pool pool, str op, dict args):
+    if op not in STARTERS:
+        raise PoolError("invalid", f"there is no operation {op}")
+    return STARTERS[op](pool, **args)

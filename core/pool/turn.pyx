@@ -1,0 +1,224 @@
+"""The engine's turn: what native threads call (docs/architecture.md, "The seams"), and the background work in bounded steps."""
+from core.base.log cimport C_IDLE, C_SYNC1, C_SYNC2, C_SYNC3
+from core.base.mutations cimport M_NO_DISTRUST
+from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
+from core.base.operation cimport lnt_admin
+from core.base.pool cimport lnt_op_state
+from core.base.schedule cimport op_ready
+from core.base.types cimport OP_ADMIN
+from core.log.checkpoint cimport ckpt_due, ckpt_turn
+from core.log.journal cimport commit_turn, frame_close, journal_room, seal_turn
+from core.log.superblock cimport super_distrust
+from core.ops.admin cimport admin_run
+from core.ops.data cimport data_run
+from core.pages.cache cimport cache_trim
+from core.pages.damage cimport damage_due
+from core.space.allocation cimport space_for_data
+from core.space.dropped cimport epochs_turn, reclaim_turn
+from core.space.holes cimport punch_due, punch_turn
+from core.space.medium cimport medium_turn
+
+cdef enum:
+    RUN_OPS = 512                 # ops run in one turn
+    RECLAIM_STEPS = 1024          # of reclaim in one turn: blocks, about
+    COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
+
+
+cdef extern from "pool/tls.h" nogil:
+    void *lnt_tls_get()
+    void lnt_tls_set(void *)
+
+
+cdef void lnt_enter(lnt_pool *p) noexcept nogil:
+    pthread_mutex_lock(&p.lock)
+    p.cur = <lnt_dev *>lnt_tls_get()
+
+
+cdef void lnt_leave(lnt_pool *p) noexcept nogil:
+    p.cur = NULL
+    pthread_mutex_unlock(&p.lock)
+
+
+cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    """The first device attached besides the pool's own queue device runs the background work."""
+    dev.ready_head = dev.ready_tail = dev.done_head = dev.done_tail = dev.later = NULL
+    dev.next = p.devs
+    p.devs = dev
+    lnt_tls_set(dev)
+    p.cur = dev
+    if p.home == NULL or p.home.next == NULL and p.home != dev:
+        adopt(p, dev)
+
+
+cdef void adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    """Background and admin work moves to this device."""
+    cdef lnt_dev *old = p.home
+    cdef lnt_op *op
+    p.home = dev
+    p.background.dev = dev
+    p.ck_op.dev = dev
+    if old != NULL:
+        while old.ready_head != NULL:
+            op = old.ready_head
+            old.ready_head = op.next
+            op.dev = dev
+            op_ready(p, op)
+        old.ready_tail = NULL
+
+
+cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    cdef lnt_dev **at = &p.devs
+    while at[0] != NULL and at[0] != dev:
+        at = &at[0].next
+    if at[0] == dev:
+        at[0] = dev.next
+    if p.home == dev:
+        adopt(p, p.devs)
+    lnt_tls_set(NULL)
+    p.cur = NULL
+
+
+cdef void lnt_submit(lnt_pool *p, lnt_op *op) noexcept nogil:
+    (<lnt_op_state *>op.priv).pool = p
+    data_run(p, op)
+
+
+cdef void op_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    if op == p.background:
+        p.background_waits = 0
+    elif op == p.ck_op:
+        p.ck_waits = 0
+    elif op.kind == OP_ADMIN:
+        admin_run(p, <lnt_admin *>op)
+    else:
+        data_run(p, op)
+
+
+cdef inline bint frees_press(lnt_pool *p) noexcept nogil:
+    """Blocks wait for a hard commit to be free again, and are wanted before its time."""
+    return p.fifo.head != p.fifo.tail and (space_for_data(p) < p.reserve_blocks or p.fifo.tail - p.fifo.head > 20000)
+
+
+cdef int background_turn(lnt_pool *p) noexcept nogil:
+    """A bounded step of checkpoint and reclaim. 1: there is more to do now."""
+    cdef int more = 0
+    cdef uint64_t last
+    if p.failed:
+        return 0
+    medium_turn(p)
+    if not p.ck_waits:
+        p.cur_op = p.ck_op
+        more = ckpt_turn(p)
+        p.ck_waits = p.cur_op == NULL
+        p.cur_op = NULL
+    if p.fifo.head != p.fifo.tail or p.journal.record_seq > p.journal.hard_seq:
+        p.journal.seal_due_us = 0
+        if p.journal.bg_due_us == 0:
+            p.journal.bg_due_us = p.now_us + COMMIT_US
+        if p.now_us >= p.journal.bg_due_us or p.closing or frees_press(p):
+            last = p.journal.record_seq
+            if p.fifo.head != p.fifo.tail and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq > last:
+                last = p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq
+            if last > p.journal.closed_seq and journal_room(p) > 80:
+                frame_close(p, 1)
+            if last > p.journal.closed_seq:
+                last = p.journal.closed_seq
+            if last > p.journal.bg_seq:
+                p.journal.bg_seq = last
+            p.journal.bg_due_us = 0
+    else:
+        p.journal.bg_due_us = 0
+        more |= p.journal.seal_due_us != 0 and p.now_us >= p.journal.seal_due_us
+        seal_turn(p)
+    if not p.background_waits:
+        p.cur_op = p.background
+        more |= reclaim_turn(p, RECLAIM_STEPS) == 1
+        p.background_waits = p.cur_op == NULL
+        p.cur_op = NULL
+    more |= punch_turn(p)
+    return more or p.failed       # a failure just met: those who wait must hear of it
+
+
+cdef bint background_begins(lnt_pool *p) noexcept nogil:
+    """There is a reason for background work that the home device, which may sleep, cannot know of yet."""
+    return (p.checkpoint.state == C_IDLE and ckpt_due(p) or frees_press(p)
+            or p.checkpoint.state in (C_SYNC1, C_SYNC2, C_SYNC3) and p.journal.sync_done >= p.checkpoint.need_sync
+            or p.journal.bg_due_us == 0 and (p.fifo.head != p.fifo.tail or p.journal.record_seq > p.journal.hard_seq))
+
+
+cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
+    """Until background work is due: the first of its deadlines."""
+    cdef uint64_t wait = LNT_IDLE
+    cdef uint64_t due = punch_due(p)
+    if p.checkpoint.wanted and p.checkpoint.state == C_IDLE and not p.ck_waits:
+        return 0            # wanted by what this turn did last, as by reclaim, which goes on behind it
+    if p.journal.bg_due_us:
+        wait = p.journal.bg_due_us - now_us if p.journal.bg_due_us > now_us else 0
+    elif p.journal.seal_due_us:
+        wait = p.journal.seal_due_us - now_us if p.journal.seal_due_us > now_us else 0
+    elif (p.cache.n_dirty or p.homes.head != p.homes.tail) and p.checkpoint.state == C_IDLE:
+        wait = p.checkpoint.next_due_us - now_us + 1 if p.checkpoint.next_due_us > now_us else 1000
+    if due and due < now_us + wait:
+        wait = due - now_us if due > now_us else 0
+    due = p.medium.retry_us
+    if due and due < now_us + wait:
+        wait = due - now_us if due > now_us else 0
+    due = damage_due(p)
+    if due and due < now_us + wait and not p.background_waits:
+        wait = due - now_us if due > now_us else 0
+    return wait
+
+
+cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept nogil:
+    cdef int budget = RUN_OPS
+    cdef int more, rounds = 0, background = 0
+    cdef lnt_op *op
+    p.now_us = now_us
+    p.cur = dev
+    while True:
+        while dev.ready_head != NULL and budget > 0:
+            op = dev.ready_head
+            dev.ready_head = op.next
+            if op.next == NULL:
+                dev.ready_tail = NULL
+            budget -= 1
+            op_run(p, op)
+        more = commit_turn(p)
+        if p.checkpoint.sync_failed and not p.checkpoint.distrusted and not p.replaying and not p.mutations & M_NO_DISTRUST:
+            super_distrust(p)
+        more |= epochs_turn(p) != 0
+        rounds += 1
+        if not more and dev.ready_head == NULL or budget <= 0 or rounds >= 4:
+            break
+    if dev == p.home:
+        background = background_turn(p)     # one slice a turn, when all that may ask for it has run
+        background |= commit_turn(p)        # what that wants hard begins now: nobody else may come
+    elif p.home != NULL and background_begins(p):
+        p.home.wake(p.home)
+    if p.cache.count > p.cache.limit + p.cache.pinned:
+        cache_trim(p)
+    while dev.later != NULL:
+        op = dev.later
+        dev.later = op.next
+        op_ready(p, op)
+    if dev.ready_head != NULL or more or background:
+        return 0
+    return background_wait(p, now_us) if dev == p.home and not p.failed else LNT_IDLE
+
+
+cdef int lnt_dev_reap(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    cdef lnt_op *op
+    cdef lnt_op *nxt
+    cdef int n = 0
+    if dev.done_head == NULL:
+        return 0
+    pthread_mutex_lock(&p.lock)
+    op = dev.done_head
+    dev.done_head = dev.done_tail = NULL
+    pthread_mutex_unlock(&p.lock)
+    while op != NULL:
+        nxt = op.next
+        op.done(op)
+        op = nxt
+        n += 1
+    return n

@@ -1,0 +1,245 @@
+"""How often each block is referred to, how many of a run are used, and which free ones the medium may still keep.
+
+Lives here and nowhere else: count pages' values, `run_used`, `free_blocks` and the marks of freed blocks (I1, I15).
+"""
+from core.base.entries cimport VID, WAIT
+from core.base.layout cimport L_COUNT_MAX, L_COUNT_START, L_GROUP_BLOCKS, L_ZONE_BLOCKS, PK_COUNT
+from core.base.page cimport F_VALID
+from core.base.pool cimport run_is_fixed
+from core.base.space cimport RB_NODES
+from core.base.trace cimport PF_COUNTS, TE_COUNT_LIMIT, pool_fail, trace_add
+from core.base.types cimport ST_CHECKSUM, ST_LIMIT
+from core.pages.cache cimport cache_find, cache_get, cache_new, frame_dirty
+from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc
+
+cdef enum:
+    GIVEN_UP_PART = 40            # of the time between two looks what is freed for good waits for its neighbours
+    MARKED_PART = 8
+    COUNT_LIVE = L_COUNT_MAX // 2     # what a count may reach while the pool is open ...
+    COUNT_SHARED = 1 << 16            # ... and by copies by reference
+
+
+cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
+    """A block became free that the medium still keeps."""
+    cdef uint64_t run = pba // L_RUN_BLOCKS
+    cdef lnt_freed_page *g = p.holes.pages[run // L_SUMMARY_RUNS]
+    if g == NULL:
+        if not p.can_discard:
+            return
+        g = <lnt_freed_page *>calloc(1, sizeof(lnt_freed_page))
+        if g == NULL:
+            return                # it stays with the medium until it is used again
+        p.holes.pages[run // L_SUMMARY_RUNS] = g
+    run %= L_SUMMARY_RUNS
+    g.live += g.age[run] == 0
+    g.age[run] = 1
+    p.holes.marked += not g.bits[run * 8 + pba % L_RUN_BLOCKS // 64] >> (pba % 64) & 1
+    g.bits[run * 8 + pba % L_RUN_BLOCKS // 64] |= <uint64_t>1 << (pba % 64)
+    if p.holes.due_us == 0:
+        p.holes.due_us = p.now_us + p.holes.delay_us
+
+
+cdef void freed_give_up(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+    """What is marked in these runs need not come to rest first: UNMAP and deletes free what nobody wants again soon."""
+    cdef uint64_t run
+    cdef lnt_freed_page *g
+    for run in range(pba // L_RUN_BLOCKS, (pba + n - 1) // L_RUN_BLOCKS + 1):
+        g = p.holes.pages[run // L_SUMMARY_RUNS]
+        if g != NULL and g.age[run % L_SUMMARY_RUNS]:
+            g.age[run % L_SUMMARY_RUNS] = 2
+    if p.holes.due_us > p.now_us + p.holes.delay_us // GIVEN_UP_PART:
+        p.holes.due_us = p.now_us + p.holes.delay_us // GIVEN_UP_PART
+
+
+cdef bint marks_press(lnt_pool *p) noexcept nogil:
+    """More is free and still with the medium than a part of what is in use: small writes should take that."""
+    return p.holes.marked > (p.total_blocks - p.free_blocks) // MARKED_PART
+
+
+cdef void freed_clear(lnt_pool *p, uint64_t pba) noexcept nogil:
+    """A block is used again."""
+    cdef uint64_t run = pba // L_RUN_BLOCKS
+    cdef lnt_freed_page *g = p.holes.pages[run // L_SUMMARY_RUNS]
+    cdef uint64_t *v
+    run %= L_SUMMARY_RUNS
+    if g != NULL and g.age[run]:
+        v = &g.bits[run * 8]
+        p.holes.marked -= v[pba % L_RUN_BLOCKS // 64] >> (pba % 64) & 1
+        v[pba % L_RUN_BLOCKS // 64] &= ~(<uint64_t>1 << (pba % 64))
+        g.age[run] = (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
+        g.live -= g.age[run] == 0
+
+
+cdef inline void run_delta(lnt_pool *p, uint64_t pba, int delta) noexcept nogil:
+    cdef uint64_t run = pba // L_RUN_BLOCKS
+    cdef uint32_t before = p.run_used[run]
+    p.run_used[run] = <uint32_t>(before + delta)
+    p.summary_dirty[run // L_SUMMARY_RUNS] = 1
+    p.free_blocks -= delta
+    if delta < 0:
+        freed_mark(p, pba)
+    elif p.holes.pages[run // L_SUMMARY_RUNS] != NULL:
+        freed_clear(p, pba)
+    if p.run_busy[run]:           # nothing is taken from it meanwhile, and what becomes free waits as well
+        p.holes.held -= delta
+        if p.run_busy[run] & RB_NODES:
+            p.medium.nodes_free -= delta
+    elif before == 0:
+        p.free_runs -= 1
+    elif p.run_used[run] == 0:
+        p.free_runs += 1
+        if run < p.run_cursor:
+            p.run_cursor = run        # what was used before is taken first: the medium already has its blocks
+
+
+# -- counts ------------------------------------------------------------------------------------------------------------
+
+cdef lnt_frame *count_page(lnt_pool *p, uint64_t pba, int *rc) noexcept nogil:
+    cdef uint64_t group = pba // L_GROUP_BLOCKS
+    cdef uint64_t home = (pba // L_ZONE_BLOCKS) * L_ZONE_BLOCKS + L_COUNT_START + group % 1024
+    cdef uint64_t run = group * 2
+    cdef lnt_frame *f
+    if pba >= p.total_blocks or run_is_fixed(p, pba // L_RUN_BLOCKS):
+        rc[0] = ST_CHECKSUM
+        return NULL
+    f = cache_find(p, home)
+    if f != NULL and f.state == F_VALID:
+        f.used = 1
+        return f
+    if f == NULL and (run_is_fixed(p, run) or p.run_used[run] == 0) and (
+            run_is_fixed(p, run + 1) or p.run_used[run + 1] == 0):
+        f = cache_new(p, home, PK_COUNT, 0)   # nothing is counted there: what the medium holds does not matter
+        if f == NULL:
+            rc[0] = ST_LIMIT
+        return f
+    return cache_get(p, home, PK_COUNT, 0, rc)
+
+
+cdef uint32_t *count_at(lnt_pool *p, uint64_t pba, lnt_frame **f, int *rc) noexcept nogil:
+    f[0] = count_page(p, pba, rc)
+    if f[0] == NULL:
+        return NULL
+    return <uint32_t *>f[0].data + pba % L_GROUP_BLOCKS
+
+
+cdef int count_touch(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+    """0 when the counts of all the blocks are in memory, else WAIT or a status. Starts all the reads it needs."""
+    cdef int rc, worst = 0
+    cdef uint64_t at = pba, end = pba + n
+    while at < end:
+        rc = 0
+        if count_page(p, at, &rc) == NULL and (rc == WAIT or worst == 0):
+            worst = rc                # an op that is queued on a page must not end before it arrives
+        at = (at // L_GROUP_BLOCKS + 1) * L_GROUP_BLOCKS
+    return worst
+
+
+cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcept nogil:
+    """Add to the counts of blocks that were touched: all or none. ST_LIMIT: one is at its limit; ST_CHECKSUM: damage."""
+    cdef uint32_t i
+    cdef uint32_t *c
+    cdef uint32_t was
+    cdef lnt_frame *f = NULL
+    cdef int rc = 0
+    cdef uint64_t b
+    for i in range(n):
+        b = pba + i
+        if i == 0 or b % L_GROUP_BLOCKS == 0:
+            f = count_page(p, b, &rc)
+            if f == NULL:
+                return rc             # before anything has changed: callers touch ranges first
+            frame_dirty(p, f)
+        c = <uint32_t *>f.data + b % L_GROUP_BLOCKS
+        was = c[0]
+        if <int64_t>was + delta < 0:
+            pool_fail(p, PF_COUNTS, b)
+            return ST_CHECKSUM
+        if delta > 0 and was + delta > COUNT_LIVE and over_limit(p, was + delta):
+            if i:
+                count_add(p, pba, i, -delta)
+            trace_add(p, TE_COUNT_LIMIT, b, was)
+            return ST_LIMIT
+        c[0] = <uint32_t>(<int64_t>was + delta)
+        if was == 0 and delta > 0:
+            run_delta(p, b, 1)
+        elif was != 0 and c[0] == 0:
+            run_delta(p, b, -1)
+    return 0
+
+
+cdef inline int over_limit(lnt_pool *p, uint32_t count) noexcept nogil:
+    """1 when a count may not become so high. Replay may go further: there dropped references are still counted that were off."""
+    if p.replaying:
+        p.counts_high = 1
+        return count > L_COUNT_MAX
+    return count > COUNT_LIVE
+
+
+cdef int shares_room(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+    """0 when more entries may refer to each of these touched blocks because of copies by reference, else ST_LIMIT or a status.
+
+    That limit is low, so that copies of nodes, which snapshots call for, have the rest: whoever copies makes a second copy.
+    """
+    cdef uint32_t i
+    cdef int rc = 0
+    cdef lnt_frame *f = NULL
+    if p.replaying:
+        return 0
+    for i in range(n):
+        if i == 0 or (pba + i) % L_GROUP_BLOCKS == 0:
+            f = count_page(p, pba + i, &rc)
+            if f == NULL:
+                return rc
+        if (<uint32_t *>f.data)[(pba + i) % L_GROUP_BLOCKS] >= COUNT_SHARED:
+            return ST_LIMIT
+    return 0
+
+
+cdef int count_is_one(lnt_pool *p, uint64_t pba, uint32_t n, int *rc) noexcept nogil:
+    """1 when every block of the range has exactly one reference."""
+    cdef uint32_t i
+    cdef lnt_frame *f = NULL
+    for i in range(n):
+        if i == 0 or (pba + i) % L_GROUP_BLOCKS == 0:
+            f = count_page(p, pba + i, rc)
+            if f == NULL:
+                return 0
+        if (<uint32_t *>f.data)[(pba + i) % L_GROUP_BLOCKS] != 1:
+            return 0
+    return 1
+
+
+cdef int node_touch(lnt_pool *p, uint64_t id) noexcept nogil:
+    if id & VID():
+        return 0
+    return count_touch(p, id, 1)
+
+
+cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil:
+    """0 when so many more may refer to a node whose count was touched, else ST_LIMIT or a status."""
+    cdef lnt_frame *f
+    cdef uint32_t *c
+    cdef uint32_t refs
+    cdef int rc = 0
+    if id & VID():
+        refs = cache_find(p, id).refs
+    else:
+        c = count_at(p, id, &f, &rc)
+        if c == NULL:
+            return rc
+        refs = c[0]
+    return ST_LIMIT if refs + more > COUNT_LIVE and over_limit(p, refs + more) else 0
+
+
+cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
+    """Add to the references of a node whose count was touched."""
+    cdef lnt_frame *f = cache_find(p, id)
+    cdef int rc
+    if id & VID():
+        f.refs = <uint32_t>(<int64_t>f.refs + delta)
+        return 0
+    rc = count_add(p, id, 1, delta)
+    if rc == 0 and f != NULL and f.refs != 0:
+        f.refs = <uint32_t>(<int64_t>f.refs + delta)
+    return rc

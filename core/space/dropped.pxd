@@ -1,0 +1,12 @@
+# References that were dropped: they come off the counts when nothing can need what they refer to any more (I5, I6).
+from core.base.page cimport lnt_frame
+from core.base.pool cimport lnt_pool
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+
+cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t n, uint8_t trim) noexcept nogil
+cdef void drop_node(lnt_pool *p, uint64_t id, uint8_t level, uint8_t trim) noexcept nogil
+cdef int epochs_turn(lnt_pool *p) noexcept nogil
+cdef uint64_t pending_count(lnt_pool *p) noexcept nogil
+cdef void homes_release(lnt_pool *p) noexcept nogil
+cdef void node_gone(lnt_pool *p, lnt_frame *f) noexcept nogil
+cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil

@@ -1,0 +1,233 @@
+"""References that were dropped: they come off the counts when nothing can need what they refer to any more (I5, I6).
+
+Lives here and nowhere else: the rings of dropped references and the epochs.
+"""
+from core.base.dropped cimport I_DATA, I_HOME, I_NODE, lnt_dropped, ring_push
+from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT
+from core.base.layout cimport L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
+from core.base.mutations cimport M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_ONE_EPOCH
+from core.base.pool cimport next_images
+from core.base.schedule cimport op_ready
+from core.base.trace cimport PF_ASIDE, pool_fail
+from core.base.types cimport lnt_op
+from core.pages.cache cimport cache_drop, cache_find, cache_get
+from core.pages.damage cimport aside_put, aside_retry, damage_probe
+from core.space.counts cimport count_add, count_at, count_touch, freed_give_up, freed_mark, node_ref, node_touch
+
+cdef enum:
+    DATA_STEPS = 4                # of a turn's budget: a dropped reference to data, beside its blocks ...
+    NODE_STEPS = 128              # ... and one to a node, with what it takes along
+
+
+cdef void drop(lnt_pool *p, uint64_t ref, uint32_t n, uint8_t kind, uint8_t trim) noexcept nogil:
+    cdef lnt_dropped it
+    cdef lnt_dropped *last
+    cdef lnt_frame *f
+    cdef uint32_t *c
+    cdef int rc = 0
+    p.stat_pending_blocks += n & 0xff if kind == I_NODE else n
+    if p.mutations & M_EARLY_PUNCH and kind == I_DATA and n == 1:
+        c = count_at(p, ref, &f, &rc)
+        if c != NULL and c[0] == 1:
+            freed_mark(p, ref)
+    if kind == I_DATA and p.fifo.tail != p.fifo.head:
+        last = &p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)]
+        if (last.kind == I_DATA and last.ref + last.n == ref and last.seq == p.journal.next_seq and last.epoch == p.epoch
+                and last.trim == trim and last.n + n <= L_RUN_BLOCKS):
+            last.n += n
+            return
+    it.ref = ref
+    it.n = n
+    it.kind = kind
+    it.trim = trim
+    it.seq = p.journal.next_seq
+    it.epoch = p.epoch
+    ring_push(&p.fifo, &it)
+
+
+cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t n, uint8_t trim) noexcept nogil:
+    """An entry stopped referring to these blocks; the counts follow once that is durable and no I/O can touch them."""
+    drop(p, pba, n, I_DATA, trim)
+
+
+cdef void drop_node(lnt_pool *p, uint64_t id, uint8_t level, uint8_t trim) noexcept nogil:
+    drop(p, id, 1 | <uint32_t>level << 8, I_NODE, trim)
+
+
+cdef int epochs_turn(lnt_pool *p) noexcept nogil:
+    """Advance the epoch as far as I/O in flight allows, while anything waits for it. 1 when something may go on."""
+    cdef lnt_op *op
+    cdef lnt_op *nxt
+    cdef int moved = 0
+    while (p.fifo.head != p.fifo.tail or p.grace != NULL) and p.inflight[(p.epoch + 1) & 1] == 0:
+        if (p.grace == NULL and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].epoch + 2 <= p.epoch):
+            break
+        p.epoch += 1
+        moved += 1
+        op = p.grace
+        p.grace = NULL
+        while op != NULL:         # each checks its own target when it runs again
+            nxt = op.next
+            op_ready(p, op)
+            op = nxt
+        if moved >= 4:
+            break
+    return moved
+
+
+cdef int item_is_ripe(lnt_pool *p, lnt_dropped *it) noexcept nogil:
+    if it.seq > p.journal.hard_seq and not p.mutations & M_EARLY_FREE:
+        return 0
+    return it.epoch + (1 if p.mutations & M_ONE_EPOCH else 2) <= p.epoch or p.mutations & M_NO_EPOCH
+
+
+cdef uint64_t pending_count(lnt_pool *p) noexcept nogil:
+    """Items whose references are not yet off the counts."""
+    return ((p.fifo.tail - p.fifo.head) + (p.homes.tail - p.homes.head) + (p.work.tail - p.work.head)
+            + (p.damage.aside.tail - p.damage.aside.head))
+
+
+cdef void homes_release(lnt_pool *p) noexcept nogil:
+    """A checkpoint became durable: blocks of nodes that only the one before it used are free."""
+    cdef lnt_dropped *it
+    while p.homes.head != p.homes.tail:
+        it = &p.homes.v[p.homes.head & (p.homes.cap - 1)]
+        if it.epoch >= p.checkpoint.gen:
+            break
+        it.kind = I_DATA
+        ring_push(&p.work, it)
+        p.homes.head += 1
+
+
+cdef int release_data(lnt_pool *p, lnt_dropped *it) noexcept nogil:
+    """Take one reference off each block. With trim nobody is expected to want the freed ones soon."""
+    cdef uint64_t ref = it.ref, free_before = p.free_blocks
+    cdef uint32_t n = it.n
+    cdef uint8_t trim = it.trim
+    cdef int rc = count_touch(p, ref, n)
+    if rc:
+        return rc
+    p.work.tail -= 1              # `it` is the top of the stack: gone from here on
+    rc = count_add(p, ref, n, -1)
+    p.stat_reclaimed += p.free_blocks - free_before
+    if trim and p.free_blocks != free_before:
+        freed_give_up(p, ref, n)
+    return rc
+
+
+cdef int release_node(lnt_pool *p, lnt_dropped *it) noexcept nogil:
+    """Take one reference off a node; the last one takes what it refers to along."""
+    cdef int rc = node_touch(p, it.ref)
+    cdef lnt_frame *f
+    cdef lnt_frame *cf
+    cdef uint32_t *c
+    cdef uint64_t id = it.ref, e, start
+    cdef uint8_t trim = it.trim
+    cdef uint8_t level = it.n >> 8
+    cdef int i, k
+    cdef lnt_dropped sub
+    if rc:
+        return rc
+    if not id & VID():
+        c = count_at(p, id, &cf, &rc)
+        if c[0] > 1:
+            p.work.tail -= 1
+            return node_ref(p, id, -1)
+        f = cache_get(p, id, PK_NODE, level, &rc)
+        if f == NULL:
+            return rc
+    else:
+        f = cache_find(p, id)
+        if f.refs > 1:
+            p.work.tail -= 1
+            f.refs -= 1
+            return 0
+    p.work.tail -= 1
+    sub.seq = sub.epoch = 0
+    i = 0
+    while i < L_NODE_ENTRIES:
+        e = (<uint64_t *>f.data)[i]
+        k = 1
+        if e & E_NODE():
+            sub.kind = I_NODE
+            sub.n = 1 | <uint32_t>(level - 1) << 8
+        elif e & E_HUGE():
+            sub.kind = I_DATA
+            sub.n = L_RUN_BLOCKS
+        elif e & E_DATA():
+            start = e & E_REF()
+            while (i + k < L_NODE_ENTRIES and (<uint64_t *>f.data)[i + k] & E_DATA()
+                   and (<uint64_t *>f.data)[i + k] & E_REF() == start + k):
+                k += 1
+            sub.kind = I_DATA
+            sub.n = k
+        else:
+            i += 1
+            continue
+        sub.ref = e & E_REF()
+        sub.trim = trim
+        ring_push(&p.work, &sub)
+        i += k
+    node_gone(p, f)
+    return 0
+
+
+cdef void node_gone(lnt_pool *p, lnt_frame *f) noexcept nogil:
+    """A node without references leaves the cache; its block waits for the checkpoint that no longer uses it."""
+    cdef lnt_dropped it
+    it.n = 1
+    it.trim = 0
+    it.seq = 0
+    if f.id & VID():
+        if f.home:                # chosen, but no checkpoint knows it
+            it.ref = f.home
+            it.kind = I_DATA
+            it.epoch = 0
+            ring_push(&p.work, &it)
+        else:
+            p.unhomed -= 1
+    else:
+        it.ref = f.id
+        it.kind = I_HOME
+        it.epoch = p.checkpoint.gen + (1 if p.checkpoint.state else 0)
+        if p.mutations & M_NO_HOME_HOLD:
+            it.kind = I_DATA
+            ring_push(&p.work, &it)
+        else:
+            ring_push(&p.homes, &it)
+    cache_drop(p, f)
+
+
+cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
+    """Work off ripe items, within a budget of steps. 1: more to do now; 0: nothing ripe; WAIT: a page is on its way."""
+    cdef lnt_dropped *it
+    cdef uint64_t block
+    cdef int rc
+    if aside_retry(p):
+        block = damage_probe(p)
+        if block and count_touch(p, block, 1) == WAIT:
+            return WAIT
+    while budget > 0:
+        if p.work.head == p.work.tail:
+            if p.fifo.head == p.fifo.tail:
+                return 0
+            it = &p.fifo.v[p.fifo.head & (p.fifo.cap - 1)]
+            if not item_is_ripe(p, it):
+                return 0
+            ring_push(&p.work, it)
+            p.fifo.head += 1
+            p.stat_pending_blocks -= it.n & 0xff if it.kind == I_NODE else it.n
+        it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
+        if next_images(p) >= p.cache.dirty_limit or (
+                it.kind == I_NODE and p.homes.tail - p.homes.head >= <uint64_t>p.checkpoint.area_blocks * 4):
+            p.checkpoint.wanted = 1           # the next checkpoint would not hold what this makes dirty, or what waits for it
+            return 0
+        budget -= NODE_STEPS if it.kind == I_NODE else DATA_STEPS + <int>it.n
+        rc = release_node(p, it) if it.kind == I_NODE else release_data(p, it)
+        if rc == WAIT:
+            return WAIT
+        if rc and not p.failed and not aside_put(p):
+            pool_fail(p, PF_ASIDE, it.ref)    # more damage than the pending list holds
+        if p.failed:
+            return 0
+    return 1

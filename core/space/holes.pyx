@@ -1,0 +1,344 @@
+"""Holes for what is free and the medium may still keep: where and in which order (docs/durability.md, "Space goes back").
+
+A look every two seconds finds runs with freed blocks that nothing was taken from or added to since the look before; what UNMAP
+and deletes have freed is found at once. It goes back, whole neighbouring runs together, then extents of some length, and what is
+left extent by extent, as much as initiators can spare (core/space/budget.pyx). Meanwhile nothing is allocated in those runs.
+"""
+from core.base.entries cimport WAIT
+from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, SF_UNSWEPT
+from core.base.page cimport lnt_frame
+from core.base.schedule cimport io_free, io_new
+from core.base.space cimport RB_HELD, lnt_freed_page, lnt_holes
+from core.base.types cimport IO_DISCARD, ST_LIMIT, lnt_io
+from core.pages.damage cimport runs_free
+from core.space.allocation cimport space_for_data
+from core.space.budget cimport budget_allows, budget_due, budget_hurries, budget_runs, budget_took
+from core.space.counts cimport count_at, freed_mark
+from core.space.medium cimport medium_keeps
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+cdef enum:
+    LOOK_RUNS = 8192          # runs looked at in one turn ...
+    SCAN_RUNS = 64            # ... as many as reading the marks of one run costs
+    LARGE_BLOCKS = 16         # extents of so many blocks go back first
+
+
+cdef extern from *:
+    """
+    #define lnt_popcount(v) __builtin_popcountll(v)
+    """
+    uint32_t popcount "lnt_popcount"(uint64_t) nogil
+
+
+cdef inline lnt_freed_page *page_of(lnt_pool *p, uint64_t run) noexcept nogil:
+    return p.holes.pages[run // L_SUMMARY_RUNS]
+
+
+cdef inline int is_quiet(lnt_pool *p, uint64_t run) noexcept nogil:
+    return run < p.n_runs and page_of(p, run) != NULL and page_of(p, run).age[run % L_SUMMARY_RUNS] == 2
+
+
+cdef void forget(lnt_pool *p, uint64_t run) noexcept nogil:
+    """No block of this run is to be given back any more."""
+    cdef lnt_freed_page *g = page_of(p, run)
+    cdef uint64_t r = run % L_SUMMARY_RUNS
+    cdef int i
+    if g.age[r]:
+        g.age[r] = 0
+        g.live -= 1
+    for i in range(8):
+        p.holes.marked -= popcount(g.bits[r * 8 + i])
+    memset(&g.bits[r * 8], 0, 64)
+
+
+cdef int hold(lnt_pool *p, uint64_t run) noexcept nogil:
+    """Keep allocation away from a run, unless space is so short that somebody might miss it. 1 when it is held."""
+    cdef uint64_t n = L_RUN_BLOCKS - p.run_used[run]
+    if p.run_busy[run] or space_for_data(p) < n + 4 * p.reserve_blocks:
+        return 0
+    p.run_busy[run] = RB_HELD
+    p.holes.held += n
+    p.free_runs -= p.run_used[run] == 0
+    return 1
+
+
+cdef int begin(lnt_pool *p, uint64_t run) noexcept nogil:
+    """Hold this run, and those behind it when all are free. 0: not now."""
+    cdef uint32_t n = 1, most = budget_runs(p)
+    if not hold(p, run):
+        return 0
+    if p.run_used[run] == 0:
+        while n < most and is_quiet(p, run + n) and p.run_used[run + n] == 0 and hold(p, run + n):
+            forget(p, run + n)
+            n += 1
+        forget(p, run)
+    p.holes.whole = p.run_used[run] == 0
+    p.holes.run = run
+    p.holes.runs = n
+    p.holes.next = 0
+    return 1
+
+
+cdef void finish(lnt_pool *p) noexcept nogil:
+    """The runs may be used. What is still marked in a run waits for its turn."""
+    cdef uint64_t run = p.holes.run
+    cdef lnt_freed_page *g = page_of(p, run)
+    if not p.holes.whole and g != NULL and g.age[run % L_SUMMARY_RUNS] and not any_marked(g, run):
+        g.age[run % L_SUMMARY_RUNS] = 0
+        g.live -= 1
+    for run in range(p.holes.run, p.holes.run + p.holes.runs):
+        runs_free(p, run, RB_HELD)
+    p.holes.runs = 0
+
+
+cdef void punched(lnt_io *io) noexcept nogil:
+    cdef lnt_pool *p = <lnt_pool *>io.owner
+    cdef uint64_t block
+    p.holes.busy -= 1
+    if medium_keeps(p, io.result):
+        for block in range(io.offset // L_BLOCK_BYTES, (io.offset + io.length) // L_BLOCK_BYTES):
+            freed_mark(p, block)      # not now, says the medium
+    if io.result == 0:
+        p.holes.blocks += io.length // L_BLOCK_BYTES
+        p.holes.requests += 1
+    budget_took(p, io.length // L_BLOCK_BYTES, io.took_us if io.took_us else p.now_us - p.holes.began_us)
+    io_free(p, io)
+
+
+cdef int give_back(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil:
+    """0: there is no memory for the request."""
+    cdef lnt_io *io = io_new(p)
+    if io == NULL:
+        return 0
+    io.kind = IO_DISCARD
+    io.offset = pba * L_BLOCK_BYTES
+    io.length = n * L_BLOCK_BYTES
+    io.owner = p
+    io.done = punched
+    p.holes.busy += 1
+    p.holes.began_us = p.now_us
+    if p.cur.submit(p.cur, io):
+        punched(io)
+    return 1
+
+
+# -- the marks of a run ------------------------------------------------------------------------------------------------
+
+
+cdef inline uint64_t *marks(lnt_freed_page *g, uint64_t run) noexcept nogil:
+    return &g.bits[run % L_SUMMARY_RUNS * 8]
+
+
+cdef int any_marked(lnt_freed_page *g, uint64_t run) noexcept nogil:
+    cdef uint64_t *v = marks(g, run)
+    return (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
+
+
+cdef int any_large(lnt_freed_page *g, uint64_t run) noexcept nogil:
+    """1 when LARGE_BLOCKS blocks in a row are marked."""
+    cdef uint64_t[9] v
+    cdef int i, k = 1
+    for i in range(8):
+        v[i] = marks(g, run)[i]
+    v[8] = 0
+    while k < LARGE_BLOCKS:       # a bit stays where the k blocks from it on are marked
+        for i in range(8):
+            v[i] &= v[i] >> k | v[i + 1] << (64 - k)
+        k *= 2
+    return (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
+
+
+cdef uint32_t extent_next(lnt_pool *p) noexcept nogil:
+    """The next extent to give back of the run at hand: its length, with `next` at its start; 0 when there is none."""
+    cdef lnt_holes *s = &p.holes
+    cdef uint64_t *bits = marks(page_of(p, s.run), s.run)
+    cdef uint32_t n = 0, i
+    while s.next < L_RUN_BLOCKS:
+        if not bits[s.next // 64] >> (s.next % 64) & 1:
+            s.next = s.next + 1 if bits[s.next // 64] >> (s.next % 64) else (s.next // 64 + 1) * 64
+            continue
+        n = 1
+        while s.next + n < L_RUN_BLOCKS and bits[(s.next + n) // 64] >> ((s.next + n) % 64) & 1:
+            n += 1
+        if s.small or n >= LARGE_BLOCKS:
+            for i in range(s.next, s.next + n):
+                bits[i // 64] &= ~(<uint64_t>1 << (i % 64))
+            p.holes.marked -= n
+            return n
+        s.left = 1
+        s.next += n
+    return 0
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+cdef int step(lnt_pool *p) noexcept nogil:
+    """Go on with what is held, as far as the budget allows. 1 when it is over."""
+    cdef lnt_holes *s = &p.holes
+    cdef uint32_t n
+    while s.next < s.runs * L_RUN_BLOCKS and p.can_discard:
+        if not budget_allows(p, s.busy):
+            return 0
+        n = s.runs * L_RUN_BLOCKS if s.whole else extent_next(p)
+        if n == 0 or not give_back(p, s.run * L_RUN_BLOCKS + s.next, n):
+            break
+        s.next += n
+    if s.busy:
+        return 0
+    finish(p)
+    return 1
+
+
+cdef int look_at(lnt_pool *p, lnt_freed_page *g) noexcept nogil:
+    """A run with marks. 1: some of it is being given back."""
+    cdef lnt_holes *s = &p.holes
+    cdef uint64_t r = s.at % L_SUMMARY_RUNS
+    if g.age[r] == 1:
+        if s.small:
+            return 0
+        s.moved = 1
+        g.age[r] = 2
+        if not budget_hurries(p):
+            return 0
+    if not s.small and p.run_used[s.at] and not any_large(g, s.at):
+        s.left = 1
+        return 0
+    return begin(p, s.at)
+
+
+cdef int look(lnt_pool *p) noexcept nogil:
+    """Find the next run to give back, a bounded number of runs on. 1: go on at once."""
+    cdef lnt_holes *s = &p.holes
+    cdef int budget = LOOK_RUNS
+    cdef lnt_freed_page *g
+    while s.at < p.n_runs:
+        g = page_of(p, s.at)
+        if g == NULL:
+            s.at = (s.at // L_SUMMARY_RUNS + 1) * L_SUMMARY_RUNS
+            continue
+        if budget <= 0 or s.small and p.now_us >= s.small_us:
+            break
+        budget -= 1
+        if g.age[s.at % L_SUMMARY_RUNS]:
+            budget -= SCAN_RUNS
+            if look_at(p, g):
+                s.at += s.runs
+                s.moved = 1
+                return 1
+        s.at += 1
+    if s.at < p.n_runs and not (s.small and p.now_us >= s.small_us):
+        return 1
+    return look_next(p)
+
+
+cdef int look_next(lnt_pool *p) noexcept nogil:
+    """A look is over. One for what is large goes before each stretch of one for the rest. 1: the next begins at once."""
+    cdef lnt_holes *s = &p.holes
+    cdef int left = pages_tidy(p)
+    s.small_at = s.at if s.small and s.at < p.n_runs else 0 if s.small else s.small_at
+    if left and (s.small and s.small_at or not s.small and s.left):
+        s.small = not s.small
+        s.at = s.small_at if s.small else 0
+        s.small_us = p.now_us + s.delay_us
+        s.left = 0
+        return 1
+    s.small = s.left = 0
+    s.at = 0
+    s.due_us = p.now_us + s.delay_us if left and s.moved else 0     # short of space: the next block that is freed
+    s.moved = 0
+    return 0
+
+
+cdef int pages_tidy(lnt_pool *p) noexcept nogil:
+    """Free what no freed block is noted in. 1 when something is left to look for."""
+    cdef uint64_t i
+    cdef int left = 0
+    for i in range((p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS):
+        if p.holes.pages[i] != NULL and p.holes.pages[i].live == 0:
+            free(p.holes.pages[i])
+            p.holes.pages[i] = NULL
+        left |= p.holes.pages[i] != NULL
+    return left
+
+
+cdef int punch_turn(lnt_pool *p) noexcept nogil:
+    """A bounded step. 1: there is more to do now."""
+    if p.holes.runs:
+        return step(p)
+    if p.holes.due_us == 0 or p.now_us < p.holes.due_us:
+        return 0
+    if not p.can_discard or p.read_only:
+        punch_forget(p)
+        return 0
+    return look(p)
+
+
+# -- what the marks have forgotten -------------------------------------------------------------------------------------
+
+
+cdef int trim_mark(lnt_pool *p, uint64_t run, uint64_t *found) noexcept nogil:
+    """Mark all that is free in a run, as if it had been freed and come to rest. 0, WAIT or ST_LIMIT."""
+    cdef lnt_freed_page *g = page_of(p, run)
+    cdef uint64_t r = run % L_SUMMARY_RUNS
+    cdef uint32_t *c = NULL
+    cdef lnt_frame *f
+    cdef uint32_t i
+    cdef int rc = 0
+    if p.run_used[run] == L_RUN_BLOCKS or p.run_busy[run] & ~RB_HELD:
+        return 0                  # damage keeps everybody away from it
+    if p.run_used[run]:
+        c = count_at(p, run * L_RUN_BLOCKS, &f, &rc)
+        if c == NULL:
+            return WAIT if rc == WAIT else 0      # where counts cannot be read nothing is known to be free
+    if g == NULL:
+        g = p.holes.pages[run // L_SUMMARY_RUNS] = <lnt_freed_page *>calloc(1, sizeof(lnt_freed_page))
+        if g == NULL:
+            return ST_LIMIT
+    for i in range(L_RUN_BLOCKS):
+        if c == NULL or c[i] == 0:
+            p.holes.marked += not g.bits[r * 8 + i // 64] >> (i % 64) & 1
+            g.bits[r * 8 + i // 64] |= <uint64_t>1 << (i % 64)
+            found[0] += 1
+    g.live += g.age[r] == 0
+    g.age[r] = 2
+    return 0
+
+
+cdef uint64_t punch_runs(lnt_pool *p) noexcept nogil:
+    """Runs in which something is marked, or just given back."""
+    cdef uint64_t i, n = p.holes.runs
+    for i in range((p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS):
+        if p.holes.pages[i] != NULL:
+            n += p.holes.pages[i].live
+    return n
+
+
+cdef uint32_t punch_flags(lnt_pool *p) noexcept nogil:
+    """What the superblock says of it: marks are in memory only, and a crash or a close may come before the sweep."""
+    return SF_UNSWEPT if p.can_discard and (p.holes.unswept or punch_runs(p)) else 0
+
+
+cdef void punch_forget(lnt_pool *p) noexcept nogil:
+    cdef uint64_t i
+    for i in range((p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS):
+        free(p.holes.pages[i])
+        p.holes.pages[i] = NULL
+    p.holes.due_us = p.holes.marked = 0
+    p.holes.at = p.holes.small_at = 0
+    p.holes.small = p.holes.left = 0
+
+
+cdef uint64_t punch_due(lnt_pool *p) noexcept nogil:
+    """When `punch_turn` wants to run again; 0: not of its own."""
+    if p.holes.runs:
+        return budget_due(p, p.holes.busy)
+    return p.holes.due_us
+
+
+cdef void punch_free(lnt_pool *p) noexcept nogil:
+    if p.holes.pages != NULL:
+        punch_forget(p)
+    free(p.holes.pages)
+    p.holes.pages = NULL

@@ -1,0 +1,17 @@
+# Room below the pool: a file is sparse, and the file system under it may be full (docs/durability.md, "Room below").
+from core.base.pool cimport lnt_pool
+from core.base.types cimport lnt_io
+from libc.stdint cimport int32_t, uint64_t
+
+cdef enum:
+    NO_RUN = 0                # run 0 is fixed
+
+cdef int medium_keeps(lnt_pool *p, int32_t result) noexcept nogil
+cdef void medium_refused(lnt_pool *p, const lnt_io *io) noexcept nogil
+cdef void medium_short(lnt_pool *p, int32_t result) noexcept nogil
+cdef void medium_room(lnt_pool *p) noexcept nogil
+cdef int zone_need(lnt_pool *p, uint64_t zone) noexcept nogil
+cdef void node_run_join(lnt_pool *p, uint64_t run) noexcept nogil
+cdef void nodes_tidy(lnt_pool *p) noexcept nogil
+cdef int nodes_prepare(lnt_pool *p) noexcept nogil
+cdef void medium_turn(lnt_pool *p) noexcept nogil

@@ -1,0 +1,208 @@
+"""Room below the pool: a file is sparse, and the file system under it may be full (docs/durability.md, "Room below").
+
+Two things must never meet a full file system: fixed pages, and the homes of nodes, since both are written when it is too late to
+refuse. So a zone's fixed pages are allocated before the first block of the zone is taken, and nodes live in runs that were
+allocated for them as a whole. Data needs no such thing: the write of it fails, and only that one.
+"""
+from core.base.entries cimport WAIT
+from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS
+from core.base.schedule cimport no_room, ops_ready
+from core.base.space cimport NODE_RUNS, RB_HELD, RB_NODES, lnt_medium
+from core.base.trace cimport TE_NODE_RUN, TE_NO_DISCARD, TE_ROOM, TE_SHORT, trace_add
+from core.base.types cimport IOF_NEW, IO_ALLOCATE, ST_NO_SPACE
+from core.pages.damage cimport run_avoid, runs_free
+from core.space.budget cimport budget_hurry
+from libc.errno cimport EINTR, ENOMEM
+from libc.stdint cimport uint32_t, uint8_t
+
+cdef enum:
+    RETRY_US = 500000             # a medium without room is not asked again before
+    RUN_LEAST = 64                # free blocks of a run that nodes share with data, where no run is wholly free
+    ASK_ZONE = 1
+    ASK_RUN = 2
+
+
+cdef int medium_keeps(lnt_pool *p, int32_t result) noexcept nogil:
+    """What came of giving blocks back. A failure is harmless: 1, it may be tried again; else it was the last try."""
+    if result == 0:
+        if p.medium.is_short:
+            p.medium.retry_us = 1     # there is room again: it may be asked at once
+        return 0
+    if no_room(result) or result == -EINTR or result == -ENOMEM:
+        return 1
+    p.can_discard = 0
+    trace_add(p, TE_NO_DISCARD, <uint64_t>-result, 0)
+    return 0
+
+
+cdef void medium_refused(lnt_pool *p, const lnt_io *io) noexcept nogil:
+    """A write of data has failed."""
+    if no_room(io.result):
+        budget_hurry(p)
+        if io.flags & IOF_NEW:
+            medium_short(p, io.result)
+
+
+cdef void medium_short(lnt_pool *p, int32_t result) noexcept nogil:
+    """The medium had no room: what would allocate is refused for a while, without asking it each time."""
+    cdef lnt_medium *m = &p.medium
+    if not m.sparse:
+        return
+    if m.refused_us == 0:
+        trace_add(p, TE_SHORT, <uint64_t>-result, 0)
+    budget_hurry(p)                   # what is free goes back at once
+    m.refused_us = p.now_us
+    m.is_short = 1
+    m.retry_us = p.now_us + RETRY_US
+
+
+cdef void medium_room(lnt_pool *p) noexcept nogil:
+    """The medium has taken something new again."""
+    if p.medium.refused_us:
+        trace_add(p, TE_ROOM, 0, 0)
+    p.medium.refused_us = p.medium.retry_us = 0
+    p.medium.is_short = 0
+
+
+cdef void asked(lnt_io *io) noexcept nogil:
+    cdef lnt_pool *p = <lnt_pool *>io.owner
+    cdef lnt_medium *m = &p.medium
+    cdef uint8_t what = m.asking
+    m.asking = 0
+    if what == ASK_RUN:
+        runs_free(p, m.target, RB_HELD)
+    if io.result != 0:
+        medium_short(p, io.result)
+    else:
+        medium_room(p)
+        if what == ASK_ZONE:
+            m.zones[m.target] = 1
+        else:
+            node_run_join(p, m.target)
+    ops_ready(p, &m.waiters)
+
+
+cdef void ask(lnt_pool *p, uint8_t what, uint64_t target) noexcept nogil:
+    """Have a zone's fixed pages, or a run, allocated below."""
+    cdef lnt_medium *m = &p.medium
+    m.asking = what
+    m.target = target
+    m.io.kind = IO_ALLOCATE
+    m.io.offset = target * (L_ZONE_BLOCKS if what == ASK_ZONE else L_RUN_BLOCKS) * L_BLOCK_BYTES
+    m.io.length = <uint64_t>(L_ZONE_META_BLOCKS if what == ASK_ZONE else L_RUN_BLOCKS) * L_BLOCK_BYTES
+    m.io.owner = p
+    m.io.done = asked
+    if what == ASK_RUN:
+        run_avoid(p, target, RB_HELD)
+    if p.cur.submit(p.cur, &m.io):
+        asked(&m.io)
+
+
+cdef int wait(lnt_pool *p) noexcept nogil:
+    """The op that runs now runs again when the medium has answered."""
+    if p.cur_op != NULL:
+        p.cur_op.next = p.medium.waiters
+        p.medium.waiters = p.cur_op
+        p.cur_op = NULL
+    return WAIT
+
+
+cdef int zone_need(lnt_pool *p, uint64_t zone) noexcept nogil:
+    """Before the first block of a zone is taken: 0 when its fixed pages are allocated, else WAIT or ST_NO_SPACE."""
+    if p.medium.zones[zone]:
+        return 0
+    if not p.medium.asking and not p.medium.is_short:
+        ask(p, ASK_ZONE, zone)
+    if p.medium.zones[zone]:
+        return 0
+    return wait(p) if p.medium.asking else ST_NO_SPACE
+
+
+# -- runs for nodes ----------------------------------------------------------------------------------------------------
+
+
+cdef void node_run_join(lnt_pool *p, uint64_t run) noexcept nogil:
+    """From here on only nodes are put into this run, which is allocated below as a whole."""
+    if p.medium.n_runs == NODE_RUNS or p.run_busy[run]:
+        return
+    p.medium.runs[p.medium.n_runs] = <uint32_t>run
+    p.medium.n_runs += 1
+    run_avoid(p, run, RB_NODES)
+    p.medium.nodes_free += L_RUN_BLOCKS - p.run_used[run]
+    trace_add(p, TE_NODE_RUN, run, 0)
+
+
+cdef void nodes_tidy(lnt_pool *p) noexcept nogil:
+    """Runs that nodes have filled are runs like others again."""
+    cdef uint32_t i = 0
+    while i < p.medium.n_runs:
+        if p.run_used[p.medium.runs[i]] == L_RUN_BLOCKS:
+            runs_free(p, p.medium.runs[i], RB_NODES)
+            p.medium.n_runs -= 1
+            p.medium.runs[i] = p.medium.runs[p.medium.n_runs]
+        else:
+            i += 1
+
+
+cdef uint64_t with_room(lnt_pool *p, uint32_t used_most, int ready) noexcept nogil:
+    """The next run that nobody keeps and of which at most so many blocks are used. NO_RUN: there is none."""
+    cdef uint64_t i, run
+    for i in range(p.n_runs):
+        run = (p.medium.cursor + i) % p.n_runs
+        if (p.run_used[run] <= used_most and not p.run_busy[run]
+                and (p.medium.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS] or not ready)):
+            p.medium.cursor = run
+            return run
+    return NO_RUN
+
+
+cdef uint64_t node_run_candidate(lnt_pool *p) noexcept nogil:
+    """A run for nodes, wholly free where there is one. NO_RUN: none, or what is free is promised to somebody."""
+    cdef uint64_t run
+    if (p.medium.n_runs == NODE_RUNS or p.free_blocks < p.holes.held + p.reserved_unused
+            or p.free_blocks - p.holes.held - p.reserved_unused < L_RUN_BLOCKS and p.reserved_unused):
+        return NO_RUN
+    run = with_room(p, 0, 1)
+    if run == NO_RUN:
+        run = with_room(p, 0, 0)
+    if run == NO_RUN:
+        run = with_room(p, L_RUN_BLOCKS - RUN_LEAST, 1)
+    return run if run != NO_RUN else with_room(p, L_RUN_BLOCKS - 1, 1)
+
+
+cdef int nodes_prepare(lnt_pool *p) noexcept nogil:
+    """Before a checkpoint chooses homes: have as many blocks for nodes as it needs and the time until the next will need.
+
+    0 when there are, or no more can be had; WAIT.
+    """
+    cdef lnt_medium *m = &p.medium
+    cdef uint64_t run
+    if not m.sparse:
+        return 0
+    while m.nodes_free < p.unhomed + m.goal and not m.is_short:
+        if m.asking:
+            return wait(p)
+        run = node_run_candidate(p)
+        if run == NO_RUN:
+            break
+        if m.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS]:
+            ask(p, ASK_RUN, run)
+        else:
+            ask(p, ASK_ZONE, run * L_RUN_BLOCKS // L_ZONE_BLOCKS)
+        if m.asking:
+            return wait(p)
+    return 0
+
+
+cdef void medium_turn(lnt_pool *p) noexcept nogil:
+    """When a medium that was short may be asked again: by what is missing, or else by the next write that allocates."""
+    cdef lnt_medium *m = &p.medium
+    cdef uint64_t run
+    if m.retry_us == 0 or p.now_us < m.retry_us or m.asking:
+        return
+    m.retry_us = 0
+    m.is_short = 0
+    if m.nodes_free < p.unhomed + m.goal:
+        run = node_run_candidate(p)
+        if run != NO_RUN and m.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS]:
+            ask(p, ASK_RUN, run)
