@@ -173,9 +173,10 @@ def redirect(address: str | None, host: str | None, permanent: bool, move: bool,
 @target.command("group", cls=RequestCommand)
 @click.argument("group", type=click.IntRange(1, 65535))
 @click.argument("state", type=click.Choice(["optimized", "non-optimized", "standby", "unavailable", "transitioning"]))
-def group_(group: int, state: str) -> Request:
+@click.option("--force", is_flag=True, help="Even when a session has something open that it reaches through no other group.")
+def group_(group: int, state: str, force: bool) -> Request:
     """Set the access state (ALUA) that all LUNs have through the portals of a group."""
-    return Request("group", {"group": group, "state": state}, _show_target)
+    return Request("group", {"group": group, "state": state, "force": force}, _show_target)
 
 
 @target.command("show")

@@ -117,10 +117,12 @@ def label(name: str, changes: tuple[str, ...]) -> Request:
 @click.option("--reserve", "reserve_bytes", type=SIZE, help="Bytes of the pool kept for this volume.")
 @click.option("--physical-block", "physical_block_bytes", type=PHYSICAL, help="What hosts are told to align to; while none has "
               "it open.")
-def set_(name: str, quota_bytes: int | None, reserve_bytes: int | None, physical_block_bytes: str | None) -> Request:
+@click.option("--force", is_flag=True, help="Even when a session has it open and more is mapped than the quota.")
+def set_(name: str, quota_bytes: int | None, reserve_bytes: int | None, physical_block_bytes: str | None, force: bool) -> Request:
     """Change a volume's quota, reservation of space or physical block."""
-    return Request("set", {"name": name, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes, "physical_block_bytes":
-                           None if physical_block_bytes is None else int(physical_block_bytes)}, show_object)
+    return Request("set", {"name": name, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes, "force": force,
+                           "physical_block_bytes": None if physical_block_bytes is None else int(physical_block_bytes)},
+                   show_object)
 
 
 @click.command("connect", cls=RequestCommand)

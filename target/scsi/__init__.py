@@ -34,12 +34,12 @@ from target.scsi.model import (
     Status,
     TaskAttribute,
 )
-from target.scsi.target import AccessState, Target, TargetPort
+from target.scsi.target import MEDIUM_STATES, AccessState, Target, TargetPort
 from target.scsi.unit import LogicalUnit, UnitHooks
 from target.scsi.unit_attention import UnitAttention
 
 __all__ = [
-    "SLOW_READS", "SLOW_WRITES", "AccessState", "BackendError", "BlockBackend", "Command", "Extent", "Gate",
+    "MEDIUM_STATES", "SLOW_READS", "SLOW_WRITES", "AccessState", "BackendError", "BlockBackend", "Command", "Extent", "Gate",
     "IOStatistics", "ITNexus", "Identity", "Limits", "LogicalUnit", "Result", "Space", "Status", "Target",
     "TargetPort", "TaskAttribute", "UnitAttention", "UnitHooks", "execute",
     "expire_tokens",

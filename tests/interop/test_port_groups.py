@@ -75,6 +75,34 @@ def test_a_state_holds_for_its_group_only_and_survives(start: Start) -> None:
         assert two.read(0, 0, 1).status == GOOD
 
 
+def test_the_only_way_to_what_is_open_is_not_cut_unasked(start: Start) -> None:
+    daemon, ports = two_groups(start)
+    with by(daemon, ports[1]) as two:
+        assert two.read(0, 0, 1).status == GOOD
+        for state in NOT_READY:
+            with pytest.raises(Refused, match=r"v is in use by .*; group 2 is their only way to it: --force cuts it"):
+                daemon.cli("target", "group", "2", state)
+        with by(daemon, ports[0]) as one:
+            daemon.cli("target", "group", "2", "standby")      # there is another way
+            assert settled(one.read(0, 0, 1), one).status == GOOD
+            with pytest.raises(Refused, match="group 1 is their only way"):
+                daemon.cli("target", "group", "1", "standby")
+            daemon.cli("target", "group", "1", "standby", "--force")
+            assert settled(one.read(0, 0, 1), one).asc == NOT_READY["standby"]
+            daemon.cli("target", "group", "1", "unavailable")  # nothing more is lost
+
+
+def test_a_quota_below_what_is_mapped_is_not_set_under_a_host_unasked(start: Start) -> None:
+    daemon, ports = two_groups(start)
+    with by(daemon, ports[0]) as one:
+        assert one.write(0, 0, b"q" * (1 << 18)).status == GOOD
+        daemon.cli("set", "v", "--quota", "1M")
+        with pytest.raises(Refused, match=r"v is in use by .* more than a quota of"):
+            daemon.cli("set", "v", "--quota", "64K")
+        daemon.cli("set", "v", "--quota", "64K", "--force")
+        daemon.cli("set", "v", "--quota", "0")
+
+
 def test_what_is_no_group(start: Start) -> None:
     daemon, _ = two_groups(start)
     with pytest.raises(Refused, match="no portal is in group 3"):

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from target.config import format_size, round_up
 from target.errors import LunetteError
-from target.scsi import AccessState
+from target.scsi import MEDIUM_STATES, AccessState
 from target.server.api import guard
 from target.server.api.renames import Renames
 from target.server.iscsi.sessions import NexusSession
@@ -305,6 +305,8 @@ class Commands:
             users = self._daemon.table.users(info.id)
             if users:  # its partitions and file systems were laid out by what it said
                 raise guard.in_use(info.name, users, "its physical block changes under no host")
+        if not take(args, "force", bool, False):
+            guard.check_quota(info, changes.get("quota_bytes", 0), self._daemon.table.users(info.id))
         await self._call(f"set {info.name}", "set", object_id=info.id, **changes)
         self._daemon.units.resized(info.id)
         return self.describe(self._current(info))
@@ -414,6 +416,9 @@ class Commands:
             raise LunetteError("invalid", f"{name!r} is not an access state: {', '.join(ACCESS_STATES)}")
         if group not in self._daemon.target.groups():
             raise LunetteError("not_found", f"no portal is in group {group}")
+        if ACCESS_STATES[name] not in MEDIUM_STATES and not take(args, "force", bool, False):
+            guard.check_luns(guard.cut_off(self._daemon.target, self._daemon.table.sessions(), group), self._pool,
+                             f"group {group} is their only way to it: --force cuts it")
         if ACCESS_STATES[name] is not AccessState.TRANSITIONING:  # which is for a while only: a restart ends it
             await self._catalog_call(self._catalog.save_group_state(group, name))
         self._daemon.target.set_group_state(group, ACCESS_STATES[name])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from target.config import format_size
 from target.errors import LunetteError
+from target.scsi import MEDIUM_STATES, Target
 from target.server.iscsi.sessions import NexusSession
 from target.volumes.catalog import Host
 from target.volumes.gateway import AsyncPool, ObjectInfo
@@ -54,6 +55,30 @@ def check_shrink(volume: ObjectInfo, size_bytes: int, users: Sequence[NexusSessi
     if users:
         raise in_use(volume.name, users, lost)
     raise LunetteError("needs_force", f"{volume.name} has {format_size(volume.size_bytes)}; {lost}")
+
+
+def check_quota(volume: ObjectInfo, quota_bytes: int, users: Sequence[NexusSession]) -> None:
+    """LunetteError in_use for a quota that what is mapped exceeds already: the next new block would be refused."""
+    if users and 0 < quota_bytes < volume.mapped_bytes:
+        raise in_use(volume.name, users, f"it has {format_size(volume.mapped_bytes)} mapped, more than a quota of "
+                                         f"{format_size(quota_bytes)}; --force sets it, and their writes to new blocks fail")
+
+
+def cut_off(target: Target, sessions: Sequence[NexusSession], group: int) -> list[tuple[NexusSession, int]]:
+    """Sessions, each with an object that they use through a port group, and that their initiator reaches through no other."""
+    def through(session: NexusSession) -> dict[int, bool]:
+        """Object -> whether this is the session's way to it, and not through the group."""
+        port = target.ports.get(session.nexus.target_port)
+        other = port is None or port.group != group
+        units = target.luns(session.nexus)
+        return {object_id: other for lun, object_id in session.luns.items()
+                if lun in units and target.state_of(session.nexus, units[lun]) in MEDIUM_STATES}
+
+    ways = {id(session): through(session) for session in sessions}
+    safe = {(session.nexus.initiator_name, object_id) for session in sessions
+            for object_id, other in ways[id(session)].items() if other}
+    return [(session, object_id) for session in sessions for object_id, other in ways[id(session)].items()
+            if not other and object_id in session.used and (session.nexus.initiator_name, object_id) not in safe]
 
 
 def check_luns(losses: Sequence[tuple[NexusSession, int]], pool: AsyncPool, otherwise: str) -> None:
