@@ -211,7 +211,7 @@ async def test_diff_is_the_same_in_any_pieces_and_by_limits(reopen: Open, monkey
             await daemon.pool.call("unmap", object_id=v, offset_bytes=block * 4096, length_bytes=4096)
             if block >= 6 * 256:
                 del blocks[block]       # a hole before and after
-    monkeypatch.setattr("target.server.differences.MAX_RANGES", piece)
+    monkeypatch.setattr("target.server.api.differences.MAX_RANGES", piece)
     seen: dict[int, str] = {}
     at = 0
     while rows := await differences(daemon, "v@s", "v", offset_bytes=at, limit=7):
