@@ -22,6 +22,7 @@ from target.server.api.commands import ACCESS_STATES, Commands
 from target.server.api.holds import Holds
 from target.server.api.server import ApiServer
 from target.server.background.monitor import SpaceMonitor
+from target.server.background.schedules import Schedules
 from target.server.disks.frozen import FrozenMedia
 from target.server.disks.units import Units
 from target.server.iscsi.access import Access
@@ -121,6 +122,8 @@ class Daemon:
         self.holds = Holds()
         self.stored_holds = StoredHolds(self.pool)
         self.commands = Commands(self)
+        self.schedules = Schedules(self.pool, self.catalog, self.commands)
+        self.commands.add(self.schedules.commands())
         self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
                                     lambda: self._device.missing_bytes() if self._device is not None else 0)
 
@@ -167,9 +170,11 @@ class Daemon:
                 if self._prepare is not None:
                     await self._prepare(self)
                 self.portals.start()
+                self.schedules.start()
                 self._announce(bound)
                 await self._stay()
             finally:
+                await self.schedules.stop()
                 await self._quiesce()
                 await api.stop()
         finally:

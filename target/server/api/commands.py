@@ -13,6 +13,7 @@ from target.errors import LunetteError
 from target.scsi import MEDIUM_STATES, AccessState
 from target.server.api import guard
 from target.server.api.renames import Renames
+from target.server.arguments import Arguments, Json, take
 from target.server.iscsi.sessions import NexusSession
 from target.volumes.catalog import (
     Chap,
@@ -32,8 +33,6 @@ from target.volumes.luns import EVERYONE, Connection
 if TYPE_CHECKING:
     from target.server.daemon import Daemon
 
-Json = dict[str, Any]
-Arguments = Mapping[str, Any]
 MOVE_SECONDS = 3  # that an initiator has to log out before it is redirected
 ACCESS_STATES = {"optimized": AccessState.ACTIVE_OPTIMIZED, "non-optimized": AccessState.ACTIVE_NON_OPTIMIZED,
                  "standby": AccessState.STANDBY, "unavailable": AccessState.UNAVAILABLE,
@@ -59,18 +58,6 @@ class Row:
 
     run: Callable[[Arguments], Awaitable[Any]]
     touches: Callable[[Arguments], Touches]
-
-
-def take(args: Arguments, name: str, kind: type, default: Any = ...) -> Any:
-    """One argument of the right JSON type, or LunetteError invalid. Without `default` it must be there."""
-    value = args.get(name, default)
-    if value is ...:
-        raise LunetteError("invalid", f"{name} is missing")
-    if value is default:
-        return value
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise LunetteError("invalid", f"{name} must be a {kind.__name__}, not {type(value).__name__}")
-    return value
 
 
 def check_physical_block(physical_block_bytes: int, block_bytes: int) -> None:
@@ -157,6 +144,10 @@ class Commands:
             "thresholds": Row(self.thresholds, _everything),
         }
 
+    def add(self, commands: Mapping[str, Callable[[Arguments], Awaitable[Any]]]) -> None:
+        """Commands of others; in a batch they wait for all before them, and all wait for them."""
+        self.table.update({name: Row(run, _everything) for name, run in commands.items()})
+
     async def run(self, command: str, args: Arguments) -> Any:
         """Run one command by its name."""
         row = self.table.get(command)
@@ -216,15 +207,27 @@ class Commands:
         with self._daemon.stored_holds.ending(found):
             for info in found:
                 if not force:
-                    self._daemon.holds.check_delete(info)
-                    guard.check_delete(info, self._daemon.table.users(info.id))
+                    self.check_delete(info)
             await asyncio.gather(*(self._delete(info) for info in found))
+
+    def check_delete(self, info: ObjectInfo) -> None:
+        """LunetteError held, busy or in_use: why it does not go unless it is forced, or at all."""
+        self._daemon.stored_holds.check_delete(info)
+        self._daemon.holds.check_delete(info)
+        guard.check_delete(info, self._daemon.table.users(info.id))
+
+    async def delete_unused(self, info: ObjectInfo) -> None:
+        """What nobody asked for by name: never with force. LunetteError as `check_delete`."""
+        with self._daemon.stored_holds.ending([info]):
+            self.check_delete(info)
+            await self._delete(info)
 
     async def _delete(self, info: ObjectInfo) -> None:
         await self._call(f"delete {info.name}", "delete", object_id=info.id)
         self._daemon.table.withdraw(info.id)
         self._daemon.units.forget(info.id)
         await self._catalog.forget_object(info.id)
+        await self._daemon.schedules.forget_object(info.id)
 
     async def hold(self, args: Arguments) -> Json:
         """Keep an object from being deleted, by force too, until the tag is released."""

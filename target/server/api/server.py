@@ -56,6 +56,7 @@ class ApiServer:
         app.add_routes([
             web.get("/v1/objects", self._objects), web.get("/v1/sessions", self._value(self._listing.sessions)),
             web.get("/v1/hosts", self._value(self._listing.hosts)), web.get("/v1/stats", self._value(self._listing.stats)),
+            web.get("/v1/schedules", self._value(self._daemon.schedules.rows)), web.get("/v1/schedules/preview", self._preview),
             web.get("/v1/target", self._value(self._commands.describe_target)),
             web.get("/v1/pool", self._value(self._listing.pool)), web.get("/v1/diff", self._diff),
             *self._worker("/v1/scrub", self._scrub), *self._worker("/v1/trim", self._trim),
@@ -87,6 +88,10 @@ class ApiServer:
 
     async def _objects(self, request: web.Request) -> web.StreamResponse:
         return await _rows(request, self._listing.objects(request.query.get("name")))
+
+    async def _preview(self, request: web.Request) -> web.StreamResponse:
+        runs = _number(request, "runs", 1)
+        return await _rows(request, self._daemon.schedules.preview(request.query.get("name", ""), 1 if runs is None else runs))
 
     async def _command(self, request: web.Request) -> web.Response:
         return _json(await self._commands.run(request.match_info["command"], await _body(request)))

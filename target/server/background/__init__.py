@@ -1,1 +1,1 @@
-"""Work that nobody waits for: scrub, trim, the monitor, what goes on after its answer. Imports no other room of the server."""
+"""Work that nobody waits for: scrub, trim, schedules, the monitor, what goes on after its answer. Imports no other room."""

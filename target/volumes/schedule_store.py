@@ -1,0 +1,116 @@
+"""Where schedules are kept: the pool's key store, and a copy of it in memory.
+
+Keys, all values JSON: `schedule/ID` (a Schedule), `scheduled/OBJECT_ID` (the id of the schedule that took this snapshot: its
+mark), `schedule_clock` (what the clock said last). An id of a schedule is random and never used again, so no schedule comes into
+the snapshots of another.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import Any
+
+from target.errors import LunetteError
+from target.volumes.gateway import AsyncPool, PoolError, pool_error
+from target.volumes.retention import Keep
+from target.volumes.schedules import Schedule, Trust
+
+
+class ScheduleStore:
+    """The schedules of one pool and the marks of their snapshots. Changes are durable when a coroutine returns."""
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self._pool = pool
+        self._schedules: dict[str, Schedule] = {}
+        self._marks: dict[int, str] = {}        # object id -> schedule id
+        self.trust: Trust | None = None
+        self.boot = ""                          # which start of the machine the trust's own time counts from
+        for key, raw in pool.kv().items():
+            self._load(key, raw)
+
+    def all(self) -> list[Schedule]:
+        return sorted(self._schedules.values(), key=lambda each: each.name)
+
+    def find(self, name: str) -> Schedule:
+        """LunetteError not_found."""
+        found = next((each for each in self._schedules.values() if each.name == name), None)
+        if found is None:
+            raise LunetteError("not_found", f"there is no schedule {name!r}")
+        return found
+
+    def marked(self, schedule: Schedule) -> list[int]:
+        """The ids of the objects that bear its mark; some may be gone by now."""
+        return [object_id for object_id, each in self._marks.items() if each == schedule.id]
+
+    async def create(self, schedule: Schedule) -> Schedule:
+        """Keep a new schedule, which gets its id. LunetteError exists."""
+        if any(each.name == schedule.name for each in self._schedules.values()):
+            raise LunetteError("exists", f"there is a schedule {schedule.name!r} already")
+        made = replace(schedule, id=secrets.token_hex(8))
+        await self.change(made)
+        return made
+
+    async def change(self, schedule: Schedule) -> None:
+        """Keep a schedule as it is to be; as it was when that cannot be kept."""
+        before = self._schedules.get(schedule.id)
+        try:
+            await self.save(schedule)
+        except LunetteError:
+            self._schedules.pop(schedule.id, None)
+            if before is not None:
+                self._schedules[schedule.id] = before
+            raise
+
+    async def save(self, schedule: Schedule, taken: Iterable[int] = ()) -> None:
+        """Keep a schedule as it is now, and the mark of what it took, in one step; in memory even when the pool cannot."""
+        marks = dict.fromkeys(taken, schedule.id)
+        value = asdict(schedule)
+        del value["id"]
+        self._schedules[schedule.id] = schedule
+        self._marks.update(marks)
+        await self._store({f"schedule/{schedule.id}": value, **{f"scheduled/{each}": mark for each, mark in marks.items()}})
+
+    async def delete(self, schedule: Schedule) -> None:
+        """Forget a schedule. Its snapshots stay and belong to no schedule any more."""
+        marked = self.marked(schedule)
+        await self._store({f"schedule/{schedule.id}": None, **{f"scheduled/{each}": None for each in marked}})
+        self._schedules.pop(schedule.id, None)
+        for each in marked:
+            self._marks.pop(each, None)
+
+    async def save_trust(self, trust: Trust, boot: str) -> None:
+        """Keep what is known of the clock."""
+        self.trust, self.boot = trust, boot
+        await self._store({"schedule_clock": {**asdict(trust), "boot": boot}})
+
+    async def forget_object(self, object_id: int) -> None:
+        """A deleted object bears no mark."""
+        if self._marks.pop(object_id, None) is not None:
+            await self._store({f"scheduled/{object_id}": None})
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    async def _store(self, changes: dict[str, Any]) -> None:
+        try:
+            await self._pool.call("kv", changes={
+                key: None if value is None else json.dumps(value, separators=(",", ":")).encode()
+                for key, value in changes.items()})
+        except PoolError as error:
+            raise pool_error(error.code, "keep the schedules") from None
+
+    def _load(self, key: str, raw: bytes) -> None:
+        kind, _, rest = key.partition("/")
+        try:
+            if kind == "schedule":
+                value = json.loads(raw)
+                self._schedules[rest] = Schedule(**{**value, "id": rest, "keep": Keep(**value["keep"])})
+            elif kind == "scheduled" and self._pool.info(int(rest)) is not None:
+                self._marks[int(rest)] = str(json.loads(raw))
+            elif kind == "schedule_clock":
+                value = json.loads(raw)
+                self.boot = str(value.pop("boot"))
+                self.trust = Trust(**value)
+        except (ValueError, KeyError, TypeError) as error:
+            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
