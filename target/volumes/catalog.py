@@ -87,8 +87,11 @@ def check_volume_name(name: str) -> str:
 def check_length(name: str) -> str:
     """A name that an object can have, or LunetteError invalid."""
     if len(name) > MAX_NAME:
-        what = "with its label " if "@" in name else ""
-        raise LunetteError("invalid", f"{name!r} is too long: {what}a name has at most {MAX_NAME} characters, not {len(name)}")
+        volume, at, _ = name.partition("@")
+        room = max(MAX_NAME - len(volume) - 1, 0)
+        left = f"; a snapshot of {volume} has room for {room} of them in its label" if at else ""
+        raise LunetteError("invalid", f"{name!r} is too long: {'with its label ' if at else ''}a name has at most {MAX_NAME} "
+                                      f"characters, not {len(name)}{left}")
     return name
 
 

@@ -62,6 +62,15 @@ def test_snapshot_names_split_at_the_first_at() -> None:
             check_snapshot_name(bad)
 
 
+@pytest.mark.parametrize(("volume", "room"), [(120, 7), (126, 1), (127, 0), (128, 0)])
+def test_a_snapshot_whose_name_is_too_long_is_told_how_long_its_label_may_be(volume: int, room: int) -> None:
+    name = "v" * volume
+    if room:
+        assert check_snapshot_name(f"{name}@{'s' * room}") == (name, "s" * room)
+    with pytest.raises(LunetteError, match=rf"at most 128 characters, not {volume + room + 2}; .* room for {room} of them"):
+        check_snapshot_name(f"{name}@{'s' * (room + 1)}")
+
+
 @pytest.mark.parametrize("name", ["iqn.2026-01.test:a b", "host", "iqn.26-1.x:y", "iqn.2026-13.x:y", "iqn.2026-01.a..b:y",
                                   "eui.12", "", "iqn.2026-01.test:\x01", "iqn.2026-01.test:" + "x" * 300,
                                   "iqn.2026-01.test:" + "ä" * 150, "naa.12345678", 5])
