@@ -186,15 +186,18 @@ async def test_what_is_in_use_or_not_its_own_stays(control: Control, clock: Hand
 
 async def test_what_a_deleted_volume_or_schedule_left_is_nobodys_to_delete(control: Control, clock: Hands) -> None:
     run = control.daemon.commands.run
-    await begin(control, "v", "w", keep="last=2")
-    await hours(control, clock, 2)
+    await begin(control, "v", "w", keep="last=1")
+    await hours(control, clock, 1)
+    await run("hold", {"name": labels(11)[0], "tag": "audit"})
+    await hours(control, clock, 1)
     await run("delete", {"names": ["v"]})
+    await run("release", {"name": labels(11)[0], "tag": "audit"})      # it would go now, were there still its volume
     await hours(control, clock, 3)
-    assert snapshots(control) == labels(11, 12) + labels(14, 15, volume="w")
+    assert snapshots(control) == labels(11, 12) + labels(15, volume="w")
     await run("schedule_delete", {"name": "auto"})
     await begin(control, keep="last=1")
     await hours(control, clock, 3)
-    assert snapshots(control) == labels(11, 12) + labels(14, 15, 18, volume="w")
+    assert snapshots(control) == labels(11, 12) + labels(15, 18, volume="w")
 
 
 async def test_fifty_missed_runs_are_one(control: Control, clock: Hands) -> None:
