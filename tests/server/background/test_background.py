@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from target.server.background.detached import Background, monitor
+from target.server.background import monitor
+from target.server.background.detached import Background
 from target.server.background.pool_work import PoolWork
 
 
