@@ -41,7 +41,7 @@ async def prepare(daemon: Daemon) -> None:
     for connection in daemon.catalog.connections():
         info = daemon.pool.info(connection.object_id)
         if info is not None:
-            urls[info.name] = daemon.url(connection.lun)
+            urls[info.name] = daemon.access.url(connection.lun)
             print(f"{info.name:12} {info.kind:8} {urls[info.name]}")
     demo = urls.get("demo", "iscsi://...")
     print(HINTS.format(demo=demo, clone=urls.get("demo-clone", demo), portal=LISTEN, target=daemon.target_name,

@@ -20,6 +20,8 @@ from target.scsi import Target, TargetPort, expire_tokens
 from target.server import limits
 from target.server.api.commands import ACCESS_STATES, Commands
 from target.server.api.holds import Holds
+from target.server.api.listing import Listing
+from target.server.api.served import Served
 from target.server.api.server import ApiServer
 from target.server.background.monitor import SpaceMonitor
 from target.server.background.schedules import Schedules
@@ -121,15 +123,23 @@ class Daemon:
         self.portals = Portals(config, self.access, self.table, self.prove)
         self.holds = Holds()
         self.stored_holds = StoredHolds(self.pool)
-        self.commands = Commands(self)
-        self.schedules = Schedules(self.pool, self.catalog, self.commands)
-        self.commands.add(self.schedules.commands())
         self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
                                     lambda: self._device.missing_bytes() if self._device is not None else 0)
+        served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
+                        units=self.units, holds=self.holds, stored_holds=self.stored_holds, monitor=self.monitor)
+        self.commands = Commands(served, self.enlarge)
+        self.schedules = Schedules(self.pool, self.catalog, self.commands)
+        self.commands.add(self.schedules.commands(), self.schedules.forget_object)
+        self.listing = Listing(served, self.commands, statistics=self.statistics, portals=self.portals,
+                               ownership=self.ownership, started_s=self.started_s)
+        self.api = ApiServer(config.api_path, served, self.commands, self.listing, self.schedules, self.prove)
 
-    @property
-    def device(self) -> Any:
-        return self._device
+    def ownership(self) -> dict[str, Any]:
+        """Who this process is in the pool's ownership record, and who else on this machine goes by the pool's identity."""
+        record = getattr(self._device, "owner", None)
+        shared = self.shared_identity
+        return {**({"owner": record.describe(), "lease_seconds": record.lease_s} if record is not None else {}),
+                **({"shared_identity": shared} if shared else {})}
 
     def prove(self) -> None:
         """Return only if the pool is still this process's. What Python answers is proven so; reactors see to their own."""
@@ -164,8 +174,7 @@ class Daemon:
             self.monitor.start()
             await self.frozen.start()
             await self.commands.renames.finish()
-            api = ApiServer(self)
-            await api.start()
+            await self.api.start()
             try:
                 if self._prepare is not None:
                     await self._prepare(self)
@@ -176,7 +185,7 @@ class Daemon:
             finally:
                 await self.schedules.stop()
                 await self._quiesce()
-                await api.stop()
+                await self.api.stop()
         finally:
             await self._close()
 
@@ -202,12 +211,6 @@ class Daemon:
     def _hung_up(self) -> None:
         """SIGHUP: the terminal is gone, or someone means "read your configuration again", which is read as it changes."""
         log.warning("SIGHUP: nothing is read again, the daemon goes on; SIGTERM stops it")
-
-    def url(self, lun: int) -> str:
-        """The iscsi:// URL of a LUN through the first portal, at an address that can be reached."""
-        portal = self.access.portals[0]
-        host = next(iter(self.access.expand(portal, loopback=False)), "127.0.0.1")
-        return f"iscsi://{Portal(host, portal.port)}/{self.target_name}/{lun}"
 
     def _check_open(self) -> None:
         outside = [str(each) for each in self.config.portals if not each.is_loopback]

@@ -56,9 +56,8 @@ async def make_control(tmp_path: Path, pool: FakePool, *, open_access: bool) -> 
     daemon = Daemon(ServeConfig(pool_path=tmp_path / "pool", api_path=socket, open_access=open_access))
     daemon.wire(pool)
     daemon.pool.attach()
-    api = ApiServer(daemon)
-    await api.start()
-    return Control(daemon, pool, socket), api
+    await daemon.api.start()
+    return Control(daemon, pool, socket), daemon.api
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from target.config import ServeConfig
 from target.errors import LunetteError
 from target.scsi.copy.extended_copy import copy_range
 from target.server.api.differences import Differences
-from target.server.api.listing import Listing
 from target.server.background.scrub import Scrub
 from target.server.daemon import Daemon
 from target.server.disks.backend import PoolBackend
@@ -60,7 +59,7 @@ async def reopen(tmp_path: Path) -> AsyncIterator[Open]:
 
 
 async def listed(daemon: Daemon) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row async for rows in Listing(daemon, daemon.commands).objects() for row in rows}
+    return {row["name"]: row async for rows in daemon.listing.objects() for row in rows}
 
 
 async def write(daemon: Daemon, name: str, offset_bytes: int, data: bytes) -> None:
@@ -325,7 +324,7 @@ async def test_a_file_that_is_cut_is_written_no_more(reopen: Open, caplog: pytes
         await write(daemon, "v", 2 * MIB, b"b" * MIB)
     assert caught.value.code == "read_only"
     assert path.stat().st_size == size_bytes // 2      # and nobody has made it longer again
-    pool = Listing(daemon, daemon.commands).pool()
+    pool = daemon.listing.pool()
     assert pool["failure"] == "its file or device was made shorter while it was served"
     assert pool["cut_off_bytes"] == size_bytes // 2
     assert "shorter" in caplog.text

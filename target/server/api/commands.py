@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 from target.config import format_size, round_up
@@ -13,8 +13,9 @@ from target.errors import LunetteError
 from target.scsi import MEDIUM_STATES, AccessState
 from target.server.api import guard
 from target.server.api.renames import Renames
+from target.server.api.served import Served
 from target.server.arguments import Arguments, Json, take
-from target.server.iscsi.sessions import NexusSession
+from target.server.iscsi.nexus import NexusSession
 from target.volumes.catalog import (
     Chap,
     Host,
@@ -29,9 +30,6 @@ from target.volumes.catalog import (
 from target.volumes.gateway import ObjectInfo, PoolError, pool_error
 from target.volumes.lineage import Lineage, volume_part
 from target.volumes.luns import EVERYONE, Connection
-
-if TYPE_CHECKING:
-    from target.server.daemon import Daemon
 
 MOVE_SECONDS = 3  # that an initiator has to log out before it is redirected
 ACCESS_STATES = {"optimized": AccessState.ACTIVE_OPTIMIZED, "non-optimized": AccessState.ACTIVE_NON_OPTIMIZED,
@@ -114,11 +112,14 @@ def _everything(args: Arguments) -> Touches:
 class Commands:
     """The management commands on one daemon. Arguments and results are JSON values; failures are LunetteError."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self._pool = daemon.pool
-        self._catalog = daemon.catalog
-        self.lineage = Lineage(daemon.pool)
+    def __init__(self, served: Served, enlarge: Callable[[int], int]) -> None:
+        """`enlarge` makes the pool's file as large as it is given, rounded up; that size. PoolError, OSError."""
+        self._served = served
+        self._enlarge = enlarge
+        self._pool = served.pool
+        self._catalog = served.catalog
+        self.lineage = Lineage(served.pool)
+        self._forgetting: list[Callable[[int], Awaitable[None]]] = []
         self.renames = Renames(self._pool, self._catalog, self.lineage)
         self._labelling: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()   # by object
         self.table: dict[str, Row] = {
@@ -144,8 +145,13 @@ class Commands:
             "thresholds": Row(self.thresholds, _everything),
         }
 
-    def add(self, commands: Mapping[str, Callable[[Arguments], Awaitable[Any]]]) -> None:
-        """Commands of others; in a batch they wait for all before them, and all wait for them."""
+    def add(self, commands: Mapping[str, Callable[[Arguments], Awaitable[Any]]],
+            forget_object: Callable[[int], Awaitable[None]]) -> None:
+        """Commands of others; in a batch they wait for all before them, and all wait for them.
+
+        `forget_object` is called when an object was deleted.
+        """
+        self._forgetting.append(forget_object)
         self.table.update({name: Row(run, _everything) for name, run in commands.items()})
 
     async def run(self, command: str, args: Arguments) -> Any:
@@ -160,7 +166,7 @@ class Commands:
         connections = self._catalog.connections_of(info.id)
         lun = connections[0].lun if connections else None
         return {"name": info.name, "kind": info.kind, "id": info.id, "size_bytes": info.size_bytes, "lun": lun,
-                "url": None if lun is None else self._daemon.url(lun), "note": None}
+                "url": None if lun is None else self._served.access.url(lun), "note": None}
 
     # -- objects -----------------------------------------------------------------------------------------------
     async def create(self, args: Arguments) -> Json:
@@ -204,7 +210,7 @@ class Commands:
     async def delete(self, args: Arguments) -> None:
         force = take(args, "force", bool, False)
         found = [self._catalog.find(name) for name in names(args)]
-        with self._daemon.stored_holds.ending(found):
+        with self._served.stored_holds.ending(found):
             for info in found:
                 if not force:
                     self.check_delete(info)
@@ -212,36 +218,37 @@ class Commands:
 
     def check_delete(self, info: ObjectInfo) -> None:
         """LunetteError held, busy or in_use: why it does not go unless it is forced, or at all."""
-        self._daemon.stored_holds.check_delete(info)
-        self._daemon.holds.check_delete(info)
-        guard.check_delete(info, self._daemon.table.users(info.id))
+        self._served.stored_holds.check_delete(info)
+        self._served.holds.check_delete(info)
+        guard.check_delete(info, self._served.table.users(info.id))
 
     async def delete_unused(self, info: ObjectInfo) -> None:
         """What nobody asked for by name: never with force. LunetteError as `check_delete`."""
-        with self._daemon.stored_holds.ending([info]):
+        with self._served.stored_holds.ending([info]):
             self.check_delete(info)
             await self._delete(info)
 
     async def _delete(self, info: ObjectInfo) -> None:
         await self._call(f"delete {info.name}", "delete", object_id=info.id)
-        self._daemon.table.withdraw(info.id)
-        self._daemon.units.forget(info.id)
+        self._served.table.withdraw(info.id)
+        self._served.units.forget(info.id)
         await self._catalog.forget_object(info.id)
-        await self._daemon.schedules.forget_object(info.id)
+        for forget in self._forgetting:
+            await forget(info.id)
 
     async def hold(self, args: Arguments) -> Json:
         """Keep an object from being deleted, by force too, until the tag is released."""
         info = self._catalog.find(take(args, "name", str))
-        await self._daemon.stored_holds.hold(info, take(args, "tag", str))
+        await self._served.stored_holds.hold(info, take(args, "tag", str))
         return self._held(info)
 
     async def release(self, args: Arguments) -> Json:
         info = self._catalog.find(take(args, "name", str))
-        await self._daemon.stored_holds.release(info, take(args, "tag", str))
+        await self._served.stored_holds.release(info, take(args, "tag", str))
         return self._held(info)
 
     def _held(self, info: ObjectInfo) -> Json:
-        return {**self.describe(self._current(info)), "holds": self._daemon.stored_holds.tags(info.id)}
+        return {**self.describe(self._current(info)), "holds": self._served.stored_holds.tags(info.id)}
 
     async def revert(self, args: Arguments) -> Json:
         """The volume that the snapshot was taken of gets its contents again, whatever both are called."""
@@ -256,11 +263,11 @@ class Commands:
         if safety:
             check_snapshot_name(safety_name)
         if not take(args, "force", bool, False):
-            guard.check_revert(volume, snapshot, self._daemon.table.users(volume.id), safety_name)
+            guard.check_revert(volume, snapshot, self._served.table.users(volume.id), safety_name)
         made = await self._call(f"revert {name}", "revert", volume_id=volume.id, snapshot_id=snapshot.id,
                                 safety_name=safety_name)
         self.lineage.named([self._pool.info(made)])
-        self._daemon.units.reverted(volume.id)
+        self._served.units.reverted(volume.id)
         return {**self.describe(self._current(volume)), "safety": safety_name or None}
 
     async def resize(self, args: Arguments) -> Json:
@@ -269,9 +276,9 @@ class Commands:
         if info.kind == "snapshot":
             raise LunetteError("protected", f"{info.name} is a snapshot: its size is fixed")
         if not take(args, "force", bool, False):
-            guard.check_shrink(info, size_bytes, self._daemon.table.users(info.id))
+            guard.check_shrink(info, size_bytes, self._served.table.users(info.id))
         await self._call(f"resize {info.name}", "resize", object_id=info.id, size_bytes=size_bytes)
-        self._daemon.units.resized(info.id)
+        self._served.units.resized(info.id)
         return {**self.describe(self._current(info)), "asked_bytes": args["size_bytes"]}
 
     async def rename(self, args: Arguments) -> Json:
@@ -305,13 +312,13 @@ class Commands:
             raise LunetteError("invalid", "a quota or reservation is not negative")
         if changes.get("physical_block_bytes", info.physical_block_bytes) != info.physical_block_bytes:
             check_physical_block(changes["physical_block_bytes"], info.block_bytes)
-            users = self._daemon.table.users(info.id)
+            users = self._served.table.users(info.id)
             if users:  # its partitions and file systems were laid out by what it said
                 raise guard.in_use(info.name, users, "its physical block changes under no host")
         if not take(args, "force", bool, False):
-            guard.check_quota(info, changes.get("quota_bytes", 0), self._daemon.table.users(info.id))
+            guard.check_quota(info, changes.get("quota_bytes", 0), self._served.table.users(info.id))
         await self._call(f"set {info.name}", "set", object_id=info.id, **changes)
-        self._daemon.units.resized(info.id)
+        self._served.units.resized(info.id)
         return self.describe(self._current(info))
 
     # -- connections and hosts ---------------------------------------------------------------------------------
@@ -319,15 +326,15 @@ class Commands:
         info = self._catalog.find(take(args, "name", str))
         host = take(args, "host", str, None)
         host_id = EVERYONE if host is None else self._catalog.host(host).id
-        if host is None and not self._daemon.access.open_access:
+        if host is None and not self._served.access.open_access:
             raise LunetteError("forbidden", "this daemon serves hosts only: --host says which (or serve with --open)")
         lun = take(args, "lun", int, None)
         if lun is not None and self._catalog.may_connect(info, host_id, lun) is None and not take(args, "force", bool, False):
-            lun_map, added = self._daemon.access.lun_map, Connection(host_id, lun, info.id)
-            guard.check_luns(self._daemon.table.losses(lambda each: lun_map(each.nexus.initiator_name, added=added)),
+            lun_map, added = self._served.access.lun_map, Connection(host_id, lun, info.id)
+            guard.check_luns(self._served.table.losses(lambda each: lun_map(each.nexus.initiator_name, added=added)),
                              self._pool, f"--force makes LUN {lun} {info.name} for them")
         connection = await self._connect(info, host_id, lun)
-        return {**self.describe(info), "lun": connection.lun, "url": self._daemon.url(connection.lun), "host": host or "*",
+        return {**self.describe(info), "lun": connection.lun, "url": self._served.access.url(connection.lun), "host": host or "*",
                 "note": self.lineage.not_its_own(info)}
 
     async def disconnect(self, args: Arguments) -> Json:
@@ -340,11 +347,11 @@ class Commands:
         if not gone:
             raise LunetteError("not_found", f"{info.name} is not connected" + (f" to {host}" if host else ""))
         if not take(args, "force", bool, False):
-            lun_map = self._daemon.access.lun_map
-            guard.check_luns(self._daemon.table.losses(lambda each: lun_map(each.nexus.initiator_name, without=gone)),
+            lun_map = self._served.access.lun_map
+            guard.check_luns(self._served.table.losses(lambda each: lun_map(each.nexus.initiator_name, without=gone)),
                              self._pool, "--force takes it from them all the same")
         await self._catalog_call(self._catalog.disconnect(gone))
-        self._daemon.table.refresh()
+        self._served.table.refresh()
         return self.describe(info)
 
     async def host_create(self, args: Arguments) -> Json:
@@ -353,7 +360,7 @@ class Commands:
         if any(each.name == host.name for each in self._catalog.hosts()):
             raise LunetteError("exists", f"there is a host {host.name!r} already")
         made = await self._catalog_call(self._catalog.save_host(host))
-        self._daemon.table.refresh()
+        self._served.table.refresh()
         return self.describe_host(made)
 
     async def host_change(self, args: Arguments) -> Json:
@@ -371,12 +378,12 @@ class Commands:
         leaving, joining = set(before.initiators) - kept, kept - set(before.initiators)
         if not take(args, "force", bool, False):
             guard.check_host(before, self._sessions_of(leaving))
-            seen, opened = self._catalog.lun_map(before, open_access=self._daemon.access.open_access), self._daemon.table.losses
+            seen, opened = self._catalog.lun_map(before, open_access=self._served.access.open_access), self._served.table.losses
             guard.check_luns(opened(lambda each: seen if each.nexus.initiator_name in joining else each.luns),
                              self._pool, f"--force gives them the LUNs of {before.name}")
         made = await self._catalog_call(self._catalog.save_host(changed))
         self._end(self._sessions_of(leaving), f"its initiator was taken from host {before.name}")
-        self._daemon.table.refresh()
+        self._served.table.refresh()
         return self.describe_host(made)
 
     async def host_delete(self, args: Arguments) -> None:
@@ -387,14 +394,14 @@ class Commands:
             guard.check_host(host, sessions)
         await self._catalog_call(self._catalog.delete_host(host))
         self._end(self._sessions_of(host.initiators), f"host {host.name} was deleted")
-        self._daemon.table.refresh()
+        self._served.table.refresh()
 
     def _sessions_of(self, initiators: Collection[str]) -> list[NexusSession]:
-        return [each for each in self._daemon.table.sessions() if each.nexus.initiator_name in initiators]
+        return [each for each in self._served.table.sessions() if each.nexus.initiator_name in initiators]
 
     def _end(self, sessions: Iterable[NexusSession], why: str) -> None:
         for each in sessions:
-            self._daemon.table.end(each, why)
+            self._served.table.end(each, why)
 
     async def redirect(self, args: Arguments) -> Json:
         """Send logins elsewhere, or (without an address) take them here again."""
@@ -407,9 +414,9 @@ class Commands:
         await self._catalog_call(self._catalog.save_redirect(redirect))
         if take(args, "move", bool, False):
             of = self._catalog.host_of
-            moved = [each for each in self._daemon.table.sessions()
+            moved = [each for each in self._served.table.sessions()
                      if self._catalog.redirect_of(of(each.nexus.initiator_name)) == redirect]
-            self._daemon.table.ask_for_logout(MOVE_SECONDS, moved)
+            self._served.table.ask_for_logout(MOVE_SECONDS, moved)
         return self.describe_target()
 
     async def group(self, args: Arguments) -> Json:
@@ -417,22 +424,22 @@ class Commands:
         group, name = take(args, "group", int), take(args, "state", str)
         if name not in ACCESS_STATES:
             raise LunetteError("invalid", f"{name!r} is not an access state: {', '.join(ACCESS_STATES)}")
-        if group not in self._daemon.target.groups():
+        if group not in self._served.target.groups():
             raise LunetteError("not_found", f"no portal is in group {group}")
         if ACCESS_STATES[name] not in MEDIUM_STATES and not take(args, "force", bool, False):
-            guard.check_luns(guard.cut_off(self._daemon.target, self._daemon.table.sessions(), group), self._pool,
+            guard.check_luns(guard.cut_off(self._served.target, self._served.table.sessions(), group), self._pool,
                              f"group {group} is their only way to it: --force cuts it")
         if ACCESS_STATES[name] is not AccessState.TRANSITIONING:  # which is for a while only: a restart ends it
             await self._catalog_call(self._catalog.save_group_state(group, name))
-        self._daemon.target.set_group_state(group, ACCESS_STATES[name])
+        self._served.target.set_group_state(group, ACCESS_STATES[name])
         return self.describe_target()
 
     def describe_target(self) -> Json:
         """The target as a whole: its name, where it listens, who is sent elsewhere."""
-        return {"name": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
-                "groups": [{"group": group, "state": STATE_NAMES[self._daemon.target.group_states[group]],
-                            "portals": [str(each) for each in self._daemon.access.portals if each.group == group]}
-                           for group in self._daemon.target.groups()],
+        return {"name": self._served.access.target_name, "portals": [str(each) for each in self._served.access.portals],
+                "groups": [{"group": group, "state": STATE_NAMES[self._served.target.group_states[group]],
+                            "portals": [str(each) for each in self._served.access.portals if each.group == group]}
+                           for group in self._served.target.groups()],
                 "redirects": [{"host": self._catalog.host_name(each.host_id), "address": each.address,
                                "permanent": each.permanent} for each in self._catalog.redirects()]}
 
@@ -451,7 +458,7 @@ class Commands:
         if size_bytes <= self._pool.pool.size_bytes:
             raise LunetteError("invalid", f"the pool has {format_size(self._pool.pool.size_bytes)} already")
         try:
-            size_bytes = self._daemon.enlarge(size_bytes)
+            size_bytes = self._enlarge(size_bytes)
         except PoolError as error:
             raise LunetteError(error.code, str(error)) from None
         except OSError as error:
@@ -464,13 +471,13 @@ class Commands:
         now = self._catalog.thresholds
         chosen = Thresholds(take(args, "soft_percent", int, now.soft_percent), take(args, "hard_percent", int, now.hard_percent))
         await self._catalog_call(self._catalog.save_thresholds(chosen))
-        self._daemon.monitor.look()
-        return {"space": self._daemon.monitor.state, **asdict(chosen)}
+        self._served.monitor.look()
+        return {"space": self._served.monitor.state, **asdict(chosen)}
 
     # -- inside ------------------------------------------------------------------------------------------------
     async def _connect(self, info: ObjectInfo, host_id: int = EVERYONE, lun: int | None = None) -> Connection:
         """Connect an object; a number is not chosen while a session that sees this table takes it for something else."""
-        table, initiators = self._daemon.table, None
+        table, initiators = self._served.table, None
         if host_id != EVERYONE:
             initiators = self._catalog.host(self._catalog.host_name(host_id)).initiators
         connection: Connection = await self._catalog_call(
@@ -493,7 +500,7 @@ class Commands:
         info = self._pool.info(object_id)
         if info is None:
             raise LunetteError("gone", "the object was deleted as soon as it was made")
-        if self._daemon.access.open_access:
+        if self._served.access.open_access:
             await self._connect(info)
         return {**self.describe(info), "note": note or self.lineage.not_of(info)}
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from target.config import format_size
 from target.errors import LunetteError
 from target.scsi import MEDIUM_STATES, Target
-from target.server.iscsi.sessions import NexusSession
+from target.server.iscsi.nexus import NexusSession
 from target.volumes.catalog import Host
 from target.volumes.gateway import AsyncPool, ObjectInfo
 

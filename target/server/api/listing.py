@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from target.server.api.commands import Commands
+from target.server.api.served import Served
+from target.server.iscsi.portal import Portals
+from target.server.iscsi.statistics import Statistics
 from target.volumes.catalog import read_labels
 from target.volumes.damage import describe
 from target.volumes.gateway import ObjectInfo, TraceEvent
-
-if TYPE_CHECKING:
-    from target.server.daemon import Daemon
 
 Json = dict[str, Any]
 EXACT_OBJECTS = 512        # up to so many objects, exclusive bytes are always computed anew
@@ -30,16 +30,22 @@ def _event(event: TraceEvent) -> str:
 class Listing:
     """Reads the daemon's state for people and programs."""
 
-    def __init__(self, daemon: Daemon, commands: Commands) -> None:
-        self._daemon = daemon
+    def __init__(self, served: Served, commands: Commands, *, statistics: Statistics, portals: Portals,
+                 ownership: Callable[[], Json], started_s: float) -> None:
+        """`ownership` says who serves the pool, for `pool`; `started_s` is when the daemon began."""
+        self._served = served
         self._commands = commands
+        self._statistics = statistics
+        self._portals = portals
+        self._ownership = ownership
+        self._started_s = started_s
         self._exclusive: dict[int, int | None] = {}
         self._next_account = 0
 
     async def objects(self, name: str | None = None) -> AsyncIterator[list[Json]]:
         """All objects (or one) by name, some hundreds at a time: others get their turn between. LunetteError: not_found."""
-        pool = self._daemon.pool
-        names = sorted(pool.names()) if name is None else [self._daemon.catalog.find(name).name]
+        pool = self._served.pool
+        names = sorted(pool.names()) if name is None else [self._served.catalog.find(name).name]
         exact = len(names) <= EXACT_OBJECTS
         first = 0 if exact else self._next_account   # where the last listing ran out of time
         spent_seconds = 0.0
@@ -59,10 +65,10 @@ class Listing:
 
     def _rows(self, infos: Sequence[ObjectInfo]) -> list[Json]:
         """Each object's size, mapped and exclusive bytes, origin, LUN, URL and the rest."""
-        catalog, lineage = self._daemon.catalog, self._commands.lineage
-        used = {object_id for session in self._daemon.table.sessions() for object_id in session.used}
-        url = self._daemon.url(0).removesuffix("0") if infos else ""
-        damaged = Counter(page.object_id for page in self._daemon.pool.damage() if page.kind == "node")
+        catalog, lineage = self._served.catalog, self._commands.lineage
+        used = {object_id for session in self._served.table.sessions() for object_id in session.used}
+        url = self._served.access.url(0).removesuffix("0") if infos else ""
+        damaged = Counter(page.object_id for page in self._served.pool.damage() if page.kind == "node")
         rows = []
         for info in infos:
             connections = catalog.connections_of(info.id)
@@ -76,7 +82,7 @@ class Listing:
                 "physical_block_bytes": info.physical_block_bytes,
                 "created_s": info.created_s, "serial": info.serial, "labels": read_labels(info),
                 "checksum": info.checksum, "quota_bytes": info.quota_bytes, "reserve_bytes": info.reserve_bytes,
-                "holds": self._daemon.stored_holds.tags(info.id),
+                "holds": self._served.stored_holds.tags(info.id),
                 "in_use": info.id in used, "damaged_pages": damaged[info.id],
                 "connections": [{"host": catalog.host_name(each.host_id), "lun": each.lun} for each in connections],
             })
@@ -85,56 +91,49 @@ class Listing:
     def sessions(self) -> list[Json]:
         """Normal sessions, oldest first."""
         rows = []
-        for session in sorted(self._daemon.table.sessions(), key=lambda each: each.started_s):
-            host = self._daemon.catalog.host_of(session.nexus.initiator_name)
+        for session in sorted(self._served.table.sessions(), key=lambda each: each.started_s):
+            host = self._served.catalog.host_of(session.nexus.initiator_name)
             rows.append({
                 "initiator": session.nexus.initiator_name, "isid": session.nexus.isid.hex(), "peer": session.peer,
                 "host": host.name if host else None, "tsih": session.params.tsih, "started_s": session.started_s,
                 "connections": len(session.connections), "luns": len(session.luns),
                 "in_use": sorted(lun for lun, each in session.luns.items() if each in session.used),
                 "header_digest": session.params.header_digest, "data_digest": session.params.data_digest,
-                "authenticated": session.params.authenticated, "reactor": self._daemon.reactors.index(session.reactor),
+                "authenticated": session.params.authenticated, "reactor": self._served.table.reactors.index(session.reactor),
                 "slow_commands_running": len(session.running)})
         return rows
 
     def hosts(self) -> list[Json]:
-        return [self._commands.describe_host(host) for host in self._daemon.catalog.hosts()]
+        return [self._commands.describe_host(host) for host in self._served.catalog.hosts()]
 
     def stats(self) -> Json:
         """Counters per LUN, the pool's and the reactors'."""
-        pool = self._daemon.pool
-        counts = self._daemon.statistics.objects()
+        pool = self._served.pool
+        counts = self._statistics.objects()
         rows = []
         for object_id in sorted(counts):
             info = pool.info(object_id)
             if info is not None:
-                connections = self._daemon.catalog.connections_of(object_id)
+                connections = self._served.catalog.connections_of(object_id)
                 row = counts[object_id]
                 rows.append({"name": info.name, "lun": connections[0].lun if connections else None,
                              "fast": row["fast_reads"] + row["fast_writes"] + row["fast_other"], **row})
-        return {"luns": rows, "pool": self.pool(), "reactors": self._daemon.statistics.loops(),
-                "sessions": len(self._daemon.table.sessions()), "connections": self._daemon.portals.connections,
-                "logins": dict(self._daemon.portals.counts), "uptime_s": time.time() - self._daemon.started_s}
-
-    def _ownership(self) -> Json:
-        """Who this process is in the pool's ownership record, and who else on this machine goes by the pool's identity."""
-        record = getattr(self._daemon.device, "owner", None)
-        shared = self._daemon.shared_identity
-        return {**({"owner": record.describe(), "lease_seconds": record.lease_s} if record is not None else {}),
-                **({"shared_identity": shared} if shared else {})}
+        return {"luns": rows, "pool": self.pool(), "reactors": self._statistics.loops(),
+                "sessions": len(self._served.table.sessions()), "connections": self._portals.connections,
+                "logins": dict(self._portals.counts), "uptime_s": time.time() - self._started_s}
 
     def pool(self) -> Json:
         """The pool: its name, state and all numbers the engine keeps."""
-        native = self._daemon.pool.pool
-        objects, logical = self._daemon.pool.provisioned()
-        stats = self._daemon.pool.stats()
+        native = self._served.pool.pool
+        objects, logical = self._served.pool.provisioned()
+        stats = self._served.pool.stats()
         return {"name": native.name, "uuid": native.uuid.hex(), **self._ownership(), "size_bytes": native.size_bytes,
                 "read_only": bool(native.read_only or stats.get("failed")), "objects": objects, "provisioned_bytes": logical,
                 "overcommit": round(logical / native.size_bytes, 3) if native.size_bytes else None,
-                "target": self._daemon.target_name, "portals": [str(each) for each in self._daemon.access.portals],
-                "open": self._daemon.access.open_access, "space": self._daemon.monitor.state,
-                "failure": self._daemon.pool.failure(),
-                "cut_off_bytes": self._daemon.monitor.missing_bytes,
-                "events": [_event(event) for event in self._daemon.pool.trace()],
-                "damage": [describe(page, self._daemon.pool.info) for page in self._daemon.pool.damage()],
-                **asdict(self._daemon.catalog.thresholds), **stats}
+                "target": self._served.access.target_name, "portals": [str(each) for each in self._served.access.portals],
+                "open": self._served.access.open_access, "space": self._served.monitor.state,
+                "failure": self._served.pool.failure(),
+                "cut_off_bytes": self._served.monitor.missing_bytes,
+                "events": [_event(event) for event in self._served.pool.trace()],
+                "damage": [describe(page, self._served.pool.info) for page in self._served.pool.damage()],
+                **asdict(self._served.catalog.thresholds), **stats}

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 from target.config import find_api_socket
 from target.errors import LunetteError
 from target.server.api.batch import MAX_LINE_BYTES, Batch
+from target.server.api.commands import Commands
 from target.server.api.differences import Differences
 from target.server.api.http import web
 from target.server.api.listing import Listing
+from target.server.api.served import Served
 from target.server.background.pool_work import PoolWork
+from target.server.background.schedules import Schedules
 from target.server.background.scrub import Scrub
 from target.server.background.trim import Trim
 
 if TYPE_CHECKING:
     from target.server.api.metrics import Metrics
-    from target.server.daemon import Daemon
 
 log = logging.getLogger("lunette.api")
 
@@ -37,26 +39,31 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ApiServer:
     """Serves one daemon's API until stopped."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self._commands = daemon.commands
-        self._listing = Listing(daemon, self._commands)
-        self._differences = Differences(daemon.pool, daemon.catalog, daemon.holds)
+    def __init__(self, api_path: Path | None, served: Served, commands: Commands, listing: Listing,
+                 schedules: Schedules, prove: Callable[[], None]) -> None:
+        """`prove` is called before anything is answered: it returns only if the pool is still ours."""
+        self._api_path = api_path
+        self._catalog = served.catalog
+        self._commands = commands
+        self._listing = listing
+        self._prove = prove
+        self._schedules = schedules
+        self._differences = Differences(served.pool, served.catalog, served.holds)
         self._metrics: Metrics | None = None
-        self._scrub = Scrub(daemon.pool)
-        self._trim = Trim(daemon.pool)
+        self._scrub = Scrub(served.pool)
+        self._trim = Trim(served.pool)
         self._runner: web.AppRunner | None = None
         self._path = ""
 
     async def start(self) -> None:
         """Listen. LunetteError in_use or invalid when the socket cannot be had."""
-        self._path = str(self._daemon.config.api_path or find_api_socket(None, serving=True))
+        self._path = str(self._api_path or find_api_socket(None, serving=True))
         sock = _bind(self._path)
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_typed_errors, self._proven])
         app.add_routes([
             web.get("/v1/objects", self._objects), web.get("/v1/sessions", self._value(self._listing.sessions)),
             web.get("/v1/hosts", self._value(self._listing.hosts)), web.get("/v1/stats", self._value(self._listing.stats)),
-            web.get("/v1/schedules", self._value(self._daemon.schedules.rows)), web.get("/v1/schedules/preview", self._preview),
+            web.get("/v1/schedules", self._value(self._schedules.rows)), web.get("/v1/schedules/preview", self._preview),
             web.get("/v1/target", self._value(self._commands.describe_target)),
             web.get("/v1/pool", self._value(self._listing.pool)), web.get("/v1/diff", self._diff),
             *self._worker("/v1/scrub", self._scrub), *self._worker("/v1/trim", self._trim),
@@ -78,7 +85,7 @@ class ApiServer:
     @web.middleware
     async def _proven(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
-        self._daemon.prove()        # after the work, as the reactors do: what was looked up may be old by now
+        self._prove()        # after the work, as the reactors do: what was looked up may be old by now
         return response
 
     def _value(self, read: Callable[[], Any]) -> Handler:
@@ -91,7 +98,7 @@ class ApiServer:
 
     async def _preview(self, request: web.Request) -> web.StreamResponse:
         runs = _number(request, "runs", 1)
-        return await _rows(request, self._daemon.schedules.preview(request.query.get("name", ""), 1 if runs is None else runs))
+        return await _rows(request, self._schedules.preview(request.query.get("name", ""), 1 if runs is None else runs))
 
     async def _command(self, request: web.Request) -> web.Response:
         return _json(await self._commands.run(request.match_info["command"], await _body(request)))
@@ -108,7 +115,7 @@ class ApiServer:
         except KeyError:
             raise LunetteError("invalid", "diff needs a and b") from None
         offset_bytes, limit = _number(request, "offset") or 0, _number(request, "limit", 1)
-        notes = [note for each in (a, b) if (note := self._commands.lineage.not_its_own(self._daemon.catalog.find(each)))]
+        notes = [note for each in (a, b) if (note := self._commands.lineage.not_its_own(self._catalog.find(each)))]
         rows = self._differences.rows(a, b, offset_bytes=offset_bytes, limit=limit, header=request.query.get("header") != "0")
         async with contextlib.aclosing(rows) as chunks:
             return await _rows(request, chunks, {NOTE_HEADER: "; ".join(notes)} if notes else {})

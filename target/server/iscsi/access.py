@@ -73,6 +73,12 @@ class Access:
         return (not self.advertise or address.is_loopback or any(host == without_zone(each.host) for each in self.portals)
                 or any(address in network for network in self.advertise))
 
+    def url(self, lun: int) -> str:
+        """The iscsi:// URL of a LUN through the first portal, at an address that can be reached."""
+        portal = self.portals[0]
+        host = next(iter(self.expand(portal, loopback=False)), "127.0.0.1")
+        return f"iscsi://{Portal(host, portal.port)}/{self.target_name}/{lun}"
+
     def groups(self) -> list[int]:
         """The portal group tags there are; each is a target port and a target port group too."""
         return sorted({portal.group for portal in self.portals})

@@ -29,8 +29,9 @@ from target.iscsi import (
 )
 from target.server.iscsi.access import Access
 from target.server.iscsi.half_open import HalfOpen
+from target.server.iscsi.nexus import NexusSession
 from target.server.iscsi.probing import Probing
-from target.server.iscsi.sessions import NexusSession, SessionTable
+from target.server.iscsi.sessions import SessionTable
 from target.server.iscsi.throttle import Throttle
 
 LOOPBACK = ("127.0.0.1", "::1")

@@ -9,7 +9,8 @@ import asyncio
 import itertools
 import logging
 
-from target.server.iscsi.sessions import NexusSession, SessionTable
+from target.server.iscsi.nexus import NexusSession
+from target.server.iscsi.sessions import SessionTable
 
 log = logging.getLogger("lunette.probing")
 

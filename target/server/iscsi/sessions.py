@@ -10,7 +10,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from target.iscsi import (
@@ -59,9 +58,10 @@ from target.server.iscsi.dataplane import (
 )
 from target.server.iscsi.draining import WAIT_SECONDS, Draining
 from target.server.iscsi.gates import lun_flags
-from target.server.iscsi.inventory import REPORT_LUNS, Inventory, Lost
+from target.server.iscsi.inventory import REPORT_LUNS, Lost
 from target.server.iscsi.memory import Trimming
-from target.server.iscsi.throttle import Throttle
+from target.server.iscsi.name_watch import NameWatch
+from target.server.iscsi.nexus import NexusSession, RunningTask
 
 log = logging.getLogger("lunette.sessions")
 
@@ -69,45 +69,9 @@ INQUIRY, REQUEST_SENSE = 0x12, 0x03
 TEST_UNIT_READY, THIRD_PARTY_COPY = 0x00, 0x83
 LOOKS_ONLY = frozenset({INQUIRY, REPORT_LUNS, REQUEST_SENSE})  # commands of a scan: they do not open a LUN
 BHS_W = 0x20
-ADDRESSES_SECONDS = 86400.0    # how often the log says that one name comes from two addresses
 EVENTS = frozenset({UnitAttention.REPORTED_LUNS_CHANGED, UnitAttention.CAPACITY_CHANGED, UnitAttention.INQUIRY_CHANGED,
                     UnitAttention.MEDIUM_CHANGED, UnitAttention.THRESHOLD_REACHED, UnitAttention.ASYMMETRIC_ACCESS_CHANGED})
 INTERNAL_TARGET_FAILURE = Sense(SenseKey.HARDWARE_ERROR, 0x4400)
-
-
-@dataclass(eq=False, slots=True)
-class NexusSession:
-    """One normal session. `number` names it on its reactor; `luns` is what it sees; `used` what it has touched."""
-
-    session: Session
-    nexus: ITNexus
-    params: NegotiatedParams
-    peer: str
-    reactor: Reactor
-    number: int
-    started_s: float
-    luns: dict[int, int] = field(default_factory=dict)          # LUN -> object id
-    used: set[int] = field(default_factory=set)                 # object ids
-    inventory: Inventory = field(default_factory=Inventory)
-    connections: dict[int, FullFeatureConnection] = field(default_factory=dict)  # reactor's number -> protocol state
-    cids: dict[int, int] = field(default_factory=dict)          # reactor's connection number -> CID
-    running: dict[int, RunningTask] = field(default_factory=dict)  # reactor's task number ->
-    leaving: set[int] = field(default_factory=set)              # CIDs logged out by another connection
-    entering: dict[int, NegotiatedParams] = field(default_factory=dict)  # CID -> the login whose connection is still to come
-    managing: dict[asyncio.Task[None], int] = field(default_factory=dict)  # task management not answered yet -> its task tag
-    events: dict[tuple[int, int], tuple[int, bool]] = field(default_factory=dict)  # (code, LUN) -> LUN, descriptor format
-    ended: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class RunningTask:
-    """A command that Python executes."""
-
-    task: asyncio.Task[None]
-    lun: int
-    initiator_task_tag: int
-    copies: bool = False    # writes to other units than its own, perhaps
-    held: bool = False      # waits for an ended session of its host, has done nothing yet
 
 
 class SessionTable:
@@ -128,7 +92,7 @@ class SessionTable:
         self._tokens = itertools.count(1)
         self.background = Background()
         self._empty = asyncio.Event()
-        self._addresses = Throttle(ADDRESSES_SECONDS)
+        self._names = NameWatch()
         self._trimming = Trimming()
         self.draining = Draining(self._reflag)
 
@@ -175,9 +139,7 @@ class SessionTable:
     def _admitted(self, params: NegotiatedParams, admission: Admission, peer: str) -> NexusSession:
         if admission.replaced is not None and isinstance(admission.replaced.handle, NexusSession):
             before = admission.replaced.handle
-            if before.peer != peer:
-                log.warning("%s from %s takes over the session that it has from %s: two machines may have one name and ISID",
-                            params.initiator_name, peer, before.peer)
+            self._names.takes_over(before, peer)
             self.end(before, f"reinstated from {peer}", lost=True)
         if admission.kind is AdmissionKind.REINSTATE_CONNECTION and isinstance(admission.session.handle, NexusSession):
             held = admission.session.handle
@@ -209,7 +171,7 @@ class SessionTable:
             max_burst_length=params.max_burst_length, max_outstanding_r2t=params.max_outstanding_r2t, tsih=params.tsih,
             error_recovery_level=params.error_recovery_level)
         nexus = ITNexus(params.initiator_name, params.isid, params.portal_group_tag)
-        self._tell_addresses(params.initiator_name, peer)
+        self._names.enters(params.initiator_name, peer, self.sessions())
         made = NexusSession(session, nexus, params, peer, reactor, number, time.time())
         session.handle = made
         session.numbers = lambda: reactor.session_numbers(number)
@@ -226,14 +188,6 @@ class SessionTable:
         for lun, unit in units.items():
             reactor.set_lun(number, lun, made.luns[lun], self._flags(made, unit, unit.gate(nexus)))
         return made
-
-    def _tell_addresses(self, initiator_name: str, peer: str) -> None:
-        """Log, once for each pair, that one name comes from two addresses: by two paths, or two machines share it."""
-        others = {each.peer for each in self.sessions() if each.nexus.initiator_name == initiator_name} - {peer}
-        for other in sorted(others):
-            if self._addresses.more((initiator_name, frozenset((peer, other)))) is not None:
-                log.warning("%s is logged in from %s and from %s: two paths of one machine, or two machines of one name",
-                            initiator_name, other, peer)
 
     def serve(self, session: NexusSession, policy: LoginPolicy, params: NegotiatedParams, sock: socket.socket,
               leftover: bytes, ping_seconds: float) -> int | None:

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from target.iscsi import TaskFunction, TaskManagementRequest, TaskManagementRequested, TaskResponse, missing_cmd_sn
 from target.scsi import UnitAttention
 from target.scsi.lun import decode
-from target.server.iscsi.sessions import NexusSession, SessionTable
+from target.server.iscsi.nexus import NexusSession
+from target.server.iscsi.sessions import SessionTable
 
 log = logging.getLogger("lunette.tasks")
 COMPLETE = TaskResponse.FUNCTION_COMPLETE

@@ -34,7 +34,7 @@ from target.scsi.mode_pages import CONTROL
 from target.server.daemon import Daemon
 from target.server.iscsi.dataplane import LUNF_RO, LUNF_SLOW, AbortedEvent, ClosedEvent, CommandEvent, SessionClosedEvent
 from target.server.iscsi.inventory import LOST_LUNS, LOST_NAMES, LOST_SECONDS, Lost
-from target.server.iscsi.sessions import NexusSession
+from target.server.iscsi.nexus import NexusSession
 from target.server.iscsi.tasks import MANAGING_MAX
 from tests.support.fake_pool import FakePool
 

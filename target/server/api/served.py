@@ -1,0 +1,30 @@
+"""What the API manages: the parts of a daemon that commands change and listings read. Whoever wires a daemon fills it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from target.scsi import Target
+from target.server.api.holds import Holds
+from target.server.background.monitor import SpaceMonitor
+from target.server.disks.units import Units
+from target.server.iscsi.access import Access
+from target.server.iscsi.sessions import SessionTable
+from target.volumes.catalog import Catalog
+from target.volumes.gateway import AsyncPool
+from target.volumes.holds import StoredHolds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """`holds` are for as long as something reads, `stored_holds` until they are released."""
+
+    pool: AsyncPool
+    catalog: Catalog
+    target: Target
+    access: Access
+    table: SessionTable
+    units: Units
+    holds: Holds
+    stored_holds: StoredHolds
+    monitor: SpaceMonitor
