@@ -184,8 +184,8 @@ def _allow_file_size(device: FileDevice) -> None:
     if device.is_block or soft == resource.RLIM_INFINITY or soft >= device.size_bytes:
         return
     if hard != resource.RLIM_INFINITY and hard < device.size_bytes:
-        raise PoolError("limit", f"{device.path} has {device.size_bytes} bytes, but this process may write files of {hard} bytes "
-                                 "only: raise the limit (ulimit -f, LimitFSIZE)")
+        raise PoolError("limit", f"it has {format_size(device.size_bytes)}, but this process may write files of "
+                                 f"{format_size(hard)} only: raise the limit (ulimit -f, LimitFSIZE)")
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
