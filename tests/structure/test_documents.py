@@ -13,8 +13,7 @@ DOCUMENTS = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
 CODE = ("core/**/*.py*", "core/**/*.p[xy][di]", "core/**/*.h", "target/**/*.py", "tests/**/*.py", "tests/**/*.sh",
         "bench/**/*.py*", "setup.py", "Makefile", ".ci/*", "pyproject.toml")
 # Pages whose prose still runs wider than 120 columns: a page may leave this list, none may join it.
-DENSE = ("benchmarks.md", "on-disk-format.md", "operations.md", "performance.md",
-         "protocol-conformance.md", "security.md")
+DENSE = ("benchmarks.md", "protocol-conformance.md")
 CODE_BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 BASES = ("", "tests", "docs", "core", "target", "bench")
 # Names that are another's: of the kernel, of its tools, of programs that Lunette is measured beside.
