@@ -6,6 +6,7 @@ from core.base.space cimport lnt_freed_page
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil
+cdef void freed_forget(lnt_pool *p, uint64_t run) noexcept nogil
 cdef void freed_give_up(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil
 cdef bint marks_press(lnt_pool *p) noexcept nogil
 cdef lnt_frame *count_page(lnt_pool *p, uint64_t pba, int *rc) noexcept nogil

@@ -12,6 +12,13 @@ from core.base.types cimport ST_CHECKSUM, ST_LIMIT
 from core.pages.cache cimport cache_find, cache_get, cache_new, frame_dirty
 from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc
+from libc.string cimport memset
+
+cdef extern from *:
+    """
+    #define lnt_popcount(v) __builtin_popcountll(v)
+    """
+    uint32_t popcount "lnt_popcount"(uint64_t) nogil
 
 cdef enum:
     GIVEN_UP_PART = 40            # of the time between two looks what is freed for good waits for its neighbours
@@ -21,9 +28,11 @@ cdef enum:
 
 
 cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
-    """A block became free that the medium still keeps."""
+    """A block became free that the medium still keeps. Runs for nodes stay allocated below: nothing goes back there (I16)."""
     cdef uint64_t run = pba // L_RUN_BLOCKS
     cdef lnt_freed_page *g = p.holes.pages[run // L_SUMMARY_RUNS]
+    if p.run_busy[run] & RB_NODES:
+        return
     if g == NULL:
         if not p.can_discard:
             return
@@ -38,6 +47,21 @@ cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
     g.bits[run * 8 + pba % L_RUN_BLOCKS // 64] |= <uint64_t>1 << (pba % 64)
     if p.holes.due_us == 0:
         p.holes.due_us = p.now_us + p.holes.delay_us
+
+
+cdef void freed_forget(lnt_pool *p, uint64_t run) noexcept nogil:
+    """No block of this run is to be given back any more."""
+    cdef lnt_freed_page *g = p.holes.pages[run // L_SUMMARY_RUNS]
+    cdef uint64_t r = run % L_SUMMARY_RUNS
+    cdef int i
+    if g == NULL:
+        return
+    if g.age[r]:
+        g.age[r] = 0
+        g.live -= 1
+    for i in range(8):
+        p.holes.marked -= popcount(g.bits[r * 8 + i])
+    memset(&g.bits[r * 8], 0, 64)
 
 
 cdef void freed_give_up(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:

@@ -13,22 +13,14 @@ from core.base.types cimport IO_DISCARD, ST_LIMIT, lnt_io
 from core.pages.damage cimport runs_free
 from core.space.allocation cimport space_for_data
 from core.space.budget cimport budget_allows, budget_due, budget_hurries, budget_runs, budget_took
-from core.space.counts cimport count_at, freed_mark
+from core.space.counts cimport count_at, freed_forget, freed_mark
 from core.space.medium cimport medium_keeps
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 
 cdef enum:
     LOOK_RUNS = 8192          # runs looked at in one turn ...
     SCAN_RUNS = 64            # ... as many as reading the marks of one run costs
     LARGE_BLOCKS = 16         # extents of so many blocks go back first
-
-
-cdef extern from *:
-    """
-    #define lnt_popcount(v) __builtin_popcountll(v)
-    """
-    uint32_t popcount "lnt_popcount"(uint64_t) nogil
 
 
 cdef inline lnt_freed_page *page_of(lnt_pool *p, uint64_t run) noexcept nogil:
@@ -37,19 +29,6 @@ cdef inline lnt_freed_page *page_of(lnt_pool *p, uint64_t run) noexcept nogil:
 
 cdef inline int is_quiet(lnt_pool *p, uint64_t run) noexcept nogil:
     return run < p.n_runs and page_of(p, run) != NULL and page_of(p, run).age[run % L_SUMMARY_RUNS] == 2
-
-
-cdef void forget(lnt_pool *p, uint64_t run) noexcept nogil:
-    """No block of this run is to be given back any more."""
-    cdef lnt_freed_page *g = page_of(p, run)
-    cdef uint64_t r = run % L_SUMMARY_RUNS
-    cdef int i
-    if g.age[r]:
-        g.age[r] = 0
-        g.live -= 1
-    for i in range(8):
-        p.holes.marked -= popcount(g.bits[r * 8 + i])
-    memset(&g.bits[r * 8], 0, 64)
 
 
 cdef int hold(lnt_pool *p, uint64_t run) noexcept nogil:
@@ -70,9 +49,9 @@ cdef int begin(lnt_pool *p, uint64_t run) noexcept nogil:
         return 0
     if p.run_used[run] == 0:
         while n < most and is_quiet(p, run + n) and p.run_used[run + n] == 0 and hold(p, run + n):
-            forget(p, run + n)
+            freed_forget(p, run + n)
             n += 1
-        forget(p, run)
+        freed_forget(p, run)
     p.holes.whole = p.run_used[run] == 0
     p.holes.run = run
     p.holes.runs = n

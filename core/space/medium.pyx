@@ -12,6 +12,7 @@ from core.base.trace cimport TE_NODE_RUN, TE_NO_DISCARD, TE_ROOM, TE_SHORT, trac
 from core.base.types cimport IOF_NEW, IO_ALLOCATE, ST_NO_SPACE
 from core.pages.damage cimport run_avoid, runs_free
 from core.space.budget cimport budget_hurry
+from core.space.counts cimport freed_forget
 from libc.errno cimport EINTR, ENOMEM
 from libc.stdint cimport uint32_t, uint8_t
 
@@ -128,6 +129,7 @@ cdef void node_run_join(lnt_pool *p, uint64_t run) noexcept nogil:
     p.medium.runs[p.medium.n_runs] = <uint32_t>run
     p.medium.n_runs += 1
     run_avoid(p, run, RB_NODES)
+    freed_forget(p, run)
     p.medium.nodes_free += L_RUN_BLOCKS - p.run_used[run]
     trace_add(p, TE_NODE_RUN, run, 0)
 

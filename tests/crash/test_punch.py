@@ -296,3 +296,21 @@ def test_a_medium_that_takes_nothing_back() -> None:
     with pytest.raises(PoolError, match="takes no space back"):
         rig.pool.call("trim", cursor=0, limit=20)
     rig.pool.abandon()
+
+
+def test_homes_of_nodes_leave_no_mark() -> None:
+    """They are freed in runs that stay allocated below for the next nodes: nothing is to be given back there, ever."""
+    rig = Rig(7, Config(size_bytes=48 << 20, sparse=True))
+    redirecting(rig, "shared")
+    for offset in range(0, 4 << 20, PIECE):
+        rig.settle(write(rig, 1, offset, BLOCK))
+    rig.do("checkpoint")
+    rig.do("delete", object_id=2)
+    rig.do("flush")
+    rig.do("checkpoint")
+    quiet(rig)
+    assert rig.pool.stats()["node_room_bytes"] > 0
+    assert rig.pool.stats()["punch_runs"] == 0
+    rig.pool.close()
+    rig.after_close(power=False)
+    assert not rig.pool.stats()["unswept"]
