@@ -22,6 +22,7 @@ cdef struct lnt_piece:
     uint8_t *src              # where the new bytes are
 
 cdef enum admin_kind:
+    A_DATA = 0                # Python's READ, WRITE and so on: the op itself says which (lnt_op_kind)
     A_CREATE = 1
     A_DERIVE = 2
     A_DELETE = 3
@@ -38,36 +39,99 @@ cdef enum admin_kind:
     A_EXCLUSIVE = 13
     A_SCRUB = 14
     A_TRIM = 15
+    A_KINDS = 16
 
-cdef enum set_field:          # what A_SET changes: the bits of admin.a
+cdef enum set_field:          # what A_SET changes: lnt_change.fields
     SET_NAME = 1
     SET_PROPS = 2
     SET_QUOTA = 4
     SET_RESERVE = 8
     SET_PHYSICAL = 16
 
+# -- what an operation is about beyond its objects: a struct a kind --------------------------------------------------------
+
+cdef struct lnt_resize:       # A_RESIZE
+    uint64_t size_bytes
+    uint64_t cursor_block     # of what is unmapped behind the end: where it goes on
+    uint8_t moved             # the end is where it shall be
+    uint8_t clears            # blocks behind the new end are unmapped
+
+cdef struct lnt_change:       # A_SET
+    uint32_t fields           # set_field
+    uint8_t *slot             # the object's new one: those fields of it are taken over
+
+cdef struct lnt_key_change:   # A_KV
+    uint32_t count
+    uint32_t *slots           # so many slots of the catalog ...
+    uint8_t *images           # ... become these
+    uint8_t *records          # for the journal; none when it is replayed
+    uint32_t records_bytes
+    uint32_t records_count
+
+cdef struct lnt_growth:       # A_GROW
+    uint64_t total_blocks
+    uint8_t more              # that was one step of several
+
+cdef struct lnt_sharing:      # A_SHARE
+    uint64_t block            # of obj
+    uint64_t source_block     # of other
+    uint64_t left_blocks
+
+cdef struct lnt_row:
+    uint64_t start            # blocks, or what the operation counts in
+    uint64_t length
+    uint64_t value
+
+cdef struct lnt_walk:         # A_EXTENTS, A_DIFF
+    uint64_t next_block
+    uint64_t end_block
+    uint32_t most_rows
+
+cdef struct lnt_sole:         # A_EXCLUSIVE
+    uint32_t done             # of the sources
+    uint64_t next_block       # of the one under way
+    uint64_t *blocks          # one number a source; ~0: it cannot be told
+
+cdef struct lnt_scrub:        # A_SCRUB
+    uint8_t phase             # scrub_phase
+    uint64_t next             # block of the map, or number of the page
+    uint32_t most_pages
+    uint64_t pages            # read so far
+    uint8_t verified_level    # the lowest entry level (node's level + 1) whose page is verified at `next`
+    uint8_t over              # the phase is
+    uint8_t *page             # the page, and behind it what is known of it (core/ops/scrub.pyx)
+
+cdef struct lnt_trim:         # A_TRIM
+    uint64_t next_run
+    uint32_t left_runs
+    uint64_t found_blocks     # free, and marked now
+    uint8_t over              # the whole pool was looked at
+
 cdef struct lnt_admin:
     lnt_op op                 # must be first
     uint64_t token
-    uint8_t kind
+    uint8_t kind              # admin_kind
     uint8_t applied           # the serial part is over
-    uint8_t step
     uint8_t stands            # it has taken its places in line
-    uint32_t n                # pairs (DERIVE), slot images (KV)
-    lnt_object **src
-    lnt_range *places             # DERIVE: one a source; else `own`
-    lnt_range[2] own
-    lnt_object **new
     lnt_object *obj
     lnt_object *other
-    uint64_t a
-    uint64_t b
-    uint64_t c
-    uint8_t *bytes            # KV: slot images; SET: the new descriptor
-    uint32_t *slots
-    uint8_t *record
-    uint32_t record_bytes
-    uint64_t *out             # walks: result triples
-    uint32_t n_out
-    uint32_t cap_out
+    uint32_t n_sources        # DERIVE, EXCLUSIVE: objects that it reads; they stay open until it is freed
+    lnt_object **sources
+    lnt_range *places         # DERIVE: one a source; else `own`
+    lnt_range[2] own
+    uint32_t n_made           # CREATE, DERIVE, REVERT: new objects
+    lnt_object **made
+    lnt_resize resize
+    lnt_change change
+    lnt_key_change keys
+    lnt_growth growth
+    lnt_sharing sharing
+    lnt_walk walk
+    lnt_sole sole
+    lnt_scrub scrub
+    lnt_trim trim
+    lnt_row *rows             # EXTENTS, DIFF, SCRUB: the answer
+    uint32_t n_rows
+    uint32_t cap_rows
+    uint8_t *data             # DATA: what is read or written
     lnt_admin *next

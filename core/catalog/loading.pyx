@@ -4,8 +4,8 @@ from core.errors import damaged
 from core.base.entries cimport E_NODE, E_REF
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_NODE_ENTRIES, L_SLOTS_PER_PAGE, L_SLOT_BYTES, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL,
-    OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS_BYTES, OB_ROOT, OB_SIZE_BYTES,
-    OK_SNAPSHOT, PK_CATALOG, PK_NODE, SK_FREE, SK_KV, SK_OBJECT,
+    OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS_BYTES, OB_RESERVE_BYTES, OB_ROOT,
+    OB_SIZE_BYTES, OK_SNAPSHOT, PK_CATALOG, PK_NODE, SK_FREE, SK_KV, SK_OBJECT,
 )
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.page cimport lnt_frame
@@ -76,7 +76,7 @@ cdef int page_load(lnt_pool *p, lnt_frame *f, uint64_t page, list keys) except -
 
 
 cdef void object_dirty_reserve(lnt_pool *p, lnt_object *o) noexcept:
-    if lnt_get_le64(o.desc + 64):
+    if lnt_get_le64(o.desc + OB_RESERVE_BYTES):
         object_dirty(p, o)        # counts what its reservation holds back
 
 

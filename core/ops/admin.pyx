@@ -6,7 +6,7 @@ each then waits on its own for durability. Everything an operation may have to w
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap
 from core.base.entries cimport WAIT
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
+    KV_SLOT_KIND, L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
     OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
     RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE,
 )
@@ -14,8 +14,9 @@ from core.base.mutations cimport M_ADMIN_SOFT, M_EARLY_REVERT, M_EARLY_SHARE, M_
 from core.base.native cimport lnt_get_le64, lnt_put_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport (
-    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_KV, A_RESIZE, A_REVERT, A_SCRUB, A_SERIAL,
-    A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE,
+    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KINDS, A_KV, A_RESIZE, A_REVERT,
+    A_SCRUB, A_SERIAL, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_growth,
+    lnt_key_change, lnt_resize, lnt_sharing,
 )
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_again, op_finish, op_ready
@@ -61,8 +62,8 @@ cdef int slots_make(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """The catalog pages of the new objects, while the operation may still be refused for want of space."""
     cdef uint32_t i
     cdef int rc = 0
-    for i in range(a.n):
-        if slot_page(p, a.new[i].slot, &rc) == NULL:
+    for i in range(a.n_made):
+        if slot_page(p, a.made[i].slot, &rc) == NULL:
             return rc
     return 0
 
@@ -71,10 +72,10 @@ cdef void slots_give_back(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """The operation failed: its new objects never were."""
     cdef uint32_t i
     if a.kind == A_CREATE or a.kind == A_DERIVE or a.kind == A_REVERT:
-        for i in range(a.n):
-            if object_find(p, a.new[i].pub.id) != a.new[i]:
-                slot_free(p, a.new[i].slot)
-                free(a.new[i])
+        for i in range(a.n_made):
+            if object_find(p, a.made[i].pub.id) != a.made[i]:
+                slot_free(p, a.made[i].slot)
+                free(a.made[i])
 
 
 cdef bint promise_fits(lnt_pool *p, lnt_object *o, uint64_t before_bytes, uint64_t reserve_bytes) noexcept nogil:
@@ -103,23 +104,23 @@ cdef int create_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
 cdef int derive_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     cdef uint32_t i
     cdef int rc
-    for i in range(a.n):
-        if a.src[i].pub.gone:
+    for i in range(a.n_made):
+        if a.sources[i].pub.gone:
             return ST_GONE
-        rc = node_touch(p, a.src[i].root) if a.src[i].root else 0
-        if rc == 0 and a.src[i].root:
-            rc = node_room(p, a.src[i].root, a.n)      # they may all be of one source
+        rc = node_touch(p, a.sources[i].root) if a.sources[i].root else 0
+        if rc == 0 and a.sources[i].root:
+            rc = node_room(p, a.sources[i].root, a.n_made)      # they may all be of one source
         if rc:
             return rc
     rc = slots_make(p, a)
     if rc:
         return rc
-    journal_reserve(p, a.n * (16 + L_SLOT_BYTES))
-    for i in range(a.n):
-        rc = derive_apply(p, a.src[i], a.new[i])
+    journal_reserve(p, a.n_made * (16 + L_SLOT_BYTES))
+    for i in range(a.n_made):
+        rc = derive_apply(p, a.sources[i], a.made[i])
         if rc:
             return rc
-        record_object(p, RT_DERIVE, a.src[i].pub.id, a.new[i])
+        record_object(p, RT_DERIVE, a.sources[i].pub.id, a.made[i])
     op_state(a).target_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
     return 0
 
@@ -150,7 +151,7 @@ cdef int revert_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
         rc = node_touch(p, snap.root)
     if rc == 0 and snap.root:
         rc = node_room(p, snap.root, 2)
-    if rc == 0 and a.n and vol.root:
+    if rc == 0 and a.n_made and vol.root:
         rc = node_touch(p, vol.root)
         if rc == 0:
             rc = node_room(p, vol.root, 2)
@@ -159,11 +160,11 @@ cdef int revert_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if rc:
         return rc
     journal_reserve(p, 64 + L_SLOT_BYTES)
-    if a.n:
-        rc = derive_apply(p, vol, a.new[0])
+    if a.n_made:
+        rc = derive_apply(p, vol, a.made[0])
         if rc:
             return rc
-        record_object(p, RT_DERIVE, vol.pub.id, a.new[0])
+        record_object(p, RT_DERIVE, vol.pub.id, a.made[0])
     rc = revert_apply(p, vol, snap)
     if rc:
         return rc
@@ -176,21 +177,22 @@ cdef int revert_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
 
 cdef int clear_behind(lnt_pool *p, lnt_admin *a, uint64_t lba) noexcept nogil:
     """Unmap whatever lies behind a volume's end, in steps. 0 when nothing is left there."""
+    cdef lnt_resize *r = &a.resize
     cdef uint64_t end = <uint64_t>1 << (9 * (a.obj.level + 1))
     cdef uint64_t next_lba = 0
     cdef uint32_t removed
     cdef int rc, looks = 0
-    if a.c < lba:
-        a.c = lba
-    while a.c < end:
+    if r.cursor_block < lba:
+        r.cursor_block = lba
+    while r.cursor_block < end:
         journal_fit(p, 32)
-        rc = map_unmap(p, a.obj, a.c, end, &next_lba, &removed)
+        rc = map_unmap(p, a.obj, r.cursor_block, end, &next_lba, &removed)
         if rc:
             return rc
         if removed:
-            record_3(p, RT_UNMAP, a.obj.pub.id, a.c, next_lba - a.c)
+            record_3(p, RT_UNMAP, a.obj.pub.id, r.cursor_block, next_lba - r.cursor_block)
         looks += LEAF_LOOKS if removed else 1
-        a.c = next_lba
+        r.cursor_block = next_lba
         if looks >= TURN_LOOKS:
             return op_again(p, &a.op)
     return 0
@@ -201,55 +203,57 @@ cdef int resize_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
 
     To the size that it has: clear what a shrink that a crash interrupted left (OF_TAIL, in the slot since the end moved).
     """
+    cdef lnt_resize *r = &a.resize
     cdef int rc
     cdef uint64_t was = a.obj.pub.size_bytes
     if a.obj.pub.gone:
         return ST_GONE
-    if a.a > was and a.step == 0:
+    if r.size_bytes > was and r.moved == 0:
         rc = clear_behind(p, a, was // L_BLOCK_BYTES)
         if rc == 0:
-            rc = map_raise(p, a.obj, map_level(a.a // L_BLOCK_BYTES))
+            rc = map_raise(p, a.obj, map_level(r.size_bytes // L_BLOCK_BYTES))
         if rc:
             return rc
-    if a.step == 0:
-        a.step = 1
-        a.c = 0
-        if a.a < was:
+    if r.moved == 0:
+        r.moved = 1
+        r.cursor_block = 0
+        if r.size_bytes < was:
             a.obj.flags |= OF_TAIL
-        elif a.a > was:
+        elif r.size_bytes > was:
             a.obj.flags &= ~OF_TAIL
-        a.b = a.obj.flags & OF_TAIL
-        a.obj.pub.size_bytes = a.a
+        r.clears = a.obj.flags & OF_TAIL
+        a.obj.pub.size_bytes = r.size_bytes
         object_dirty(p, a.obj)
-        record_3(p, RT_RESIZE, a.obj.pub.id, a.a, 0)
-    rc = clear_behind(p, a, a.a // L_BLOCK_BYTES) if a.b else 0
-    if a.b and rc == 0:
+        record_3(p, RT_RESIZE, a.obj.pub.id, r.size_bytes, 0)
+    rc = clear_behind(p, a, r.size_bytes // L_BLOCK_BYTES) if r.clears else 0
+    if r.clears and rc == 0:
         a.obj.flags &= ~OF_TAIL
         object_dirty(p, a.obj)
     return rc
 
 
 cdef inline void slot_copy(lnt_admin *a, int offset, int size) noexcept nogil:
-    memcpy(a.obj.desc + offset, a.bytes + offset, size)
+    memcpy(a.obj.desc + offset, a.change.slot + offset, size)
 
 
 cdef int set_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef uint32_t fields = a.change.fields
     if a.obj.pub.gone:
         return ST_GONE
-    if a.a & SET_RESERVE and not promise_fits(p, a.obj, lnt_get_le64(a.obj.desc + OB_RESERVE_BYTES),
-                                              lnt_get_le64(a.bytes + OB_RESERVE_BYTES)):
+    if fields & SET_RESERVE and not promise_fits(p, a.obj, lnt_get_le64(a.obj.desc + OB_RESERVE_BYTES),
+                                                 lnt_get_le64(a.change.slot + OB_RESERVE_BYTES)):
         return ST_NO_SPACE
-    if a.a & SET_NAME:
+    if fields & SET_NAME:
         slot_copy(a, OB_NAME_BYTES, 1)
         slot_copy(a, OB_NAME, L_NAME_BYTES)
-    if a.a & SET_PROPS:
+    if fields & SET_PROPS:
         slot_copy(a, OB_PROPS_BYTES, 1)
         slot_copy(a, OB_PROPS, L_PROPS_BYTES)
-    if a.a & SET_QUOTA:
+    if fields & SET_QUOTA:
         slot_copy(a, OB_QUOTA_BYTES, 8)
-    if a.a & SET_RESERVE:
+    if fields & SET_RESERVE:
         slot_copy(a, OB_RESERVE_BYTES, 8)
-    if a.a & SET_PHYSICAL:
+    if fields & SET_PHYSICAL:
         slot_copy(a, OB_PHYSICAL_EXPONENT, 1)
     object_dirty(p, a.obj)
     record_object(p, RT_OBJECT, 0, a.obj)
@@ -258,22 +262,25 @@ cdef int set_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
 
 cdef int kv_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """Write the slots of some keys. All their pages are touched first, so that the change is one step."""
+    cdef lnt_key_change *k = &a.keys
+    cdef uint8_t *image = k.images
     cdef uint32_t i
     cdef int rc = 0
-    for i in range(a.n):
-        if slot_page(p, a.slots[i], &rc) == NULL:
+    for i in range(k.count):
+        if slot_page(p, k.slots[i], &rc) == NULL:
             return rc
-    for i in range(a.n):
-        slot_write(p, a.slots[i], a.bytes + <uint64_t>i * L_SLOT_BYTES)
-        if a.bytes[<uint64_t>i * L_SLOT_BYTES] == SK_FREE:
-            slot_free(p, a.slots[i])
-    if a.record_bytes:
-        journal_reserve(p, a.record_bytes)
-        memcpy(p.journal.open.buf + p.journal.open.length, a.record, a.record_bytes)
-        p.journal.open.length += a.record_bytes
-        p.journal.open.records += <uint32_t>a.a
+    for i in range(k.count):
+        slot_write(p, k.slots[i], image)
+        if image[KV_SLOT_KIND] == SK_FREE:
+            slot_free(p, k.slots[i])
+        image += L_SLOT_BYTES
+    if k.records_bytes:
+        journal_reserve(p, k.records_bytes)
+        memcpy(p.journal.open.buf + p.journal.open.length, k.records, k.records_bytes)
+        p.journal.open.length += k.records_bytes
+        p.journal.open.records += k.records_count
         p.journal.record_seq = p.journal.next_seq
-        p.journal.appended += a.a
+        p.journal.appended += k.records_count
     return 0
 
 
@@ -287,19 +294,20 @@ cdef int summaries_dirty(lnt_pool *p) noexcept nogil:
 
 cdef int grow_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """In steps, each with as many new summary pages as a checkpoint surely has room for, and checkpoints between them."""
+    cdef lnt_growth *g = &a.growth
     cdef uint8_t *r
     cdef uint32_t most = p.checkpoint.area_blocks // 64
     cdef uint64_t total, step = <uint64_t>most * L_SUMMARY_RUNS * L_RUN_BLOCKS
-    if a.a < p.total_blocks:
+    if g.total_blocks < p.total_blocks:
         return ST_INVALID
-    while p.total_blocks < a.a:
-        if a.step and summaries_dirty(p):
+    while p.total_blocks < g.total_blocks:
+        if g.more and summaries_dirty(p):
             p.checkpoint.wanted = 1
             a.op.next = p.checkpoint.room
             p.checkpoint.room = &a.op
             return WAIT
-        total = a.a if a.a - p.total_blocks < step else p.total_blocks + step
-        a.step = total < a.a
+        total = g.total_blocks if g.total_blocks - p.total_blocks < step else p.total_blocks + step
+        g.more = total < g.total_blocks
         if pool_resize(p, total):
             return ST_LIMIT
         r = record_new(p, RT_GROW, 16)
@@ -308,7 +316,7 @@ cdef int grow_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
 
 
 cdef int share_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    """a: destination block, b: source block, c: blocks left."""
+    cdef lnt_sharing *s = &a.sharing
     cdef uint64_t done = 0
     cdef int rc, steps = 0
     cdef uint8_t *r
@@ -318,46 +326,47 @@ cdef int share_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
         return ST_PROTECTED
     if p.failed:
         return ST_READ_ONLY
-    if (a.a + a.c) * L_BLOCK_BYTES > a.obj.pub.size_bytes or (a.b + a.c) * L_BLOCK_BYTES > a.other.pub.size_bytes:
+    if ((s.block + s.left_blocks) * L_BLOCK_BYTES > a.obj.pub.size_bytes
+            or (s.source_block + s.left_blocks) * L_BLOCK_BYTES > a.other.pub.size_bytes):
         return ST_RANGE           # one of them was shrunk or reverted meanwhile
-    while a.c:
+    while s.left_blocks:
         journal_fit(p, 48)
-        rc = map_share(p, a.obj, a.a, a.other, a.b, a.c, &done)
+        rc = map_share(p, a.obj, s.block, a.other, s.source_block, s.left_blocks, &done)
         if rc:
             return rc
         a.other.settle_epoch = a.obj.settle_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
         r = record_new(p, RT_SHARE, 48)
         lnt_put_le64(r + 8, a.obj.pub.id)
-        lnt_put_le64(r + 16, a.a)
+        lnt_put_le64(r + 16, s.block)
         lnt_put_le64(r + 24, a.other.pub.id)
-        lnt_put_le64(r + 32, a.b)
+        lnt_put_le64(r + 32, s.source_block)
         lnt_put_le64(r + 40, done)
-        a.a += done
-        a.b += done
-        a.c -= done
+        s.block += done
+        s.source_block += done
+        s.left_blocks -= done
         steps += 1
-        if steps >= STEPS and a.c:
+        if steps >= STEPS and s.left_blocks:
             return op_again(p, &a.op)
     op_state(a).target_epoch = p.epoch + 2
     return 0
 
 
-cdef int serial_apply(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    if a.kind == A_CREATE:
-        return create_run(p, a)
-    if a.kind == A_DERIVE:
-        return derive_run(p, a)
-    if a.kind == A_DELETE:
-        return delete_run(p, a)
-    if a.kind == A_REVERT:
-        return revert_run(p, a)
-    if a.kind == A_RESIZE:
-        return resize_run(p, a)
-    if a.kind == A_SET:
-        return set_run(p, a)
-    if a.kind == A_KV:
-        return kv_run(p, a)
-    return grow_run(p, a)
+# What runs an operation, by kind. 0: done or applied; WAIT: it runs again; else the status that it fails with.
+cdef int (*RUN[A_KINDS])(lnt_pool *, lnt_admin *) noexcept nogil
+RUN[<int>A_CREATE] = create_run
+RUN[<int>A_DERIVE] = derive_run
+RUN[<int>A_DELETE] = delete_run
+RUN[<int>A_REVERT] = revert_run
+RUN[<int>A_RESIZE] = resize_run
+RUN[<int>A_SET] = set_run
+RUN[<int>A_KV] = kv_run
+RUN[<int>A_GROW] = grow_run
+RUN[<int>A_SHARE] = share_run
+RUN[<int>A_EXTENTS] = walk_extents
+RUN[<int>A_DIFF] = walk_diff
+RUN[<int>A_EXCLUSIVE] = walk_exclusive
+RUN[<int>A_SCRUB] = scrub_run
+RUN[<int>A_TRIM] = trim_run
 
 
 cdef void serial_next(lnt_pool *p) noexcept nogil:
@@ -410,7 +419,7 @@ cdef void serial_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
         if places_wait(p, a) or wait_room(p, &a.op):
             return
         p.cur_op = &a.op
-        rc = serial_apply(p, a)
+        rc = RUN[a.kind](p, a)
         p.cur_op = NULL
         if rc == WAIT:
             return
@@ -446,18 +455,7 @@ cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if a.kind == A_SHARE and (places_wait(p, a) or wait_room(p, &a.op)):
         return
     p.cur_op = &a.op
-    if a.kind == A_SHARE:
-        rc = share_run(p, a)
-    elif a.kind == A_EXTENTS:
-        rc = walk_extents(p, a)
-    elif a.kind == A_DIFF:
-        rc = walk_diff(p, a)
-    elif a.kind == A_EXCLUSIVE:
-        rc = walk_exclusive(p, a)
-    elif a.kind == A_SCRUB:
-        rc = scrub_run(p, a)
-    elif a.kind == A_TRIM:
-        rc = trim_run(p, a)
+    rc = RUN[a.kind](p, a)
     p.cur_op = NULL
     if rc == WAIT:
         return

@@ -7,7 +7,7 @@ but those. An op waits for those before it in the line only, and one that has be
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.mutations cimport M_NO_RANGE_LOCK, M_SLICES_UNSEEN
 from core.base.object cimport lnt_ranges
-from core.base.operation cimport A_DERIVE, A_RESIZE, A_REVERT, A_SHARE
+from core.base.operation cimport A_DERIVE, A_RESIZE, A_REVERT, A_SHARE, lnt_sharing
 from core.base.schedule cimport op_ready
 from libc.stdint cimport uint32_t
 
@@ -128,22 +128,26 @@ cdef void range_leave(lnt_pool *p, lnt_range *place) noexcept nogil:
 
 
 cdef inline uint32_t place_count(lnt_admin *a) noexcept nogil:
-    return a.n if a.kind == A_DERIVE else 2 if a.kind == A_SHARE else 1 if a.kind == A_REVERT or a.kind == A_RESIZE else 0
+    if a.kind == A_DERIVE:
+        return a.n_sources
+    return 2 if a.kind == A_SHARE else 1 if a.kind == A_REVERT or a.kind == A_RESIZE else 0
 
 
 cdef void places_take(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """Stand in line for what the operation reads as one or changes: all of an object, the blocks shared, what a resize moves."""
     cdef uint32_t i
+    cdef lnt_sharing *s = &a.sharing
     if a.kind == A_DERIVE:
-        for i in range(a.n):
-            range_stand(p, &a.places[i], a.src[i], &a.op, 0, EVERYTHING(), 0)
+        for i in range(a.n_sources):
+            range_stand(p, &a.places[i], a.sources[i], &a.op, 0, EVERYTHING(), 0)
     elif a.kind == A_REVERT:
         range_stand(p, &a.places[0], a.obj, &a.op, 0, EVERYTHING(), 0)
     elif a.kind == A_RESIZE:
-        range_stand(p, &a.places[0], a.obj, &a.op, min(a.a, a.obj.pub.size_bytes), EVERYTHING(), 0)
+        range_stand(p, &a.places[0], a.obj, &a.op, min(a.resize.size_bytes, a.obj.pub.size_bytes), EVERYTHING(), 0)
     elif a.kind == A_SHARE:
-        range_stand(p, &a.places[0], a.obj, &a.op, a.a * L_BLOCK_BYTES, (a.a + a.c) * L_BLOCK_BYTES, 0)
-        range_stand(p, &a.places[1], a.other, &a.op, a.b * L_BLOCK_BYTES, (a.b + a.c) * L_BLOCK_BYTES, 0)
+        range_stand(p, &a.places[0], a.obj, &a.op, s.block * L_BLOCK_BYTES, (s.block + s.left_blocks) * L_BLOCK_BYTES, 0)
+        range_stand(p, &a.places[1], a.other, &a.op, s.source_block * L_BLOCK_BYTES,
+                    (s.source_block + s.left_blocks) * L_BLOCK_BYTES, 0)
 
 
 cdef int places_wait(lnt_pool *p, lnt_admin *a) noexcept nogil:

@@ -6,12 +6,14 @@ way is read again after it, because its block may have been torn, or given to so
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_PAGE_MAGIC,
-    L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND, PG_LEVEL,
-    PG_MAGIC, PG_TAG, PK_CATALOG, PK_COUNT, PK_CSUM, PK_NODE, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CRC, SB_UUID,
+    L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SUMMARY_PAGES, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND,
+    PG_LEVEL, PG_MAGIC, PG_TAG, PK_CATALOG, PK_COUNT, PK_CSUM, PK_NODE, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CRC,
+    SB_UUID,
 )
 from core.base.log cimport C_HOMES
 from core.base.native cimport lnt_alloc_aligned, lnt_get_le32, lnt_get_le64
 from core.base.object cimport lnt_object
+from core.base.operation cimport lnt_scrub
 from core.base.page cimport F_VALID, lnt_frame
 from core.base.pool cimport run_is_fixed
 from core.base.schedule cimport op_again, op_ready
@@ -26,6 +28,7 @@ cdef enum:
     STEPS = 256                   # without I/O, in one turn
     TRIES = 8                     # of a page that fails while checkpoints go on
     FRESH = -2                    # nothing to verify: the page is about to be written, or never was
+    NOTHING_VERIFIED = 255        # lnt_scrub.verified_level at a new place
     MS_NONE = 0
     MS_READING = 1
     MS_ARRIVED = 2
@@ -35,8 +38,8 @@ cdef extern from "base/crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 
-cdef struct lnt_medium:
-    # The page under scrutiny. Lies behind its 4096 bytes, in admin.bytes.
+cdef struct medium_page:
+    # The page under scrutiny. Lies behind its 4096 bytes, in lnt_scrub.page.
     lnt_io io
     lnt_pool *pool
     lnt_op *op
@@ -46,19 +49,19 @@ cdef struct lnt_medium:
     uint8_t tries
 
 
-cdef inline lnt_medium *M(lnt_admin *a) noexcept nogil:
-    return <lnt_medium *>(a.bytes + L_BLOCK_BYTES)
+cdef inline medium_page *page_under(lnt_admin *a) noexcept nogil:
+    return <medium_page *>(a.scrub.page + L_BLOCK_BYTES)
 
 
 cdef void arrived(lnt_io *io) noexcept nogil:
-    cdef lnt_medium *m = <lnt_medium *>io
+    cdef medium_page *m = <medium_page *>io
     m.state = MS_ARRIVED
     op_ready(m.pool, m.op)
 
 
 cdef int fetch(lnt_pool *p, lnt_admin *a, uint64_t block) noexcept nogil:
-    """0 when the block's bytes are in a.bytes (or could not be read), else WAIT."""
-    cdef lnt_medium *m = M(a)
+    """0 when the block's bytes are in scrub.page (or could not be read), else WAIT."""
+    cdef medium_page *m = page_under(a)
     if m.state == MS_ARRIVED and m.block == block:
         return 0
     if m.block != block:
@@ -71,7 +74,7 @@ cdef int fetch(lnt_pool *p, lnt_admin *a, uint64_t block) noexcept nogil:
     m.io.kind = IO_READ
     m.io.offset = block * L_BLOCK_BYTES
     m.io.length = L_BLOCK_BYTES
-    m.io.buf = a.bytes
+    m.io.buf = a.scrub.page
     m.io.done = arrived
     if p.cur.submit(p.cur, &m.io):
         m.state = MS_ARRIVED
@@ -82,10 +85,10 @@ cdef int fetch(lnt_pool *p, lnt_admin *a, uint64_t block) noexcept nogil:
 
 cdef int judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
     """0: sound. WAIT: to be read again after the checkpoint. Else the status that says what is wrong."""
-    cdef lnt_medium *m = M(a)
+    cdef medium_page *m = page_under(a)
     m.state = MS_NONE
     if (ok and m.io.result == 0) or p.failed:
-        a.c += 1
+        a.scrub.pages += 1
         return 0
     m.tries += 1
     if m.tries < TRIES:
@@ -96,7 +99,7 @@ cdef int judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
             return WAIT
         if m.checkpoints != p.checkpoint.done_count:
             return op_again(p, &a.op)
-    a.c += 1
+    a.scrub.pages += 1
     return ST_IO_READ if m.io.result else ST_CHECKSUM
 
 
@@ -117,7 +120,7 @@ cdef int node_page(lnt_pool *p, lnt_admin *a, uint64_t home, uint8_t kind, uint8
     rc = fetch(p, a, home)
     if rc:
         return rc
-    return judge(p, a, page_check(p, a.bytes, kind, home) and a.bytes[PG_LEVEL] == level)
+    return judge(p, a, page_check(p, a.scrub.page, kind, home) and a.scrub.page[PG_LEVEL] == level)
 
 
 cdef inline uint64_t span(int level) noexcept nogil:
@@ -136,11 +139,8 @@ cdef int step(lnt_pool *p, uint64_t *e, int *level, uint64_t lba) noexcept nogil
 
 
 cdef int verify_at(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, uint64_t *n) noexcept nogil:
-    """Verify the nodes that begin at block a.a, but for those that `other` has in the same place; n: how far to go on.
-
-    a.step is the lowest entry level (node's level + 1) whose page has been verified at this block.
-    """
-    cdef uint64_t lba = a.a
+    """Verify the nodes that begin at scrub.next, but for those that `other` has in the same place; n: how far to go on."""
+    cdef uint64_t lba = a.scrub.next
     cdef uint64_t x = o.root | E_NODE() if o.root else 0
     cdef uint64_t y = 0
     cdef int xl = o.level + 1, yl = 0, rc
@@ -159,7 +159,7 @@ cdef int verify_at(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, 
         n[0] = span(xl) - (lba & (span(xl) - 1))
         if y & E_NODE() and yl == xl and (x ^ y) & E_REF() == 0:
             return 0
-        if lba & (span(xl) - 1) == 0 and xl < a.step:
+        if lba & (span(xl) - 1) == 0 and xl < a.scrub.verified_level:
             rc = node_page(p, a, x & E_REF(), PK_NODE if xl else PK_CATALOG, <uint8_t>(xl - 1) if xl else 0)
             if rc == WAIT:
                 return WAIT
@@ -167,7 +167,7 @@ cdef int verify_at(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, 
                 rc = emit(a, lba, span(xl), x & E_REF())      # the page's block is what says where the damage is
             if rc:
                 return rc
-            a.step = <uint8_t>xl
+            a.scrub.verified_level = <uint8_t>xl
         if xl == 0 or (xl == 1 and not catalog):
             return 0                  # below are catalog slots, or data
         rc = step(p, &x, &xl, lba)
@@ -180,14 +180,15 @@ cdef int verify_at(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, 
 
 
 cdef int verify_map(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, uint64_t end, int *steps) noexcept nogil:
+    cdef lnt_scrub *s = &a.scrub
     cdef uint64_t n = 0
     cdef int rc
-    while a.a < end and a.c < a.n:
+    while s.next < end and s.pages < s.most_pages:
         rc = verify_at(p, a, o, other, &n)
         if rc:
             return rc
-        a.a += n
-        a.step = 255
+        s.next += n
+        s.verified_level = NOTHING_VERIFIED
         steps[0] += 1
         if steps[0] >= STEPS:
             return op_again(p, &a.op)
@@ -207,15 +208,16 @@ cdef int changing(lnt_pool *p, uint64_t home) noexcept nogil:
     return f != NULL and (f.dirty or f.writing)
 
 
-cdef int super_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int super_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
+    cdef uint8_t *page = a.scrub.page
     cdef int rc
-    if a.a >= 2:
+    if number >= 2:
         return FRESH
-    rc = fetch(p, a, a.a)
+    rc = fetch(p, a, number)
     if rc:
         return rc
-    return judge(p, a, memcmp(a.bytes, b"LUNETTE\0", 8) == 0 and memcmp(a.bytes + SB_UUID, p.uuid, 16) == 0 and lnt_get_le32(
-        a.bytes + SB_CRC) == lnt_crc32c(0, a.bytes + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4))
+    return judge(p, a, memcmp(page, b"LUNETTE\0", 8) == 0 and memcmp(page + SB_UUID, p.uuid, 16) == 0
+                 and lnt_get_le32(page + SB_CRC) == lnt_crc32c(0, page + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4))
 
 
 cdef uint64_t area_pages(lnt_pool *p) noexcept nogil:
@@ -225,33 +227,33 @@ cdef uint64_t area_pages(lnt_pool *p) noexcept nogil:
             + lnt_get_le32(p.checkpoint.live_buf + SB_AREA_PENDING))
 
 
-cdef int area_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int area_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
     cdef uint64_t half = p.checkpoint.area_start + (p.checkpoint.gen & 1) * p.checkpoint.area_blocks
-    cdef int rc = fetch(p, a, half + a.a)
+    cdef uint8_t *page = a.scrub.page
+    cdef int rc = fetch(p, a, half + number)
     if rc:
         return rc
-    return judge(p, a, lnt_get_le32(a.bytes + PG_MAGIC) == L_PAGE_MAGIC
-                 and lnt_get_le32(a.bytes + PG_TAG) == p.tag and lnt_get_le32(
-        a.bytes + PG_CRC) == lnt_crc32c(0, a.bytes + 8, L_BLOCK_BYTES - 8))
+    return judge(p, a, lnt_get_le32(page + PG_MAGIC) == L_PAGE_MAGIC and lnt_get_le32(page + PG_TAG) == p.tag
+                 and lnt_get_le32(page + PG_CRC) == lnt_crc32c(0, page + PG_CRC + 4, L_BLOCK_BYTES - PG_CRC - 4))
 
 
-cdef int summary_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    cdef uint64_t home = (a.a // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + a.a % 2
+cdef int summary_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
+    cdef uint64_t home = (number // L_SUMMARY_PAGES) * L_ZONE_BLOCKS + L_SUMMARY_START + number % L_SUMMARY_PAGES
     cdef int rc
-    if p.summary_dirty[a.a]:
+    if p.summary_dirty[number]:
         return FRESH
     rc = fetch(p, a, home)
-    return rc if rc else judge(p, a, p.summary_dirty[a.a] or page_check(p, a.bytes, PK_SUMMARY, home))
+    return rc if rc else judge(p, a, p.summary_dirty[number] or page_check(p, a.scrub.page, PK_SUMMARY, home))
 
 
-cdef int count_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    cdef uint64_t block = a.a * L_GROUP_BLOCKS
-    cdef uint64_t home = block // L_ZONE_BLOCKS * L_ZONE_BLOCKS + L_COUNT_START + a.a % (L_ZONE_BLOCKS // L_GROUP_BLOCKS)
+cdef int count_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
+    cdef uint64_t block = number * L_GROUP_BLOCKS
+    cdef uint64_t home = block // L_ZONE_BLOCKS * L_ZONE_BLOCKS + L_COUNT_START + number % (L_ZONE_BLOCKS // L_GROUP_BLOCKS)
     cdef int rc
-    if not run_in_use(p, 2 * a.a) and not run_in_use(p, 2 * a.a + 1) or changing(p, home):
+    if not run_in_use(p, 2 * number) and not run_in_use(p, 2 * number + 1) or changing(p, home):
         return FRESH
     rc = fetch(p, a, home)
-    return rc if rc else judge(p, a, changing(p, home) or page_check(p, a.bytes, PK_COUNT, home))
+    return rc if rc else judge(p, a, changing(p, home) or page_check(p, a.scrub.page, PK_COUNT, home))
 
 
 cdef int csum_sound(lnt_pool *p, const uint8_t *page, uint64_t home) noexcept nogil:
@@ -271,11 +273,11 @@ cdef int csum_sound(lnt_pool *p, const uint8_t *page, uint64_t home) noexcept no
     return named < 2 or lnt_get_le32(page + PG_CRC) == lnt_crc32c(0, page + 8, L_BLOCK_BYTES - 8)
 
 
-cdef int csum_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int csum_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
     cdef uint64_t pages = (L_ZONE_BLOCKS + L_CSUM_BLOCKS - 1) // L_CSUM_BLOCKS
-    cdef uint64_t zone = a.a // pages
-    cdef uint64_t home = zone * L_ZONE_BLOCKS + L_CSUM_START + a.a % pages
-    cdef uint64_t block = zone * L_ZONE_BLOCKS + a.a % pages * L_CSUM_BLOCKS
+    cdef uint64_t zone = number // pages
+    cdef uint64_t home = zone * L_ZONE_BLOCKS + L_CSUM_START + number % pages
+    cdef uint64_t block = zone * L_ZONE_BLOCKS + number % pages * L_CSUM_BLOCKS
     cdef uint64_t run = block // L_RUN_BLOCKS
     cdef int rc, used = 0
     while run * L_RUN_BLOCKS < block + L_CSUM_BLOCKS and not used:
@@ -284,7 +286,7 @@ cdef int csum_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if not used or changing(p, home):
         return FRESH
     rc = fetch(p, a, home)
-    return rc if rc else judge(p, a, changing(p, home) or csum_sound(p, a.bytes, home))
+    return rc if rc else judge(p, a, changing(p, home) or csum_sound(p, a.scrub.page, home))
 
 
 cdef uint64_t phase_end(lnt_pool *p, uint64_t phase) noexcept nogil:
@@ -303,29 +305,29 @@ cdef uint64_t phase_end(lnt_pool *p, uint64_t phase) noexcept nogil:
 
 
 cdef int fixed_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    """Verify page a.a of phase a.b."""
-    if a.b == SP_SUPER:
-        return super_page(p, a)
-    if a.b == SP_AREA:
-        return area_page(p, a)
-    if a.b == SP_SUMMARY:
-        return summary_page(p, a)
-    if a.b == SP_COUNT:
-        return count_page(p, a)
-    return csum_page(p, a)
+    cdef uint8_t phase = a.scrub.phase
+    cdef uint64_t number = a.scrub.next
+    if phase == SP_SUPER:
+        return super_page(p, a, number)
+    if phase == SP_AREA:
+        return area_page(p, a, number)
+    if phase == SP_SUMMARY:
+        return summary_page(p, a, number)
+    return count_page(p, a, number) if phase == SP_COUNT else csum_page(p, a, number)
 
 
 cdef int scrub_fixed(lnt_pool *p, lnt_admin *a, int *steps) noexcept nogil:
+    cdef lnt_scrub *s = &a.scrub
     cdef int rc
-    while a.a < phase_end(p, a.b) and a.c < a.n:
+    while s.next < phase_end(p, s.phase) and s.pages < s.most_pages:
         rc = fixed_page(p, a)
         if rc == WAIT:
             return WAIT
         if rc > 0:
-            rc = emit(a, a.a, 0, M(a).block)
+            rc = emit(a, s.next, 0, page_under(a).block)
             if rc:
                 return rc
-        a.a += 1
+        s.next += 1
         steps[0] += 1
         if steps[0] >= STEPS:
             return op_again(p, &a.op)
@@ -333,29 +335,27 @@ cdef int scrub_fixed(lnt_pool *p, lnt_admin *a, int *steps) noexcept nogil:
 
 
 cdef int scrub_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    """a.b: phase, a.a: cursor (map block or page number), a.n: most pages to read. Counts pages in a.c.
-
-    Ends when the phase is over (then a.step is 1, else 0) or a.n pages were read.
-    """
+    """Ends when the phase is over or as many pages were read as were asked for."""
+    cdef lnt_scrub *s = &a.scrub
     cdef int rc, steps = 0
-    if a.bytes == NULL:
-        a.bytes = <uint8_t *>lnt_alloc_aligned(2 * L_BLOCK_BYTES)
-        if a.bytes == NULL:
+    if s.page == NULL:
+        s.page = <uint8_t *>lnt_alloc_aligned(2 * L_BLOCK_BYTES)
+        if s.page == NULL:
             return ST_LIMIT
-        memset(a.bytes, 0, 2 * L_BLOCK_BYTES)
-        a.step = 255
-    if a.b == SP_MAP and a.obj.pub.gone:
+        memset(s.page, 0, 2 * L_BLOCK_BYTES)
+        s.verified_level = NOTHING_VERIFIED
+    if s.phase == SP_MAP and a.obj.pub.gone:
         return ST_GONE
-    if a.b == SP_MAP:
+    if s.phase == SP_MAP:
         rc = verify_map(p, a, a.obj, a.other, a.obj.pub.size_bytes // L_BLOCK_BYTES, &steps)
         if rc == 0:
-            a.step = a.a >= a.obj.pub.size_bytes // L_BLOCK_BYTES
-    elif a.b == SP_CATALOG:
+            s.over = s.next >= a.obj.pub.size_bytes // L_BLOCK_BYTES
+    elif s.phase == SP_CATALOG:
         rc = verify_map(p, a, &p.cat, NULL, phase_end(p, SP_CATALOG), &steps)
         if rc == 0:
-            a.step = a.a >= phase_end(p, SP_CATALOG)
+            s.over = s.next >= phase_end(p, SP_CATALOG)
     else:
         rc = scrub_fixed(p, a, &steps)
         if rc == 0:
-            a.step = a.a >= phase_end(p, a.b)
+            s.over = s.next >= phase_end(p, s.phase)
     return rc

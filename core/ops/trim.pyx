@@ -1,4 +1,5 @@
 """Trim: free space whose marks were forgotten is found again, by the counts."""
+from core.base.operation cimport lnt_trim
 from core.base.schedule cimport op_again
 from core.space.holes cimport trim_mark
 
@@ -7,21 +8,21 @@ cdef enum:
 
 
 cdef int trim_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    """a.a: the first run, a.n: how many to look at (what is left of them). Blocks that are free are added up in a.c."""
+    cdef lnt_trim *t = &a.trim
     cdef int rc, steps = 0
-    if a.a == 0:
+    if t.next_run == 0:
         p.holes.trimmed = 0
-    while a.a < p.n_runs and a.n:
-        rc = trim_mark(p, a.a, &a.c)
+    while t.next_run < p.n_runs and t.left_runs:
+        rc = trim_mark(p, t.next_run, &t.found_blocks)
         if rc:
             return rc
-        p.holes.trimmed += a.a == p.holes.trimmed
-        a.a += 1
-        a.n -= 1
+        p.holes.trimmed += t.next_run == p.holes.trimmed
+        t.next_run += 1
+        t.left_runs -= 1
         steps += 1
-        if steps >= TRIM_RUNS and a.n:
+        if steps >= TRIM_RUNS and t.left_runs:
             return op_again(p, &a.op)
-    a.step = a.a >= p.n_runs
+    t.over = t.next_run >= p.n_runs
     if p.holes.trimmed >= p.n_runs:
         p.holes.unswept = 0       # from the first to the last: all of it is marked now
     p.holes.due_us = 1            # at once

@@ -7,6 +7,7 @@ from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, WAIT
 from core.base.layout cimport L_NODE_ENTRIES, PK_NODE
 from core.base.mutations cimport M_SHORT_DIFF
 from core.base.object cimport lnt_object
+from core.base.operation cimport lnt_row, lnt_sole, lnt_walk
 from core.base.page cimport lnt_frame
 from core.base.schedule cimport op_again
 from core.base.types cimport ST_CHECKSUM, ST_GONE, ST_LIMIT
@@ -22,43 +23,45 @@ cdef enum:
 
 
 cdef int emit(lnt_admin *a, uint64_t start, uint64_t length, uint64_t value) noexcept nogil:
-    """Add a triple to the answer. ST_LIMIT, and nothing added, when memory for it cannot be had."""
-    cdef uint64_t *wider
-    if a.n_out == a.cap_out:
-        wider = <uint64_t *>realloc(a.out, 24 * <uint64_t>(2 * a.cap_out + 64))
+    """Add a row to the answer. ST_LIMIT, and nothing added, when memory for it cannot be had."""
+    cdef lnt_row *wider
+    if a.n_rows == a.cap_rows:
+        wider = <lnt_row *>realloc(a.rows, sizeof(lnt_row) * <size_t>(2 * a.cap_rows + 64))
         if wider == NULL:
             return ST_LIMIT
-        a.out = wider
-        a.cap_out = 2 * a.cap_out + 64
-    a.out[3 * a.n_out] = start
-    a.out[3 * a.n_out + 1] = length
-    a.out[3 * a.n_out + 2] = value
-    a.n_out += 1
+        a.rows = wider
+        a.cap_rows = 2 * a.cap_rows + 64
+    a.rows[a.n_rows].start = start
+    a.rows[a.n_rows].length = length
+    a.rows[a.n_rows].value = value
+    a.n_rows += 1
     return 0
 
 
 cdef int extend(lnt_admin *a, uint64_t start, uint64_t length, uint64_t value) noexcept nogil:
-    """Widen the last triple when it has this value and ends here, else add one. FULL when a.n are there already."""
-    if a.n_out and a.out[3 * a.n_out - 3] + a.out[3 * a.n_out - 2] == start and a.out[3 * a.n_out - 1] == value:
-        a.out[3 * a.n_out - 2] += length
+    """Widen the last row when it has this value and ends here, else add one. FULL when there are as many as were asked for."""
+    cdef lnt_row *last = &a.rows[a.n_rows - 1]
+    if a.n_rows and last.start + last.length == start and last.value == value:
+        last.length += length
         return 0
-    return emit(a, start, length, value) if a.n_out < a.n else FULL
+    return emit(a, start, length, value) if a.n_rows < a.walk.most_rows else FULL
 
 
 cdef int walk_extents(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    """a: first block, b: end, n: most triples. Emits (block, blocks, mapped)."""
+    """Rows of (block, blocks, mapped)."""
+    cdef lnt_walk *w = &a.walk
     cdef lnt_extent e
     cdef int rc, steps = 0
     if a.obj.pub.gone:
         return ST_GONE
-    while a.a < a.b:
-        rc = map_find(p, a.obj, a.a, a.b - a.a, 0, &e)
+    while w.next_block < w.end_block:
+        rc = map_find(p, a.obj, w.next_block, w.end_block - w.next_block, 0, &e)
         if rc:
             return rc
-        rc = extend(a, a.a, e.n, e.pba != 0)
+        rc = extend(a, w.next_block, e.n, e.pba != 0)
         if rc:
             return 0 if rc == FULL else rc
-        a.a += e.n
+        w.next_block += e.n
         steps += 1
         if steps >= STEPS:
             return op_again(p, &a.op)
@@ -148,21 +151,22 @@ cdef int compare_at(lnt_pool *p, lnt_object *oa, lnt_object *ob, uint64_t lba, u
 
 
 cdef int walk_diff(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    """a: first block, b: end, n: most triples. Emits (block, blocks, 1) where obj and other differ."""
+    """Rows of (block, blocks, 1) where obj and other differ."""
+    cdef lnt_walk *w = &a.walk
     cdef uint64_t n = 0
     cdef int rc, differ = 0, steps = 0
     if a.obj.pub.gone or a.other.pub.gone:
         return ST_GONE
-    while a.a < a.b:
-        rc = compare_at(p, a.obj, a.other, a.a, &n, &differ)
+    while w.next_block < w.end_block:
+        rc = compare_at(p, a.obj, a.other, w.next_block, &n, &differ)
         if rc:
             return rc
-        if n > a.b - a.a:
-            n = a.b - a.a
-        rc = extend(a, a.a, n, 1) if differ else 0
+        if n > w.end_block - w.next_block:
+            n = w.end_block - w.next_block
+        rc = extend(a, w.next_block, n, 1) if differ else 0
         if rc:
             return 0 if rc == FULL else rc
-        a.a += n
+        w.next_block += n
         steps += 1
         if steps >= STEPS:
             return op_again(p, &a.op)
@@ -208,24 +212,25 @@ cdef int sole_at(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t *n, uint64_t
 
 
 cdef int walk_exclusive(lnt_pool *p, lnt_admin *a) noexcept nogil:
-    """n objects of src, one after the other; a: cursor in the one under way. Adds its blocks up in out; ~0: it cannot be told."""
+    """The blocks of each source that nobody else refers to, one source after the other."""
+    cdef lnt_sole *s = &a.sole
     cdef uint64_t n = 0, blocks = 0
     cdef int rc, steps = 0
     cdef lnt_object *o
-    while a.n_out < a.n:
-        o = a.src[a.n_out]
+    while s.done < a.n_sources:
+        o = a.sources[s.done]
         rc = ST_GONE if o.pub.gone else 0
-        while not rc and a.a < <uint64_t>1 << (9 * (o.level + 1)):
+        while not rc and s.next_block < <uint64_t>1 << (9 * (o.level + 1)):
             if steps >= SOLE_STEPS:
                 return op_again(p, &a.op)
-            rc = sole_at(p, o, a.a, &n, &blocks)
+            rc = sole_at(p, o, s.next_block, &n, &blocks)
             if rc == WAIT:
                 return rc
-            a.out[a.n_out] += blocks
-            a.a += n
+            s.blocks[s.done] += blocks
+            s.next_block += n
             steps += 1
         if rc:
-            a.out[a.n_out] = ~<uint64_t>0
-        a.a = 0
-        a.n_out += 1
+            s.blocks[s.done] = ~<uint64_t>0
+        s.next_block = 0
+        s.done += 1
     return 0

@@ -5,13 +5,15 @@ import errno
 from core.errors import STATUS_CODES, PoolError
 from core.base.mutations import mutation
 from core.pool.info import (
-    METADATA_PARTS, TraceEvent, bad_pages, failure_text, masked_serial, object_info, object_slot, trace_event_text)
+    METADATA_PARTS, KeyPart, TraceEvent, bad_pages, failure_text, key_part, key_record, key_slot, masked_serial, object_info,
+    object_slot, trace_event_text)
 
 from core.base.damage cimport lnt_bad_page
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_PAGES, L_SUMMARY_START,
-    L_ZONE_BLOCKS, OB_FLAGS, OB_KIND, OB_NAME, OB_NAME_BYTES, OF_TAIL, OK_SNAPSHOT, RT_KV, SB_CACHE_TOKEN, SB_FLAGS,
-    SB_IDENTITY, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT, SK_KV, SK_OBJECT,
+    L_BLOCK_BYTES, L_KV_CHUNK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_PAGES,
+    L_SUMMARY_START, L_ZONE_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL, OB_NAME, OB_NAME_BYTES, OB_SIZE_BYTES,
+    OF_TAIL, OK_SNAPSHOT, SB_CACHE_TOKEN, SB_FLAGS, SB_IDENTITY, SB_NAME, SB_UUID, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT, SK_KV,
+    SK_OBJECT,
 )
 from core.base.log cimport C_IDLE
 from core.base.mutations cimport M_NO_CLOSE_SYNC
@@ -21,7 +23,7 @@ from core.base.native cimport (
 )
 from core.base.object cimport lnt_object, lnt_range
 from core.base.operation cimport (
-    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT, A_SCRUB,
+    A_CHECKPOINT, A_CREATE, A_DATA, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT, A_SCRUB,
     A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_admin, lnt_piece,
 )
 from core.base.pool cimport TRACE_EVENTS, lnt_op_state, lnt_pool, lnt_trace_entry
@@ -218,10 +220,10 @@ cdef class Pool:
             raise PoolError("damaged", "pool is damaged: its file or device is shorter than the pool")
         self.prepare(cache_bytes)
         memcpy(p.checkpoint.live_buf, <const char *>raw, L_BLOCK_BYTES)
-        self.name = raw[208:272].rstrip(b"\0").decode(errors="replace")
+        self.name = raw[SB_NAME:SB_NAME + 64].rstrip(b"\0").decode(errors="replace")
         self.identity = raw[SB_IDENTITY:SB_IDENTITY + 16].strip(b"\0") and raw[SB_IDENTITY:SB_IDENTITY + 16]
-        self.uuid = self.identity or raw[16:32]
-        self.serial_mask = int.from_bytes(self.uuid) ^ int.from_bytes(raw[16:32])
+        self.uuid = self.identity or raw[SB_UUID:SB_UUID + 16]
+        self.serial_mask = int.from_bytes(self.uuid) ^ int.from_bytes(raw[SB_UUID:SB_UUID + 16])
         token = bytes(self.device.cache_token)[:64].ljust(64, b"\0")
         flags = lnt_get_le32(<const uint8_t *>raw + SB_FLAGS)
         trusted = token.strip(b"\0") and raw[SB_CACHE_TOKEN:SB_CACHE_TOKEN + 64] == token and not flags & SF_DISTRUST
@@ -587,9 +589,8 @@ cdef class Pool:
     cdef int keys_load(self, list slots) except -1:
         parts = {}
         for slot, raw in slots:
-            key = raw[16:16 + raw[1]].decode()
-            part, count, size = (int.from_bytes(raw[i:i + 2], "little") for i in (2, 4, 6))
-            parts.setdefault(key, {})[part] = (slot, count, raw[136:136 + size])
+            found = key_part(raw)
+            parts.setdefault(found.key.decode(), {})[found.part] = (slot, found.parts, found.chunk)
         for key, found in parts.items():
             count = found[min(found)][1]
             if sorted(found) != list(range(count)):

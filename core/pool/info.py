@@ -19,6 +19,9 @@ _FIELDS = {field.name: field for field in layout.OBJECT_SLOT}
 _KINDS: dict[int, Literal["volume", "snapshot", "clone"]] = {1: "volume", 2: "snapshot", 3: "clone"}
 
 
+KEY_GOES = 0xFFFFFFFF             # value_bytes of a record that removes its key
+
+
 class ObjectInfo(NamedTuple):
     """One volume, snapshot or clone. Bytes and seconds; `serial` is 32 hex digits, `props` is opaque to the core."""
 
@@ -105,16 +108,17 @@ def bad_pages(rows: Iterable[tuple[int, int, int, int, int]]) -> list[BadPage]:
                   for block, kind, status, object_id, times in rows)
 
 
-def _slot_struct() -> struct.Struct:
+def _slot_struct(fields: tuple[layout.Field, ...]) -> struct.Struct:
     """The whole slot in one go: a value for each field, in their order."""
     codes, at = ["<"], 0
-    for field in layout.OBJECT_SLOT:
-        codes.append(f"{field.offset - at}x" + ({1: "B", 4: "I", 8: "Q"}.get(field.size) or f"{field.size}s"))
+    for field in fields:
+        codes.append(f"{field.offset - at}x" + ({1: "B", 2: "H", 4: "I", 8: "Q"}.get(field.size) or f"{field.size}s"))
         at = field.offset + field.size
     return struct.Struct("".join([*codes, f"{layout.SLOT_BYTES - at}x"]))
 
 
-_SLOT = _slot_struct()
+_SLOT = _slot_struct(layout.OBJECT_SLOT)
+_KEY_SLOT = _slot_struct(layout.KV_SLOT)
 _VALUES = operator.itemgetter(*(list(_FIELDS).index(name) for name in (
     "id", "kind", "size_bytes", "block_bytes", "mapped_blocks", "created_us", "origin_id", "flags", "quota_bytes",
     "reserve_bytes", "serial", "physical_exponent", "name", "name_bytes", "origin", "origin_bytes", "props", "props_bytes")))
@@ -160,4 +164,36 @@ def object_slot(
         raw[field.offset : field.offset + field.size] = amount.to_bytes(field.size, "little")
     start = _FIELDS["serial"].offset
     raw[start : start + 16] = bytes.fromhex(serial) if serial else os.urandom(16)
+    return bytes(raw)
+
+
+class KeyPart(NamedTuple):
+    """One slot of a key: part `part` of the `parts` that its value is cut into."""
+
+    key: bytes
+    part: int
+    parts: int
+    chunk: bytes
+
+
+def key_slot(part: KeyPart) -> bytes:
+    return _KEY_SLOT.pack(layout.SLOT_KINDS["kv"], len(part.key), part.part, part.parts, len(part.chunk), part.key, part.chunk)
+
+
+def key_part(slot: bytes) -> KeyPart:
+    _, key_bytes, part, parts, chunk_bytes, key, chunk = _KEY_SLOT.unpack(slot)
+    return KeyPart(key[:key_bytes], part, parts, chunk[:chunk_bytes])
+
+
+def key_record(key: bytes, value: bytes | None) -> bytes:
+    """The journal's record of a change of one key; None: the key goes (docs/on-disk-format.md, "Journal frame")."""
+    offsets = {name: offset for offset, _, name in layout.RECORDS["kv"]}
+    start = offsets["value_bytes"] + 4
+    raw = bytearray((start + len(key) + len(value or b"") + 7) // 8 * 8)
+    header = {field.name: field.offset for field in layout.RECORD_HEADER}
+    raw[header["type"]] = layout.RECORD_TYPES["kv"]
+    struct.pack_into("<I", raw, header["length"], len(raw))
+    struct.pack_into("<I", raw, offsets["key_bytes"], len(key))
+    struct.pack_into("<I", raw, offsets["value_bytes"], KEY_GOES if value is None else len(value))
+    raw[start : start + len(key) + len(value or b"")] = key + (value or b"")
     return bytes(raw)

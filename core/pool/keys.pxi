@@ -1,17 +1,5 @@
 # The store of keys as Python sees it: which slots of the catalog a change writes. Included by _engine.pyx.
 
-cdef bytes kv_slot(bytes key, part, parts, bytes chunk):
-    return (bytes([2, len(key)]) + part.to_bytes(2, "little") + parts.to_bytes(2, "little")
-            + len(chunk).to_bytes(2, "little") + bytes(8) + key.ljust(120, b"\0") + chunk.ljust(376, b"\0"))
-
-
-cdef bytes kv_record(bytes key, value):
-    size = 0xFFFFFFFF if value is None else len(value)
-    body = len(key).to_bytes(4, "little") + size.to_bytes(4, "little") + key + (value or b"")
-    length = (8 + len(body) + 7) // 8 * 8
-    return bytes([RT_KV, 0, 0, 0]) + length.to_bytes(4, "little") + body.ljust(length - 8, b"\0")
-
-
 cdef bytes kv_records(dict changes):
     """The records of a change. PoolError: invalid, limit."""
     cdef bytes records = b""
@@ -19,7 +7,7 @@ cdef bytes kv_records(dict changes):
         raw = key.encode()
         if not raw or len(raw) > L_KV_KEY_BYTES or (value is not None and len(value) > L_KV_VALUE_BYTES):
             raise PoolError("invalid", f"a key has 1 to {L_KV_KEY_BYTES} bytes, its value at most {L_KV_VALUE_BYTES}")
-        records += kv_record(raw, value)
+        records += key_record(raw, value)
     if len(records) > 200000:
         raise PoolError("limit", "one change of keys has at most 200,000 bytes")
     return records
@@ -35,30 +23,31 @@ cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except
     for key, value in changes.items():
         raw = key.encode()
         old = pool.keys[key][1] if key in pool.keys else []
-        chunks = [] if value is None else [value[i:i + 376] for i in range(0, max(len(value), 1), 376)]
+        chunks = [] if value is None else [
+            value[i:i + L_KV_CHUNK_BYTES] for i in range(0, max(len(value), 1), L_KV_CHUNK_BYTES)]
         slots = old[:len(chunks)]
         pthread_mutex_lock(&pool.p.lock)
         for i in range(len(chunks) - len(slots)):
             slot = slot_alloc(pool.p, SK_KV)
             slots.append(slot)
         pthread_mutex_unlock(&pool.p.lock)
-        images += [(slots[i], kv_slot(raw, i, len(chunks), bytes(chunk))) for i, chunk in enumerate(chunks)]
-        images += [(slot, bytes(512)) for slot in old[len(chunks):]]
+        images += [(slots[i], key_slot(KeyPart(raw, i, len(chunks), bytes(chunk)))) for i, chunk in enumerate(chunks)]
+        images += [(slot, bytes(L_SLOT_BYTES)) for slot in old[len(chunks):]]
         outcome[key] = (None if value is None else (bytes(value), slots), slots[len(old):])
     a = admin_new(pool, A_KV)
     a.token = token
-    a.n = len(images)
-    a.slots = <uint32_t *>calloc(a.n + 1, sizeof(uint32_t))
     packed = b"".join(image for _, image in images)
-    a.bytes = <uint8_t *>malloc(len(packed) + 1)
-    memcpy(a.bytes, <const char *>packed, len(packed))
+    a.keys.count = len(images)
+    a.keys.slots = <uint32_t *>calloc(len(images) + 1, sizeof(uint32_t))
+    a.keys.images = <uint8_t *>malloc(len(packed) + 1)
+    memcpy(a.keys.images, <const char *>packed, len(packed))
     for i in range(len(images)):
-        a.slots[i] = images[i][0]
+        a.keys.slots[i] = images[i][0]
     if records:
-        a.record = <uint8_t *>malloc(len(records) + 1)
-        memcpy(a.record, <const char *>records, len(records))
-        a.record_bytes = len(records)
-        a.a = len(changes)
+        a.keys.records = <uint8_t *>malloc(len(records) + 1)
+        memcpy(a.keys.records, <const char *>records, len(records))
+        a.keys.records_bytes = len(records)
+        a.keys.records_count = len(changes)
     pool.keys_changing.update(changes)
     submit(pool, a, ("kv", outcome, None))
     return 0

@@ -36,22 +36,25 @@ cdef lnt_admin *admin_new(Pool pool, uint8_t kind) except NULL:
 
 cdef void admin_free(Pool pool, lnt_admin *a):
     cdef uint32_t i
-    if a.kind == A_DERIVE or a.kind == A_EXCLUSIVE:
-        for i in range(a.n):
-            if a.src[i] != NULL:
-                pool.close_handle(<lnt_obj *>a.src[i])
+    for i in range(a.n_sources):
+        if a.sources[i] != NULL:
+            pool.close_handle(<lnt_obj *>a.sources[i])
     if a.obj != NULL and a.kind != A_CREATE:
         pool.close_handle(<lnt_obj *>a.obj)
     if a.other != NULL:
         pool.close_handle(<lnt_obj *>a.other)
-    free(a.src)
+    free(a.sources)
     if a.places != a.own:
         free(a.places)
-    free(a.new)
-    free(a.bytes)
-    free(a.slots)
-    free(a.record)
-    free(a.out)
+    free(a.made)
+    free(a.change.slot)
+    free(a.keys.slots)
+    free(a.keys.images)
+    free(a.keys.records)
+    free(a.sole.blocks)
+    free(a.scrub.page)
+    free(a.rows)
+    free(a.data)
     free(a)
 
 
@@ -81,13 +84,13 @@ cdef lnt_object *object_new(bytes slot) except NULL:
     if o == NULL:
         raise MemoryError
     memcpy(o.desc, b, L_SLOT_BYTES)
-    o.pub.id = lnt_get_le64(b + 8)
-    o.pub.size_bytes = lnt_get_le64(b + 16)
-    o.pub.block_bytes = lnt_get_le32(b + 4)
+    o.pub.id = lnt_get_le64(b + OB_ID)
+    o.pub.size_bytes = lnt_get_le64(b + OB_SIZE_BYTES)
+    o.pub.block_bytes = lnt_get_le32(b + OB_BLOCK_BYTES)
     o.kind = b[OB_KIND]
-    o.pub.read_only = o.kind == 2
+    o.pub.read_only = o.kind == OK_SNAPSHOT
     o.flags = b[OB_FLAGS]
-    o.level = 1
+    o.level = b[OB_LEVEL]
     return o
 
 
@@ -121,7 +124,7 @@ cdef object submit(Pool pool, lnt_admin *a, object finish):
     a.op.dev = pool.p.home
     if pool.side != NULL and token & 1:
         a.op.dev = &pool.side.dev     # admin work goes home by itself
-    if a.kind:
+    if a.kind != A_DATA:
         a.op.obj = <lnt_obj *>a.obj   # whom damage met on the way is said to be of
         admin_submit(pool.p, a)
     else:
@@ -154,22 +157,22 @@ cdef object finish(Pool pool, lnt_admin *a):
     elif kind == "kv":
         kv_finish(pool, names, code == "ok")
     elif kind == "read":
-        value = (<const char *>a.bytes)[:a.op.length] if code == "ok" else a.op.result
+        value = (<const char *>a.data)[:a.op.length] if code == "ok" else a.op.result
     elif kind == "share":
-        value = a.op.length - a.c * L_BLOCK_BYTES
+        value = a.op.length - a.sharing.left_blocks * L_BLOCK_BYTES
     elif kind == "compare":
         value = a.op.result if code == "miscompare" else None
     elif kind == "walk":
-        value = [extra(a.out[3 * i] * L_BLOCK_BYTES, a.out[3 * i + 1] * L_BLOCK_BYTES, bool(a.out[3 * i + 2]))
-                 for i in range(a.n_out)]
+        value = [extra(a.rows[i].start * L_BLOCK_BYTES, a.rows[i].length * L_BLOCK_BYTES, bool(a.rows[i].value))
+                 for i in range(a.n_rows)]
     elif kind == "exclusive":
-        value = {number: a.out[i] * L_BLOCK_BYTES for i, number in enumerate(names) if a.out[i] != ~<uint64_t>0}
+        value = {number: a.sole.blocks[i] * L_BLOCK_BYTES for i, number in enumerate(names) if a.sole.blocks[i] != ~<uint64_t>0}
     elif kind == "trim":
-        value = TrimStep(None if a.step else a.a * RUN_BYTES, a.c * L_BLOCK_BYTES)
+        value = TrimStep(None if a.trim.over else a.trim.next_run * RUN_BYTES, a.trim.found_blocks * L_BLOCK_BYTES)
     elif kind == "scrub":
-        unit = L_BLOCK_BYTES if a.b == SP_MAP else 1
-        value = ScrubStep(None if a.step else a.a * unit, a.c,
-                          [(a.out[3 * i] * unit, a.out[3 * i + 1] * unit, a.out[3 * i + 2]) for i in range(a.n_out)])
+        unit = L_BLOCK_BYTES if a.scrub.phase == SP_MAP else 1
+        value = ScrubStep(None if a.scrub.over else a.scrub.next * unit, a.scrub.pages,
+                          [(a.rows[i].start * unit, a.rows[i].length * unit, a.rows[i].value) for i in range(a.n_rows)])
     token = a.token
     admin_free(pool, a)
     if kind == "own":
@@ -181,14 +184,14 @@ cdef int new_objects(Pool pool, lnt_admin *a, list slots) except -1:
     """Attach the new objects of an operation, each with a slot in the catalog."""
     cdef uint32_t i
     cdef lnt_object *o
-    a.n = len(slots)
-    a.new = <lnt_object **>calloc(a.n + 1, sizeof(lnt_object *))
-    for i in range(a.n):
+    a.n_made = len(slots)
+    a.made = <lnt_object **>calloc(a.n_made + 1, sizeof(lnt_object *))
+    for i in range(a.n_made):
         o = object_new(slots[i])
         pthread_mutex_lock(&pool.p.lock)
         o.slot = slot_alloc(pool.p, SK_OBJECT)
         pthread_mutex_unlock(&pool.p.lock)
-        a.new[i] = o
+        a.made[i] = o
     return 0
 
 
@@ -226,7 +229,7 @@ def start_create(Pool pool, *, str name, size_bytes, block_bytes=512, checksum=F
         "serial": masked_serial(serial, pool.serial_mask), "physical_exponent": exponent})
     a = admin_new(pool, A_CREATE)
     new_objects(pool, a, [slot])
-    a.obj = a.new[0]
+    a.obj = a.made[0]
     number = a.obj.pub.id
     return submit(pool, a, ("made", [(name, number)], number))
 
@@ -259,17 +262,17 @@ cdef object derive(Pool pool, list pairs, str kind, bint single):
         raise PoolError("limit", "at most 400 objects are derived at one instant")
     a = admin_new(pool, A_DERIVE)
     try:
-        a.n = len(pairs)
-        a.src = <lnt_object **>calloc(a.n, sizeof(lnt_object *))
-        a.places = <lnt_range *>calloc(a.n, sizeof(lnt_range))
-        for i in range(a.n):          # open before names are taken: each may be deleted at any moment
-            a.src[i] = handle(pool, pairs[i][0])
+        a.n_sources = len(pairs)
+        a.sources = <lnt_object **>calloc(a.n_sources, sizeof(lnt_object *))
+        a.places = <lnt_range *>calloc(a.n_sources, sizeof(lnt_range))
+        for i in range(a.n_sources):          # open before names are taken: each may be deleted at any moment
+            a.sources[i] = handle(pool, pairs[i][0])
         slots = derived_slots(pool, kind, pairs)
     except PoolError:
         admin_free(pool, a)
         raise
     new_objects(pool, a, slots)
-    numbers = [a.new[i].pub.id for i in range(a.n)]
+    numbers = [a.made[i].pub.id for i in range(a.n_made)]
     made = [(name, number) for (_, name), number in zip(pairs, numbers, strict=True)]
     return submit(pool, a, ("made", made, numbers[0] if single else numbers))
 
@@ -312,7 +315,7 @@ def start_revert(Pool pool, *, volume_id, snapshot_id, str safety_name=""):
         raise
     new_objects(pool, a, slots)
     if safety_name:
-        made = [(safety_name, a.new[0].pub.id)]
+        made = [(safety_name, a.made[0].pub.id)]
     return submit(pool, a, ("made", made, made[0][1] if made else 0))
 
 
@@ -326,7 +329,7 @@ def start_resize(Pool pool, *, object_id, size_bytes):
     if size_bytes <= 0 or size_bytes % L_BLOCK_BYTES or size_bytes > 1 << 56:
         raise PoolError("invalid", "a size is a positive multiple of 4096 bytes")
     a = admin_on(pool, A_RESIZE, object_id)
-    a.a = size_bytes
+    a.resize.size_bytes = size_bytes
     return submit(pool, a, ("plain", None, None))
 
 
@@ -351,9 +354,9 @@ cdef object change(Pool pool, info, dict args, object outcome):
     except ValueError as e:
         raise PoolError("invalid", str(e)) from e
     a = admin_on(pool, A_SET, info.id)
-    a.bytes = <uint8_t *>malloc(L_SLOT_BYTES)
-    memcpy(a.bytes, <const char *>slot, L_SLOT_BYTES)
-    a.a = mask
+    a.change.slot = <uint8_t *>malloc(L_SLOT_BYTES)
+    memcpy(a.change.slot, <const char *>slot, L_SLOT_BYTES)
+    a.change.fields = mask
     return submit(pool, a, outcome)
 
 
@@ -405,7 +408,7 @@ cdef int shrinks_resume(Pool pool) except -1:
             o = o.hnext
     for number in numbers:
         a = admin_on(pool, A_RESIZE, number)
-        a.a = a.obj.pub.size_bytes
+        a.resize.size_bytes = a.obj.pub.size_bytes
         submit(pool, a, ("own", None, None))
     return 0
 
@@ -416,20 +419,20 @@ cdef object run_rw(Pool pool, uint8_t kind, object_id, offset, length, bytes dat
         raise PoolError("range", "outside the object")
     if kind == OP_READ and length > 1 << 30:
         raise PoolError("limit", "at most 1 GiB is read at once")
-    a = admin_on(pool, 0, object_id) if kind != OP_SYNC else admin_new(pool, 0)
+    a = admin_on(pool, A_DATA, object_id) if kind != OP_SYNC else admin_new(pool, A_DATA)
     a.op.kind = kind
     a.op.flags = flags
     a.op.offset = offset
     a.op.length = length
     a.op.obj = <lnt_obj *>a.obj
     if data is not None or kind == OP_READ:
-        a.bytes = <uint8_t *>lnt_alloc_aligned((len(data) if data is not None else length) or 1)
-        if a.bytes == NULL:
+        a.data = <uint8_t *>lnt_alloc_aligned((len(data) if data is not None else length) or 1)
+        if a.data == NULL:
             admin_free(pool, a)
             raise MemoryError
         if data is not None:
-            memcpy(a.bytes, <const char *>data, len(data))
-        a.op.buf = a.bytes
+            memcpy(a.data, <const char *>data, len(data))
+        a.op.buf = a.data
     return submit(pool, a, outcome)
 
 
@@ -476,9 +479,9 @@ def start_share(Pool pool, *, dst_id, dst_offset_bytes, src_id, src_offset_bytes
     if dst_id == src_id and abs(dst_offset_bytes - src_offset_bytes) < length_bytes:
         raise PoolError("invalid", "source and destination overlap")
     a = admin_on(pool, A_SHARE, dst_id, src_id)
-    a.a = dst_offset_bytes // L_BLOCK_BYTES
-    a.b = src_offset_bytes // L_BLOCK_BYTES
-    a.c = length_bytes // L_BLOCK_BYTES
+    a.sharing.block = dst_offset_bytes // L_BLOCK_BYTES
+    a.sharing.source_block = src_offset_bytes // L_BLOCK_BYTES
+    a.sharing.left_blocks = length_bytes // L_BLOCK_BYTES
     a.op.length = length_bytes
     return submit(pool, a, ("share", None, None))
 
@@ -487,9 +490,9 @@ def start_extents(Pool pool, *, object_id, offset_bytes, length_bytes, limit):
     cdef uint64_t first = offset_bytes // L_BLOCK_BYTES, end = (offset_bytes + length_bytes + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
     cdef uint32_t most = limit
     cdef lnt_admin *a = admin_on(pool, A_EXTENTS, object_id)
-    a.a = first
-    a.b = min(end, a.obj.pub.size_bytes // L_BLOCK_BYTES)
-    a.n = most
+    a.walk.next_block = first
+    a.walk.end_block = min(end, a.obj.pub.size_bytes // L_BLOCK_BYTES)
+    a.walk.most_rows = most
     return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length, mapped)))
 
 
@@ -497,9 +500,9 @@ def start_diff(Pool pool, *, a_id, b_id, offset_bytes=0, limit=1000):
     cdef uint64_t first = offset_bytes // L_BLOCK_BYTES
     cdef uint32_t most = limit
     cdef lnt_admin *a = admin_on(pool, A_DIFF, a_id, b_id)
-    a.a = first
-    a.b = max(a.obj.pub.size_bytes, a.other.pub.size_bytes) // L_BLOCK_BYTES
-    a.n = most
+    a.walk.next_block = first
+    a.walk.end_block = max(a.obj.pub.size_bytes, a.other.pub.size_bytes) // L_BLOCK_BYTES
+    a.walk.most_rows = most
     return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length)))
 
 
@@ -507,13 +510,13 @@ def start_exclusive(Pool pool, *, list object_ids):
     cdef lnt_admin *a = admin_new(pool, A_EXCLUSIVE)
     cdef lnt_obj *o
     numbers = []
-    a.src = <lnt_object **>calloc(len(object_ids) + 1, sizeof(lnt_object *))
-    a.out = <uint64_t *>calloc(len(object_ids) + 1, sizeof(uint64_t))
+    a.sources = <lnt_object **>calloc(len(object_ids) + 1, sizeof(lnt_object *))
+    a.sole.blocks = <uint64_t *>calloc(len(object_ids) + 1, sizeof(uint64_t))
     for number in object_ids:
         o = pool.open_handle(number)
         if o != NULL:
-            a.src[a.n] = <lnt_object *>o
-            a.n += 1
+            a.sources[a.n_sources] = <lnt_object *>o
+            a.n_sources += 1
             numbers.append(number)
     return submit(pool, a, ("exclusive", numbers, None))
 

@@ -16,14 +16,14 @@ def start_scrub(Pool pool, *, part="", object_id=0, previous_id=0, cursor=0, lim
     at, most = cursor, limit
     if part:
         a = admin_new(pool, A_SCRUB)
-        a.b = METADATA_PARTS.index(part)
-        a.a = at
+        a.scrub.phase = METADATA_PARTS.index(part)
+        a.scrub.next = at
     else:
         a = admin_on(pool, A_SCRUB, object_id)
         a.other = <lnt_object *>pool.open_handle(previous_id)
-        a.b = SP_MAP
-        a.a = at // L_BLOCK_BYTES
-    a.n = most
+        a.scrub.phase = SP_MAP
+        a.scrub.next = at // L_BLOCK_BYTES
+    a.scrub.most_pages = most
     return submit(pool, a, ("scrub", None, None))
 
 
@@ -44,7 +44,7 @@ cdef int grow_room(Pool pool, uint64_t total) except -1:
 
 def start_grow(Pool pool, *, size_bytes):
     cdef lnt_admin *a
-    total = size_bytes // L_BLOCK_BYTES // 512 * 512
+    total = size_bytes // RUN_BYTES * L_RUN_BLOCKS
     if total * L_BLOCK_BYTES > pool.device.size_bytes or total > 1 << 38:
         raise PoolError("invalid", "the device is smaller than that")
     if total < pool.p.total_blocks:
@@ -52,7 +52,7 @@ def start_grow(Pool pool, *, size_bytes):
     if pool.p.medium.sparse:
         grow_room(pool, total)
     a = admin_new(pool, A_GROW)
-    a.a = total
+    a.growth.total_blocks = total
     return submit(pool, a, ("plain", None, None))
 
 
@@ -64,6 +64,6 @@ def start_trim(Pool pool, *, cursor=0, limit=256):
     if not pool.p.can_discard or pool.p.read_only:
         raise PoolError("invalid", "the pool's medium takes no space back")
     a = admin_new(pool, A_TRIM)
-    a.a = cursor // RUN_BYTES
-    a.n = min(limit, 1 << 30)
+    a.trim.next_run = cursor // RUN_BYTES
+    a.trim.left_runs = min(limit, 1 << 30)
     return submit(pool, a, ("trim", None, None))
