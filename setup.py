@@ -1,4 +1,4 @@
-"""Build the native core: one extension a Cython module, constants generated from `core/layout.py`.
+"""Build the native core: one extension a Cython module, constants generated from the layout tables.
 
 Cython reckons which modules a `.pxd`, `.pxi` or header concerns, and translates those. `BuildChanged` then compiles a
 module only when what the compiler would read is different, whatever the files' times say.
@@ -7,6 +7,7 @@ module only when what the compiler would read is different, whatever the files' 
 import hashlib
 import os
 import runpy
+import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -19,12 +20,14 @@ SANITIZE = os.environ.get("LUNETTE_SANITIZE", "")  # "address,undefined": the co
 OPTIMIZE = "1" if SANITIZE else os.environ.get("LUNETTE_OPTIMIZE", "3")    # the level after -O; `make dev` takes 1
 
 
-def write_layout_header() -> None:
-    """Write core/_layout.h, so that C and Python read one table of on-disk offsets."""
-    header = runpy.run_path(str(HERE / "core" / "layout.py"))["c_header"]()
-    path = HERE / "core" / "_layout.h"
-    if not path.exists() or path.read_text() != header:
-        path.write_text(header)
+def write_layout_headers() -> None:
+    """Write core/_layout.h and core/stream/_layout.h, so that C and Python read one table of offsets of each format."""
+    sys.path.insert(0, str(HERE))      # the stream's table uses the disk's
+    for folder in (HERE / "core", HERE / "core" / "stream"):
+        header = runpy.run_path(str(folder / "layout.py"))["c_header"]()
+        path = folder / "_layout.h"
+        if not path.exists() or path.read_text() != header:
+            path.write_text(header)
 
 
 def extensions() -> list[Extension]:
@@ -61,7 +64,7 @@ class BuildChanged(build_ext):
         note.write_text(read.hexdigest())
 
 
-write_layout_header()
+write_layout_headers()
 setup(
     cmdclass={"build_ext": BuildChanged},
     ext_modules=[] if BUILT else cythonize(
