@@ -43,8 +43,9 @@ clients: ## what the tests need from the system (initiators, QEMU)
 	@sh tests/support/clients.sh
 	@$(PYTHON) -m tests.support.guest_image
 
+# Two files of tests at a time: half of each test's life is a daemon or a guest that waits.
 test: build clients ## all tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # From a clean clone.
 RELEASE ?= trixie

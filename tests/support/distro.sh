@@ -82,5 +82,5 @@ echo "== $release: make test${*:+ ($*)}"
 if [ $# = 0 ]; then
     "${alone[@]}" "${inside[@]}" make test
 else
-    "${alone[@]}" "${inside[@]}" .venv/bin/python -m pytest -q "$@"
+    "${alone[@]}" "${inside[@]}" .venv/bin/python -m pytest -q -n 2 --dist loadfile "$@"
 fi
