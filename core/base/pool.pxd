@@ -101,6 +101,7 @@ cdef struct lnt_pool:
     uint8_t admin_runs
     uint64_t stat_reclaimed
     uint64_t stat_rmw
+    uint64_t stat_moved       # blocks put into runs where they had lain scattered
     uint64_t stat_pending_blocks
     uint8_t cache_token[64]
     uint8_t name[64]
@@ -124,7 +125,9 @@ cdef struct lnt_op_state:
     uint8_t error
     uint8_t internal          # part of another op, which stands in line for both
     uint8_t verify
-    uint8_t pad[3]
+    uint8_t moved             # some of it went to a better place than where it lay ...
+    uint8_t stays             # ... or none shall
+    uint8_t pad[1]
     lnt_op *sub               # compound operations: the part that runs
     uint8_t *bounce
 

@@ -4,27 +4,25 @@ An op runs until it must wait: for a page, for its I/O, for an epoch, a range lo
 puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
 everything else to new blocks, which enter the map when all data has arrived.
 """
-from core._blkmap cimport lnt_extent, map_find, map_goal, map_insert
+from core._blkmap cimport lnt_extent, map_find, map_insert
 from core.base.dropped cimport I_DATA, lnt_dropped, ring_push
 from core.base.entries cimport E_EXCL, WAIT
-from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES, OF_CHECKSUM
+from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OF_CHECKSUM
 from core.base.mutations cimport M_NO_MERGE_CHECK
-from core.base.native cimport lnt_alloc_aligned, lnt_get_le64
+from core.base.native cimport lnt_alloc_aligned
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_piece
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport io_free, io_new, io_status, op_finish, op_ready
-from core.base.space cimport lnt_goal
 from core.base.types cimport (
     IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OP_READ, ST_GONE, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io,
 )
 from core.log.journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
 from core.ops.epochs cimport epoch_enter, epoch_exit, unpublished, wait_grace, wait_room, waits_for_range
 from core.ops.pieces cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
+from core.ops.placing cimport choose_blocks, choose_run, moves, space_check
 from core.ops.ranges cimport range_keep, range_leave
 from core.pages.checksums cimport csum_put, csum_touch, csum_verify
-from core.space.allocation cimport alloc_extent, space_beyond, space_for_data
-from core.space.counts cimport marks_press
 from core.space.medium cimport medium_refused, medium_room
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -36,7 +34,6 @@ cdef enum:
     S_IO = 2
     S_COMMIT = 3
     S_RESTART = 4
-    SMALL_BLOCKS = 16             # writes below it are no streams of their own
 
 
 # -- READ --------------------------------------------------------------------------------------------------------------
@@ -255,50 +252,16 @@ cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
 # -- WRITE -------------------------------------------------------------------------------------------------------------
 
 
-cdef int space_check(lnt_pool *p, lnt_object *o, uint64_t blocks, int is_new) noexcept nogil:
-    """0 when the object may take so many more blocks: pool, other objects' reservations, and its quota.
-
-    What is reserved may take half of what is kept back, too: nodes that others needed may have taken of its space.
-    """
-    cdef uint64_t space = space_for_data(p)
-    cdef uint64_t quota = lnt_get_le64(o.desc + OB_QUOTA_BYTES)
-    if o.reserved_now and is_new:
-        space = space_beyond(p, p.reserve_blocks // 2)
-    if p.medium.is_short:
-        return ST_NO_SPACE
-    if space + o.reserved_now < blocks + p.reserved_unused or space < blocks:
-        return ST_NO_SPACE
-    if quota and is_new and (o.mapped_blocks + o.inflight_blocks + blocks) * L_BLOCK_BYTES > quota:
-        return ST_NO_SPACE
-    return 0
-
-
-cdef int choose_blocks(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t want, bint is_new, uint64_t *pba,
-                       uint32_t *got) noexcept nogil:
-    """New blocks for lba, next to what its region already has.
-
-    A small overwrite that is no part of a stream takes what the medium still keeps, where there is much of it: a schedule of
-    snapshots would else use a new part of a sparse medium for each, faster than holes can be punched.
-    """
-    cdef uint64_t key = o.pub.id << 32 ^ lba >> 9
-    cdef lnt_goal *g = &p.goals[(key * <uint64_t>0x9E3779B97F4A7C15) >> 52]
-    cdef uint64_t target = 0
-    cdef bint thrifty = not is_new and want < SMALL_BLOCKS and marks_press(p)
-    cdef int rc
-    if g.key == key:
-        thrifty = thrifty and g.following != lba
-        target = g.base + (lba & 511)
-    else:
-        rc = map_goal(p, o, lba, &target)
-        if rc:
-            return rc
-    rc = alloc_extent(p, target, lba & 511, want, thrifty, pba, got)
-    if rc == 0 and pba[0] >= lba & 511 and not (thrifty and g.key == key):
-        g.key = key
-        g.base = pba[0] - (lba & 511)
-    if rc == 0 and g.key == key:
-        g.following = lba + got[0]
-    return rc
+cdef lnt_piece *piece_at(lnt_pool *p, lnt_op *op, uint64_t lba, uint64_t pba, uint32_t n) noexcept nogil:
+    """What goes next into blocks that were just taken."""
+    cdef lnt_piece *a = piece_new(p, op)
+    a.lba = lba
+    a.pba = pba
+    a.n = n
+    a.src = op.buf + op_state(op).cursor
+    (<lnt_object *>op.obj).inflight_blocks += n
+    piece_list(p, a)
+    return a
 
 
 cdef int plan_new(lnt_pool *p, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
@@ -323,13 +286,7 @@ cdef int plan_new(lnt_pool *p, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t 
         rc = choose_blocks(p, o, lba, <uint32_t>want, e.pba == 0, &pba, &got)
     if rc:
         return rc
-    a = piece_new(p, op)
-    a.lba = lba
-    a.pba = pba
-    a.n = got
-    a.src = op.buf + x.cursor
-    o.inflight_blocks += got
-    piece_list(p, a)
+    a = piece_at(p, op, lba, pba, got)
     if off or left < L_BLOCK_BYTES:
         a.partial = 1
         a.source = e.entry
@@ -354,6 +311,30 @@ cdef void partial_load(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
     io_start(p, op, IO_READ, 0, (a.source & ((<uint64_t>1 << 48) - 1)) * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
 
 
+cdef int plan_move(lnt_pool *p, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
+    """Send what would overwrite private blocks that lie scattered to a run of its own, where one is free.
+
+    0: x.cursor has moved, or not: then they are overwritten where they lie. WAIT, or a status.
+    """
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_piece *a
+    cdef uint64_t lba = at >> 12, pba = 0
+    cdef uint32_t n = 0
+    cdef int rc
+    if x.stays or at & (L_BLOCK_BYTES - 1) or x.cursor >= L_BLOCK_BYTES and lba % L_RUN_BLOCKS:
+        return 0                  # asked once for each region
+    rc = moves(p, <lnt_object *>op.obj, e, lba, left >> 12, &n)
+    if rc == 0 and n:
+        rc = choose_run(p, <lnt_object *>op.obj, lba, n, &pba, &n)
+    if rc or n == 0:
+        return rc
+    x.moved = 1
+    a = piece_at(p, op, lba, pba, n)
+    io_start(p, op, IO_WRITE, IOF_NEW, pba * L_BLOCK_BYTES, <uint64_t>n * L_BLOCK_BYTES, a.src)
+    x.cursor += <uint64_t>n * L_BLOCK_BYTES
+    return 0
+
+
 cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_object *o = <lnt_object *>op.obj
@@ -375,6 +356,8 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
                 return
             rc = plan_new(p, op, &e, at, left)
         elif rc == 0:
+            rc = plan_move(p, op, &e, at, left)
+        if rc == 0 and op.offset + x.cursor == at:
             n = e.n * L_BLOCK_BYTES - off
             if n > left:
                 n = left
@@ -401,7 +384,7 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
             range_keep(p, &x.place, <lnt_object *>op.obj, op)     # some of it may have been written
         epoch_exit(p, op)
         x.step = S_NEW
-        x.cursor = 0
+        x.cursor = x.moved = 0
         target = (<lnt_object *>op.obj).settle_epoch
         if p.epoch < target:
             wait_grace(p, op, target)
@@ -429,6 +412,12 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
         if x.io_busy:
             return
     p.journal.data_writes += 1
+    if x.error == ST_NO_SPACE and x.moved:
+        x.error = 0               # the medium has no room for a better place: in place it needs none
+        x.stays = 1
+        x.step = S_RESTART
+        write_end(p, op)
+        return
     if x.error:
         op_leave(p, op)
         op_finish(p, op, x.error)

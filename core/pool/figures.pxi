@@ -87,7 +87,7 @@ cdef dict numbers(lnt_pool *p):
         "dirty_pages": p.cache.n_dirty, "cache_hits": p.cache.hits, "cache_misses": p.cache.misses,
         "cache_evictions": p.cache.evictions, "journal_blocks": p.journal.blocks, "journal_room_blocks": journal_room(p),
         "journal_frames": p.journal.frames, "journal_bytes": p.journal.bytes, "journal_records": p.journal.appended,
-        "syncs": p.journal.sync_done, "checkpoints": p.checkpoint.done_count, "merged_writes": p.stat_rmw, "epoch": p.epoch,
+        "syncs": p.journal.sync_done, "checkpoints": p.checkpoint.done_count, "merged_writes": p.stat_rmw, "moved_bytes": p.stat_moved * L_BLOCK_BYTES, "epoch": p.epoch,
         "medium_sparse": p.medium.sparse, "medium_short": p.medium.refused_us != 0,
         "node_room_bytes": p.medium.nodes_free * L_BLOCK_BYTES,
         "free_runs": p.free_runs, "punched_bytes": p.holes.blocks * L_BLOCK_BYTES, "punch_runs": marked,

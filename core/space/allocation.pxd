@@ -9,3 +9,4 @@ cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil
 cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
                       uint32_t *got) noexcept nogil
 cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil
+cdef int alloc_whole(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil

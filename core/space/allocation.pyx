@@ -53,8 +53,8 @@ cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil:
     return space_for_data(p) + (p.holes.held - away if p.holes.held > away else 0)
 
 
-cdef int take_at(lnt_pool *p, uint64_t pba, uint32_t want, uint32_t *got) noexcept nogil:
-    """Claim free blocks from pba on, within its group. got is 0 when the first is taken."""
+cdef int take_at(lnt_pool *p, uint64_t pba, uint32_t want, uint32_t least, uint32_t *got) noexcept nogil:
+    """Claim free blocks from pba on, within its run. got is 0 when there are not so many as `least`."""
     cdef int rc = 0
     cdef lnt_frame *f
     cdef uint32_t *c
@@ -69,10 +69,11 @@ cdef int take_at(lnt_pool *p, uint64_t pba, uint32_t want, uint32_t *got) noexce
         want = <uint32_t>room
     while n < want and c[n] == 0:
         n += 1
-    if n:
-        rc = count_add(p, pba, n, 1)
-        if rc:
-            return rc
+    if n < least:
+        return 0
+    rc = count_add(p, pba, n, 1)
+    if rc:
+        return rc
     got[0] = n
     return 0
 
@@ -113,7 +114,7 @@ cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got)
             if (<uint32_t *>f.data)[b % L_GROUP_BLOCKS + k] == 0:
                 pba[0] = b + k
                 p.fit_block = k
-                return take_at(p, b + k, want, got)
+                return take_at(p, b + k, want, 1, got)
         pool_fail(p, PF_SUMMARY, b)
         return ST_CHECKSUM            # the summary promised a free block
     return ST_NO_SPACE
@@ -142,12 +143,45 @@ cdef int take_marked(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) n
                 bits = g.bits[run % L_SUMMARY_RUNS * 8 + k]
                 if bits:
                     pba[0] = run * L_RUN_BLOCKS + k * 64 + ctz(bits)
-                    rc = take_at(p, pba[0], want, got)
+                    rc = take_at(p, pba[0], want, 1, got)
                     if rc == WAIT or got[0] or rc and p.failed:
                         return rc
                     break
         p.marked_cursor = run + 1 if run + 1 < p.n_runs else 0
     return 0
+
+
+cdef int take_free_run(lnt_pool *p, uint32_t offset, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+    """Blocks at `offset` of a run of which none is used. got is 0 where there is none."""
+    cdef uint64_t _i, run
+    cdef int rc = 0
+    got[0] = 0
+    if p.free_runs == 0:
+        return 0
+    for _i in range(p.n_runs):
+        run = p.run_cursor
+        if p.run_used[run] == 0 and not p.medium.zones[zone_of(run)] and zone_need(p, zone_of(run)) == WAIT:
+            return WAIT
+        if p.run_used[run] == 0 and run_usable(p, run):
+            pba[0] = run * L_RUN_BLOCKS + offset
+            rc = take_at(p, pba[0], want, 1, got)
+            if rc == WAIT or got[0] or rc and p.failed:
+                return rc
+        p.run_cursor = run + 1 if run + 1 < p.n_runs else 0
+    return rc
+
+
+cdef int alloc_whole(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+    """Claim all of `want` contiguous blocks, at `goal` or at `offset` of a free run, or none (got is 0). 0, WAIT, or damage."""
+    cdef int rc
+    got[0] = 0
+    if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
+        rc = take_at(p, goal, want, want, got)
+        if rc == WAIT or got[0] or rc and p.failed:
+            pba[0] = goal
+            return rc
+    rc = take_free_run(p, offset, want, pba, got)
+    return rc if rc == WAIT or p.failed else 0
 
 
 cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
@@ -158,7 +192,6 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
     unused rest of such a run is anyone's when no free run is left, what was used before first; or (thrifty) always, unless
     the goal was used before, too. 0, WAIT, ST_NO_SPACE or a damage status.
     """
-    cdef uint64_t _i, run
     cdef int rc
     got[0] = 0
     if thrifty and not (goal and goal < p.total_blocks and is_marked(p, goal)):
@@ -166,21 +199,13 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
         if rc == WAIT or got[0] or rc and p.failed:
             return rc
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
-        rc = take_at(p, goal, want, got)
+        rc = take_at(p, goal, want, 1, got)
         if rc == WAIT or got[0] or rc and p.failed:
             pba[0] = goal
             return rc
-    if p.free_runs:
-        for _i in range(p.n_runs):
-            run = p.run_cursor
-            if p.run_used[run] == 0 and not p.medium.zones[zone_of(run)] and zone_need(p, zone_of(run)) == WAIT:
-                return WAIT
-            if p.run_used[run] == 0 and run_usable(p, run):
-                pba[0] = run * L_RUN_BLOCKS + offset
-                rc = take_at(p, pba[0], want, got)
-                if rc == WAIT or got[0] or rc and p.failed:
-                    return rc
-            p.run_cursor = run + 1 if run + 1 < p.n_runs else 0
+    rc = take_free_run(p, offset, want, pba, got)
+    if rc == WAIT or got[0] or rc and p.failed:
+        return rc
     rc = take_marked(p, want, pba, got)
     if rc == WAIT or got[0] or rc and p.failed:
         return rc

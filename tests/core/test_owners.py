@@ -100,6 +100,7 @@ OWNER_OF = {                                    # a field of lnt_pool -> the mod
     "admin_runs": "ops/admin",
     "stat_reclaimed": "space/dropped",
     "stat_rmw": "ops/transfer",
+    "stat_moved": "ops/placing",
     "stat_pending_blocks": "space/dropped",
     "io_spare": "base/schedule",
 }

@@ -23,7 +23,7 @@ from tests.crash.actions import (
     write,
     write_atomic,
 )
-from tests.crash.rig import Rig
+from tests.crash.rig import BLOCK, SECTOR, Rig
 from tests.support.history import Op, Violation
 
 
@@ -71,6 +71,45 @@ def write_run(rig: Rig) -> Op | None:
     return rig.start("write", object_id=model.id, offset_bytes=offset, data=rig.oracle.make_data(model.id, offset, length))
 
 
+def scatter(rig: Rig) -> Op | None:
+    """A region in order, a snapshot of it that goes soon, and blocks here and there meanwhile: then they lie scattered."""
+    models = [m for m in rig.volumes() if rig.size_of(m) >= 2 << 20 and not rig.busy(m)]
+    if not models or len(rig.oracle.objects) >= rig.config.max_objects:
+        return None
+    r = rig.random
+    model = r.choice(models)
+    start = r.randrange(rig.size_of(model) >> 21) << 21
+
+    def put(offset: int, length: int) -> Op:
+        return rig.start("write", object_id=model.id, offset_bytes=offset, data=rig.oracle.make_data(model.id, offset, length))
+
+    rig.settle(put(start, 2 << 20))
+    op = rig.do("snapshot", pairs=[(model.id, f"{model.name[0].value}@{rig.new_name()}")])
+    for block in sorted(r.sample(range(512), r.choice((20, 60)))):
+        put(start + block * BLOCK, BLOCK)
+        if len(rig.tokens) > 8:
+            rig.step()
+    rig.settle()
+    if op.ok and r.random() < 0.9:
+        return rig.start("delete", object_id=max(m.id for m in rig.snapshots()))
+    return None
+
+
+def stream(rig: Rig) -> Op | None:
+    """A long write over whatever lies there."""
+    models = [m for m in rig.volumes() if rig.size_of(m) >= 2 << 20]
+    if not models:
+        return None
+    r = rig.random
+    model = r.choice(models)
+    length = r.choice((64 << 10, 128 << 10, 256 << 10, 1 << 20, (64 << 10) + 512 * r.randrange(64)))
+    unit = r.choice((length, BLOCK, SECTOR)) // model.block_bytes * model.block_bytes or model.block_bytes
+    length = length // model.block_bytes * model.block_bytes
+    offset = r.randrange((rig.size_of(model) - length) // unit + 1) * unit
+    return rig.start("write", object_id=model.id, offset_bytes=offset, fua=r.random() < rig.config.fua,
+                     data=rig.oracle.make_data(model.id, offset, length))
+
+
 VAST: dict[Action, int] = {create: 4, write: 30, write_run: 5, write_atomic: 6, unmap: 10, read: 6, flush: 6, checkpoint: 4,
                            compare_and_write: 2, snapshot: 6, clone: 5, delete: 5, revert: 5, resize: 14, share: 3, idle: 4}
 SLOW: dict[Action, int] = {**ACTIONS, idle: 30}
@@ -81,3 +120,5 @@ MIXED: dict[Action, int] = {create: 1, write: 20, write_atomic: 20, unmap: 16, c
                             clone: 6, delete: 4, flush: 4, read: 8, revert: 3, idle: 2}
 GROUPS: dict[Action, int] = {create: 3, write: 40, write_atomic: 10, snapshot: 14, revert: 16, delete: 8, flush: 3, read: 3,
                              unmap: 4, clone: 2, resize: 2, idle: 2}
+STREAMS: dict[Action, int] = {create: 1, scatter: 10, stream: 30, write: 20, read: 8, unmap: 3, snapshot: 4, delete: 5, clone: 2,
+                              revert: 2, share: 2, write_atomic: 3, flush: 4, checkpoint: 2, idle: 2}

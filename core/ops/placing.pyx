@@ -1,0 +1,115 @@
+"""Where the new blocks of a write go, and whether there may be any (docs/architecture.md, "Where blocks go").
+
+Lives here and nowhere else: the goals of regions that are being filled.
+"""
+from core._blkmap cimport map_find, map_goal
+from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES
+from core.base.native cimport lnt_get_le64
+from core.base.space cimport lnt_goal
+from core.base.types cimport ST_NO_SPACE
+from core.space.allocation cimport alloc_extent, alloc_whole, space_beyond, space_for_data
+from core.space.counts cimport marks_press
+
+cdef enum:
+    SMALL_BLOCKS = 16             # writes below it are no streams of their own
+    FEW_PIECES = 2                # what a stream writes over may lie in so many pieces ...
+    PIECE_BLOCKS = 32             # ... and in one more for each so many blocks
+    RUNS_KEPT = 4                 # free runs that are not for what has a place already
+
+
+cdef inline lnt_goal *goal_of(lnt_pool *p, uint64_t key) noexcept nogil:
+    return &p.goals[(key * <uint64_t>0x9E3779B97F4A7C15) >> 52]
+
+
+cdef inline uint64_t region_key(lnt_object *o, uint64_t lba) noexcept nogil:
+    return o.pub.id << 32 ^ lba >> 9
+
+
+cdef int space_check(lnt_pool *p, lnt_object *o, uint64_t blocks, int is_new) noexcept nogil:
+    """0 when the object may take so many more blocks: pool, other objects' reservations, and its quota.
+
+    What is reserved may take half of what is kept back, too: nodes that others needed may have taken of its space.
+    """
+    cdef uint64_t space = space_for_data(p)
+    cdef uint64_t quota = lnt_get_le64(o.desc + OB_QUOTA_BYTES)
+    if o.reserved_now and is_new:
+        space = space_beyond(p, p.reserve_blocks // 2)
+    if p.medium.is_short:
+        return ST_NO_SPACE
+    if space + o.reserved_now < blocks + p.reserved_unused or space < blocks:
+        return ST_NO_SPACE
+    if quota and is_new and (o.mapped_blocks + o.inflight_blocks + blocks) * L_BLOCK_BYTES > quota:
+        return ST_NO_SPACE
+    return 0
+
+
+cdef int choose_blocks(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t want, bint is_new, uint64_t *pba,
+                       uint32_t *got) noexcept nogil:
+    """New blocks for lba, next to what its region already has.
+
+    A small overwrite that is no part of a stream takes what the medium still keeps, where there is much of it: a schedule of
+    snapshots would else use a new part of a sparse medium for each, faster than holes can be punched.
+    """
+    cdef uint64_t key = region_key(o, lba)
+    cdef lnt_goal *g = goal_of(p, key)
+    cdef uint64_t target = 0
+    cdef bint thrifty = not is_new and want < SMALL_BLOCKS and marks_press(p)
+    cdef int rc
+    if g.key == key:
+        thrifty = thrifty and g.following != lba
+        target = g.base + (lba & 511)
+    else:
+        rc = map_goal(p, o, lba, &target)
+        if rc:
+            return rc
+    rc = alloc_extent(p, target, lba & 511, want, thrifty, pba, got)
+    if rc == 0 and pba[0] >= lba & 511 and not (thrifty and g.key == key):
+        g.key = key
+        g.base = pba[0] - (lba & 511)
+    if rc == 0 and g.key == key:
+        g.following = lba + got[0]
+    return rc
+
+
+cdef int moves(lnt_pool *p, lnt_object *o, const lnt_extent *first, uint64_t lba, uint64_t want, uint32_t *n) noexcept nogil:
+    """How many blocks from lba on a write of `want` sends to a run of their own: 0, or all that it covers of the region.
+
+    A stream does so where what it writes over is this object's alone and lies scattered, and there is space to spare: it
+    costs nothing that a first write does not, and the region becomes one run again. `first` is the extent at lba.
+    """
+    cdef lnt_extent e
+    cdef uint32_t pieces = 1
+    cdef uint64_t at, end
+    cdef int rc
+    n[0] = 0
+    if want > L_RUN_BLOCKS - (lba & 511):
+        want = L_RUN_BLOCKS - (lba & 511)
+    end = lba + want
+    at = lba + first.n
+    if (want < SMALL_BLOCKS or at >= end or p.free_runs <= RUNS_KEPT + p.n_runs // 64
+            or space_for_data(p) < want + 4 * p.reserve_blocks or space_check(p, o, want, 0)):
+        return 0
+    while at < end:
+        rc = map_find(p, o, at, end - at, 1, &e)
+        if rc:
+            return rc
+        if not e.exclusive:
+            return 0
+        pieces += 1
+        at += e.n
+    if pieces > FEW_PIECES + want // PIECE_BLOCKS:
+        n[0] = <uint32_t>want
+    return 0
+
+
+cdef int choose_run(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+    """All of `want` blocks in the run that the region is being moved to, or in a free one; got is 0 where that cannot be."""
+    cdef uint64_t key = region_key(o, lba)
+    cdef lnt_goal *g = goal_of(p, key)
+    cdef int rc = alloc_whole(p, g.base + (lba & 511) if g.key == key else 0, lba & 511, want, pba, got)
+    if rc == 0 and got[0]:
+        p.stat_moved += got[0]
+        g.key = key
+        g.base = pba[0] - (lba & 511)
+        g.following = lba + got[0]
+    return rc
