@@ -7,6 +7,7 @@ from pathlib import Path
 
 from target.config import ServeConfig, parse_portal
 from target.errors import LunetteError
+from target.models.objects import Clone, Connect, Create, Snapshot
 from target.server.daemon import Daemon, serve
 from target.volumes.gateway import create_pool
 
@@ -33,10 +34,10 @@ async def prepare(daemon: Daemon) -> None:
     """Make the three demo objects in a pool that has never had any, then say where they are."""
     if not daemon.pool.objects() and not daemon.catalog.connections() and not daemon.pool.kv():
         run = daemon.commands.run
-        await run("create", {"name": "demo", "size_bytes": VOLUME_BYTES})
-        await run("snapshot", {"names": ["demo@first"]})
-        await run("connect", {"name": "demo@first"})
-        await run("clone", {"source": "demo@first", "name": "demo-clone"})
+        await run("create", Create(name="demo", size_bytes=VOLUME_BYTES))
+        await run("snapshot", Snapshot(names=["demo@first"]))
+        await run("connect", Connect(name="demo@first"))
+        await run("clone", Clone(source="demo@first", name="demo-clone"))
     urls = {}
     for connection in daemon.catalog.connections():
         info = daemon.pool.info(connection.object_id)

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from target.cli.request import SIZE, Request, RequestCommand, connect, json_option, print_json, rounded, size
+from target.cli.model import model_command
+from target.cli.request import SIZE, connect, json_option, print_json, rounded, size
 from target.cli.work import background_options, work
 from target.config import (
     LEASE_SECONDS,
@@ -19,6 +20,7 @@ from target.config import (
     parse_portal,
 )
 from target.errors import LunetteError
+from target.models.pool import Grow, SetThresholds
 
 
 @click.group()
@@ -77,27 +79,15 @@ def check(path: str, data: bool, as_json: bool) -> int:
     return 0 if clean else 1
 
 
-@pool.command("grow", cls=RequestCommand)
-@click.argument("size_bytes", type=SIZE, metavar="SIZE")
-def grow(size_bytes: int) -> Request:
-    """Enlarge the running daemon's pool to SIZE; a file grows with it, a block device must have grown already."""
-    return Request("grow", {"size_bytes": size_bytes}, _show_grown)
-
-
 def _show_grown(result: dict[str, Any]) -> None:
     click.echo(f"pool {size(result['size_bytes'])}")
     if note := rounded(result):
         click.echo(note)
 
 
-@pool.command("set", cls=RequestCommand)
-@click.option("--soft", "soft_percent", type=click.IntRange(1, 100), metavar="PERCENT", help="First warning. Default 80.")
-@click.option("--hard", "hard_percent", type=click.IntRange(1, 100), metavar="PERCENT", help="Second warning. Default 95.")
-def set_(soft_percent: int | None, hard_percent: int | None) -> Request:
-    """Set how full the pool may become before logs and initiators are told."""
-    given = {"soft_percent": soft_percent, "hard_percent": hard_percent}
-    return Request("thresholds", {key: value for key, value in given.items() if value is not None}, lambda result: click.echo(
-        f"soft {result['soft_percent']} %  hard {result['hard_percent']} %  now {result['space']}"))
+pool.add_command(model_command(Grow, "grow", show=_show_grown))
+pool.add_command(model_command(SetThresholds, "set", command="thresholds", show=lambda result: click.echo(
+    f"soft {result['soft_percent']} %  hard {result['hard_percent']} %  now {result['space']}")))
 
 
 @pool.command("trim")

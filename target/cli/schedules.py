@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from target.cli.request import Request, RequestCommand, connect, json_option, print_json, print_table, show_note
+from target.cli.model import model_command
+from target.cli.request import connect, json_option, print_json, print_table, show_note
+from target.models.pool import ScheduleConfirm, ScheduleCreate, ScheduleDelete, SchedulePause, ScheduleResume
 
 SHOWN = 8   # of many volumes, so many are named
 
@@ -15,52 +17,6 @@ SHOWN = 8   # of many volumes, so many are named
 @click.group()
 def schedule() -> None:
     """Snapshots by the clock, and how many of them stay."""
-
-
-@schedule.command("create", cls=RequestCommand)
-@click.argument("name")
-@click.option("--select", required=True, metavar="SELECTOR",
-              help="Volumes by name or glob (web*), by label (tier=gold); !TERM leaves out; commas between.")
-@click.option("--cron", required=True, metavar="\"M H D MONTH WEEKDAY\"", help="When, as in cron.")
-@click.option("--tz", "zone", default="UTC", show_default=True, metavar="ZONE", help="Whose clock cron means: Europe/Berlin ...")
-@click.option("--keep", required=True, metavar="KIND=N,...", help="last, hourly, daily, weekly, monthly, yearly.")
-@click.option("--group", is_flag=True, help="All volumes at one instant, or none.")
-@json_option
-def create(name: str, select: str, cron: str, zone: str, keep: str, group: bool, as_json: bool) -> Request:
-    """Take snapshots by the clock and delete those that are past keeping."""
-    return Request("schedule_create", {"name": name, "select": select, "cron": cron, "zone": zone, "keep": keep, "group": group},
-                   print_json if as_json else _show)
-
-
-@schedule.command("pause", cls=RequestCommand)
-@click.argument("name")
-@json_option
-def pause(name: str, as_json: bool) -> Request:
-    """Take nothing and delete nothing until it is resumed."""
-    return Request("schedule_pause", {"name": name}, print_json if as_json else _show)
-
-
-@schedule.command("resume", cls=RequestCommand)
-@click.argument("name")
-@json_option
-def resume(name: str, as_json: bool) -> Request:
-    """Go on with the next run; what the pause left out is not made up for."""
-    return Request("schedule_resume", {"name": name}, print_json if as_json else _show)
-
-
-@schedule.command("delete", cls=RequestCommand)
-@click.argument("name")
-@json_option
-def delete(name: str, as_json: bool) -> Request:
-    """Forget a schedule. The snapshots that it took stay."""
-    return Request("schedule_delete", {"name": name}, print_json if as_json else lambda result: None)
-
-
-@schedule.command("confirm", cls=RequestCommand)
-@json_option
-def confirm(as_json: bool) -> Request:
-    """Say that the clock is right after it jumped: schedules delete again."""
-    return Request("schedule_confirm", {}, print_json if as_json else lambda result: None)
 
 
 @schedule.command("ls")
@@ -115,5 +71,14 @@ def _show(row: dict[str, Any]) -> None:
 def _time(at_s: float | None) -> str:
     return "never" if at_s is None else time.strftime("%F %T UTC", time.gmtime(at_s))
 
+
+for _made in (
+    model_command(ScheduleCreate, "create", command="schedule_create", show=_show, as_json=True),
+    model_command(SchedulePause, "pause", command="schedule_pause", show=_show, as_json=True),
+    model_command(ScheduleResume, "resume", command="schedule_resume", show=_show, as_json=True),
+    model_command(ScheduleDelete, "delete", command="schedule_delete", as_json=True),
+    model_command(ScheduleConfirm, "confirm", command="schedule_confirm", as_json=True),
+):
+    schedule.add_command(_made)
 
 COMMANDS: list[click.Command] = [schedule]

@@ -18,7 +18,8 @@ from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.scsi import Target, TargetPort, expire_tokens
 from target.server import limits
-from target.server.api.commands import ACCESS_STATES, Commands
+from target.server.api.commands.management import Management
+from target.server.api.commands.target import ACCESS_STATES
 from target.server.api.holds import Holds
 from target.server.api.listing import Listing
 from target.server.api.served import Served
@@ -127,12 +128,14 @@ class Daemon:
                                     lambda: self._device.missing_bytes() if self._device is not None else 0)
         served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
                         units=self.units, holds=self.holds, stored_holds=self.stored_holds, monitor=self.monitor)
-        self.commands = Commands(served, self.enlarge)
-        self.schedules = Schedules(self.pool, self.catalog, self.commands)
-        self.commands.add(self.schedules.commands(), self.schedules.forget_object)
-        self.listing = Listing(served, self.commands, statistics=self.statistics, portals=self.portals,
+        self.management = Management(served, self.enlarge)
+        self.commands = self.management.table
+        self.schedules = Schedules(self.pool, self.catalog, self.commands, self.management.objects)
+        self.commands.add(*self.schedules.commands())
+        self.commands.when_deleted(self.schedules.forget_object)
+        self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
                                ownership=self.ownership, started_s=self.started_s)
-        self.api = ApiServer(config.api_path, served, self.commands, self.listing, self.schedules, self.prove)
+        self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules, self.prove)
 
     def ownership(self) -> dict[str, Any]:
         """Who this process is in the pool's ownership record, and who else on this machine goes by the pool's identity."""
@@ -173,7 +176,7 @@ class Daemon:
                 await self.addresses.start()
             self.monitor.start()
             await self.frozen.start()
-            await self.commands.renames.finish()
+            await self.management.objects.renames.finish()
             await self.api.start()
             try:
                 if self._prepare is not None:

@@ -59,7 +59,7 @@ async def test_objects_go_in_any_order(control: Control) -> None:
     (["resize", "v", "1000K"], "v has 1G; --force"),
     (["snapshot", "v"], "'v' is not a snapshot's name"),
     (["resize", "v", "1M"], "--force"),
-    (["connect", "v", "--lun", "99999"], "already"),
+    (["connect", "v", "--lun", "9"], "already"),
     (["connect", "v", "--host", "nobody"], "there is no host 'nobody'"),
     (["ls", "absent"], "there is no 'absent'"),
     (["hold", "absent", "t"], "there is no 'absent'"),
@@ -78,7 +78,8 @@ async def test_refusals_are_one_line_and_status_1(control: Control, args: list[s
 
 
 @pytest.mark.parametrize("args", [["create", "v"], ["create", "v", "--size", "much"], ["nonsense"], ["ls", "--no-such"],
-                                  ["serve", "p", "--listen", "x:y:z"], ["pool", "create"], ["target", "group", "1"]])
+                                  ["serve", "p", "--listen", "x:y:z"], ["pool", "create"], ["target", "group", "1"],
+                                  ["connect", "v", "--lun", "99999"]])
 async def test_misuse_is_status_2(control: Control, args: list[str]) -> None:
     status, _, err = await control.cli(*args)
     assert status == 2

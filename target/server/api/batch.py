@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from target.errors import LunetteError
-from target.server.api.commands import Commands, Touches
+from target.server.api.commands.table import Commands
+from target.server.command import Touches
 
 OVERLAP = 256           # commands in progress at once
 MAX_LINE_BYTES = 65536
@@ -20,6 +22,10 @@ Emit = Callable[[dict[str, Any]], Awaitable[None]]
 def _taken_note_of(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         task.exception()
+
+
+async def _refused(error: LunetteError) -> None:
+    raise error
 
 
 class _Order:
@@ -90,9 +96,9 @@ class Batch:
                 if self._failed:
                     break
                 number, command, args = self._parse(raw)
-                touches = self._commands.table[command].touches(args) if command in self._commands.table else Touches()
+                touches, run = self._begun(command, args)
                 previous = self._order.before(touches)
-                task = asyncio.create_task(self._one(command, args, previous))
+                task = asyncio.create_task(self._one(run, previous))
                 self._order.enter(touches, task)
                 queue.append((number, task))
                 while queue and (queue[0][1].done() or len(queue) >= OVERLAP):
@@ -105,13 +111,21 @@ class Batch:
                 task.add_done_callback(_taken_note_of)
             raise
 
-    async def _one(self, command: str, args: dict[str, Any], previous: list[asyncio.Task[Any]]) -> Any:
+    def _begun(self, name: str, document: dict[str, Any]) -> tuple[Touches, Callable[[], Awaitable[Any]]]:
+        """What a line touches, and what runs it; one that is refused touches nothing and says so in its turn."""
+        try:
+            command, args = self._commands.parse(name, document)
+        except LunetteError as error:
+            return Touches(), functools.partial(_refused, error)
+        return command.touches(args), functools.partial(command.run, args)
+
+    async def _one(self, run: Callable[[], Awaitable[Any]], previous: list[asyncio.Task[Any]]) -> Any:
         if previous:
             await asyncio.wait(previous)
             if self._failed:
                 raise LunetteError("aborted", "not run: an earlier line failed")
         try:
-            return await self._commands.run(command, args)
+            return await run()
         except LunetteError:
             self._failed = not self._keep_going
             raise

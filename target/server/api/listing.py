@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from target.server.api.commands import Commands
+from target.server.api.commands.management import Management
 from target.server.api.served import Served
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.statistics import Statistics
@@ -30,11 +30,11 @@ def _event(event: TraceEvent) -> str:
 class Listing:
     """Reads the daemon's state for people and programs."""
 
-    def __init__(self, served: Served, commands: Commands, *, statistics: Statistics, portals: Portals,
+    def __init__(self, served: Served, management: Management, *, statistics: Statistics, portals: Portals,
                  ownership: Callable[[], Json], started_s: float) -> None:
         """`ownership` says who serves the pool, for `pool`; `started_s` is when the daemon began."""
         self._served = served
-        self._commands = commands
+        self._management = management
         self._statistics = statistics
         self._portals = portals
         self._ownership = ownership
@@ -65,7 +65,7 @@ class Listing:
 
     def _rows(self, infos: Sequence[ObjectInfo]) -> list[Json]:
         """Each object's size, mapped and exclusive bytes, origin, LUN, URL and the rest."""
-        catalog, lineage = self._served.catalog, self._commands.lineage
+        catalog, lineage = self._served.catalog, self._management.lineage
         used = {object_id for session in self._served.table.sessions() for object_id in session.used}
         url = self._served.access.url(0).removesuffix("0") if infos else ""
         damaged = Counter(page.object_id for page in self._served.pool.damage() if page.kind == "node")
@@ -104,7 +104,7 @@ class Listing:
         return rows
 
     def hosts(self) -> list[Json]:
-        return [self._commands.describe_host(host) for host in self._served.catalog.hosts()]
+        return [self._management.hosts.describe_host(host) for host in self._served.catalog.hosts()]
 
     def stats(self) -> Json:
         """Counters per LUN, the pool's and the reactors'."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from target.config import find_api_socket
 from target.errors import LunetteError
 from target.server.api.batch import MAX_LINE_BYTES, Batch
-from target.server.api.commands import Commands
+from target.server.api.commands.management import Management
 from target.server.api.differences import Differences
 from target.server.api.http import web
 from target.server.api.listing import Listing
@@ -39,12 +39,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ApiServer:
     """Serves one daemon's API until stopped."""
 
-    def __init__(self, api_path: Path | None, served: Served, commands: Commands, listing: Listing,
+    def __init__(self, api_path: Path | None, served: Served, management: Management, listing: Listing,
                  schedules: Schedules, prove: Callable[[], None]) -> None:
         """`prove` is called before anything is answered: it returns only if the pool is still ours."""
         self._api_path = api_path
         self._catalog = served.catalog
-        self._commands = commands
+        self._commands = management.table
+        self._management = management
         self._listing = listing
         self._prove = prove
         self._schedules = schedules
@@ -64,7 +65,7 @@ class ApiServer:
             web.get("/v1/objects", self._objects), web.get("/v1/sessions", self._value(self._listing.sessions)),
             web.get("/v1/hosts", self._value(self._listing.hosts)), web.get("/v1/stats", self._value(self._listing.stats)),
             web.get("/v1/schedules", self._value(self._schedules.rows)), web.get("/v1/schedules/preview", self._preview),
-            web.get("/v1/target", self._value(self._commands.describe_target)),
+            web.get("/v1/target", self._value(self._management.target.describe_target)),
             web.get("/v1/pool", self._value(self._listing.pool)), web.get("/v1/diff", self._diff),
             *self._worker("/v1/scrub", self._scrub), *self._worker("/v1/trim", self._trim),
             web.post("/v1/commands/{command}", self._command),
@@ -115,7 +116,7 @@ class ApiServer:
         except KeyError:
             raise LunetteError("invalid", "diff needs a and b") from None
         offset_bytes, limit = _number(request, "offset") or 0, _number(request, "limit", 1)
-        notes = [note for each in (a, b) if (note := self._commands.lineage.not_its_own(self._catalog.find(each)))]
+        notes = [note for each in (a, b) if (note := self._management.lineage.not_its_own(self._catalog.find(each)))]
         rows = self._differences.rows(a, b, offset_bytes=offset_bytes, limit=limit, header=request.query.get("header") != "0")
         async with contextlib.aclosing(rows) as chunks:
             return await _rows(request, chunks, {NOTE_HEADER: "; ".join(notes)} if notes else {})

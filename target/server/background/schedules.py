@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +19,11 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from target.errors import LunetteError
-from target.server.arguments import Arguments, Json, take
-from target.volumes.catalog import Catalog, check_volume_name, read_labels
+from target.models.forms import Arguments
+from target.models.objects import Snapshot
+from target.models.pool import ScheduleConfirm, ScheduleCreate, ScheduleDelete, SchedulePause, ScheduleResume
+from target.server.command import Command, Json
+from target.volumes.catalog import Catalog, read_labels
 from target.volumes.forecast import preview
 from target.volumes.gateway import AsyncPool, ObjectInfo
 from target.volumes.retention import Calendar, Keep, Taken, all_expendable
@@ -31,7 +34,6 @@ log = logging.getLogger("lunette.schedules")
 
 LOOK_SECONDS = 60.0     # at the latest: a clock that is set anew wakes nobody
 STOP_SECONDS = 5.0      # that a run under way has when the daemon stops
-MAX_NAME = 48           # characters of a schedule's name, which its snapshots' labels begin with
 MAX_RUNS = 10_000       # of a preview
 IN_DOUBT = "the clock jumped: nothing is deleted until a day has passed, or lunette schedule confirm says that it is right"
 
@@ -65,9 +67,13 @@ class Outcome:
 
 
 class Commands(Protocol):
-    """What schedules want done (target/server/api/commands.py)."""
+    """What schedules want done (target/server/api/commands/table.py)."""
 
-    async def run(self, command: str, args: Arguments) -> Any: ...
+    async def run(self, name: str, args: Arguments) -> Any: ...
+
+
+class Objects(Protocol):
+    """What deletes, and says why not (target/server/api/commands/objects.py)."""
 
     def check_delete(self, info: ObjectInfo) -> None: ...
 
@@ -77,10 +83,12 @@ class Commands(Protocol):
 class Schedules:
     """The schedules of one daemon."""
 
-    def __init__(self, pool: AsyncPool, catalog: Catalog, commands: Commands, clock: Clock | None = None) -> None:
+    def __init__(self, pool: AsyncPool, catalog: Catalog, commands: Commands, objects: Objects,
+                 clock: Clock | None = None) -> None:
         self._pool = pool
         self._catalog = catalog
         self._commands = commands
+        self._objects = objects
         self.clock = clock or Clock()
         self._store = ScheduleStore(pool)
         self._outcomes: dict[str, Outcome] = {}     # by the schedule's id
@@ -121,40 +129,46 @@ class Schedules:
         await self._store.forget_object(object_id)
 
     # -- commands ------------------------------------------------------------------------------------------------
-    def commands(self) -> dict[str, Callable[[Arguments], Awaitable[Json]]]:
-        """Rows of the table of management commands (target/server/api/commands.py)."""
-        return {"schedule_create": self._create, "schedule_delete": self._delete,
-                "schedule_pause": lambda args: self._pause(args, True), "schedule_resume": lambda args: self._pause(args, False),
-                "schedule_confirm": self._confirm}
+    def commands(self) -> list[Command]:
+        return [
+            Command("schedule_create", ScheduleCreate, self._create, "admin"),
+            Command("schedule_delete", ScheduleDelete, self._delete, "admin"),
+            Command("schedule_pause", SchedulePause, self._pause, "admin"),
+            Command("schedule_resume", ScheduleResume, self._resume, "admin"),
+            Command("schedule_confirm", ScheduleConfirm, self._confirm, "admin"),
+        ]
 
-    async def _create(self, args: Arguments) -> Json:
-        name, zone = take(args, "name", str), take(args, "zone", str, "UTC")
-        if len(check_volume_name(name)) > MAX_NAME:
-            raise LunetteError("invalid", f"the name of a schedule has at most {MAX_NAME} characters")
-        check_cron(take(args, "cron", str), zone)
-        wanted = Schedule("", name, check_selector(take(args, "select", str)), args["cron"], zone,
-                          Keep.parse(take(args, "keep", str)), take(args, "group", bool, False), done_s=self.clock.wall_s())
+    async def _create(self, args: ScheduleCreate) -> Json:
+        check_cron(args.cron, args.zone)
+        wanted = Schedule("", args.name, check_selector(args.select), args.cron, args.zone, Keep.parse(args.keep), args.group,
+                          done_s=self.clock.wall_s())
         async with self._changing():
             return self.describe(await self._store.create(wanted))
 
-    async def _pause(self, args: Arguments, paused: bool) -> Json:
+    async def _pause(self, args: SchedulePause) -> Json:
+        return await self._go_on(args.name, paused=True)
+
+    async def _resume(self, args: ScheduleResume) -> Json:
+        return await self._go_on(args.name, paused=False)
+
+    async def _go_on(self, name: str, *, paused: bool) -> Json:
         """Stop or go on. Runs that a pause left out are not made up for."""
         async with self._changing():
-            before = self._store.find(take(args, "name", str))
+            before = self._store.find(name)
             done_s = self.clock.wall_s() if before.paused and not paused else before.done_s
             await self._store.change(replace(before, paused=paused, done_s=done_s))
             return self.describe(self._store.find(before.name))
 
-    async def _delete(self, args: Arguments) -> Json:
+    async def _delete(self, args: ScheduleDelete) -> Json:
         """The snapshots that it took stay, and nothing deletes them by itself any more."""
         async with self._changing():
-            schedule = self._store.find(take(args, "name", str))
+            schedule = self._store.find(args.name)
             described = self.describe(schedule)
             await self._store.delete(schedule)
             self._outcomes.pop(schedule.id, None)
             return described
 
-    async def _confirm(self, args: Arguments) -> Json:
+    async def _confirm(self, args: ScheduleConfirm) -> Json:
         """The clock is right: what is due to go goes from the next run on."""
         async with self._changing():
             trust = await self._look_at_clock(self.clock.wall_s())
@@ -256,7 +270,7 @@ class Schedules:
     def _must_stay(self, info: ObjectInfo) -> bool:
         """Held, read, open, or a LUN of somebody."""
         try:
-            self._commands.check_delete(info)
+            self._objects.check_delete(info)
         except LunetteError:
             return True
         return bool(self._catalog.connections_of(info.id))
@@ -284,7 +298,7 @@ class Schedules:
             return [], [f"no volume is selected by {schedule.select!r}"]
         pieces = [names] if schedule.group else [[each] for each in names]
         run = self._commands.run
-        answers = await asyncio.gather(*(run("snapshot", {"names": each}) for each in pieces), return_exceptions=True)
+        answers = await asyncio.gather(*(run("snapshot", Snapshot(names=each)) for each in pieces), return_exceptions=True)
         taken: list[ObjectInfo] = []
         problems: list[str] = []
         for answer in answers:
@@ -304,7 +318,7 @@ class Schedules:
     async def _prune(self, schedule: Schedule, now_s: float, problems: list[str]) -> list[Taken]:
         going = all_expendable(schedule.keep, self._taken(schedule), now_s, Calendar(schedule.zone))
         infos = [(each, info) for each in going if (info := self._pool.info(each.id)) is not None]
-        ends = await asyncio.gather(*(self._commands.delete_unused(info) for _, info in infos), return_exceptions=True)
+        ends = await asyncio.gather(*(self._objects.delete_unused(info) for _, info in infos), return_exceptions=True)
         gone: list[Taken] = []
         for (each, _), end in zip(infos, ends, strict=True):
             if isinstance(end, LunetteError):

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from target.models.objects import Snapshot
 from target.server.api.batch import Batch
 from tests.server.conftest import Control
 
@@ -100,8 +101,8 @@ async def test_a_hostile_batch_costs_only_itself(control: Control) -> None:
 
 async def test_one_name_orders_a_batch_as_a_list_does(control: Control) -> None:
     touches = control.daemon.commands.table["snapshot"].touches
-    assert touches({"names": "vol@s"}) == touches({"names": ["vol@s"]})
-    assert touches({"names": "vol@s"}).reads == {"vol"}
+    assert touches(Snapshot(names="vol@s")) == touches(Snapshot(names=["vol@s"]))
+    assert touches(Snapshot(names="vol@s")).reads == {"vol"}
 
 
 async def test_what_waits_in_a_batch_does_not_begin_when_its_client_is_gone(control: Control) -> None:

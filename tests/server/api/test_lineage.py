@@ -7,6 +7,7 @@ import json
 import pytest
 
 from target.errors import LunetteError
+from target.models.objects import Revert
 from target.server.api.differences import Differences
 from target.server.api.renames import Renames
 from target.volumes.catalog import Catalog
@@ -100,7 +101,7 @@ async def test_a_revert_finds_its_volume_by_id(control: Control) -> None:
     assert (await control.ok("revert", "b@s", "--safety", "before")).startswith("a  volume")
     assert set(await control.ls()) == {"a", "b", "b@s", "a@before"}
     assert [(args["volume_id"], args["snapshot_id"]) for op, args in control.pool.started if op == "revert"] == [(1, 3)]
-    assert control.daemon.commands.table["revert"].touches({"name": "b@s"}).everything
+    assert control.daemon.commands.table["revert"].touches(Revert(name="b@s")).everything
 
 
 async def test_another_size_wants_force(control: Control) -> None:

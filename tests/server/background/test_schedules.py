@@ -117,7 +117,7 @@ async def test_a_schedule_is_made_listed_paused_and_deleted(control: Control, cl
     (["create", "s", "--select", "!v", "--cron", "0 * * * *", "--keep", "last=1"], "only leaves out"),
     (["create", "s", "--select", "*", "--cron", "0 * * *", "--keep", "last=1"], "is not a schedule of cron"),
     (["create", "s", "--select", "*", "--cron", "0 * * * *", "--keep", "last=1", "--tz", "Mars"], "there is no time zone 'Mars'"),
-    (["create", "s", "--select", "*", "--cron", "0 * * * *", "--keep", "always"], "does not say what to keep"),
+    (["create", "s", "--select", "*", "--cron", "0 * * * *", "--keep", "always"], "is not what to keep"),
     (["create", "auto", "--select", "*", "--cron", "0 * * * *", "--keep", "last=1"], "there is a schedule 'auto' already"),
     (["pause", "absent"], "there is no schedule 'absent'"), (["delete", "absent"], "there is no schedule 'absent'"),
     (["preview", "absent"], "there is no schedule 'absent'"),
@@ -204,7 +204,8 @@ async def test_fifty_missed_runs_are_one(control: Control, clock: Hands) -> None
     await begin(control, "v", keep="last=9")
     await hours(control, clock, 2)
     clock.go(50 * HOUR)
-    later = Schedules(control.daemon.pool, control.daemon.catalog, control.daemon.commands, clock)
+    later = Schedules(control.daemon.pool, control.daemon.catalog, control.daemon.commands,
+                      control.daemon.management.objects, clock)
     later.start()
     await until(lambda: later.rows()[0]["last"] is not None)
     await later.stop()
@@ -273,7 +274,8 @@ async def test_a_restart_forgets_nothing(control: Control, clock: Hands) -> None
     clock.said += 2 * HOUR
     await hours(control, clock, 1)
     before = control.daemon.schedules.rows()[0]
-    again = Schedules(control.daemon.pool, control.daemon.catalog, control.daemon.commands, clock)
+    again = Schedules(control.daemon.pool, control.daemon.catalog, control.daemon.commands,
+                      control.daemon.management.objects, clock)
     assert again.rows()[0] == {**before, "last": None}
     assert before["deleting"] is False
     assert before["snapshots"] == 3
@@ -290,13 +292,13 @@ async def test_a_hold_that_comes_between_is_obeyed(control: Control, clock: Hand
     """Retention decides, then deletes: what is held by then stays, and the log says so."""
     await begin(control, "v", keep="last=1")
     await hours(control, clock, 1)
-    delete = control.daemon.commands.delete_unused
+    delete = control.daemon.management.objects.delete_unused
 
     async def held_before(info: Any) -> None:
         await control.daemon.commands.run("hold", {"name": info.name, "tag": "late"})
         await delete(info)
 
-    monkeypatch.setattr(control.daemon.commands, "delete_unused", held_before)
+    monkeypatch.setattr(control.daemon.management.objects, "delete_unused", held_before)
     await hours(control, clock, 1)
     assert snapshots(control) == labels(11, 12)
     assert "is held by late" in last(control)["problems"][0]

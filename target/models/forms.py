@@ -1,0 +1,88 @@
+"""The forms of values: what a name, a size, a label may be, as types that a model's fields have; and what a field says of itself.
+
+A type here is `Annotated` with a Form, which pydantic asks for its part of the schema and which needs no pydantic to be declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+Schema = dict[str, Any]
+
+MAX_NAME = 128              # characters, of a snapshot's NAME@LABEL too: its catalog slot has that many bytes
+MAX_INITIATOR = 223         # bytes of an iSCSI name (RFC 7143 §4.2.7.1)
+MAX_BYTES = 1 << 62
+MAX_VOLUME_BYTES = 1 << 56  # what a map of four levels spans
+_WORD = "[A-Za-z0-9][A-Za-z0-9._:+-]*"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a string or number may be. `what` and `rule` are for people: WHAT has at most ..., VALUE is not RULE."""
+
+    what: str = ""
+    rule: str = ""
+    pattern: str | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    ge: int | None = None
+    le: int | None = None
+    names: bool = False         # what it holds is an object's name: a token's prefix is held against it
+
+    LIMITS: ClassVar[tuple[str, ...]] = ("pattern", "min_length", "max_length", "ge", "le")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Schema]) -> Schema:
+        schema = handler(source)
+        return {**schema, **{key: value for key in self.LIMITS if (value := getattr(self, key)) is not None}}
+
+
+@dataclass(frozen=True, slots=True)
+class Says:
+    """One field of a model, for people and for the command line: what it is, and how it is given there.
+
+    An `argument` stands without a flag. A `flag` is the field's name unless it is given. A `hidden` field has no place on the
+    command line.
+    """
+
+    text: str = ""
+    flag: str | None = None
+    argument: bool = False
+    metavar: str | None = None
+    hidden: bool = False
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], Schema]) -> Schema:
+        return {**handler(core), "description": self.text} if self.text else handler(core)
+
+
+class Arguments:
+    """What every model of a command's arguments is: a frozen dataclass, each field once, none that it does not name."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "strict": True}
+
+
+VolumeName = Annotated[str, Form(
+    "a name", "a name: letters, digits and . _ : + - only, at most 128, beginning with a letter or digit",
+    f"^{_WORD}$", 1, MAX_NAME, names=True)]
+SnapshotName = Annotated[str, Form(
+    "with its label a name", "a snapshot's name: NAME@LABEL, both of letters, digits and . _ : + - only",
+    f"^{_WORD}@{_WORD}$", 3, MAX_NAME, names=True)]
+ObjectName = Annotated[str, Form(
+    "a name", "the name of a volume (NAME) or a snapshot (NAME@LABEL)", f"^{_WORD}(?:@{_WORD})?$", 1, MAX_NAME, names=True)]
+Label = Annotated[str, Form("a label", "a snapshot's label: letters, digits and . _ : + - only", f"^{_WORD}$", 1, MAX_NAME - 2)]
+Tag = Annotated[str, Form(
+    "a tag", "a tag: letters, digits and . _ : @ / + - only, at most 64, beginning with a letter or digit",
+    "^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$", 1, 64)]
+Name = Annotated[str, Form("a name", "a name of 1 to 128 characters", None, 1, MAX_NAME)]
+HostName = Annotated[str, Form("a host's name", "the name of a host", None, 1, MAX_NAME)]
+Initiator = Annotated[str, Form("an iSCSI name", "an initiator's name: iqn.YYYY-MM.DOMAIN:..., eui. or naa.", None, 5,
+                                MAX_INITIATOR)]
+Secret = Annotated[str, Form("a secret", "a secret", None, 1, 255)]
+Bytes = Annotated[int, Form("a number of bytes", "a number of bytes", ge=0, le=MAX_BYTES)]
+VolumeBytes = Annotated[int, Form("a volume's size", "a size: a volume's size is more than 0 and at most 64P", ge=1,
+                                  le=MAX_VOLUME_BYTES)]
+LunNumber = Annotated[int, Form("a LUN", "a LUN: 0 to 16383", ge=0, le=16383)]
+Percent = Annotated[int, Form("a percentage", "a percentage: 1 to 100", ge=1, le=100)]
+GroupTag = Annotated[int, Form("a portal group", "a portal group: 1 to 65535", ge=1, le=65535)]

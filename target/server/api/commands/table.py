@@ -1,0 +1,50 @@
+"""The table of management commands: those of all subjects by name, checked and run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from target.errors import LunetteError
+from target.models.checking import check
+from target.models.forms import Arguments
+from target.server.command import Command
+
+
+class Commands:
+    """The management commands of one daemon. Arguments and results are JSON values; failures are LunetteError."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, Command] = {}
+        self.forgetting: list[Callable[[int], Awaitable[None]]] = []
+
+    def add(self, *commands: Command) -> None:
+        """Commands of a subject."""
+        self.table.update({each.name: each for each in commands})
+
+    def add_untyped(self, commands: Mapping[str, Callable[[Any], Awaitable[Any]]]) -> None:
+        """Commands that have no model yet: `run` is given the JSON object as it came."""
+        self.add(*(Command(name, None, run, "admin") for name, run in commands.items()))
+
+    def when_deleted(self, forget_object: Callable[[int], Awaitable[None]]) -> None:
+        """`forget_object` is called with the id of each object that was deleted."""
+        self.forgetting.append(forget_object)
+
+    def find(self, name: str) -> Command:
+        """LunetteError invalid."""
+        command = self.table.get(name)
+        if command is None:
+            raise LunetteError("invalid", f"there is no command {name!r}")
+        return command
+
+    def parse(self, name: str, document: Any) -> tuple[Command, Any]:
+        """A command and its arguments, checked. LunetteError invalid."""
+        command = self.find(name)
+        return command, document if command.model is None else check(command.model, document)
+
+    async def run(self, name: str, args: Arguments | Mapping[str, Any]) -> Any:
+        """Run one command by its name. Arguments of its model are taken as they are, a JSON object is checked."""
+        if isinstance(args, Arguments):
+            return await self.find(name).run(args)
+        command, checked = self.parse(name, args)
+        return await command.run(checked)
