@@ -41,7 +41,7 @@ class Access:
     writes: bool = False            # refused on a write-protected medium
     legacy: bool = False            # allowed under another nexus's SPC-2 reservation
     past_attention: bool = False    # answered without reporting a pending unit attention
-    harmless: Callable[[bytes], bool] | None = None   # CDBs that no persistent reservation conflicts with all the same
+    harmless: Callable[[bytes], bool] | None = None   # CDBs that no reservation of any kind conflicts with all the same
 
 
 READS = Access(Conflict.READ, Ready.MEDIUM)

@@ -27,9 +27,13 @@ from target.scsi.task import Handler, Operation
 _IN, _OUT, _NONE = Direction.IN, Direction.OUT, Direction.NONE
 _RELEASE = Access(Conflict.OWN, Ready.STANDBY, legacy=True)
 _COPIES = Access(Conflict.WRITE, Ready.MEDIUM)
-# What SBC-4 table 14 tells apart by a field: starting (no POWER CONDITION) and allowing removal conflict with nothing.
+# What SPC-2 annex B and SBC-4 table 14 tell apart by a field: starting (no POWER CONDITION) and allowing removal conflict
+# with nothing.
 _START_STOP = Access(Conflict.WRITE, Ready.STANDBY, harmless=lambda cdb: cdb[4] & 0xF1 == 0x01)
 _PREVENT = Access(Conflict.WRITE, Ready.STANDBY, harmless=lambda cdb: not cdb[4] & 0x03)
+# What SPC-2 lets pass beside its own reservations, too.
+_CAPACITY = Access(Conflict.NEVER, Ready.MEDIUM, legacy=True)
+_LOG = Access(Conflict.NEVER, legacy=True)
 _SET_PORTS = Access(Conflict.WRITE, Ready.ANY)
 
 
@@ -68,8 +72,8 @@ _BLOCKS: list[Operation] = [
         timeout_s=60),
     _op("SYNCHRONIZE CACHE (16)", "91 06 ffffffffffffffff ffffffff 3f 00", sbc.synchronize_cache, _COPIES,
         "SBC-4 §5.34", timeout_s=60),
-    _op("READ CAPACITY (10)", "25 00 00000000 0000 00 00", sbc.read_capacity_10, MEDIUM, "SBC-4 §5.20", _IN),
-    _op("READ CAPACITY (16)", "9e 00 0000000000000000 ffffffff 00 00", sbc.read_capacity_16, MEDIUM, "SBC-4 §5.21",
+    _op("READ CAPACITY (10)", "25 00 00000000 0000 00 00", sbc.read_capacity_10, _CAPACITY, "SBC-4 §5.20", _IN),
+    _op("READ CAPACITY (16)", "9e 00 0000000000000000 ffffffff 00 00", sbc.read_capacity_16, _CAPACITY, "SBC-4 §5.21",
         _IN, (10, 4), action=0x10),
     _op("READ DEFECT DATA (10)", "37 00 1f 00000000 ffff 00", sbc.read_defect_data_10, READS, "SBC-4 §5.22", _IN,
         (7, 2)),
@@ -109,7 +113,7 @@ _PRIMARY: list[Operation] = [
     _op("MODE SENSE (10)", "5a 18 ff ff 000000 ffff 00", mode.mode_sense_10, INSPECT, "SPC-4 §6.12", _IN, (7, 2)),
     _op("MODE SELECT (6)", "15 11 0000 ff 00", mode.mode_select_6, CONFIGURE, "SPC-4 §6.9", _OUT, (4, 1)),
     _op("MODE SELECT (10)", "55 11 0000000000 ffff 00", mode.mode_select_10, CONFIGURE, "SPC-4 §6.10", _OUT, (7, 2)),
-    _op("LOG SENSE", "4d 01 ff ff 00 ffff ffff 00", log.log_sense, QUERY, "SPC-4 §6.8", _IN, (7, 2)),
+    _op("LOG SENSE", "4d 01 ff ff 00 ffff ffff 00", log.log_sense, _LOG, "SPC-4 §6.8", _IN, (7, 2)),
     _op("SEND DIAGNOSTIC", "1d f7 00 ffff 00", spc.send_diagnostic, CONFIGURE, "SPC-4 §6.42", _OUT, (3, 2)),
     _op("RECEIVE DIAGNOSTIC RESULTS", "1c 01 ff ffff 00", spc.receive_diagnostic_results, INSPECT, "SPC-4 §6.26", _IN,
         (3, 2)),

@@ -141,10 +141,10 @@ def check_reservation(unit: LogicalUnit, nexus: ITNexus, operation: Operation, c
     held = unit.reservations
     if operation.access.conflict is Conflict.OWN:
         return
-    if held.legacy_holder not in (None, nexus) and not operation.access.legacy:
-        raise ScsiError(Status.RESERVATION_CONFLICT)
     if operation.access.harmless is not None and operation.access.harmless(cdb):
         return
+    if held.legacy_holder not in (None, nexus) and not operation.access.legacy:
+        raise ScsiError(Status.RESERVATION_CONFLICT)
     conflict = operation.access.conflict
     if conflict is Conflict.READ and not held.may_read(nexus):
         raise ScsiError(Status.RESERVATION_CONFLICT)

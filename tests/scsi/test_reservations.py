@@ -331,6 +331,21 @@ def test_nexus_loss_keeps_persistent_and_ends_legacy_reservations() -> None:
     assert may(world, 1) == (True, True)
 
 
+# SPC-2 table 9 and its annex B: what another nexus may beside RESERVE, and what only looks like it.
+@pytest.mark.parametrize(("allowed", "cdb"), [
+    (True, "12 00 00 0060 00"), (True, "03 00 0000 12 00"), (True, "a0 00 00 000000 00000100 00 00"),
+    (True, "25 00 00000000 0000 00 00"), (True, "9e 10 0000000000000000 00000020 00 00"),
+    (True, "4d 00 40 00 00 0000 0100 00"), (True, "17 00 000000 00"), (True, "1b 00 00 00 01 00"), (True, "1e 00 0000 00 00"),
+    (False, "1b 00 00 00 00 00"), (False, "1b 00 00 00 11 00"), (False, "1e 00 0000 01 00"), (False, TUR),
+    (False, "1a 00 3f 00 ff 00"), (False, "5e 00 0000000000 0100 00"), (False, "28 00 00000000 00 0001 00"),
+])
+def test_what_a_stranger_may_beside_a_legacy_reservation(allowed: bool, cdb: str) -> None:
+    world = World(nexuses=2)
+    assert world.run("16 00 000000 00").status == 0
+    assert (world.run(cdb, nexus=world.nexuses[1]).status != CONFLICT) == allowed
+    assert world.run(READ, nexus=world.nexuses[1]).status == CONFLICT
+
+
 def test_legacy_beside_persistent_reservations() -> None:
     world = three(WERO)
     assert world.run("16 00 000000 00", nexus=world.nexuses[1]).status == 0
