@@ -159,8 +159,8 @@ Stated limits and choices:
   (it would not pass over thin, redirected blocks) and no CRYPTOGRAPHIC ERASE.
 - **ALUA**: a portal group is a target port and a target port group. SET TARGET PORT GROUPS changes the states of one logical
   unit; a change by the administrator (`interop/test_port_groups.py`) covers all of them.
-- **START STOP UNIT** stops and starts; starting conflicts with no persistent
-  reservation, nor does allowing medium removal; LOEJ and power conditions are refused, PREVENT is refused: the disk is fixed.
+- **START STOP UNIT** stops and starts; starting conflicts with no reservation of either kind, nor does allowing medium
+  removal (SPC-2 annex B, SBC-4 table 14); LOEJ and power conditions are refused, PREVENT is refused: the disk is fixed.
 - **Block sizes**: a LUN of 512-byte blocks reports eight logical blocks per physical block, or one when its volume was made so
   (decision 7); that 4 KiB is what it likes is said by the transfer length granularity, the unmap granularity and its alignment.
 - **TAS** is 1 unless MODE SELECT clears it: what another nexus aborts (LOGICAL UNIT RESET, target resets, CLEAR TASK SET, PREEMPT
