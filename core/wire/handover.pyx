@@ -6,8 +6,11 @@ a command counts as the command's buffer would, before it is asked: answers that
 from core.wire.answer cimport answer_clear, answer_given, answer_residual
 from core.wire.connection cimport connection_close
 from core.wire.data_in cimport data_in_from_heap
+from core.wire.latency cimport direction_of
 from core.wire.mailbox cimport event_new, event_post
-from core.wire.nexus cimport CLOSE_ERROR, EVENTS_MAX, EV_COMMAND, EV_PDU, T_PYTHON, handle_of, lnt_event
+from core.wire.nexus cimport (
+    CLOSE_ERROR, DIRECTION_READ, DIRECTION_WRITE, EVENTS_MAX, EV_COMMAND, EV_PDU, T_PYTHON, handle_of, lnt_event,
+)
 from core.wire.pdu cimport (
     CMD_READ, CMD_WRITE, FAST_READ, TAG_NONE, bhs_nop_in, cdb_decode, get_be16, get_be32, lnt_cdb,
 )
@@ -129,8 +132,12 @@ cdef void command_complete(lnt_reactor *r, lnt_task *t, lnt_request *m) noexcept
             m = cut if cut != NULL else m
         data_in_from_heap(t, m, <uint8_t *>(m + 1), n)
         task_charge(r, t, n, True)
+        if t.lun != NULL and direction_of(t) == DIRECTION_READ:
+            t.lun.counters.read_bytes += n
     else:
         data_in_from_heap(t, m, NULL, 0)
         answer_residual(t, t.edtl, t.edtl if m.out_length < 0 else <uint64_t>m.out_length)
         task_charge(r, t, 0, True)
+        if t.lun != NULL and direction_of(t) == DIRECTION_WRITE and not t.answer.status:
+            t.lun.counters.write_bytes += t.edtl if m.out_length < 0 else <uint64_t>m.out_length
     send_task(r, t)

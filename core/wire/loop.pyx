@@ -228,6 +228,7 @@ cdef void flush(lnt_reactor *r) noexcept nogil:
     # After the work, before the words: a process that was stopped in the midst of a turn must not say what it knew then.
     cdef lnt_connection *c
     lnt_lease_prove(r.lease_us)
+    r.answer_us = lnt_mono_us()
     c = send_dirty(r)
     while c != NULL:
         if c.state == CONNECTION_OPEN:

@@ -74,6 +74,22 @@ cdef struct lnt_lun_counters:      # each by the module that decides: core/wire/
     uint64_t write_bytes
     uint64_t errors
 
+cdef enum:                         # commands by what they do to the medium; the order of reactor.DIRECTIONS
+    DIRECTION_READ = 0
+    DIRECTION_WRITE = 1
+    DIRECTION_UNMAP = 2
+    DIRECTION_SYNC = 3
+    DIRECTIONS = 4
+    DIRECTION_NONE = 255           # they ask, they do not touch it
+
+cdef enum:
+    LATENCY_FIRST_SHIFT = 3        # the first bucket holds up to 8 microseconds, each further one twice as much ...
+    LATENCY_BUCKETS = 22           # ... and the last, after 8.4 s, the rest
+
+cdef struct lnt_latency:           # core/wire/latency.pyx: from a command's header to its last PDU, in microseconds
+    uint64_t counts[DIRECTIONS][LATENCY_BUCKETS]
+    uint64_t sum_us[DIRECTIONS]
+
 cdef struct lnt_lun:
     lnt_lun *next                  # hash chain
     lnt_obj *obj
@@ -85,6 +101,7 @@ cdef struct lnt_lun:
     uint8_t removed
     lnt_task_set task_set
     lnt_lun_counters counters
+    lnt_latency *latency           # core/wire/latency.pyx: NULL until its first command is answered
 
 # -- a session: core/wire/lifecycle.pyx -----------------------------------------------------------------------------------
 
@@ -242,6 +259,7 @@ cdef struct lnt_task:
     uint8_t kind                   # FAST_...; 0: Python decides
     uint8_t fua
     uint16_t fail                  # ASC << 8 | ASCQ of the ABORTED COMMAND it ends with; 0: none
+    uint64_t arrived_us            # core/wire/task.pyx: the turn that its header came in
     uint32_t itt
     uint32_t cmd_sn
     uint32_t edtl
@@ -515,6 +533,7 @@ cdef struct lnt_reactor:
     uint32_t nop_count
     uint32_t engine_due            # atomic
     uint64_t now_us
+    uint64_t answer_us             # core/wire/loop.pyx: when the answers that are being built were due to be sent
     uint64_t keepalive_us          # next keepalive deadline
     uint64_t idle_us               # when it is looked next whether buffers are idle
     uint64_t engine_us             # next lnt_dev_run

@@ -64,6 +64,9 @@ class SessionClosedEvent(NamedTuple):
 
 Event = CommandEvent | PduEvent | ClosedEvent | AbortedEvent | LunReleasedEvent | SessionClosedEvent
 
+DIRECTIONS: tuple[str, ...]             # what commands do to the medium: read, write, unmap, sync
+LATENCY_BOUNDS_US: tuple[int, ...]      # of the buckets of a histogram; the last bucket has none
+
 # peer (it closed), error (socket error), protocol (it broke the protocol), digest (header digest), keepalive
 # (NOP-In unanswered), requested (close_connection, remove_session, close=True), stopped (the reactor stops)
 CLOSE_REASONS: tuple[str, ...]
@@ -98,6 +101,7 @@ class LunStats(TypedDict):
     read_bytes: int
     write_bytes: int
     errors: int             # commands that did not end in GOOD (natively answered ones)
+    in_flight: int          # commands that are not answered yet
 
 class ReactorStats(TypedDict):
     connections: list[ConnectionStats]
@@ -177,3 +181,10 @@ class Reactor:
         as received and as the one task aborted (RFC 7143 §11.6.1). tell: the event lists what was aborted (and not yet was).
         """
     def stats(self) -> ReactorStats: ...
+    def latencies(self) -> dict[int, dict[str, tuple[list[int], int]]]:
+        """Object id -> direction -> (answered commands by bucket, sum of microseconds), of objects that were used.
+
+        A bucket holds what took longer than the bound before and at most its own of LATENCY_BOUNDS_US; the last has no bound.
+        """
+    def forget_object(self, object_id: int) -> None:
+        """The object is deleted: what its LUNs counted goes. LUNs of it that are still to be released count anew."""

@@ -7,14 +7,15 @@ from core.pool.engine cimport Pool
 from core.wire.buffers cimport buffers_init
 from core.wire.keepalive cimport keepalive_init
 from core.wire.kept cimport kept_init
+from core.wire.latency cimport latency_add
 from core.wire.loop cimport loop_join, loop_load, loop_start
 from core.wire.mailbox cimport events_all, request_post
 from core.wire cimport nexus
 from core.wire.nexus cimport (
     CONNECTIONS_MAX, CONNECTION_OPEN, EV_ABORTED, EV_CLOSED, EV_COMMAND, EV_CONNECTION_FREED, EV_LUN_RELEASED, EV_PDU,
     EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND,
-    IN_SESSION, IN_SESSION_REMOVE, IN_STOP, SESSIONS_MAX, handle_of,
-    lnt_abort, lnt_connection, lnt_event, lnt_lun, lnt_reactor, lnt_request, lnt_session,
+    IN_SESSION, IN_SESSION_REMOVE, IN_STOP, LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, SESSIONS_MAX, handle_of,
+    lnt_abort, lnt_connection, lnt_event, lnt_latency, lnt_lun, lnt_reactor, lnt_request, lnt_session,
 )
 from core.wire.numbering cimport numbering_init
 from core.wire.pdu cimport OPCODE_MASK, get_be16, lun_number
@@ -22,7 +23,7 @@ from core.wire.task cimport tasks_init
 from core.wire.thread cimport RELEASE, lnt_store32, lnt_sub32, pthread_mutex_destroy, pthread_mutex_init
 from libc.stdint cimport uint32_t, uint64_t, uint8_t, uintptr_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -120,9 +121,11 @@ cdef dict lun_stats(lnt_lun *lun):
     return {"session": lun.session.handle, "lun": lun.number, "object_id": lun.object_id,
             "fast_reads": lun.counters.fast_reads, "fast_writes": lun.counters.fast_writes, "fast_other": lun.counters.fast_other,
             "slow": lun.counters.slow, "read_bytes": lun.counters.read_bytes, "write_bytes": lun.counters.write_bytes,
-            "errors": lun.counters.errors}
+            "errors": lun.counters.errors, "in_flight": lun.refs}
 
 
+DIRECTIONS = ("read", "write", "unmap", "sync")
+LATENCY_BOUNDS_US = tuple(1 << LATENCY_FIRST_SHIFT + k for k in range(LATENCY_BUCKETS - 1))
 COUNTERS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors")
 
 
@@ -136,6 +139,7 @@ cdef class Reactor:
     cdef dict luns              # (session handle, number) -> lnt_lun *
     cdef dict leaving           # lnt_lun * -> its pool handle still open
     cdef dict totals            # object_id -> counters of LUNs that are gone
+    cdef dict past              # object_id -> lnt_latency * of LUNs that are gone
     cdef list free_sessions
     cdef list free_conns
     cdef uint32_t generation
@@ -151,7 +155,7 @@ cdef class Reactor:
             raise ValueError("max_transfer_bytes is 64 KiB to 16 MiB")
         if buffer_bytes < 4 * max_transfer_bytes:
             raise ValueError("buffer_bytes is at least four times max_transfer_bytes")
-        self.sessions, self.conns, self.luns, self.leaving, self.totals = {}, {}, {}, {}, {}
+        self.sessions, self.conns, self.luns, self.leaving, self.totals, self.past = {}, {}, {}, {}, {}, {}
         self.free_sessions = list(range(SESSIONS_MAX - 1, -1, -1))
         self.free_conns = list(range(CONNECTIONS_MAX - 1, -1, -1))
         pthread_mutex_init(&self.r.mailbox.mutex, NULL)
@@ -178,6 +182,8 @@ cdef class Reactor:
             close_fd(self.event_fd)     # at the interpreter's end there is no os module any more
         if self.r.mailbox.wake_fd >= 0:
             close_fd(self.r.mailbox.wake_fd)
+        for pointer in (self.past or {}).values():
+            free(<void *><uintptr_t>pointer)
         free(self.r.tasks.slots)
         free(self.r.connection_table)
         pthread_mutex_destroy(&self.r.mailbox.mutex)
@@ -360,8 +366,20 @@ cdef class Reactor:
         cdef dict total = self.totals.setdefault(lun.object_id, dict.fromkeys(COUNTERS, 0))
         for name in COUNTERS:
             total[name] += now[name]
+        if lun.latency != NULL:
+            self.keep_latency(lun)
         self.pool.close_handle(lun.obj)
         free(lun)
+
+    cdef void keep_latency(self, lnt_lun *lun) except *:
+        # What a LUN that goes has counted: its object's, from now on.
+        pointer = self.past.get(lun.object_id)
+        if pointer is None:
+            self.past[lun.object_id] = <uintptr_t>lun.latency
+        else:
+            latency_add(<lnt_latency *><uintptr_t>pointer, lun)
+            free(lun.latency)
+        lun.latency = NULL
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -485,7 +503,7 @@ cdef class Reactor:
     def stats(self):
         cdef lnt_connection *c
         conns, luns = [], []
-        objects = {k: {"session": 0, "lun": -1, "object_id": k, **v} for k, v in self.totals.items()}
+        objects = {k: {"session": 0, "lun": -1, "object_id": k, **v, "in_flight": 0} for k, v in self.totals.items()}
         for pointer in self.conns.values():
             c = <lnt_connection *><uintptr_t>pointer
             conns.append({"session": c.session.handle, "conn": c.handle, "cid": c.cid, "rx_bytes": c.traffic.rx_bytes,
@@ -498,10 +516,36 @@ cdef class Reactor:
             one = lun_stats(<lnt_lun *><uintptr_t>pointer)
             luns.append(one)
             total = objects.setdefault(one["object_id"], {"session": 0, "lun": -1, "object_id": one["object_id"],
-                                                          **dict.fromkeys(COUNTERS, 0)})
+                                                          **dict.fromkeys(COUNTERS, 0), "in_flight": 0})
             for name in COUNTERS:
                 total[name] += one[name]
+            total["in_flight"] += one["in_flight"]
         return {"connections": conns, "luns": luns, "objects": list(objects.values()), "loop": self.loop_stats()}
+
+    def latencies(self):
+        cdef lnt_latency sums
+        cdef lnt_lun *lun
+        cdef dict of_object = {}
+        cdef dict out = {}
+        for pointer in [*self.luns.values(), *self.leaving]:
+            of_object.setdefault((<lnt_lun *><uintptr_t>pointer).object_id, []).append(pointer)
+        for object_id in of_object.keys() | self.past.keys():
+            memset(&sums, 0, sizeof(sums))
+            past = self.past.get(object_id)
+            if past is not None:
+                memcpy(&sums, <void *><uintptr_t>past, sizeof(sums))
+            used = past is not None
+            for pointer in of_object.get(object_id, ()):
+                lun = <lnt_lun *><uintptr_t>pointer
+                used = latency_add(&sums, lun) or used
+            if used:
+                out[object_id] = {name: ([sums.counts[i][k] for k in range(LATENCY_BUCKETS)], sums.sum_us[i])
+                                  for i, name in enumerate(DIRECTIONS)}
+        return out
+
+    def forget_object(self, uint64_t object_id):
+        self.totals.pop(object_id, None)
+        free(<void *><uintptr_t>self.past.pop(object_id, 0))
 
     cdef dict loop_stats(self):
         return {"turns": self.r.counters.turns, "wakeups": self.r.counters.wakeups, "gathers": self.r.pacing.gathers,

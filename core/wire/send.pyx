@@ -12,6 +12,7 @@ from core.wire.kept cimport (
     ack_tag, asks_ack, kept_add, kept_begin, kept_drop_oldest, kept_pdu, kept_segment_changed, kept_sent, kept_shed,
     send_free, send_hold, send_let_go, send_take,
 )
+from core.wire.latency cimport latency_answered
 from core.wire.nexus cimport (
     CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, CLOSE_REQUESTED, CONNECTION_OPEN, SEND_AGAIN, SEND_PDU, SEND_SLOTS, SEND_TASK,
     T_SEND,
@@ -195,6 +196,7 @@ cdef inline void task_next(lnt_reactor *r, lnt_connection *c, lnt_task *t, uint8
     if not task_pdu(c, t, h, data, length):
         bhs_numbers(h, 0, t.session.numbering.exp_cmd_sn, window_end(t.session))
         return
+    latency_answered(r, t)
     task_answered(t)
     c.outgoing.sent_task[c.outgoing.slots] = t
     c.outgoing.head = t.send.next

@@ -55,6 +55,7 @@ cdef lnt_task *task_new(lnt_reactor *r, lnt_connection *c) noexcept nogil:
     t.state = T_DATA
     t.session = c.session
     t.connection = c
+    t.arrived_us = r.now_us
     t.send.task = t
     if c.recovery:
         memset(&t.kept, 0, sizeof(t.kept))

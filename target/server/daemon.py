@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from target.config import Portal, ServeConfig, own_name, round_up, target_name
 from target.errors import LunetteError
@@ -40,6 +40,9 @@ from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
 from target.volumes.holds import StoredHolds
 from target.volumes.identity import Presence
 from target.volumes.owner import Opening, begin
+
+if TYPE_CHECKING:
+    from target.server.api.metrics import Metrics
 
 log = logging.getLogger("lunette.daemon")
 
@@ -135,7 +138,14 @@ class Daemon:
         self.commands.when_deleted(self.schedules.forget_object)
         self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
                                ownership=self.ownership, started_s=self.started_s)
-        self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules, self.prove)
+        self.commands.when_deleted(self.statistics.forget_object)
+        self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules,
+                             functools.partial(self._metrics, served), self.prove)
+
+    def _metrics(self, served: Served) -> Metrics:
+        from target.server.api.metrics import Metrics  # its library is a good part of a start, and not always asked for
+
+        return Metrics(served, statistics=self.statistics, portals=self.portals, started_s=self.started_s)
 
     def ownership(self) -> dict[str, Any]:
         """Who this process is in the pool's ownership record, and who else on this machine goes by the pool's identity."""

@@ -9,6 +9,7 @@ need iscsi-test-cu libiscsi-bin
 need qemu-img qemu-utils
 need qemu-io qemu-utils
 need fio fio
+need promtool prometheus
 need qemu-system-x86_64 qemu-system-x86
 ls /usr/lib/*/qemu/block-iscsi.so >/dev/null 2>&1 || missing="$missing qemu-block-extra"
 [ -n "$missing" ] || exit 0

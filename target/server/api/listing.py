@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from target.server.api.accounting import Accounting
 from target.server.api.commands.management import Management
 from target.server.api.served import Served
 from target.server.iscsi.portal import Portals
@@ -18,8 +19,6 @@ from target.volumes.damage import describe
 from target.volumes.gateway import ObjectInfo, TraceEvent
 
 Json = dict[str, Any]
-EXACT_OBJECTS = 512        # up to so many objects, exclusive bytes are always computed anew
-ACCOUNTING_SECONDS = 0.2   # beyond, for so long; the rest shows what was last known, or null
 CHUNK = 256
 
 
@@ -39,29 +38,20 @@ class Listing:
         self._portals = portals
         self._ownership = ownership
         self._started_s = started_s
-        self._exclusive: dict[int, int | None] = {}
-        self._next_account = 0
+        self._accounting = Accounting(served.pool)
 
     async def objects(self, name: str | None = None) -> AsyncIterator[list[Json]]:
         """All objects (or one) by name, some hundreds at a time: others get their turn between. LunetteError: not_found."""
         pool = self._served.pool
         names = sorted(pool.names()) if name is None else [self._served.catalog.find(name).name]
-        exact = len(names) <= EXACT_OBJECTS
-        first = 0 if exact else self._next_account   # where the last listing ran out of time
-        spent_seconds = 0.0
+        accounting = self._accounting.round(len(names))
         for at in range(0, len(names), CHUNK):
             infos = [info for info in map(pool.lookup, names[at:at + CHUNK]) if info is not None]
-            if exact or (at >= first and spent_seconds < ACCOUNTING_SECONDS):
-                started = time.monotonic()
-                values = await pool.call("exclusive", object_ids=[info.id for info in infos])
-                self._exclusive.update({info.id: values.get(info.id) for info in infos})     # None: a page cannot be had
-                spent_seconds += time.monotonic() - started
-                self._next_account = 0 if at + CHUNK >= len(names) else at + CHUNK
+            await accounting.look(infos, at, CHUNK)
             yield self._rows(infos)
             await asyncio.sleep(0)
-        if name is None and len(self._exclusive) > 2 * len(names):
-            alive = set(pool.names().values())
-            self._exclusive = {key: value for key, value in self._exclusive.items() if key in alive}
+        if name is None:
+            self._accounting.keep(set(pool.names().values()))
 
     def _rows(self, infos: Sequence[ObjectInfo]) -> list[Json]:
         """Each object's size, mapped and exclusive bytes, origin, LUN, URL and the rest."""
@@ -75,7 +65,7 @@ class Listing:
             lun = connections[0].lun if connections else None
             rows.append({
                 "name": info.name, "kind": info.kind, "size_bytes": info.size_bytes, "mapped_bytes": info.mapped_bytes,
-                "exclusive_bytes": self._exclusive.get(info.id), "origin": lineage.origin(info) or None, "lun": lun,
+                "exclusive_bytes": self._accounting.of(info.id), "origin": lineage.origin(info) or None, "lun": lun,
                 "url": None if lun is None else f"{url}{lun}", "id": info.id, "block_bytes": info.block_bytes,
                 "origin_id": info.origin_id or None, "origin_deleted": lineage.origin_deleted(info),
                 "orphan": lineage.is_orphan(info),

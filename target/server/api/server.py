@@ -40,8 +40,8 @@ class ApiServer:
     """Serves one daemon's API until stopped."""
 
     def __init__(self, api_path: Path | None, served: Served, management: Management, listing: Listing,
-                 schedules: Schedules, prove: Callable[[], None]) -> None:
-        """`prove` is called before anything is answered: it returns only if the pool is still ours."""
+                 schedules: Schedules, metrics: Callable[[], Metrics], prove: Callable[[], None]) -> None:
+        """`prove` is called before anything is answered: it returns only if the pool is still ours. `metrics` makes them."""
         self._api_path = api_path
         self._catalog = served.catalog
         self._commands = management.table
@@ -50,6 +50,7 @@ class ApiServer:
         self._prove = prove
         self._schedules = schedules
         self._differences = Differences(served.pool, served.catalog, served.holds)
+        self._make_metrics = metrics
         self._metrics: Metrics | None = None
         self._scrub = Scrub(served.pool)
         self._trim = Trim(served.pool)
@@ -105,10 +106,9 @@ class ApiServer:
         return _json(await self._commands.run(request.match_info["command"], await _body(request)))
 
     async def _metrics_text(self, request: web.Request) -> web.Response:
-        from target.server.api.metrics import CONTENT_TYPE, Metrics  # its library is a good part of a start, and not always asked
-
-        self._metrics = self._metrics or Metrics(self._listing)
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        self._metrics = self._metrics or self._make_metrics()
+        text, content_type = await self._metrics.document(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
     async def _diff(self, request: web.Request) -> web.StreamResponse:
         try:

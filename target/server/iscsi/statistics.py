@@ -1,4 +1,4 @@
-"""Counts of the data plane by object: fast and slow commands, bytes, errors, summed over reactors and for ever since start."""
+"""Counts of the data plane by object: commands, bytes, errors, how long they took; summed over reactors, since the start."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from target.scsi import IOStatistics
 from target.server.iscsi.sessions import SessionTable
 from target.volumes.gateway import AsyncPool
 
-COUNTS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors")
+COUNTS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors", "in_flight")
 FRESH_SECONDS = 0.2
+Latency = dict[str, tuple[list[int], int]]      # direction -> (commands by bucket, sum of microseconds); core/wire/latency.pyx
 
 
 class Statistics:
@@ -28,6 +29,22 @@ class Statistics:
         """Object id -> COUNTS."""
         self._refresh()
         return self._objects
+
+    def latencies(self) -> dict[int, Latency]:
+        """Object id -> how long its commands took, of objects that were used."""
+        found: dict[int, Latency] = {}
+        for reactor in self._table.reactors:
+            for object_id, latency in reactor.latencies().items():
+                sums = found.get(object_id)
+                found[object_id] = latency if sums is None else {
+                    name: ([a + b for a, b in zip(sums[name][0], counts, strict=True)], sums[name][1] + sum_us)
+                    for name, (counts, sum_us) in latency.items()}
+        return found
+
+    async def forget_object(self, object_id: int) -> None:
+        """A deleted object counts no more."""
+        for reactor in self._table.reactors:
+            reactor.forget_object(object_id)
 
     def loops(self) -> list[dict[str, int]]:
         """Each reactor's own counters."""

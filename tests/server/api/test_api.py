@@ -63,7 +63,7 @@ async def test_metrics_have_pool_and_session_figures(control: Control) -> None:
     await request(control, "POST", "/v1/commands/create", b'{"name": "v", "size_bytes": 4096}')
     status, text = await request(control, "GET", "/metrics")
     assert status == 200
-    assert "lunette_pool_objects 1.0" in text
+    assert 'lunette_objects{kind="volume"} 1.0' in text
     assert "lunette_sessions 0.0" in text
 
 
