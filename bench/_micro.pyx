@@ -233,7 +233,7 @@ def lookups(Pool pool, uint64_t object_id, uint64_t count, *, bint random=True, 
         started = now_ns()
         for _i in range(count):
             lba = step(&state) % blocks if random else (lba + 1) % blocks
-            rc |= map_find(p, o, lba, most if most < blocks - lba else blocks - lba, for_write, &x)
+            rc |= map_find(p, NULL, o, lba, most if most < blocks - lba else blocks - lba, for_write, &x)
             covered += x.n
         started = now_ns() - started
         lnt_leave(p)
@@ -253,7 +253,7 @@ def allocations(Pool pool, uint64_t count, *, uint32_t blocks=1):
         lnt_enter(p)
         started = now_ns()
         for i in range(count):
-            rc |= alloc_extent(p, goal, <uint32_t>(i * blocks & 511), blocks, 0, &pba, &got)
+            rc |= alloc_extent(p, NULL, goal, <uint32_t>(i * blocks & 511), blocks, 0, &pba, &got)
             goal = pba + got
         started = now_ns() - started
         lnt_leave(p)

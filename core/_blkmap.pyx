@@ -34,14 +34,14 @@ cdef int map_level(uint64_t blocks) noexcept nogil:
 # -- nodes -------------------------------------------------------------------------------------------------------------
 
 
-cdef lnt_frame *node_get(lnt_pool *p, uint64_t id, uint8_t level, int *rc) noexcept nogil:
+cdef lnt_frame *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t level, int *rc) noexcept nogil:
     """A node whose `refs` are known; 0 where its count cannot be read: it may be shared, so it is treated as if it were."""
-    cdef lnt_frame *f = cache_get(p, id, PK_NODE, level, rc)
+    cdef lnt_frame *f = cache_get(p, who, id, PK_NODE, level, rc)
     cdef lnt_frame *cf
     cdef uint32_t *c
     if f == NULL or f.refs:
         return f
-    c = count_at(p, id, &cf, rc)
+    c = count_at(p, who, id, &cf, rc)
     if c == NULL:
         if rc[0] == WAIT:
             return NULL
@@ -71,21 +71,21 @@ cdef lnt_frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noex
     return f
 
 
-cdef int touch_children(lnt_pool *p, lnt_frame *f) noexcept nogil:
+cdef int touch_children(lnt_pool *p, lnt_waiter *who, lnt_frame *f) noexcept nogil:
     cdef int i, rc, worst = 0
     cdef uint64_t e, group, last = ~<uint64_t>0
     for i in range(L_NODE_ENTRIES):
         e = entries(f)[i]
         rc = 0
         if e & E_NODE():
-            rc = node_touch(p, e & E_REF())
+            rc = node_touch(p, who, e & E_REF())
         elif e & E_HUGE():
-            rc = count_touch(p, e & E_REF(), L_RUN_BLOCKS)
+            rc = count_touch(p, who, e & E_REF(), L_RUN_BLOCKS)
         elif e & E_DATA():
             group = (e & E_REF()) >> 10
             if group != last:
                 last = group
-                rc = count_touch(p, e & E_REF(), 1)
+                rc = count_touch(p, who, e & E_REF(), 1)
         if rc == WAIT or rc and worst == 0:
             worst = rc
     return worst
@@ -105,12 +105,12 @@ cdef void children_unref(lnt_pool *p, lnt_frame *f, int end) noexcept nogil:
             count_add(p, e & E_REF(), 1, -1)
 
 
-cdef lnt_frame *shadow(lnt_pool *p, lnt_frame *f, int *rc) noexcept nogil:
+cdef lnt_frame *shadow(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int *rc) noexcept nogil:
     """A copy of a shared node for one owner: everything it refers to gets one more reference, the node itself one less."""
     cdef lnt_frame *g
     cdef int i, k
     cdef uint64_t e, start
-    rc[0] = touch_children(p, f)
+    rc[0] = touch_children(p, who, f)
     if rc[0]:
         return NULL
     g = node_new(p, f.kind, f.level, rc)
@@ -157,7 +157,8 @@ cdef lnt_frame *split_huge(lnt_pool *p, lnt_frame *f, int idx, int *rc) noexcept
     return leaf
 
 
-cdef int path_own(lnt_pool *p, lnt_object *o, uint64_t lba, int level, lnt_frame **node, lnt_frame **parent) noexcept nogil:
+cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int level, lnt_frame **node,
+                  lnt_frame **parent) noexcept nogil:
     """The node of `level` on the path to lba, made (and made this object's own) where needed. 0, WAIT or a status."""
     cdef int rc = 0
     cdef lnt_frame *f
@@ -172,18 +173,18 @@ cdef int path_own(lnt_pool *p, lnt_object *o, uint64_t lba, int level, lnt_frame
         if e & E_HUGE():
             f = split_huge(p, up, idx, &rc)
         elif e & E_NODE() and o == &p.cat:
-            f = cache_get(p, e & E_REF(), PK_NODE, at, &rc)
+            f = cache_get(p, who, e & E_REF(), PK_NODE, at, &rc)
             if f != NULL and f.refs == 0:
                 f.refs = 1            # never shared: its counts need not be readable
         elif e & E_NODE():
-            f = node_get(p, e & E_REF(), at, &rc)
+            f = node_get(p, who, e & E_REF(), at, &rc)
         else:
             f = node_new(p, PK_NODE, at, &rc)
         if f == NULL:
             return rc
         g = f
         if f.refs != 1:
-            g = shadow(p, f, &rc)
+            g = shadow(p, who, f, &rc)
             if g == NULL:
                 return rc
         if g.id != e & E_REF() and not e & E_HUGE():
@@ -225,32 +226,33 @@ cdef int map_raise(lnt_pool *p, lnt_object *o, int level) noexcept nogil:
 # -- lookup ------------------------------------------------------------------------------------------------------------
 
 
-cdef int hint_exclusive(lnt_pool *p, lnt_frame *f, int idx, int n) noexcept nogil:
+cdef int hint_exclusive(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int idx, int n) noexcept nogil:
     """Look the counts of n blocks up and remember which have one reference only. 0 or WAIT.
 
     From the first count that cannot be read on, nothing is claimed: what may be shared is written elsewhere.
     """
     cdef int i, rc = 0
     for i in range(idx, idx + n):
-        if not entries(f)[i] & E_EXCL() and count_is_one(p, entries(f)[i] & E_REF(), 1, &rc):
+        if not entries(f)[i] & E_EXCL() and count_is_one(p, who, entries(f)[i] & E_REF(), 1, &rc):
             entries(f)[i] |= E_EXCL()
         if rc:
             return rc if rc == WAIT else 0
     return 0
 
 
-cdef int huge_exclusive(lnt_pool *p, lnt_extent *out) noexcept nogil:
+cdef int huge_exclusive(lnt_pool *p, lnt_waiter *who, lnt_extent *out) noexcept nogil:
     """Part of a huge entry is shared, or may be: shorten the extent to what is alike in that. 0 or WAIT."""
     cdef int rc = 0
     cdef uint64_t n = 1
-    out.exclusive = <uint8_t>count_is_one(p, out.pba, 1, &rc)
-    while rc == 0 and n < out.n and count_is_one(p, out.pba + n, 1, &rc) == out.exclusive:
+    out.exclusive = <uint8_t>count_is_one(p, who, out.pba, 1, &rc)
+    while rc == 0 and n < out.n and count_is_one(p, who, out.pba + n, 1, &rc) == out.exclusive:
         n += 1
     out.n = n
     return rc if rc == WAIT else 0
 
 
-cdef int map_find(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t most, int for_write, lnt_extent *out) noexcept nogil:
+cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t most, int for_write,
+                  lnt_extent *out) noexcept nogil:
     """The extent at lba, at most `most` blocks: contiguous in the pool, or a hole. With for_write, whether it is ours alone."""
     cdef int level = o.level
     cdef int rc = 0, idx, n, top
@@ -263,7 +265,7 @@ cdef int map_find(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t most, int f
     if lba >> (9 * (level + 1)):      # behind what the tree spans: a revert has made it lower since the op was let in
         e = 0
     while e & E_NODE():
-        f = node_get(p, e & E_REF(), level, &rc) if for_write else cache_get(p, e & E_REF(), PK_NODE, level, &rc)
+        f = node_get(p, who, e & E_REF(), level, &rc) if for_write else cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
         if f == NULL:
             return rc
         if own and f.refs != 1:
@@ -289,11 +291,11 @@ cdef int map_find(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t most, int f
             out.n = most
         out.exclusive = own and e & E_EXCL() != 0
         if own and not e & E_EXCL():
-            if count_is_one(p, e & E_REF(), L_RUN_BLOCKS, &rc):
+            if count_is_one(p, who, e & E_REF(), L_RUN_BLOCKS, &rc):
                 entries(f)[idx] = e | E_EXCL()
                 out.exclusive = 1
             elif rc != WAIT:
-                rc = huge_exclusive(p, out)
+                rc = huge_exclusive(p, who, out)
         out.entry = out.pba | E_DATA()
         return rc
     v = entries(f)
@@ -311,7 +313,7 @@ cdef int map_find(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t most, int f
     while idx + n < top and v[idx + n] & E_DATA() and v[idx + n] & E_REF() == start + n:
         n += 1
     if own:
-        rc = hint_exclusive(p, f, idx, n)
+        rc = hint_exclusive(p, who, f, idx, n)
         if rc:
             return rc
         e = v[idx]
@@ -326,7 +328,7 @@ cdef int map_find(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t most, int f
     return 0
 
 
-cdef int map_goal(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t *goal) noexcept nogil:
+cdef int map_goal(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *goal) noexcept nogil:
     """Where a new block for lba would sit in the run that its neighbours in the leaf have: 0 when there is none."""
     cdef int level = o.level
     cdef int rc = 0, idx, d, i
@@ -335,7 +337,7 @@ cdef int map_goal(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t *goal) noex
     cdef lnt_frame *f = NULL
     goal[0] = 0
     while e & E_NODE():
-        f = cache_get(p, e & E_REF(), PK_NODE, level, &rc)
+        f = cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
         if f == NULL:
             return rc
         idx = (lba >> (9 * level)) & 511
@@ -376,14 +378,15 @@ cdef void try_merge(lnt_pool *p, lnt_frame *leaf, lnt_frame *up, int idx) noexce
     node_gone(p, leaf)
 
 
-cdef int map_insert(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t pba, uint32_t n, uint64_t hint) noexcept nogil:
+cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t pba, uint32_t n,
+                    uint64_t hint) noexcept nogil:
     """Map n blocks within one leaf's span; the reference that the blocks were allocated with becomes the map's."""
     cdef lnt_frame *leaf
     cdef lnt_frame *up
     cdef int rc, i
     cdef int idx = lba & 511
     cdef uint64_t e, old
-    rc = path_own(p, o, lba, 0 if n < L_RUN_BLOCKS else 1, &leaf, &up)
+    rc = path_own(p, who, o, lba, 0 if n < L_RUN_BLOCKS else 1, &leaf, &up)
     if rc:
         return rc
     if n == L_RUN_BLOCKS:
@@ -398,7 +401,7 @@ cdef int map_insert(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t pba, uint
                 o.mapped_blocks += L_RUN_BLOCKS
             object_dirty(p, o)
             return 0
-        rc = path_own(p, o, lba, 0, &leaf, &up)
+        rc = path_own(p, who, o, lba, 0, &leaf, &up)
         if rc:
             return rc
         idx = 0
@@ -415,19 +418,19 @@ cdef int map_insert(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t pba, uint
     return 0
 
 
-cdef int unmap_whole(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t *removed) noexcept nogil:
+cdef int unmap_whole(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t *removed) noexcept nogil:
     """Take one entry of a level-1 node away, with all it maps."""
     cdef lnt_frame *up
     cdef lnt_frame *leaf
     cdef int rc, i, idx = (lba >> 9) & 511
     cdef uint64_t e
-    rc = path_own(p, o, lba, 1, &up, NULL)
+    rc = path_own(p, who, o, lba, 1, &up, NULL)
     if rc:
         return rc
     e = entries(up)[idx]
     removed[0] = L_RUN_BLOCKS
     if e & E_NODE():
-        leaf = cache_get(p, e & E_REF(), PK_NODE, 0, &rc)
+        leaf = cache_get(p, who, e & E_REF(), PK_NODE, 0, &rc)
         if leaf == NULL:
             return rc
         removed[0] = 0
@@ -442,14 +445,15 @@ cdef int unmap_whole(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t *removed
     return 0
 
 
-cdef int map_unmap(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t end, uint64_t *next, uint32_t *removed) noexcept nogil:
+cdef int map_unmap(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t end, uint64_t *next,
+                   uint32_t *removed) noexcept nogil:
     """Unmap one step from lba towards end; `next` is where to go on, `removed` how many blocks were mapped."""
     cdef lnt_extent x
     cdef lnt_frame *leaf
     cdef lnt_frame *up
     cdef int rc, i, first, left = 0
     removed[0] = 0
-    rc = map_find(p, o, lba, end - lba, 0, &x)
+    rc = map_find(p, who, o, lba, end - lba, 0, &x)
     if rc:
         return rc
     if x.pba == 0:
@@ -459,9 +463,9 @@ cdef int map_unmap(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t end, uint6
     if next[0] > end:
         next[0] = end
     if lba & 511 == 0 and next[0] - lba == L_RUN_BLOCKS:
-        rc = unmap_whole(p, o, lba, removed)
+        rc = unmap_whole(p, who, o, lba, removed)
     else:
-        rc = path_own(p, o, lba, 0, &leaf, &up)
+        rc = path_own(p, who, o, lba, 0, &leaf, &up)
         if rc == 0:
             first = lba & 511
             frame_dirty(p, leaf)
@@ -482,13 +486,13 @@ cdef int map_unmap(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t end, uint6
     return rc
 
 
-cdef int clear_hint(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t n) noexcept nogil:
+cdef int clear_hint(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t n) noexcept nogil:
     """Blocks of o are about to be shared: its leaf (in memory, just looked up) must not claim them any more."""
     cdef int level = o.level, rc = 0, i, idx
     cdef uint64_t e = o.root | E_NODE()
     cdef lnt_frame *f = NULL
     while e & E_NODE():
-        f = cache_get(p, e & E_REF(), PK_NODE, level, &rc)
+        f = cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
         if f == NULL:
             return rc
         idx = (lba >> (9 * level)) & 511
@@ -503,7 +507,7 @@ cdef int clear_hint(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t n) noexce
     return 0
 
 
-cdef int map_share(lnt_pool *p, lnt_object *dst, uint64_t lba, lnt_object *src, uint64_t src_lba, uint64_t most,
+cdef int map_share(lnt_pool *p, lnt_waiter *who, lnt_object *dst, uint64_t lba, lnt_object *src, uint64_t src_lba, uint64_t most,
                    uint64_t *done) noexcept nogil:
     """Let blocks of dst refer to what src maps, one step within one leaf of each. `done`: blocks handled; 0 with rc WAIT."""
     cdef lnt_extent x
@@ -514,26 +518,26 @@ cdef int map_share(lnt_pool *p, lnt_object *dst, uint64_t lba, lnt_object *src, 
     cdef int rc
     if n > L_RUN_BLOCKS - (lba & 511):
         n = L_RUN_BLOCKS - (lba & 511)
-    rc = map_find(p, src, src_lba, n, 0, &x)
+    rc = map_find(p, who, src, src_lba, n, 0, &x)
     if rc:
         return rc
     n = x.n
     done[0] = n
     if x.pba == 0:
         at = lba
-        rc = map_unmap(p, dst, lba, lba + n, &at, &removed)
+        rc = map_unmap(p, who, dst, lba, lba + n, &at, &removed)
         done[0] = at - lba
         return rc
-    rc = path_own(p, dst, lba, 0, &leaf, &up)
+    rc = path_own(p, who, dst, lba, 0, &leaf, &up)
     if rc == 0:
-        rc = count_touch(p, x.pba, <uint32_t>n)
+        rc = count_touch(p, who, x.pba, <uint32_t>n)
     if rc == 0:
         rc = shares_room(p, x.pba, <uint32_t>n)
     if rc == 0:
-        rc = clear_hint(p, src, src_lba, <uint32_t>n)
+        rc = clear_hint(p, who, src, src_lba, <uint32_t>n)
     if rc:
         return rc
     rc = count_add(p, x.pba, <uint32_t>n, 1)
     if rc:
         return rc
-    return map_insert(p, dst, lba, x.pba, <uint32_t>n, 0)
+    return map_insert(p, who, dst, lba, x.pba, <uint32_t>n, 0)

@@ -21,6 +21,23 @@ cdef struct lnt_piece:
     uint8_t *bounce           # partial: the merged block
     uint8_t *src              # where the new bytes are
 
+# Who runs again when what is missed has come. Handed down to whatever may miss a page; NULL: nobody waits, all of it is there.
+cdef struct lnt_waiter:
+    lnt_op *op
+    uint8_t queued            # it waits already, for the first thing that it missed
+
+cdef inline lnt_waiter waiter_of(lnt_op *op) noexcept nogil:
+    cdef lnt_waiter who
+    who.op = op
+    who.queued = 0
+    return who
+
+cdef inline void waiter_queue(lnt_waiter *who, lnt_op **queue) noexcept nogil:
+    if who != NULL and not who.queued:
+        who.op.next = queue[0]
+        queue[0] = who.op
+        who.queued = 1
+
 cdef enum admin_kind:
     A_DATA = 0                # Python's READ, WRITE and so on: the op itself says which (lnt_op_kind)
     A_CREATE = 1

@@ -89,7 +89,6 @@ cdef struct lnt_pool:
     lnt_dev *devs
     lnt_dev *home             # runs commits, checkpoints and reclaim
     lnt_dev *cur              # on whose thread we are
-    lnt_op *cur_op            # the op that a miss shall wake
     void *io_spare
     lnt_op *background        # pseudo-op of reclaim: woken by its page
     uint8_t background_waits

@@ -28,7 +28,6 @@ cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 cdef int op_again(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Let others go first and other threads have the lock: the op runs again in the next turn. WAIT, for its caller to return."""
-    p.cur_op = NULL
     op.next = p.cur.later
     p.cur.later = op
     return WAIT

@@ -82,7 +82,7 @@ cdef void object_dirty_reserve(lnt_pool *p, lnt_object *o) noexcept:
 
 cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list keys) except -1:
     cdef int rc = 0, i
-    cdef lnt_frame *f = cache_get(p, id, PK_NODE, <uint8_t>level, &rc)
+    cdef lnt_frame *f = cache_get(p, NULL, id, PK_NODE, <uint8_t>level, &rc)
     cdef lnt_frame *g
     cdef uint64_t[512] v
     if f == NULL:
@@ -95,7 +95,7 @@ cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list 
         if level:
             catalog_walk(p, v[i] & E_REF(), level - 1, first + (<uint64_t>i << 9 * level), keys)
             continue
-        g = cache_get(p, v[i] & E_REF(), PK_CATALOG, 0, &rc)
+        g = cache_get(p, NULL, v[i] & E_REF(), PK_CATALOG, 0, &rc)
         if g == NULL:
             raise damaged(f"catalog page at block {v[i] & E_REF()} cannot be read")
         cache_pin(p, g)

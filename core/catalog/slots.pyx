@@ -15,14 +15,14 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memcpy, memset
 
-cdef lnt_frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
+cdef lnt_frame *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) noexcept nogil:
     """The catalog page of a slot, owned and about to change; made when it is not there."""
     cdef uint64_t page = slot // L_SLOTS_PER_PAGE
     cdef lnt_frame *leaf
     cdef lnt_frame *up
     cdef lnt_frame *f
     cdef uint64_t e
-    rc[0] = path_own(p, &p.cat, page, 0, &leaf, &up)
+    rc[0] = path_own(p, who, &p.cat, page, 0, &leaf, &up)
     if rc[0]:
         return NULL
     cache_pin(p, leaf)
@@ -41,16 +41,16 @@ cdef lnt_frame *slot_page(lnt_pool *p, uint32_t slot, int *rc) noexcept nogil:
         cache_pin(p, f)
         (<uint64_t *>leaf.data)[page & 511] = f.id | E_NODE()
         return f
-    f = cache_get(p, e & E_REF(), PK_CATALOG, 0, rc)
+    f = cache_get(p, who, e & E_REF(), PK_CATALOG, 0, rc)
     if f != NULL:
         frame_dirty(p, f)
     return f
 
 
-cdef int slot_write(lnt_pool *p, uint32_t slot, const uint8_t *bytes) noexcept nogil:
+cdef int slot_write(lnt_pool *p, lnt_waiter *who, uint32_t slot, const uint8_t *bytes) noexcept nogil:
     """Write (NULL: clear) one catalog slot. 0, WAIT or a status."""
     cdef int rc = 0
-    cdef lnt_frame *f = slot_page(p, slot, &rc)
+    cdef lnt_frame *f = slot_page(p, who, slot, &rc)
     if f == NULL:
         return rc
     if bytes != NULL:

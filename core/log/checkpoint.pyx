@@ -98,13 +98,13 @@ cdef int ckpt_due(lnt_pool *p) noexcept nogil:
 # -- freezing the instant ----------------------------------------------------------------------------------------------------
 
 
-cdef int choose_homes(lnt_pool *p) noexcept nogil:
+cdef int choose_homes(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """A page in the catalog for each changed object, then a home for each new node. 0 when both are complete, or MORE_HOMES."""
     cdef lnt_object *o = p.odirty
     cdef lnt_frame *f
     cdef int rc = 0, budget = TURN_HOMES
     while o != NULL:
-        if not o.pub.gone and slot_page(p, o.slot, &rc) == NULL:
+        if not o.pub.gone and slot_page(p, who, o.slot, &rc) == NULL:
             return rc
         o = o.dnext
     f = p.cache.dirty
@@ -113,7 +113,7 @@ cdef int choose_homes(lnt_pool *p) noexcept nogil:
             if budget == 0:
                 return MORE_HOMES
             budget -= 1
-            rc = alloc_home(p, &f.home)
+            rc = alloc_home(p, who, &f.home)
             if rc:
                 f.home = 0
                 return rc         # homes found are kept
@@ -252,7 +252,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
         onext = o.dnext
         o.dirty = 0
         if not o.pub.gone:
-            f = slot_page(p, o.slot, &rc)     # in memory and owned since choose_homes, so it is there
+            f = slot_page(p, NULL, o.slot, &rc)     # in memory and owned since choose_homes, so it is there
             if f == NULL:
                 return ST_CHECKSUM
             object_store(p, o, f.data + o.slot % L_SLOTS_PER_PAGE * L_SLOT_BYTES)
@@ -465,7 +465,7 @@ cdef int want_sync(lnt_pool *p, uint8_t state) noexcept nogil:
     return 1
 
 
-cdef int ckpt_turn(lnt_pool *p) noexcept nogil:
+cdef int ckpt_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """One step of the state table. 1: go on at once; 0: wait for I/O, a page or a reason to start."""
     cdef int rc
     if p.checkpoint.state == C_IDLE:
@@ -474,9 +474,9 @@ cdef int ckpt_turn(lnt_pool *p) noexcept nogil:
         p.checkpoint.state = C_HOMES
         p.checkpoint.io_next = 0
     if p.checkpoint.state == C_HOMES:
-        rc = nodes_prepare(p)
+        rc = nodes_prepare(p, who)
         if rc == 0:
-            rc = choose_homes(p)
+            rc = choose_homes(p, who)
         if rc == 0:
             rc = freeze(p)
             if rc == 0:

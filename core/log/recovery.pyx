@@ -223,7 +223,7 @@ cdef int blocks_for_nodes(lnt_pool *p) except -1:
     cdef lnt_object *o = p.odirty
     cdef int rc = 0
     while o != NULL:
-        if not o.pub.gone and slot_page(p, o.slot, &rc) == NULL:
+        if not o.pub.gone and slot_page(p, NULL, o.slot, &rc) == NULL:
             raise damaged("a catalog page cannot be read")
         o = o.dnext
     while p.free_blocks < p.unhomed + SPARE_BLOCKS:
@@ -244,7 +244,7 @@ cdef void drops_reclaim(lnt_pool *p, uint64_t want) noexcept nogil:
     p.journal.hard_seq = ~<uint64_t>0
     while p.free_blocks < want:
         p.epoch += 2
-        if reclaim_turn(p, 64) != 1:
+        if reclaim_turn(p, NULL, 64) != 1:
             break
     p.journal.hard_seq = hard
     p.can_discard = discards

@@ -210,7 +210,7 @@ cdef int object_replay(lnt_pool *p, const uint8_t *r, uint32_t n) except -1:
         object_dirty(p, o)
         return 0
     src = object_find(p, lnt_get_le64(r + 8))
-    if src == NULL or (src.root and node_touch(p, src.root)) or derive_apply(p, src, o):
+    if src == NULL or (src.root and node_touch(p, NULL, src.root)) or derive_apply(p, src, o):
         raise damaged("a journal record derives from an object that is not there")
     return 0
 
@@ -231,7 +231,7 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
     if o == NULL:
         return -101
     if t == RT_DELETE:
-        rc = slot_write(p, o.slot, NULL)
+        rc = slot_write(p, NULL, o.slot, NULL)
         return rc if rc else delete_apply(p, o)
     if n < 24:
         return -102
@@ -240,7 +240,7 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
         other = object_find(p, a)
         if other == NULL:
             return -103
-        rc = node_touch(p, other.root) if other.root else 0
+        rc = node_touch(p, NULL, other.root) if other.root else 0
         return rc if rc else revert_apply(p, o, other)
     if t == RT_RESIZE:
         rc = map_raise(p, o, map_level(a // L_BLOCK_BYTES))
@@ -257,7 +257,7 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
     if t == RT_UNMAP:
         b += a
         while a < b:
-            rc = map_unmap(p, o, a, b, &next_lba, &removed)
+            rc = map_unmap(p, NULL, o, a, b, &next_lba, &removed)
             if rc:
                 return rc
             a = next_lba
@@ -269,14 +269,14 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
         if count == 0 or count > L_RUN_BLOCKS or (a & 511) + count > L_RUN_BLOCKS or b >= p.total_blocks or (
                 count > p.total_blocks - b):
             return -106
-        rc = count_touch(p, b, count)
+        rc = count_touch(p, NULL, b, count)
         if rc == 0:
             rc = count_add(p, b, count, 1)
         if rc == 0 and r[RC_FLAGS] & 1:
             if n < 40 + 4 * count:
                 return -107
             rc = csum_set(p, b, count, r + 40)
-        return rc if rc else map_insert(p, o, a, b, count, 0)
+        return rc if rc else map_insert(p, NULL, o, a, b, count, 0)
     if t != RT_SHARE or n < 48:
         return -108
     other = object_find(p, b)
@@ -285,7 +285,7 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
     c = lnt_get_le64(r + 32)
     d = lnt_get_le64(r + 40)
     while d:
-        rc = map_share(p, o, a, other, c, d, &done)
+        rc = map_share(p, NULL, o, a, other, c, d, &done)
         if rc:
             return rc
         a += done

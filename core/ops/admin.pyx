@@ -16,7 +16,7 @@ from core.base.object cimport lnt_object
 from core.base.operation cimport (
     A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KINDS, A_KV, A_RESIZE, A_REVERT,
     A_SCRUB, A_SERIAL, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_growth,
-    lnt_key_change, lnt_resize, lnt_sharing,
+    lnt_key_change, lnt_resize, lnt_sharing, lnt_waiter, waiter_of,
 )
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_again, op_finish, op_ready
@@ -58,12 +58,12 @@ cdef void record_object(lnt_pool *p, uint8_t type, uint64_t source, lnt_object *
     object_store(p, o, r + head)
 
 
-cdef int slots_make(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int slots_make(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     """The catalog pages of the new objects, while the operation may still be refused for want of space."""
     cdef uint32_t i
     cdef int rc = 0
     for i in range(a.n_made):
-        if slot_page(p, a.made[i].slot, &rc) == NULL:
+        if slot_page(p, who, a.made[i].slot, &rc) == NULL:
             return rc
     return 0
 
@@ -87,11 +87,11 @@ cdef bint promise_fits(lnt_pool *p, lnt_object *o, uint64_t before_bytes, uint64
     return want <= had or want - had + p.reserved_unused <= available_blocks(p)
 
 
-cdef int create_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int create_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef int rc
     if not promise_fits(p, a.obj, 0, lnt_get_le64(a.obj.desc + OB_RESERVE_BYTES)):
         return ST_NO_SPACE
-    rc = slots_make(p, a)
+    rc = slots_make(p, who, a)
     if rc:
         return rc
     a.obj.level = <uint8_t>map_level(a.obj.pub.size_bytes // L_BLOCK_BYTES)
@@ -101,18 +101,18 @@ cdef int create_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     return 0
 
 
-cdef int derive_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int derive_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef uint32_t i
     cdef int rc
     for i in range(a.n_made):
         if a.sources[i].pub.gone:
             return ST_GONE
-        rc = node_touch(p, a.sources[i].root) if a.sources[i].root else 0
+        rc = node_touch(p, who, a.sources[i].root) if a.sources[i].root else 0
         if rc == 0 and a.sources[i].root:
             rc = node_room(p, a.sources[i].root, a.n_made)      # they may all be of one source
         if rc:
             return rc
-    rc = slots_make(p, a)
+    rc = slots_make(p, who, a)
     if rc:
         return rc
     journal_reserve(p, a.n_made * (16 + L_SLOT_BYTES))
@@ -125,12 +125,12 @@ cdef int derive_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     return 0
 
 
-cdef int delete_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int delete_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef int rc
     cdef uint8_t *r
     if a.obj.pub.gone:
         return ST_GONE
-    rc = slot_write(p, a.obj.slot, NULL)
+    rc = slot_write(p, who, a.obj.slot, NULL)
     if rc:
         return rc
     journal_fit(p, 16)
@@ -140,7 +140,7 @@ cdef int delete_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     return 0
 
 
-cdef int revert_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int revert_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef int rc = 0
     cdef lnt_object *vol = a.obj
     cdef lnt_object *snap = a.other
@@ -148,15 +148,15 @@ cdef int revert_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if vol.pub.gone or snap.pub.gone:
         return ST_GONE
     if snap.root:
-        rc = node_touch(p, snap.root)
+        rc = node_touch(p, who, snap.root)
     if rc == 0 and snap.root:
         rc = node_room(p, snap.root, 2)
     if rc == 0 and a.n_made and vol.root:
-        rc = node_touch(p, vol.root)
+        rc = node_touch(p, who, vol.root)
         if rc == 0:
             rc = node_room(p, vol.root, 2)
     if rc == 0:
-        rc = slots_make(p, a)
+        rc = slots_make(p, who, a)
     if rc:
         return rc
     journal_reserve(p, 64 + L_SLOT_BYTES)
@@ -175,7 +175,7 @@ cdef int revert_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     return 0
 
 
-cdef int clear_behind(lnt_pool *p, lnt_admin *a, uint64_t lba) noexcept nogil:
+cdef int clear_behind(lnt_pool *p, lnt_waiter *who, lnt_admin *a, uint64_t lba) noexcept nogil:
     """Unmap whatever lies behind a volume's end, in steps. 0 when nothing is left there."""
     cdef lnt_resize *r = &a.resize
     cdef uint64_t end = <uint64_t>1 << (9 * (a.obj.level + 1))
@@ -186,7 +186,7 @@ cdef int clear_behind(lnt_pool *p, lnt_admin *a, uint64_t lba) noexcept nogil:
         r.cursor_block = lba
     while r.cursor_block < end:
         journal_fit(p, 32)
-        rc = map_unmap(p, a.obj, r.cursor_block, end, &next_lba, &removed)
+        rc = map_unmap(p, who, a.obj, r.cursor_block, end, &next_lba, &removed)
         if rc:
             return rc
         if removed:
@@ -198,7 +198,7 @@ cdef int clear_behind(lnt_pool *p, lnt_admin *a, uint64_t lba) noexcept nogil:
     return 0
 
 
-cdef int resize_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int resize_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     """Grow: clear what a shrink may have left behind the old end, then move the end. Shrink: move the end, then clear.
 
     To the size that it has: clear what a shrink that a crash interrupted left (OF_TAIL, in the slot since the end moved).
@@ -209,7 +209,7 @@ cdef int resize_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if a.obj.pub.gone:
         return ST_GONE
     if r.size_bytes > was and r.moved == 0:
-        rc = clear_behind(p, a, was // L_BLOCK_BYTES)
+        rc = clear_behind(p, who, a, was // L_BLOCK_BYTES)
         if rc == 0:
             rc = map_raise(p, a.obj, map_level(r.size_bytes // L_BLOCK_BYTES))
         if rc:
@@ -225,7 +225,7 @@ cdef int resize_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
         a.obj.pub.size_bytes = r.size_bytes
         object_dirty(p, a.obj)
         record_3(p, RT_RESIZE, a.obj.pub.id, r.size_bytes, 0)
-    rc = clear_behind(p, a, r.size_bytes // L_BLOCK_BYTES) if r.clears else 0
+    rc = clear_behind(p, who, a, r.size_bytes // L_BLOCK_BYTES) if r.clears else 0
     if r.clears and rc == 0:
         a.obj.flags &= ~OF_TAIL
         object_dirty(p, a.obj)
@@ -236,7 +236,7 @@ cdef inline void slot_copy(lnt_admin *a, int offset, int size) noexcept nogil:
     memcpy(a.obj.desc + offset, a.change.slot + offset, size)
 
 
-cdef int set_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int set_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef uint32_t fields = a.change.fields
     if a.obj.pub.gone:
         return ST_GONE
@@ -260,17 +260,17 @@ cdef int set_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     return 0
 
 
-cdef int kv_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int kv_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     """Write the slots of some keys. All their pages are touched first, so that the change is one step."""
     cdef lnt_key_change *k = &a.keys
     cdef uint8_t *image = k.images
     cdef uint32_t i
     cdef int rc = 0
     for i in range(k.count):
-        if slot_page(p, k.slots[i], &rc) == NULL:
+        if slot_page(p, who, k.slots[i], &rc) == NULL:
             return rc
     for i in range(k.count):
-        slot_write(p, k.slots[i], image)
+        slot_write(p, who, k.slots[i], image)
         if image[KV_SLOT_KIND] == SK_FREE:
             slot_free(p, k.slots[i])
         image += L_SLOT_BYTES
@@ -292,7 +292,7 @@ cdef int summaries_dirty(lnt_pool *p) noexcept nogil:
     return n >= p.checkpoint.area_blocks // 64
 
 
-cdef int grow_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int grow_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     """In steps, each with as many new summary pages as a checkpoint surely has room for, and checkpoints between them."""
     cdef lnt_growth *g = &a.growth
     cdef uint8_t *r
@@ -315,7 +315,7 @@ cdef int grow_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     return 0
 
 
-cdef int share_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int share_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef lnt_sharing *s = &a.sharing
     cdef uint64_t done = 0
     cdef int rc, steps = 0
@@ -331,7 +331,7 @@ cdef int share_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
         return ST_RANGE           # one of them was shrunk or reverted meanwhile
     while s.left_blocks:
         journal_fit(p, 48)
-        rc = map_share(p, a.obj, s.block, a.other, s.source_block, s.left_blocks, &done)
+        rc = map_share(p, who, a.obj, s.block, a.other, s.source_block, s.left_blocks, &done)
         if rc:
             return rc
         a.other.settle_epoch = a.obj.settle_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
@@ -352,7 +352,7 @@ cdef int share_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
 
 
 # What runs an operation, by kind. 0: done or applied; WAIT: it runs again; else the status that it fails with.
-cdef int (*RUN[A_KINDS])(lnt_pool *, lnt_admin *) noexcept nogil
+cdef int (*RUN[A_KINDS])(lnt_pool *, lnt_waiter *, lnt_admin *) noexcept nogil
 RUN[<int>A_CREATE] = create_run
 RUN[<int>A_DERIVE] = derive_run
 RUN[<int>A_DELETE] = delete_run
@@ -409,6 +409,7 @@ cdef void settle(lnt_pool *p, lnt_admin *a, uint8_t hard) noexcept nogil:
 
 
 cdef void serial_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+    cdef lnt_waiter who = waiter_of(&a.op)
     cdef int rc
     if a.applied:
         settle(p, a, 1)
@@ -418,9 +419,7 @@ cdef void serial_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     else:
         if places_wait(p, a) or wait_room(p, &a.op):
             return
-        p.cur_op = &a.op
-        rc = RUN[a.kind](p, a)
-        p.cur_op = NULL
+        rc = RUN[a.kind](p, &who, a)
         if rc == WAIT:
             return
     a.applied = 1
@@ -436,6 +435,7 @@ cdef void serial_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
 
 cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """Run an admin op from where it is."""
+    cdef lnt_waiter who = waiter_of(&a.op)
     cdef int rc = 0
     if a.kind <= A_SERIAL:
         serial_run(p, a)
@@ -454,9 +454,7 @@ cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
         return
     if a.kind == A_SHARE and (places_wait(p, a) or wait_room(p, &a.op)):
         return
-    p.cur_op = &a.op
-    rc = RUN[a.kind](p, a)
-    p.cur_op = NULL
+    rc = RUN[a.kind](p, &who, a)
     if rc == WAIT:
         return
     places_leave(p, a)

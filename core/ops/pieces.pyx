@@ -18,13 +18,13 @@ cdef inline uint32_t record_bytes(lnt_piece *a, uint8_t verify) noexcept nogil:
     return (40 + (4 * a.n if verify else 0) + 7) & ~<uint32_t>7
 
 
-cdef int piece_ready(lnt_pool *p, lnt_object *o, lnt_piece *a, uint8_t verify) noexcept nogil:
+cdef int piece_ready(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece *a, uint8_t verify) noexcept nogil:
     """Own the leaf that a piece goes to. 0, WAIT, a status, MERGE_AGAIN or PLAN_AGAIN."""
     cdef lnt_extent e
     cdef lnt_frame *leaf
     cdef int rc
     if a.partial:
-        rc = map_find(p, o, a.lba, 1, 0, &e)
+        rc = map_find(p, who, o, a.lba, 1, 0, &e)
         if rc:
             return rc
         if e.pba and p.epoch < o.settle_epoch:
@@ -32,22 +32,22 @@ cdef int piece_ready(lnt_pool *p, lnt_object *o, lnt_piece *a, uint8_t verify) n
         if e.entry != a.source:
             a.source = e.entry
             return MERGE_AGAIN
-    rc = csum_touch(p, a.pba, a.n) if verify else 0
+    rc = csum_touch(p, who, a.pba, a.n) if verify else 0
     if rc > 0:
         return PLAN_AGAIN
     if rc == 0:
-        rc = path_own(p, o, a.lba, 0, &leaf, NULL)
+        rc = path_own(p, who, o, a.lba, 0, &leaf, NULL)
     return rc
 
 
-cdef int pieces_insert(lnt_pool *p, lnt_object *o, lnt_piece **first, uint8_t verify) noexcept nogil:
+cdef int pieces_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece **first, uint8_t verify) noexcept nogil:
     """Enter a row of pieces. 0, or nothing was changed: WAIT, a status, PLAN_AGAIN, or MERGE_AGAIN with `first` at it."""
     cdef lnt_piece *a = first[0]
     cdef uint32_t total = 0, count = 0
     cdef uint32_t[512] sums
     cdef int rc
     while a != NULL:
-        rc = piece_ready(p, o, a, verify)
+        rc = piece_ready(p, who, o, a, verify)
         if rc:
             if rc == MERGE_AGAIN:
                 first[0] = a
@@ -60,7 +60,7 @@ cdef int pieces_insert(lnt_pool *p, lnt_object *o, lnt_piece **first, uint8_t ve
     journal_reserve(p, total)
     a = first[0]
     while a != NULL:
-        if map_insert(p, o, a.lba, a.pba, a.n, E_EXCL()):
+        if map_insert(p, who, o, a.lba, a.pba, a.n, E_EXCL()):
             pool_fail(p, PF_HALF, a.lba)     # unreachable: all of it was touched; never go on with half of it
             return ST_IO_WRITE
         if verify:

@@ -43,7 +43,7 @@ cdef int space_check(lnt_pool *p, lnt_object *o, uint64_t blocks, int is_new) no
     return 0
 
 
-cdef int choose_blocks(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t want, bint is_new, uint64_t *pba,
+cdef int choose_blocks(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t want, bint is_new, uint64_t *pba,
                        uint32_t *got) noexcept nogil:
     """New blocks for lba, next to what its region already has.
 
@@ -59,10 +59,10 @@ cdef int choose_blocks(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t want, 
         thrifty = thrifty and g.following != lba
         target = g.base + (lba & 511)
     else:
-        rc = map_goal(p, o, lba, &target)
+        rc = map_goal(p, who, o, lba, &target)
         if rc:
             return rc
-    rc = alloc_extent(p, target, lba & 511, want, thrifty, pba, got)
+    rc = alloc_extent(p, who, target, lba & 511, want, thrifty, pba, got)
     if rc == 0 and pba[0] >= lba & 511 and not (thrifty and g.key == key):
         g.key = key
         g.base = pba[0] - (lba & 511)
@@ -71,7 +71,8 @@ cdef int choose_blocks(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t want, 
     return rc
 
 
-cdef int moves(lnt_pool *p, lnt_object *o, const lnt_extent *first, uint64_t lba, uint64_t want, uint32_t *n) noexcept nogil:
+cdef int moves(lnt_pool *p, lnt_waiter *who, lnt_object *o, const lnt_extent *first, uint64_t lba, uint64_t want,
+               uint32_t *n) noexcept nogil:
     """How many blocks from lba on a write of `want` sends to a run of their own: 0, or all that it covers of the region.
 
     A stream does so where what it writes over is this object's alone and lies scattered, and there is space to spare: it
@@ -90,7 +91,7 @@ cdef int moves(lnt_pool *p, lnt_object *o, const lnt_extent *first, uint64_t lba
             or space_for_data(p) < want + 4 * p.reserve_blocks or space_check(p, o, want, 0)):
         return 0
     while at < end:
-        rc = map_find(p, o, at, end - at, 1, &e)
+        rc = map_find(p, who, o, at, end - at, 1, &e)
         if rc:
             return rc
         if not e.exclusive:
@@ -102,11 +103,12 @@ cdef int moves(lnt_pool *p, lnt_object *o, const lnt_extent *first, uint64_t lba
     return 0
 
 
-cdef int choose_run(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+cdef int choose_run(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t want, uint64_t *pba,
+                    uint32_t *got) noexcept nogil:
     """All of `want` blocks in the run that the region is being moved to, or in a free one; got is 0 where that cannot be."""
     cdef uint64_t key = region_key(o, lba)
     cdef lnt_goal *g = goal_of(p, key)
-    cdef int rc = alloc_whole(p, g.base + (lba & 511) if g.key == key else 0, lba & 511, want, pba, got)
+    cdef int rc = alloc_whole(p, who, g.base + (lba & 511) if g.key == key else 0, lba & 511, want, pba, got)
     if rc == 0 and got[0]:
         p.stat_moved += got[0]
         g.key = key

@@ -1,5 +1,5 @@
 # Metadata pages read again from the medium, one at a time, and verified (docs/on-disk-format.md, page header).
-from core.base.operation cimport lnt_admin
+from core.base.operation cimport lnt_admin, lnt_waiter
 from core.base.pool cimport lnt_pool
 
 cdef enum scrub_phase:         # what a scrub without an object looks at, in this order
@@ -12,4 +12,4 @@ cdef enum scrub_phase:         # what a scrub without an object looks at, in thi
     SP_END = 6
     SP_MAP = 7                 # with an object
 
-cdef int scrub_run(lnt_pool *p, lnt_admin *a) noexcept nogil
+cdef int scrub_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil

@@ -79,7 +79,6 @@ cdef int fetch(lnt_pool *p, lnt_admin *a, uint64_t block) noexcept nogil:
     if p.cur.submit(p.cur, &m.io):
         m.state = MS_ARRIVED
         return 0
-    p.cur_op = NULL
     return WAIT
 
 
@@ -93,7 +92,6 @@ cdef int judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
     m.tries += 1
     if m.tries < TRIES:
         if p.checkpoint.state > C_HOMES:
-            p.cur_op = NULL
             a.op.next = p.checkpoint.riders
             p.checkpoint.riders = &a.op
             return WAIT
@@ -127,10 +125,10 @@ cdef inline uint64_t span(int level) noexcept nogil:
     return <uint64_t>1 << (9 * level)
 
 
-cdef int step(lnt_pool *p, uint64_t *e, int *level, uint64_t lba) noexcept nogil:
+cdef int step(lnt_pool *p, lnt_waiter *who, uint64_t *e, int *level, uint64_t lba) noexcept nogil:
     """Go from a reference to a node of `level` - 1 to its entry for lba."""
     cdef int rc = 0
-    cdef lnt_frame *f = cache_get(p, e[0] & E_REF(), PK_NODE, <uint8_t>(level[0] - 1), &rc)
+    cdef lnt_frame *f = cache_get(p, who, e[0] & E_REF(), PK_NODE, <uint8_t>(level[0] - 1), &rc)
     if f == NULL:
         return rc
     level[0] -= 1
@@ -138,7 +136,7 @@ cdef int step(lnt_pool *p, uint64_t *e, int *level, uint64_t lba) noexcept nogil
     return 0
 
 
-cdef int verify_at(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, uint64_t *n) noexcept nogil:
+cdef int verify_at(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, lnt_object *other, uint64_t *n) noexcept nogil:
     """Verify the nodes that begin at scrub.next, but for those that `other` has in the same place; n: how far to go on."""
     cdef uint64_t lba = a.scrub.next
     cdef uint64_t x = o.root | E_NODE() if o.root else 0
@@ -151,7 +149,7 @@ cdef int verify_at(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, 
     n[0] = span(xl) - (lba & (span(xl) - 1))
     while x & E_NODE():
         while y & E_NODE() and yl > xl:
-            rc = step(p, &y, &yl, lba)
+            rc = step(p, who, &y, &yl, lba)
             if rc == WAIT:
                 return WAIT
             if rc:
@@ -170,7 +168,7 @@ cdef int verify_at(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, 
             a.scrub.verified_level = <uint8_t>xl
         if xl == 0 or (xl == 1 and not catalog):
             return 0                  # below are catalog slots, or data
-        rc = step(p, &x, &xl, lba)
+        rc = step(p, who, &x, &xl, lba)
         if rc == WAIT:
             return WAIT
         if rc:
@@ -179,12 +177,13 @@ cdef int verify_at(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, 
     return 0
 
 
-cdef int verify_map(lnt_pool *p, lnt_admin *a, lnt_object *o, lnt_object *other, uint64_t end, int *steps) noexcept nogil:
+cdef int verify_map(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, lnt_object *other, uint64_t end,
+                    int *steps) noexcept nogil:
     cdef lnt_scrub *s = &a.scrub
     cdef uint64_t n = 0
     cdef int rc
     while s.next < end and s.pages < s.most_pages:
-        rc = verify_at(p, a, o, other, &n)
+        rc = verify_at(p, who, a, o, other, &n)
         if rc:
             return rc
         s.next += n
@@ -316,7 +315,7 @@ cdef int fixed_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
     return count_page(p, a, number) if phase == SP_COUNT else csum_page(p, a, number)
 
 
-cdef int scrub_fixed(lnt_pool *p, lnt_admin *a, int *steps) noexcept nogil:
+cdef int scrub_fixed(lnt_pool *p, lnt_waiter *who, lnt_admin *a, int *steps) noexcept nogil:
     cdef lnt_scrub *s = &a.scrub
     cdef int rc
     while s.next < phase_end(p, s.phase) and s.pages < s.most_pages:
@@ -334,7 +333,7 @@ cdef int scrub_fixed(lnt_pool *p, lnt_admin *a, int *steps) noexcept nogil:
     return 0
 
 
-cdef int scrub_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int scrub_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     """Ends when the phase is over or as many pages were read as were asked for."""
     cdef lnt_scrub *s = &a.scrub
     cdef int rc, steps = 0
@@ -347,15 +346,15 @@ cdef int scrub_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if s.phase == SP_MAP and a.obj.pub.gone:
         return ST_GONE
     if s.phase == SP_MAP:
-        rc = verify_map(p, a, a.obj, a.other, a.obj.pub.size_bytes // L_BLOCK_BYTES, &steps)
+        rc = verify_map(p, who, a, a.obj, a.other, a.obj.pub.size_bytes // L_BLOCK_BYTES, &steps)
         if rc == 0:
             s.over = s.next >= a.obj.pub.size_bytes // L_BLOCK_BYTES
     elif s.phase == SP_CATALOG:
-        rc = verify_map(p, a, &p.cat, NULL, phase_end(p, SP_CATALOG), &steps)
+        rc = verify_map(p, who, a, &p.cat, NULL, phase_end(p, SP_CATALOG), &steps)
         if rc == 0:
             s.over = s.next >= phase_end(p, SP_CATALOG)
     else:
-        rc = scrub_fixed(p, a, &steps)
+        rc = scrub_fixed(p, who, a, &steps)
         if rc == 0:
             s.over = s.next >= phase_end(p, s.phase)
     return rc

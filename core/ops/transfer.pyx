@@ -11,7 +11,7 @@ from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OF_CHECKSUM
 from core.base.mutations cimport M_NO_MERGE_CHECK
 from core.base.native cimport lnt_alloc_aligned
 from core.base.object cimport lnt_object
-from core.base.operation cimport lnt_piece
+from core.base.operation cimport lnt_piece, lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport io_free, io_new, io_status, op_finish, op_ready
 from core.base.types cimport (
@@ -164,6 +164,7 @@ cdef void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
 cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     """All data is here. Objects with checksums are verified, whole blocks at a time."""
     cdef lnt_op_state *x = op_state(op)
+    cdef lnt_waiter who = waiter_of(op)
     cdef lnt_piece *a
     cdef uint32_t bad = 0
     cdef int rc
@@ -172,9 +173,7 @@ cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
         a = x.ext
         while a != NULL:
             if not a.loaded:
-                p.cur_op = op
-                rc = csum_verify(p, a.pba, a.n, a.src, &bad)
-                p.cur_op = NULL
+                rc = csum_verify(p, &who, a.pba, a.n, a.src, &bad)
                 if rc == WAIT:
                     return
                 if rc:
@@ -193,6 +192,7 @@ cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
+    cdef lnt_waiter who = waiter_of(op)
     cdef lnt_object *o = <lnt_object *>op.obj
     cdef lnt_extent e
     cdef lnt_piece *a
@@ -209,9 +209,7 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
     while x.cursor < length and not x.error:
         at = start + x.cursor
         off = at & (L_BLOCK_BYTES - 1)
-        p.cur_op = op
-        rc = map_find(p, o, at >> 12, (off + length - x.cursor + L_BLOCK_BYTES - 1) >> 12, 0, &e)
-        p.cur_op = NULL
+        rc = map_find(p, &who, o, at >> 12, (off + length - x.cursor + L_BLOCK_BYTES - 1) >> 12, 0, &e)
         if rc == WAIT:
             return
         if rc:
@@ -264,7 +262,7 @@ cdef lnt_piece *piece_at(lnt_pool *p, lnt_op *op, uint64_t lba, uint64_t pba, ui
     return a
 
 
-cdef int plan_new(lnt_pool *p, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
+cdef int plan_new(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
     """Send the next blocks of a write to a new place. 0, WAIT or a status; x.cursor moves on success."""
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_object *o = <lnt_object *>op.obj
@@ -283,7 +281,7 @@ cdef int plan_new(lnt_pool *p, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t 
         want = 1
     rc = space_check(p, o, want, e.pba == 0)
     if rc == 0:
-        rc = choose_blocks(p, o, lba, <uint32_t>want, e.pba == 0, &pba, &got)
+        rc = choose_blocks(p, who, o, lba, <uint32_t>want, e.pba == 0, &pba, &got)
     if rc:
         return rc
     a = piece_at(p, op, lba, pba, got)
@@ -311,7 +309,7 @@ cdef void partial_load(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
     io_start(p, op, IO_READ, 0, (a.source & ((<uint64_t>1 << 48) - 1)) * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
 
 
-cdef int plan_move(lnt_pool *p, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
+cdef int plan_move(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
     """Send what would overwrite private blocks that lie scattered to a run of its own, where one is free.
 
     0: x.cursor has moved, or not: then they are overwritten where they lie. WAIT, or a status.
@@ -323,9 +321,9 @@ cdef int plan_move(lnt_pool *p, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t
     cdef int rc
     if x.stays or at & (L_BLOCK_BYTES - 1) or x.cursor >= L_BLOCK_BYTES and lba % L_RUN_BLOCKS:
         return 0                  # asked once for each region
-    rc = moves(p, <lnt_object *>op.obj, e, lba, left >> 12, &n)
+    rc = moves(p, who, <lnt_object *>op.obj, e, lba, left >> 12, &n)
     if rc == 0 and n:
-        rc = choose_run(p, <lnt_object *>op.obj, lba, n, &pba, &n)
+        rc = choose_run(p, who, <lnt_object *>op.obj, lba, n, &pba, &n)
     if rc or n == 0:
         return rc
     x.moved = 1
@@ -337,6 +335,7 @@ cdef int plan_move(lnt_pool *p, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t
 
 cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
+    cdef lnt_waiter who = waiter_of(op)
     cdef lnt_object *o = <lnt_object *>op.obj
     cdef lnt_extent e
     cdef uint64_t at, off, n, left
@@ -345,25 +344,22 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         at = op.offset + x.cursor
         off = at & (L_BLOCK_BYTES - 1)
         left = op.length - x.cursor
-        p.cur_op = op
-        rc = map_find(p, o, at >> 12, (off + left + L_BLOCK_BYTES - 1) >> 12, 1, &e)
+        rc = map_find(p, &who, o, at >> 12, (off + left + L_BLOCK_BYTES - 1) >> 12, 1, &e)
         if rc == 0 and (not e.exclusive or x.verify or op.flags & OPF_ATOMIC):
             if (off or left < L_BLOCK_BYTES) and e.pba and p.epoch < o.settle_epoch:
-                p.cur_op = NULL
                 x.step = S_RESTART    # writes in place may still reach the block that would be merged
                 if x.io_busy == 0:
                     write_end(p, op)
                 return
-            rc = plan_new(p, op, &e, at, left)
+            rc = plan_new(p, &who, op, &e, at, left)
         elif rc == 0:
-            rc = plan_move(p, op, &e, at, left)
+            rc = plan_move(p, &who, op, &e, at, left)
         if rc == 0 and op.offset + x.cursor == at:
             n = e.n * L_BLOCK_BYTES - off
             if n > left:
                 n = left
             io_start(p, op, IO_WRITE, 0, e.pba * L_BLOCK_BYTES + off, n, op.buf + x.cursor)
             x.cursor += n
-        p.cur_op = NULL
         if rc == WAIT:
             return
         if rc:
@@ -376,6 +372,7 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
 cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     """No request is in flight: merge, restart, give up or commit."""
     cdef lnt_op_state *x = op_state(op)
+    cdef lnt_waiter who = waiter_of(op)
     cdef lnt_piece *a = x.ext
     cdef uint64_t target
     if x.step == S_RESTART:
@@ -394,9 +391,7 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     if x.step == S_IO and not x.error:
         while a != NULL and x.verify:
             if a.partial and a.source and not a.loaded:
-                p.cur_op = op
-                a.loaded = merge_verified(p, op, a)
-                p.cur_op = NULL
+                a.loaded = merge_verified(p, &who, op, a)
                 if x.error:
                     break
                 if not a.loaded:
@@ -426,10 +421,10 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     write_commit(p, op)
 
 
-cdef uint8_t merge_verified(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
+cdef uint8_t merge_verified(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_piece *a) noexcept nogil:
     """The old contents of a checksummed block are verified before they are merged. 0: waiting, or error set."""
     cdef uint32_t bad = 0
-    cdef int rc = csum_verify(p, a.source & ((<uint64_t>1 << 48) - 1), 1, a.bounce, &bad)
+    cdef int rc = csum_verify(p, who, a.source & ((<uint64_t>1 << 48) - 1), 1, a.bounce, &bad)
     if rc == WAIT:
         return 0
     if rc:
@@ -438,14 +433,14 @@ cdef uint8_t merge_verified(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogi
     return 1
 
 
-cdef int piece_commit(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
+cdef int piece_commit(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_piece *a) noexcept nogil:
     """Enter one piece into the map and the journal. 0, WAIT, a status, or MERGE_AGAIN, PLAN_AGAIN."""
     cdef lnt_object *o = <lnt_object *>op.obj
     cdef lnt_extent e
     cdef int rc
     cdef uint32_t[512] sums
     if a.partial:
-        rc = map_find(p, o, a.lba, 1, not op_state(op).verify, &e)
+        rc = map_find(p, who, o, a.lba, 1, not op_state(op).verify, &e)
         if rc:
             return rc
         if e.pba and not op_state(op).verify and (e.exclusive or p.epoch < o.settle_epoch):
@@ -454,11 +449,11 @@ cdef int piece_commit(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
             a.source = e.entry
             return MERGE_AGAIN
     if op_state(op).verify:
-        rc = csum_touch(p, a.pba, a.n)
+        rc = csum_touch(p, who, a.pba, a.n)
         if rc:
             return rc if rc == WAIT else PLAN_AGAIN   # checksums cannot be kept there: blocks are taken elsewhere
     journal_fit(p, 48 + 4 * a.n)
-    rc = map_insert(p, o, a.lba, a.pba, a.n, E_EXCL())
+    rc = map_insert(p, who, o, a.lba, a.pba, a.n, E_EXCL())
     if rc:
         return rc
     if op_state(op).verify:
@@ -469,10 +464,10 @@ cdef int piece_commit(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
     return 0
 
 
-cdef int pieces_commit(lnt_pool *p, lnt_op *op, lnt_piece **at) noexcept nogil:
+cdef int pieces_commit(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_piece **at) noexcept nogil:
     """All pieces of an atomic write at once. As piece_commit; at MERGE_AGAIN `at` is the piece to be merged again."""
     cdef lnt_piece *a = op_state(op).ext
-    cdef int rc = pieces_insert(p, <lnt_object *>op.obj, at, op_state(op).verify)
+    cdef int rc = pieces_insert(p, who, <lnt_object *>op.obj, at, op_state(op).verify)
     while rc == 0 and a != NULL:
         a.mapped = 1
         piece_unlist(p, a)
@@ -482,6 +477,7 @@ cdef int pieces_commit(lnt_pool *p, lnt_op *op, lnt_piece **at) noexcept nogil:
 
 cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
+    cdef lnt_waiter who = waiter_of(op)
     cdef lnt_object *o = <lnt_object *>op.obj
     cdef lnt_piece *a = x.ext
     cdef int rc
@@ -495,9 +491,7 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
                 op.next = p.checkpoint.room
                 p.checkpoint.room = op
                 return
-            p.cur_op = op
-            rc = pieces_commit(p, op, &a) if op.flags & OPF_ATOMIC else piece_commit(p, op, a)
-            p.cur_op = NULL
+            rc = pieces_commit(p, &who, op, &a) if op.flags & OPF_ATOMIC else piece_commit(p, &who, op, a)
             if rc == WAIT:
                 return
             if rc == PLAN_AGAIN:

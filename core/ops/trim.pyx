@@ -7,13 +7,13 @@ cdef enum:
     TRIM_RUNS = 256           # runs that a trim marks in one turn
 
 
-cdef int trim_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int trim_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef lnt_trim *t = &a.trim
     cdef int rc, steps = 0
     if t.next_run == 0:
         p.holes.trimmed = 0
     while t.next_run < p.n_runs and t.left_runs:
-        rc = trim_mark(p, t.next_run, &t.found_blocks)
+        rc = trim_mark(p, who, t.next_run, &t.found_blocks)
         if rc:
             return rc
         p.holes.trimmed += t.next_run == p.holes.trimmed

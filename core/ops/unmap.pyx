@@ -3,6 +3,7 @@ from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, lnt_extent, map_find, map_unma
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, RT_UNMAP
 from core.base.object cimport lnt_object
+from core.base.operation cimport lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport op_again
 from core.base.types cimport OPF_NOUNMAP, OP_WRITE, ST_GONE, ST_OK, ST_READ_ONLY
@@ -28,6 +29,7 @@ cdef void unmap_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
 cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Whole blocks leave the map; the rest, and everything with OPF_NOUNMAP, is overwritten with zeros."""
     cdef lnt_op_state *x = op_state(op)
+    cdef lnt_waiter who = waiter_of(op)
     cdef lnt_object *o = <lnt_object *>op.obj
     cdef uint64_t at, n, end = op.offset + op.length, next_lba = 0
     cdef uint32_t removed = 0
@@ -57,9 +59,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
                 n = n if n < ZERO_BYTES else ZERO_BYTES
             else:
                 n = n if n < L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1)) else L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1))
-                p.cur_op = op
-                rc = map_find(p, o, at >> 12, 1, 0, &e)
-                p.cur_op = NULL
+                rc = map_find(p, &who, o, at >> 12, 1, 0, &e)
                 if rc == WAIT:
                     return
                 if rc:
@@ -73,9 +73,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
             sub_new(p, op, OP_WRITE, at, n, p.zeros)
             return
         journal_fit(p, 32)
-        p.cur_op = op
-        rc = map_unmap(p, o, at >> 12, end >> 12, &next_lba, &removed)
-        p.cur_op = NULL
+        rc = map_unmap(p, &who, o, at >> 12, end >> 12, &next_lba, &removed)
         if rc == WAIT:
             return
         if rc:

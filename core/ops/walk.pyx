@@ -47,7 +47,7 @@ cdef int extend(lnt_admin *a, uint64_t start, uint64_t length, uint64_t value) n
     return emit(a, start, length, value) if a.n_rows < a.walk.most_rows else FULL
 
 
-cdef int walk_extents(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int walk_extents(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     """Rows of (block, blocks, mapped)."""
     cdef lnt_walk *w = &a.walk
     cdef lnt_extent e
@@ -55,7 +55,7 @@ cdef int walk_extents(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if a.obj.pub.gone:
         return ST_GONE
     while w.next_block < w.end_block:
-        rc = map_find(p, a.obj, w.next_block, w.end_block - w.next_block, 0, &e)
+        rc = map_find(p, who, a.obj, w.next_block, w.end_block - w.next_block, 0, &e)
         if rc:
             return rc
         rc = extend(a, w.next_block, e.n, e.pba != 0)
@@ -76,8 +76,8 @@ cdef struct side:
     int idx
 
 
-cdef int step_down(lnt_pool *p, side *s, uint64_t lba, int *rc) noexcept nogil:
-    s.f = cache_get(p, s.e & E_REF(), PK_NODE, <uint8_t>(s.level - 1), rc)
+cdef int step_down(lnt_pool *p, lnt_waiter *who, side *s, uint64_t lba, int *rc) noexcept nogil:
+    s.f = cache_get(p, who, s.e & E_REF(), PK_NODE, <uint8_t>(s.level - 1), rc)
     if s.f == NULL:
         return 0
     s.level -= 1
@@ -98,7 +98,8 @@ cdef inline uint64_t span_left(int level, uint64_t lba) noexcept nogil:
     return span - (lba & (span - 1))
 
 
-cdef int compare_at(lnt_pool *p, lnt_object *oa, lnt_object *ob, uint64_t lba, uint64_t *n, int *differ) noexcept nogil:
+cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob, uint64_t lba, uint64_t *n,
+                    int *differ) noexcept nogil:
     """Whether the maps differ at lba, and for how many blocks that holds at least."""
     cdef side x, y
     cdef int rc = 0
@@ -123,13 +124,13 @@ cdef int compare_at(lnt_pool *p, lnt_object *oa, lnt_object *ob, uint64_t lba, u
             return 0
         if x.e & E_NODE() and (x.level >= y.level or not y.e & E_NODE()):
             k = y.level == x.level and y.e & E_NODE()
-            if not step_down(p, &x, lba, &rc):
+            if not step_down(p, who, &x, lba, &rc):
                 return rc
-            if k and not step_down(p, &y, lba, &rc):
+            if k and not step_down(p, who, &y, lba, &rc):
                 return rc
             continue
         if y.e & E_NODE():
-            if not step_down(p, &y, lba, &rc):
+            if not step_down(p, who, &y, lba, &rc):
                 return rc
             continue
         break
@@ -150,7 +151,7 @@ cdef int compare_at(lnt_pool *p, lnt_object *oa, lnt_object *ob, uint64_t lba, u
     return 0
 
 
-cdef int walk_diff(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int walk_diff(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     """Rows of (block, blocks, 1) where obj and other differ."""
     cdef lnt_walk *w = &a.walk
     cdef uint64_t n = 0
@@ -158,7 +159,7 @@ cdef int walk_diff(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if a.obj.pub.gone or a.other.pub.gone:
         return ST_GONE
     while w.next_block < w.end_block:
-        rc = compare_at(p, a.obj, a.other, w.next_block, &n, &differ)
+        rc = compare_at(p, who, a.obj, a.other, w.next_block, &n, &differ)
         if rc:
             return rc
         if n > w.end_block - w.next_block:
@@ -173,7 +174,7 @@ cdef int walk_diff(lnt_pool *p, lnt_admin *a) noexcept nogil:
     return 0
 
 
-cdef int sole_at(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t *n, uint64_t *blocks) noexcept nogil:
+cdef int sole_at(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *n, uint64_t *blocks) noexcept nogil:
     """How many of the next n blocks only this object refers to."""
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
     cdef int level = o.level + 1
@@ -184,7 +185,7 @@ cdef int sole_at(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t *n, uint64_t
     cdef uint64_t pba
     blocks[0] = 0
     while e & E_NODE():
-        f = node_get(p, e & E_REF(), <uint8_t>(level - 1), &rc)
+        f = node_get(p, who, e & E_REF(), <uint8_t>(level - 1), &rc)
         if f == NULL:
             return rc
         if f.refs != 1:
@@ -204,14 +205,14 @@ cdef int sole_at(lnt_pool *p, lnt_object *o, uint64_t lba, uint64_t *n, uint64_t
             if not (<uint64_t *>f.data)[i] & E_DATA():
                 continue
             pba = (<uint64_t *>f.data)[i] & E_REF()
-        c = count_at(p, pba, &cf, &rc)
+        c = count_at(p, who, pba, &cf, &rc)
         if c == NULL:
             return rc
         blocks[0] += c[0] == 1
     return 0
 
 
-cdef int walk_exclusive(lnt_pool *p, lnt_admin *a) noexcept nogil:
+cdef int walk_exclusive(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     """The blocks of each source that nobody else refers to, one source after the other."""
     cdef lnt_sole *s = &a.sole
     cdef uint64_t n = 0, blocks = 0
@@ -223,7 +224,7 @@ cdef int walk_exclusive(lnt_pool *p, lnt_admin *a) noexcept nogil:
         while not rc and s.next_block < <uint64_t>1 << (9 * (o.level + 1)):
             if steps >= SOLE_STEPS:
                 return op_again(p, &a.op)
-            rc = sole_at(p, o, s.next_block, &n, &blocks)
+            rc = sole_at(p, who, o, s.next_block, &n, &blocks)
             if rc == WAIT:
                 return rc
             s.blocks[s.done] += blocks

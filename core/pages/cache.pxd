@@ -1,4 +1,5 @@
 # Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header).
+from core.base.operation cimport lnt_waiter
 from core.base.page cimport lnt_frame
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint64_t, uint8_t
@@ -11,6 +12,6 @@ cdef void cache_rekey(lnt_pool *p, lnt_frame *f, uint64_t id) noexcept nogil
 cdef void cache_trim(lnt_pool *p) noexcept nogil
 cdef void cache_pin(lnt_pool *p, lnt_frame *f) noexcept nogil
 cdef lnt_frame *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil
-cdef lnt_frame *cache_get(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil
+cdef lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil
 cdef void frame_dirty(lnt_pool *p, lnt_frame *f) noexcept nogil
 cdef void frame_undirty(lnt_pool *p, lnt_frame *f) noexcept nogil

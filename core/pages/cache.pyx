@@ -2,9 +2,10 @@
 from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.native cimport lnt_alloc_aligned
+from core.base.operation cimport waiter_queue
 from core.base.page cimport F_BAD, F_READING, F_VALID
 from core.base.schedule cimport ops_ready
-from core.base.types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, ST_LIMIT, lnt_io
+from core.base.types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, ST_LIMIT, lnt_io, lnt_op
 from core.pages.damage cimport damage_met, damage_over, damage_recent
 from core.pages.format cimport frame_serialise, page_decode
 from libc.stdint cimport uint32_t
@@ -199,6 +200,12 @@ cdef lnt_frame *frame_take(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level
 
 cdef void page_arrived(lnt_io *io) noexcept nogil:
     cdef page_read *r = <page_read *>io
+    page_take(r, r.f.waiters)
+
+
+cdef void page_take(page_read *r, lnt_op *reader) noexcept nogil:
+    """`reader`: an op that needs the page, or NULL."""
+    cdef lnt_io *io = &r.io
     cdef lnt_pool *p = r.pool
     cdef lnt_frame *f = r.f
     if io.result == 0 and page_decode(p, f, r.raw):
@@ -208,7 +215,7 @@ cdef void page_arrived(lnt_io *io) noexcept nogil:
     else:
         f.state = F_BAD
         f.error = ST_IO_READ if io.result else ST_CHECKSUM
-        damage_met(p, f, f.waiters if f.waiters != NULL else p.cur_op)
+        damage_met(p, f, reader)
     r.next = <page_read *>p.cache.reads
     p.cache.reads = r
     ops_ready(p, &f.waiters)
@@ -231,8 +238,8 @@ cdef page_read *read_new(lnt_pool *p, lnt_frame *f) noexcept nogil:
     return r
 
 
-cdef lnt_frame *cache_get(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
-    """The page at `id`, or NULL and rc: WAIT (p.cur_op will run again), or a status when it cannot be read."""
+cdef lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
+    """The page at `id`, or NULL and rc: WAIT (it runs again), or a status when it cannot be read."""
     cdef lnt_frame *f = cache_find(p, id)
     cdef page_read *r
     if f != NULL and f.state == F_VALID:
@@ -263,16 +270,13 @@ cdef lnt_frame *cache_get(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level,
         f.state = F_READING
         r = read_new(p, f)
         if p.cur.submit(p.cur, &r.io):
-            page_arrived(&r.io)
+            page_take(r, who.op if who != NULL else NULL)
             if f.state == F_VALID:
                 return f
             rc[0] = f.error
             cache_drop(p, f)
             return NULL
-    if p.cur_op != NULL:
-        p.cur_op.next = f.waiters
-        f.waiters = p.cur_op
-        p.cur_op = NULL           # queued once, on the first page it misses
+    waiter_queue(who, &f.waiters)
     rc[0] = WAIT
     return NULL
 

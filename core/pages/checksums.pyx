@@ -11,21 +11,21 @@ cdef extern from "base/crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 
-cdef inline lnt_frame *page_of(lnt_pool *p, uint64_t pba, uint32_t *index, int *rc) noexcept nogil:
+cdef inline lnt_frame *page_of(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t *index, int *rc) noexcept nogil:
     cdef uint64_t zone = pba // L_ZONE_BLOCKS
     cdef uint64_t at = pba % L_ZONE_BLOCKS
     index[0] = <uint32_t>(at % L_CSUM_BLOCKS)
-    return cache_get(p, zone * L_ZONE_BLOCKS + L_CSUM_START + at // L_CSUM_BLOCKS, PK_CSUM, 0, rc)
+    return cache_get(p, who, zone * L_ZONE_BLOCKS + L_CSUM_START + at // L_CSUM_BLOCKS, PK_CSUM, 0, rc)
 
 
-cdef int csum_touch(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+cdef int csum_touch(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n) noexcept nogil:
     """0 when the checksums of all the blocks are in memory, else WAIT or a status."""
     cdef uint32_t i, index
     cdef int rc, worst = 0
     for i in range(n):
         if i == 0 or (pba + i) % L_ZONE_BLOCKS % L_CSUM_BLOCKS == 0:
             rc = 0
-            if page_of(p, pba + i, &index, &rc) == NULL and (rc == WAIT or worst == 0):
+            if page_of(p, who, pba + i, &index, &rc) == NULL and (rc == WAIT or worst == 0):
                 worst = rc
     return worst
 
@@ -43,7 +43,7 @@ cdef int csum_set(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *sums) no
     cdef int rc = 0
     cdef lnt_frame *f
     for i in range(n):
-        f = page_of(p, pba + i, &index, &rc)
+        f = page_of(p, NULL, pba + i, &index, &rc)
         if f == NULL:
             return rc
         frame_dirty(p, f)
@@ -51,15 +51,15 @@ cdef int csum_set(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *sums) no
     return 0
 
 
-cdef int csum_verify(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *data, uint32_t *bad) noexcept nogil:
+cdef int csum_verify(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n, const uint8_t *data, uint32_t *bad) noexcept nogil:
     """0, WAIT, or ST_CHECKSUM when a block is not what was written: `bad` is the first."""
     cdef uint32_t i, index
-    cdef int rc = csum_touch(p, pba, n)
+    cdef int rc = csum_touch(p, who, pba, n)
     cdef lnt_frame *f
     if rc:
         return rc
     for i in range(n):
-        f = page_of(p, pba + i, &index, &rc)
+        f = page_of(p, who, pba + i, &index, &rc)
         if lnt_get_le32(f.data + 4 * index) != lnt_crc32c(
                 0, data + <uint64_t>i * L_BLOCK_BYTES, L_BLOCK_BYTES) and not p.mutations & M_NO_DATA_CRC:
             bad[0] = i

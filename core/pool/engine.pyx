@@ -238,7 +238,7 @@ cdef class Pool:
             self.keys_load(slots)
             journal_replay(p, self.device, raw, 0, changes)   # nothing to replay: sets the ring up
             p.journal.record_seq = 0
-            nodes_prepare(p)
+            nodes_prepare(p, NULL)
             self.reopen(raw)
         else:
             area_apply(p, self.device, raw)
@@ -261,7 +261,7 @@ cdef class Pool:
             blocks_for_nodes(p)
         p.replaying = 0
         if not flags & SF_CLEAN:
-            nodes_prepare(p)
+            nodes_prepare(p, NULL)
             if p.medium.sparse and p.medium.nodes_free < p.unhomed:
                 raise PoolError("no_space", f"the file system has no room for {p.unhomed - p.medium.nodes_free} blocks that "
                                             "recovery must write: make some, nothing is lost")

@@ -2,7 +2,7 @@
 from core.base.log cimport C_IDLE, C_SYNC1, C_SYNC2, C_SYNC3
 from core.base.mutations cimport M_NO_DISTRUST
 from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
-from core.base.operation cimport lnt_admin
+from core.base.operation cimport lnt_admin, lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_ready
 from core.base.types cimport OP_ADMIN
@@ -101,16 +101,16 @@ cdef inline bint frees_press(lnt_pool *p) noexcept nogil:
 
 cdef int background_turn(lnt_pool *p) noexcept nogil:
     """A bounded step of checkpoint and reclaim. 1: there is more to do now."""
+    cdef lnt_waiter who
     cdef int more = 0
     cdef uint64_t last
     if p.failed:
         return 0
     medium_turn(p)
     if not p.ck_waits:
-        p.cur_op = p.ck_op
-        more = ckpt_turn(p)
-        p.ck_waits = p.cur_op == NULL
-        p.cur_op = NULL
+        who = waiter_of(p.ck_op)
+        more = ckpt_turn(p, &who)
+        p.ck_waits = who.queued
     if p.fifo.head != p.fifo.tail or p.journal.record_seq > p.journal.hard_seq:
         p.journal.seal_due_us = 0
         if p.journal.bg_due_us == 0:
@@ -131,10 +131,9 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         more |= p.journal.seal_due_us != 0 and p.now_us >= p.journal.seal_due_us
         seal_turn(p)
     if not p.background_waits:
-        p.cur_op = p.background
-        more |= reclaim_turn(p, RECLAIM_STEPS) == 1
-        p.background_waits = p.cur_op == NULL
-        p.cur_op = NULL
+        who = waiter_of(p.background)
+        more |= reclaim_turn(p, &who, RECLAIM_STEPS) == 1
+        p.background_waits = who.queued
     more |= punch_turn(p)
     return more or p.failed       # a failure just met: those who wait must hear of it
 

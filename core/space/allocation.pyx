@@ -53,7 +53,7 @@ cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil:
     return space_for_data(p) + (p.holes.held - away if p.holes.held > away else 0)
 
 
-cdef int take_at(lnt_pool *p, uint64_t pba, uint32_t want, uint32_t least, uint32_t *got) noexcept nogil:
+cdef int take_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t want, uint32_t least, uint32_t *got) noexcept nogil:
     """Claim free blocks from pba on, within its run. got is 0 when there are not so many as `least`."""
     cdef int rc = 0
     cdef lnt_frame *f
@@ -61,7 +61,7 @@ cdef int take_at(lnt_pool *p, uint64_t pba, uint32_t want, uint32_t least, uint3
     cdef uint32_t n = 0
     cdef uint64_t room = L_RUN_BLOCKS - pba % L_RUN_BLOCKS
     got[0] = 0
-    f = count_page(p, pba, &rc)
+    f = count_page(p, who, pba, &rc)
     if f == NULL:
         return rc
     c = <uint32_t *>f.data + pba % L_GROUP_BLOCKS
@@ -87,7 +87,7 @@ cdef inline int run_usable(lnt_pool *p, uint64_t run) noexcept nogil:
         not p.run_busy[run] or p.mutations & M_NO_PUNCH_HOLD)
 
 
-cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+cdef int take_anywhere(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
     """Free blocks of the next run that has any: the first ones behind those taken last."""
     cdef uint64_t i, run, b
     cdef uint32_t j, k
@@ -100,7 +100,7 @@ cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got)
         if not run_usable(p, run):
             continue
         b = run * L_RUN_BLOCKS
-        f = count_page(p, b, &rc)
+        f = count_page(p, who, b, &rc)
         if rc > 0:
             rc = 0                    # its counts cannot be read: nothing is taken from here any more
             continue
@@ -114,13 +114,13 @@ cdef int take_anywhere(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got)
             if (<uint32_t *>f.data)[b % L_GROUP_BLOCKS + k] == 0:
                 pba[0] = b + k
                 p.fit_block = k
-                return take_at(p, b + k, want, 1, got)
+                return take_at(p, who, b + k, want, 1, got)
         pool_fail(p, PF_SUMMARY, b)
         return ST_CHECKSUM            # the summary promised a free block
     return ST_NO_SPACE
 
 
-cdef int take_marked(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+cdef int take_marked(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
     """Free blocks of the next run with some that were freed and not given back: the medium need not find room for them.
 
     got is 0 where there are none, or looking would take too long.
@@ -143,7 +143,7 @@ cdef int take_marked(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) n
                 bits = g.bits[run % L_SUMMARY_RUNS * 8 + k]
                 if bits:
                     pba[0] = run * L_RUN_BLOCKS + k * 64 + ctz(bits)
-                    rc = take_at(p, pba[0], want, 1, got)
+                    rc = take_at(p, who, pba[0], want, 1, got)
                     if rc == WAIT or got[0] or rc and p.failed:
                         return rc
                     break
@@ -151,7 +151,7 @@ cdef int take_marked(lnt_pool *p, uint32_t want, uint64_t *pba, uint32_t *got) n
     return 0
 
 
-cdef int take_free_run(lnt_pool *p, uint32_t offset, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+cdef int take_free_run(lnt_pool *p, lnt_waiter *who, uint32_t offset, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
     """Blocks at `offset` of a run of which none is used. got is 0 where there is none."""
     cdef uint64_t _i, run
     cdef int rc = 0
@@ -160,31 +160,32 @@ cdef int take_free_run(lnt_pool *p, uint32_t offset, uint32_t want, uint64_t *pb
         return 0
     for _i in range(p.n_runs):
         run = p.run_cursor
-        if p.run_used[run] == 0 and not p.medium.zones[zone_of(run)] and zone_need(p, zone_of(run)) == WAIT:
+        if p.run_used[run] == 0 and not p.medium.zones[zone_of(run)] and zone_need(p, who, zone_of(run)) == WAIT:
             return WAIT
         if p.run_used[run] == 0 and run_usable(p, run):
             pba[0] = run * L_RUN_BLOCKS + offset
-            rc = take_at(p, pba[0], want, 1, got)
+            rc = take_at(p, who, pba[0], want, 1, got)
             if rc == WAIT or got[0] or rc and p.failed:
                 return rc
         p.run_cursor = run + 1 if run + 1 < p.n_runs else 0
     return rc
 
 
-cdef int alloc_whole(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+cdef int alloc_whole(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba,
+                     uint32_t *got) noexcept nogil:
     """Claim all of `want` contiguous blocks, at `goal` or at `offset` of a free run, or none (got is 0). 0, WAIT, or damage."""
     cdef int rc
     got[0] = 0
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
-        rc = take_at(p, goal, want, want, got)
+        rc = take_at(p, who, goal, want, want, got)
         if rc == WAIT or got[0] or rc and p.failed:
             pba[0] = goal
             return rc
-    rc = take_free_run(p, offset, want, pba, got)
+    rc = take_free_run(p, who, offset, want, pba, got)
     return rc if rc == WAIT or p.failed else 0
 
 
-cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
+cdef int alloc_extent(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
                       uint32_t *got) noexcept nogil:
     """Claim up to `want` contiguous blocks (count 1): at `goal`, else at `offset` of a free run, else anywhere.
 
@@ -195,24 +196,24 @@ cdef int alloc_extent(lnt_pool *p, uint64_t goal, uint32_t offset, uint32_t want
     cdef int rc
     got[0] = 0
     if thrifty and not (goal and goal < p.total_blocks and is_marked(p, goal)):
-        rc = take_marked(p, want, pba, got)
+        rc = take_marked(p, who, want, pba, got)
         if rc == WAIT or got[0] or rc and p.failed:
             return rc
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
-        rc = take_at(p, goal, want, 1, got)
+        rc = take_at(p, who, goal, want, 1, got)
         if rc == WAIT or got[0] or rc and p.failed:
             pba[0] = goal
             return rc
-    rc = take_free_run(p, offset, want, pba, got)
+    rc = take_free_run(p, who, offset, want, pba, got)
     if rc == WAIT or got[0] or rc and p.failed:
         return rc
-    rc = take_marked(p, want, pba, got)
+    rc = take_marked(p, who, want, pba, got)
     if rc == WAIT or got[0] or rc and p.failed:
         return rc
-    return take_anywhere(p, want, pba, got)
+    return take_anywhere(p, who, want, pba, got)
 
 
-cdef int take_for_node(lnt_pool *p, uint64_t *pba) noexcept nogil:
+cdef int take_for_node(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nogil:
     """The first free block of the runs that are for nodes alone."""
     cdef uint32_t i, k
     cdef uint64_t b
@@ -222,7 +223,7 @@ cdef int take_for_node(lnt_pool *p, uint64_t *pba) noexcept nogil:
         b = <uint64_t>p.medium.runs[i] * L_RUN_BLOCKS
         if p.run_used[p.medium.runs[i]] == L_RUN_BLOCKS or p.run_busy[p.medium.runs[i]] & RB_COUNTS:
             continue
-        f = count_page(p, b, &rc)
+        f = count_page(p, who, b, &rc)
         if f == NULL:
             if rc == WAIT:
                 return WAIT
@@ -234,16 +235,16 @@ cdef int take_for_node(lnt_pool *p, uint64_t *pba) noexcept nogil:
     return ST_NO_SPACE
 
 
-cdef int alloc_home(lnt_pool *p, uint64_t *pba) noexcept nogil:
+cdef int alloc_home(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nogil:
     """One block for a node. Nodes are packed together, away from the runs of data."""
     cdef uint32_t got = 0
     cdef int rc
     if p.medium.sparse:
-        return take_for_node(p, pba)
+        return take_for_node(p, who, pba)
     if run_usable(p, p.fit_cursor):
-        rc = take_anywhere(p, 1, pba, &got)
+        rc = take_anywhere(p, who, 1, pba, &got)
         return rc
-    rc = alloc_extent(p, 0, 0, 1, 0, pba, &got)
+    rc = alloc_extent(p, who, 0, 0, 1, 0, pba, &got)
     if rc == 0:
         p.fit_cursor = pba[0] // L_RUN_BLOCKS
         p.fit_block = 0

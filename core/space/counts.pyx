@@ -119,7 +119,7 @@ cdef inline void run_delta(lnt_pool *p, uint64_t pba, int delta) noexcept nogil:
 
 # -- counts ------------------------------------------------------------------------------------------------------------
 
-cdef lnt_frame *count_page(lnt_pool *p, uint64_t pba, int *rc) noexcept nogil:
+cdef lnt_frame *count_page(lnt_pool *p, lnt_waiter *who, uint64_t pba, int *rc) noexcept nogil:
     cdef uint64_t group = pba // L_GROUP_BLOCKS
     cdef uint64_t home = (pba // L_ZONE_BLOCKS) * L_ZONE_BLOCKS + L_COUNT_START + group % 1024
     cdef uint64_t run = group * 2
@@ -137,23 +137,23 @@ cdef lnt_frame *count_page(lnt_pool *p, uint64_t pba, int *rc) noexcept nogil:
         if f == NULL:
             rc[0] = ST_LIMIT
         return f
-    return cache_get(p, home, PK_COUNT, 0, rc)
+    return cache_get(p, who, home, PK_COUNT, 0, rc)
 
 
-cdef uint32_t *count_at(lnt_pool *p, uint64_t pba, lnt_frame **f, int *rc) noexcept nogil:
-    f[0] = count_page(p, pba, rc)
+cdef uint32_t *count_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, lnt_frame **f, int *rc) noexcept nogil:
+    f[0] = count_page(p, who, pba, rc)
     if f[0] == NULL:
         return NULL
     return <uint32_t *>f[0].data + pba % L_GROUP_BLOCKS
 
 
-cdef int count_touch(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+cdef int count_touch(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n) noexcept nogil:
     """0 when the counts of all the blocks are in memory, else WAIT or a status. Starts all the reads it needs."""
     cdef int rc, worst = 0
     cdef uint64_t at = pba, end = pba + n
     while at < end:
         rc = 0
-        if count_page(p, at, &rc) == NULL and (rc == WAIT or worst == 0):
+        if count_page(p, who, at, &rc) == NULL and (rc == WAIT or worst == 0):
             worst = rc                # an op that is queued on a page must not end before it arrives
         at = (at // L_GROUP_BLOCKS + 1) * L_GROUP_BLOCKS
     return worst
@@ -170,7 +170,7 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
     for i in range(n):
         b = pba + i
         if i == 0 or b % L_GROUP_BLOCKS == 0:
-            f = count_page(p, b, &rc)
+            f = count_page(p, NULL, b, &rc)
             if f == NULL:
                 return rc             # before anything has changed: callers touch ranges first
             frame_dirty(p, f)
@@ -212,7 +212,7 @@ cdef int shares_room(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
         return 0
     for i in range(n):
         if i == 0 or (pba + i) % L_GROUP_BLOCKS == 0:
-            f = count_page(p, pba + i, &rc)
+            f = count_page(p, NULL, pba + i, &rc)
             if f == NULL:
                 return rc
         if (<uint32_t *>f.data)[(pba + i) % L_GROUP_BLOCKS] >= COUNT_SHARED:
@@ -220,13 +220,13 @@ cdef int shares_room(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
     return 0
 
 
-cdef int count_is_one(lnt_pool *p, uint64_t pba, uint32_t n, int *rc) noexcept nogil:
+cdef int count_is_one(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n, int *rc) noexcept nogil:
     """1 when every block of the range has exactly one reference."""
     cdef uint32_t i
     cdef lnt_frame *f = NULL
     for i in range(n):
         if i == 0 or (pba + i) % L_GROUP_BLOCKS == 0:
-            f = count_page(p, pba + i, rc)
+            f = count_page(p, who, pba + i, rc)
             if f == NULL:
                 return 0
         if (<uint32_t *>f.data)[(pba + i) % L_GROUP_BLOCKS] != 1:
@@ -234,10 +234,10 @@ cdef int count_is_one(lnt_pool *p, uint64_t pba, uint32_t n, int *rc) noexcept n
     return 1
 
 
-cdef int node_touch(lnt_pool *p, uint64_t id) noexcept nogil:
+cdef int node_touch(lnt_pool *p, lnt_waiter *who, uint64_t id) noexcept nogil:
     if id & VID():
         return 0
-    return count_touch(p, id, 1)
+    return count_touch(p, who, id, 1)
 
 
 cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil:
@@ -249,7 +249,7 @@ cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil:
     if id & VID():
         refs = cache_find(p, id).refs
     else:
-        c = count_at(p, id, &f, &rc)
+        c = count_at(p, NULL, id, &f, &rc)
         if c == NULL:
             return rc
         refs = c[0]

@@ -1,4 +1,5 @@
 # References that were dropped: they come off the counts when nothing can need what they refer to any more (I5, I6).
+from core.base.operation cimport lnt_waiter
 from core.base.page cimport lnt_frame
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
@@ -9,4 +10,4 @@ cdef int epochs_turn(lnt_pool *p) noexcept nogil
 cdef uint64_t pending_count(lnt_pool *p) noexcept nogil
 cdef void homes_release(lnt_pool *p) noexcept nogil
 cdef void node_gone(lnt_pool *p, lnt_frame *f) noexcept nogil
-cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil
+cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil

@@ -27,7 +27,7 @@ cdef void drop(lnt_pool *p, uint64_t ref, uint32_t n, uint8_t kind, uint8_t trim
     cdef int rc = 0
     p.stat_pending_blocks += n & 0xff if kind == I_NODE else n
     if p.mutations & M_EARLY_PUNCH and kind == I_DATA and n == 1:
-        c = count_at(p, ref, &f, &rc)
+        c = count_at(p, NULL, ref, &f, &rc)
         if c != NULL and c[0] == 1:
             freed_mark(p, ref)
     if kind == I_DATA and p.fifo.tail != p.fifo.head:
@@ -99,12 +99,12 @@ cdef void homes_release(lnt_pool *p) noexcept nogil:
         p.homes.head += 1
 
 
-cdef int release_data(lnt_pool *p, lnt_dropped *it) noexcept nogil:
+cdef int release_data(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept nogil:
     """Take one reference off each block. With trim nobody is expected to want the freed ones soon."""
     cdef uint64_t ref = it.ref, free_before = p.free_blocks
     cdef uint32_t n = it.n
     cdef uint8_t trim = it.trim
-    cdef int rc = count_touch(p, ref, n)
+    cdef int rc = count_touch(p, who, ref, n)
     if rc:
         return rc
     p.work.tail -= 1              # `it` is the top of the stack: gone from here on
@@ -115,9 +115,9 @@ cdef int release_data(lnt_pool *p, lnt_dropped *it) noexcept nogil:
     return rc
 
 
-cdef int release_node(lnt_pool *p, lnt_dropped *it) noexcept nogil:
+cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept nogil:
     """Take one reference off a node; the last one takes what it refers to along."""
-    cdef int rc = node_touch(p, it.ref)
+    cdef int rc = node_touch(p, who, it.ref)
     cdef lnt_frame *f
     cdef lnt_frame *cf
     cdef uint32_t *c
@@ -129,11 +129,11 @@ cdef int release_node(lnt_pool *p, lnt_dropped *it) noexcept nogil:
     if rc:
         return rc
     if not id & VID():
-        c = count_at(p, id, &cf, &rc)
+        c = count_at(p, who, id, &cf, &rc)
         if c[0] > 1:
             p.work.tail -= 1
             return node_ref(p, id, -1)
-        f = cache_get(p, id, PK_NODE, level, &rc)
+        f = cache_get(p, who, id, PK_NODE, level, &rc)
         if f == NULL:
             return rc
     else:
@@ -198,14 +198,14 @@ cdef void node_gone(lnt_pool *p, lnt_frame *f) noexcept nogil:
     cache_drop(p, f)
 
 
-cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
+cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
     """Work off ripe items, within a budget of steps. 1: more to do now; 0: nothing ripe; WAIT: a page is on its way."""
     cdef lnt_dropped *it
     cdef uint64_t block
     cdef int rc
     if aside_retry(p):
         block = damage_probe(p)
-        if block and count_touch(p, block, 1) == WAIT:
+        if block and count_touch(p, who, block, 1) == WAIT:
             return WAIT
     while budget > 0:
         if p.work.head == p.work.tail:
@@ -223,7 +223,7 @@ cdef int reclaim_turn(lnt_pool *p, int budget) noexcept nogil:
             p.checkpoint.wanted = 1           # the next checkpoint would not hold what this makes dirty, or what waits for it
             return 0
         budget -= NODE_STEPS if it.kind == I_NODE else DATA_STEPS + <int>it.n
-        rc = release_node(p, it) if it.kind == I_NODE else release_data(p, it)
+        rc = release_node(p, who, it) if it.kind == I_NODE else release_data(p, who, it)
         if rc == WAIT:
             return WAIT
         if rc and not p.failed and not aside_put(p):

@@ -257,7 +257,7 @@ cdef int punch_turn(lnt_pool *p) noexcept nogil:
 # -- what the marks have forgotten -------------------------------------------------------------------------------------
 
 
-cdef int trim_mark(lnt_pool *p, uint64_t run, uint64_t *found) noexcept nogil:
+cdef int trim_mark(lnt_pool *p, lnt_waiter *who, uint64_t run, uint64_t *found) noexcept nogil:
     """Mark all that is free in a run, as if it had been freed and come to rest. 0, WAIT or ST_LIMIT."""
     cdef lnt_freed_page *g = page_of(p, run)
     cdef uint64_t r = run % L_SUMMARY_RUNS
@@ -268,7 +268,7 @@ cdef int trim_mark(lnt_pool *p, uint64_t run, uint64_t *found) noexcept nogil:
     if p.run_used[run] == L_RUN_BLOCKS or p.run_busy[run] & ~RB_HELD:
         return 0                  # damage keeps everybody away from it
     if p.run_used[run]:
-        c = count_at(p, run * L_RUN_BLOCKS, &f, &rc)
+        c = count_at(p, who, run * L_RUN_BLOCKS, &f, &rc)
         if c == NULL:
             return WAIT if rc == WAIT else 0      # where counts cannot be read nothing is known to be free
     if g == NULL:

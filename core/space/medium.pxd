@@ -1,4 +1,5 @@
 # Room below the pool: a file is sparse, and the file system under it may be full (docs/durability.md, "Room below").
+from core.base.operation cimport lnt_waiter
 from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_io
 from libc.stdint cimport int32_t, uint64_t
@@ -10,8 +11,8 @@ cdef int medium_keeps(lnt_pool *p, int32_t result) noexcept nogil
 cdef void medium_refused(lnt_pool *p, const lnt_io *io) noexcept nogil
 cdef void medium_short(lnt_pool *p, int32_t result) noexcept nogil
 cdef void medium_room(lnt_pool *p) noexcept nogil
-cdef int zone_need(lnt_pool *p, uint64_t zone) noexcept nogil
+cdef int zone_need(lnt_pool *p, lnt_waiter *who, uint64_t zone) noexcept nogil
 cdef void node_run_join(lnt_pool *p, uint64_t run) noexcept nogil
 cdef void nodes_tidy(lnt_pool *p) noexcept nogil
-cdef int nodes_prepare(lnt_pool *p) noexcept nogil
+cdef int nodes_prepare(lnt_pool *p, lnt_waiter *who) noexcept nogil
 cdef void medium_turn(lnt_pool *p) noexcept nogil

@@ -6,6 +6,7 @@ allocated for them as a whole. Data needs no such thing: the write of it fails, 
 """
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS
+from core.base.operation cimport waiter_queue
 from core.base.schedule cimport no_room, ops_ready
 from core.base.space cimport NODE_RUNS, RB_HELD, RB_NODES, lnt_medium
 from core.base.trace cimport TE_NODE_RUN, TE_NO_DISCARD, TE_ROOM, TE_SHORT, trace_add
@@ -99,16 +100,13 @@ cdef void ask(lnt_pool *p, uint8_t what, uint64_t target) noexcept nogil:
         asked(&m.io)
 
 
-cdef int wait(lnt_pool *p) noexcept nogil:
+cdef int wait(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """The op that runs now runs again when the medium has answered."""
-    if p.cur_op != NULL:
-        p.cur_op.next = p.medium.waiters
-        p.medium.waiters = p.cur_op
-        p.cur_op = NULL
+    waiter_queue(who, &p.medium.waiters)
     return WAIT
 
 
-cdef int zone_need(lnt_pool *p, uint64_t zone) noexcept nogil:
+cdef int zone_need(lnt_pool *p, lnt_waiter *who, uint64_t zone) noexcept nogil:
     """Before the first block of a zone is taken: 0 when its fixed pages are allocated, else WAIT or ST_NO_SPACE."""
     if p.medium.zones[zone]:
         return 0
@@ -116,7 +114,7 @@ cdef int zone_need(lnt_pool *p, uint64_t zone) noexcept nogil:
         ask(p, ASK_ZONE, zone)
     if p.medium.zones[zone]:
         return 0
-    return wait(p) if p.medium.asking else ST_NO_SPACE
+    return wait(p, who) if p.medium.asking else ST_NO_SPACE
 
 
 # -- runs for nodes ----------------------------------------------------------------------------------------------------
@@ -172,7 +170,7 @@ cdef uint64_t node_run_candidate(lnt_pool *p) noexcept nogil:
     return run if run != NO_RUN else with_room(p, L_RUN_BLOCKS - 1, 1)
 
 
-cdef int nodes_prepare(lnt_pool *p) noexcept nogil:
+cdef int nodes_prepare(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """Before a checkpoint chooses homes: have as many blocks for nodes as it needs and the time until the next will need.
 
     0 when there are, or no more can be had; WAIT.
@@ -183,7 +181,7 @@ cdef int nodes_prepare(lnt_pool *p) noexcept nogil:
         return 0
     while m.nodes_free < p.unhomed + m.goal and not m.is_short:
         if m.asking:
-            return wait(p)
+            return wait(p, who)
         run = node_run_candidate(p)
         if run == NO_RUN:
             break
@@ -192,7 +190,7 @@ cdef int nodes_prepare(lnt_pool *p) noexcept nogil:
         else:
             ask(p, ASK_ZONE, run * L_RUN_BLOCKS // L_ZONE_BLOCKS)
         if m.asking:
-            return wait(p)
+            return wait(p, who)
     return 0
 
 
