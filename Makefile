@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h) core/layout.py core/stream/layout.py setup.py
 MODULES := $(shell find core target -name '*.py')
 
-.PHONY: all help build dev run test test-one lint bench clean clients distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
+.PHONY: all help build dev run test test-one lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
 all: build
 
 # Says what each target below is for: the words after its two hashes.
@@ -46,6 +46,10 @@ clients: ## what the tests need from the system (initiators, QEMU)
 # Two files of tests at a time: half of each test's life is a daemon or a guest that waits.
 test: build clients ## all tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+ceph: build clients ## the tests of pools on a Ceph cluster of their own: some minutes
+	@sh tests/support/clients.sh ceph
+	LUNETTE_CEPH=1 $(BIN)/python -m pytest -q tests/ceph
 
 # From a clean clone.
 RELEASE ?= trixie

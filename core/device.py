@@ -75,6 +75,7 @@ class FileDevice:
             self.is_block = stat.S_ISBLK(info.st_mode)
             if not self.is_block and not stat.S_ISREG(info.st_mode):
                 raise PoolError("invalid", f"{self.path} is neither a file nor a block device")
+            self.grows = not self.is_block
             self.size_bytes = self._size()
             self.sparse = not self.is_block and not read_only
             self.cache_token = self._cache_token(info)

@@ -107,8 +107,9 @@ OWNER = (
     Field(56, 8, "started", "when that process began, in clock ticks since the boot"),
     Field(64, 8, "pid_namespace", "inode number of the namespace, and 2^32 times that of its time namespace; 0: not known"),
     Field(72, 16, "boot", "boot id of its machine"),
-    Field(88, 24, "place", "what it opened: 1 file or 2 device, device number, inode or disk sequence number, 8 bytes each"),
+    Field(88, 24, "place", "what it opened: 1 file, 2 device, 3 image; device number; inode or disk sequence; 8 bytes each"),
     Field(112, 64, "host", "the machine's name, UTF-8, zero-padded"),
+    Field(176, 64, "client", "the address that a Ceph cluster knows the owner by, zero-padded; zeros elsewhere"),
 )
 
 # -- page header: the first 64 bytes of every metadata page but the superblock and journal frames ---------------------

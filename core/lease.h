@@ -3,6 +3,7 @@
 #ifndef LNT_LEASE_H
 #define LNT_LEASE_H
 #include <stdint.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -30,13 +31,23 @@ static __attribute__((cold, noinline, unused)) void lnt_hang_up(void)
 
 /* Ends the process, at once and with nothing flushed: what it has planned to write or say must not happen. Initiators meet a lost
  * path and no error. What was acknowledged is in the journal, as after any kill. */
+static __attribute__((noreturn, cold, noinline, unused)) void lnt_end(const char *text)
+{
+    lnt_hang_up();
+    if (write(2, text, strlen(text)) < 0) { /* nobody listens */ }
+    _exit(LNT_EXIT_LOST);
+}
+
 static __attribute__((noreturn, cold, noinline, unused)) void lnt_lease_lost(void)
 {
-    static const char text[] = "lunette: ERROR: the pool's ownership was not renewed in time (stopped, suspended, or its medium "
-                               "hung): it may have another owner, so this process ends without another answer or write\n";
-    lnt_hang_up();
-    if (write(2, text, sizeof text - 1) < 0) { /* nobody listens */ }
-    _exit(LNT_EXIT_LOST);
+    lnt_end("lunette: ERROR: the pool's ownership was not renewed in time (stopped, suspended, or its medium hung): it may have "
+            "another owner, so this process ends without another answer or write\n");
+}
+
+static __attribute__((noreturn, cold, noinline, unused)) void lnt_fenced(void)
+{
+    lnt_end("lunette: ERROR: the cluster refuses this gateway, since another one has taken the pool over: this process ends "
+            "without another answer or write\n");
 }
 
 static inline void lnt_lease_prove(const uint64_t *until_us)    /* 0: the pool needs no lease */

@@ -24,7 +24,7 @@ from core.ownership import Opener
 LOOP_GET_STATUS64 = 0x4C05
 LOOP_INFO_BYTES = 232
 LOOP_MAJOR = 7
-FILE, DEVICE = 1, 2
+FILE, DEVICE, IMAGE = 1, 2, 3
 # linux/magic.h: file systems that one machine alone reads and writes. All others count as shared: the safe mistake.
 LOCAL_FILE_SYSTEMS = frozenset({
     0xEF53,                     # ext2, ext3, ext4
@@ -96,10 +96,19 @@ def opener(device: FileDevice, lease_s: float) -> Opener:
         places |= {backing} if backing else set()
     else:
         known = local
+    return _process(place if device.locked else bytes(len(place)), frozenset(places), known, local, 0.0 if local else lease_s)
+
+
+def image_opener(address: str, lease_s: float) -> Opener:
+    """This process as one that wants an image of a cluster, which knows it by `address`."""
+    place = struct.pack("<QQQ", IMAGE, 0, 0)
+    return _process(place, frozenset({place}), known=True, local=False, lease_s=lease_s, client=address)
+
+
+def _process(place: bytes, places: frozenset[bytes], known: bool, local: bool, lease_s: float, client: str = "") -> Opener:
     return Opener(
         boot=_boot(), pid=os.getpid(), started=started(os.getpid()), pid_namespace=_pid_namespace(), host=socket.gethostname(),
-        place=place if device.locked else bytes(len(place)), places=frozenset(places), known=known,
-        local=local, lease_s=0.0 if local else lease_s, alive=is_alive)
+        place=place, places=places, known=known, local=local, lease_s=lease_s, alive=is_alive, client=client)
 
 
 def started(pid: int) -> int:

@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from core import layout
 from core.base.crc32c import crc32c
@@ -25,7 +25,7 @@ GONE_S = 1.0                # what a process that is gone had in flight has ende
 POLL_S = 0.25               # how often a silent owner is looked at
 ROUNDS = 8
 
-_BODY = struct.Struct("<I16sQQIIQQ16s24s64s")
+_BODY = struct.Struct("<I16sQQIIQQ16s24s64s64s")
 
 
 class State(enum.IntEnum):
@@ -51,6 +51,7 @@ class Record:
     boot: bytes = bytes(16)
     place: bytes = bytes(24)
     host: str = ""
+    client: str = ""            # what a cluster knows the owner by
 
     @property
     def lease_s(self) -> float:
@@ -64,7 +65,7 @@ class Record:
     def pack(self) -> bytes:
         """The record's block, ready to be written."""
         body = _BODY.pack(self.state, self.owner, self.counter, self.since_us, self.lease_ms, self.pid, self.started,
-                          self.pid_namespace, self.boot, self.place, self.host.encode()[:63])
+                          self.pid_namespace, self.boot, self.place, self.host.encode()[:63], self.client.encode()[:63])
         body = body.ljust(layout.OWNER_BYTES - 12, b"\0")
         return (layout.OWNER_MAGIC + crc32c(body).to_bytes(4, "little") + body).ljust(layout.BLOCK_BYTES, b"\0")
 
@@ -74,14 +75,16 @@ class Record:
         body = raw[12:layout.OWNER_BYTES]
         if raw[:8] != layout.OWNER_MAGIC or int.from_bytes(raw[8:12], "little") != crc32c(body):
             return None
-        state, owner, counter, since, lease, pid, started, namespace, boot, place, host = _BODY.unpack_from(body)
+        state, owner, counter, since, lease, pid, started, namespace, boot, place, host, client = _BODY.unpack_from(body)
         if state not in set(State):
             return None
         return Record(state=State(state), owner=owner, counter=counter, since_us=since, lease_ms=lease, pid=pid, started=started,
-                      pid_namespace=namespace, boot=boot, place=place, host=host.rstrip(b"\0").decode(errors="replace"))
+                      pid_namespace=namespace, boot=boot, place=place, host=_text(host), client=_text(client))
 
     def describe(self) -> str:
         """The owner for people."""
+        if not self.pid:
+            return f"a client of the cluster at {self.client}, which is no gateway of this pool"
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since_us / 1e6))
         return f"process {self.pid} on {self.host or 'an unnamed machine'}, since {since}"
 
@@ -103,11 +106,16 @@ class Opener:
     local: bool
     lease_s: float              # how long it may be silent as an owner; 0 on a local medium
     alive: Callable[[int, int], bool]       # (pid, started) in its own pid namespace
+    client: str = ""            # what a cluster knows it by
 
     def claim(self, since_us: int) -> Record:
         return Record(state=State.CLAIMED, owner=os.urandom(16), since_us=since_us, lease_ms=round(self.lease_s * 1000),
                       pid=self.pid, started=self.started, pid_namespace=self.pid_namespace, boot=self.boot, place=self.place,
-                      host=self.host)
+                      host=self.host, client=self.client)
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode(errors="replace")
 
 
 class Verdict(enum.Enum):
@@ -168,7 +176,7 @@ class Sleep(NamedTuple):
 
 
 T = TypeVar("T")
-Steps = Generator[Read | Write | Sleep, bytes, T]
+Steps = Generator[tuple[Any, ...], bytes, T]
 Clock = Callable[[], float]
 
 
@@ -195,7 +203,7 @@ def run(steps: Steps[T], medium: Medium, sleep: Callable[[float], object] = time
                 answer = medium.read_record()
             elif isinstance(step, Write):
                 medium.write_record(step.raw)
-            else:
+            elif isinstance(step, Sleep):
                 sleep(step.seconds)
     except StopIteration as end:
         result: T = end.value
@@ -216,7 +224,7 @@ def acquire(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) ->
             predecessor = before
         looked_s = clock()
         found = Record.unpack((yield Read()))
-        if not _same_sign(found, before):
+        if not same_sign(found, before):
             continue
         yield Write(claim.pack())
         if clock() - looked_s > WRITE_BOUND_S:
@@ -242,7 +250,7 @@ def _free(me: Opener, clock: Clock, own: bytes, takeover: bool) -> Steps[Record 
             yield Sleep(GONE_S)
         if verdict in (Verdict.FREE, Verdict.GONE):
             break
-        if verdict is not Verdict.WATCH or not _same_sign(record, first):
+        if verdict is not Verdict.WATCH or not same_sign(record, first):
             raise OwnedError(record, verdict if verdict is Verdict.UNKNOWN else Verdict.HELD)
         if clock() - since_s > record.window_s:
             break
@@ -260,7 +268,7 @@ def _owner(record: Record | None) -> bytes:
     return record.owner if record is not None else b""
 
 
-def _same_sign(record: Record | None, other: Record | None) -> bool:
+def same_sign(record: Record | None, other: Record | None) -> bool:
     """The same owner, which has not moved meanwhile."""
     if record is None or other is None:
         return record is other
@@ -285,6 +293,11 @@ class Ownership:
     def valid(self) -> bool:
         return self._clock() < self.deadline_s
 
+    def proven(self, begun_s: float) -> None:
+        """Something else than the record has shown that the pool was still ours after `begun_s`. LostError."""
+        self._require()
+        self.deadline_s = max(self.deadline_s, begun_s + self.record.lease_s)
+
     def renew(self) -> Steps[Ownership]:
         """Show that this owner lives, or (without a lease) only look whether the record is its own. LostError, which is final."""
         self._require()
@@ -299,7 +312,7 @@ class Ownership:
             yield Write(self.record.pack())
             self._require()
             if self.record.lease_ms:
-                self.deadline_s = begun_s + self.record.lease_s
+                self.proven(begun_s)
         return self
 
     def release(self) -> Steps[Ownership]:

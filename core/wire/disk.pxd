@@ -1,5 +1,6 @@
-# The reactor's lnt_dev: device requests on its io_uring, or inline where that is cheaper.
+# The reactor's lnt_dev: device requests on its io_uring, inline where that is cheaper, or by librbd.
 from core.base.types cimport lnt_dev, lnt_io
+from core.wire.image cimport lnt_image
 from core.wire.uring cimport lnt_ring
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
@@ -13,7 +14,8 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint8_t page_cache             # buffered files: writes go to it at once, and so do reads of what it holds
     uint8_t small_folios           # new parts of the file are written in small pieces (docs/performance.md)
     uint8_t cached                 # how well those have found lately, 0..16
-    lnt_io *inline_head
+    lnt_image image                # pools on Ceph: there is no file
+    lnt_io *inline_head            # to be performed without the engine's lock
     lnt_io *inline_tail
     lnt_io *done_head              # completed, the engine is to be told
     lnt_io *done_tail
@@ -30,5 +32,7 @@ cdef struct lnt_disk:              # lnt_dev over the ring
 
 cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inline_io) noexcept nogil
 cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil
+cdef int disk_image(lnt_disk *d, void *image, uint64_t object_bytes) noexcept nogil
+cdef void disk_image_woken(lnt_disk *d) noexcept nogil
 cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil
 cdef void disk_close(lnt_disk *d) noexcept nogil

@@ -1,11 +1,16 @@
 """The reactor's device: reads, writes, syncs and discards of the pool on its io_uring, or inline where that is cheaper.
 
+Those of a pool on Ceph are librbd's (core/wire/image.pyx).
+
 Inline: memory-backed files (copied through a mapping), reads the page cache can answer, and writes into it, which the kernel
 would hand to worker threads. Lives here and nowhere else: `lnt_disk`.
 """
 from core.base.types cimport IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE
-from core.wire.tags cimport TAG_DEVICE
-from core.wire.uring cimport IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_rw
+from core.wire.image cimport image_close, image_finished, image_open, image_submit
+from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE
+from core.wire.uring cimport (
+    IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_read_fd, lnt_prep_rw,
+)
 from libc.errno cimport EINTR, EIO, ENOSPC, errno
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
@@ -127,7 +132,8 @@ cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
     elif io.kind == IO_SYNC:
         d.syncs += 1
     d.in_flight += 1
-    if (d.inline_io and io.kind != IO_ALLOCATE or (io.kind == IO_WRITE and d.page_cache and d.slow_until_us == 0)
+    if (d.image.handle != NULL or (d.inline_io and io.kind != IO_ALLOCATE)
+            or (io.kind == IO_WRITE and d.page_cache and d.slow_until_us == 0)
             or (io.kind == IO_READ and d.page_cache and (d.cached or d.reads % CACHED_MAX == 0))):
         if d.inline_tail != NULL:
             d.inline_tail.next = io
@@ -258,6 +264,12 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
         return False
     d.inline_head = NULL
     d.inline_tail = NULL
+    if d.image.handle != NULL:
+        while io != NULL:
+            following = io.next
+            image_submit(&d.image, io)
+            io = following
+        return False
     if d.inline_io:
         while io != NULL:
             following = io.next
@@ -298,7 +310,27 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     return 0
 
 
+cdef int disk_image(lnt_disk *d, void *image, uint64_t object_bytes) noexcept nogil:
+    # From here on the pool is an image of librbd's.
+    cdef int rc = image_open(&d.image, image, object_bytes)
+    if rc == 0:
+        lnt_prep_read_fd(d.ring, d.image.wake_fd, &d.image.wake_value, 8, TAG_IMAGE)
+    return rc
+
+
+cdef void disk_image_woken(lnt_disk *d) noexcept nogil:
+    # The ring has read the eventfd: what finishes from here on writes to it again.
+    cdef lnt_io *io = image_finished(&d.image)
+    cdef lnt_io *following
+    lnt_prep_read_fd(d.ring, d.image.wake_fd, &d.image.wake_value, 8, TAG_IMAGE)
+    while io != NULL:
+        following = io.next
+        finished(d, io, io.result)
+        io = following
+
+
 cdef void disk_close(lnt_disk *d) noexcept nogil:
+    image_close(&d.image)
     if d.map != NULL:
         munmap(d.map, d.map_bytes)
         d.map = NULL

@@ -9,7 +9,7 @@ from core.wire.buffers cimport buffers_free_all, buffers_idle
 from core.wire.command cimport dormant_step, waiting_step
 from core.wire.connection cimport connection_arm, connection_close, connection_disarmed
 from core.wire.control cimport requests_take
-from core.wire.disk cimport disk_close, disk_complete, disk_open, disk_run_inline, lnt_disk
+from core.wire.disk cimport disk_close, disk_complete, disk_image, disk_image_woken, disk_open, disk_run_inline, lnt_disk
 from core.wire.keepalive cimport keepalive
 from core.wire.lifecycle cimport connections_reap, sessions_reap
 from core.wire.mailbox cimport mailbox_arm, mailbox_wake, mailbox_woken
@@ -20,7 +20,7 @@ from core.wire.nexus cimport (
 from core.wire.pacing cimport pacing_start, pacing_wait
 from core.wire.receive cimport receive_bulk, receive_bytes, receive_direct
 from core.wire.send cimport send_completed, send_dirty, send_flush
-from core.wire.tags cimport TAG_DEVICE, TAG_MASK, TAG_RECV, TAG_SEND, TAG_WAKE
+from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE, TAG_MASK, TAG_RECV, TAG_SEND, TAG_WAKE
 from core.wire.thread cimport ACQUIRE, RELEASE, lnt_load32, lnt_store32, pthread_t
 from core.wire.uring cimport (
     IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, io_uring_cqe, lnt_buf_give, lnt_cq_overflowed, lnt_cqe,
@@ -155,6 +155,8 @@ cdef void completions(lnt_reactor *r) noexcept nogil:
             on_recv(r, <lnt_connection *><uintptr_t>(tag & ~<uint64_t>TAG_MASK), result, flags)
         elif tag & TAG_MASK == TAG_SEND:
             send_completed(r, <lnt_connection *><uintptr_t>(tag & ~<uint64_t>TAG_MASK), result)
+        elif tag == TAG_IMAGE:
+            disk_image_woken(&r.disk)
         elif tag == TAG_WAKE:
             mailbox_woken(r)
             mailbox_arm(r)
@@ -296,6 +298,10 @@ cdef int set_up(lnt_reactor *r) noexcept nogil:
     disk_open(&r.disk, r.ring, r.fd, 0, r.inline_io)
     r.disk.reactor = r
     r.disk.dev.wake = dev_wake
+    if r.image != NULL:
+        rc = disk_image(&r.disk, r.image, r.object_bytes)
+        if rc < 0:
+            return rc
     mailbox_arm(r)
     return 0
 

@@ -539,7 +539,9 @@ cdef struct lnt_reactor:
     uint64_t engine_us             # next lnt_dev_run
     uint64_t poll_us
     int cpu
-    int fd                         # the pool's
+    int fd                         # the pool's; -1: it is an image of librbd's
+    void *image
+    uint64_t object_bytes
     int inline_io
     io_uring_buf_ring *receive_ring
     uint8_t *receive_memory

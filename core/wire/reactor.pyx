@@ -5,6 +5,7 @@ owns them in between).
 """
 from core.pool.engine cimport Pool
 from core.wire.buffers cimport buffers_init
+from core.wire.image cimport image_load
 from core.wire.keepalive cimport keepalive_init
 from core.wire.kept cimport kept_init
 from core.wire.latency cimport latency_add
@@ -195,13 +196,25 @@ cdef class Reactor:
         path = _library()
         if loop_load(path) != 0:
             raise OSError(f"cannot load {os.fsdecode(path)}")
-        self.r.fd = self.pool.device.fileno()
+        self.attach_medium()
         self.r.stopping = 0
         with nogil:
             rc = loop_start(&self.r)
         if rc < 0:
             raise OSError(-rc, f"io_uring is not usable: {os.strerror(-rc)}")
         self.running = True
+
+    cdef int attach_medium(self) except -1:
+        device = self.pool.device
+        address = getattr(device, "image_address", 0)
+        if address:
+            library = os.fsencode(device.library)
+            if image_load(library) != 0:
+                raise OSError(f"{device.library} lacks a call that pools on Ceph need")
+            self.r.image = <void *><uintptr_t>address
+            self.r.object_bytes = device.object_bytes
+        self.r.fd = -1 if address else device.fileno()
+        return 0
 
     def stop(self):
         if not self.running:

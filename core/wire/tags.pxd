@@ -5,4 +5,5 @@ cdef enum:
     TAG_DEVICE = 3
     TAG_WAKE = 4
     TAG_CANCEL = 5                 # nothing follows from a cancellation's own completion
+    TAG_IMAGE = 6                  # librbd has finished something
     TAG_MASK = 7

@@ -33,11 +33,14 @@ def pool() -> None:
 @click.option("--size", "size_bytes", type=SIZE, help="How large the pool is; needed for a new file.")
 @click.option("--name", help="The pool's name, part of its target's name; PATH's file name without suffix if not given.")
 def create(path: str, size_bytes: int | None, name: str | None) -> None:
-    """Format a new file (sparse) or a blank block device. Never overwrites anything."""
-    from target.volumes.gateway import create_pool
+    """Format a new file (sparse), a blank block device, or an image of a Ceph cluster: rbd:POOL/IMAGE[@CONF].
+
+    Never overwrites anything.
+    """
+    from target.volumes.gateway import create_pool, usual_name
     from target.volumes.identity import checked_name
 
-    chosen = name or Path(path).stem.lower()
+    chosen = name or usual_name(path)
     made = create_pool(path, name=checked_name(chosen), size_bytes=size_bytes)
     click.echo(f"{path}: pool {chosen}, {format_size(made)}")
     if note := rounded({"name": "pool", "size_bytes": made, "asked_bytes": size_bytes or made}):

@@ -161,7 +161,7 @@ class Daemon:
 
     def enlarge(self, size_bytes: int) -> int:
         """Make the pool's file as large as it is to grow to, in whole runs; that size. PoolError: invalid."""
-        rounded = size_bytes if self._device.is_block else round_up(size_bytes, POOL_GRAIN_BYTES)
+        rounded = round_up(size_bytes, POOL_GRAIN_BYTES) if self._device.grows else size_bytes
         self._device.enlarge(rounded)
         return rounded
 

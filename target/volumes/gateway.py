@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from core import layout
-from core.device import Device, FileDevice, create_file
+from core.ceph import is_place, parse_place
+from core.device import FileDevice, create_file
 from core.errors import PoolError
+from core.image import create_image, remove_image
 from core.ownership import Record
 from core.pool.info import METADATA_PARTS, BadPage, ObjectInfo, TraceEvent
 from target.config import format_size, round_up
 from target.errors import LunetteError
-from target.volumes.owner import Opening, OwnedDevice, look, open_owned, whose
+from target.volumes.owner import Opening, Owned, OwnedDevice, OwnedImage, look, open_device, open_owned, whose
 
 __all__ = [
     "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "ObjectInfo", "PoolError",
@@ -157,7 +159,7 @@ class AsyncPool:
 
 
 def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = False,
-              opening: Opening | None = None) -> tuple[Any, OwnedDevice]:
+              opening: Opening | None = None) -> tuple[Any, OwnedDevice | OwnedImage]:
     """Open a pool whose medium this process owns (docs/ownership.md). LunetteError with the format's or device's code.
 
     `opening` has begun to own it before; the device is given up by its `close`.
@@ -178,7 +180,7 @@ def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = 
         raise
 
 
-def _allow_file_size(device: FileDevice) -> None:
+def _allow_file_size(device: OwnedDevice | OwnedImage) -> None:
     """Writes behind the process's limit of file sizes would fail, in the midst of the pool. PoolError: limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     if device.is_block or soft == resource.RLIM_INFINITY or soft >= device.size_bytes:
@@ -190,38 +192,64 @@ def _allow_file_size(device: FileDevice) -> None:
 
 
 def create_pool(path: str | os.PathLike[str], *, name: str, size_bytes: int | None) -> int:
-    """Format a new file (of `size_bytes`, sparse) or a blank block device; returns its size in bytes, a new file's in whole runs.
+    """Format a new file or image (of `size_bytes`, sparse) or a blank block device or image; returns its size in bytes.
 
-    Nothing that holds anything is ever overwritten. LunetteError: exists, invalid, io_write, locked.
+    What is new is whole runs. Nothing that holds anything is ever overwritten. LunetteError: exists, invalid, io_write, locked.
     """
     from core.pool.engine import Pool
 
-    target = Path(path)
-    made = False
+    undo: Callable[[], None] | None = None
     try:
-        if not target.exists():
-            if size_bytes is None:
-                raise LunetteError("invalid", f"{target} does not exist: --size says how large to make it")
+        if size_bytes is not None:
+            undo = _make(path, round_up(size_bytes, POOL_GRAIN_BYTES))
+        elif not is_place(path) and not Path(path).exists():
+            raise LunetteError("invalid", f"{path} does not exist: --size says how large to make it")
+        if undo is not None and size_bytes is not None:
             size_bytes = round_up(size_bytes, POOL_GRAIN_BYTES)
-            create_file(target, size_bytes)
-            made = True
-        device = FileDevice(target) if made else OwnedDevice(target)
+        device = FileDevice(path) if undo is not None and not is_place(path) else open_owned(path, own=False)
         try:
-            if isinstance(device, OwnedDevice):
-                _require_blank(device, target, size_bytes)
+            if isinstance(device, Owned):
+                _require_blank(device, path, size_bytes)
                 device.own()
             size = device.size_bytes if size_bytes is None else size_bytes
             Pool.create(device, name=name, size_bytes=size)
             device.sync()
-            return size
         finally:
             device.close()
-    except (PoolError, OSError) as error:
-        if made:
-            target.unlink(missing_ok=True)
+        return size
+    except BaseException as error:
+        if undo is not None:
+            undo()
         if isinstance(error, OSError):
-            raise LunetteError("io_write", f"cannot write {target}: {error.strerror or error}") from None
+            raise LunetteError("io_write", f"cannot write {path}: {error.strerror or error}") from None
+        if isinstance(error, PoolError):
+            raise LunetteError(error.code, str(error)) from None
+        raise
+
+
+def usual_name(path: str | os.PathLike[str]) -> str:
+    """What a pool is called whose name nobody chose. LunetteError: invalid."""
+    try:
+        return (parse_place(path).image if is_place(path) else Path(path).stem).lower()
+    except PoolError as error:
         raise LunetteError(error.code, str(error)) from None
+
+
+def _make(path: str | os.PathLike[str], size_bytes: int) -> Callable[[], None] | None:
+    """Make a file or an image if there is none; how to undo that. PoolError."""
+    if is_place(path):
+        place = parse_place(path)
+        try:
+            create_image(place, size_bytes)
+        except PoolError as error:
+            if error.code == "exists":
+                return None
+            raise
+        return lambda: remove_image(place)
+    if Path(path).exists():
+        return None
+    create_file(path, size_bytes)
+    return lambda: Path(path).unlink(missing_ok=True)
 
 
 def check_pool(path: str | os.PathLike[str], *, data: bool = False) -> tuple[bool, list[str], str]:
@@ -232,7 +260,7 @@ def check_pool(path: str | os.PathLike[str], *, data: bool = False) -> tuple[boo
     from core.check import check
 
     try:
-        device = FileDevice(path, read_only=True)
+        device = open_device(path, read_only=True)
         try:
             owner = look(device)
             report = check(device, data=data)
@@ -245,11 +273,10 @@ def check_pool(path: str | os.PathLike[str], *, data: bool = False) -> tuple[boo
     return report.ok, list(report.errors), summary
 
 
-def _require_blank(device: Device, path: Path, size_bytes: int | None) -> None:
+def _require_blank(device: OwnedDevice | OwnedImage, path: str | os.PathLike[str], size_bytes: int | None) -> None:
     if size_bytes is not None and size_bytes > device.size_bytes:
         if device.size_bytes:
             raise LunetteError("invalid", f"{path} has {format_size(device.size_bytes)}, less than asked for")
-        assert isinstance(device, FileDevice)
         device.enlarge(size_bytes)
     probe = min(BLANK_PROBE_BYTES, device.size_bytes) & -512
     ends = {0, (device.size_bytes - probe) & -4096}

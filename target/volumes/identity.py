@@ -16,11 +16,10 @@ import time
 from typing import Any
 
 from core import layout
-from core.device import FileDevice
 from core.errors import PoolError
 from target.config import target_name
 from target.errors import LunetteError
-from target.volumes.owner import look, open_owned
+from target.volumes.owner import look, open_device, open_owned
 
 POOL_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 OWN_SUFFIX = re.compile(r"-[0-9a-f]{8}$")       # what names get that nobody chose
@@ -66,7 +65,7 @@ def describe_pool(path: str | os.PathLike[str]) -> dict[str, Any]:
     from core.pool.engine import Pool
 
     try:
-        device = FileDevice(path, read_only=True, lock=False)
+        device = open_device(path, read_only=True, lock=False)
         try:
             facts: dict[str, Any] = _facts(Pool.superblock(device))
             try:

@@ -11,21 +11,25 @@ import logging
 import os
 import stat
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from core import ownership
+from core import fencing, ownership
+from core.ceph import explain, is_place
 from core.device import FileDevice
 from core.errors import PoolError
-from core.medium import FileMedium, is_shared, opener
-from core.ownership import LostError, OwnedError, Ownership, Record, State, Verdict
+from core.image import FENCED, ImageDevice, ImageMedium
+from core.medium import FileMedium, image_opener, is_shared, opener
+from core.ownership import LostError, Opener, OwnedError, Ownership, Record, State, Verdict
 from target.config import LEASE_SECONDS, ServeConfig
 from target.errors import LunetteError
 
 log = logging.getLogger("lunette.owner")
 
 EXIT_LOST = 75              # as core/lease.h
+SWEEP_SECONDS = 600         # what a blocked client had on its way to an OSD is over after this long, whatever hung meanwhile
 
 
 def end_process(reason: str) -> None:
@@ -37,59 +41,60 @@ def end_process(reason: str) -> None:
     os._exit(EXIT_LOST)
 
 
-class OwnedDevice(FileDevice):
-    """A FileDevice that may be written only while this process owns what is on it. `own` comes before anything else.
+class Owned:
+    """What a process owns, and for how long: the half of an owned device that is the same for every medium.
 
-    What another machine may reach is opened past the page cache, from which a write could come out when the pool is another's.
+    `own` comes before anything else. `lost` is called once, on whatever thread notices that the pool is ours no more.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, direct: bool = False, lease_s: float = LEASE_SECONDS,
-                 lost: Callable[[str], None] = lambda reason: None, stopping: threading.Event | None = None) -> None:
-        """`lost` is called once, on whatever thread notices that the pool is ours no more. PoolError as FileDevice.
+    path: str
+    _medium: Any                # core.ownership.Medium, and the medium's `close`
+    fenced: frozenset[int] = frozenset()    # errors of a medium that say that it has another owner
 
-        `stopping`, once set, ends `own` while it waits, and the renewals.
-        """
-        super().__init__(path, direct=direct or _direct_wanted(path))
+    def _prepare(self, lease_s: float, lost: Callable[[str], None], stopping: threading.Event | None) -> None:
         self._lease_s = lease_s
         self._tell_lost = lost
         self._ownership: Ownership | None = None
         self._lost_reason = ""
         self._pool: Any = None
         self._stopping = stopping or threading.Event()
-        self._keeper: threading.Thread | None = None
-        try:
-            self._medium = FileMedium(self)
-        except OSError as error:
-            super().close()
-            raise PoolError("io_read", f"cannot open {self.path}: {error.strerror}") from None
+        self._keepers: list[threading.Thread] = []
 
-    # -- owning --------------------------------------------------------------------------------------------------------
     def own(self, *, takeover: bool = False) -> None:
-        """Become the owner, and stay it until `close`. `takeover` as in `ownership.acquire`.
+        """Become the owner, and stay it until `close`. `takeover` as in `ownership.acquire`, and in `fencing.take`.
 
         LunetteError: locked, io_read, closed (the wait was ended); OSError EAGAIN where no thread can be started.
         """
-        me = opener(self, self._lease_s)
         try:
-            found = Record.unpack(self._medium.read_record())
-            if found is not None and ownership.judge(found, me) is Verdict.WATCH:
-                log.warning("%s was last served by %s: taking over if it gives no sign for %.1f s", self.path, found.describe(),
-                            found.window_s)
-            self._ownership = ownership.run(ownership.acquire(me, takeover=takeover), self._medium, self._pause)
+            self._ownership = self._acquire(takeover)
         except (OwnedError, LostError) as error:
             raise refusal(self.path, error) from None
         except OSError as error:
             raise LunetteError("io_read", f"{self.path}: who serves the pool cannot be recorded: {error.strerror}") from None
-        keeper = threading.Thread(target=self._keep, name="lunette-owner", daemon=True)
-        try:
-            keeper.start()
-        except RuntimeError:
-            raise OSError(errno.EAGAIN, "no thread can be started") from None
-        self._keeper = keeper
+        for name, renew in self._renewals().items():
+            keeper = threading.Thread(target=self._keep, args=(renew,), name=name, daemon=True)
+            try:
+                keeper.start()
+            except RuntimeError:
+                raise OSError(errno.EAGAIN, "no thread can be started") from None
+            self._keepers.append(keeper)
+
+    def _acquire(self, takeover: bool) -> Ownership:
+        raise NotImplementedError
+
+    def _renewals(self) -> dict[str, Callable[[], object]]:
+        """How it is shown again and again that the pool is ours, each in a thread of its own of that name."""
+        mine = self._ownership
+        assert mine is not None
+        return {"lunette-owner": lambda: ownership.run(mine.renew(), self._medium)}
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.wait(seconds):
             raise LunetteError("closed", f"{self.path}: stopped while waiting for its last owner")
+
+    def _warn(self, found: Record | None, wait_s: float) -> None:
+        assert found is not None
+        log.warning("%s was last served by %s: taking over if it gives no sign for %.1f s", self.path, found.describe(), wait_s)
 
     @property
     def owner(self) -> Record | None:
@@ -116,17 +121,20 @@ class OwnedDevice(FileDevice):
         if self._lost_reason:
             raise OSError(errno.ESTALE, self._lost_reason)
 
-    def _keep(self) -> None:
-        """The keeper's thread. It needs the interpreter for microseconds each time, and waits for the medium without it."""
+    def _keep(self, renew: Callable[[], object]) -> None:
+        """A keeper's thread. It needs the interpreter for microseconds each time, and waits for the medium without it."""
         assert self._ownership is not None
         while not self._stopping.wait(self._ownership.renew_every_s):
             try:
-                ownership.run(self._ownership.renew(), self._medium)
+                renew()
                 self._tell_deadline()
             except LostError as error:
                 self._lose(f"{self.path}: {error}")
                 return
             except OSError as error:
+                if error.errno in self.fenced:
+                    self._lose(f"{self.path}: {error.strerror}")
+                    return
                 log.warning("%s: the ownership record cannot be renewed: %s", self.path, error.strerror)
 
     def _tell_deadline(self) -> None:
@@ -137,7 +145,43 @@ class OwnedDevice(FileDevice):
         self._lost_reason = reason
         self._tell_lost(reason)
 
-    # -- the device ----------------------------------------------------------------------------------------------------
+    def _give_up(self) -> None:
+        """Renew no more, and say that nobody owns the pool, if it is ours."""
+        self._stopping.set()
+        for keeper in self._keepers:
+            keeper.join(self._lease_s)
+        if self._ownership is not None and not self._lost_reason:
+            try:
+                ownership.run(self._ownership.release(), self._medium)
+            except OSError as error:
+                log.warning("%s: the ownership record cannot be given up: %s", self.path, error.strerror)
+        self._medium.close()
+
+
+class OwnedDevice(Owned, FileDevice):
+    """A FileDevice that may be written only while this process owns what is on it.
+
+    What another machine may reach is opened past the page cache, from which a write could come out when the pool is another's.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, direct: bool = False, lease_s: float = LEASE_SECONDS,
+                 lost: Callable[[str], None] = lambda reason: None, stopping: threading.Event | None = None) -> None:
+        """PoolError as FileDevice. `stopping`, once set, ends `own` while it waits, and the renewals."""
+        FileDevice.__init__(self, path, direct=direct or _direct_wanted(path))
+        self._prepare(lease_s, lost, stopping)
+        try:
+            self._medium = FileMedium(self)
+        except OSError as error:
+            FileDevice.close(self)
+            raise PoolError("io_read", f"cannot open {self.path}: {error.strerror}") from None
+
+    def _acquire(self, takeover: bool) -> Ownership:
+        me = opener(self, self._lease_s)
+        found = Record.unpack(self._medium.read_record())
+        if found is not None and ownership.judge(found, me) is Verdict.WATCH:
+            self._warn(found, found.window_s)
+        return ownership.run(ownership.acquire(me, takeover=takeover), self._medium, self._pause)
+
     def write(self, offset_bytes: int, data: bytes) -> None:
         self.prove()
         super().write(offset_bytes, data)
@@ -152,25 +196,101 @@ class OwnedDevice(FileDevice):
 
     def close(self) -> None:
         """Give the pool up, if it is ours, and close."""
-        if self._fd < 0:
-            return
-        self._stopping.set()
-        if self._keeper is not None:
-            self._keeper.join(self._lease_s)
-        if self._ownership is not None and not self._lost_reason:
-            try:
-                ownership.run(self._ownership.release(), self._medium)
-            except OSError as error:
-                log.warning("%s: the ownership record cannot be given up: %s", self.path, error.strerror)
-        self._medium.close()
-        super().close()
+        if self._fd >= 0:
+            self._give_up()
+            super().close()
+
+
+class OwnedImage(Owned, ImageDevice):
+    """An ImageDevice that may be written only while this process owns it. Others are blocked by the cluster before it does."""
+
+    fenced = FENCED
+
+    def __init__(self, path: str | os.PathLike[str], *, direct: bool = False, lease_s: float = LEASE_SECONDS,
+                 lost: Callable[[str], None] = lambda reason: None, stopping: threading.Event | None = None) -> None:
+        """PoolError as ImageDevice. `direct` says nothing here: there is no page cache."""
+        ImageDevice.__init__(self, path)
+        self._prepare(lease_s, lost, stopping)
+        self._medium = ImageMedium(self)
+        self._epoch = -1
+
+    def _acquire(self, takeover: bool) -> Ownership:
+        me = image_opener(self.client.address(), self._lease_s)
+        found = Record.unpack(self._medium.read_record())
+        if found is not None and found.state is not State.GIVEN_UP and not takeover:
+            self._warn(found, found.window_s)
+        taken = fencing.run(fencing.take(me, takeover=takeover), self._medium, self._pause)
+        self.client.sweep(lambda facts: gone(facts, me))
+        return taken
+
+    def _renewals(self) -> dict[str, Callable[[], object]]:
+        """The record lies on one OSD, which may hang; the monitors know as well whether this client was blocked."""
+        return {**super()._renewals(), "lunette-monitor": self._ask_monitors}
+
+    def _ask_monitors(self) -> None:
+        assert self._ownership is not None
+        begun_s = ownership.boot_clock()
+        epoch = self.client.epoch()
+        if epoch != self._epoch and self.client.address() in self.client.blocked():
+            raise OSError(errno.ESHUTDOWN, explain(errno.ESHUTDOWN))
+        self._epoch = epoch
+        self._ownership.proven(begun_s)
+
+    def write(self, offset_bytes: int, data: bytes) -> None:
+        self.prove()
+        with self._refused():
+            super().write(offset_bytes, data)
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        with self._refused():
+            return super().read(offset_bytes, length_bytes)
+
+    def discard(self, offset_bytes: int, length_bytes: int) -> None:
+        self.prove()
+        with self._refused():
+            super().discard(offset_bytes, length_bytes)
+
+    def enlarge(self, size_bytes: int) -> None:
+        self.prove()
+        super().enlarge(size_bytes)
+
+    @contextlib.contextmanager
+    def _refused(self) -> Iterator[None]:
+        """Who is refused by the cluster has lost the pool, and says nothing of an error."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in FENCED and self._ownership is not None and not self._lost_reason:
+                self._lose(f"{self.path}: {error.strerror}")
+            raise
+
+    def close(self) -> None:
+        """Give the pool up, if it is ours, and close."""
+        if self.image is not None:
+            self._give_up()
+            super().close()
+
+
+def gone(facts: dict[str, Any], me: Opener) -> bool:
+    """Is the process that a blocked client was known dead, and are its last requests long over?"""
+    if facts.get("boot") != me.boot.hex() or facts.get("pid_namespace") != me.pid_namespace or not me.pid_namespace:
+        return False
+    aged = time.time() - float(facts.get("blocked_s", time.time())) > SWEEP_SECONDS
+    return aged and not me.alive(int(facts.get("pid", 0)), int(facts.get("started", 0)))
+
+
+def open_device(path: str | os.PathLike[str], **options: Any) -> FileDevice | ImageDevice:
+    """A pool's medium to look at, by what its path says. PoolError."""
+    if is_place(path):
+        return ImageDevice(path, **options)
+    return FileDevice(path, **options)
 
 
 class Opening:
     """An OwnedDevice being opened and owned beside what else a start has to do: it waits more than it works."""
 
     def __init__(self, path: str | os.PathLike[str], *, takeover: bool = False, **options: Any) -> None:
-        self._device: OwnedDevice | None = None
+        self._device: OwnedDevice | OwnedImage | None = None
         self._error: BaseException | None = None
         self._stopping = threading.Event()
 
@@ -187,7 +307,7 @@ class Opening:
             self._thread = None
             work()
 
-    def device(self) -> OwnedDevice:
+    def device(self) -> OwnedDevice | OwnedImage:
         """Wait for it. LunetteError as `open_owned`."""
         self.wait()
         if self._error is not None:
@@ -214,14 +334,16 @@ def begin(config: ServeConfig) -> Opening:
                    lost=end_process)
 
 
-def open_owned(path: str | os.PathLike[str], *, takeover: bool = False, **options: Any) -> OwnedDevice:
-    """Open and own. LunetteError: not_found, locked, invalid, io_read."""
+def open_owned(path: str | os.PathLike[str], *, takeover: bool = False, own: bool = True,
+               **options: Any) -> OwnedDevice | OwnedImage:
+    """Open and, unless that comes later, own. LunetteError: not_found, locked, invalid, io_read."""
     try:
-        device = OwnedDevice(path, **options)
+        device = (OwnedImage if is_place(path) else OwnedDevice)(path, **options)
     except PoolError as error:
         raise LunetteError(error.code, f"{error}{whose(path, error)}") from None
     try:
-        device.own(takeover=takeover)
+        if own:
+            device.own(takeover=takeover)
     except BaseException:
         device.close()
         raise
@@ -243,9 +365,12 @@ def whose(path: str | os.PathLike[str], error: PoolError) -> str:
     return f": {found.describe()}" if found is not None and found.state is not State.GIVEN_UP else ""
 
 
-def look(device: FileDevice) -> str:
+def look(device: FileDevice | ImageDevice) -> str:
     """Who may own the pool on a device that was opened to read: "" for nobody. LunetteError locked when somebody surely does."""
     try:
+        if isinstance(device, ImageDevice):
+            fencing.run(fencing.observe(image_opener(device.client.address(), LEASE_SECONDS)), ImageMedium(device))
+            return ""
         medium = FileMedium(device)
         try:
             ownership.run(ownership.observe(opener(device, LEASE_SECONDS)), medium)
@@ -255,8 +380,10 @@ def look(device: FileDevice) -> str:
         if error.verdict is Verdict.HELD:
             raise refusal(device.path, error) from None
         return f"last served by {error.record.describe()}, which cannot be seen from here"
-    except OSError:
-        pass                # it can be read or not: what comes next says so better
+    except OSError as error:
+        if isinstance(device, ImageDevice):
+            raise LunetteError("io_read", f"{device.path}: who serves the pool cannot be known: {error.strerror}") from None
+        # it can be read or not: what comes next says so better
     return ""
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The initiators that tests/interop drives: installed from Debian when we are root, named as missing when we are not.
-# Tests that lack one are skipped and say so. Never fails.
+# Tests that lack one are skipped and say so. Never fails. With `ceph` what a cluster takes, too.
 missing=""
 need() { command -v "$1" >/dev/null 2>&1 || case " $missing " in *" $2 "*) ;; *) missing="$missing $2" ;; esac; }
 [ -e /usr/include/iscsi/iscsi.h ] || missing="$missing libiscsi-dev"
@@ -12,6 +12,12 @@ need fio fio
 need promtool prometheus
 need qemu-system-x86_64 qemu-system-x86
 ls /usr/lib/*/qemu/block-iscsi.so >/dev/null 2>&1 || missing="$missing qemu-block-extra"
+if [ "${1:-}" = ceph ]; then
+    need ceph-mon ceph-mon
+    need ceph-osd ceph-osd
+    need ceph ceph-common
+    ls /usr/lib/*/librbd.so.1 >/dev/null 2>&1 || missing="$missing librbd1"
+fi
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing test clients:$missing"

@@ -38,10 +38,10 @@ class DaemonProcess:
     """`lunette serve` on a pool in `directory`. The constructor does not start it."""
 
     def __init__(self, directory: Path, *options: str, size: str = "4G", open_access: bool = True,
-                 listen: tuple[str, ...] = (), verbose: bool = True) -> None:
+                 listen: tuple[str, ...] = (), verbose: bool = True, pool: str = "") -> None:
         self.directory = directory
         self.verbose = verbose
-        self.pool = directory / "t.pool"
+        self.pool: Path | str = pool or directory / "t.pool"
         self.api = Path(tempfile.mkdtemp(prefix="lnt")) / "api.sock"  # a path short enough for a Unix socket
         self.port = free_port()
         self.portal = f"127.0.0.1:{self.port}"
@@ -50,7 +50,7 @@ class DaemonProcess:
         self.target = "iqn.2026-11.dev.lunette:t"
         self.log = directory / "daemon.log"
         self.process: subprocess.Popen[str] | None = None
-        self.cli("pool", "create", str(self.pool), "--size", size)
+        self.cli("pool", "create", str(self.pool), "--size", size, "--name", "t")
 
     def start(self) -> DaemonProcess:
         """Start and wait until it is ready."""

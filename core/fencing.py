@@ -1,0 +1,176 @@
+"""Becoming a pool's owner where the medium itself can refuse a client for good: a Ceph cluster (docs/ceph.md, Taking over).
+
+Sans-I/O, as `core/ownership.py`, whose record, lease and renewals count here as well. What differs is how an owner that lives is
+made to end: it is blocked first, so that nothing it has sent or will send reaches the medium after this opener touches it; its
+lock is broken and taken; and what it may still say from memory is over when its lease is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple, Protocol, TypeVar
+
+from core.ownership import (
+    POLL_S,
+    Clock,
+    Medium,
+    Opener,
+    OwnedError,
+    Ownership,
+    Read,
+    Record,
+    Sleep,
+    State,
+    Steps,
+    Verdict,
+    Write,
+    boot_clock,
+    same_sign,
+)
+
+RATE = 1.1                  # by how much two machines' clocks may differ in their rate, and more
+SLACK_S = 0.2
+LETTING_GO_S = 3.0          # an owner has given the pool up, and has its lock for this long at most
+
+
+class Holders(NamedTuple):
+    """Answered with the addresses that have the medium's lock, one a line."""
+
+
+class Block(NamedTuple):
+    """Answered when the medium refuses that client for good, and this one's next request is sure to be behind that.
+
+    `record` is what is known of the client's process.
+    """
+
+    address: str
+    record: Record | None
+
+
+class Break(NamedTuple):
+    """Take the lock from that client, which is blocked; nothing happens when it has it no more."""
+
+    address: str
+
+
+class Lock(NamedTuple):
+    """Answered with b"yes" when the lock is ours, else b"no"."""
+
+
+T = TypeVar("T")
+
+
+class FencingMedium(Medium, Protocol):
+    """A medium with a lock that names its holder, and which can refuse a client for good. OSError."""
+
+    def lockers(self) -> list[str]: ...
+    def block(self, address: str, record: Record | None) -> None: ...
+    def break_lock(self, address: str) -> bool: ...
+    def lock(self) -> bool: ...
+
+
+def run(steps: Steps[T], medium: FencingMedium, sleep: Callable[[float], object] = time.sleep) -> T:
+    """Perform a protocol to its end. OSError of the medium, OwnedError, LostError."""
+    answer = b""
+    try:
+        while True:
+            step = steps.send(answer) if answer else next(steps)
+            answer = perform(step, medium, sleep)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def perform(step: object, medium: FencingMedium, sleep: Callable[[float], object]) -> bytes:
+    """One step; what it is answered with."""
+    if isinstance(step, Read):
+        return medium.read_record()
+    if isinstance(step, Write):
+        medium.write_record(step.raw)
+    elif isinstance(step, Sleep):
+        sleep(step.seconds)
+    elif isinstance(step, Holders):
+        return "\n".join(["", *medium.lockers()]).encode() or b"\n"
+    elif isinstance(step, Block):
+        medium.block(step.address, step.record)
+    elif isinstance(step, Break):
+        medium.break_lock(step.address)
+    elif isinstance(step, Lock):
+        return b"yes" if medium.lock() else b"no"
+    return b""
+
+
+def take(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) -> Steps[Ownership]:
+    """Own a pool whose medium fences. An owner that lives, or may, is left alone unless `takeover`. OwnedError, held."""
+    claim = me.claim(time.time_ns() // 1000)
+    suspects, before = yield from observe(me, clock, takeover=takeover)
+    for address in suspects:
+        yield Block(address, before if before is not None and before.client == address else None)
+    for address in suspects:
+        yield Break(address)
+    if (yield Lock()) != b"yes":
+        record = Record.unpack((yield Read()))
+        raise OwnedError(record or claim, Verdict.HELD)         # somebody else was granted the pool, and was first
+    yield Write(claim.pack())
+    if suspects and not _dead(before, me):
+        # Only now is it sure that no request of the old owner's can succeed any more, and so extend its lease.
+        longest_s = max(me.lease_s, before.lease_s) if before is not None else me.lease_s
+        yield Sleep(longest_s * RATE + SLACK_S)
+    began_s = clock()
+    found = Record.unpack((yield Read()))
+    if found is None or found.owner != claim.owner:
+        raise OwnedError(found or claim, Verdict.HELD)
+    predecessor = before if before is not None and before.state is not State.GIVEN_UP else None
+    return (yield from Ownership(replace(claim, state=State.OWNED), predecessor, clock, began_s).renew())
+
+
+def observe(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) -> Steps[tuple[list[str], Record | None]]:
+    """Wait until nobody that lives owns the pool: the clients that must be blocked first, and the last record. OwnedError."""
+    holders, before = yield from _look()
+    first, since_s = before, clock()
+    while True:
+        suspects = _suspects(holders, before, me)
+        if not suspects or takeover or _dead(before, me):
+            return suspects, before
+        letting_go = before is not None and before.state is State.GIVEN_UP and clock() - since_s < LETTING_GO_S
+        if not letting_go:
+            if before is None or before.client not in suspects or _alive(before, me):
+                raise OwnedError(before if before is not None and _alive(before, me) else _stranger(suspects[0]), Verdict.HELD)
+            if not same_sign(before, first):
+                raise OwnedError(before, Verdict.HELD)
+            if clock() - since_s > before.window_s:
+                return suspects, before
+        yield Sleep(POLL_S)
+        holders, before = yield from _look()
+
+
+def _look() -> Steps[tuple[list[str], Record | None]]:
+    holders = (yield Holders()).decode().split()
+    return holders, Record.unpack((yield Read()))
+
+
+def _suspects(holders: list[str], record: Record | None, me: Opener) -> list[str]:
+    """Whoever may write or answer: those that have the lock, and the owner of record, whose lock may have been taken away."""
+    known = [record.client] if record is not None and record.client and record.state is not State.GIVEN_UP else []
+    return [each for each in dict.fromkeys([*holders, *known]) if each != me.client]
+
+
+def _stranger(address: str) -> Record:
+    """Who has the lock and has not said who it is: its start is not over, or it is no gateway."""
+    return Record(state=State.CLAIMED, owner=bytes(16), client=address)
+
+
+def _seen(record: Record | None, me: Opener) -> bool:
+    """Can the process that wrote a record be looked at from here?"""
+    return record is not None and record.boot == me.boot != bytes(16) and record.pid_namespace == me.pid_namespace != 0
+
+
+def _dead(record: Record | None, me: Opener) -> bool:
+    return record is not None and _seen(record, me) and not me.alive(record.pid, record.started)
+
+
+def _alive(record: Record | None, me: Opener) -> bool:
+    return (record is not None and _seen(record, me) and record.state is not State.GIVEN_UP
+            and me.alive(record.pid, record.started))

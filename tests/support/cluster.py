@@ -1,0 +1,127 @@
+"""A real Ceph cluster on loopback, from nothing in some seconds, in memory: one monitor or three, some OSDs, one pool `lun`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from tests.support.daemon import free_port
+
+PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "ceph-authtool", "monmaptool")
+READY_SECONDS = 60
+POOL = "lun"
+SETTINGS = {
+    # everything on one host, and nobody has to prove who they are
+    "auth_cluster_required": "none", "auth_service_required": "none", "auth_client_required": "none",
+    "ms_bind_ipv6": "false", "public_network": "127.0.0.0/8", "osd_crush_chooseleaf_type": "0",
+    "osd_pool_default_size": "1", "osd_pool_default_min_size": "1", "osd_pool_default_pg_num": "8",
+    "osd_pool_default_pg_autoscale_mode": "off", "mon_allow_pool_size_one": "true", "mon_allow_pool_delete": "true",
+    "mon_osd_min_down_reporters": "1", "osd_objectstore": "memstore", "osd_op_num_shards": "1", "osd_class_load_list": "*",
+    "osd_class_default_list": "*", "mon_data_avail_crit": "0",
+}
+
+
+def missing() -> str:
+    """What is not installed; empty: all that a cluster takes."""
+    return next((each for each in PROGRAMS if shutil.which(each) is None), "")
+
+
+class Cluster:
+    """Made and started when constructed; `close` ends its processes."""
+
+    def __init__(self, directory: Path, *, monitors: int = 1, osds: int = 1, size_bytes: int = 1 << 30, **settings: str) -> None:
+        self.directory = directory
+        self.conf = directory / "ceph.conf"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._monitors = {chr(ord("a") + i): free_port() for i in range(monitors)}
+        values = {**SETTINGS, "memstore_device_bytes": str(size_bytes), **settings}
+        self.conf.write_text("\n".join([
+            "[global]", f"fsid = {uuid.uuid4()}", f"run_dir = {directory}", f"crash_dir = {directory}",
+            f"keyring = {directory}/keyring", f"log_file = {directory}/$name.log", f"admin_socket = {directory}/$name.$pid.asok",
+            f"mon_initial_members = {','.join(self._monitors)}",
+            "mon_host = " + ",".join(f"[v2:127.0.0.1:{port}/0]" for port in self._monitors.values()),
+            f"mon_data = {directory}/mon.$id", f"osd_data = {directory}/osd.$id",
+            *(f"{key} = {value}" for key, value in values.items()), ""]))
+        try:
+            self._make_monitors()
+            for number in range(osds):
+                self._make_osd(number)
+            self.wait_for(lambda: self.ceph("osd", "stat")["num_up_osds"] == osds)
+            self.ceph("osd", "pool", "create", POOL)
+            if values["osd_pool_default_size"] == "1":
+                self.ceph("osd", "pool", "set", POOL, "size", "1", "--yes-i-really-mean-it")
+            self.ceph("osd", "pool", "application", "enable", POOL, "rbd")
+        except BaseException:
+            self.close()
+            raise
+
+    def place(self, image: str) -> str:
+        return f"rbd:{POOL}/{image}@{self.conf}"
+
+    def ceph(self, *words: str) -> Any:
+        """A command to the monitors; its answer from JSON."""
+        result = subprocess.run(["ceph", "-c", str(self.conf), "--connect-timeout", "20", "-f", "json", *words],
+                                capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, (words, result.stderr)
+        text = result.stdout.strip()
+        return json.JSONDecoder().raw_decode(text)[0] if text else None
+
+    def blocked(self) -> set[str]:
+        return {each["addr"] for each in self.ceph("osd", "blocklist", "ls") or []}
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """To a daemon of the cluster: mon.a, osd.0."""
+        self.processes[name].send_signal(number)
+
+    def wait_for(self, condition: Any) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, f"the cluster is not ready: {self.log()}"
+            time.sleep(0.1)
+
+    def log(self) -> str:
+        return "\n".join(path.read_text(errors="replace")[-500:] for path in sorted(self.directory.glob("*.out")))
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        self.processes.clear()
+
+    def start(self, name: str) -> None:
+        """Start a daemon of the cluster that is not running."""
+        kind, _, number = name.partition(".")
+        with (self.directory / f"{name}.out").open("ab") as out:
+            self.processes[name] = subprocess.Popen([f"ceph-{kind}", "-i", number, "-c", str(self.conf), "-f"], stdout=out,
+                                                    stderr=out, stdin=subprocess.DEVNULL, env={**os.environ, "CEPH_ARGS": ""})
+
+    def _run(self, *words: str) -> None:
+        result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, (words, result.stderr)
+
+    def _make_monitors(self) -> None:
+        keyring, monmap = str(self.directory / "keyring"), str(self.directory / "monmap")
+        self._run("ceph-authtool", keyring, "--create-keyring", "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
+        caps = [word for each in ("mon", "osd") for word in ("--cap", each, "allow *")]
+        self._run("ceph-authtool", keyring, "--gen-key", "-n", "client.admin", *caps)
+        fsid = self.conf.read_text().split("fsid = ")[1].split("\n")[0]
+        adds = [("--addv", name, f"[v2:127.0.0.1:{port}/0]") for name, port in self._monitors.items()]
+        self._run("monmaptool", "--create", "--fsid", fsid, *itertools.chain(*adds), monmap)
+        for name in self._monitors:
+            self._run("ceph-mon", "-c", str(self.conf), "--mkfs", "-i", name, "--monmap", monmap, "--keyring", keyring)
+            self.start(f"mon.{name}")
+
+    def _make_osd(self, number: int) -> None:
+        (self.directory / f"osd.{number}").mkdir()
+        identity = str(uuid.uuid4())
+        self.ceph("osd", "new", identity, str(number))
+        self._run("ceph-osd", "-c", str(self.conf), "-i", str(number), "--mkfs", "--osd-uuid", identity)
+        self.start(f"osd.{number}")
