@@ -61,7 +61,7 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 raise self._lost(error) from None
         if last_line.lstrip(b"[").startswith(BROKEN_OFF):
-            raise _error(500, last_line.strip(b"[]"))
+            raise error_of(500, last_line.strip(b"[]"))
 
     def batch(self, rows: Iterable[dict[str, Any]], *, keep_going: bool) -> Iterator[dict[str, Any]]:
         """Send commands while results come back. The generator `rows` runs in another thread."""
@@ -104,7 +104,7 @@ class Client:
                 sender.start()
                 response = connection.getresponse()
                 if response.status != 200:
-                    raise _error(response.status, response.read())
+                    raise error_of(response.status, response.read())
                 for line in response:
                     yield json.loads(line)
             except (OSError, http.client.HTTPException) as error:
@@ -123,7 +123,7 @@ class Client:
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise self._lost(error) from None
         if isinstance(value, list) and value and "error" in value[-1]:
-            raise _error(500, json.dumps(value[-1]).encode())
+            raise error_of(500, json.dumps(value[-1]).encode())
         return value
 
     def _open(self, method: str, path: str, body: bytes | None) -> tuple[_UnixConnection, http.client.HTTPResponse]:
@@ -132,7 +132,7 @@ class Client:
             connection.request(method, path, body)
             response = connection.getresponse()
             if response.status >= 400:
-                raise _error(response.status, response.read())
+                raise error_of(response.status, response.read())
             return connection, response
         except (OSError, http.client.HTTPException) as error:
             connection.close()
@@ -148,7 +148,8 @@ class Client:
         return LunetteError("unreachable", f"{self.path}: {why}")
 
 
-def _error(status: int, body: bytes) -> LunetteError:
+def error_of(status: int, body: bytes) -> LunetteError:
+    """What the daemon's answer to a refused request says."""
     try:
         document = json.loads(body)["error"]
         return LunetteError(str(document["code"]), str(document["message"]))

@@ -89,6 +89,9 @@ class Pool:
         flush()
         extents(object_id, offset_bytes, length_bytes, limit) -> [(offset_bytes, length_bytes, mapped), ...]
         diff(a_id, b_id, offset_bytes, limit) -> [(offset_bytes, length_bytes), ...]
+        runs(object_id, offset_bytes, length_bytes, limit, since_id=None) -> bytes
+              pairs of <u32 length_bytes, u32 state> without gaps, from the block of offset_bytes on, fewer bytes than asked for
+              when there are more than `limit`: 0 data, 3 a hole; against `since_id`: 1 may differ, 0 the same
         exclusive(object_ids=[...]) -> {id: bytes that deleting it would free}, without what is gone or cannot be read
         kv(changes={key: bytes | None}) -> None                atomic, durable when done; None deletes
         scrub(part="" | "superblock" | "checkpoint area" | "summary" | "count" | "checksum" | "catalog",

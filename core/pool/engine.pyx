@@ -24,7 +24,7 @@ from core.base.native cimport (
 from core.base.object cimport lnt_object, lnt_range
 from core.base.operation cimport (
     A_CHECKPOINT, A_CREATE, A_DATA, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT, A_SCRUB,
-    A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_admin, lnt_piece,
+    A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_admin, lnt_piece, lnt_row,
 )
 from core.base.pool cimport TRACE_EVENTS, lnt_op_state, lnt_pool, lnt_trace_entry
 from core.base.schedule cimport op_ready

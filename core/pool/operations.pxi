@@ -19,6 +19,18 @@ class ScrubStep(NamedTuple):
     damaged: list             # (offset and length in bytes of what the page speaks of, block of the page)
 
 
+cdef enum:
+    RUNS_MOST = 65536         # of one answer
+    RUN_BLOCKS_MOST = 1 << 19   # of one run: 2 GiB
+    RUN_CHANGED = 1           # states of runs, as NBD has them: of a comparison ...
+    RUN_HOLE = 1              # ... and of what is allocated
+    RUN_ZERO = 2
+
+cdef struct lnt_run:          # little-endian, as every machine that Lunette runs on is (docs/export.md)
+    uint32_t length_bytes
+    uint32_t state
+
+
 cdef lnt_admin *admin_new(Pool pool, uint8_t kind) except NULL:
     cdef lnt_admin *a = <lnt_admin *>calloc(1, sizeof(lnt_admin))
     if a == NULL:
@@ -134,6 +146,44 @@ cdef object submit(Pool pool, lnt_admin *a, object finish):
     return token
 
 
+cdef bint run_put(lnt_run *runs, uint32_t *n, uint32_t most, uint64_t blocks, uint32_t state) noexcept nogil:
+    """Add blocks of one state, in as many runs as they need. False: no room for all of them."""
+    cdef uint64_t part
+    while blocks:
+        if n[0] == most:
+            return False
+        part = min(blocks, <uint64_t>RUN_BLOCKS_MOST)
+        runs[n[0]].length_bytes = <uint32_t>(part * L_BLOCK_BYTES)
+        runs[n[0]].state = state
+        n[0] += 1
+        blocks -= part
+    return True
+
+
+cdef bytes runs_pack(lnt_admin *a, uint64_t first, uint64_t end):
+    """What a walk found from block `first` on, without gaps; what A_DIFF did not look at, up to `end`, is changed."""
+    cdef lnt_run *runs = <lnt_run *>malloc(sizeof(lnt_run) * (a.walk.most_rows or 1))
+    cdef uint64_t at = first
+    cdef lnt_row *row
+    cdef uint32_t n = 0, i
+    cdef bint room = True
+    if runs == NULL:
+        raise MemoryError
+    for i in range(a.n_rows):
+        row = &a.rows[i]
+        room = room and run_put(runs, &n, a.walk.most_rows, row.start - at, 0)
+        room = room and run_put(runs, &n, a.walk.most_rows, row.length, RUN_CHANGED if a.kind == A_DIFF else
+                                0 if row.value else RUN_HOLE | RUN_ZERO)
+        at = row.start + row.length
+    if a.kind == A_DIFF:
+        room = room and run_put(runs, &n, a.walk.most_rows, a.walk.next_block - at, 0)
+        if a.walk.next_block >= a.walk.end_block and room and end > a.walk.next_block:
+            run_put(runs, &n, a.walk.most_rows, end - a.walk.next_block, RUN_CHANGED)
+    value = (<const char *>runs)[:n * sizeof(lnt_run)]
+    free(runs)
+    return value
+
+
 cdef object finish(Pool pool, lnt_admin *a):
     """The Completion of a finished operation; frees it."""
     code = STATUS_CODES[a.op.status]
@@ -165,6 +215,8 @@ cdef object finish(Pool pool, lnt_admin *a):
     elif kind == "walk":
         value = [extra(a.rows[i].start * L_BLOCK_BYTES, a.rows[i].length * L_BLOCK_BYTES, bool(a.rows[i].value))
                  for i in range(a.n_rows)]
+    elif kind == "runs":
+        value = runs_pack(a, extra[0], extra[1])
     elif kind == "exclusive":
         value = {number: a.sole.blocks[i] * L_BLOCK_BYTES for i, number in enumerate(names) if a.sole.blocks[i] != ~<uint64_t>0}
     elif kind == "trim":
@@ -504,6 +556,18 @@ def start_diff(Pool pool, *, a_id, b_id, offset_bytes=0, limit=1000):
     a.walk.end_block = max(a.obj.pub.size_bytes, a.other.pub.size_bytes) // L_BLOCK_BYTES
     a.walk.most_rows = most
     return submit(pool, a, ("walk", None, lambda start, length, mapped: (start, length)))
+
+
+def start_runs(Pool pool, *, object_id, offset_bytes, length_bytes, limit, since_id=None):
+    cdef lnt_admin *a = admin_on(pool, A_EXTENTS if since_id is None else A_DIFF, object_id, since_id)
+    first = offset_bytes // L_BLOCK_BYTES
+    end = min((offset_bytes + length_bytes + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES, a.obj.pub.size_bytes // L_BLOCK_BYTES)
+    a.walk.next_block = first
+    a.walk.end_block = end
+    if since_id is not None:
+        a.walk.end_block = min(end, a.other.pub.size_bytes // L_BLOCK_BYTES)    # behind its end everything is new
+    a.walk.most_rows = min(limit, RUNS_MOST)
+    return submit(pool, a, ("runs", None, (first, end)))
 
 
 def start_exclusive(Pool pool, *, list object_ids):

@@ -1,13 +1,15 @@
 """Stored holds: tags that keep an object from being deleted, whatever is forced, until they are released.
 
 They stand in the pool's key store, one key a tag: `hold/OBJECT_ID/TAG`, its value JSON with `since_s`. They are of the object by
-its id, so they follow renames, survive restarts, and end with the object. What reads an object for a while holds it in memory
-only (target/server/api/holds.py).
+its id, so they follow renames, survive restarts, and end with the object. What reads objects for others, as exports do, holds
+them by tags in memory only (`during`): they end with it, or with the daemon. What answers one request has less than a tag
+(target/server/api/holds.py).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import time
@@ -29,6 +31,13 @@ def check_tag(tag: str) -> str:
     return tag
 
 
+def _tags_like(wanted: str) -> Iterator[str]:
+    """A tag that says as much of a text as a tag can, then the same with numbers."""
+    text = re.sub(r"[^A-Za-z0-9._:@/+-]", "_", wanted)[:MAX_TAG - 8]
+    yield text
+    yield from (f"{text}.{number}" for number in itertools.count(2))
+
+
 class StoredHolds:
     """The holds of one pool: in memory, and in its key store before a coroutine returns."""
 
@@ -36,6 +45,7 @@ class StoredHolds:
         self._pool = pool
         self._tags: dict[int, dict[str, float]] = {}    # object id -> tag -> since when
         self._ending: set[int] = set()                  # objects whose deletion has begun
+        self._passing: set[tuple[int, str]] = set()     # object id and tag that no restart brings back
         for key, raw in pool.kv().items():
             if key.startswith("hold/"):
                 self._load(key, raw)
@@ -66,8 +76,30 @@ class StoredHolds:
         """Take a hold away; it holds until that is durable. LunetteError: not_found, the pool's codes."""
         if tag not in self._tags.get(info.id, {}):
             raise LunetteError("not_found", f"{info.name} is not held by {tag!r}")
-        await self._store(info, tag, None)
+        if (info.id, tag) not in self._passing:
+            await self._store(info, tag, None)
         self._drop(info.id, tag)
+
+    @contextlib.contextmanager
+    def during(self, infos: Iterable[ObjectInfo], wanted: str) -> Iterator[str]:
+        """Hold objects as long as something reads them, by a tag like the one that is wanted; that tag. LunetteError gone.
+
+        It is shown and honoured as any other, and may be released: then the objects can go, and whoever reads them sees it.
+        """
+        found = {info.id: info for info in infos}
+        tag = next(each for each in _tags_like(wanted) if not any(each in self._tags.get(number, {}) for number in found))
+        for info in found.values():
+            if info.id in self._ending:
+                raise LunetteError("gone", f"{info.name} is being deleted")
+        for number in found:
+            self._tags.setdefault(number, {})[tag] = time.time()
+            self._passing.add((number, tag))
+        try:
+            yield tag
+        finally:
+            for number in found:
+                if (number, tag) in self._passing:
+                    self._drop(number, tag)
 
     def check_delete(self, info: ObjectInfo) -> None:
         """LunetteError held while there is a tag."""
@@ -92,6 +124,7 @@ class StoredHolds:
     def _drop(self, object_id: int, tag: str) -> None:
         tags = self._tags.get(object_id, {})
         tags.pop(tag, None)
+        self._passing.discard((object_id, tag))
         if not tags:
             self._tags.pop(object_id, None)
 

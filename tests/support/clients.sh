@@ -10,6 +10,8 @@ need qemu-img qemu-utils
 need qemu-io qemu-utils
 need fio fio
 need promtool prometheus
+need nbdinfo libnbd-bin
+need nbdcopy libnbd-bin
 need qemu-system-x86_64 qemu-system-x86
 ls /usr/lib/*/qemu/block-iscsi.so >/dev/null 2>&1 || missing="$missing qemu-block-extra"
 if [ "${1:-}" = ceph ]; then

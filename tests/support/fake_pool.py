@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 import uuid
 from typing import Any, Literal
@@ -208,6 +209,17 @@ class FakePool:
         a, b = a.ljust(top, b"\0"), b.ljust(top, b"\0")
         changed = [at for at in range(0, top, 4096) if at >= offset_bytes and a[at:at + 4096] != b[at:at + 4096]]
         return [(at, 4096) for at in changed[:limit]]
+
+    def _op_runs(self, object_id: int, offset_bytes: int, length_bytes: int, limit: int, since_id: int | None = None) -> bytes:
+        info = self._get(object_id)
+        end = min(offset_bytes + length_bytes, info.size_bytes)
+        if since_id is None:
+            found = [(length, 0 if mapped else 3) for _, length, mapped in
+                     self._op_extents(object_id, offset_bytes, end - offset_bytes, limit)]
+            return b"".join(struct.pack("<II", *each) for each in found[:limit])
+        changed = {at for at, _ in self._op_diff(since_id, object_id, offset_bytes, 1 << 30)}
+        blocks = [(4096, int(at in changed or at >= self._get(since_id).size_bytes)) for at in range(offset_bytes, end, 4096)]
+        return b"".join(struct.pack("<II", *each) for each in blocks[:limit])
 
     def _op_exclusive(self, object_ids: list[int]) -> dict[int, int]:
         return {number: self._objects[number].mapped_bytes for number in object_ids if number in self._objects}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
-import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +15,7 @@ from target.errors import LunetteError
 from target.server.api.batch import MAX_LINE_BYTES, Batch
 from target.server.api.commands.management import Management
 from target.server.api.differences import Differences
+from target.server.api.exports import Exports
 from target.server.api.http import web
 from target.server.api.listing import Listing
 from target.server.api.served import Served
@@ -25,6 +23,7 @@ from target.server.background.pool_work import PoolWork
 from target.server.background.schedules import Schedules
 from target.server.background.scrub import Scrub
 from target.server.background.trim import Trim
+from target.sockets import listen_unix, remove
 
 if TYPE_CHECKING:
     from target.server.api.metrics import Metrics
@@ -51,6 +50,7 @@ class ApiServer:
         self._schedules = schedules
         self._differences = Differences(served.pool, served.catalog, served.holds)
         self._make_metrics = metrics
+        self._exports = Exports(served.pool, served.catalog, served.stored_holds)
         self._metrics: Metrics | None = None
         self._scrub = Scrub(served.pool)
         self._trim = Trim(served.pool)
@@ -60,7 +60,7 @@ class ApiServer:
     async def start(self) -> None:
         """Listen. LunetteError in_use or invalid when the socket cannot be had."""
         self._path = str(self._api_path or find_api_socket(None, serving=True))
-        sock = _bind(self._path)
+        sock = listen_unix(self._path, others="another daemon answers", remedy="--api chooses another place")
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_typed_errors, self._proven])
         app.add_routes([
             web.get("/v1/objects", self._objects), web.get("/v1/sessions", self._value(self._listing.sessions)),
@@ -69,7 +69,7 @@ class ApiServer:
             web.get("/v1/target", self._value(self._management.target.describe_target)),
             web.get("/v1/pool", self._value(self._listing.pool)), web.get("/v1/diff", self._diff),
             *self._worker("/v1/scrub", self._scrub), *self._worker("/v1/trim", self._trim),
-            web.post("/v1/commands/{command}", self._command),
+            web.post("/v1/commands/{command}", self._command), web.post("/v1/export", self._export),
             web.post("/v1/batch", self._batch), web.get("/metrics", self._metrics_text),
         ])
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -82,7 +82,7 @@ class ApiServer:
         await self._trim.stop()
         if self._runner is not None:
             await self._runner.cleanup()
-            _remove(self._path)
+            remove(self._path)
 
     @web.middleware
     async def _proven(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -120,6 +120,24 @@ class ApiServer:
         rows = self._differences.rows(a, b, offset_bytes=offset_bytes, limit=limit, header=request.query.get("header") != "0")
         async with contextlib.aclosing(rows) as chunks:
             return await _rows(request, chunks, {NOTE_HEADER: "; ".join(notes)} if notes else {})
+
+    async def _export(self, request: web.Request) -> web.StreamResponse:
+        """Requests of a reader in, answers out, both while the other goes on; the snapshot is held meanwhile."""
+        query = request.query
+        if "name" not in query:
+            raise LunetteError("invalid", "export needs a name")
+        with self._exports.open(query["name"], query.get("since"), query.get("tag", "export")) as channel:
+            response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+            await response.prepare(request)
+
+            async def write(data: bytes) -> None:
+                self._prove()       # before each answer: what was read may be old by now
+                await response.write(data)
+
+            await write(json.dumps(channel.hello(), separators=(",", ":")).encode() + b"\n")
+            with contextlib.suppress(ConnectionError):
+                await channel.serve(request.content.iter_any(), write)
+            return response
 
     def _worker(self, path: str, worker: PoolWork) -> list[web.RouteDef]:
         """Work on the whole pool in the background: POST starts it, GET tells how it stands, DELETE stops it."""
@@ -241,44 +259,3 @@ async def _typed_errors(request: web.Request, handler: Handler) -> web.StreamRes
         log.exception("%s %s failed", request.method, request.path)
         failed = LunetteError("internal", f"{type(error).__name__}: {error}")
         return web.Response(status=500, text=json.dumps(failed.as_json()), content_type="application/json")
-
-
-def _bind(path: str) -> socket.socket:
-    """A listening Unix socket of mode 0600; one that a dead daemon left behind is replaced."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        if _alive(path):
-            raise LunetteError("in_use", f"another daemon answers at {path}; --api chooses another place")
-        if os.path.lexists(path) and not Path(path).is_socket():
-            raise LunetteError("invalid", f"{path} is there and no socket: it is left alone; --api chooses another place")
-        Path(path).unlink(missing_ok=True)
-        before = os.umask(0o177)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(before)
-        sock.listen(128)
-        return sock
-    except OSError as error:
-        sock.close()
-        raise LunetteError("invalid", f"cannot listen on {path}: {error.strerror or error}") from None
-    except BaseException:
-        sock.close()
-        raise
-
-
-def _remove(path: str) -> None:
-    Path(path).unlink(missing_ok=True)
-
-
-def _alive(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-            return True
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-                return False
-            raise

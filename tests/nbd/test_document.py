@@ -1,0 +1,61 @@
+"""docs/export.md says what the code has: structs, options, commands, and the channel's records."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+from target import records
+from target.nbd import codes
+from target.nbd.codes import Command, Option
+from target.nbd.handshake import HANDLERS
+from target.server.api import exports
+
+PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+
+
+def rows(title: str) -> list[list[str]]:
+    """The cells of the table rows below a heading, up to the next one."""
+    body = re.split(r"^#", PAGE.split(f"# {title}\n", 1)[1], flags=re.MULTILINE)[0]
+    lines = [line for line in body.splitlines() if line.startswith("|") and not line.startswith("|---")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+
+
+def structs(module: object) -> dict[str, str]:
+    return {name: value.format for name, value in vars(module).items() if isinstance(value, struct.Struct)}
+
+
+def test_structs():
+    table = rows("Structs")[1:]
+    assert {row[0]: row[1] for row in table} == structs(codes)
+    assert all(struct.calcsize(row[1]) == int(row[2]) for row in table)
+
+
+def test_options_and_commands():
+    assert {row[0]: int(row[1]) for row in rows("Options")[1:]} == {each.name: each.value for each in Option}
+    assert {row[0]: int(row[1]) for row in rows("Requests")[1:]} == {each.name: each.value for each in Command}
+    unsupported = {row[0] for row in rows("Options")[1:] if row[2] == "ERR_UNSUP"}
+    assert unsupported == {each.name for each in Option if each not in HANDLERS}
+
+
+def test_the_channel():
+    cells = [row[:2] for row in rows("The channel")]
+    assert {name: form for name, form in cells if form.startswith("<")} == structs(records)
+    values = {name: int(value) for name, value in cells if value.isdigit()}
+    assert values == {each.name: each.value for kind in (records.Kind, records.Outcome) for each in kind}
+
+
+def test_limits():
+    from target.export import nbd_server
+    from target.nbd import handshake
+
+    limits = {row[0]: row[1] for row in rows("Limits")}
+    assert limits["connections of a server"] == str(nbd_server.MAX_CONNECTIONS)
+    assert limits["requests of a connection under way"] == str(nbd_server.MAX_REQUESTS)
+    assert limits["data of a connection in memory"] == f"{nbd_server.PIECES} pieces of {nbd_server.PIECE_BYTES >> 20} MiB"
+    assert limits["an option; options of a handshake"] == f"{handshake.MAX_OPTION_BYTES >> 10} KiB; {handshake.MAX_OPTIONS}"
+    assert limits["time for a handshake"] == f"{nbd_server.HANDSHAKE_SECONDS:.0f} s"
+    assert limits["channels of a daemon"] == str(exports.MAX_CHANNELS)
+    assert limits["READs of all channels under way"] == f"{exports.READS}, of {records.READ_MOST_BYTES >> 20} MiB"
+    assert limits["descriptors of a BLOCK_STATUS"] == f"{records.RUNS_MOST} a context"
