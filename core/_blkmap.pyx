@@ -251,81 +251,87 @@ cdef int huge_exclusive(lnt_pool *p, lnt_waiter *who, lnt_extent *out) noexcept 
     return rc if rc == WAIT else 0
 
 
-cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t most, int for_write,
-                  lnt_extent *out) noexcept nogil:
-    """The extent at lba, at most `most` blocks: contiguous in the pool, or a hole. With for_write, whether it is ours alone."""
-    cdef int level = o.level
-    cdef int rc = 0, idx, n, top
-    cdef uint64_t e = o.root | E_NODE() if o.root else 0
-    cdef uint64_t start
-    cdef lnt_frame *f = NULL
-    cdef uint8_t own = for_write
-    cdef uint64_t *v
-    idx = 0
-    if lba >> (9 * (level + 1)):      # behind what the tree spans: a revert has made it lower since the op was let in
-        e = 0
-    while e & E_NODE():
-        f = node_get(p, who, e & E_REF(), level, &rc) if for_write else cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
-        if f == NULL:
-            return rc
-        if own and f.refs != 1:
-            own = 0
-        idx = (lba >> (9 * level)) & 511
-        e = entries(f)[idx]
-        if level == 0:
-            break
-        level -= 1
-    else:
-        if e == 0:                    # a hole as wide as the missing subtree
-            start = span(level + 1) - (lba & (span(level + 1) - 1))
-            out.n = most if most < start else start
-            out.pba = 0
-            out.entry = 0
-            out.exclusive = 0
-            return 0
-        # a huge entry; level is 0 here
-        start = lba & 511
-        out.pba = (e & E_REF()) + start
-        out.n = L_RUN_BLOCKS - start
-        if out.n > most:
-            out.n = most
-        out.exclusive = own and e & E_EXCL() != 0
-        if own and not e & E_EXCL():
-            if count_is_one(p, who, e & E_REF(), L_RUN_BLOCKS, &rc):
-                entries(f)[idx] = e | E_EXCL()
-                out.exclusive = 1
-            elif rc != WAIT:
-                rc = huge_exclusive(p, who, out)
-        out.entry = out.pba | E_DATA()
-        return rc
-    v = entries(f)
-    top = L_NODE_ENTRIES if most > <uint64_t>(L_NODE_ENTRIES - idx) else idx + <int>most
-    n = 1
-    if not e & E_DATA():
+cdef inline int hole(lnt_extent *out, uint64_t blocks) noexcept nogil:
+    out.n = blocks
+    out.pba = out.entry = 0
+    out.exclusive = 0
+    return 0
+
+
+cdef inline int huge_extent(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int idx, uint64_t lba, uint64_t most, int own,
+                            lnt_extent *out) noexcept nogil:
+    """What a huge entry maps at lba. 0 or WAIT."""
+    cdef uint64_t e = entries(f)[idx]
+    cdef uint64_t start = lba & 511
+    cdef int rc = 0
+    out.pba = (e & E_REF()) + start
+    out.n = L_RUN_BLOCKS - start
+    if out.n > most:
+        out.n = most
+    out.exclusive = own and e & E_EXCL() != 0
+    if own and not e & E_EXCL():
+        if count_is_one(p, who, e & E_REF(), L_RUN_BLOCKS, &rc):
+            entries(f)[idx] = e | E_EXCL()
+            out.exclusive = 1
+        elif rc != WAIT:
+            rc = huge_exclusive(p, who, out)
+    out.entry = out.pba | E_DATA()
+    return rc
+
+
+cdef inline int leaf_extent(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int idx, uint64_t most, int own,
+                            lnt_extent *out) noexcept nogil:
+    """What the entries of a leaf from idx on map: contiguous blocks that are alike in whose they are, or a hole. 0 or WAIT."""
+    cdef uint64_t *v = entries(f)
+    cdef uint64_t start = v[idx] & E_REF()
+    cdef int n = 1, rc
+    cdef int top = L_NODE_ENTRIES if most > <uint64_t>(L_NODE_ENTRIES - idx) else idx + <int>most
+    if not v[idx] & E_DATA():
         while idx + n < top and not v[idx + n] & E_DATA():
             n += 1
-        out.pba = 0
-        out.entry = 0
-        out.n = n
-        out.exclusive = 0
-        return 0
-    start = e & E_REF()
+        return hole(out, n)
     while idx + n < top and v[idx + n] & E_DATA() and v[idx + n] & E_REF() == start + n:
         n += 1
     if own:
         rc = hint_exclusive(p, who, f, idx, n)
         if rc:
             return rc
-        e = v[idx]
         top = 1
-        while top < n and (v[idx + top] ^ e) & E_EXCL() == 0:
+        while top < n and (v[idx + top] ^ v[idx]) & E_EXCL() == 0:
             top += 1
         n = top
     out.pba = start
     out.n = n
     out.entry = start | E_DATA()
-    out.exclusive = own and e & E_EXCL() != 0
+    out.exclusive = own and v[idx] & E_EXCL() != 0
     return 0
+
+
+cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t most, int for_write,
+                  lnt_extent *out) noexcept nogil:
+    """The extent at lba, at most `most` blocks: contiguous in the pool, or a hole. With for_write, whether it is ours alone."""
+    cdef int level = o.level
+    cdef int rc = 0, idx = 0, own = for_write
+    cdef uint64_t e = o.root | E_NODE() if o.root else 0
+    cdef uint64_t wide
+    cdef lnt_frame *f = NULL
+    if lba >> (9 * (level + 1)):      # behind what the tree spans: a revert has made it lower since the op was let in
+        e = 0
+    while e & E_NODE():
+        f = node_get(p, who, e & E_REF(), level, &rc) if for_write else cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
+        if f == NULL:
+            return rc
+        if f.refs != 1:
+            own = 0
+        idx = (lba >> (9 * level)) & 511
+        if level == 0:
+            return leaf_extent(p, who, f, idx, most, own, out)
+        e = entries(f)[idx]
+        level -= 1
+    if e:
+        return huge_extent(p, who, f, idx, lba, most, own, out)
+    wide = span(level + 1) - (lba & (span(level + 1) - 1))      # a hole as wide as the missing subtree
+    return hole(out, most if most < wide else wide)
 
 
 cdef int map_goal(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *goal) noexcept nogil:

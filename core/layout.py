@@ -44,6 +44,7 @@ PROPS_BYTES = 160
 KV_KEY_BYTES = 120
 KV_CHUNK_BYTES = 376
 KV_VALUE_BYTES = 131072
+KV_GOES = 0xFFFFFFFF        # value_bytes of a record that removes its key
 FRAME_BLOCKS = 64           # the largest journal frame: 256 KiB
 ATOMIC_BLOCKS = 256         # the longest atomic write, 1 MiB: whatever its pieces, their records fit one frame
 DIRECTORY_ENTRIES = 252     # (home u64, crc u32, pad u32) a page
@@ -165,6 +166,14 @@ RECORDS = {
     "grow": ((8, 8, "total_blocks"),),
 }
 
+
+
+def record_bytes(record: str) -> int:
+    """Bytes of a record with its header, without what may follow its fields."""
+    offset, size, _ = RECORDS[record][-1]
+    return (offset + size + 7) // 8 * 8
+
+
 # -- catalog slot --------------------------------------------------------------------------------------------------------
 SLOT_KINDS = {"free": 0, "object": 1, "kv": 2}
 OBJECT_KINDS = {"volume": 1, "snapshot": 2, "clone": 3}
@@ -208,13 +217,18 @@ STRUCTURES: dict[str, tuple[Field, ...]] = {
 
 
 def c_header() -> str:
-    """The same table as C macros: plain constants, `XX_FIELD` offsets, flag and type numbers."""
+    """The same table as C macros: plain constants, offsets (`XX_FIELD`; of a record's fields `RF_RECORD_FIELD`), flag and type
+    numbers, and bytes of records (`RB_RECORD`).
+    """
     lines = ["/* Made by setup.py from core/layout.py. */", "#ifndef LNT_LAYOUT_H", "#define LNT_LAYOUT_H"]
     for name, value in sorted(globals().items()):
         if name.isupper() and isinstance(value, int):
             lines.append(f"#define L_{name} {value:#x}ULL" if value > 0x7FFFFFFF else f"#define L_{name} {value}")
     for prefix, fields in STRUCTURES.items():
         lines += [f"#define {prefix}_{f.name.upper()} {f.offset}" for f in fields]
+    for record, parts in RECORDS.items():
+        lines += [f"#define RF_{record.upper()}_{name.upper()} {offset}" for offset, _, name in parts]
+        lines.append(f"#define RB_{record.upper()} {record_bytes(record)}")
     for prefix, table in (("PK", PAGE_KINDS), ("EF", NODE_FLAGS), ("FF", FRAME_FLAGS), ("RT", RECORD_TYPES),
                           ("SK", SLOT_KINDS), ("OK", OBJECT_KINDS), ("OF", OBJECT_FLAGS), ("SF", SUPERBLOCK_FLAGS)):
         lines += [f"#define {prefix}_{key.upper()} {value}" for key, value in table.items()]

@@ -465,33 +465,37 @@ cdef int want_sync(lnt_pool *p, uint8_t state) noexcept nogil:
     return 1
 
 
+cdef int homes_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
+    """Choose homes; when all are chosen the instant is frozen. 1: go on at once; 0: wait."""
+    cdef int rc = nodes_prepare(p, who)
+    if rc == 0:
+        rc = choose_homes(p, who)
+    if rc == 0:
+        rc = freeze(p)
+        if rc == 0:
+            p.checkpoint.state = C_IMAGES
+            return 1
+    if rc == WAIT:
+        return 0
+    if rc == MORE_HOMES:
+        return 1
+    if rc == ST_NO_SPACE and p.medium.sparse:
+        if p.medium.retry_us == 0:
+            p.medium.retry_us = p.now_us + NO_HOMES_US
+        return 0                      # a limit, met below: everybody waits until there is room
+    pool_fail(p, PF_HOMES if rc == ST_NO_SPACE else PF_AREA if rc == ST_RANGE else PF_PAGE, rc)    # before anything is lost
+    return 0
+
+
 cdef int ckpt_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """One step of the state table. 1: go on at once; 0: wait for I/O, a page or a reason to start."""
-    cdef int rc
     if p.checkpoint.state == C_IDLE:
         if not ckpt_due(p):
             return 0
         p.checkpoint.state = C_HOMES
         p.checkpoint.io_next = 0
     if p.checkpoint.state == C_HOMES:
-        rc = nodes_prepare(p, who)
-        if rc == 0:
-            rc = choose_homes(p, who)
-        if rc == 0:
-            rc = freeze(p)
-            if rc == 0:
-                p.checkpoint.state = C_IMAGES
-                return 1
-        if rc == WAIT:
-            return 0
-        if rc == MORE_HOMES:
-            return 1
-        if rc == ST_NO_SPACE and p.medium.sparse:
-            if p.medium.retry_us == 0:
-                p.medium.retry_us = p.now_us + NO_HOMES_US
-            return 0                  # a limit, met below: everybody waits until there is room
-        pool_fail(p, PF_HOMES if rc == ST_NO_SPACE else PF_AREA if rc == ST_RANGE else PF_PAGE, rc)    # before anything is lost
-        return 0
+        return homes_turn(p, who)
     if p.checkpoint.io_failed:
         pool_fail(p, PF_CHECKPOINT, p.checkpoint.io_errno)
         return 0

@@ -7,9 +7,13 @@ from core.errors import damaged
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap
 from core.base.layout cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
-    L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, L_RUN_BLOCKS, L_SLOT_BYTES, OB_ID, OB_QUOTA_BYTES, OF_TAIL, RC_FLAGS,
-    RC_LENGTH, RC_TYPE, RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP,
-    SB_FLAGS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SF_CLEAN, SK_OBJECT,
+    L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, L_KV_GOES, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_ID,
+    OB_QUOTA_BYTES, OF_TAIL, RB_DELETE, RB_GROW, RB_KV, RB_MAP, RB_RESIZE, RB_REVERT, RB_SHARE, RB_UNMAP, RC_FLAGS, RC_LENGTH,
+    RC_TYPE, RF_DERIVE_SLOT, RF_DERIVE_SOURCE, RF_GROW_TOTAL_BLOCKS, RF_KV_KEY_BYTES, RF_KV_VALUE_BYTES, RF_MAP_COUNT,
+    RF_MAP_LBA, RF_MAP_OBJECT, RF_MAP_PBA, RF_OBJECT_SLOT, RF_RESIZE_SIZE_BYTES, RF_REVERT_SOURCE, RF_SHARE_COUNT,
+    RF_SHARE_LBA, RF_SHARE_SOURCE, RF_SHARE_SOURCE_LBA, RF_UNMAP_COUNT, RF_UNMAP_LBA, RT_DELETE, RT_DERIVE, RT_GROW, RT_KV,
+    RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_FLAGS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SF_CLEAN,
+    SK_OBJECT,
 )
 from core.base.mutations cimport M_ACCEPT_SOFT, M_FIRST_RECORD, M_NO_FRAME_CRC, M_NO_LEAP, M_NO_REWRITE, M_NO_SYNCED_UPTO
 from core.base.native cimport lnt_get_le32, lnt_get_le64
@@ -24,6 +28,15 @@ from core.pages.checksums cimport csum_set
 from core.space.counts cimport count_add, count_touch, node_touch
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp, memcpy
+
+cdef enum:
+    RECORD_TYPES = 16             # more than there are
+    SHORT = -100                  # what may be wrong with a record, beside a status
+    NOBODY = -101
+    IMPOSSIBLE = -102
+
+FAULTS = {SHORT: "it is too short", NOBODY: "its object is not there", IMPOSSIBLE: "it is impossible"}
+
 
 cdef extern from "base/crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
@@ -138,9 +151,9 @@ cdef int soft_rewrite(lnt_pool *p, object device, const uint8_t *ring, list fram
     for pos in frames:
         b = ring + <uint64_t>pos * L_BLOCK_BYTES
         at, length = L_FRAME_HEADER_BYTES, lnt_get_le32(b + FR_LENGTH)
-        while at + 40 <= length and 8 <= lnt_get_le32(b + at + RC_LENGTH) <= length - at:
+        while at + RB_MAP <= length and 8 <= lnt_get_le32(b + at + RC_LENGTH) <= length - at:
             if b[at + RC_TYPE] == RT_MAP:
-                extents[lnt_get_le64(b + at + 24), lnt_get_le32(b + at + 32)] = True
+                extents[lnt_get_le64(b + at + RF_MAP_PBA), lnt_get_le32(b + at + RF_MAP_COUNT)] = True
             at += lnt_get_le32(b + at + RC_LENGTH)
             if p.mutations & M_FIRST_RECORD:
                 break
@@ -172,7 +185,7 @@ cdef int frame_replay(lnt_pool *p, const uint8_t *b, uint32_t length, list chang
             with nogil:
                 rc = record_replay(p, b + at, n)
             if rc:
-                raise damaged(f"journal record of type {b[at]} cannot be replayed (status {rc})")
+                raise damaged(f"journal record of type {b[at]} cannot be replayed ({FAULTS.get(rc) or f'status {rc}'})")
         at += n
     if p.counts_high:             # what was off the counts when this was written must not push one over its limit now
         p.counts_high = 0
@@ -182,18 +195,18 @@ cdef int frame_replay(lnt_pool *p, const uint8_t *b, uint32_t length, list chang
 
 cdef tuple kv_parse(const uint8_t *r, uint32_t n):
     cdef uint32_t k, v
-    if n < 16:
+    if n < RB_KV:
         raise damaged("a journal record of a key is too short")
-    k, v = lnt_get_le32(r + 8), lnt_get_le32(r + 12)
-    if k > n - 16 or (v != 0xFFFFFFFF and v > n - 16 - k):
+    k, v = lnt_get_le32(r + RF_KV_KEY_BYTES), lnt_get_le32(r + RF_KV_VALUE_BYTES)
+    if k > n - RB_KV or (v != L_KV_GOES and v > n - RB_KV - k):
         raise damaged("a journal record of a key is impossible")
-    return (<const char *>r)[16:16 + k], None if v == 0xFFFFFFFF else (<const char *>r)[16 + k:16 + k + v]
+    return (<const char *>r)[RB_KV:RB_KV + k], None if v == L_KV_GOES else (<const char *>r)[RB_KV + k:RB_KV + k + v]
 
 
 cdef int object_replay(lnt_pool *p, const uint8_t *r, uint32_t n) except -1:
     cdef lnt_object *o
     cdef lnt_object *src
-    cdef const uint8_t *slot = r + (16 if r[RC_TYPE] == RT_DERIVE else 8)
+    cdef const uint8_t *slot = r + (RF_DERIVE_SLOT if r[RC_TYPE] == RT_DERIVE else RF_OBJECT_SLOT)
     if n < (slot - r) + L_SLOT_BYTES:
         raise damaged("a journal record of an object is too short")
     o = object_find(p, lnt_get_le64(slot + OB_ID))
@@ -209,86 +222,114 @@ cdef int object_replay(lnt_pool *p, const uint8_t *r, uint32_t n) except -1:
         object_link(p, o)
         object_dirty(p, o)
         return 0
-    src = object_find(p, lnt_get_le64(r + 8))
+    src = object_find(p, lnt_get_le64(r + RF_DERIVE_SOURCE))
     if src == NULL or (src.root and node_touch(p, NULL, src.root)) or derive_apply(p, src, o):
         raise damaged("a journal record derives from an object that is not there")
     return 0
 
 
-cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil:
-    """Apply one record. 0 or a status."""
-    cdef uint8_t t = r[RC_TYPE]
-    cdef lnt_object *o = NULL
-    cdef lnt_object *other
-    cdef uint64_t a, b, c, d, done, next_lba = 0
-    cdef uint32_t count, removed
-    cdef int rc = 0
-    if n < 16:
-        return -100
-    if t == RT_GROW:
-        return pool_resize(p, lnt_get_le64(r + 8)) if lnt_get_le64(r + 8) > p.total_blocks else 0
-    o = object_find(p, lnt_get_le64(r + 8))
-    if o == NULL:
-        return -101
-    if t == RT_DELETE:
-        rc = slot_write(p, NULL, o.slot, NULL)
-        return rc if rc else delete_apply(p, o)
-    if n < 24:
-        return -102
-    a = lnt_get_le64(r + 16)
-    if t == RT_REVERT:
-        other = object_find(p, a)
-        if other == NULL:
-            return -103
-        rc = node_touch(p, NULL, other.root) if other.root else 0
-        return rc if rc else revert_apply(p, o, other)
-    if t == RT_RESIZE:
-        rc = map_raise(p, o, map_level(a // L_BLOCK_BYTES))
-        if a < o.pub.size_bytes:
-            o.flags |= OF_TAIL    # what behind the end was not yet taken away goes when the pool is open
-        elif a > o.pub.size_bytes:
-            o.flags &= ~OF_TAIL
-        o.pub.size_bytes = a
-        object_dirty(p, o)
-        return rc
-    if n < 32:
-        return -104
-    b = lnt_get_le64(r + 24)
-    if t == RT_UNMAP:
-        b += a
-        while a < b:
-            rc = map_unmap(p, NULL, o, a, b, &next_lba, &removed)
-            if rc:
-                return rc
-            a = next_lba
-        return 0
-    if n < 40:
-        return -105
-    if t == RT_MAP:
-        count = lnt_get_le32(r + 32)
-        if count == 0 or count > L_RUN_BLOCKS or (a & 511) + count > L_RUN_BLOCKS or b >= p.total_blocks or (
-                count > p.total_blocks - b):
-            return -106
-        rc = count_touch(p, NULL, b, count)
-        if rc == 0:
-            rc = count_add(p, b, count, 1)
-        if rc == 0 and r[RC_FLAGS] & 1:
-            if n < 40 + 4 * count:
-                return -107
-            rc = csum_set(p, b, count, r + 40)
-        return rc if rc else map_insert(p, NULL, o, a, b, count, 0)
-    if t != RT_SHARE or n < 48:
-        return -108
-    other = object_find(p, b)
-    if other == NULL:
-        return -109
-    c = lnt_get_le64(r + 32)
-    d = lnt_get_le64(r + 40)
-    while d:
-        rc = map_share(p, NULL, o, a, other, c, d, &done)
+cdef int map_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) noexcept nogil:
+    cdef uint64_t lba = lnt_get_le64(r + RF_MAP_LBA)
+    cdef uint64_t pba = lnt_get_le64(r + RF_MAP_PBA)
+    cdef uint32_t count = lnt_get_le32(r + RF_MAP_COUNT)
+    cdef int rc
+    if (count == 0 or count > L_RUN_BLOCKS or lba % L_NODE_ENTRIES + count > L_NODE_ENTRIES or pba >= p.total_blocks
+            or count > p.total_blocks - pba):
+        return IMPOSSIBLE
+    rc = count_touch(p, NULL, pba, count)
+    if rc == 0:
+        rc = count_add(p, pba, count, 1)
+    if rc == 0 and r[RC_FLAGS] & 1:
+        if n < RB_MAP + 4 * count:
+            return SHORT
+        rc = csum_set(p, pba, count, r + RB_MAP)
+    return rc if rc else map_insert(p, NULL, o, lba, pba, count, 0)
+
+
+cdef int unmap_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) noexcept nogil:
+    cdef uint64_t lba = lnt_get_le64(r + RF_UNMAP_LBA)
+    cdef uint64_t end = lba + lnt_get_le64(r + RF_UNMAP_COUNT)
+    cdef uint64_t next_lba = 0
+    cdef uint32_t removed
+    cdef int rc
+    while lba < end:
+        rc = map_unmap(p, NULL, o, lba, end, &next_lba, &removed)
         if rc:
             return rc
-        a += done
-        c += done
-        d -= done
+        lba = next_lba
     return 0
+
+
+cdef int delete_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) noexcept nogil:
+    cdef int rc = slot_write(p, NULL, o.slot, NULL)
+    return rc if rc else delete_apply(p, o)
+
+
+cdef int revert_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) noexcept nogil:
+    cdef lnt_object *snapshot = object_find(p, lnt_get_le64(r + RF_REVERT_SOURCE))
+    cdef int rc
+    if snapshot == NULL:
+        return NOBODY
+    rc = node_touch(p, NULL, snapshot.root) if snapshot.root else 0
+    return rc if rc else revert_apply(p, o, snapshot)
+
+
+cdef int resize_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) noexcept nogil:
+    cdef uint64_t size_bytes = lnt_get_le64(r + RF_RESIZE_SIZE_BYTES)
+    cdef int rc = map_raise(p, o, map_level(size_bytes // L_BLOCK_BYTES))
+    if size_bytes < o.pub.size_bytes:
+        o.flags |= OF_TAIL            # what behind the end was not yet taken away goes when the pool is open
+    elif size_bytes > o.pub.size_bytes:
+        o.flags &= ~OF_TAIL
+    o.pub.size_bytes = size_bytes
+    object_dirty(p, o)
+    return rc
+
+
+cdef int share_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) noexcept nogil:
+    cdef lnt_object *source = object_find(p, lnt_get_le64(r + RF_SHARE_SOURCE))
+    cdef uint64_t lba = lnt_get_le64(r + RF_SHARE_LBA)
+    cdef uint64_t source_lba = lnt_get_le64(r + RF_SHARE_SOURCE_LBA)
+    cdef uint64_t left = lnt_get_le64(r + RF_SHARE_COUNT), done = 0
+    cdef int rc
+    if source == NULL:
+        return NOBODY
+    while left:
+        rc = map_share(p, NULL, o, lba, source, source_lba, left, &done)
+        if rc:
+            return rc
+        lba += done
+        source_lba += done
+        left -= done
+    return 0
+
+
+cdef struct record_kind:
+    uint32_t least_bytes
+    int (*replay)(lnt_pool *, lnt_object *, const uint8_t *, uint32_t) noexcept nogil
+
+
+# Records that change one object, named in their first field.
+cdef record_kind[RECORD_TYPES] KINDS
+KINDS[RT_MAP] = record_kind(RB_MAP, map_replay)
+KINDS[RT_UNMAP] = record_kind(RB_UNMAP, unmap_replay)
+KINDS[RT_DELETE] = record_kind(RB_DELETE, delete_replay)
+KINDS[RT_REVERT] = record_kind(RB_REVERT, revert_replay)
+KINDS[RT_RESIZE] = record_kind(RB_RESIZE, resize_replay)
+KINDS[RT_SHARE] = record_kind(RB_SHARE, share_replay)
+
+
+cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil:
+    """Apply one record. 0, a status, or what is wrong with it."""
+    cdef uint8_t t = r[RC_TYPE]
+    cdef lnt_object *o
+    cdef uint64_t total
+    if t == RT_GROW and n >= RB_GROW:
+        total = lnt_get_le64(r + RF_GROW_TOTAL_BLOCKS)
+        return pool_resize(p, total) if total > p.total_blocks else 0
+    if t >= RECORD_TYPES or KINDS[t].replay == NULL:
+        return IMPOSSIBLE
+    if n < KINDS[t].least_bytes:
+        return SHORT
+    o = object_find(p, lnt_get_le64(r + RF_MAP_OBJECT))
+    return KINDS[t].replay(p, o, r, n) if o != NULL else NOBODY

@@ -19,9 +19,6 @@ _FIELDS = {field.name: field for field in layout.OBJECT_SLOT}
 _KINDS: dict[int, Literal["volume", "snapshot", "clone"]] = {1: "volume", 2: "snapshot", 3: "clone"}
 
 
-KEY_GOES = 0xFFFFFFFF             # value_bytes of a record that removes its key
-
-
 class ObjectInfo(NamedTuple):
     """One volume, snapshot or clone. Bytes and seconds; `serial` is 32 hex digits, `props` is opaque to the core."""
 
@@ -194,6 +191,6 @@ def key_record(key: bytes, value: bytes | None) -> bytes:
     raw[header["type"]] = layout.RECORD_TYPES["kv"]
     struct.pack_into("<I", raw, header["length"], len(raw))
     struct.pack_into("<I", raw, offsets["key_bytes"], len(key))
-    struct.pack_into("<I", raw, offsets["value_bytes"], KEY_GOES if value is None else len(value))
+    struct.pack_into("<I", raw, offsets["value_bytes"], layout.KV_GOES if value is None else len(value))
     raw[start : start + len(key) + len(value or b"")] = key + (value or b"")
     return bytes(raw)
