@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def publish(paths: list[Path]) -> None:
     for suite, (path, found) in sorted(latest.items(), key=lambda item: place(item[0])):
         mine = [r for r in found["records"] if r["suite"] == suite]
         records += mine
-        lines += ["", f"### {suite}", "", source(path, found), ""]
+        said = textwrap.fill(source(path, found), 118, break_long_words=False, break_on_hyphens=False)
+        lines += ["", f"### {suite}", "", said, ""]
         lines += "\n\n".join(tables(suite, summary.rows(mine), "markdown")).splitlines()
         notes = [f"- {note}" for note in found["notes"] if note.startswith(suite)]
         lines += ["", *notes] if notes else []

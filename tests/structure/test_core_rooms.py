@@ -77,3 +77,42 @@ def test_every_room_says_what_it_is_for():
         if folder.is_dir():
             text = (folder / "__init__.py").read_text()
             assert (text.startswith('"""') and "ay import" in text) or "mports nothing" in text, room
+
+
+MOST_LINES = 70
+LONG = {"core/log/checkpoint.pyx": {"freeze"}}      # a function may leave this list, none may join it
+BEGINS = re.compile(r"^( {0,4})(?:cdef|cpdef|def) [^=]*?(\w+)\(", re.MULTILINE)
+
+
+def functions(text: str) -> dict[str, int]:
+    """Each function of a module's text, of its classes, too, and its lines."""
+    found: dict[str, int] = {}
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        begins = BEGINS.match(line)
+        if begins is None or line.startswith(("cdef struct", "cdef extern", "cdef class", "cdef enum", "cdef union")):
+            continue
+        end = number + 1
+        while end < len(lines) and (not lines[end].strip() or len(lines[end]) - len(lines[end].lstrip()) > len(begins[1])):
+            end += 1
+        while not lines[end - 1].strip():
+            end -= 1
+        if end > number + 1:
+            found[begins[2]] = max(found.get(begins[2], 0), end - number)
+    return found
+
+
+def test_functions_of_native_modules_stay_short():
+    """A function has at most 70 lines: more is two things."""
+    long: dict[str, set[str]] = {}
+    for path in sorted([*(ROOT / "core").rglob("*.pyx"), *(ROOT / "core").rglob("*.pxi"), *(ROOT / "bench").rglob("*.pyx")]):
+        for name, lines in functions(path.read_text()).items():
+            if lines > MOST_LINES:
+                long.setdefault(path.relative_to(ROOT).as_posix(), set()).add(name)
+    assert long == LONG
+
+
+def test_a_long_function_is_found():
+    text = "cdef int short(int x) noexcept:\n    return x\n\n\ncdef class Owner:\n    def long(self,\n             x):\n"
+    text += "        x\n" * 80
+    assert functions(text) == {"short": 2, "long": 82}
