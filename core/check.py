@@ -18,6 +18,7 @@ from core.base.crc32c import crc32c
 from core.check_data import DataCheck, csum_page
 from core.device import Device
 from core.errors import PoolError
+from core.units import format_size
 
 BLOCK = layout.BLOCK_BYTES
 RUN, GROUP, ZONE = layout.RUN_BLOCKS, layout.GROUP_BLOCKS, layout.ZONE_BLOCKS
@@ -439,15 +440,17 @@ class Checker:
         csum_pages: set[int] = set()
         seen: set[int] = set()
         for ob in objects:
-            name = ob["name"][:ob["name_bytes"]]
+            name = (ob["name"] + ob["origin"])[:ob["name_bytes"]]
             what = f"object {ob['id']} ({name.decode('utf-8', 'replace')})"
-            if ob["name_bytes"] > layout.NAME_BYTES or not name or name in names:
+            is_long = ob["name_bytes"] > layout.NAME_BYTES
+            if (is_long and (ob["kind"] != layout.OBJECT_KINDS["snapshot"] or ob["origin_bytes"])) or not name or name in names:
                 self.error(f"{what}: its name is empty, too long or taken")
             if ob["id"] in ids or not 0 < ob["id"] < self.sb["next_id"]:
                 self.error(f"{what}: its id is taken or was never given out")
             if (ob["kind"] not in layout.OBJECT_KINDS.values() or ob["block_bytes"] not in (512, 4096)
                     or ob["size_bytes"] % BLOCK or ob["level"] > layout.MAX_LEVEL or ob["physical_exponent"] > 3):
-                self.error(f"{what}: kind {ob['kind']}, size {ob['size_bytes']} or level {ob['level']} is impossible")
+                size = format_size(ob["size_bytes"])
+                self.error(f"{what}: kind {ob['kind']}, size {size} or level {ob['level']} is impossible")
                 continue
             names.add(name)
             ids.add(ob["id"])

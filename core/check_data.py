@@ -9,6 +9,7 @@ from typing import Protocol
 from core import layout
 from core._check import data_blocks
 from core.base.crc32c import crc32c
+from core.units import format_size
 
 BLOCK = layout.BLOCK_BYTES
 
@@ -60,7 +61,8 @@ class DataCheck:
                         else:
                             bad.append([lba + at + i, lba + at + i + 1])
             for start, end in bad:
-                self._report.error(f"{what}: {(end - start) * BLOCK} bytes of data at {start * BLOCK} fail their checksums")
+                extent, place = format_size((end - start) * BLOCK), format_size(start * BLOCK)
+                self._report.error(f"{what}: {extent} of data from {place} on fail their checksums")
         self._report.counts["verified_blocks"] = verified
 
     def _data_below(self, root: int, seen: set[int]) -> list[tuple[int, int, int]]:

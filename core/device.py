@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.errors import PoolError
+from core.units import format_size
 
 # linux/fs.h
 BLKDISCARD = 0x1277
@@ -97,7 +98,7 @@ class FileDevice:
         while length_bytes:
             part = os.pread(self._fd, length_bytes, offset_bytes)
             if not part:
-                raise OSError(errno.EIO, f"read past the end of {self.path} at {offset_bytes}")
+                raise OSError(errno.EIO, f"read past the end of {self.path}, at {format_size(offset_bytes)}")
             parts.append(part)
             offset_bytes += len(part)
             length_bytes -= len(part)
@@ -172,7 +173,7 @@ class FileDevice:
         """Make a file at least `size_bytes` long, sparse. A block device must already be. PoolError: invalid."""
         if self.is_block:
             if self.refresh() < size_bytes:
-                raise PoolError("invalid", f"{self.path} is {self.size_bytes / (1 << 30):.1f}G, smaller than asked for")
+                raise PoolError("invalid", f"{self.path} is {format_size(self.size_bytes)}, smaller than asked for")
             return
         if size_bytes > self.refresh():
             os.ftruncate(self._fd, size_bytes)
@@ -213,7 +214,7 @@ class FileDevice:
                 with memoryview(buffer) as whole, whole[done:] as rest:
                     count = os.preadv(self._fd, [rest], start + done)
                 if count <= 0:
-                    raise OSError(errno.EIO, f"read past the end of {self.path} at {start + done}")
+                    raise OSError(errno.EIO, f"read past the end of {self.path}, at {format_size(start + done)}")
                 done += count
             return buffer[offset_bytes - start:offset_bytes - start + length_bytes]
 

@@ -40,6 +40,7 @@ COUNT_MAX = (1 << 24) - 1
 SLOTS_PER_PAGE = 7
 SLOT_BYTES = 512
 NAME_BYTES = 128
+LONG_NAME_BYTES = 255         # ... of a snapshot: VOLUME@LABEL goes on in the slot's `origin`
 PROPS_BYTES = 160
 KV_KEY_BYTES = 120
 KV_CHUNK_BYTES = 376
@@ -193,12 +194,12 @@ OBJECT_SLOT = (
     Field(56, 8, "quota_bytes", "0: none"),
     Field(64, 8, "reserve_bytes", "space kept for this object"),
     Field(72, 16, "serial", "random, identifies the LUN for ever"),
-    Field(88, 1, "name_bytes", ""),
-    Field(89, 1, "origin_bytes", ""),
+    Field(88, 1, "name_bytes", "up to 128, of a snapshot up to 255"),
+    Field(89, 1, "origin_bytes", "0 where the name goes on there"),
     Field(90, 1, "props_bytes", ""),
     Field(91, 1, "physical_exponent", "as reported: 2 to this power logical blocks make a physical one"),
-    Field(96, 128, "name", "UTF-8"),
-    Field(224, 128, "origin", "UTF-8"),
+    Field(96, 128, "name", "UTF-8; a longer one goes on in `origin`"),
+    Field(224, 128, "origin", "UTF-8: what its origin was called, cut to fit; or the rest of the name"),
     Field(352, 160, "props", "opaque to the core"),
 )
 KV_SLOT = (

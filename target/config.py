@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.units import format_size as format_size
 from target.errors import LunetteError
 
 IQN_PREFIX = "iqn.2026-11.dev.lunette:"
@@ -107,14 +108,6 @@ def parse_size(text: str) -> int:
 def round_up(size_bytes: int, grain_bytes: int) -> int:
     """The smallest multiple of `grain_bytes` that is not below."""
     return -(-size_bytes // grain_bytes) * grain_bytes
-
-
-def format_size(size_bytes: int) -> str:
-    """Bytes for people: exact where a unit divides them, else one decimal."""
-    for unit, scale in (("P", 1 << 50), ("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
-        if size_bytes >= scale:
-            return f"{size_bytes // scale}{unit}" if size_bytes % scale == 0 else f"{size_bytes / scale:.1f}{unit}"
-    return str(size_bytes)
 
 
 def parse_portal(text: str) -> Portal:

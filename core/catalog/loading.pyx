@@ -3,9 +3,9 @@ from core.errors import damaged
 
 from core.base.entries cimport E_NODE, E_REF
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_NODE_ENTRIES, L_SLOTS_PER_PAGE, L_SLOT_BYTES, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL,
-    OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS_BYTES, OB_RESERVE_BYTES, OB_ROOT,
-    OB_SIZE_BYTES, OK_SNAPSHOT, PK_CATALOG, PK_NODE, SK_FREE, SK_KV, SK_OBJECT,
+    L_BLOCK_BYTES, L_NAME_BYTES, L_NODE_ENTRIES, L_PROPS_BYTES, L_SLOTS_PER_PAGE, L_SLOT_BYTES, OB_BLOCK_BYTES, OB_FLAGS,
+    OB_ID, OB_KIND, OB_LEVEL, OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS_BYTES,
+    OB_RESERVE_BYTES, OB_ROOT, OB_SIZE_BYTES, OK_SNAPSHOT, PK_CATALOG, PK_NODE, SK_FREE, SK_KV, SK_OBJECT,
 )
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.page cimport lnt_frame
@@ -18,7 +18,8 @@ from libc.string cimport memcpy
 cdef lnt_object *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
     """A new object from its slot bytes; PoolError when they cannot be."""
     cdef lnt_object *o
-    if (slot[OB_NAME_BYTES] == 0 or slot[OB_NAME_BYTES] > 128 or slot[OB_ORIGIN_BYTES] > 128 or slot[OB_PROPS_BYTES] > 160
+    if (slot[OB_NAME_BYTES] == 0 or slot[OB_NAME_BYTES] > L_NAME_BYTES and (slot[OB_KIND] != OK_SNAPSHOT or slot[OB_ORIGIN_BYTES])
+            or slot[OB_ORIGIN_BYTES] > L_NAME_BYTES or slot[OB_PROPS_BYTES] > L_PROPS_BYTES
             or slot[OB_KIND] < 1 or slot[OB_KIND] > 3 or slot[OB_LEVEL] > 4 or slot[OB_LEVEL] < 1
             or lnt_get_le64(slot + OB_SIZE_BYTES) % L_BLOCK_BYTES or lnt_get_le32(slot + OB_BLOCK_BYTES) not in (512, 4096)
             or slot[OB_PHYSICAL_EXPONENT] > 3):

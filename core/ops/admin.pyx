@@ -6,9 +6,9 @@ each then waits on its own for durability. Everything an operation may have to w
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap
 from core.base.entries cimport WAIT
 from core.base.layout cimport (
-    KV_SLOT_KIND, L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
-    OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW,
-    RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE,
+    KV_SLOT_KIND, L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME,
+    OB_NAME_BYTES, OB_ORIGIN, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES,
+    OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE,
 )
 from core.base.mutations cimport M_ADMIN_SOFT, M_EARLY_REVERT, M_EARLY_SHARE, M_NO_SETTLE
 from core.base.native cimport lnt_get_le64, lnt_put_le64
@@ -246,6 +246,8 @@ cdef int set_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     if fields & SET_NAME:
         slot_copy(a, OB_NAME_BYTES, 1)
         slot_copy(a, OB_NAME, L_NAME_BYTES)
+        slot_copy(a, OB_ORIGIN_BYTES, 1)
+        slot_copy(a, OB_ORIGIN, L_NAME_BYTES)     # where a long name goes on
     if fields & SET_PROPS:
         slot_copy(a, OB_PROPS_BYTES, 1)
         slot_copy(a, OB_PROPS, L_PROPS_BYTES)

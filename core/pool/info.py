@@ -131,10 +131,20 @@ def object_info(slot: bytes, serial_mask: int = 0) -> ObjectInfo:
     """The record in a slot of 512 bytes."""
     (number, kind, size, block, mapped, created_us, origin_id, flags, quota, reserve, serial, exponent, name, name_bytes,
      origin, origin_bytes, props, props_bytes) = _VALUES(_SLOT.unpack(slot))
+    text, source = name[:name_bytes].decode(errors="replace"), origin[:origin_bytes].decode(errors="replace")
+    if name_bytes > layout.NAME_BYTES:
+        text = (name + origin)[:name_bytes].decode(errors="replace")
+        source = text.partition("@")[0]
     return ObjectInfo(
-        number, _KINDS[kind], name[:name_bytes].decode(errors="replace"), size, block, mapped * layout.BLOCK_BYTES,
-        created_us / 1e6, origin[:origin_bytes].decode(errors="replace"), origin_id, bool(flags & _CHECKSUM), quota, reserve,
+        number, _KINDS[kind], text, size, block, mapped * layout.BLOCK_BYTES, created_us / 1e6, source, origin_id,
+        bool(flags & _CHECKSUM), quota, reserve,
         masked_serial(serial.hex(), serial_mask), props[:props_bytes], exponent)
+
+
+def _cut(origin: str) -> bytes:
+    """What the slot keeps of a name that is shown only when whatever had it is gone."""
+    raw = origin.encode()
+    return raw if len(raw) <= layout.NAME_BYTES else raw[:layout.NAME_BYTES - 3].decode(errors="ignore").encode() + b"..."
 
 
 def object_slot(
@@ -150,11 +160,12 @@ def object_slot(
         "created_us": created_us or time.time_ns() // 1000, "quota_bytes": quota_bytes, "reserve_bytes": reserve_bytes,
         "physical_exponent": physical_exponent,
     }
-    for text, value in (("name", name.encode()), ("origin", origin.encode()), ("props", props)):
-        field = _FIELDS[text]
-        if len(value) > field.size or (text == "name" and not value):
-            raise ValueError(f"{text} must have {'1 to ' if text == 'name' else 'at most '}{field.size} bytes")
-        raw[field.offset : field.offset + len(value)] = value
+    for text, value, most in (("name", name.encode(), layout.LONG_NAME_BYTES if kind == "snapshot" else layout.NAME_BYTES),
+                              ("origin", b"" if len(name.encode()) > layout.NAME_BYTES else _cut(origin), layout.NAME_BYTES),
+                              ("props", props, layout.PROPS_BYTES)):
+        if len(value) > most or (text == "name" and not value):
+            raise ValueError(f"{text} must have {'1 to ' if text == 'name' else 'at most '}{most} bytes")
+        raw[_FIELDS[text].offset : _FIELDS[text].offset + len(value)] = value
         numbers[f"{text}_bytes"] = len(value)
     for number, amount in numbers.items():
         field = _FIELDS[number]

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar
 
 Schema = dict[str, Any]
 
-MAX_NAME = 128              # characters, of a snapshot's NAME@LABEL too: its catalog slot has that many bytes
+MAX_NAME, MAX_LABEL = 128, 126
+MAX_SNAPSHOT_NAME = MAX_NAME + 1 + MAX_LABEL        # what a slot of the catalog has room for
 MAX_INITIATOR = 223         # bytes of an iSCSI name (RFC 7143 §4.2.7.1)
 MAX_BYTES = 1 << 62
 MAX_VOLUME_BYTES = 1 << 56  # what a map of four levels spans
@@ -68,10 +69,11 @@ VolumeName = Annotated[str, Form(
     f"^{_WORD}$", 1, MAX_NAME, names=True)]
 SnapshotName = Annotated[str, Form(
     "with its label a name", "a snapshot's name: NAME@LABEL, both of letters, digits and . _ : + - only",
-    f"^{_WORD}@{_WORD}$", 3, MAX_NAME, names=True)]
+    f"^{_WORD}@{_WORD}$", 3, MAX_SNAPSHOT_NAME, names=True)]
 ObjectName = Annotated[str, Form(
-    "a name", "the name of a volume (NAME) or a snapshot (NAME@LABEL)", f"^{_WORD}(?:@{_WORD})?$", 1, MAX_NAME, names=True)]
-Label = Annotated[str, Form("a label", "a snapshot's label: letters, digits and . _ : + - only", f"^{_WORD}$", 1, MAX_NAME - 2)]
+    "a name", "the name of a volume (NAME) or a snapshot (NAME@LABEL)", f"^{_WORD}(?:@{_WORD})?$", 1,
+    MAX_SNAPSHOT_NAME, names=True)]
+Label = Annotated[str, Form("a label", "a snapshot's label: letters, digits and . _ : + - only", f"^{_WORD}$", 1, MAX_LABEL)]
 Tag = Annotated[str, Form(
     "a tag", "a tag: letters, digits and . _ : @ / + - only, at most 64, beginning with a letter or digit",
     "^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$", 1, 64)]

@@ -21,13 +21,13 @@ from target.config import DEFAULT_PORT, plain_address
 from target.errors import LunetteError
 from target.iscsi.names import normalize_name
 from target.iscsi.text import TextError
+from target.models.forms import MAX_LABEL, MAX_NAME, MAX_SNAPSHOT_NAME
 from target.volumes.gateway import AsyncPool, ObjectInfo
 from target.volumes.luns import EVERYONE, MAX_LUN, PERIPHERAL_LUNS, Connection, LunTables
 
 log = logging.getLogger("lunette.catalog")
 
 LAST = 1 << 62      # in the order of free LUNs: what a crash freed has no number yet
-MAX_NAME = 128  # characters, of a snapshot's NAME@LABEL too: its catalog slot has that many bytes
 MAX_LABEL_BYTES = 160
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
 # RFC 7143 §4.2.7: iqn. with the month its domain was owned and the domain, eui. and naa. with 8 or 16 bytes.
@@ -76,22 +76,13 @@ class Thresholds:
     hard_percent: int = 95
 
 
-def check_volume_name(name: str) -> str:
-    """A volume's or clone's name as given, or LunetteError invalid."""
+def check_volume_name(name: str, what: str = "name", most: int = MAX_NAME) -> str:
+    """A volume's or clone's name as given, or LunetteError invalid; a snapshot's label, by other words."""
     if not isinstance(name, str) or not _WORD.fullmatch(name):
-        raise LunetteError("invalid", f"{name!r} is not a name: letters, digits and . _ : + - only, at most {MAX_NAME}, "
+        raise LunetteError("invalid", f"{name!r} is not a {what}: letters, digits and . _ : + - only, at most {most}, "
                                       "beginning with a letter or digit")
-    return check_length(name)
-
-
-def check_length(name: str) -> str:
-    """A name that an object can have, or LunetteError invalid."""
-    if len(name) > MAX_NAME:
-        volume, at, _ = name.partition("@")
-        room = max(MAX_NAME - len(volume) - 1, 0)
-        left = f"; a snapshot of {volume} has room for {room} of them in its label" if at else ""
-        raise LunetteError("invalid", f"{name!r} is too long: {'with its label ' if at else ''}a name has at most {MAX_NAME} "
-                                      f"characters, not {len(name)}{left}")
+    if len(name) > most:
+        raise LunetteError("invalid", f"{name!r} is too long: a {what} has at most {most} characters, not {len(name)}")
     return name
 
 
@@ -101,8 +92,7 @@ def check_snapshot_name(name: str) -> tuple[str, str]:
     if not at:
         raise LunetteError("invalid", f"{name!r} is not a snapshot's name: NAME@LABEL")
     check_volume_name(volume)
-    check_volume_name(label)
-    check_length(name)
+    check_volume_name(label, "label", MAX_LABEL)
     return volume, label
 
 
@@ -209,7 +199,7 @@ class Catalog:
     # -- objects -----------------------------------------------------------------------------------------------
     def find(self, name: str) -> ObjectInfo:
         """The object of that name, or LunetteError not_found."""
-        info = self.pool.lookup(name) if isinstance(name, str) and len(name) <= MAX_NAME else None
+        info = self.pool.lookup(name) if isinstance(name, str) and len(name) <= MAX_SNAPSHOT_NAME else None
         if info is None:
             raise LunetteError("not_found", f"there is no {name!r}")
         return info

@@ -31,6 +31,7 @@ class FakePool:
         self.completion_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.hold = False
         self.fail: dict[str, str] = {}      # op -> code
+        self.no_snapshot_of: dict[int, str] = {}    # object -> code
         self.started: list[tuple[str, dict[str, Any]]] = []
         self._objects: dict[int, ObjectInfo] = {}
         self._data: dict[int, bytearray] = {}
@@ -48,8 +49,9 @@ class FakePool:
         self._token += 1
         self.started.append((op, args))
         try:
-            if op in self.fail:
-                raise Refused(self.fail[op])
+            codes = [self.no_snapshot_of[number] for number, _ in args.get("pairs", ()) if number in self.no_snapshot_of]
+            if op in self.fail or codes:
+                raise Refused(self.fail.get(op) or codes[0])
             self._finished.append((self._token, "ok", getattr(self, "_op_" + op)(**args)))
         except Refused as error:
             self._finished.append((self._token, error.code, error.value))

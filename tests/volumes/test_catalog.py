@@ -62,13 +62,12 @@ def test_snapshot_names_split_at_the_first_at() -> None:
             check_snapshot_name(bad)
 
 
-@pytest.mark.parametrize(("volume", "room"), [(120, 7), (126, 1), (127, 0), (128, 0)])
-def test_a_snapshot_whose_name_is_too_long_is_told_how_long_its_label_may_be(volume: int, room: int) -> None:
+@pytest.mark.parametrize("volume", [1, 127, 128])
+def test_a_label_may_be_as_long_whatever_its_volume_is_called(volume: int) -> None:
     name = "v" * volume
-    if room:
-        assert check_snapshot_name(f"{name}@{'s' * room}") == (name, "s" * room)
-    with pytest.raises(LunetteError, match=rf"at most 128 characters, not {volume + room + 2}; .* room for {room} of them"):
-        check_snapshot_name(f"{name}@{'s' * (room + 1)}")
+    assert check_snapshot_name(f"{name}@{'s' * 126}") == (name, "s" * 126)
+    with pytest.raises(LunetteError, match="a label has at most 126 characters, not 127"):
+        check_snapshot_name(f"{name}@{'s' * 127}")
 
 
 @pytest.mark.parametrize("name", ["iqn.2026-01.test:a b", "host", "iqn.26-1.x:y", "iqn.2026-13.x:y", "iqn.2026-01.a..b:y",

@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from target.errors import LunetteError
-from target.volumes.catalog import Catalog, check_length
+from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
 from target.volumes.lineage import Lineage
 
@@ -28,7 +28,6 @@ class Renames:
         """An object, and the snapshots of a volume. All of them or none. LunetteError: exists, invalid, the pool's codes."""
         pairs = self._pairs(info, info.name, name)
         for each, new in pairs:
-            check_length(new)
             if new != each.name and self._pool.lookup(new) is not None:
                 raise LunetteError("exists", f"there is {new!r} already")
         try:

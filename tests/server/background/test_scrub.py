@@ -206,8 +206,8 @@ async def test_flips_in_data_are_found_open_and_closed(path: Path) -> None:
     clean, errors, summary = check_pool(path, data=True)
     assert not clean
     assert [error.split(": ")[1] for error in errors] == [
-        f"{BLOCK} bytes of data at 8192 fail their checksums",
-        f"{2 * BLOCK} bytes of data at {40 * MIB + 12288} fail their checksums"]
+        "4K of data from 8K on fail their checksums",
+        "8K of data from 40.0M on fail their checksums"]
     assert "verified blocks" in summary
     for at in places:
         flip(path, at + 77)
