@@ -2,7 +2,8 @@
 # cython: boundscheck=False
 from core._blkmap cimport lnt_extent, map_find
 from core.base.layout cimport L_BLOCK_BYTES
-from core.base.native cimport lnt_alloc_aligned, lnt_mono_us
+from core.base.memory cimport mem_aligned
+from core.base.native cimport lnt_mono_us
 from core.base.object cimport lnt_object
 from core.base.pool cimport lnt_pool
 from core.base.types cimport IO_READ, IO_WRITE, OP_READ, OP_SYNC, OP_WRITE, lnt_dev, lnt_io, lnt_obj, lnt_op
@@ -188,7 +189,7 @@ def operations(Pool pool, Store store, uint64_t object_id, str kind, uint64_t co
     memset(&r, 0, sizeof(r))
     r.dev.submit, r.dev.wake = ram_submit, ram_wake
     r.store, r.copying = store.bytes, copy and block_bytes == L_BLOCK_BYTES
-    r.data = <uint8_t *>lnt_alloc_aligned(block_bytes)
+    r.data = <uint8_t *>mem_aligned(block_bytes)
     r.data_bytes = block_bytes
     memset(r.data, 0x5a, block_bytes)
     ops = <lnt_op *>calloc(depth, sizeof(lnt_op))

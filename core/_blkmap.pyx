@@ -6,7 +6,7 @@ called again. Sharing is decided by counts: a node or block may change in place 
 from core.base.entries cimport E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_FIRST_HINT
-from core.base.types cimport ST_CHECKSUM, ST_LIMIT, ST_NO_SPACE, ST_RANGE
+from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE
 from core.objects cimport object_dirty
 from core.pages.cache cimport cache_get, cache_new, frame_dirty
 from core.space.allocation cimport space_for_nodes
@@ -63,7 +63,7 @@ cdef lnt_frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noex
     p.next_vid += 1
     f = cache_new(p, VID() | p.next_vid, kind, level)
     if f == NULL:
-        rc[0] = ST_LIMIT
+        rc[0] = ST_MEMORY
         return NULL
     f.refs = 1
     p.unhomed += 1

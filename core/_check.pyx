@@ -1,6 +1,7 @@
 # The loops of `check` (core/check.py): counting references and comparing them, nothing of the engine's code in them.
+from core.base.memory cimport mem_zeroed
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 cdef enum:
     GROUP = 1024
@@ -24,7 +25,7 @@ cdef class Counts:
 
     def __cinit__(self, uint64_t blocks):
         self.blocks = blocks
-        self.groups = <uint32_t **>calloc(<size_t>(blocks // GROUP + 1), sizeof(uint32_t *))
+        self.groups = <uint32_t **>mem_zeroed(<size_t>(blocks // GROUP + 1) * sizeof(uint32_t *))
         if self.groups == NULL:
             raise MemoryError()
 
@@ -40,7 +41,7 @@ cdef class Counts:
         if block >= self.blocks:
             return -1
         if self.groups[g] == NULL:
-            self.groups[g] = <uint32_t *>calloc(GROUP, sizeof(uint32_t))
+            self.groups[g] = <uint32_t *>mem_zeroed(GROUP * sizeof(uint32_t))
             if self.groups[g] == NULL:
                 return -2
         self.groups[g][block % GROUP] += 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 STATUS_CODES: tuple[str, ...] = (
     "ok", "io_read", "io_write", "no_space", "read_only", "protected", "range", "gone", "miscompare", "checksum",
     "aborted", "invalid", "exists", "not_found", "busy", "limit", "closed",
+    "no_memory",
 )
 
 

@@ -3,8 +3,9 @@
 Lives here and nowhere else: `ohash` and the list of dirty objects.
 """
 from core.base.layout cimport L_BLOCK_BYTES, L_MAX_LEVEL, L_SLOTS_PER_PAGE, OB_RESERVE_BYTES
+from core.base.memory cimport mem_zeroed
 from core.base.native cimport lnt_get_le64
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 cdef lnt_object *object_find(lnt_pool *p, uint64_t id) noexcept nogil:
     cdef lnt_object *o = p.ohash[id & p.omask]
@@ -20,17 +21,18 @@ cdef void object_link(lnt_pool *p, lnt_object *o) noexcept nogil:
     cdef lnt_object **wider
     if p.n_objects > 2 * p.omask:
         size = (p.omask + 1) * 4
-        wider = <lnt_object **>calloc(size, sizeof(lnt_object *))
-        for i in range(p.omask + 1):
+        wider = <lnt_object **>mem_zeroed(size * sizeof(lnt_object *))
+        for i in range(p.omask + 1 if wider != NULL else 0):
             it = p.ohash[i]
             while it != NULL:
                 nxt = it.hnext
                 it.hnext = wider[it.pub.id & (size - 1)]
                 wider[it.pub.id & (size - 1)] = it
                 it = nxt
-        free(p.ohash)
-        p.ohash = wider
-        p.omask = size - 1
+        if wider != NULL:             # else the lists stay as long as they are
+            free(p.ohash)
+            p.ohash = wider
+            p.omask = size - 1
     o.hnext = p.ohash[o.pub.id & p.omask]
     p.ohash[o.pub.id & p.omask] = o
     p.n_objects += 1

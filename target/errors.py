@@ -10,7 +10,7 @@ HTTP_STATUS: dict[str, int] = {
     "exists": 409, "busy": 409, "in_use": 409, "needs_force": 409, "held": 409, "locked": 409, "limit": 409, "read_only": 409,
     "too_large": 413,
     "damaged": 500, "io_read": 500, "io_write": 500, "checksum": 500, "internal": 500,
-    "closed": 503, "aborted": 503, "unreachable": 503,
+    "closed": 503, "aborted": 503, "unreachable": 503, "no_memory": 503,
     "no_space": 507,
 }
 

@@ -33,6 +33,7 @@ cdef struct lnt_journal:
     lnt_journal_frame *inflight          # oldest first
     lnt_journal_frame *inflight_tail
     lnt_journal_frame *spare
+    uint32_t spares
     lnt_op *soft_waiters      # in order of seq
     lnt_op *soft_tail
     lnt_op *hard_waiters
@@ -75,6 +76,7 @@ cdef struct lnt_checkpoint:
     uint64_t sb_gen
     uint64_t area_start
     uint32_t area_blocks      # of one half
+    void *order               # while they are sorted
     lnt_frame **frames            # by slot
     uint32_t n_frames
     uint32_t n_images         # frames and summary pages
@@ -102,4 +104,6 @@ cdef struct lnt_checkpoint:
     uint8_t sync_failed       # the medium may not hold what the page cache shows
     uint8_t distrusted        # ... and the superblock says so
     lnt_io super_io
+    lnt_io distrust_io
+    lnt_io write_ios[20]      # of images and pages on their way home: a checkpoint under way needs no memory
     uint64_t done_count

@@ -1,4 +1,4 @@
-/* Small things the native core needs from C: a lock, atomics, unaligned little-endian access, an aligned allocator. */
+/* Small things the native core needs from C: a lock, atomics, unaligned little-endian access. */
 #ifndef LNT_NATIVE_H
 #define LNT_NATIVE_H
 #include <pthread.h>
@@ -13,12 +13,6 @@ static inline uint16_t lnt_get_le16(const void *p) { uint16_t v; memcpy(&v, p, 2
 static inline void lnt_put_le64(void *p, uint64_t v) { memcpy(p, &v, 8); }
 static inline void lnt_put_le32(void *p, uint32_t v) { memcpy(p, &v, 4); }
 static inline void lnt_put_le16(void *p, uint16_t v) { memcpy(p, &v, 2); }
-
-static inline void *lnt_alloc_aligned(size_t bytes)
-{
-    void *p = NULL;
-    return posix_memalign(&p, 4096, (bytes + 4095) & ~(size_t)4095) ? NULL : p;
-}
 
 static inline uint64_t lnt_mono_us(void)
 {

@@ -1,4 +1,4 @@
-# Small things from C: a lock, little-endian access, an aligned allocator, clocks (core/base/native.h).
+# Small things from C: a lock, little-endian access, clocks (core/base/native.h).
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
 cdef extern from "<pthread.h>" nogil:
@@ -16,7 +16,6 @@ cdef extern from "native.h" nogil:
     void lnt_put_le64(void *, uint64_t)
     void lnt_put_le32(void *, uint32_t)
     void lnt_put_le16(void *, uint16_t)
-    void *lnt_alloc_aligned(size_t)
     uint64_t lnt_mono_us()
     uint64_t lnt_real_us()
     void lnt_node_unpack(uint64_t *, const uint8_t *, int)

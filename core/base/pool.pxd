@@ -36,6 +36,8 @@ cdef struct lnt_pool:
     uint64_t fail_detail      # an errno, or a block
     lnt_trace_entry trace[TRACE_EVENTS]
     uint64_t traced           # events noted so far
+    uint64_t memory_retry_us  # work in the background had no memory: when it tries again
+    uint64_t n_pieces         # of writes under way, in `aexts`
     uint8_t counts_high       # replay: a count is near its limit
     uint8_t read_only
     uint8_t replaying

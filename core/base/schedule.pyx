@@ -3,10 +3,10 @@
 Lives here and nowhere else: the devices' lists of ops, spare requests, and who says that the pool has failed.
 """
 from core.base.entries cimport WAIT
+from core.base.memory cimport mem_zeroed
 from core.base.pool cimport lnt_op_state
 from core.base.types cimport IO_READ, OP_ADMIN, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, lnt_dev
 from libc.errno cimport EDQUOT, EFBIG, ENOSPC
-from libc.stdlib cimport calloc
 from libc.string cimport memset
 
 
@@ -69,7 +69,7 @@ cdef lnt_io *io_new(lnt_pool *p) noexcept nogil:
         p.io_spare = io.next
         memset(io, 0, sizeof(lnt_io))
         return io
-    return <lnt_io *>calloc(1, sizeof(lnt_io))
+    return <lnt_io *>mem_zeroed(sizeof(lnt_io))
 
 
 cdef void io_free(lnt_pool *p, lnt_io *io) noexcept nogil:

@@ -28,4 +28,6 @@ cdef enum trace_event:         # EVENTS in core/pool/info.py says them in words
     TE_NODE_RUN = 8
 
 cdef void trace_add(lnt_pool *p, int event, uint64_t a, uint64_t b) noexcept nogil
+cdef void memory_short(lnt_pool *p) noexcept nogil
+cdef void memory_again(lnt_pool *p) noexcept nogil
 cdef void pool_fail(lnt_pool *p, int reason, uint64_t detail) noexcept nogil

@@ -4,6 +4,9 @@ A limit (space, counts, memory) never ends here: it is the error of the operatio
 """
 from core.base.pool cimport TRACE_EVENTS, lnt_trace_entry
 
+cdef enum:
+    MEMORY_RETRY_US = 10000
+
 
 cdef void trace_add(lnt_pool *p, int event, uint64_t a, uint64_t b) noexcept nogil:
     """Note an event; the same one again is counted, so that what repeats does not push out what was before."""
@@ -17,6 +20,19 @@ cdef void trace_add(lnt_pool *p, int event, uint64_t a, uint64_t b) noexcept nog
     e.b = b
     e.times += 1
     e.at_us = p.now_us
+
+
+cdef void memory_short(lnt_pool *p) noexcept nogil:
+    """Work in the background did not get the memory that it needs: it keeps what it has, and tries again soon."""
+    trace_add(p, TE_NO_MEMORY, 0, 0)
+    p.memory_retry_us = p.now_us + MEMORY_RETRY_US
+    if p.home != NULL and p.home != p.cur:
+        p.home.wake(p.home)
+
+
+cdef void memory_again(lnt_pool *p) noexcept nogil:
+    """A turn begins: it tries what had no memory, and says so when there is still none."""
+    p.memory_retry_us = 0
 
 
 cdef void pool_fail(lnt_pool *p, int reason, uint64_t detail) noexcept nogil:

@@ -44,6 +44,7 @@ cdef enum lnt_status:      # lnt_op.status; also the table behind core.errors
     ST_BUSY = 14
     ST_LIMIT = 15          # a stated limit of the pool is reached
     ST_CLOSED = 16         # pool is closing
+    ST_MEMORY = 17         # there is no memory for it now    -> status BUSY
 
 cdef struct lnt_io:
     # One device request. Caller-owned, untouched by anyone else until done.

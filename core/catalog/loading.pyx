@@ -7,12 +7,12 @@ from core.base.layout cimport (
     OB_ID, OB_KIND, OB_LEVEL, OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS_BYTES,
     OB_RESERVE_BYTES, OB_ROOT, OB_SIZE_BYTES, OK_SNAPSHOT, PK_CATALOG, PK_NODE, SK_FREE, SK_KV, SK_OBJECT,
 )
+from core.base.memory cimport mem_zeroed
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.page cimport lnt_frame
 from core.objects cimport object_dirty, object_find, object_link
 from core.pages.cache cimport cache_get, cache_pin
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc
 from libc.string cimport memcpy
 
 cdef lnt_object *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
@@ -24,7 +24,7 @@ cdef lnt_object *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
             or lnt_get_le64(slot + OB_SIZE_BYTES) % L_BLOCK_BYTES or lnt_get_le32(slot + OB_BLOCK_BYTES) not in (512, 4096)
             or slot[OB_PHYSICAL_EXPONENT] > 3):
         raise damaged("a catalog entry is impossible")
-    o = <lnt_object *>calloc(1, sizeof(lnt_object))
+    o = <lnt_object *>mem_zeroed(sizeof(lnt_object))
     if o == NULL:
         raise MemoryError
     memcpy(o.desc, slot, L_SLOT_BYTES)
@@ -44,8 +44,8 @@ cdef lnt_object *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
 
 cdef int slots_reserve(lnt_pool *p) except -1:
     p.slot_cap = p.cat_slots + 1024
-    p.slot_kind = <uint8_t *>calloc(p.slot_cap, 1)
-    p.odirty_marks = <uint32_t *>calloc(p.slot_cap, sizeof(uint32_t))
+    p.slot_kind = <uint8_t *>mem_zeroed(p.slot_cap)
+    p.odirty_marks = <uint32_t *>mem_zeroed(p.slot_cap * sizeof(uint32_t))
     p.odirty_round = 1
     if p.slot_kind == NULL or p.odirty_marks == NULL:
         raise MemoryError

@@ -5,6 +5,9 @@ from core.base.page cimport lnt_frame
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint8_t
 
+cdef enum:
+    NO_SLOT = 0x7fffffff
+
 cdef lnt_frame *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) noexcept nogil
 cdef int slot_write(lnt_pool *p, lnt_waiter *who, uint32_t slot, const uint8_t *bytes) noexcept nogil
 cdef void object_store(lnt_pool *p, lnt_object *o, uint8_t *slot) noexcept nogil

@@ -7,12 +7,12 @@ from core.base.entries cimport E_NODE, E_REF
 from core.base.layout cimport (
     L_SLOTS_PER_PAGE, L_SLOT_BYTES, OB_FLAGS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PK_CATALOG, SK_FREE,
 )
+from core.base.memory cimport mem_widen
 from core.base.native cimport lnt_put_le64
 from core.base.types cimport ST_NO_SPACE
 from core.pages.cache cimport cache_get, cache_pin, frame_dirty
 from core.space.allocation cimport space_for_nodes
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport realloc
 from libc.string cimport memcpy, memset
 
 cdef lnt_frame *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) noexcept nogil:
@@ -71,14 +71,15 @@ cdef void object_store(lnt_pool *p, lnt_object *o, uint8_t *slot) noexcept nogil
 
 
 cdef uint32_t slot_alloc(lnt_pool *p, uint8_t kind) noexcept nogil:
-    """A free slot of the catalog; the catalog grows when there is none."""
+    """A free slot of the catalog; the catalog grows when there is none. NO_SLOT: there is no memory for that."""
     cdef uint32_t s = p.slot_hint
     while s < p.cat_slots and p.slot_kind[s] != SK_FREE:
         s += 1
     if s == p.slot_cap:
+        if not (mem_widen(<void **>&p.slot_kind, p.slot_cap * 2)
+                and mem_widen(<void **>&p.odirty_marks, p.slot_cap * 2 * sizeof(uint32_t))):
+            return NO_SLOT
         p.slot_cap *= 2
-        p.slot_kind = <uint8_t *>realloc(p.slot_kind, p.slot_cap)
-        p.odirty_marks = <uint32_t *>realloc(p.odirty_marks, p.slot_cap * sizeof(uint32_t))
         memset(p.odirty_marks, 0, p.slot_cap * sizeof(uint32_t))    # a page counted twice does no harm
     if s == p.cat_slots:
         p.cat_slots += 1

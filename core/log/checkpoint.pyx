@@ -4,7 +4,7 @@ A table of states (ckpt_state in core/base/log.pxd): HOMES chooses homes for new
 SUPER, SYNC2
 publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
 """
-from core.base.dropped cimport I_DATA, I_NODE, lnt_dropped, lnt_dropped_ring
+from core.base.dropped cimport I_DATA, I_NODE, lnt_dropped, lnt_dropped_ring, ring_ready
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS,
@@ -12,17 +12,18 @@ from core.base.layout cimport (
     PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
 )
 from core.base.log cimport C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3
+from core.base.memory cimport mem_aligned, mem_new
 from core.base.mutations cimport M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC
-from core.base.native cimport lnt_alloc_aligned, lnt_get_le32, lnt_put_le16, lnt_put_le32, lnt_put_le64
+from core.base.native cimport lnt_get_le32, lnt_put_le16, lnt_put_le32, lnt_put_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_piece
 from core.base.page cimport lnt_frame
 from core.base.pool cimport next_images
-from core.base.schedule cimport io_free, io_new, ops_ready
-from core.base.trace cimport PF_AREA, PF_CHECKPOINT, PF_HOMES, PF_PAGE, pool_fail
-from core.base.types cimport IO_WRITE, ST_CHECKSUM, ST_NO_SPACE, ST_RANGE, lnt_io
+from core.base.schedule cimport ops_ready
+from core.base.trace cimport PF_AREA, PF_CHECKPOINT, PF_HOMES, PF_PAGE, memory_short, pool_fail
+from core.base.types cimport IO_WRITE, ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE, lnt_io
 from core.catalog.slots cimport object_store, slot_page
-from core.log.journal cimport frame_close, journal_room, next_sync
+from core.log.journal cimport frame_close, frames_ready, journal_room, next_sync
 from core.log.superblock cimport super_build, super_seal
 from core.pages.cache cimport cache_find, cache_rekey, frame_undirty
 from core.pages.format cimport frame_serialise, page_seal
@@ -32,7 +33,7 @@ from core.space.dropped cimport homes_release
 from core.space.holes cimport punch_flags
 from core.space.medium cimport nodes_prepare, nodes_tidy
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdlib cimport free, qsort
 from libc.string cimport memcpy, memset
 
 cdef enum:
@@ -231,9 +232,49 @@ cdef void summary_image(lnt_pool *p, uint64_t index, uint8_t *out, uint64_t home
     page_seal(p, out, PK_SUMMARY, 0, 0, home, p.checkpoint.gen + 1)
 
 
+cdef void instant_free(lnt_pool *p) noexcept nogil:
+    free(p.checkpoint.order)
+    free(p.checkpoint.frames)
+    free(p.checkpoint.homes)
+    free(p.checkpoint.dir)
+    free(p.checkpoint.pend)
+    p.checkpoint.order = NULL
+    p.checkpoint.frames = NULL
+    p.checkpoint.homes = NULL
+    p.checkpoint.dir = p.checkpoint.pend = NULL
+
+
+cdef int instant_room(lnt_pool *p) noexcept nogil:
+    """Memory for all that the checkpoint will hold, before anything is fixed. 0 or a status."""
+    cdef uint64_t s, pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    cdef uint32_t n = <uint32_t>p.cache.n_dirty, ns = 0
+    cdef uint32_t npages = (pending_store(p, 0) + L_PENDING_ITEMS - 1) // L_PENDING_ITEMS
+    for s in range(pages):
+        ns += p.summary_dirty[s]
+    p.checkpoint.n_frames = n
+    p.checkpoint.n_images = n + ns
+    p.checkpoint.n_pending = npages
+    p.checkpoint.n_dir = (p.checkpoint.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
+    if p.checkpoint.n_dir + p.checkpoint.n_images + npages > p.checkpoint.area_blocks:
+        return ST_RANGE               # writers are held back long before
+    p.checkpoint.order = mem_new((n + 1) * sizeof(ranked))
+    p.checkpoint.frames = <lnt_frame **>mem_new((n + 1) * sizeof(lnt_frame *))
+    p.checkpoint.homes = <uint64_t *>mem_new((p.checkpoint.n_images + 1) * sizeof(uint64_t))
+    # For the largest there can be, kept: fresh memory for each would be faulted in each time.
+    if p.checkpoint.buf == NULL:
+        p.checkpoint.buf = <uint8_t *>mem_aligned(<uint64_t>p.checkpoint.area_blocks * L_BLOCK_BYTES)
+    p.checkpoint.dir = <uint8_t *>mem_aligned(<uint64_t>(p.checkpoint.n_dir + 1) * L_BLOCK_BYTES)
+    p.checkpoint.pend = <uint8_t *>mem_aligned(<uint64_t>(npages + 1) * L_BLOCK_BYTES)
+    if (p.checkpoint.order == NULL or p.checkpoint.frames == NULL or p.checkpoint.homes == NULL or p.checkpoint.buf == NULL
+            or p.checkpoint.dir == NULL or p.checkpoint.pend == NULL or not frames_ready(p)):
+        instant_free(p)
+        return ST_MEMORY
+    return 0
+
+
 cdef int freeze(lnt_pool *p) noexcept nogil:
     """Fix the instant: what is dirty now, and every record so far, make the checkpoint. 0 or a status."""
-    cdef uint32_t n = 0, pend, npages, i, ns = 0
+    cdef uint32_t n = 0, pend, npages, i
     cdef uint64_t pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
     cdef uint64_t s
     cdef lnt_frame *f
@@ -242,8 +283,11 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     cdef lnt_object *o
     cdef lnt_object *onext
     cdef int rc = translate(p)
+    if rc == 0:
+        rc = instant_room(p)
     if rc:
         return rc
+    order = <ranked *>p.checkpoint.order
     o = p.odirty
     p.odirty = NULL
     p.odirty_pages = 0
@@ -262,25 +306,8 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     frame_close(p, 0)
     p.checkpoint.cut_seq = p.journal.closed_seq
     p.checkpoint.cut_pos = p.journal.head
-    for s in range(pages):
-        ns += p.summary_dirty[s]
-    n = <uint32_t>p.cache.n_dirty
+    npages = p.checkpoint.n_pending
     pend = pending_store(p, 0)
-    npages = (pend + L_PENDING_ITEMS - 1) // L_PENDING_ITEMS
-    p.checkpoint.n_frames = n
-    p.checkpoint.n_images = n + ns
-    p.checkpoint.n_pending = npages
-    p.checkpoint.n_dir = (p.checkpoint.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
-    if p.checkpoint.n_dir + p.checkpoint.n_images + npages > p.checkpoint.area_blocks:
-        return ST_RANGE               # writers are held back long before
-    order = <ranked *>malloc((n + 1) * sizeof(ranked))
-    p.checkpoint.frames = <lnt_frame **>malloc((n + 1) * sizeof(lnt_frame *))
-    p.checkpoint.homes = <uint64_t *>malloc((p.checkpoint.n_images + 1) * sizeof(uint64_t))
-    # For the largest there can be, kept: fresh memory for each would be faulted in each time.
-    if p.checkpoint.buf == NULL:
-        p.checkpoint.buf = <uint8_t *>lnt_alloc_aligned(<uint64_t>p.checkpoint.area_blocks * L_BLOCK_BYTES)
-    p.checkpoint.dir = <uint8_t *>lnt_alloc_aligned(<uint64_t>(p.checkpoint.n_dir + 1) * L_BLOCK_BYTES)
-    p.checkpoint.pend = <uint8_t *>lnt_alloc_aligned(<uint64_t>(npages + 1) * L_BLOCK_BYTES)
     memset(p.checkpoint.dir, 0, <uint64_t>p.checkpoint.n_dir * L_BLOCK_BYTES)
     memset(p.checkpoint.pend, 0, <uint64_t>npages * L_BLOCK_BYTES)
     pending_store(p, pend)
@@ -304,7 +331,8 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
         f.ckpt = 1
         f.writing = 1
         p.checkpoint.homes[i] = f.id
-    free(order)
+    free(p.checkpoint.order)
+    p.checkpoint.order = NULL
     for s in range(pages):
         if p.summary_dirty[s]:
             p.summary_dirty[s] = 0
@@ -338,13 +366,15 @@ cdef void ck_written(lnt_io *io) noexcept nogil:
     if io.result != 0:
         p.checkpoint.io_failed = 1
         p.checkpoint.io_errno = <uint32_t>-io.result
-    if io != &p.checkpoint.super_io:
-        io_free(p, io)
+    io.kind = 0
 
 
 cdef void ck_write(lnt_pool *p, uint64_t block, uint8_t *buf, uint32_t pages, lnt_io *io) noexcept nogil:
-    if io == NULL:
-        io = io_new(p)
+    cdef uint32_t i = 0
+    if io == NULL:                # at most so many are under way: images_turn, apply_turn
+        while p.checkpoint.write_ios[i].kind:
+            i += 1
+        io = &p.checkpoint.write_ios[i]
     io.kind = IO_WRITE
     io.offset = block * L_BLOCK_BYTES
     io.length = <uint64_t>pages * L_BLOCK_BYTES
@@ -442,13 +472,7 @@ cdef void finished(lnt_pool *p) noexcept nogil:
     for i in range(p.checkpoint.n_frames):
         if p.checkpoint.frames[i] != NULL:
             p.checkpoint.frames[i].writing = 0
-    free(p.checkpoint.frames)
-    free(p.checkpoint.homes)
-    free(p.checkpoint.dir)
-    free(p.checkpoint.pend)
-    p.checkpoint.frames = NULL
-    p.checkpoint.homes = NULL
-    p.checkpoint.dir = p.checkpoint.pend = NULL
+    instant_free(p)
     p.checkpoint.done_count += 1
     p.checkpoint.next_due_us = p.now_us + SETTLED_US
     nodes_tidy(p)
@@ -479,6 +503,9 @@ cdef int homes_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
         return 0
     if rc == MORE_HOMES:
         return 1
+    if rc == ST_MEMORY:
+        memory_short(p)
+        return 0
     if rc == ST_NO_SPACE and p.medium.sparse:
         if p.medium.retry_us == 0:
             p.medium.retry_us = p.now_us + NO_HOMES_US
@@ -525,6 +552,9 @@ cdef int ckpt_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
         return want_sync(p, C_SYNC2)
     if p.checkpoint.state == C_SYNC2:
         if p.journal.sync_done < p.checkpoint.need_sync:
+            return 0
+        if not ring_ready(&p.work, p.homes.tail - p.homes.head):
+            memory_short(p)
             return 0
         published(p)
         p.checkpoint.state = C_APPLY

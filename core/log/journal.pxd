@@ -15,5 +15,6 @@ cdef void record_3(lnt_pool *p, uint8_t type, uint64_t a, uint64_t b, uint64_t c
 cdef void wait_soft(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void wait_hard(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef uint64_t next_sync(lnt_pool *p) noexcept nogil
+cdef int frames_ready(lnt_pool *p) noexcept nogil
 cdef void seal_turn(lnt_pool *p) noexcept nogil
 cdef int commit_turn(lnt_pool *p) noexcept nogil

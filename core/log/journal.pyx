@@ -9,16 +9,18 @@ from core.base.layout cimport (
     L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP,
 )
 from core.base.log cimport C_IDLE, lnt_journal_frame
+from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.mutations cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC
-from core.base.native cimport lnt_alloc_aligned, lnt_put_le32, lnt_put_le64
+from core.base.native cimport lnt_put_le32, lnt_put_le64
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_finish, ops_ready
-from core.base.trace cimport PF_FRAME, PF_RING, PF_SYNC, pool_fail
+from core.base.trace cimport PF_FRAME, PF_RING, PF_SYNC, memory_short, pool_fail
 from core.base.types cimport IO_SYNC, IO_WRITE, ST_IO_WRITE, ST_OK, lnt_io
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef enum:
+    SPARE_FRAMES = 4              # the open one, a pad, the next, a marker
     SEAL_US = 1000000             # idle so long after a commit, the journal vouches for its last frame
 
 
@@ -48,7 +50,7 @@ cdef int journal_init(lnt_pool *p) noexcept nogil:
     p.journal.sync_io.kind = IO_SYNC
     p.journal.sync_io.owner = p
     p.journal.sync_io.done = synced
-    return 0
+    return frames_ready(p)
 
 
 cdef void journal_free(lnt_pool *p) noexcept nogil:
@@ -69,13 +71,31 @@ cdef void journal_free(lnt_pool *p) noexcept nogil:
     p.journal.spare = p.journal.inflight = p.journal.inflight_tail = p.journal.open = NULL
 
 
+cdef int frames_ready(lnt_pool *p) noexcept nogil:
+    """1 when there is memory for every frame that one step of an op may begin: asked before the step changes anything."""
+    cdef lnt_journal_frame *f
+    while p.journal.spares < SPARE_FRAMES:
+        f = <lnt_journal_frame *>mem_zeroed(sizeof(lnt_journal_frame))
+        if f == NULL:
+            return 0
+        f.buf = <uint8_t *>mem_aligned(L_FRAME_BLOCKS * L_BLOCK_BYTES)
+        if f.buf == NULL:
+            free(f)
+            return 0
+        frame_free(p, f)
+    return 1
+
+
+cdef void frame_free(lnt_pool *p, lnt_journal_frame *f) noexcept nogil:
+    f.next = p.journal.spare
+    p.journal.spare = f
+    p.journal.spares += 1
+
+
 cdef lnt_journal_frame *frame_new(lnt_pool *p) noexcept nogil:
-    cdef lnt_journal_frame *f = p.journal.spare
-    if f != NULL:
-        p.journal.spare = f.next
-    else:
-        f = <lnt_journal_frame *>calloc(1, sizeof(lnt_journal_frame))
-        f.buf = <uint8_t *>lnt_alloc_aligned(L_FRAME_BLOCKS * L_BLOCK_BYTES)
+    cdef lnt_journal_frame *f = p.journal.spare    # frames_ready has seen to it that there is one
+    p.journal.spare = f.next
+    p.journal.spares -= 1
     f.next = NULL
     f.length = L_FRAME_HEADER_BYTES
     f.records = 0
@@ -98,8 +118,7 @@ cdef void frames_written(lnt_pool *p) noexcept nogil:
             p.journal.written_seq = f.seq
             if f.hard_upto > p.journal.marker_seq:
                 p.journal.marker_seq = f.hard_upto
-        f.next = p.journal.spare
-        p.journal.spare = f
+        frame_free(p, f)
     while p.journal.soft_waiters != NULL:
         op = p.journal.soft_waiters
         if (<lnt_op_state *>op.priv).need_seq > p.journal.written_seq:
@@ -160,6 +179,9 @@ cdef void frame_close(lnt_pool *p, int force) noexcept nogil:
     if f == NULL:
         if not force:
             return
+        if not frames_ready(p):
+            memory_short(p)
+            return                # in a later turn
         f = frame_new(p)
     p.journal.open = NULL
     f.seq = p.journal.next_seq
@@ -169,8 +191,7 @@ cdef void frame_close(lnt_pool *p, int force) noexcept nogil:
     blocks = (f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
     if ring_room(p) < blocks + (p.journal.blocks - p.journal.head if p.journal.head + blocks > p.journal.blocks else 0):
         pool_fail(p, PF_RING, blocks)      # the room checks of writers make this unreachable; never overwrite what recovery needs
-        f.next = p.journal.spare
-        p.journal.spare = f
+        frame_free(p, f)
         return
     if p.journal.head + blocks > p.journal.blocks:
         pad = frame_new(p)
@@ -319,6 +340,9 @@ cdef void seal_turn(lnt_pool *p) noexcept nogil:
         p.journal.seal_for = p.journal.closed_seq
         p.journal.seal_due_us = p.now_us + SEAL_US
     if p.now_us >= p.journal.seal_due_us:
+        if not frames_ready(p):
+            memory_short(p)
+            return
         frame_close(p, 1)
         p.journal.seal_seq = p.journal.closed_seq
         p.journal.sealing = 1
@@ -332,6 +356,7 @@ cdef int commit_turn(lnt_pool *p) noexcept nogil:
     cdef lnt_op_state *x
     cdef uint64_t want_seq = p.journal.bg_seq
     cdef uint64_t want_sync = p.journal.ck_need_sync
+    cdef uint64_t closed
     if p.failed:
         fail_waiters(p)
         return p.cur.ready_head != NULL
@@ -362,7 +387,10 @@ cdef int commit_turn(lnt_pool *p) noexcept nogil:
                 if journal_room(p) < 8:
                     p.checkpoint.wanted = 1
                     return 0          # the checkpoint will make it hard
+                closed = p.journal.closed_seq
                 frame_close(p, 1)
+                if p.journal.closed_seq == closed:
+                    return 0          # there was no memory for it
             if p.journal.marker_seq < want_seq:
                 return 0          # the marker is on its way
         if not (p.mutations & M_NO_JOURNAL_SYNC and p.journal.data_synced_seq >= want_seq):

@@ -4,12 +4,13 @@ Runs before the pool is shared with anyone, on a device that finishes everything
 """
 from core.errors import damaged
 
-from core.base.dropped cimport I_DATA, I_NODE, lnt_dropped, ring_push
+from core.base.dropped cimport I_DATA, I_NODE, lnt_dropped, ring_push, ring_ready
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SUMMARY_RUNS,
     L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, PG_CRC, PG_GEN, PG_KIND, PG_N, PK_PENDING, PK_SUMMARY, SB_AREA_IMAGES,
     SB_AREA_PENDING, SB_FLAGS, SB_FREE_BLOCKS, SB_NODE_RUNS, SB_PENDING_CRC, SF_CLEAN,
 )
+from core.base.memory cimport mem_zeroed
 from core.base.mutations cimport (
     M_NO_DIRECTORY_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_RECOVERY_SYNC, M_NO_SPACE_SUM, M_NO_SUPER_REWRITE,
 )
@@ -23,7 +24,7 @@ from core.pages.format cimport page_check, page_seal
 from core.space.dropped cimport reclaim_turn
 from core.space.medium cimport medium_short, node_run_join
 from libc.stdint cimport uint16_t, uint32_t, uint8_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef enum:
@@ -56,10 +57,10 @@ cdef int summaries_load(lnt_pool *p, object device, bytes super_raw) except -1:
     cdef const uint8_t *b
     p.n_runs = p.total_blocks // L_RUN_BLOCKS
     pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
-    p.run_used = <uint16_t *>calloc((pages + 1) * L_SUMMARY_RUNS, sizeof(uint16_t))
-    p.run_busy = <uint8_t *>calloc((pages + 1) * L_SUMMARY_RUNS, 1)
-    p.summary_dirty = <uint8_t *>calloc(pages + 2, 1)
-    p.holes.pages = <lnt_freed_page **>calloc(pages + 1, sizeof(lnt_freed_page *))
+    p.run_used = <uint16_t *>mem_zeroed(((pages + 1) * L_SUMMARY_RUNS) * sizeof(uint16_t))
+    p.run_busy = <uint8_t *>mem_zeroed((pages + 1) * L_SUMMARY_RUNS)
+    p.summary_dirty = <uint8_t *>mem_zeroed(pages + 2)
+    p.holes.pages = <lnt_freed_page **>mem_zeroed((pages + 1) * sizeof(lnt_freed_page *))
     if p.run_used == NULL or p.run_busy == NULL or p.summary_dirty == NULL or p.holes.pages == NULL:
         raise MemoryError
     p.free_blocks = p.free_runs = 0
@@ -103,7 +104,7 @@ cdef int allocate(lnt_pool *p, object device, uint64_t block, uint64_t blocks) e
 cdef int medium_open(lnt_pool *p, object device) except -1:
     """Have what every pool needs allocated: superblocks, the first zone's fixed pages, journal, both area halves."""
     cdef uint64_t zones = (p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS
-    p.medium.zones = <uint8_t *>calloc(zones + 1, 1)
+    p.medium.zones = <uint8_t *>mem_zeroed(zones + 1)
     if p.medium.zones == NULL:
         raise MemoryError
     p.medium.sparse = 1 if getattr(device, "sparse", False) else 0
@@ -175,6 +176,8 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
             it.seq = it.epoch = 0
             if it.kind == I_NODE:
                 it.n = 1 | it.n << 8
+            if not ring_ready(&p.work, 1):
+                raise MemoryError
             ring_push(&p.work, &it)
     return 0
 
@@ -230,6 +233,8 @@ cdef int blocks_for_nodes(lnt_pool *p) except -1:
         drops_reclaim(p, p.unhomed + SPARE_BLOCKS)
         if p.failed or p.free_blocks >= p.unhomed + SPARE_BLOCKS or p.homes.head == p.homes.tail:
             break
+        if not ring_ready(&p.work, 1):
+            raise MemoryError
         p.homes.v[p.homes.head & (p.homes.cap - 1)].kind = I_DATA
         ring_push(&p.work, &p.homes.v[p.homes.head & (p.homes.cap - 1)])
         p.homes.head += 1
@@ -283,7 +288,7 @@ cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t j
         raise PoolError("invalid", "a pool has at most 1 PiB")
     if getattr(device, "sparse", False):
         format_room(device, L_ZONE_META_BLOCKS + journal_blocks + 2 * area_blocks)
-    p = <lnt_pool *>calloc(1, sizeof(lnt_pool))
+    p = <lnt_pool *>mem_zeroed(sizeof(lnt_pool))
     if p == NULL:
         raise MemoryError
     try:

@@ -5,6 +5,7 @@ Runs before the pool is shared with anyone, on a device that finishes everything
 from core.errors import damaged
 
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap
+from core.base.dropped cimport STEP_DROPS, ring_ready
 from core.base.layout cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
     L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, L_KV_GOES, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_ID,
@@ -18,9 +19,10 @@ from core.base.layout cimport (
 from core.base.mutations cimport M_ACCEPT_SOFT, M_FIRST_RECORD, M_NO_FRAME_CRC, M_NO_LEAP, M_NO_REWRITE, M_NO_SYNCED_UPTO
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.object cimport lnt_object
+from core.base.types cimport ST_MEMORY
 from core.catalog.changes cimport delete_apply, derive_apply, revert_apply
 from core.catalog.loading cimport object_from
-from core.catalog.slots cimport slot_alloc, slot_write
+from core.catalog.slots cimport NO_SLOT, slot_alloc, slot_write
 from core.log.growth cimport pool_resize
 from core.log.recovery cimport drops_reclaim
 from core.objects cimport object_dirty, object_find, object_link
@@ -184,6 +186,8 @@ cdef int frame_replay(lnt_pool *p, const uint8_t *b, uint32_t length, list chang
         else:
             with nogil:
                 rc = record_replay(p, b + at, n)
+            if rc == ST_MEMORY:
+                raise MemoryError
             if rc:
                 raise damaged(f"journal record of type {b[at]} cannot be replayed ({FAULTS.get(rc) or f'status {rc}'})")
         at += n
@@ -218,6 +222,8 @@ cdef int object_replay(lnt_pool *p, const uint8_t *r, uint32_t n) except -1:
     o.root = 0
     o.mapped_blocks = 0
     o.slot = slot_alloc(p, SK_OBJECT)
+    if o.slot == NO_SLOT:
+        raise MemoryError
     if r[RC_TYPE] == RT_OBJECT:
         object_link(p, o)
         object_dirty(p, o)
@@ -253,6 +259,8 @@ cdef int unmap_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) 
     cdef uint32_t removed
     cdef int rc
     while lba < end:
+        if not ring_ready(&p.fifo, STEP_DROPS):
+            return ST_MEMORY
         rc = map_unmap(p, NULL, o, lba, end, &next_lba, &removed)
         if rc:
             return rc
@@ -295,6 +303,8 @@ cdef int share_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) 
     if source == NULL:
         return NOBODY
     while left:
+        if not ring_ready(&p.fifo, STEP_DROPS):
+            return ST_MEMORY
         rc = map_share(p, NULL, o, lba, source, source_lba, left, &done)
         if rc:
             return rc
@@ -324,6 +334,8 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
     cdef uint8_t t = r[RC_TYPE]
     cdef lnt_object *o
     cdef uint64_t total
+    if not ring_ready(&p.fifo, STEP_DROPS) or not ring_ready(&p.homes, STEP_DROPS):
+        return ST_MEMORY
     if t == RT_GROW and n >= RB_GROW:
         total = lnt_get_le64(r + RF_GROW_TOTAL_BLOCKS)
         return pool_resize(p, total) if total > p.total_blocks else 0

@@ -8,12 +8,12 @@ from core.base.layout cimport (
     SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, SF_DISTRUST,
 )
 from core.base.log cimport C_APPLY, C_SUPER, C_SYNC3
+from core.base.memory cimport mem_zeroed
 from core.base.mutations cimport M_NO_SUPER_CRC
 from core.base.native cimport lnt_get_le32, lnt_get_le64, lnt_put_le32, lnt_put_le64
-from core.base.schedule cimport io_free, io_new
 from core.base.space cimport NODE_RUNS
 from core.base.types cimport IO_WRITE, lnt_io
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from core import layout
@@ -119,7 +119,7 @@ cdef bytes super_bytes(dict values):
 
 cdef bytes super_current(object device):
     """The superblock of a pool that nobody has open. OSError; PoolError: foreign, newer, damaged."""
-    cdef lnt_pool *p = <lnt_pool *>calloc(1, sizeof(lnt_pool))
+    cdef lnt_pool *p = <lnt_pool *>mem_zeroed(sizeof(lnt_pool))
     cdef bytes raw
     if p == NULL:
         raise MemoryError
@@ -183,7 +183,7 @@ cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil:
 
 
 cdef void distrust_written(lnt_io *io) noexcept nogil:
-    io_free(<lnt_pool *>io.owner, io)   # a failure changes nothing: the pool has failed already
+    pass                          # a failure changes nothing: the pool has failed already
 
 
 cdef void super_distrust(lnt_pool *p) noexcept nogil:
@@ -195,7 +195,7 @@ cdef void super_distrust(lnt_pool *p) noexcept nogil:
     p.checkpoint.sb_gen += 1
     lnt_put_le32(p.checkpoint.live_buf + SB_FLAGS, lnt_get_le32(p.checkpoint.live_buf + SB_FLAGS) | SF_DISTRUST)
     super_seal(p.checkpoint.live_buf, p.checkpoint.sb_gen)
-    io = io_new(p)
+    io = &p.checkpoint.distrust_io
     io.kind = IO_WRITE
     # Only the copy that the medium can spare: while homes are written, copy 0 is the one known to be durable, otherwise copy 1.
     io.offset = L_BLOCK_BYTES if p.checkpoint.state == C_APPLY or p.checkpoint.state == C_SYNC3 else 0

@@ -21,14 +21,14 @@ from core.base.operation cimport (
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_again, op_finish, op_ready
 from core.base.types cimport (
-    ST_GONE, ST_INVALID, ST_IO_WRITE, ST_LIMIT, ST_NO_SPACE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op,
+    ST_GONE, ST_INVALID, ST_IO_WRITE, ST_LIMIT, ST_MEMORY, ST_NO_SPACE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op,
 )
 from core.catalog.changes cimport delete_apply, derive_apply, revert_apply
 from core.catalog.slots cimport object_store, slot_free, slot_page, slot_write
 from core.log.growth cimport pool_resize
 from core.log.journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core.objects cimport object_dirty, object_find, object_link
-from core.ops.epochs cimport wait_grace, wait_room
+from core.ops.epochs cimport memory_ready, wait_grace, wait_room
 from core.ops.ranges cimport places_leave, places_wait
 from core.ops.scrub cimport scrub_run
 from core.ops.trim cimport trim_run
@@ -332,6 +332,8 @@ cdef int share_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
             or (s.source_block + s.left_blocks) * L_BLOCK_BYTES > a.other.pub.size_bytes):
         return ST_RANGE           # one of them was shrunk or reverted meanwhile
     while s.left_blocks:
+        if not memory_ready(p):
+            return ST_MEMORY
         journal_fit(p, 48)
         rc = map_share(p, who, a.obj, s.block, a.other, s.source_block, s.left_blocks, &done)
         if rc:
@@ -421,7 +423,7 @@ cdef void serial_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     else:
         if places_wait(p, a) or wait_room(p, &a.op):
             return
-        rc = RUN[a.kind](p, &who, a)
+        rc = RUN[a.kind](p, &who, a) if memory_ready(p) else ST_MEMORY
         if rc == WAIT:
             return
     a.applied = 1

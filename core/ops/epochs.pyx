@@ -2,9 +2,10 @@
 
 Lives here and nowhere else: how an op enters an epoch and leaves it.
 """
+from core.base.dropped cimport STEP_DROPS, ring_ready
 from core.base.log cimport C_IMAGES, C_SYNC2
 from core.base.pool cimport next_images
-from core.log.journal cimport journal_room
+from core.log.journal cimport frames_ready, journal_room
 from libc.stdint cimport uint32_t
 
 
@@ -30,6 +31,12 @@ cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
 cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
     """Pages that no published checkpoint has: a recovery now makes all of them dirty, and one area half must hold them."""
     return next_images(p) + (p.checkpoint.n_frames if C_IMAGES <= p.checkpoint.state <= C_SYNC2 else 0)
+
+
+cdef int memory_ready(lnt_pool *p) noexcept nogil:
+    """1 when there is memory for all that one step of an op may need once it has begun to change the map."""
+    return (frames_ready(p) and ring_ready(&p.fifo, STEP_DROPS) and ring_ready(&p.homes, STEP_DROPS)
+            and ring_ready(&p.work, p.n_pieces + STEP_DROPS))
 
 
 cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:

@@ -1,9 +1,9 @@
 """COMPARE AND WRITE and WRITE ATOMIC: alone in their range, then read, compared and written (SBC-4 §5.3, §5.47)."""
+from core.base.memory cimport mem_aligned
 from core.base.mutations cimport M_NO_LOCK_GRACE
-from core.base.native cimport lnt_alloc_aligned
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport op_finish
-from core.base.types cimport OPF_ATOMIC, OP_COMPARE_WRITE, OP_READ, OP_WRITE, OP_WRITE_ATOMIC, ST_MISCOMPARE
+from core.base.types cimport OPF_ATOMIC, OP_COMPARE_WRITE, OP_READ, OP_WRITE, OP_WRITE_ATOMIC, ST_MEMORY, ST_MISCOMPARE
 from core.ops.epochs cimport wait_grace
 from core.ops.parts cimport first_in_line, sub_end, sub_new
 from core.ops.ranges cimport range_leave, range_waits
@@ -28,13 +28,17 @@ cdef void locked_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
 cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Have the range alone, let what is under way there finish, read and compare (COMPARE AND WRITE), write."""
     cdef lnt_op_state *x = op_state(op)
+    cdef lnt_op *s
     cdef uint8_t status
     cdef uint64_t i = 0
     if x.step == S_NEW:
         if first_in_line(p, op, 1):
             return
         if op.kind == OP_COMPARE_WRITE:
-            x.bounce = <uint8_t *>lnt_alloc_aligned(op.length)
+            x.bounce = <uint8_t *>mem_aligned(op.length)
+            if x.bounce == NULL:
+                locked_end(p, op, ST_MEMORY)
+                return
         x.step = S_LOCKED
         wait_grace(p, op, p.epoch + 2)
         return
@@ -46,10 +50,14 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
             return
         if op.kind == OP_WRITE_ATOMIC:
             x.step = S_WRITE
-            sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf).flags |= OPF_ATOMIC
-            return
-        x.step = S_SUB
-        sub_new(p, op, OP_READ, op.offset, op.length, x.bounce)
+            s = sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf)
+        else:
+            x.step = S_SUB
+            s = sub_new(p, op, OP_READ, op.offset, op.length, x.bounce)
+        if s == NULL:
+            locked_end(p, op, ST_MEMORY)
+        elif x.step == S_WRITE:
+            s.flags |= OPF_ATOMIC
         return
     status = sub_end(p, op)
     if status or x.step == S_WRITE:
@@ -62,4 +70,5 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         locked_end(p, op, ST_MISCOMPARE)
         return
     x.step = S_WRITE
-    sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf + op.length)
+    if sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf + op.length) == NULL:
+        locked_end(p, op, ST_MEMORY)

@@ -1,11 +1,12 @@
 """What is made of parts: an op whose work is done by reads and writes of its own."""
 from core.base.layout cimport L_ATOMIC_BLOCKS, L_BLOCK_BYTES
+from core.base.memory cimport mem_zeroed
 from core.base.object cimport lnt_object
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport op_ready
 from core.base.types cimport OPF_FUA, OP_READ, OP_SYNC, OP_WRITE_ATOMIC, ST_GONE, ST_INVALID, ST_PROTECTED, ST_RANGE, ST_READ_ONLY
 from core.ops.ranges cimport range_stand, range_waits
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 
 cdef int refused(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -30,8 +31,10 @@ cdef int refused(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 
 cdef lnt_op *sub_new(lnt_pool *p, lnt_op *op, uint8_t kind, uint64_t offset, uint64_t length, uint8_t *buf) noexcept nogil:
-    """Start a part of a compound op; the op runs again when it is done (sub_end)."""
-    cdef lnt_op *s = <lnt_op *>calloc(1, sizeof(lnt_op))
+    """Start a part of a compound op, which runs again when it is done (sub_end). NULL: there is no memory for it."""
+    cdef lnt_op *s = <lnt_op *>mem_zeroed(sizeof(lnt_op))
+    if s == NULL:
+        return NULL
     s.kind = kind
     s.offset = offset
     s.length = length

@@ -7,8 +7,9 @@ from core.base.entries cimport E_EXCL
 from core.base.mutations cimport M_SPLIT_ATOMIC
 from core.base.page cimport lnt_frame
 from core.base.trace cimport PF_HALF, pool_fail
-from core.base.types cimport ST_IO_WRITE, ST_NO_SPACE
-from core.log.journal cimport frame_close, journal_reserve, record_map
+from core.base.types cimport ST_IO_WRITE, ST_MEMORY, ST_NO_SPACE
+from core.log.journal cimport frame_close, frames_ready, journal_reserve, record_map
+from core.pages.cache cimport cache_ready
 from core.pages.checksums cimport csum_put, csum_touch
 from core.space.allocation cimport space_for_nodes
 from libc.stdint cimport uint32_t
@@ -33,6 +34,8 @@ cdef int piece_ready(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece *a, 
             a.source = e.entry
             return MERGE_AGAIN
     rc = csum_touch(p, who, a.pba, a.n) if verify else 0
+    if rc == ST_MEMORY:
+        return rc
     if rc > 0:
         return PLAN_AGAIN
     if rc == 0:
@@ -57,6 +60,8 @@ cdef int pieces_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece **
         a = a.next
     if space_for_nodes(p) <= NODES_KEPT + count:   # a leaf that merges on the way is split again by the next piece
         return ST_NO_SPACE
+    if not cache_ready(p, count):
+        return ST_MEMORY
     journal_reserve(p, total)
     a = first[0]
     while a != NULL:
@@ -68,5 +73,6 @@ cdef int pieces_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece **
         record_map(p, o.pub.id, a.lba, a.pba, a.n, sums if verify else NULL)
         if p.mutations & M_SPLIT_ATOMIC:
             frame_close(p, 0)
+            frames_ready(p)           # nobody else needs more than one step is given
         a = a.next
     return 0

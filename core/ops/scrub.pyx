@@ -11,13 +11,14 @@ from core.base.layout cimport (
     SB_UUID,
 )
 from core.base.log cimport C_HOMES
-from core.base.native cimport lnt_alloc_aligned, lnt_get_le32, lnt_get_le64
+from core.base.memory cimport mem_aligned
+from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_scrub
 from core.base.page cimport F_VALID, lnt_frame
 from core.base.pool cimport run_is_fixed
 from core.base.schedule cimport op_again, op_ready
-from core.base.types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_LIMIT, lnt_io, lnt_op
+from core.base.types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
 from core.ops.walk cimport emit
 from core.pages.cache cimport cache_find, cache_get
 from core.pages.format cimport page_check
@@ -338,9 +339,9 @@ cdef int scrub_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef lnt_scrub *s = &a.scrub
     cdef int rc, steps = 0
     if s.page == NULL:
-        s.page = <uint8_t *>lnt_alloc_aligned(2 * L_BLOCK_BYTES)
+        s.page = <uint8_t *>mem_aligned(2 * L_BLOCK_BYTES)
         if s.page == NULL:
-            return ST_LIMIT
+            return ST_MEMORY
         memset(s.page, 0, 2 * L_BLOCK_BYTES)
         s.verified_level = NOTHING_VERIFIED
     if s.phase == SP_MAP and a.obj.pub.gone:

@@ -8,24 +8,24 @@ from core._blkmap cimport lnt_extent, map_find, map_insert
 from core.base.dropped cimport I_DATA, lnt_dropped, ring_push
 from core.base.entries cimport E_EXCL, WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OF_CHECKSUM
+from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.mutations cimport M_NO_MERGE_CHECK
-from core.base.native cimport lnt_alloc_aligned
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_piece, lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport io_free, io_new, io_status, op_finish, op_ready
 from core.base.types cimport (
-    IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OP_READ, ST_GONE, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io,
+    IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OP_READ, ST_GONE, ST_MEMORY, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io,
 )
 from core.log.journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
-from core.ops.epochs cimport epoch_enter, epoch_exit, unpublished, wait_grace, wait_room, waits_for_range
+from core.ops.epochs cimport epoch_enter, epoch_exit, memory_ready, unpublished, wait_grace, wait_room, waits_for_range
 from core.ops.pieces cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core.ops.placing cimport choose_blocks, choose_run, moves, space_check
 from core.ops.ranges cimport range_keep, range_leave
 from core.pages.checksums cimport csum_put, csum_touch, csum_verify
 from core.space.medium cimport medium_refused, medium_room
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef enum:
@@ -80,6 +80,9 @@ cdef void io_done(lnt_io *io) noexcept nogil:
 cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t offset, uint64_t length,
                   uint8_t *buf) noexcept nogil:
     cdef lnt_io *io = io_new(p)
+    if io == NULL:
+        error_at(op, ST_MEMORY, buf)
+        return 0
     io.kind = kind
     io.flags = flags
     io.offset = offset
@@ -94,11 +97,21 @@ cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t
     return 0
 
 
+cdef void blocks_drop(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+    """Give back new blocks that did not enter the map. Their place in the ring is kept since they were taken (memory_ready)."""
+    cdef lnt_dropped it
+    it.ref = pba
+    it.n = n
+    it.kind = I_DATA
+    it.trim = 0
+    it.seq = it.epoch = 0
+    ring_push(&p.work, &it)
+
+
 cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Give up pieces: blocks that did not enter the map go back."""
     cdef lnt_piece *a = op_state(op).ext
     cdef lnt_piece *nxt
-    cdef lnt_dropped it
     cdef lnt_object *o = <lnt_object *>op.obj
     while a != NULL:
         nxt = a.next
@@ -106,12 +119,7 @@ cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
             o.inflight_blocks -= a.n
             if not a.mapped:
                 if a.n:
-                    it.ref = a.pba
-                    it.n = a.n
-                    it.kind = I_DATA
-                    it.trim = 0
-                    it.seq = it.epoch = 0
-                    ring_push(&p.work, &it)
+                    blocks_drop(p, a.pba, a.n)
                 piece_unlist(p, a)
         free(a.bounce)
         a.next = p.aext_spare
@@ -126,7 +134,9 @@ cdef lnt_piece *piece_new(lnt_pool *p, lnt_op *op) noexcept nogil:
         p.aext_spare = a.next
         memset(a, 0, sizeof(lnt_piece))
     else:
-        a = <lnt_piece *>calloc(1, sizeof(lnt_piece))
+        a = <lnt_piece *>mem_zeroed(sizeof(lnt_piece))
+        if a == NULL:
+            return NULL
     a.op = op
     if op_state(op).ext_tail != NULL:
         op_state(op).ext_tail.next = a
@@ -142,6 +152,7 @@ cdef void piece_list(lnt_pool *p, lnt_piece *a) noexcept nogil:
     if a.lnext != NULL:
         a.lnext.lprev = a
     p.aexts = a
+    p.n_pieces += 1
 
 
 cdef void piece_unlist(lnt_pool *p, lnt_piece *a) noexcept nogil:
@@ -152,6 +163,7 @@ cdef void piece_unlist(lnt_pool *p, lnt_piece *a) noexcept nogil:
     if a.lnext != NULL:
         a.lnext.lprev = a.lprev
     a.lprev = a.lnext = NULL
+    p.n_pieces -= 1
 
 
 cdef void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -204,7 +216,9 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         length = ((op.offset + op.length + L_BLOCK_BYTES - 1) & ~<uint64_t>(L_BLOCK_BYTES - 1)) - start
         if length != op.length:
             if x.bounce == NULL:
-                x.bounce = <uint8_t *>lnt_alloc_aligned(length)
+                x.bounce = <uint8_t *>mem_aligned(length)
+            if x.bounce == NULL:
+                error_at(op, ST_MEMORY, op.buf)
             buf = x.bounce
     while x.cursor < length and not x.error:
         at = start + x.cursor
@@ -223,6 +237,9 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         else:
             if x.verify:
                 a = piece_new(p, op)
+                if a == NULL:
+                    error_at(op, ST_MEMORY, buf + x.cursor)
+                    break
                 a.pba = e.pba
                 a.n = <uint32_t>(n // L_BLOCK_BYTES)
                 a.src = buf + x.cursor
@@ -251,8 +268,11 @@ cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 
 cdef lnt_piece *piece_at(lnt_pool *p, lnt_op *op, uint64_t lba, uint64_t pba, uint32_t n) noexcept nogil:
-    """What goes next into blocks that were just taken."""
+    """What goes next into blocks that were just taken. NULL: there is no memory for it, and they are given back."""
     cdef lnt_piece *a = piece_new(p, op)
+    if a == NULL:
+        blocks_drop(p, pba, n)
+        return NULL
     a.lba = lba
     a.pba = pba
     a.n = n
@@ -280,17 +300,23 @@ cdef int plan_new(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint6
     if off or want == 0:
         want = 1
     rc = space_check(p, o, want, e.pba == 0)
+    if rc == 0 and not memory_ready(p):
+        rc = ST_MEMORY
     if rc == 0:
         rc = choose_blocks(p, who, o, lba, <uint32_t>want, e.pba == 0, &pba, &got)
     if rc:
         return rc
     a = piece_at(p, op, lba, pba, got)
+    if a == NULL:
+        return ST_MEMORY
     if off or left < L_BLOCK_BYTES:
         a.partial = 1
         a.source = e.entry
         a.skip = <uint16_t>off
         a.bytes = <uint16_t>(L_BLOCK_BYTES - off if L_BLOCK_BYTES - off < left else left)
-        a.bounce = <uint8_t *>lnt_alloc_aligned(L_BLOCK_BYTES)
+        a.bounce = <uint8_t *>mem_aligned(L_BLOCK_BYTES)
+        if a.bounce == NULL:
+            return ST_MEMORY
         p.stat_rmw += 1
         partial_load(p, op, a)
         x.cursor += a.bytes
@@ -323,11 +349,13 @@ cdef int plan_move(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint
         return 0                  # asked once for each region
     rc = moves(p, who, <lnt_object *>op.obj, e, lba, left >> 12, &n)
     if rc == 0 and n:
-        rc = choose_run(p, who, <lnt_object *>op.obj, lba, n, &pba, &n)
+        rc = choose_run(p, who, <lnt_object *>op.obj, lba, n, &pba, &n) if memory_ready(p) else ST_MEMORY
     if rc or n == 0:
         return rc
     x.moved = 1
     a = piece_at(p, op, lba, pba, n)
+    if a == NULL:
+        return ST_MEMORY
     io_start(p, op, IO_WRITE, IOF_NEW, pba * L_BLOCK_BYTES, <uint64_t>n * L_BLOCK_BYTES, a.src)
     x.cursor += <uint64_t>n * L_BLOCK_BYTES
     return 0
@@ -451,7 +479,7 @@ cdef int piece_commit(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_piece *a) no
     if op_state(op).verify:
         rc = csum_touch(p, who, a.pba, a.n)
         if rc:
-            return rc if rc == WAIT else PLAN_AGAIN   # checksums cannot be kept there: blocks are taken elsewhere
+            return rc if rc == WAIT or rc == ST_MEMORY else PLAN_AGAIN   # checksums cannot be kept there: taken elsewhere
     journal_fit(p, 48 + 4 * a.n)
     rc = map_insert(p, who, o, a.lba, a.pba, a.n, E_EXCL())
     if rc:
@@ -491,6 +519,9 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
                 op.next = p.checkpoint.room
                 p.checkpoint.room = op
                 return
+            if not memory_ready(p):
+                x.error = ST_MEMORY
+                break
             rc = pieces_commit(p, &who, op, &a) if op.flags & OPF_ATOMIC else piece_commit(p, &who, op, a)
             if rc == WAIT:
                 return

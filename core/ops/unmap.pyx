@@ -6,9 +6,9 @@ from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport op_again
-from core.base.types cimport OPF_NOUNMAP, OP_WRITE, ST_GONE, ST_OK, ST_READ_ONLY
+from core.base.types cimport OPF_NOUNMAP, OP_WRITE, ST_GONE, ST_MEMORY, ST_OK, ST_READ_ONLY
 from core.log.journal cimport journal_fit, record_3
-from core.ops.epochs cimport wait_room
+from core.ops.epochs cimport memory_ready, wait_room
 from core.ops.parts cimport first_in_line, sub_end, sub_new
 from core.ops.ranges cimport range_leave
 from core.ops.transfer cimport op_settle
@@ -70,7 +70,11 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
                     continue
             x.cursor += n
             x.step = S_SUB
-            sub_new(p, op, OP_WRITE, at, n, p.zeros)
+            if sub_new(p, op, OP_WRITE, at, n, p.zeros) == NULL:
+                unmap_end(p, op, ST_MEMORY)
+            return
+        if not memory_ready(p):
+            unmap_end(p, op, ST_MEMORY)
             return
         journal_fit(p, 32)
         rc = map_unmap(p, &who, o, at >> 12, end >> 12, &next_lba, &removed)

@@ -5,16 +5,16 @@ Each keeps a block address as its cursor and descends from the roots again after
 from core._blkmap cimport lnt_extent, map_find, node_get
 from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, WAIT
 from core.base.layout cimport L_NODE_ENTRIES, PK_NODE
+from core.base.memory cimport mem_wider
 from core.base.mutations cimport M_SHORT_DIFF
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_row, lnt_sole, lnt_walk
 from core.base.page cimport lnt_frame
 from core.base.schedule cimport op_again
-from core.base.types cimport ST_CHECKSUM, ST_GONE, ST_LIMIT
+from core.base.types cimport ST_CHECKSUM, ST_GONE, ST_MEMORY
 from core.pages.cache cimport cache_get
 from core.space.counts cimport count_at
 from libc.stdint cimport uint32_t, uint8_t
-from libc.stdlib cimport realloc
 
 cdef enum:
     STEPS = 256               # pieces of maps looked at in one turn ...
@@ -23,12 +23,12 @@ cdef enum:
 
 
 cdef int emit(lnt_admin *a, uint64_t start, uint64_t length, uint64_t value) noexcept nogil:
-    """Add a row to the answer. ST_LIMIT, and nothing added, when memory for it cannot be had."""
+    """Add a row to the answer. ST_MEMORY, and nothing added, when memory for it cannot be had."""
     cdef lnt_row *wider
     if a.n_rows == a.cap_rows:
-        wider = <lnt_row *>realloc(a.rows, sizeof(lnt_row) * <size_t>(2 * a.cap_rows + 64))
+        wider = <lnt_row *>mem_wider(a.rows, sizeof(lnt_row) * <size_t>(2 * a.cap_rows + 64))
         if wider == NULL:
-            return ST_LIMIT
+            return ST_MEMORY
         a.rows = wider
         a.cap_rows = 2 * a.cap_rows + 64
     a.rows[a.n_rows].start = start

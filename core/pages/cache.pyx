@@ -1,15 +1,14 @@
 """Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header)."""
 from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_BLOCK_BYTES
-from core.base.native cimport lnt_alloc_aligned
+from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.operation cimport waiter_queue
 from core.base.page cimport F_BAD, F_READING, F_VALID
 from core.base.schedule cimport ops_ready
-from core.base.types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, ST_LIMIT, lnt_io, lnt_op
+from core.base.types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
 from core.pages.damage cimport damage_met, damage_over, damage_recent
 from core.pages.format cimport frame_serialise, page_decode
-from libc.stdint cimport uint32_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 cdef enum:
@@ -38,7 +37,7 @@ cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil:
     cdef uint64_t n = 1024
     while n < 2 * limit_frames:
         n *= 2
-    p.cache.hash = <lnt_frame **>calloc(n, sizeof(lnt_frame *))
+    p.cache.hash = <lnt_frame **>mem_zeroed(n * sizeof(lnt_frame *))
     if p.cache.hash == NULL:
         with gil:
             raise MemoryError
@@ -143,7 +142,7 @@ cdef void cache_pin(lnt_pool *p, lnt_frame *f) noexcept nogil:
 
 cdef int slab_new(lnt_pool *p) noexcept nogil:
     """Memory for more frames. 0: there is none."""
-    cdef uint8_t *slab = <uint8_t *>lnt_alloc_aligned(SLAB_HEAD + SLAB_FRAMES * L_BLOCK_BYTES)
+    cdef uint8_t *slab = <uint8_t *>mem_aligned(SLAB_HEAD + SLAB_FRAMES * L_BLOCK_BYTES)
     cdef lnt_frame *f
     cdef int i
     if slab == NULL:
@@ -155,6 +154,19 @@ cdef int slab_new(lnt_pool *p) noexcept nogil:
         f.data = slab + SLAB_HEAD + i * L_BLOCK_BYTES
         f.next = p.cache.spare
         p.cache.spare = f
+    return 1
+
+
+cdef int cache_ready(lnt_pool *p, uint32_t n) noexcept nogil:
+    """1 when there is memory for so many new pages."""
+    cdef lnt_frame *f = p.cache.spare
+    while n and f != NULL:
+        f = f.next
+        n -= 1
+    while n:
+        if not slab_new(p):
+            return 0
+        n -= n if n < SLAB_FRAMES else SLAB_FRAMES
     return 1
 
 
@@ -216,26 +228,39 @@ cdef void page_take(page_read *r, lnt_op *reader) noexcept nogil:
         f.state = F_BAD
         f.error = ST_IO_READ if io.result else ST_CHECKSUM
         damage_met(p, f, reader)
-    r.next = <page_read *>p.cache.reads
-    p.cache.reads = r
+    read_free(p, r)
     ops_ready(p, &f.waiters)
 
 
-cdef page_read *read_new(lnt_pool *p, lnt_frame *f) noexcept nogil:
+cdef void read_free(lnt_pool *p, page_read *r) noexcept nogil:
+    r.next = <page_read *>p.cache.reads
+    p.cache.reads = r
+
+
+cdef page_read *read_new(lnt_pool *p) noexcept nogil:
+    """NULL: out of memory."""
     cdef page_read *r = <page_read *>p.cache.reads
     if r != NULL:
         p.cache.reads = r.next
     else:
-        r = <page_read *>calloc(1, sizeof(page_read))
-        r.raw = <uint8_t *>lnt_alloc_aligned(L_BLOCK_BYTES)
+        r = <page_read *>mem_zeroed(sizeof(page_read))
+        if r == NULL:
+            return NULL
+        r.raw = <uint8_t *>mem_aligned(L_BLOCK_BYTES)
+        if r.raw == NULL:
+            free(r)
+            return NULL
         r.pool = p
+    return r
+
+
+cdef void read_aim(page_read *r, lnt_frame *f) noexcept nogil:
     r.f = f
     r.io.kind = IO_READ
     r.io.offset = f.id * L_BLOCK_BYTES
     r.io.length = L_BLOCK_BYTES
     r.io.buf = r.raw
     r.io.done = page_arrived
-    return r
 
 
 cdef lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
@@ -263,12 +288,15 @@ cdef lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kin
             if rc[0]:
                 return NULL
         p.cache.misses += 1
-        f = frame_take(p, id, kind, level)
+        r = read_new(p)
+        f = frame_take(p, id, kind, level) if r != NULL else NULL
         if f == NULL:
-            rc[0] = ST_LIMIT
+            if r != NULL:
+                read_free(p, r)
+            rc[0] = ST_MEMORY
             return NULL
         f.state = F_READING
-        r = read_new(p, f)
+        read_aim(r, f)
         if p.cur.submit(p.cur, &r.io):
             page_take(r, who.op if who != NULL else NULL)
             if f.state == F_VALID:

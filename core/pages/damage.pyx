@@ -5,14 +5,15 @@ space stays pending across restarts, and is tried again from time to time. Nothi
 be read.
 """
 from core.base.damage cimport lnt_bad_page
-from core.base.dropped cimport I_NODE, lnt_dropped, lnt_dropped_ring, ring_push
+from core.base.dropped cimport I_NODE, lnt_dropped, lnt_dropped_ring, ring_push, ring_ready
 from core.base.layout cimport (
     L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_GROUP_BLOCKS, L_RUN_BLOCKS, L_ZONE_BLOCKS, PK_COUNT, PK_CSUM,
 )
+from core.base.memory cimport mem_zeroed
 from core.base.space cimport RB_COUNTS, RB_CSUMS
 from core.base.trace cimport TE_DAMAGE, trace_add
 from libc.stdint cimport uint32_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 cdef enum:
     BAD_PAGES = 1024              # remembered; beyond, the one that was met first is forgotten
@@ -82,7 +83,7 @@ cdef lnt_bad_page *place(lnt_pool *p) noexcept nogil:
     cdef lnt_bad_page *b
     cdef uint32_t i
     if p.damage.v == NULL:
-        p.damage.v = <lnt_bad_page *>calloc(BAD_PAGES, sizeof(lnt_bad_page))
+        p.damage.v = <lnt_bad_page *>mem_zeroed(BAD_PAGES * sizeof(lnt_bad_page))
         if p.damage.v == NULL:
             return NULL
     if p.damage.n < BAD_PAGES:
@@ -195,6 +196,8 @@ cdef int aside_retry(lnt_pool *p) noexcept nogil:
         return 0
     elif n > RETRY_ITEMS:
         n = RETRY_ITEMS
+    if not ring_ready(&p.work, n):
+        n = 0
     for _i in range(n):
         ring_push(&p.work, &r.v[r.head & (r.cap - 1)])
         p.damage.blocks -= blocks_of(&r.v[r.head & (r.cap - 1)])

@@ -28,6 +28,7 @@ cdef class Pool:
     cdef list keys_waiting    # changes that wait for one of those: (token, changes, records)
     cdef set claimed          # names being made
     cdef uint64_t next_token
+    cdef size_t unsubmitted   # the operation that is being made, an lnt_admin *
     cdef object ios           # queue device: io id -> request
     # handle on an object for native use (GIL held); NULL when it does not exist
     cdef lnt_obj *open_handle(self, uint64_t object_id)

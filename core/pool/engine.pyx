@@ -16,10 +16,11 @@ from core.base.layout cimport (
     SK_OBJECT,
 )
 from core.base.log cimport C_IDLE
+from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.mutations cimport M_NO_CLOSE_SYNC
 from core.base.native cimport (
-    lnt_alloc_aligned, lnt_get_le32, lnt_get_le64, lnt_mono_us, lnt_put_le32, pthread_mutex_destroy, pthread_mutex_init,
-    pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock,
+    lnt_get_le32, lnt_get_le64, lnt_mono_us, lnt_put_le32, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
+    pthread_mutex_t, pthread_mutex_unlock,
 )
 from core.base.object cimport lnt_object, lnt_range
 from core.base.operation cimport (
@@ -34,7 +35,7 @@ from core.base.types cimport (
     OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, lnt_io, lnt_obj, lnt_op,
 )
 from core.catalog.loading cimport catalog_load
-from core.catalog.slots cimport object_store, slot_alloc, slot_free
+from core.catalog.slots cimport NO_SLOT, object_store, slot_alloc, slot_free
 from core.log.checkpoint cimport limits_set
 from core.log.journal cimport journal_free, journal_init, journal_room
 from core.log.recovery cimport area_apply, blocks_for_nodes, medium_load, medium_open, pool_format, summaries_load
@@ -53,7 +54,7 @@ from core.space.dropped cimport pending_count
 from core.space.holes cimport punch_flags, punch_free, punch_runs
 from core.space.medium cimport nodes_prepare
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef extern from "<sys/eventfd.h>" nogil:
@@ -111,7 +112,7 @@ cdef inline size_t super_pad() noexcept nogil:
 
 
 cdef lnt_pool *pool_new() noexcept nogil:
-    cdef uint8_t *raw = <uint8_t *>lnt_alloc_aligned(super_pad() + sizeof(lnt_pool))
+    cdef uint8_t *raw = <uint8_t *>mem_aligned(super_pad() + sizeof(lnt_pool))
     if raw == NULL:
         return NULL
     memset(raw, 0, super_pad() + sizeof(lnt_pool))
@@ -156,13 +157,14 @@ cdef class Pool:
                  queues=1):
         self.device, self.clock = device, clock
         self.read_only = read_only
+        self.unsubmitted = 0
         self.ops, self.ids, self.keys, self.claimed, self.ios = {}, {}, {}, set(), {}
         self.keys_changing, self.keys_waiting = set(), []
         if mutations not in MUTATIONS:
             raise PoolError("invalid", f"no mutation is called {mutations}")
         self.p = pool_new()
-        self.q = <lnt_queue_device *>calloc(1, sizeof(lnt_queue_device))
-        self.mail = <mailbox *>calloc(1, sizeof(mailbox))
+        self.q = <lnt_queue_device *>mem_zeroed(sizeof(lnt_queue_device))
+        self.mail = <mailbox *>mem_zeroed(sizeof(mailbox))
         if self.p == NULL or self.q == NULL or self.mail == NULL:
             raise MemoryError
         pthread_mutex_init(&self.p.lock, NULL)
@@ -189,13 +191,14 @@ cdef class Pool:
         cdef uint64_t limit = cache_bytes // L_BLOCK_BYTES
         cache_init(p, limit if limit > 256 else 256)
         medium_open(p, self.device)
-        journal_init(p)
+        if not journal_init(p):
+            raise MemoryError
         limits_set(p)
-        p.ohash = <lnt_object **>calloc(1024, sizeof(lnt_object *))
+        p.ohash = <lnt_object **>mem_zeroed(1024 * sizeof(lnt_object *))
         p.omask = 1023
-        p.zeros = <uint8_t *>lnt_alloc_aligned(1048576)
-        p.background = <lnt_op *>calloc(1, sizeof(lnt_op))
-        p.ck_op = <lnt_op *>calloc(1, sizeof(lnt_op))
+        p.zeros = <uint8_t *>mem_aligned(1048576)
+        p.background = <lnt_op *>mem_zeroed(sizeof(lnt_op))
+        p.ck_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
         if p.ohash == NULL or p.zeros == NULL or p.background == NULL or p.ck_op == NULL:
             raise MemoryError
         memset(p.zeros, 0, 1048576)
@@ -344,6 +347,7 @@ cdef class Pool:
             free(p.work.v)
             free(p.background)
             free(p.ck_op)
+            free(p.checkpoint.order)
             free(p.checkpoint.frames)
             free(p.checkpoint.homes)
             free(p.checkpoint.buf)
@@ -407,7 +411,7 @@ cdef class Pool:
     # -- the queue -----------------------------------------------------------------------------------------------------
     cdef int side_attach(self) except -1:
         """A second queue device: every other operation on data runs there, as with two reactors."""
-        self.side = <lnt_queue_device *>calloc(1, sizeof(lnt_queue_device))
+        self.side = <lnt_queue_device *>mem_zeroed(sizeof(lnt_queue_device))
         if self.side == NULL:
             raise MemoryError
         self.side.dev.submit = queue_submit
@@ -560,7 +564,7 @@ cdef class Pool:
         while True:
             done = self.pop()
             if done is None:
-                return out
+                return out + self.ops.pop("early", [])
             out.append(done)
 
     def start(self, str op, **args):

@@ -13,12 +13,21 @@ cdef bytes kv_records(dict changes):
     return records
 
 
+cdef int slots_back(Pool pool, list slots) except -1:
+    cdef uint32_t slot
+    pthread_mutex_lock(&pool.p.lock)
+    for slot in slots:
+        slot_free(pool.p, slot)
+    pthread_mutex_unlock(&pool.p.lock)
+    return 0
+
+
 cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except -1:
     """Give a change its slots and submit it: no other change of its keys is under way."""
     cdef lnt_admin *a
     cdef uint32_t slot
     cdef bytes packed
-    images = []
+    images, added = [], []
     outcome = {}
     for key, value in changes.items():
         raw = key.encode()
@@ -29,22 +38,31 @@ cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except
         pthread_mutex_lock(&pool.p.lock)
         for i in range(len(chunks) - len(slots)):
             slot = slot_alloc(pool.p, SK_KV)
-            slots.append(slot)
+            if slot != NO_SLOT:
+                slots.append(slot)
         pthread_mutex_unlock(&pool.p.lock)
+        added += slots[len(old):]
+        if len(slots) < len(chunks):
+            slots_back(pool, added)
+            raise out_of_memory()
         images += [(slots[i], key_slot(KeyPart(raw, i, len(chunks), bytes(chunk)))) for i, chunk in enumerate(chunks)]
         images += [(slot, bytes(L_SLOT_BYTES)) for slot in old[len(chunks):]]
         outcome[key] = (None if value is None else (bytes(value), slots), slots[len(old):])
-    a = admin_new(pool, A_KV)
-    a.token = token
     packed = b"".join(image for _, image in images)
+    try:
+        a = admin_new(pool, A_KV)
+        a.keys.slots = <uint32_t *>memory_for((len(images) + 1) * sizeof(uint32_t))
+        a.keys.images = <uint8_t *>memory_for(len(packed) + 1)
+        a.keys.records = <uint8_t *>memory_for(len(records) + 1)
+    except PoolError:
+        slots_back(pool, added)
+        raise
+    a.token = token
     a.keys.count = len(images)
-    a.keys.slots = <uint32_t *>calloc(len(images) + 1, sizeof(uint32_t))
-    a.keys.images = <uint8_t *>malloc(len(packed) + 1)
     memcpy(a.keys.images, <const char *>packed, len(packed))
     for i in range(len(images)):
         a.keys.slots[i] = images[i][0]
     if records:
-        a.keys.records = <uint8_t *>malloc(len(records) + 1)
         memcpy(a.keys.records, <const char *>records, len(records))
         a.keys.records_bytes = len(records)
         a.keys.records_count = len(changes)
@@ -55,24 +73,25 @@ cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except
 
 cdef int kv_finish(Pool pool, dict outcome, bint ok) except -1:
     """A change is over: what it did holds from now on, or nothing of it; those that waited for it begin."""
-    cdef uint32_t slot
     for key, (entry, added) in outcome.items():
         if ok and entry is None:
             pool.keys.pop(key, None)
         elif ok:
             pool.keys[key] = entry
         else:
-            pthread_mutex_lock(&pool.p.lock)
-            for slot in added:
-                slot_free(pool.p, slot)
-            pthread_mutex_unlock(&pool.p.lock)
+            slots_back(pool, added)
     pool.keys_changing.difference_update(outcome)
     waiting, pool.keys_waiting = pool.keys_waiting, []
     for token, changes, records in waiting:
         if kv_must_wait(pool, changes):
             pool.keys_waiting.append((token, changes, records))
         else:
-            kv_begin(pool, token, changes, records)
+            try:
+                kv_begin(pool, token, changes, records)
+            except PoolError:
+                unbegin(pool)
+                del pool.ops[token]
+                pool.ops.setdefault("early", []).append(Completion(token, "no_memory", None))
     return 0
 
 
@@ -91,6 +110,8 @@ cdef int kv_replay(Pool pool, dict changes) except -1:
     while done is None:
         pool.pump()
         done = pool.take(token)
+    if done.code == "no_memory":
+        raise MemoryError
     if done.code != "ok":
         raise PoolError("damaged", f"pool is damaged: the catalog does not take a change from the journal ({done.code})")
     return 0

@@ -31,10 +31,21 @@ cdef struct lnt_run:          # little-endian, as every machine that Lunette run
     uint32_t state
 
 
+cdef object out_of_memory():
+    return PoolError("no_memory", "there is no memory for it now")
+
+
+cdef void *memory_for(size_t size_bytes) except NULL:
+    """Zeroed memory for an operation or its answer. PoolError: no_memory."""
+    cdef void *at = mem_zeroed(size_bytes)
+    if at == NULL:
+        raise out_of_memory()
+    return at
+
+
 cdef lnt_admin *admin_new(Pool pool, uint8_t kind) except NULL:
-    cdef lnt_admin *a = <lnt_admin *>calloc(1, sizeof(lnt_admin))
-    if a == NULL:
-        raise MemoryError
+    cdef lnt_admin *a = <lnt_admin *>memory_for(sizeof(lnt_admin))
+    pool.unsubmitted = <size_t>a
     a.token = pool.next_token
     pool.next_token += 1
     a.kind = kind
@@ -48,6 +59,8 @@ cdef lnt_admin *admin_new(Pool pool, uint8_t kind) except NULL:
 
 cdef void admin_free(Pool pool, lnt_admin *a):
     cdef uint32_t i
+    if pool.unsubmitted == <size_t>a:
+        pool.unsubmitted = 0
     for i in range(a.n_sources):
         if a.sources[i] != NULL:
             pool.close_handle(<lnt_obj *>a.sources[i])
@@ -91,10 +104,8 @@ cdef lnt_admin *admin_on(Pool pool, uint8_t kind, object_id, other_id=None) exce
 
 
 cdef lnt_object *object_new(bytes slot) except NULL:
-    cdef lnt_object *o = <lnt_object *>calloc(1, sizeof(lnt_object))
+    cdef lnt_object *o = <lnt_object *>memory_for(sizeof(lnt_object))
     cdef const uint8_t *b = slot
-    if o == NULL:
-        raise MemoryError
     memcpy(o.desc, b, L_SLOT_BYTES)
     o.pub.id = lnt_get_le64(b + OB_ID)
     o.pub.size_bytes = lnt_get_le64(b + OB_SIZE_BYTES)
@@ -130,6 +141,7 @@ cdef bytes slot_of(Pool pool, str kind, str name, dict args):
 cdef object submit(Pool pool, lnt_admin *a, object finish):
     """Queue the operation; `finish(code, op)` makes its value."""
     cdef uint64_t token = a.token
+    pool.unsubmitted = 0
     pool.ops[token] = finish
     pthread_mutex_lock(&pool.p.lock)
     pool.p.cur = NULL
@@ -162,13 +174,11 @@ cdef bint run_put(lnt_run *runs, uint32_t *n, uint32_t most, uint64_t blocks, ui
 
 cdef bytes runs_pack(lnt_admin *a, uint64_t first, uint64_t end):
     """What a walk found from block `first` on, without gaps; what A_DIFF did not look at, up to `end`, is changed."""
-    cdef lnt_run *runs = <lnt_run *>malloc(sizeof(lnt_run) * (a.walk.most_rows or 1))
+    cdef lnt_run *runs = <lnt_run *>memory_for(sizeof(lnt_run) * (a.walk.most_rows or 1))
     cdef uint64_t at = first
     cdef lnt_row *row
     cdef uint32_t n = 0, i
     cdef bint room = True
-    if runs == NULL:
-        raise MemoryError
     for i in range(a.n_rows):
         row = &a.rows[i]
         room = room and run_put(runs, &n, a.walk.most_rows, row.start - at, 0)
@@ -216,7 +226,10 @@ cdef object finish(Pool pool, lnt_admin *a):
         value = [extra(a.rows[i].start * L_BLOCK_BYTES, a.rows[i].length * L_BLOCK_BYTES, bool(a.rows[i].value))
                  for i in range(a.n_rows)]
     elif kind == "runs":
-        value = runs_pack(a, extra[0], extra[1])
+        try:
+            value = runs_pack(a, extra[0], extra[1])
+        except PoolError as e:
+            code = e.code         # there was no memory for the answer
     elif kind == "exclusive":
         value = {number: a.sole.blocks[i] * L_BLOCK_BYTES for i, number in enumerate(names) if a.sole.blocks[i] != ~<uint64_t>0}
     elif kind == "trim":
@@ -236,15 +249,32 @@ cdef int new_objects(Pool pool, lnt_admin *a, list slots) except -1:
     """Attach the new objects of an operation, each with a slot in the catalog."""
     cdef uint32_t i
     cdef lnt_object *o
-    a.n_made = len(slots)
-    a.made = <lnt_object **>calloc(a.n_made + 1, sizeof(lnt_object *))
-    for i in range(a.n_made):
+    a.made = <lnt_object **>memory_for((len(slots) + 1) * sizeof(lnt_object *))
+    for i in range(len(slots)):
         o = object_new(slots[i])
         pthread_mutex_lock(&pool.p.lock)
         o.slot = slot_alloc(pool.p, SK_OBJECT)
         pthread_mutex_unlock(&pool.p.lock)
+        if o.slot == NO_SLOT:
+            free(o)
+            raise out_of_memory()
         a.made[i] = o
+        a.n_made += 1
     return 0
+
+
+cdef void unbegin(Pool pool):
+    """Give back what an operation had when there was no memory for the rest of it."""
+    cdef lnt_admin *a = <lnt_admin *><size_t>pool.unsubmitted
+    cdef uint32_t i
+    if a == NULL:
+        return
+    for i in range(a.n_made):
+        pthread_mutex_lock(&pool.p.lock)
+        slot_free(pool.p, a.made[i].slot)
+        pthread_mutex_unlock(&pool.p.lock)
+        free(a.made[i])
+    admin_free(pool, a)
 
 
 def physical_exponent(physical_block_bytes, block_bytes):
@@ -314,9 +344,9 @@ cdef object derive(Pool pool, list pairs, str kind, bint single):
         raise PoolError("limit", "at most 400 objects are derived at one instant")
     a = admin_new(pool, A_DERIVE)
     try:
+        a.sources = <lnt_object **>memory_for(len(pairs) * sizeof(lnt_object *))
         a.n_sources = len(pairs)
-        a.sources = <lnt_object **>calloc(a.n_sources, sizeof(lnt_object *))
-        a.places = <lnt_range *>calloc(a.n_sources, sizeof(lnt_range))
+        a.places = <lnt_range *>memory_for(len(pairs) * sizeof(lnt_range))
         for i in range(a.n_sources):          # open before names are taken: each may be deleted at any moment
             a.sources[i] = handle(pool, pairs[i][0])
         slots = derived_slots(pool, kind, pairs)
@@ -406,7 +436,7 @@ cdef object change(Pool pool, info, dict args, object outcome):
     except ValueError as e:
         raise PoolError("invalid", str(e)) from e
     a = admin_on(pool, A_SET, info.id)
-    a.change.slot = <uint8_t *>malloc(L_SLOT_BYTES)
+    a.change.slot = <uint8_t *>memory_for(L_SLOT_BYTES)
     memcpy(a.change.slot, <const char *>slot, L_SLOT_BYTES)
     a.change.fields = mask
     return submit(pool, a, outcome)
@@ -478,10 +508,9 @@ cdef object run_rw(Pool pool, uint8_t kind, object_id, offset, length, bytes dat
     a.op.length = length
     a.op.obj = <lnt_obj *>a.obj
     if data is not None or kind == OP_READ:
-        a.data = <uint8_t *>lnt_alloc_aligned((len(data) if data is not None else length) or 1)
+        a.data = <uint8_t *>mem_aligned((len(data) if data is not None else length) or 1)
         if a.data == NULL:
-            admin_free(pool, a)
-            raise MemoryError
+            raise out_of_memory()
         if data is not None:
             memcpy(a.data, <const char *>data, len(data))
         a.op.buf = a.data
@@ -574,8 +603,8 @@ def start_exclusive(Pool pool, *, list object_ids):
     cdef lnt_admin *a = admin_new(pool, A_EXCLUSIVE)
     cdef lnt_obj *o
     numbers = []
-    a.sources = <lnt_object **>calloc(len(object_ids) + 1, sizeof(lnt_object *))
-    a.sole.blocks = <uint64_t *>calloc(len(object_ids) + 1, sizeof(uint64_t))
+    a.sources = <lnt_object **>memory_for((len(object_ids) + 1) * sizeof(lnt_object *))
+    a.sole.blocks = <uint64_t *>memory_for((len(object_ids) + 1) * sizeof(uint64_t))
     for number in object_ids:
         o = pool.open_handle(number)
         if o != NULL:
@@ -591,4 +620,11 @@ STARTERS = {name[6:]: value for name, value in globals().items() if name.startsw
 def start_operation(Pool pool, str op, dict args):
     if op not in STARTERS:
         raise PoolError("invalid", f"there is no operation {op}")
-    return STARTERS[op](pool, **args)
+    claimed = set(pool.claimed)
+    try:
+        return STARTERS[op](pool, **args)
+    except PoolError as e:
+        if e.code == "no_memory":     # nothing has begun
+            pool.claimed &= claimed
+            unbegin(pool)
+        raise

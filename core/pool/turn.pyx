@@ -5,6 +5,7 @@ from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
 from core.base.operation cimport lnt_admin, lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_ready
+from core.base.trace cimport memory_again
 from core.base.types cimport OP_ADMIN
 from core.log.checkpoint cimport ckpt_due, ckpt_turn
 from core.log.journal cimport commit_turn, frame_close, journal_room, seal_turn
@@ -107,6 +108,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
     if p.failed:
         return 0
     medium_turn(p)
+    memory_again(p)
     if not p.ck_waits:
         who = waiter_of(p.ck_op)
         more = ckpt_turn(p, &who)
@@ -160,6 +162,9 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
     if due and due < now_us + wait:
         wait = due - now_us if due > now_us else 0
     due = p.medium.retry_us
+    if due and due < now_us + wait:
+        wait = due - now_us if due > now_us else 0
+    due = p.memory_retry_us
     if due and due < now_us + wait:
         wait = due - now_us if due > now_us else 0
     due = damage_due(p)

@@ -8,7 +8,7 @@ from core.base.mutations cimport M_NO_PUNCH_HOLD
 from core.base.page cimport lnt_frame
 from core.base.space cimport RB_COUNTS, lnt_freed_page
 from core.base.trace cimport PF_SUMMARY, pool_fail
-from core.base.types cimport ST_CHECKSUM, ST_NO_SPACE
+from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE
 from core.pages.damage cimport damage_held
 from core.space.counts cimport count_add, count_page, is_marked
 from core.space.medium cimport zone_need
@@ -101,6 +101,8 @@ cdef int take_anywhere(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pb
             continue
         b = run * L_RUN_BLOCKS
         f = count_page(p, who, b, &rc)
+        if rc == ST_MEMORY:
+            return rc
         if rc > 0:
             rc = 0                    # its counts cannot be read: nothing is taken from here any more
             continue
@@ -118,6 +120,11 @@ cdef int take_anywhere(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pb
         pool_fail(p, PF_SUMMARY, b)
         return ST_CHECKSUM            # the summary promised a free block
     return ST_NO_SPACE
+
+
+cdef inline bint search_over(lnt_pool *p, int rc, uint32_t got) noexcept nogil:
+    """Found, or nothing else may be tried: to wait, no memory, a failed pool. Damage in one place only passes over it."""
+    return rc == WAIT or rc == ST_MEMORY or got or rc and p.failed
 
 
 cdef int take_marked(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
@@ -144,7 +151,7 @@ cdef int take_marked(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pba,
                 if bits:
                     pba[0] = run * L_RUN_BLOCKS + k * 64 + ctz(bits)
                     rc = take_at(p, who, pba[0], want, 1, got)
-                    if rc == WAIT or got[0] or rc and p.failed:
+                    if search_over(p, rc, got[0]):
                         return rc
                     break
         p.marked_cursor = run + 1 if run + 1 < p.n_runs else 0
@@ -165,7 +172,7 @@ cdef int take_free_run(lnt_pool *p, lnt_waiter *who, uint32_t offset, uint32_t w
         if p.run_used[run] == 0 and run_usable(p, run):
             pba[0] = run * L_RUN_BLOCKS + offset
             rc = take_at(p, who, pba[0], want, 1, got)
-            if rc == WAIT or got[0] or rc and p.failed:
+            if search_over(p, rc, got[0]):
                 return rc
         p.run_cursor = run + 1 if run + 1 < p.n_runs else 0
     return rc
@@ -178,11 +185,11 @@ cdef int alloc_whole(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offse
     got[0] = 0
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
         rc = take_at(p, who, goal, want, want, got)
-        if rc == WAIT or got[0] or rc and p.failed:
+        if search_over(p, rc, got[0]):
             pba[0] = goal
             return rc
     rc = take_free_run(p, who, offset, want, pba, got)
-    return rc if rc == WAIT or p.failed else 0
+    return rc if search_over(p, rc, got[0]) else 0
 
 
 cdef int alloc_extent(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
@@ -197,18 +204,18 @@ cdef int alloc_extent(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offs
     got[0] = 0
     if thrifty and not (goal and goal < p.total_blocks and is_marked(p, goal)):
         rc = take_marked(p, who, want, pba, got)
-        if rc == WAIT or got[0] or rc and p.failed:
+        if search_over(p, rc, got[0]):
             return rc
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
         rc = take_at(p, who, goal, want, 1, got)
-        if rc == WAIT or got[0] or rc and p.failed:
+        if search_over(p, rc, got[0]):
             pba[0] = goal
             return rc
     rc = take_free_run(p, who, offset, want, pba, got)
-    if rc == WAIT or got[0] or rc and p.failed:
+    if search_over(p, rc, got[0]):
         return rc
     rc = take_marked(p, who, want, pba, got)
-    if rc == WAIT or got[0] or rc and p.failed:
+    if search_over(p, rc, got[0]):
         return rc
     return take_anywhere(p, who, want, pba, got)
 
@@ -225,8 +232,8 @@ cdef int take_for_node(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nog
             continue
         f = count_page(p, who, b, &rc)
         if f == NULL:
-            if rc == WAIT:
-                return WAIT
+            if rc == WAIT or rc == ST_MEMORY:
+                return rc
             continue
         for k in range(L_RUN_BLOCKS):
             if (<uint32_t *>f.data)[b % L_GROUP_BLOCKS + k] == 0:

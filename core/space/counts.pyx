@@ -4,14 +4,14 @@ Lives here and nowhere else: count pages' values, `run_used`, `free_blocks` and 
 """
 from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_COUNT_MAX, L_COUNT_START, L_GROUP_BLOCKS, L_ZONE_BLOCKS, PK_COUNT
+from core.base.memory cimport mem_zeroed
 from core.base.page cimport F_VALID
 from core.base.pool cimport run_is_fixed
 from core.base.space cimport RB_NODES
 from core.base.trace cimport PF_COUNTS, TE_COUNT_LIMIT, pool_fail, trace_add
-from core.base.types cimport ST_CHECKSUM, ST_LIMIT
+from core.base.types cimport ST_CHECKSUM, ST_LIMIT, ST_MEMORY
 from core.pages.cache cimport cache_find, cache_get, cache_new, frame_dirty
 from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc
 from libc.string cimport memset
 
 cdef extern from *:
@@ -36,7 +36,7 @@ cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
     if g == NULL:
         if not p.can_discard:
             return
-        g = <lnt_freed_page *>calloc(1, sizeof(lnt_freed_page))
+        g = <lnt_freed_page *>mem_zeroed(sizeof(lnt_freed_page))
         if g == NULL:
             return                # it stays with the medium until it is used again
         p.holes.pages[run // L_SUMMARY_RUNS] = g
@@ -135,7 +135,7 @@ cdef lnt_frame *count_page(lnt_pool *p, lnt_waiter *who, uint64_t pba, int *rc) 
             run_is_fixed(p, run + 1) or p.run_used[run + 1] == 0):
         f = cache_new(p, home, PK_COUNT, 0)   # nothing is counted there: what the medium holds does not matter
         if f == NULL:
-            rc[0] = ST_LIMIT
+            rc[0] = ST_MEMORY
         return f
     return cache_get(p, who, home, PK_COUNT, 0, rc)
 

@@ -2,14 +2,14 @@
 
 Lives here and nowhere else: the rings of dropped references and the epochs.
 """
-from core.base.dropped cimport I_DATA, I_HOME, I_NODE, lnt_dropped, ring_push
+from core.base.dropped cimport I_DATA, I_HOME, I_NODE, lnt_dropped, ring_push, ring_ready
 from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_ONE_EPOCH
 from core.base.pool cimport next_images
 from core.base.schedule cimport op_ready
-from core.base.trace cimport PF_ASIDE, pool_fail
-from core.base.types cimport lnt_op
+from core.base.trace cimport PF_ASIDE, memory_short, pool_fail
+from core.base.types cimport ST_MEMORY, lnt_op
 from core.pages.cache cimport cache_drop, cache_find, cache_get
 from core.pages.damage cimport aside_put, aside_retry, damage_probe
 from core.space.counts cimport count_add, count_at, count_touch, freed_give_up, freed_mark, node_ref, node_touch
@@ -208,6 +208,9 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
         if block and count_touch(p, who, block, 1) == WAIT:
             return WAIT
     while budget > 0:
+        if not (ring_ready(&p.work, 2 * L_NODE_ENTRIES) and ring_ready(&p.homes, 1) and ring_ready(&p.damage.aside, 1)):
+            memory_short(p)
+            return 0
         if p.work.head == p.work.tail:
             if p.fifo.head == p.fifo.tail:
                 return 0
@@ -226,6 +229,9 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
         rc = release_node(p, who, it) if it.kind == I_NODE else release_data(p, who, it)
         if rc == WAIT:
             return WAIT
+        if rc == ST_MEMORY:
+            memory_short(p)
+            return 0
         if rc and not p.failed and not aside_put(p):
             pool_fail(p, PF_ASIDE, it.ref)    # more damage than the pending list holds
         if p.failed:

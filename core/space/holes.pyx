@@ -6,16 +6,17 @@ left extent by extent, as much as initiators can spare (core/space/budget.pyx). 
 """
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, SF_UNSWEPT
+from core.base.memory cimport mem_zeroed
 from core.base.page cimport lnt_frame
 from core.base.schedule cimport io_free, io_new
 from core.base.space cimport RB_HELD, lnt_freed_page, lnt_holes
-from core.base.types cimport IO_DISCARD, ST_LIMIT, lnt_io
+from core.base.types cimport IO_DISCARD, ST_MEMORY, lnt_io
 from core.pages.damage cimport runs_free
 from core.space.allocation cimport space_for_data
 from core.space.budget cimport budget_allows, budget_due, budget_hurries, budget_runs, budget_took
 from core.space.counts cimport count_at, freed_forget, freed_mark
 from core.space.medium cimport medium_keeps
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 cdef enum:
     LOOK_RUNS = 8192          # runs looked at in one turn ...
@@ -272,9 +273,9 @@ cdef int trim_mark(lnt_pool *p, lnt_waiter *who, uint64_t run, uint64_t *found) 
         if c == NULL:
             return WAIT if rc == WAIT else 0      # where counts cannot be read nothing is known to be free
     if g == NULL:
-        g = p.holes.pages[run // L_SUMMARY_RUNS] = <lnt_freed_page *>calloc(1, sizeof(lnt_freed_page))
+        g = p.holes.pages[run // L_SUMMARY_RUNS] = <lnt_freed_page *>mem_zeroed(sizeof(lnt_freed_page))
         if g == NULL:
-            return ST_LIMIT
+            return ST_MEMORY
     for i in range(L_RUN_BLOCKS):
         if c == NULL or c[i] == 0:
             p.holes.marked += not g.bits[r * 8 + i // 64] >> (i % 64) & 1

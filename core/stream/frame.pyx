@@ -3,9 +3,8 @@
 Pure: no I/O, no clock. The pumps call the functions without the GIL; `encode` and `Decoder` are the same for Python. Bytes come
 from anywhere: everything is checked before it is used, and no body is longer than the table allows.
 """
-from core.base.native cimport (
-    lnt_alloc_aligned, lnt_get_le16, lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64,
-)
+from core.base.memory cimport mem_aligned
+from core.base.native cimport lnt_get_le16, lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64
 from core.stream.packing cimport packed, packer_free, unpacked, zstd_there
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
@@ -283,7 +282,7 @@ cdef class Decoder:
     cdef object digest
 
     def __cinit__(self, *, bint in_order=True):
-        self.raw = <uint8_t *>lnt_alloc_aligned(S_MAX_BODY_BYTES)
+        self.raw = <uint8_t *>mem_aligned(S_MAX_BODY_BYTES)
         if self.raw == NULL:
             raise MemoryError
         self.rest = bytearray()

@@ -3,7 +3,7 @@
 Lives here and nowhere else: `lnt_task.answer` and its sense data; the table from the engine's status to sense.
 """
 from core.base.types cimport (
-    ST_BUSY, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, ST_PROTECTED, ST_RANGE, ST_READ_ONLY,
+    ST_BUSY, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_IO_WRITE, ST_MEMORY, ST_NO_SPACE, ST_PROTECTED, ST_RANGE, ST_READ_ONLY,
 )
 from core.wire.lun cimport lun_flags
 from core.wire.nexus cimport LUNF_DSENSE
@@ -60,7 +60,7 @@ cdef void answer_status(lnt_task *t, uint8_t status) noexcept nogil:
         answer_sense(t, KEY_ILLEGAL, 0x2100, True, t.offset // t.lun.obj.block_bytes)
     elif status == ST_GONE:
         answer_sense(t, KEY_ILLEGAL, 0x2500, False, 0)
-    elif status == ST_BUSY:
+    elif status == ST_BUSY or status == ST_MEMORY:
         t.answer.status = STATUS_BUSY
     else:
         answer_sense(t, KEY_ABORTED, 0x4400, False, 0)

@@ -96,7 +96,10 @@ async def _run(task: Task) -> Result:
     except ScsiError as error:
         return failure(task.unit, error, _transfer_bytes(task))
     except BackendError as error:
-        return failure(task.unit, sense.CheckCondition(sense.from_backend(error)), _transfer_bytes(task))
+        return failure(task.unit, sense.failed(error), _transfer_bytes(task))
+    except MemoryError:
+        log.warning("%s on %s: there is no memory for it now", task.operation.name, task.unit.identity.serial)
+        return failure(task.unit, ScsiError(Status.BUSY), _transfer_bytes(task))
     except Exception:
         log.exception("%s on %s failed", task.operation.name, task.unit.identity.serial)
         return failure(task.unit, sense.CheckCondition(sense.INTERNAL_FAILURE), _transfer_bytes(task))

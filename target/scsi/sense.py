@@ -168,6 +168,7 @@ CODE_SENSE: dict[str, tuple[SenseKey, int]] = {
     "aborted": (SenseKey.ABORTED_COMMAND, NO_ADDITIONAL_SENSE),
     "busy": (SenseKey.ABORTED_COMMAND, SYSTEM_RESOURCE_FAILURE),
     "limit": (SenseKey.ABORTED_COMMAND, SYSTEM_RESOURCE_FAILURE),
+    "no_memory": (SenseKey.ABORTED_COMMAND, SYSTEM_RESOURCE_FAILURE),
     "closed": (SenseKey.NOT_READY, LOGICAL_UNIT_NOT_READY),
     "invalid": (SenseKey.HARDWARE_ERROR, INTERNAL_TARGET_FAILURE),
     "exists": (SenseKey.HARDWARE_ERROR, INTERNAL_TARGET_FAILURE),
@@ -181,3 +182,8 @@ def from_backend(error: BackendError) -> Sense:
     sense = Sense(key, asc)
     known = key is SenseKey.MISCOMPARE or (asc == UNRECOVERED_READ_ERROR and error.located)
     return replace(sense, information=error.value) if known else sense
+
+
+def failed(error: BackendError) -> ScsiError:
+    """How a command ends whose block operation failed: BUSY where memory was short, so that the initiator tries it again."""
+    return ScsiError(Status.BUSY) if error.code == "no_memory" else CheckCondition(from_backend(error))

@@ -37,6 +37,7 @@ _MESSAGES = {
     "io_read": "the pool's medium failed a read", "io_write": "the pool's medium failed a write",
     "checksum": "the data fails its checksum", "closed": "the pool is closing", "protected": "snapshots are read-only",
     "range": "the range lies outside the object", "aborted": "the operation was aborted",
+    "no_memory": "there is no memory for it now",
 }
 
 

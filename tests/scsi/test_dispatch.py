@@ -7,6 +7,7 @@ import pytest
 from target.scsi.cdb import Conflict, Direction, Ready
 from target.scsi.commands import OPERATIONS
 from target.scsi.dispatch import TABLE
+from target.scsi.model import Status
 from tests.support.scsi_memory import World, field_pointer, sense_of
 
 SUPPORTED = [operation for operation in OPERATIONS if operation.needs is None]
@@ -117,3 +118,12 @@ def test_a_nexus_that_is_not_open_reaches_nothing() -> None:
     world = World()
     assert sense_of(world.run("28 00 00000000 00 0001 00", nexus=initiator(9))) == (5, 0x2500)
     assert world.run("a0 00 00 000000 00000100 00 00", nexus=initiator(9)).data_in == bytes(8)
+
+
+def test_what_has_no_memory_is_busy() -> None:
+    world = World()
+    for kind in ("no_memory", "io_read"):
+        world.backend.fail["read"] = kind
+        result = world.run("28 00 00000000 00 0001 00")
+        assert result.status == (Status.BUSY if kind == "no_memory" else Status.CHECK_CONDITION)
+    assert not world.run("28 00 00000000 00 0001 00").status

@@ -116,3 +116,15 @@ def test_a_long_function_is_found():
     text = "cdef int short(int x) noexcept:\n    return x\n\n\ncdef class Owner:\n    def long(self,\n             x):\n"
     text += "        x\n" * 80
     assert functions(text) == {"short": 2, "long": 82}
+
+
+def test_memory_is_asked_for_in_one_place():
+    asks = re.compile(r"\b(?:[mc]alloc|realloc\w*|aligned_alloc|posix_memalign|strdup|lnt_alloc_aligned|Py\w+_\w*[Aa]lloc)\b")
+    found = []
+    for path in sorted((ROOT / "core").rglob("*")):
+        if path.suffix not in (".pyx", ".pxd", ".pxi", ".h") or path.name == "memory.pyx" or path.parent.name == "wire":
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if asks.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    assert found == []

@@ -17,7 +17,7 @@ MASK = (1 << 64) - 1
 ADMIN = frozenset({"create", "snapshot", "clone", "delete", "revert", "resize", "rename", "set", "kv"})
 MUTATING = frozenset({"write", "write_atomic", "unmap", "compare_and_write", "share"})
 # completion codes after which a write may or may not have taken place, in whole or in part
-UNCERTAIN = frozenset({"no_space", "io_read", "io_write", "checksum", "aborted", "closed", "read_only"})
+UNCERTAIN = frozenset({"no_space", "no_memory", "io_read", "io_write", "checksum", "aborted", "closed", "read_only"})
 
 
 class Violation(AssertionError):

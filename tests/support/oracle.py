@@ -269,13 +269,13 @@ class Oracle:
             if op.args["differs_at"] != value and not op.args["open"] and not self._disturbed(op):
                 raise Violation(f"miscompare at {value}, expected {op.args['differs_at']}")
             self._undo(op)
-        elif code in UNCERTAIN and code != "no_space" and op.kind in ADMIN:
+        elif code in UNCERTAIN - {"no_space", "no_memory"} and op.kind in ADMIN:
             op.uncertain = True
             self.limbo.append(op)
         elif (code in UNCERTAIN or code in ("gone", "range")) and op.kind in MUTATING:
             # What deleted its object may be undone by a crash; a shrink may come when a part of it is done already.
             op.end, op.uncertain = now, True
-            if op.kind == "write_atomic" and code in ("no_space", "range"):
+            if op.kind == "write_atomic" and code in ("no_space", "no_memory", "range"):
                 self._undo(op)
         else:
             op.end = now
