@@ -52,6 +52,16 @@ class Portal:
         return f"[{self.host}]:{self.port}" if self.is_ipv6 else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class ApiListener:
+    """Where the API listens on TCP, and the files of its certificate, of the key to it, and of the CA of its clients."""
+
+    portal: Portal
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeConfig:
     """How the daemon serves one pool. Sizes are bytes, times seconds."""
@@ -60,6 +70,7 @@ class ServeConfig:
     portals: tuple[Portal, ...] = (Portal("127.0.0.1"),)
     advertise: tuple[Network, ...] = ()    # what discovery tells of wildcard portals; empty: what hosts outside may reach
     api_path: Path | None = None
+    api_listener: ApiListener | None = None
     open_access: bool = False
     force_open: bool = False
     reactors: int = 1

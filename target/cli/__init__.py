@@ -31,9 +31,9 @@ def cli(ctx: click.Context, api: str | None) -> None:
 
 def register() -> click.Group:
     """Hang all commands below the group; it is the whole command line then."""
-    from target.cli import batch, hosts, listing, nbd, objects, pool, schedules
+    from target.cli import batch, hosts, listing, nbd, objects, pool, schedules, serve, tokens
 
-    for module in (pool, objects, batch, listing, hosts, schedules, nbd):
+    for module in (pool, serve, objects, batch, listing, hosts, schedules, nbd, tokens):
         for command in module.COMMANDS:
             cli.add_command(command)
     return cli

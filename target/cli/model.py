@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import types
 import typing
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -12,9 +11,10 @@ from typing import Any, Literal
 
 import click
 
-from target.cli.request import SIZE, Request, RequestCommand, json_option, print_json
+from target.cli.request import DURATION, SIZE, Request, RequestCommand, json_option, print_json
 from target.models.forms import Form, Says
 from target.models.hints import hints, metadata
+from target.models.hints import inner as inner_type
 
 Change = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 
@@ -52,7 +52,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> click.Parameter | No
     said = next(iter(metadata(hint, Says)), Says())
     if said.hidden:
         return None
-    inner = _inner(hint)
+    inner = inner_type(hint)
     several = typing.get_origin(inner) in (list, dict)
     required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     if said.argument:
@@ -68,31 +68,22 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> click.Parameter | No
 
 
 def _type(name: str, hint: Any) -> Any:
-    inner = _inner(hint)
+    inner = inner_type(hint)
     if typing.get_origin(inner) is Literal:
         return click.Choice([str(each) for each in typing.get_args(inner)])
     if name.endswith("_bytes"):
         return SIZE
+    if name.endswith("_seconds"):
+        return DURATION
     if inner is int:
         form = next(iter(metadata(hint, Form)), Form())
         return click.IntRange(form.ge, form.le)
     return str
 
 
-def _inner(hint: Any) -> Any:
-    """A type without annotations and without None: what a value of it is. Of a union, the first."""
-    while True:
-        if hasattr(hint, "__metadata__"):
-            hint = hint.__origin__
-        elif typing.get_origin(hint) in (typing.Union, types.UnionType):
-            hint = next(each for each in typing.get_args(hint) if each is not types.NoneType)
-        else:
-            return hint
-
-
 def _value(hint: Any, given: Any) -> Any:
     """What click made of the words, as the model wants it."""
-    inner = _inner(hint)
+    inner = inner_type(hint)
     origin = typing.get_origin(inner)
     if origin is dict:
         return dict(pair(each) for each in given)

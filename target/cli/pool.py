@@ -1,8 +1,7 @@
-"""Commands about the pool itself (create, check, grow, info), and serve. Create, check and serve need no daemon."""
+"""Commands about the pool itself: create, check, grow, info and more. Create and check need no daemon."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,16 +9,7 @@ import click
 from target.cli.model import model_command
 from target.cli.request import SIZE, connect, json_option, print_json, rounded, size
 from target.cli.work import background_options, work
-from target.config import (
-    LEASE_SECONDS,
-    Portal,
-    ServeConfig,
-    find_api_socket,
-    format_size,
-    parse_advertised,
-    parse_portal,
-)
-from target.errors import LunetteError
+from target.config import format_size
 from target.models.pool import Grow, SetThresholds
 
 
@@ -136,51 +126,4 @@ def info(ctx: click.Context, path: str | None, as_json: bool) -> None:
         click.echo(f"event: {line}")
 
 
-@click.command()
-@click.argument("path", type=click.Path())
-@click.option("--listen", "portals", multiple=True, metavar="ADDR:PORT[,GROUP]",
-              help="Where initiators connect; more than once for several. GROUP is the portal group. Default 127.0.0.1:3260.")
-@click.option("--advertise", "advertised", multiple=True, metavar="ADDR|NETWORK",
-              help="What discovery tells of wildcard portals. Default: the machine's addresses, but for inner bridges.")
-@click.option("--api", "api", metavar="SOCKET", help="Where the API listens.")
-@click.option("--open", "open_access", is_flag=True, help="Let every initiator in; loopback only.")
-@click.option("--force-open", is_flag=True, help="Let every initiator in on any address. Anyone who reaches it owns the data.")
-@click.option("--reactors", type=click.IntRange(1, 64), default=1, show_default=True, help="Data-plane threads.")
-@click.option("--poll-us", type=click.IntRange(0, 10000), default=50, show_default=True,
-              help="Spin at most so long before sleeping, while commands come one by one.")
-@click.option("--cache", "cache_bytes", type=SIZE, default=256 << 20, help="Memory for map and counts. Default 256M.")
-@click.option("--max-sessions", type=click.IntRange(1, 4096), default=4096, show_default=True, help="Sessions in all.")
-@click.option("--max-sessions-per-initiator", type=click.IntRange(1, 4096), default=1024, show_default=True,
-              help="Sessions of one initiator name; QEMU opens one a disk.")
-@click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
-@click.option("--takeover", is_flag=True, help="Its last owner cannot be seen from here, and is gone for certain.")
-@click.option("--same-identity", is_flag=True, help="Serve it though this machine serves a pool with the same identity.")
-@click.option("--lease", "lease_seconds", type=click.FloatRange(2, 300), default=LEASE_SECONDS, show_default=True,
-              metavar="SECONDS", help="How long the owner may be silent, where another machine may reach the pool.")
-@click.option("--verbose", "-v", is_flag=True, help="Log connections, too.")
-@click.pass_context
-def serve(ctx: click.Context, path: str, portals: tuple[str, ...], advertised: tuple[str, ...], api: str | None,
-          open_access: bool, force_open: bool, reactors: int, poll_us: int, cache_bytes: int, max_sessions: int,
-          max_sessions_per_initiator: int, direct: bool, takeover: bool, same_identity: bool,
-          lease_seconds: float, verbose: bool) -> int:
-    """Serve a pool in the foreground. Ready when the portals are printed; SIGTERM or Ctrl-C stops it cleanly."""
-    try:
-        chosen = tuple(parse_portal(each) for each in portals) or (Portal("127.0.0.1"),)
-        networks = tuple(parse_advertised(each) for each in advertised)
-    except LunetteError as error:
-        raise click.BadParameter(str(error)) from None
-    from target.volumes.owner import begin
-
-    config = ServeConfig(
-        pool_path=Path(path), portals=chosen, advertise=networks,
-        api_path=Path(find_api_socket(api or ctx.find_root().obj, serving=True)),
-        open_access=open_access or force_open, force_open=force_open, reactors=reactors, poll_us=poll_us,
-        cache_bytes=cache_bytes, max_sessions=max_sessions, max_sessions_per_initiator=max_sessions_per_initiator, direct=direct,
-        takeover=takeover, same_identity=same_identity, lease_seconds=lease_seconds, verbose=verbose)
-    opening = begin(config)             # it waits more than it works: the daemon's modules are loaded beside it
-    from target.server.daemon import serve as run
-
-    return run(config, opening=opening)
-
-
-COMMANDS: list[click.Command] = [pool, serve]
+COMMANDS: list[click.Command] = [pool]

@@ -44,7 +44,23 @@ class Size(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class Duration(click.ParamType[int]):
+    """A time in whole seconds: s, m, h, d and w behind the number."""
+
+    name = "time"
+    UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        number, unit = value[:-1], value[-1:]
+        if unit not in self.UNITS or not (number.isascii() and number.isdigit() and len(number) < 10):
+            self.fail(f"{value!r} is not a time: a number with s, m, h, d or w", param, ctx)
+        return int(number) * self.UNITS[unit]
+
+
 SIZE = Size()
+DURATION = Duration()
 api_option = click.option("--api", "api", metavar="SOCKET", help="The daemon's API socket.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -20,9 +20,13 @@ M = TypeVar("M")
 SHOWN = 80      # characters of a refused value
 
 
-@cache
 def adapter(model: Any) -> TypeAdapter[Any]:
     """pydantic's side of a model, built when it is first needed."""
+    return _adapter(model)
+
+
+@cache
+def _adapter(model: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(model)

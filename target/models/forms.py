@@ -31,6 +31,7 @@ class Form:
     ge: int | None = None
     le: int | None = None
     names: bool = False         # what it holds is an object's name: a token's prefix is held against it
+    secret: bool = False        # no log and no listing shows it
 
     LIMITS: ClassVar[tuple[str, ...]] = ("pattern", "min_length", "max_length", "ge", "le")
 
@@ -78,10 +79,10 @@ Tag = Annotated[str, Form(
     "a tag", "a tag: letters, digits and . _ : @ / + - only, at most 64, beginning with a letter or digit",
     "^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$", 1, 64)]
 Name = Annotated[str, Form("a name", "a name of 1 to 128 characters", None, 1, MAX_NAME)]
-HostName = Annotated[str, Form("a host's name", "the name of a host", None, 1, MAX_NAME)]
+HostName = Annotated[str, Form("a host's name", "the name of a host", None, 1, MAX_NAME, names=True)]
 Initiator = Annotated[str, Form("an iSCSI name", "an initiator's name: iqn.YYYY-MM.DOMAIN:..., eui. or naa.", None, 5,
                                 MAX_INITIATOR)]
-Secret = Annotated[str, Form("a secret", "a secret", None, 1, 255)]
+Secret = Annotated[str, Form("a secret", "a secret", None, 1, 255, secret=True)]
 Bytes = Annotated[int, Form("a number of bytes", "a number of bytes", ge=0, le=MAX_BYTES)]
 VolumeBytes = Annotated[int, Form("a volume's size", "a size: a volume's size is more than 0 and at most 64P", ge=1,
                                   le=MAX_VOLUME_BYTES)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -12,9 +13,13 @@ from target.models.forms import Form
 M = TypeVar("M")
 
 
-@cache
 def hints(model: Any) -> dict[str, Any]:
     """A model's fields and their types, with all that was annotated."""
+    return _hints(model)
+
+
+@cache
+def _hints(model: Any) -> dict[str, Any]:
     return typing.get_type_hints(model, include_extras=True)
 
 
@@ -23,6 +28,17 @@ def metadata(hint: Any, kind: type[M]) -> list[M]:
     found = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, kind)]
     inner = [hint.__origin__] if hasattr(hint, "__metadata__") else typing.get_args(hint)
     return found + [each for part in inner for each in metadata(part, kind)]
+
+
+def inner(hint: Any) -> Any:
+    """A type without annotations and without None: what a value of it is. Of a union, the first."""
+    while True:
+        if hasattr(hint, "__metadata__"):
+            hint = hint.__origin__
+        elif typing.get_origin(hint) in (typing.Union, types.UnionType):
+            hint = next(each for each in typing.get_args(hint) if each is not types.NoneType)
+        else:
+            return hint
 
 
 def named_objects(value: Any) -> frozenset[str]:

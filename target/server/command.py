@@ -60,3 +60,4 @@ class Command:
     run: Callable[[Any], Awaitable[Any]]
     scope: Scope = "operate"
     touches: Callable[[Any], Touches] = everything
+    answer: str = "Any"                     # its result's type, by its name in target/models/answers.py

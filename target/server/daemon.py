@@ -24,6 +24,7 @@ from target.server.api.holds import Holds
 from target.server.api.listing import Listing
 from target.server.api.served import Served
 from target.server.api.server import ApiServer
+from target.server.background.jobs import Jobs
 from target.server.background.monitor import SpaceMonitor
 from target.server.background.schedules import Schedules
 from target.server.disks.frozen import FrozenMedia
@@ -129,8 +130,9 @@ class Daemon:
         self.stored_holds = StoredHolds(self.pool)
         self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
                                     lambda: self._device.missing_bytes() if self._device is not None else 0)
+        self.jobs = Jobs()
         served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
-                        units=self.units, holds=self.holds, stored_holds=self.stored_holds, monitor=self.monitor)
+                        units=self.units, holds=self.holds, stored_holds=self.stored_holds, monitor=self.monitor, jobs=self.jobs)
         self.management = Management(served, self.enlarge)
         self.commands = self.management.table
         self.schedules = Schedules(self.pool, self.catalog, self.commands, self.management.objects)
@@ -140,7 +142,7 @@ class Daemon:
                                ownership=self.ownership, started_s=self.started_s)
         self.commands.when_deleted(self.statistics.forget_object)
         self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules,
-                             functools.partial(self._metrics, served), self.prove)
+                             functools.partial(self._metrics, served), self.prove, config.api_listener)
 
     def _metrics(self, served: Served) -> Metrics:
         from target.server.api.metrics import Metrics  # its library is a good part of a start, and not always asked for

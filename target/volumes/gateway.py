@@ -21,11 +21,12 @@ from target.errors import LunetteError
 from target.volumes.owner import Opening, Owned, OwnedDevice, OwnedImage, look, open_device, open_owned, whose
 
 __all__ = [
-    "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "ObjectInfo", "PoolError",
-    "TraceEvent", "check_pool", "create_pool", "open_pool", "pool_error",
+    "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_FORMAT", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "ObjectInfo",
+    "PoolError", "TraceEvent", "check_pool", "create_pool", "open_pool", "pool_error",
 ]
 
 ATOMIC_BYTES = layout.ATOMIC_BLOCKS * layout.BLOCK_BYTES   # the longest write_atomic
+POOL_FORMAT = layout.FORMAT_VERSION
 POOL_GRAIN_BYTES = layout.RUN_BLOCKS * layout.BLOCK_BYTES    # a pool is whole runs
 BLANK_PROBE_BYTES = 1 << 20
 HIDDEN = "."  # what names of the daemon's own objects begin with; no name that people give does

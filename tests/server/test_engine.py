@@ -255,8 +255,7 @@ async def test_diff_and_scrub_walk_the_whole_pool(reopen: Open) -> None:
     assert ranges[0]["offset_bytes"] == 4096
     scrub = Scrub(daemon.pool)
     scrub.start(0)
-    assert scrub._task is not None
-    await scrub._task
+    await scrub.over()
     status = scrub.status()
     assert (status["state"], status["objects_done"]) == ("clean", 2)
     assert MIB <= status["read_bytes"] <= MIB + 16384

@@ -117,7 +117,7 @@ class Batch:
             command, args = self._commands.parse(name, document)
         except LunetteError as error:
             return Touches(), functools.partial(_refused, error)
-        return command.touches(args), functools.partial(command.run, args)
+        return command.touches(args), functools.partial(self._commands.perform, command, args)
 
     async def _one(self, run: Callable[[], Awaitable[Any]], previous: list[asyncio.Task[Any]]) -> Any:
         if previous:

@@ -12,6 +12,7 @@ from typing import Any
 from target.server.api.accounting import Accounting
 from target.server.api.commands.management import Management
 from target.server.api.served import Served
+from target.server.identity import CALLER
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.statistics import Statistics
 from target.volumes.catalog import read_labels
@@ -20,6 +21,11 @@ from target.volumes.gateway import ObjectInfo, TraceEvent
 
 Json = dict[str, Any]
 CHUNK = 256
+
+
+def _seen(name: str) -> str | None:
+    """A name that is told to who may see it."""
+    return name if name and CALLER.get().sees(name) else None
 
 
 def _event(event: TraceEvent) -> str:
@@ -40,10 +46,15 @@ class Listing:
         self._started_s = started_s
         self._accounting = Accounting(served.pool)
 
-    async def objects(self, name: str | None = None) -> AsyncIterator[list[Json]]:
-        """All objects (or one) by name, some hundreds at a time: others get their turn between. LunetteError: not_found."""
+    async def objects(self, name: str | None = None, *, after: str = "", limit: int | None = None) -> AsyncIterator[list[Json]]:
+        """All objects (or one) by name, some hundreds at a time: others get their turn between. LunetteError: not_found.
+
+        Only those that the caller may see, behind a name, at most so many.
+        """
         pool = self._served.pool
-        names = sorted(pool.names()) if name is None else [self._served.catalog.find(name).name]
+        sees = CALLER.get().sees
+        names = [self._served.catalog.find(name).name] if name is not None else sorted(
+            each for each in pool.names() if sees(each) and each > after)[:limit]
         accounting = self._accounting.round(len(names))
         for at in range(0, len(names), CHUNK):
             infos = [info for info in map(pool.lookup, names[at:at + CHUNK]) if info is not None]
@@ -65,7 +76,7 @@ class Listing:
             lun = connections[0].lun if connections else None
             rows.append({
                 "name": info.name, "kind": info.kind, "size_bytes": info.size_bytes, "mapped_bytes": info.mapped_bytes,
-                "exclusive_bytes": self._accounting.of(info.id), "origin": lineage.origin(info) or None, "lun": lun,
+                "exclusive_bytes": self._accounting.of(info.id), "origin": _seen(lineage.origin(info)), "lun": lun,
                 "url": None if lun is None else f"{url}{lun}", "id": info.id, "block_bytes": info.block_bytes,
                 "origin_id": info.origin_id or None, "origin_deleted": lineage.origin_deleted(info),
                 "orphan": lineage.is_orphan(info),
@@ -97,23 +108,28 @@ class Listing:
         return [self._management.hosts.describe_host(host) for host in self._served.catalog.hosts()]
 
     def stats(self) -> Json:
-        """Counters per LUN, the pool's and the reactors'."""
+        """Counters per LUN, the pool's and the reactors'; for who has a prefix those of its objects alone."""
+        caller = CALLER.get()
         pool = self._served.pool
         counts = self._statistics.objects()
         rows = []
         for object_id in sorted(counts):
             info = pool.info(object_id)
-            if info is not None:
+            if info is not None and caller.sees(info.name):
                 connections = self._served.catalog.connections_of(object_id)
                 row = counts[object_id]
                 rows.append({"name": info.name, "lun": connections[0].lun if connections else None,
                              "fast": row["fast_reads"] + row["fast_writes"] + row["fast_other"], **row})
+        if caller.prefix:
+            return {"luns": rows, "pool": {}, "reactors": [], "sessions": 0, "connections": 0, "logins": {},
+                    "uptime_s": time.time() - self._started_s}
         return {"luns": rows, "pool": self.pool(), "reactors": self._statistics.loops(),
                 "sessions": len(self._served.table.sessions()), "connections": self._portals.connections,
                 "logins": dict(self._portals.counts), "uptime_s": time.time() - self._started_s}
 
     def pool(self) -> Json:
-        """The pool: its name, state and all numbers the engine keeps."""
+        """The pool: its name, state and all numbers the engine keeps. LunetteError forbidden for who has a prefix."""
+        CALLER.get().check_whole()
         native = self._served.pool.pool
         objects, logical = self._served.pool.provisioned()
         stats = self._served.pool.stats()

@@ -21,6 +21,7 @@ from target.server.api.accounting import Accounting
 from target.server.api.metric_names import POOL, REACTOR, VOLUME_COUNTERS, VOLUME_GAUGES, Name
 from target.server.api.served import Served
 from target.server.api.volume_series import OTHERS, VolumeSeries
+from target.server.identity import CALLER
 from target.server.iscsi.dataplane import DIRECTIONS, LATENCY_BOUNDS_US
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.statistics import Statistics
@@ -59,7 +60,9 @@ class Metrics:
             await accounting.look(own[at:at + CHUNK], at, CHUNK)
         self._accounting.keep({info.id for info in own})
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected([
+        caller = CALLER.get()
+        own = [info for info in own if caller.sees(info.name)]
+        registry.register(_Collected([*self._sizes(own, snapshots), *self._work(own)] if caller.prefix else [
             *self._daemon(kinds, len(volumes) - len(own)), *self._pool(), *self._reactors(), *self._sizes(own, snapshots),
             *self._work(volumes), *(family for collect in self._more for family in collect())]))
         encode, content_type = choose_encoder(accept)
@@ -163,8 +166,11 @@ class Metrics:
             "lunette_volume_command_duration_seconds", "From the arrival of a command's header to the sending of its answer, "
             "waits for data, for memory and for limits included.", labels=[*labels, "operation"])
         names = {info.id: info.name for info in volumes}
+        names.update({} if CALLER.get().prefix else {OTHERS: OTHERS_LABEL})
         for (volume_id, source), sums in sorted(self._series.sums.items()):
-            where = [OTHERS_LABEL if volume_id == OTHERS else names[volume_id], source]
+            if volume_id not in names:
+                continue                # another's than who asks may see
+            where = [names[volume_id], source]
             in_flight.add_metric(where, sums.in_flight)
             for family, value in zip(counters, sums.counts, strict=False):
                 family.add_metric(where, value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from target.scsi import Target
 from target.server.api.holds import Holds
+from target.server.background.jobs import Jobs
 from target.server.background.monitor import SpaceMonitor
 from target.server.disks.units import Units
 from target.server.iscsi.access import Access
@@ -28,3 +29,4 @@ class Served:
     holds: Holds
     stored_holds: StoredHolds
     monitor: SpaceMonitor
+    jobs: Jobs

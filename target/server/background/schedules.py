@@ -131,11 +131,11 @@ class Schedules:
     # -- commands ------------------------------------------------------------------------------------------------
     def commands(self) -> list[Command]:
         return [
-            Command("schedule_create", ScheduleCreate, self._create, "admin"),
-            Command("schedule_delete", ScheduleDelete, self._delete, "admin"),
-            Command("schedule_pause", SchedulePause, self._pause, "admin"),
-            Command("schedule_resume", ScheduleResume, self._resume, "admin"),
-            Command("schedule_confirm", ScheduleConfirm, self._confirm, "admin"),
+            Command("schedule_create", ScheduleCreate, self._create, "admin", answer="ScheduleRow"),
+            Command("schedule_delete", ScheduleDelete, self._delete, "admin", answer="ScheduleRow"),
+            Command("schedule_pause", SchedulePause, self._pause, "admin", answer="ScheduleRow"),
+            Command("schedule_resume", ScheduleResume, self._resume, "admin", answer="ScheduleRow"),
+            Command("schedule_confirm", ScheduleConfirm, self._confirm, "admin", answer="Confirmed"),
         ]
 
     async def _create(self, args: ScheduleCreate) -> Json:

@@ -35,6 +35,11 @@ class Scrub(PoolWork):
         """Objects done, bytes and metadata pages read, damaged ranges: of an object, or a page's `part`, `block` and range."""
         return {"objects": len(self._pool.objects()), "objects_done": 0, "read_bytes": 0, "metadata_pages": 0, "damaged": []}
 
+    def _done(self) -> tuple[int, int]:
+        """Bytes read, of about as many as the pool holds: what is shared is read once."""
+        done = self._state["read_bytes"] + self._state["metadata_pages"] * PAGE_BYTES
+        return done, max(done, self._pool.stats()["used_bytes"]) if self._state["state"] == "running" else done
+
     async def _run(self, rate_bytes: int) -> str:
         began = time.monotonic()
         previous: ObjectInfo | None = None
@@ -82,6 +87,7 @@ class Scrub(PoolWork):
             await self._pace(rate_bytes, began)
 
     async def _pace(self, rate_bytes: int, began: float) -> None:
+        self._further()
         if rate_bytes:
             done = self._state["read_bytes"] + self._state["metadata_pages"] * PAGE_BYTES
             await asyncio.sleep(max(0.0, done / rate_bytes - (time.monotonic() - began)))

@@ -37,6 +37,9 @@ class Trim(PoolWork):
         """Bytes of the pool looked at, of them found free, and of those given back."""
         return {"size_bytes": self._pool.pool.size_bytes, "looked_bytes": 0, "found_bytes": 0, "trimmed_bytes": 0}
 
+    def _done(self) -> tuple[int, int]:
+        return self._state["looked_bytes"], self._state["size_bytes"]
+
     async def _run(self, rate_bytes: int) -> str:
         began, before = time.monotonic(), self._pool.stats()["punched_bytes"]
         cursor: int | None = 0
@@ -57,6 +60,7 @@ class Trim(PoolWork):
         while True:
             stats = self._pool.stats()
             self._state["trimmed_bytes"] = stats["punched_bytes"] - before
+            self._further()
             if stats["punch_runs"] <= runs or time.monotonic() - moved_s > PATIENCE_SECONDS:
                 return
             if stats["punched_bytes"] != last:

@@ -56,7 +56,7 @@ async def test_errors_are_typed(control: Control, method: str, path: str, body: 
 async def test_pool_errors_have_their_own_status(control: Control) -> None:
     control.pool.fail["create"] = "no_space"
     status, document = await request(control, "POST", "/v1/commands/create", b'{"name": "v", "size_bytes": 4096}')
-    assert (status, document["error"]["code"]) == (507, "no_space")
+    assert (status, document["error"]["code"]) == (409, "no_space")
 
 
 async def test_metrics_have_pool_and_session_figures(control: Control) -> None:

@@ -79,6 +79,9 @@ def test_the_monitor_survives_what_it_looks_at(caplog: pytest.LogCaptureFixture,
 class Unlucky(PoolWork):
     name = "errand"
 
+    def _done(self) -> tuple[int, int]:
+        return self._state["steps"], 1
+
     def _figures(self) -> dict[str, Any]:
         return {"steps": 0}
 
@@ -100,5 +103,5 @@ def test_work_on_the_pool_that_breaks_says_so_and_can_begin_again(caplog: pytest
     failed = asyncio.run(run(work, 1))
     assert failed["state"] == "failed: ValueError: that was not expected"
     assert failed["finished_s"] >= failed["started_s"]
-    assert "the errand failed" in caplog.text
+    assert "(errand) failed" in caplog.text
     assert asyncio.run(run(work, 0))["state"] == "done"

@@ -68,8 +68,7 @@ async def scrubbed(pool: Any, rate_bytes: int = 0) -> dict[str, Any]:
     try:
         scrub = Scrub(door)
         scrub.start(rate_bytes)
-        assert scrub._task is not None
-        await scrub._task
+        await scrub.over()
         return scrub.status()
     finally:
         door.detach()

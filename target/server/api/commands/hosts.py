@@ -20,11 +20,11 @@ class HostCommands(Subject):
 
     def commands(self) -> list[Command]:
         return [
-            Command("connect", Connect, self.connect),
-            Command("disconnect", Disconnect, self.disconnect),
-            Command("host_create", HostCreate, self.host_create, "admin"),
-            Command("host_change", HostChange, self.host_change, "admin"),
-            Command("host_delete", HostDelete, self.host_delete, "admin"),
+            Command("connect", Connect, self.connect, answer="Made"),
+            Command("disconnect", Disconnect, self.disconnect, answer="Made"),
+            Command("host_create", HostCreate, self.host_create, "admin", answer="HostRow"),
+            Command("host_change", HostChange, self.host_change, "admin", answer="HostRow"),
+            Command("host_delete", HostDelete, self.host_delete, "admin", answer="None"),
         ]
 
     async def connect(self, args: Connect) -> Json:

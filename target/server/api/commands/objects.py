@@ -26,6 +26,7 @@ from target.server.api.commands.subject import Subject
 from target.server.api.renames import Renames
 from target.server.api.served import Served
 from target.server.command import Command, Json, Touches, everything, listed, touches
+from target.server.identity import CALLER
 from target.volumes.catalog import check_snapshot_name, check_volume_name, read_labels, write_labels
 from target.volumes.gateway import ObjectInfo
 from target.volumes.lineage import Lineage, volume_part
@@ -61,17 +62,17 @@ class ObjectCommands(Subject):
 
     def commands(self) -> list[Command]:
         return [
-            Command("create", Create, self.create, touches=touches(writes=("name",))),
-            Command("snapshot", Snapshot, self.snapshot, touches=_snapshot_touched),
-            Command("clone", Clone, self.clone, touches=_clone_touched),
-            Command("delete", Delete, self.delete, touches=touches(writes=("names",))),
-            Command("hold", Hold, self.hold, touches=touches(writes=("name",))),
-            Command("release", Release, self.release, touches=touches(writes=("name",))),
-            Command("revert", Revert, self.revert, touches=self._revert_touched),
-            Command("resize", Resize, self.resize, touches=touches(writes=("name",))),
-            Command("rename", Rename, self.rename, touches=everything),
-            Command("label", SetLabels, self.label, touches=touches(writes=("name",))),
-            Command("set", Set, self.set, touches=touches(writes=("name",))),
+            Command("create", Create, self.create, touches=touches(writes=("name",)), answer="Made"),
+            Command("snapshot", Snapshot, self.snapshot, touches=_snapshot_touched, answer="list[Made]"),
+            Command("clone", Clone, self.clone, touches=_clone_touched, answer="Made"),
+            Command("delete", Delete, self.delete, touches=touches(writes=("names",)), answer="None"),
+            Command("hold", Hold, self.hold, touches=touches(writes=("name",)), answer="Made"),
+            Command("release", Release, self.release, touches=touches(writes=("name",)), answer="Made"),
+            Command("revert", Revert, self.revert, touches=self._revert_touched, answer="Made"),
+            Command("resize", Resize, self.resize, touches=touches(writes=("name",)), answer="Made"),
+            Command("rename", Rename, self.rename, touches=everything, answer="Made"),
+            Command("label", SetLabels, self.label, touches=touches(writes=("name",)), answer="Labelled"),
+            Command("set", Set, self.set, touches=touches(writes=("name",)), answer="Made"),
         ]
 
     async def create(self, args: Create) -> Json:
@@ -160,6 +161,7 @@ class ObjectCommands(Subject):
         volume = self.lineage.owner(snapshot)
         if volume is None:
             raise self.lineage.without_volume(snapshot)
+        CALLER.get().check_names([volume.name])
         safety = args.safety
         safety_name = f"{volume.name}@{safety}" if safety else ""
         if safety:

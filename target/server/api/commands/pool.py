@@ -25,7 +25,10 @@ class PoolCommands(Subject):
         self._enlarge = enlarge
 
     def commands(self) -> list[Command]:
-        return [Command("grow", Grow, self.grow, "admin"), Command("thresholds", SetThresholds, self.thresholds, "admin")]
+        return [
+            Command("grow", Grow, self.grow, "admin", answer="Grown"),
+            Command("thresholds", SetThresholds, self.thresholds, "admin", answer="ThresholdsRow"),
+        ]
 
     async def grow(self, args: Grow) -> Json:
         size_bytes = args.size_bytes

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from target.errors import LunetteError
 from target.models.checking import check
 from target.models.forms import Arguments
+from target.models.hints import named_objects
 from target.server.command import Command
+from target.server.identity import CALLER, Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A command that was run, by whom, and what came of it."""
+
+    caller: Identity
+    command: Command
+    args: Any
+    error: Exception | None
+    seconds: float
 
 
 class Commands:
@@ -16,6 +31,7 @@ class Commands:
 
     def __init__(self) -> None:
         self.table: dict[str, Command] = {}
+        self.told: list[Callable[[Outcome], None]] = []
         self.forgetting: list[Callable[[int], Awaitable[None]]] = []
 
     def add(self, *commands: Command) -> None:
@@ -45,6 +61,25 @@ class Commands:
     async def run(self, name: str, args: Arguments | Mapping[str, Any]) -> Any:
         """Run one command by its name. Arguments of its model are taken as they are, a JSON object is checked."""
         if isinstance(args, Arguments):
-            return await self.find(name).run(args)
-        command, checked = self.parse(name, args)
-        return await command.run(checked)
+            return await self.perform(self.find(name), args)
+        return await self.perform(*self.parse(name, args))
+
+    async def perform(self, command: Command, args: Any) -> Any:
+        """Run a command with arguments of its model, if its caller may; whatever comes of it, `told` hears it."""
+        caller, began_s = CALLER.get(), time.monotonic()
+        try:
+            caller.check_scope(command.scope)
+            if command.scope == "admin":
+                caller.check_whole()
+            else:
+                caller.check_names(named_objects(args))
+            result = await command.run(args)
+        except Exception as error:
+            self._tell(caller, command, args, error, began_s)
+            raise
+        self._tell(caller, command, args, None, began_s)
+        return result
+
+    def _tell(self, caller: Identity, command: Command, args: Any, error: Exception | None, began_s: float) -> None:
+        for each in self.told:
+            each(Outcome(caller, command, args, error, time.monotonic() - began_s))

@@ -22,7 +22,10 @@ class TargetCommands(Subject):
     """What concerns all LUNs."""
 
     def commands(self) -> list[Command]:
-        return [Command("redirect", SetRedirect, self.redirect, "admin"), Command("group", SetGroup, self.group, "admin")]
+        return [
+            Command("redirect", SetRedirect, self.redirect, "admin", answer="TargetRow"),
+            Command("group", SetGroup, self.group, "admin", answer="TargetRow"),
+        ]
 
     async def redirect(self, args: SetRedirect) -> Json:
         """Send logins elsewhere, or (without an address) take them here again."""

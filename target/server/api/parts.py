@@ -1,0 +1,93 @@
+"""What routes work on: the parts of a daemon that the API reads and changes, and what every change leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from target.errors import LunetteError
+from target.models.hints import named_objects
+from target.server.api.audit import Audit, shown
+from target.server.api.authentication import identify
+from target.server.api.commands.management import Management
+from target.server.api.commands.table import Outcome
+from target.server.api.differences import Differences
+from target.server.api.events import Events
+from target.server.api.exports import Exports
+from target.server.api.listing import Listing
+from target.server.api.served import Served
+from target.server.api.tokens import Tokens
+from target.server.background.jobs import Job
+from target.server.background.schedules import Schedules
+from target.server.background.scrub import Scrub
+from target.server.background.trim import Trim
+from target.server.identity import CALLER, Identity
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from target.server.api.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`metrics` makes them. `unready` says why nothing should be sent here now; empty: all is well. `prove` returns only
+    if the pool is still ours.
+    """
+
+    served: Served
+    management: Management
+    listing: Listing
+    schedules: Schedules
+    tokens: Tokens
+    scrub: Scrub
+    trim: Trim
+    differences: Differences
+    metrics: Callable[[], Metrics]
+    exports: Exports
+    unready: Callable[[], str]
+    prove: Callable[[], None]
+    events: Events = field(default_factory=Events)
+    audit: Audit = field(default_factory=Audit)
+
+    def watch(self) -> None:
+        """Tell of commands and jobs from now on."""
+        self.management.table.told.append(self._told)
+        self.served.jobs.changed = self._job
+        self.served.jobs.caller = lambda: CALLER.get().name
+
+    def still(self, request: web.Request, identity: Identity) -> bool:
+        """Whether a stream that was begun may go on: its token may be gone by now."""
+        transport = request.transport
+        try:
+            return transport is not None and identify(transport, request.headers, self.tokens) == identity
+        except LunetteError:
+            return False
+
+    @contextlib.contextmanager
+    def audited(self, identity: Identity, command: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+        """A change that is no command of the table, with its line in the trail."""
+        began_s = time.monotonic()
+        try:
+            yield
+        except LunetteError as error:
+            self.audit.record(identity, command, arguments, error.code, str(error), time.monotonic() - began_s)
+            raise
+        self.audit.record(identity, command, arguments, "ok", "", time.monotonic() - began_s)
+        self.events.publish(command, (), {"by": identity.name, **arguments})
+
+    def _told(self, outcome: Outcome) -> None:
+        error = outcome.error
+        code = "ok" if error is None else error.code if isinstance(error, LunetteError) else "internal"
+        arguments = shown(outcome.args)
+        self.audit.record(outcome.caller, outcome.command.name, arguments, code, "" if error is None else str(error),
+                          outcome.seconds)
+        if error is None:
+            names = named_objects(outcome.args) if outcome.command.model is not None else ()
+            self.events.publish(outcome.command.name, names, {"by": outcome.caller.name, "arguments": arguments})
+
+    def _job(self, job: Job) -> None:
+        self.events.publish("job", job.names, job.as_json())

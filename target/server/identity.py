@@ -1,0 +1,53 @@
+"""Who asks: an identity with a scope and, perhaps, a prefix of the names that it may touch and see.
+
+Whoever takes a request sets CALLER; what is done for it, however deep, is held against it. Without one it is the daemon itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from target.errors import LunetteError
+from target.server.command import SCOPES, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`name` says whence too: unix:root, token:ci, certificate:backup."""
+
+    name: str
+    scope: Scope
+    prefix: str = ""
+
+    def check_scope(self, scope: Scope) -> None:
+        """LunetteError forbidden."""
+        if SCOPES.index(self.scope) < SCOPES.index(scope):
+            raise LunetteError("forbidden", f"{self.name} has the scope {self.scope}, and this needs {scope}")
+
+    def check_whole(self) -> None:
+        """What concerns more than objects of one prefix. LunetteError forbidden."""
+        if self.prefix:
+            raise LunetteError("forbidden", f"{self.name} may only do and see what concerns names that begin with "
+                                             f"{self.prefix!r}")
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """LunetteError forbidden unless there are names, all with the prefix. Whether there are such objects it does not say."""
+        found = list(names)
+        if self.prefix and not (found and all(map(self.sees, found))):
+            other = next((each for each in found if not self.sees(each)), "")
+            raise LunetteError("forbidden", f"{self.name} may touch only names that begin with {self.prefix!r}"
+                               + (f", not {other!r}" if other else ""))
+
+    def sees(self, name: str) -> bool:
+        return name.startswith(self.prefix)
+
+    def sees_all(self, names: Iterable[str]) -> bool:
+        """Whether it may hear of what concerns all of these; of nothing, only who sees everything."""
+        found = list(names)
+        return not self.prefix or (bool(found) and all(map(self.sees, found)))
+
+
+DAEMON = Identity("lunette", "admin")
+CALLER: ContextVar[Identity] = ContextVar("caller", default=DAEMON)
