@@ -9,6 +9,7 @@ need iscsi-test-cu libiscsi-bin
 need qemu-img qemu-utils
 need qemu-io qemu-utils
 need fio fio
+need openssl openssl
 need promtool prometheus
 need nbdinfo libnbd-bin
 need nbdcopy libnbd-bin
