@@ -42,3 +42,5 @@ cpdef enum mutation:           # tests/crash switches one safeguard off at a tim
     M_SHORT_DIFF = 0x4000000000        # nothing behind the smaller of two maps is compared
     M_EARLY_REVERT = 0x8000000000      # acknowledged while writes in place are under way to its safety snapshot
     M_FIRST_RECORD = 0x10000000000     # of a frame is written again by recovery, and no other
+    M_SPLIT_PUBLISH = 0x20000000000    # its records lie in two frames
+    M_BLIND_PUBLISH = 0x40000000000    # the volume follows, whatever was written to it

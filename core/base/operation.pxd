@@ -48,15 +48,16 @@ cdef enum admin_kind:
     A_SET = 6
     A_KV = 7
     A_GROW = 8
-    A_SERIAL = 8              # the kinds up to here run one after the other
-    A_CHECKPOINT = 9
-    A_SHARE = 10
-    A_EXTENTS = 11
-    A_DIFF = 12
-    A_EXCLUSIVE = 13
-    A_SCRUB = 14
-    A_TRIM = 15
-    A_KINDS = 16
+    A_PUBLISH = 9
+    A_SERIAL = 9              # the kinds up to here run one after the other
+    A_CHECKPOINT = 10
+    A_SHARE = 11
+    A_EXTENTS = 12
+    A_DIFF = 13
+    A_EXCLUSIVE = 14
+    A_SCRUB = 15
+    A_TRIM = 16
+    A_KINDS = 17
 
 cdef enum set_field:          # what A_SET changes: lnt_change.fields
     SET_NAME = 1
@@ -77,13 +78,21 @@ cdef struct lnt_change:       # A_SET
     uint32_t fields           # set_field
     uint8_t *slot             # the object's new one: those fields of it are taken over
 
-cdef struct lnt_key_change:   # A_KV
+cdef struct lnt_key_change:   # A_KV; of DERIVE and PUBLISH, what they change with it
     uint32_t count
     uint32_t *slots           # so many slots of the catalog ...
     uint8_t *images           # ... become these
     uint8_t *records          # for the journal; none when it is replayed
     uint32_t records_bytes
     uint32_t records_count
+
+cdef struct lnt_publication:  # A_PUBLISH: one a volume; all handles are among the sources
+    lnt_object *staged        # what it shall be; gone afterwards
+    lnt_object *volume        # NULL: `made_volume` becomes it
+    lnt_object *base          # the volume follows where it is what this is; NULL: it stays as it is
+    lnt_object *made_volume
+    lnt_object *snapshot
+    uint8_t follows           # the answer
 
 cdef struct lnt_growth:       # A_GROW
     uint64_t total_blocks
@@ -132,15 +141,17 @@ cdef struct lnt_admin:
     uint8_t stands            # it has taken its places in line
     lnt_object *obj
     lnt_object *other
-    uint32_t n_sources        # DERIVE, EXCLUSIVE: objects that it reads; they stay open until it is freed
+    uint32_t n_sources        # DERIVE, EXCLUSIVE, PUBLISH: objects that it reads; they stay open until it is freed
     lnt_object **sources
-    lnt_range *places         # DERIVE: one a source; else `own`
+    lnt_range *places         # DERIVE, PUBLISH: one a source; else `own`
     lnt_range[2] own
-    uint32_t n_made           # CREATE, DERIVE, REVERT: new objects
+    uint32_t n_made           # CREATE, DERIVE, REVERT, PUBLISH: new objects
     lnt_object **made
     lnt_resize resize
     lnt_change change
     lnt_key_change keys
+    lnt_publication *publications
+    uint32_t n_publications
     lnt_growth growth
     lnt_sharing sharing
     lnt_walk walk

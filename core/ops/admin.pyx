@@ -10,13 +10,15 @@ from core.base.layout cimport (
     OB_NAME_BYTES, OB_ORIGIN, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES,
     OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE,
 )
-from core.base.mutations cimport M_ADMIN_SOFT, M_EARLY_REVERT, M_EARLY_SHARE, M_NO_SETTLE
+from core.base.mutations cimport (
+    M_ADMIN_SOFT, M_BLIND_PUBLISH, M_EARLY_REVERT, M_EARLY_SHARE, M_NO_SETTLE, M_SPLIT_PUBLISH,
+)
 from core.base.native cimport lnt_get_le64, lnt_put_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport (
-    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KINDS, A_KV, A_RESIZE, A_REVERT,
-    A_SCRUB, A_SERIAL, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_growth,
-    lnt_key_change, lnt_resize, lnt_sharing, lnt_waiter, waiter_of,
+    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KINDS, A_KV, A_PUBLISH, A_RESIZE,
+    A_REVERT, A_SCRUB, A_SERIAL, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_growth,
+    lnt_key_change, lnt_publication, lnt_resize, lnt_sharing, lnt_waiter, waiter_of,
 )
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_again, op_finish, op_ready
@@ -26,7 +28,7 @@ from core.base.types cimport (
 from core.catalog.changes cimport delete_apply, derive_apply, revert_apply
 from core.catalog.slots cimport object_store, slot_free, slot_page, slot_write
 from core.log.growth cimport pool_resize
-from core.log.journal cimport journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
+from core.log.journal cimport frame_close, journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
 from core.objects cimport object_dirty, object_find, object_link
 from core.ops.epochs cimport memory_ready, wait_grace, wait_room
 from core.ops.ranges cimport places_leave, places_wait
@@ -71,7 +73,7 @@ cdef int slots_make(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
 cdef void slots_give_back(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """The operation failed: its new objects never were."""
     cdef uint32_t i
-    if a.kind == A_CREATE or a.kind == A_DERIVE or a.kind == A_REVERT:
+    if a.kind == A_CREATE or a.kind == A_DERIVE or a.kind == A_REVERT or a.kind == A_PUBLISH:
         for i in range(a.n_made):
             if object_find(p, a.made[i].pub.id) != a.made[i]:
                 slot_free(p, a.made[i].slot)
@@ -101,6 +103,43 @@ cdef int create_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     return 0
 
 
+cdef int keys_touch(lnt_pool *p, lnt_waiter *who, lnt_key_change *k) noexcept nogil:
+    """The catalog pages of the slots that a change of keys writes. 0, WAIT or a status."""
+    cdef uint32_t i
+    cdef int rc = 0
+    for i in range(k.count):
+        if slot_page(p, who, k.slots[i], &rc) == NULL:
+            return rc
+    return 0
+
+
+cdef void keys_apply(lnt_pool *p, lnt_waiter *who, lnt_key_change *k) noexcept nogil:
+    """Write the slots, whose pages were touched, and the records, for which there is room in the frame."""
+    cdef uint8_t *image = k.images
+    cdef uint32_t i
+    for i in range(k.count):
+        slot_write(p, who, k.slots[i], image)
+        if image[KV_SLOT_KIND] == SK_FREE:
+            slot_free(p, k.slots[i])
+        image += L_SLOT_BYTES
+    if k.records_bytes:
+        memcpy(p.journal.open.buf + p.journal.open.length, k.records, k.records_bytes)
+        p.journal.open.length += k.records_bytes
+        p.journal.open.records += k.records_count
+        p.journal.record_seq = p.journal.next_seq
+        p.journal.appended += k.records_count
+
+
+cdef int kv_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
+    cdef int rc = keys_touch(p, who, &a.keys)
+    if rc:
+        return rc
+    if a.keys.records_bytes:
+        journal_reserve(p, a.keys.records_bytes)
+    keys_apply(p, who, &a.keys)
+    return 0
+
+
 cdef int derive_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef uint32_t i
     cdef int rc
@@ -113,14 +152,17 @@ cdef int derive_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
         if rc:
             return rc
     rc = slots_make(p, who, a)
+    if rc == 0:
+        rc = keys_touch(p, who, &a.keys)
     if rc:
         return rc
-    journal_reserve(p, a.n_made * (16 + L_SLOT_BYTES))
+    journal_reserve(p, a.n_made * (16 + L_SLOT_BYTES) + a.keys.records_bytes)
     for i in range(a.n_made):
         rc = derive_apply(p, a.sources[i], a.made[i])
         if rc:
             return rc
         record_object(p, RT_DERIVE, a.sources[i].pub.id, a.made[i])
+    keys_apply(p, who, &a.keys)
     op_state(a).target_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
     return 0
 
@@ -172,6 +214,76 @@ cdef int revert_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     lnt_put_le64(r + 8, vol.pub.id)
     lnt_put_le64(r + 16, snap.pub.id)
     op_state(a).target_epoch = p.epoch + 2 if not p.mutations & M_EARLY_REVERT else 0
+    return 0
+
+
+cdef int publication_touch(lnt_pool *p, lnt_waiter *who, lnt_publication *x) noexcept nogil:
+    """What one volume's part may have to wait for, or be refused for."""
+    cdef int rc = 0
+    if x.staged.pub.gone or x.volume != NULL and x.volume.pub.gone:
+        return ST_GONE
+    if x.staged.root:
+        rc = node_touch(p, who, x.staged.root)
+        if rc == 0:
+            rc = node_room(p, x.staged.root, 2)
+    if rc == 0 and slot_page(p, who, x.staged.slot, &rc) == NULL:
+        return rc
+    return rc
+
+
+cdef int publication_apply(lnt_pool *p, lnt_waiter *who, lnt_publication *x) noexcept nogil:
+    """The staged object becomes a snapshot of the volume; the volume becomes what that is, unless somebody wrote to it since."""
+    cdef uint64_t staged_id = x.staged.pub.id
+    cdef uint8_t *r
+    cdef int rc = 0
+    if x.volume == NULL:
+        rc = derive_apply(p, x.staged, x.made_volume)
+        if rc:
+            return rc
+        record_object(p, RT_DERIVE, staged_id, x.made_volume)
+    rc = derive_apply(p, x.staged, x.snapshot)
+    if rc:
+        return rc
+    record_object(p, RT_DERIVE, staged_id, x.snapshot)
+    if p.mutations & M_SPLIT_PUBLISH:
+        frame_close(p, 1)
+        journal_reserve(p, 64)
+    x.follows = x.volume == NULL or (x.base != NULL and not x.base.pub.gone and (
+        x.volume.root == x.base.root and x.volume.pub.size_bytes == x.base.pub.size_bytes or p.mutations & M_BLIND_PUBLISH != 0))
+    if x.volume != NULL and x.follows:
+        rc = revert_apply(p, x.volume, x.snapshot)
+        if rc:
+            return rc
+        r = record_new(p, RT_REVERT, 24)
+        lnt_put_le64(r + 8, x.volume.pub.id)
+        lnt_put_le64(r + 16, x.snapshot.pub.id)
+    slot_write(p, who, x.staged.slot, NULL)
+    delete_apply(p, x.staged)
+    r = record_new(p, RT_DELETE, 16)
+    lnt_put_le64(r + 8, staged_id)
+    return 0
+
+
+cdef int publish_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
+    """Several volumes at one instant, with the keys that say so."""
+    cdef uint32_t i
+    cdef int rc = 0
+    for i in range(a.n_publications):
+        rc = publication_touch(p, who, &a.publications[i])
+        if rc:
+            return rc
+    rc = slots_make(p, who, a)
+    if rc == 0:
+        rc = keys_touch(p, who, &a.keys)
+    if rc:
+        return rc
+    journal_reserve(p, a.n_made * (16 + L_SLOT_BYTES) + a.n_publications * 40 + a.keys.records_bytes)
+    for i in range(a.n_publications):
+        rc = publication_apply(p, who, &a.publications[i])
+        if rc:
+            return rc
+    keys_apply(p, who, &a.keys)
+    op_state(a).target_epoch = p.epoch + 2 if not p.mutations & (M_NO_SETTLE | M_EARLY_REVERT) else 0
     return 0
 
 
@@ -262,30 +374,6 @@ cdef int set_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     return 0
 
 
-cdef int kv_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
-    """Write the slots of some keys. All their pages are touched first, so that the change is one step."""
-    cdef lnt_key_change *k = &a.keys
-    cdef uint8_t *image = k.images
-    cdef uint32_t i
-    cdef int rc = 0
-    for i in range(k.count):
-        if slot_page(p, who, k.slots[i], &rc) == NULL:
-            return rc
-    for i in range(k.count):
-        slot_write(p, who, k.slots[i], image)
-        if image[KV_SLOT_KIND] == SK_FREE:
-            slot_free(p, k.slots[i])
-        image += L_SLOT_BYTES
-    if k.records_bytes:
-        journal_reserve(p, k.records_bytes)
-        memcpy(p.journal.open.buf + p.journal.open.length, k.records, k.records_bytes)
-        p.journal.open.length += k.records_bytes
-        p.journal.open.records += k.records_count
-        p.journal.record_seq = p.journal.next_seq
-        p.journal.appended += k.records_count
-    return 0
-
-
 cdef int summaries_dirty(lnt_pool *p) noexcept nogil:
     """1 when more summary pages wait for a checkpoint than one step of growth makes."""
     cdef uint64_t i, n = 0, pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
@@ -365,6 +453,7 @@ RUN[<int>A_RESIZE] = resize_run
 RUN[<int>A_SET] = set_run
 RUN[<int>A_KV] = kv_run
 RUN[<int>A_GROW] = grow_run
+RUN[<int>A_PUBLISH] = publish_run
 RUN[<int>A_SHARE] = share_run
 RUN[<int>A_EXTENTS] = walk_extents
 RUN[<int>A_DIFF] = walk_diff

@@ -7,7 +7,7 @@ but those. An op waits for those before it in the line only, and one that has be
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.mutations cimport M_NO_RANGE_LOCK, M_SLICES_UNSEEN
 from core.base.object cimport lnt_ranges
-from core.base.operation cimport A_DERIVE, A_RESIZE, A_REVERT, A_SHARE, lnt_sharing
+from core.base.operation cimport A_DERIVE, A_PUBLISH, A_RESIZE, A_REVERT, A_SHARE, lnt_sharing
 from core.base.schedule cimport op_ready
 from libc.stdint cimport uint32_t
 
@@ -128,7 +128,7 @@ cdef void range_leave(lnt_pool *p, lnt_range *place) noexcept nogil:
 
 
 cdef inline uint32_t place_count(lnt_admin *a) noexcept nogil:
-    if a.kind == A_DERIVE:
+    if a.kind == A_DERIVE or a.kind == A_PUBLISH:
         return a.n_sources
     return 2 if a.kind == A_SHARE else 1 if a.kind == A_REVERT or a.kind == A_RESIZE else 0
 
@@ -137,7 +137,7 @@ cdef void places_take(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """Stand in line for what the operation reads as one or changes: all of an object, the blocks shared, what a resize moves."""
     cdef uint32_t i
     cdef lnt_sharing *s = &a.sharing
-    if a.kind == A_DERIVE:
+    if a.kind == A_DERIVE or a.kind == A_PUBLISH:
         for i in range(a.n_sources):
             range_stand(p, &a.places[i], a.sources[i], &a.op, 0, EVERYTHING(), 0)
     elif a.kind == A_REVERT:

@@ -24,6 +24,7 @@ cdef class Pool:
     cdef dict ops             # token -> what to do with its result
     cdef dict ids             # name -> object id
     cdef dict keys            # key -> (value, [slots])
+    cdef dict keys_outcomes   # token -> the change of keys that is part of that operation
     cdef set keys_changing    # keys that a change under way is about
     cdef list keys_waiting    # changes that wait for one of those: (token, changes, records)
     cdef set claimed          # names being made

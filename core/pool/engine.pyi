@@ -72,7 +72,10 @@ class Pool:
 
         create(name, size_bytes, block_bytes=512, checksum=False, quota_bytes=0, reserve_bytes=0, props=b"", serial="",
                physical_block_bytes=0 (the logical one)) -> id
-        snapshot(pairs=[(source_id, name), ...]) -> [id, ...]      all at one instant, one journal record
+        snapshot(pairs=[(source_id, name), ...], keys=None) -> [id, ...]      all at one instant, one journal record; `keys`,
+            called with the ids, says what keys change in the same frame
+        publish(items=[{staged_id, volume_id, volume_name, snapshot_name, base_id, props, created_us}, ...], keys=None) ->
+            [(volume id, snapshot id, whether the volume follows), ...]      staged objects become snapshots (docs/durability.md)
         clone(source_id, name) -> id
         delete(object_id)                                       returns once durable; space comes back in background
         revert(volume_id, snapshot_id, safety_name="") -> safety snapshot id or 0     to a snapshot of that very volume

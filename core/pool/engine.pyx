@@ -10,7 +10,8 @@ from core.pool.info import (
 
 from core.base.damage cimport lnt_bad_page
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_KV_CHUNK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_PAGES,
+    L_BLOCK_BYTES, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_KV_CHUNK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS,
+    L_SLOT_BYTES, L_SUMMARY_PAGES,
     L_SUMMARY_START, L_ZONE_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL, OB_NAME, OB_NAME_BYTES, OB_SIZE_BYTES,
     OF_TAIL, OK_SNAPSHOT, SB_CACHE_TOKEN, SB_FLAGS, SB_IDENTITY, SB_NAME, SB_UUID, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT, SK_KV,
     SK_OBJECT,
@@ -24,8 +25,9 @@ from core.base.native cimport (
 )
 from core.base.object cimport lnt_object, lnt_range
 from core.base.operation cimport (
-    A_CHECKPOINT, A_CREATE, A_DATA, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_RESIZE, A_REVERT, A_SCRUB,
-    A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_admin, lnt_piece, lnt_row,
+    A_CHECKPOINT, A_CREATE, A_DATA, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_PUBLISH, A_RESIZE,
+    A_REVERT, A_SCRUB, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_admin, lnt_piece,
+    lnt_publication, lnt_row,
 )
 from core.base.pool cimport TRACE_EVENTS, lnt_op_state, lnt_pool, lnt_trace_entry
 from core.base.schedule cimport op_ready
@@ -159,7 +161,7 @@ cdef class Pool:
         self.read_only = read_only
         self.unsubmitted = 0
         self.ops, self.ids, self.keys, self.claimed, self.ios = {}, {}, {}, set(), {}
-        self.keys_changing, self.keys_waiting = set(), []
+        self.keys_outcomes, self.keys_changing, self.keys_waiting = {}, set(), []
         if mutations not in MUTATIONS:
             raise PoolError("invalid", f"no mutation is called {mutations}")
         self.p = pool_new()

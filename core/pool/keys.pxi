@@ -22,9 +22,8 @@ cdef int slots_back(Pool pool, list slots) except -1:
     return 0
 
 
-cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except -1:
-    """Give a change its slots and submit it: no other change of its keys is under way."""
-    cdef lnt_admin *a
+cdef int keys_attach(Pool pool, lnt_admin *a, dict changes, bytes records) except -1:
+    """Give an operation a change of keys, with their slots: no other change of them is under way."""
     cdef uint32_t slot
     cdef bytes packed
     images, added = [], []
@@ -50,14 +49,12 @@ cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except
         outcome[key] = (None if value is None else (bytes(value), slots), slots[len(old):])
     packed = b"".join(image for _, image in images)
     try:
-        a = admin_new(pool, A_KV)
         a.keys.slots = <uint32_t *>memory_for((len(images) + 1) * sizeof(uint32_t))
         a.keys.images = <uint8_t *>memory_for(len(packed) + 1)
         a.keys.records = <uint8_t *>memory_for(len(records) + 1)
     except PoolError:
         slots_back(pool, added)
         raise
-    a.token = token
     a.keys.count = len(images)
     memcpy(a.keys.images, <const char *>packed, len(packed))
     for i in range(len(images)):
@@ -67,8 +64,24 @@ cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except
         a.keys.records_bytes = len(records)
         a.keys.records_count = len(changes)
     pool.keys_changing.update(changes)
-    submit(pool, a, ("kv", outcome, None))
+    pool.keys_outcomes[a.token] = outcome
     return 0
+
+
+cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except -1:
+    cdef lnt_admin *a = admin_new(pool, A_KV)
+    a.token = token
+    keys_attach(pool, a, changes, records)
+    submit(pool, a, ("plain", None, None))
+    return 0
+
+
+cdef dict keys_with(Pool pool, object keys, list numbers):
+    """What a change of keys says beside new objects, whose ids it is told. PoolError: busy while one of them changes."""
+    changes = {} if keys is None else dict(keys(numbers))
+    if changes and kv_must_wait(pool, changes):
+        raise PoolError("busy", "what is kept of these objects is being changed")
+    return changes
 
 
 cdef int kv_finish(Pool pool, dict outcome, bint ok) except -1:
@@ -124,7 +137,7 @@ def start_kv(Pool pool, *, changes):
     token = pool.next_token
     pool.next_token += 1
     if kv_must_wait(pool, changes):
-        pool.ops[token] = ("kv", {}, None)
+        pool.ops[token] = ("plain", None, None)
         pool.keys_waiting.append((token, changes, records))
     else:
         kv_begin(pool, token, changes, records)

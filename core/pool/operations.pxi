@@ -2,6 +2,9 @@
 from typing import NamedTuple
 
 
+FRAME_RECORDS_BYTES = L_FRAME_BLOCKS * L_BLOCK_BYTES - L_FRAME_HEADER_BYTES
+
+
 class Completion(NamedTuple):
     token: int
     code: str
@@ -76,6 +79,7 @@ cdef void admin_free(Pool pool, lnt_admin *a):
     free(a.keys.slots)
     free(a.keys.images)
     free(a.keys.records)
+    free(a.publications)
     free(a.sole.blocks)
     free(a.scrub.page)
     free(a.rows)
@@ -199,6 +203,8 @@ cdef object finish(Pool pool, lnt_admin *a):
     code = STATUS_CODES[a.op.status]
     kind, names, extra = pool.ops.pop(a.token)
     value = None
+    if a.token in pool.keys_outcomes:
+        kv_finish(pool, pool.keys_outcomes.pop(a.token), code == "ok")
     if kind == "made":
         for name, number in names:
             pool.claimed.discard(name)
@@ -214,8 +220,9 @@ cdef object finish(Pool pool, lnt_admin *a):
         if code == "ok" and names[0] != names[1]:
             pool.ids.pop(names[0], None)
             pool.ids[names[1]] = extra
-    elif kind == "kv":
-        kv_finish(pool, names, code == "ok")
+    elif kind == "published":
+        publish_finish(pool, names, code == "ok")
+        value = [(volume, snapshot, bool(a.publications[i].follows)) for i, (volume, snapshot) in enumerate(extra)]
     elif kind == "read":
         value = (<const char *>a.data)[:a.op.length] if code == "ok" else a.op.result
     elif kind == "share":
@@ -263,18 +270,21 @@ cdef int new_objects(Pool pool, lnt_admin *a, list slots) except -1:
     return 0
 
 
-cdef void unbegin(Pool pool):
+cdef int unbegin(Pool pool) except -1:
     """Give back what an operation had when there was no memory for the rest of it."""
     cdef lnt_admin *a = <lnt_admin *><size_t>pool.unsubmitted
     cdef uint32_t i
     if a == NULL:
-        return
+        return 0
+    if a.token in pool.keys_outcomes:
+        kv_finish(pool, pool.keys_outcomes.pop(a.token), False)
     for i in range(a.n_made):
         pthread_mutex_lock(&pool.p.lock)
         slot_free(pool.p, a.made[i].slot)
         pthread_mutex_unlock(&pool.p.lock)
         free(a.made[i])
     admin_free(pool, a)
+    return 0
 
 
 def physical_exponent(physical_block_bytes, block_bytes):
@@ -328,16 +338,22 @@ cdef list derived_slots(Pool pool, str kind, list pairs):
                 "size_bytes": source.size_bytes, "block_bytes": source.block_bytes, "origin": source.name,
                 "origin_id": source.id, "checksum": source.checksum, "physical_exponent": source.physical_exponent}))
     except PoolError:
-        for slot in slots:
-            pool.claimed.discard(object_info(slot).name)
+        disclaim(pool, slots)
         raise
     return slots
 
 
-cdef object derive(Pool pool, list pairs, str kind, bint single):
+cdef int disclaim(Pool pool, list slots) except -1:
+    """Let go of the names of objects that are not made."""
+    for slot in slots:
+        pool.claimed.discard(object_info(slot).name)
+    return 0
+
+
+cdef object derive(Pool pool, list pairs, str kind, bint single, object keys):
     cdef lnt_admin *a
     cdef uint32_t i
-    cdef list slots
+    cdef list slots = []
     if not pairs:
         raise PoolError("not_found", "there is no such source")
     if len(pairs) > 400:
@@ -350,7 +366,9 @@ cdef object derive(Pool pool, list pairs, str kind, bint single):
         for i in range(a.n_sources):          # open before names are taken: each may be deleted at any moment
             a.sources[i] = handle(pool, pairs[i][0])
         slots = derived_slots(pool, kind, pairs)
-    except PoolError:
+        keys_beside(pool, a, keys, slots)
+    except BaseException:
+        disclaim(pool, slots)
         admin_free(pool, a)
         raise
     new_objects(pool, a, slots)
@@ -359,12 +377,110 @@ cdef object derive(Pool pool, list pairs, str kind, bint single):
     return submit(pool, a, ("made", made, numbers[0] if single else numbers))
 
 
-def start_snapshot(Pool pool, *, pairs):
-    return derive(pool, list(pairs), "snapshot", False)
+cdef int keys_beside(Pool pool, lnt_admin *a, object keys, list slots) except -1:
+    """Attach the keys that an operation changes with its new objects: all of it is one frame. PoolError: busy, limit."""
+    cdef bytes records
+    if keys is None:
+        return 0
+    changes = keys_with(pool, keys, [object_info(slot).id for slot in slots])
+    records = kv_records(changes)
+    if len(records) + len(slots) * (L_SLOT_BYTES + 40) > FRAME_RECORDS_BYTES:
+        raise PoolError("limit", "so many objects and keys are not made at one instant")
+    return keys_attach(pool, a, changes, records)
+
+
+def start_snapshot(Pool pool, *, pairs, keys=None):
+    return derive(pool, list(pairs), "snapshot", False, keys)
 
 
 def start_clone(Pool pool, *, source_id, str name):
-    return derive(pool, [(source_id, name)], "clone", True)
+    return derive(pool, [(source_id, name)], "clone", True, None)
+
+
+cdef list published_slots(Pool pool, dict item, object staged):
+    """The slots of what one item of a publication makes: the volume, where there is none yet, and the snapshot."""
+    alike = {"size_bytes": staged.size_bytes, "block_bytes": staged.block_bytes, "checksum": staged.checksum,
+             "physical_exponent": staged.physical_exponent}
+    slots = []
+    try:
+        if item["volume_id"]:
+            volume = pool.info(item["volume_id"])
+            if volume is None:
+                raise PoolError("not_found", "there is no such volume")
+            if volume.kind == "snapshot" or volume.block_bytes != staged.block_bytes or volume.checksum != staged.checksum:
+                raise PoolError("invalid", "block size or checksums differ from the volume's")
+            volume_id, volume_name = volume.id, volume.name
+        else:
+            volume_name = item["volume_name"]
+            slots.append(slot_of(pool, "volume", volume_name, {**alike, "props": item.get("volume_props", b"")}))
+            volume_id = object_info(slots[0]).id
+        slots.append(slot_of(pool, "snapshot", item["snapshot_name"], {
+            **alike, "origin": volume_name, "origin_id": volume_id, "props": item.get("props", b""),
+            "created_us": item.get("created_us", 0)}))
+    except BaseException:
+        disclaim(pool, slots)
+        raise
+    return slots
+
+
+def start_publish(Pool pool, *, items, keys=None):
+    """`items`: dicts of staged_id, volume_id (0: `volume_name` is made), snapshot_name, base_id (0: the volume stays as it is)."""
+    cdef lnt_admin *a
+    cdef lnt_publication *x
+    cdef uint32_t i, made = 0
+    cdef list slots = [], rows = [], gone = []
+    items = list(items)
+    volumes = [each["volume_id"] for each in items if each["volume_id"]]
+    if not items or len(items) > 100 or len({each["staged_id"] for each in items}) < len(items) or len(set(volumes)) < len(volumes):
+        raise PoolError("invalid", "1 to 100 volumes are published at one instant, each once")
+    a = admin_new(pool, A_PUBLISH)
+    try:
+        a.n_publications = len(items)
+        a.publications = <lnt_publication *>memory_for(a.n_publications * sizeof(lnt_publication))
+        a.sources = <lnt_object **>memory_for(3 * a.n_publications * sizeof(lnt_object *))
+        a.places = <lnt_range *>memory_for(3 * a.n_publications * sizeof(lnt_range))
+        for i in range(a.n_publications):
+            item, x = items[i], &a.publications[i]
+            x.staged = published_handle(pool, a, item["staged_id"])
+            x.volume = published_handle(pool, a, item["volume_id"]) if item["volume_id"] else NULL
+            x.base = published_handle(pool, a, item["base_id"]) if item["base_id"] else NULL
+            staged = pool.info(item["staged_id"])
+            rows.append(published_slots(pool, item, staged))
+            slots += rows[i]
+            gone.append((staged.name, staged.id))
+        keys_beside(pool, a, keys, slots)
+    except BaseException:
+        disclaim(pool, slots)
+        admin_free(pool, a)
+        raise
+    new_objects(pool, a, slots)
+    answer = []
+    for i in range(a.n_publications):
+        x = &a.publications[i]
+        if x.volume == NULL:
+            x.made_volume = a.made[made]
+        x.snapshot = a.made[made + len(rows[i]) - 1]
+        made += len(rows[i])
+        answer.append((x.made_volume.pub.id if x.volume == NULL else x.volume.pub.id, x.snapshot.pub.id))
+    return submit(pool, a, ("published", ([(each.name, each.id) for each in map(object_info, slots)], gone), answer))
+
+
+cdef lnt_object *published_handle(Pool pool, lnt_admin *a, object object_id) except NULL:
+    a.sources[a.n_sources] = handle(pool, object_id)
+    a.n_sources += 1
+    return a.sources[a.n_sources - 1]
+
+
+cdef int publish_finish(Pool pool, tuple names, bint ok) except -1:
+    made, gone = names
+    for name, number in made:
+        pool.claimed.discard(name)
+        if ok:
+            pool.ids[name] = number
+    for name, number in gone if ok else []:
+        if pool.ids.get(name) == number:
+            del pool.ids[name]
+    return 0
 
 
 def start_delete(Pool pool, *, object_id):

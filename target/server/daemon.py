@@ -135,7 +135,7 @@ class Daemon:
                         units=self.units, holds=self.holds, stored_holds=self.stored_holds, monitor=self.monitor, jobs=self.jobs)
         self.management = Management(served, self.enlarge)
         self.commands = self.management.table
-        self.schedules = Schedules(self.pool, self.catalog, self.commands, self.management.objects)
+        self.schedules = Schedules(self.pool, self.catalog, self.management.objects)
         self.commands.add(*self.schedules.commands())
         self.commands.when_deleted(self.schedules.forget_object)
         self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,

@@ -21,7 +21,7 @@ from target.errors import LunetteError
 from target.volumes.owner import Opening, Owned, OwnedDevice, OwnedImage, look, open_device, open_owned, whose
 
 __all__ = [
-    "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_FORMAT", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "ObjectInfo",
+    "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_FORMAT", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "KeysOf", "ObjectInfo",
     "PoolError", "TraceEvent", "check_pool", "create_pool", "open_pool", "pool_error",
 ]
 
@@ -29,6 +29,7 @@ ATOMIC_BYTES = layout.ATOMIC_BLOCKS * layout.BLOCK_BYTES   # the longest write_a
 POOL_FORMAT = layout.FORMAT_VERSION
 POOL_GRAIN_BYTES = layout.RUN_BLOCKS * layout.BLOCK_BYTES    # a pool is whole runs
 BLANK_PROBE_BYTES = 1 << 20
+KeysOf = Callable[[list[int]], dict[str, bytes | None]]  # what is stored beside new objects, in one step, from their ids
 HIDDEN = "."  # what names of the daemon's own objects begin with; no name that people give does
 
 _MESSAGES = {

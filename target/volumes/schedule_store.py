@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from target.errors import LunetteError
-from target.volumes.gateway import AsyncPool, PoolError, pool_error
+from target.volumes.gateway import AsyncPool, KeysOf, PoolError, pool_error
 from target.volumes.retention import Keep
 from target.volumes.schedules import Schedule, Trust
 
@@ -64,14 +64,21 @@ class ScheduleStore:
                 self._schedules[schedule.id] = before
             raise
 
-    async def save(self, schedule: Schedule, taken: Iterable[int] = ()) -> None:
-        """Keep a schedule as it is now, and the mark of what it took, in one step; in memory even when the pool cannot."""
-        marks = dict.fromkeys(taken, schedule.id)
+    async def save(self, schedule: Schedule) -> None:
+        """Keep a schedule as it is now; in memory even when the pool cannot."""
         value = asdict(schedule)
         del value["id"]
         self._schedules[schedule.id] = schedule
-        self._marks.update(marks)
-        await self._store({f"schedule/{schedule.id}": value, **{f"scheduled/{each}": mark for each, mark in marks.items()}})
+        await self._store({f"schedule/{schedule.id}": value})
+
+    def marks(self, schedule: Schedule) -> KeysOf:
+        """The marks of what it takes, for the frame that makes the snapshots: none is ever without its own."""
+        value = json.dumps(schedule.id).encode()
+        return lambda made: {f"scheduled/{each}": value for each in made}
+
+    def taken(self, schedule: Schedule, object_ids: Iterable[int]) -> None:
+        """These were taken, with their marks."""
+        self._marks.update(dict.fromkeys(object_ids, schedule.id))
 
     async def delete(self, schedule: Schedule) -> None:
         """Forget a schedule. Its snapshots stay and belong to no schedule any more."""

@@ -131,11 +131,13 @@ class FakePool:
     def _op_create(self, name: str, size_bytes: int, block_bytes: int = 512, **more: Any) -> int:
         return self._make(name, "volume", size_bytes, block_bytes, **more)
 
-    def _op_snapshot(self, pairs: list[tuple[int, str]]) -> list[int]:
+    def _op_snapshot(self, pairs: list[tuple[int, str]], keys: Any = None) -> list[int]:
         if any(self.lookup(name) for _, name in pairs):
             raise Refused("exists")
-        return [self._make(name, "snapshot", self._get(source).size_bytes, self._get(source).block_bytes, self._get(source))
+        made = [self._make(name, "snapshot", self._get(source).size_bytes, self._get(source).block_bytes, self._get(source))
                 for source, name in pairs]
+        self._op_kv({} if keys is None else keys(made))
+        return made
 
     def _op_clone(self, source_id: int, name: str) -> int:
         source = self._get(source_id)

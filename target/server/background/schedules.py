@@ -15,17 +15,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from target.errors import LunetteError
-from target.models.forms import Arguments
-from target.models.objects import Snapshot
 from target.models.pool import ScheduleConfirm, ScheduleCreate, ScheduleDelete, SchedulePause, ScheduleResume
 from target.server.command import Command, Json
 from target.volumes.catalog import Catalog, read_labels
 from target.volumes.forecast import preview
-from target.volumes.gateway import AsyncPool, ObjectInfo
+from target.volumes.gateway import AsyncPool, KeysOf, ObjectInfo
 from target.volumes.retention import Calendar, Keep, Taken, all_expendable
 from target.volumes.schedule_store import ScheduleStore
 from target.volumes.schedules import Schedule, Trust, check_cron, check_selector, selects, snapshot_label
@@ -66,14 +64,10 @@ class Outcome:
         return {"at_s": self.at_s, "taken": list(self.taken), "deleted": list(self.deleted), "problems": list(self.problems)}
 
 
-class Commands(Protocol):
-    """What schedules want done (target/server/api/commands/table.py)."""
-
-    async def run(self, name: str, args: Arguments) -> Any: ...
-
-
 class Objects(Protocol):
-    """What deletes, and says why not (target/server/api/commands/objects.py)."""
+    """What takes snapshots, deletes, and says why not (target/server/api/commands/objects.py)."""
+
+    async def take_snapshots(self, names: Sequence[str], keys: KeysOf | None = None) -> list[Json]: ...
 
     def check_delete(self, info: ObjectInfo) -> None: ...
 
@@ -83,11 +77,10 @@ class Objects(Protocol):
 class Schedules:
     """The schedules of one daemon."""
 
-    def __init__(self, pool: AsyncPool, catalog: Catalog, commands: Commands, objects: Objects,
+    def __init__(self, pool: AsyncPool, catalog: Catalog, objects: Objects,
                  clock: Clock | None = None) -> None:
         self._pool = pool
         self._catalog = catalog
-        self._commands = commands
         self._objects = objects
         self.clock = clock or Clock()
         self._store = ScheduleStore(pool)
@@ -278,8 +271,8 @@ class Schedules:
     async def _run(self, schedule: Schedule, now_s: float, trust: Trust) -> None:
         taken, problems = await self._take(schedule, now_s)
         try:
-            await self._store.save(schedule, [each.id for each in taken])
-        except LunetteError as error:       # without their marks they stay; the run is not done again before a restart
+            await self._store.save(schedule)
+        except LunetteError as error:       # the run is not done again before a restart
             problems.append(str(error))
         gone: list[Taken] = []
         if trust.doubted_s is None:
@@ -297,8 +290,8 @@ class Schedules:
         if not names:
             return [], [f"no volume is selected by {schedule.select!r}"]
         pieces = [names] if schedule.group else [[each] for each in names]
-        run = self._commands.run
-        answers = await asyncio.gather(*(run("snapshot", Snapshot(names=each)) for each in pieces), return_exceptions=True)
+        marks = self._store.marks(schedule)
+        answers = await asyncio.gather(*(self._objects.take_snapshots(each, marks) for each in pieces), return_exceptions=True)
         taken: list[ObjectInfo] = []
         problems: list[str] = []
         for answer in answers:
@@ -308,6 +301,7 @@ class Schedules:
                 raise answer
             else:
                 taken += [info for each in answer if (info := self._pool.info(each["id"])) is not None]
+        self._store.taken(schedule, [each.id for each in taken])
         return taken, problems
 
     def _free_name(self, name: str) -> str:

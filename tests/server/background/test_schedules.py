@@ -204,7 +204,7 @@ async def test_fifty_missed_runs_are_one(control: Control, clock: Hands) -> None
     await begin(control, "v", keep="last=9")
     await hours(control, clock, 2)
     clock.go(50 * HOUR)
-    later = Schedules(control.daemon.pool, control.daemon.catalog, control.daemon.commands,
+    later = Schedules(control.daemon.pool, control.daemon.catalog,
                       control.daemon.management.objects, clock)
     later.start()
     await until(lambda: later.rows()[0]["last"] is not None)
@@ -275,7 +275,7 @@ async def test_a_restart_forgets_nothing(control: Control, clock: Hands) -> None
     clock.said += 2 * HOUR
     await hours(control, clock, 1)
     before = control.daemon.schedules.rows()[0]
-    again = Schedules(control.daemon.pool, control.daemon.catalog, control.daemon.commands,
+    again = Schedules(control.daemon.pool, control.daemon.catalog,
                       control.daemon.management.objects, clock)
     assert again.rows()[0] == {**before, "last": None}
     assert before["deleting"] is False

@@ -28,7 +28,7 @@ from target.server.api.served import Served
 from target.server.command import Command, Json, Touches, everything, listed, touches
 from target.server.identity import CALLER
 from target.volumes.catalog import check_snapshot_name, check_volume_name, read_labels, write_labels
-from target.volumes.gateway import ObjectInfo
+from target.volumes.gateway import KeysOf, ObjectInfo
 from target.volumes.lineage import Lineage, volume_part
 
 BLOCK_BYTES = 4096           # what the pool allocates; volumes are whole blocks
@@ -90,8 +90,12 @@ class ObjectCommands(Subject):
 
     async def snapshot(self, args: Snapshot) -> list[Json]:
         """One or several volumes at one instant."""
+        return await self.take_snapshots(listed(args.names))
+
+    async def take_snapshots(self, names: Sequence[str], keys: KeysOf | None = None) -> list[Json]:
+        """Snapshots by their names; `keys` are stored in the same frame of the journal."""
         pairs = []
-        for name in listed(args.names):
+        for name in names:
             volume, _ = check_snapshot_name(name)
             source = self._catalog.find(volume)
             taken = self._pool.lookup(name)
@@ -100,7 +104,7 @@ class ObjectCommands(Subject):
             pairs.append((source.id, name))
         if len({source for source, _ in pairs}) != len(pairs):
             raise LunetteError("invalid", "a group snapshot names each volume once")
-        made = await self._call(f"snapshot {' '.join(name for _, name in pairs)}", "snapshot", pairs=pairs)
+        made = await self._call(f"snapshot {' '.join(name for _, name in pairs)}", "snapshot", pairs=pairs, keys=keys)
         infos = [info for info in map(self._pool.info, made) if info is not None]
         self.lineage.named(infos)
         return [self.describe(info) for info in infos]
