@@ -7,12 +7,27 @@ from libc.stdlib cimport calloc, malloc, realloc
 
 cdef extern from "<stdatomic.h>" nogil:
     """
+    #include <stdint.h>
     #include <stdlib.h>
+    #include <sys/mman.h>
 
     static void *lnt_alloc_aligned(size_t bytes)
     {
         void *p = NULL;
         return posix_memalign(&p, 4096, (bytes + 4095) & ~(size_t)4095) ? NULL : p;
+    }
+
+    static void *lnt_map(size_t n, size_t grain)
+    {
+        uint8_t *p = mmap(0, n + grain, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *at;
+        if (p == MAP_FAILED || !grain)
+            return p == MAP_FAILED ? 0 : p;
+        at = (uint8_t *)(((uintptr_t)p + grain - 1) & ~(uintptr_t)(grain - 1));
+        if (at > p)
+            munmap(p, at - p);
+        if (p + grain > at)
+            munmap(at + n, p + grain - at);
+        return at;
     }
 
     static _Atomic long lnt_fail_after = -1;     /* so many more allocations succeed; -1: all */
@@ -41,6 +56,7 @@ cdef extern from "<stdatomic.h>" nogil:
     }
     """
     void *lnt_alloc_aligned(size_t)
+    void *lnt_map(size_t, size_t)
     int lnt_denied()
     long lnt_fail_set(long after, long count)
 
@@ -56,6 +72,11 @@ cdef void *mem_zeroed(size_t size_bytes) noexcept nogil:
 cdef void *mem_aligned(size_t size_bytes) noexcept nogil:
     """At the start of a page, whole pages, for O_DIRECT."""
     return NULL if lnt_denied() else lnt_alloc_aligned(size_bytes)
+
+
+cdef void *mem_mapped(size_t size_bytes, size_t grain_bytes) noexcept nogil:
+    """Zeroed pages of the system's own, to be given back by munmap, at a multiple of `grain_bytes` (0: of a page)."""
+    return NULL if lnt_denied() else lnt_map(size_bytes, grain_bytes)
 
 
 cdef void *mem_wider(void *old, size_t size_bytes) noexcept nogil:

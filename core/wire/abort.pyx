@@ -3,14 +3,12 @@
 RFC 7143 §11.5, §4.2.3.3. Lives here and nowhere else: the reactor's list of requests that wait until what they named has left
 the engine.
 """
-from core.wire.mailbox cimport event_new, event_post
+from core.wire.mailbox cimport event_of, event_post
 from core.wire.nexus cimport EV_ABORTED, T_DEVICE, T_FREE, T_SEND, lnt_event, lnt_session, lnt_task
 from core.wire.numbering cimport numbering_plug
 from core.wire.pdu cimport sn_lt
 from core.wire.task cimport task_abort
-from libc.stdint cimport uint32_t, uint64_t, uint8_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.stdint cimport uint32_t
 
 
 cdef bint abort_matches(lnt_abort *a, lnt_task *t) noexcept nogil:
@@ -39,14 +37,12 @@ cdef void abort_start(lnt_reactor *r, lnt_abort *a) noexcept nogil:
     cdef uint32_t i
     cdef lnt_task *t
     cdef lnt_session *s
-    if a.tell:
-        a.victims = <uint64_t *>malloc(r.tasks.live * 16 + 16)
     for i in range(r.tasks.max):
         t = &r.tasks.slots[i]
         if t.state == T_FREE or t.state == T_SEND or (t.aborted and (a.query or a.tell)):
             continue
         if abort_matches(a, t):
-            if a.victims != NULL:
+            if a.tell:
                 a.victims[2 * a.count] = t.connection.handle
                 a.victims[2 * a.count + 1] = t.itt
             a.count += 1
@@ -87,12 +83,7 @@ cdef void aborts_check(lnt_reactor *r) noexcept nogil:
             at = &a.next
             continue
         at[0] = a.next
-        e = event_new(EV_ABORTED, a.count * 16 if a.victims != NULL else 0)
-        if e != NULL:
-            e.token = a.token
-            e.count = a.count
-            if a.victims != NULL:
-                memcpy(<uint8_t *>(e + 1), a.victims, e.length)
-            event_post(r, e)
-        free(a.victims)
-        free(a)
+        e = event_of(&a.done, EV_ABORTED, a)
+        e.token = a.token
+        e.count = a.count
+        event_post(r, e)

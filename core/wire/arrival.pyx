@@ -3,6 +3,7 @@
 Owns nothing: numbering, tasks and payloads have their own modules; this one decides what becomes of a PDU (RFC 7143 §4.2.2.1
 command numbering, §11 formats, §7 error handling).
 """
+from core.base.memory cimport mem_new
 from core.wire.command cimport command_plan, task_step
 from core.wire.connection cimport connection_close
 from core.wire.data_out cimport data_out_immediate, data_out_plan, data_out_receiving, on_data_out
@@ -29,7 +30,7 @@ from core.wire.snack cimport snack_request
 from core.wire.task cimport task_buffer, task_by_itt, task_free, task_hash, task_join_lun, task_new
 from core.wire.task_set cimport task_turn
 from core.wire.thread cimport ACQUIRE, lnt_add32
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 cdef enum:
@@ -97,8 +98,8 @@ cdef void settle_deferred(lnt_reactor *r, lnt_connection *c, lnt_task *t, const 
 
 # -- SCSI Command ----------------------------------------------------------------------------------------------------
 
-cdef bint parse_ahs(lnt_task *t, const uint8_t *ahs, uint32_t length) noexcept nogil:
-    # Checks the chain of additional header segments (RFC 7143 §11.2.2) and keeps it; False when a length lies.
+cdef bint ahs_sound(const uint8_t *ahs, uint32_t length) noexcept nogil:
+    # Checks the chain of additional header segments (RFC 7143 §11.2.2); False when a length lies.
     cdef uint32_t at = 0
     cdef uint32_t n
     while at < length:
@@ -108,7 +109,12 @@ cdef bint parse_ahs(lnt_task *t, const uint8_t *ahs, uint32_t length) noexcept n
         if n == 0 or n + 3 > length - at:
             return False
         at += (n + 3 + 3) & ~<uint32_t>3
-    t.ahs = <uint8_t *>malloc(length)
+    return True
+
+
+cdef bint ahs_keep(lnt_task *t, const uint8_t *ahs, uint32_t length) noexcept nogil:
+    # False: there is no memory.
+    t.ahs = <uint8_t *>mem_new(length)
     if t.ahs == NULL:
         return False
     memcpy(t.ahs, ahs, length)
@@ -192,11 +198,14 @@ cdef void on_command(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint32
             take_turn(r, s, h)
         return
     task_join_lun(t, lun_find(s, lun_number(t.lun_field)))
-    if h[4] and not parse_ahs(t, h + BHS_BYTES, <uint32_t>h[4] * 4):
+    if h[4] and not ahs_sound(h + BHS_BYTES, <uint32_t>h[4] * 4):
         send_reject(r, c, REJECT_INVALID_FIELD, h)
         task_free(r, t)
         if place == PLACE_NOW:
             take_turn(r, s, h)
+        return
+    if h[4] and not ahs_keep(t, h + BHS_BYTES, <uint32_t>h[4] * 4):
+        connection_close(r, c, CLOSE_ERROR, "out of memory")
         return
     command_plan(r, t)
     data_out_plan(r, c, t, dsl)
@@ -250,7 +259,7 @@ cdef void on_other(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint32_t
     if opcode != OP_SNACK:
         take_turn(r, c.session, h)
     if dsl:
-        heap = <uint8_t *>malloc(dsl)
+        heap = <uint8_t *>mem_new(dsl)
         if heap == NULL:
             connection_close(r, c, CLOSE_ERROR, "out of memory")
             return
@@ -283,9 +292,10 @@ cdef void on_pdu_complete(lnt_reactor *r, lnt_connection *c, const uint8_t *h, b
         return
     e = event_new(EV_PDU, c.receive.data_length)
     if e == NULL or lnt_add32(&c.pending_events, 1, ACQUIRE) > EVENTS_MAX:
+        connection_close(r, c, CLOSE_ERROR if e == NULL else CLOSE_PROTOCOL,
+                         "out of memory" if e == NULL else "too many requests at once")
         free(e)
         free(data)
-        connection_close(r, c, CLOSE_PROTOCOL, "too many requests at once")
         return
     e.session = c.session.handle
     e.connection = c.handle

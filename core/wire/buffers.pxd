@@ -17,6 +17,7 @@ cdef struct lnt_buffers:
     uint64_t connection_limit
     uint64_t taken                 # buffers handed out so far
     uint64_t taken_before          # ... when it was last looked whether memory is idle
+    uint8_t refused                # there was no memory for the last one that was asked for
     uint8_t grown                  # memory was mapped since then: it is to be looked
 
 cdef void buffers_init(lnt_buffers *b, uint64_t limit) noexcept nogil

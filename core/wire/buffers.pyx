@@ -3,6 +3,7 @@
 From 16 KiB on they lie in huge pages: a request to a disk then is a few pieces of memory, not one for each page of 4 KiB. Lives
 here and nowhere else: `lnt_buffers`.
 """
+from core.base.memory cimport mem_aligned, mem_mapped
 from libc.stdint cimport uint32_t, uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memset
@@ -17,39 +18,12 @@ cdef extern from *:
     enum { LNT_EACH_ITS_OWN = 0 };
     #endif
     #define LNT_HUGE ((size_t)2 << 20)
-    static void *lnt_map(size_t n)
-    {
-        void *p = mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        return p == MAP_FAILED ? 0 : p;
-    }
-    static void *lnt_map_aligned(size_t n, size_t grain)
-    {
-        uint8_t *p = lnt_map(n + grain), *at;
-        if (!p)
-            return 0;
-        at = (uint8_t *)(((uintptr_t)p + grain - 1) & ~(uintptr_t)(grain - 1));
-        if (at > p)
-            munmap(p, at - p);
-        if (p + grain > at)
-            munmap(at + n, p + grain - at);
-        return at;
-    }
-    static void *lnt_map_huge(size_t n)     /* whole huge pages, if the system gives any; memory comes with the first touch */
-    {
-        void *at = lnt_map_aligned(n, LNT_HUGE);
-        if (at)
-            madvise(at, n, MADV_HUGEPAGE);
-        return at;
-    }
+    static void lnt_advise_huge(void *at, size_t n) { madvise(at, n, MADV_HUGEPAGE); }
     """
     size_t LNT_HUGE
     bint LNT_EACH_ITS_OWN
-    void *lnt_map(size_t n) nogil
-    void *lnt_map_aligned(size_t n, size_t grain) nogil
-    void *lnt_map_huge(size_t n) nogil
+    void lnt_advise_huge(void *at, size_t n) nogil
     int munmap(void *p, size_t n) nogil
-cdef extern from "<stdlib.h>" nogil:
-    void *aligned_alloc(size_t alignment, size_t n)
 
 cdef enum:
     CHUNK_BYTES = 1 << 20             # buffers of up to 64 KiB are cut from chunks of this size, aligned to it
@@ -57,6 +31,14 @@ cdef enum:
     ARENA_CLASS = 2                   # 16 KiB to 1 MiB: from the arena, a huge page at a time, while it lasts
     ARENA_BYTES = 64 << 20
     IDLE_KEPT_BYTES = 16 << 20        # of memory that nobody has used for a while so much is kept
+
+
+cdef void *map_huge(size_t size_bytes) noexcept nogil:
+    # Whole huge pages, if the system gives any; memory comes with the first touch.
+    cdef void *at = mem_mapped(size_bytes, LNT_HUGE)
+    if at != NULL:
+        lnt_advise_huge(at, size_bytes)
+    return at
 
 
 cdef void buffers_init(lnt_buffers *b, uint64_t limit) noexcept nogil:
@@ -149,7 +131,7 @@ cdef void trim(lnt_buffers *b) noexcept nogil:
 cdef uint8_t *arena_take(lnt_buffers *b) noexcept nogil:
     # A huge page of the arena, or NULL when it is used up.
     if b.arena == NULL and b.arena_bytes:
-        b.arena = <uint8_t *>lnt_map_huge(b.arena_bytes)
+        b.arena = <uint8_t *>map_huge(b.arena_bytes)
         if b.arena == NULL:
             b.arena_bytes = 0
     if b.arena_used + LNT_HUGE > b.arena_bytes:
@@ -170,10 +152,11 @@ cdef bint refill(lnt_buffers *b, uint8_t k) noexcept nogil:
         total = LNT_HUGE
     else:
         if k <= CHUNK_CLASS:
-            p = <uint8_t *>lnt_map_aligned(total, CHUNK_BYTES)
+            p = <uint8_t *>mem_mapped(total, CHUNK_BYTES)
         else:
-            p = <uint8_t *>lnt_map_huge(total) if size >= LNT_HUGE else <uint8_t *>lnt_map(total)
+            p = <uint8_t *>map_huge(total) if size >= LNT_HUGE else <uint8_t *>mem_mapped(total, 0)
             head = &b.loose[k]
+    b.refused = p == NULL
     if p == NULL:
         return False
     while at < total:
@@ -199,7 +182,8 @@ cdef uint8_t *buffer_take(lnt_buffers *b, uint64_t length, uint8_t *size_class, 
     if b.used + b.charged + size > b.limit and not overdraft:
         return NULL
     if LNT_EACH_ITS_OWN:
-        p = <uint8_t *>aligned_alloc(4096, size)
+        p = <uint8_t *>mem_aligned(size)
+        b.refused = p == NULL
         if p != NULL:
             b.used += size
             size_class[0] = k

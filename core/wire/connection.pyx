@@ -2,7 +2,7 @@
 
 Lives here and nowhere else: a connection's state and what the ring still holds of it. Its end is core/wire/lifecycle.pyx.
 """
-from core.wire.mailbox cimport event_new, event_post
+from core.wire.mailbox cimport event_of, event_post
 from core.wire.nexus cimport CONNECTION_CLOSING, EV_CLOSED, RECEIVE_GROUP, lnt_event
 from core.wire.tags cimport TAG_CANCEL, TAG_RECV
 from core.wire.uring cimport lnt_prep_cancel, lnt_prep_recv_multishot
@@ -42,13 +42,12 @@ cdef void connection_close(lnt_reactor *r, lnt_connection *c, uint8_t reason, co
     c.state = CONNECTION_CLOSING
     r.reap = 1
     shutdown(c.fd, SHUT_RDWR)
-    e = event_new(EV_CLOSED, 0)
-    if e != NULL:
-        e.session = c.session.handle
-        e.connection = c.handle
-        e.reason = reason
-        e.detail = detail
-        event_post(r, e)
+    e = event_of(&c.closed, EV_CLOSED, c)
+    e.session = c.session.handle
+    e.connection = c.handle
+    e.reason = reason
+    e.detail = detail
+    event_post(r, e)
 
 
 cdef void connection_disarmed(lnt_reactor *r, lnt_connection *c) noexcept nogil:

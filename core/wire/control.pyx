@@ -8,7 +8,7 @@ from core.wire.connection cimport connection_close
 from core.wire.handover cimport command_complete
 from core.wire.lifecycle cimport connection_add, connection_of, session_add, session_remove, stop_all
 from core.wire.lun cimport lun_insert, lun_remove
-from core.wire.mailbox cimport requests_all
+from core.wire.mailbox cimport request_free, requests_all
 from core.wire.nexus cimport (
     CLOSE_REQUESTED, CONNECTION_OPEN, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_KINDS, IN_LUN,
     IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, T_PYTHON, lnt_abort, lnt_connection, lnt_lun,
@@ -17,7 +17,6 @@ from core.wire.nexus cimport (
 from core.wire.send cimport segment_changed, send_pdu
 from core.wire.task cimport task_of
 from libc.stdint cimport uint8_t
-from libc.stdlib cimport free
 
 
 # -- one function a kind: True when the request may be freed ----------------------------------------------------------
@@ -27,15 +26,15 @@ cdef bint on_complete(lnt_reactor *r, lnt_request *m) noexcept nogil:
     if t == NULL or t.state != T_PYTHON or t.aborted or t.connection.state != CONNECTION_OPEN:
         return True
     command_complete(r, t, m)
-    return False
+    return m.spare != 0
 
 
 cdef bint on_send(lnt_reactor *r, lnt_request *m) noexcept nogil:
     cdef lnt_connection *c = connection_of(r, m.handle)
     if c == NULL or c.state != CONNECTION_OPEN:
         return True
-    send_pdu(r, c, m.bhs, <uint8_t *>(m + 1), m.length, m, m.close)
-    return False
+    send_pdu(r, c, m.bhs, <uint8_t *>(m + 1), m.length, NULL if m.spare else m, m.close)
+    return m.spare != 0
 
 
 cdef bint on_session(lnt_reactor *r, lnt_request *m) noexcept nogil:
@@ -108,5 +107,5 @@ cdef void requests_take(lnt_reactor *r) noexcept nogil:
     while m != NULL:
         following = m.next
         if HANDLERS[m.kind](r, m):
-            free(m)
+            request_free(r, m)
         m = following

@@ -3,7 +3,9 @@
 Owns nothing: it fills events and turns Python's answers into responses (RFC 7143 §11.3, §11.4, §11.18). What Python holds for
 a command counts as the command's buffer would, before it is asked: answers that nobody reads hold up the questions.
 """
-from core.wire.answer cimport answer_clear, answer_given, answer_residual
+from core.base.memory cimport mem_new, mem_wider
+from core.base.types cimport ST_MEMORY
+from core.wire.answer cimport answer_clear, answer_given, answer_residual, answer_status
 from core.wire.connection cimport connection_close
 from core.wire.data_in cimport data_in_from_heap
 from core.wire.latency cimport direction_of
@@ -18,7 +20,7 @@ from core.wire.send cimport send_pdu, send_task
 from core.wire.task cimport task_charge, task_drop_buffer, task_free, task_wait
 from core.wire.thread cimport ACQUIRE, lnt_add32
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 cdef enum:
@@ -36,6 +38,18 @@ cdef uint32_t answer_bytes(lnt_reactor *r, lnt_task *t) noexcept nogil:
     return <uint32_t>n if n <= r.max_transfer else 0    # a longer one is refused
 
 
+cdef void busy(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    # There is no memory to ask Python: the initiator tries again.
+    answer_clear(t)
+    answer_status(t, ST_MEMORY)
+    answer_residual(t, t.edtl if t.flags & (CMD_READ | CMD_WRITE) else 0, 0)
+    if t.lun != NULL:
+        t.lun.counters.errors += 1
+    task_drop_buffer(r, t)
+    task_charge(r, t, 0, True)
+    send_task(r, t)
+
+
 cdef void command_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # It waits where the connection, or all of them together, hold too much already.
     cdef uint32_t n = t.out.got if t.out.got < t.out.want else t.out.want
@@ -48,7 +62,7 @@ cdef void command_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
         n = 0
     e = event_new(EV_COMMAND, n + t.ahs_length)
     if e == NULL:
-        connection_close(r, t.connection, CLOSE_ERROR, "out of memory")
+        busy(r, t)
         return
     if t.lun != NULL:
         t.lun.counters.slow += 1
@@ -92,9 +106,10 @@ cdef void echo_nop(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # A ping that waited for its CmdSN (RFC 7143 §11.19).
     cdef uint8_t h[48]
     cdef uint32_t n = t.out.got if t.out.got < t.connection.max_send else t.connection.max_send
-    cdef void *data = malloc(n) if n else NULL
+    cdef void *data = mem_new(n) if n else NULL
     if n and data == NULL:
-        n = 0
+        connection_close(r, t.connection, CLOSE_ERROR, "out of memory")
+        return
     if n:
         memcpy(data, t.buffer, n)
     bhs_nop_in(h, t.lun_field, get_be32(t.bhs + 16), <uint32_t>TAG_NONE, n)
@@ -119,7 +134,7 @@ cdef uint32_t data_in_allowed(lnt_task *t) noexcept nogil:
 
 
 cdef void command_complete(lnt_reactor *r, lnt_task *t, lnt_request *m) noexcept nogil:
-    # Python's answer; takes ownership of `m`.
+    # Python's answer; takes ownership of `m`, unless it is a spare one, which has no data.
     cdef uint32_t allowed, n
     cdef lnt_request *cut
     answer_given(t, m)
@@ -128,14 +143,14 @@ cdef void command_complete(lnt_reactor *r, lnt_task *t, lnt_request *m) noexcept
         n = m.length if m.length < allowed else allowed
         answer_residual(t, allowed, m.length)
         if n < m.length:
-            cut = <lnt_request *>realloc(m, sizeof(lnt_request) + n)    # what is not sent is not held
+            cut = <lnt_request *>mem_wider(m, sizeof(lnt_request) + n)    # what is not sent is not held
             m = cut if cut != NULL else m
-        data_in_from_heap(t, m, <uint8_t *>(m + 1), n)
+        data_in_from_heap(t, NULL if m.spare else m, <uint8_t *>(m + 1), n)
         task_charge(r, t, n, True)
         if t.lun != NULL and direction_of(t) == DIRECTION_READ:
             t.lun.counters.read_bytes += n
     else:
-        data_in_from_heap(t, m, NULL, 0)
+        data_in_from_heap(t, NULL if m.spare else m, NULL, 0)
         answer_residual(t, t.edtl, t.edtl if m.out_length < 0 else <uint64_t>m.out_length)
         task_charge(r, t, 0, True)
         if t.lun != NULL and direction_of(t) == DIRECTION_WRITE and not t.answer.status:

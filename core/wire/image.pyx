@@ -3,11 +3,12 @@
 librbd ends a request on a thread of its own. That thread puts the request on a stack without a lock, and writes to an eventfd
 which the ring reads when the stack was empty: one eventfd a reactor. Lives here and nowhere else: `lnt_image`.
 """
+from core.base.memory cimport mem_new
 from core.base.types cimport IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE
 from core.wire.thread cimport ACQUIRE, SEQ_CST, lnt_add32, lnt_load32, lnt_sub32
 from libc.errno cimport EIO, ENOMEM, errno
 from libc.stdint cimport int32_t, uint8_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 
 cdef extern from "<errno.h>" nogil:
     int EILSEQ
@@ -153,7 +154,7 @@ cdef lnt_io *image_finished(lnt_image *m) noexcept nogil:
 # long as it needs: the last sector of the range in each is read and written again as it is, at one stroke (core/image.py).
 
 cdef void allocate(lnt_image *m, lnt_io *io) noexcept nogil:
-    cdef lnt_sector *s = <lnt_sector *>malloc(sizeof(lnt_sector))
+    cdef lnt_sector *s = <lnt_sector *>mem_new(sizeof(lnt_sector))
     if s == NULL:
         finish(m, io, -ENOMEM)
         return

@@ -3,13 +3,14 @@
 Lives here and nowhere else: `lnt_connection.kept`, `lnt_task.kept`, and who still holds an entry of a send queue. What is kept
 has bounds: the oldest data go first, then the oldest responses (RFC 7143 §4.2.2.2, §7.1.4, §11.16).
 """
+from core.base.memory cimport mem_new
 from core.wire.answer cimport response_pdu
 from core.wire.nexus cimport SEND_AGAIN, SEND_TASK, T_SEND
 from core.wire.numbering cimport window_end
 from core.wire.pdu cimport BHS_BYTES, bhs_ask_ack, bhs_data_in, bhs_numbers, put_be24, sn_lt
 from core.wire.task cimport task_drop_buffer, task_drop_data, task_free, task_held, task_leave_lun
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef enum:
@@ -24,7 +25,7 @@ cdef lnt_send *send_take(lnt_reactor *r) noexcept nogil:
     if x != NULL:
         r.free_sends = x.next
     else:
-        x = <lnt_send *>malloc(sizeof(lnt_send))
+        x = <lnt_send *>mem_new(sizeof(lnt_send))
     if x != NULL:
         memset(x, 0, sizeof(lnt_send))
     return x

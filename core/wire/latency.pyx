@@ -4,13 +4,13 @@ Lives here and nowhere else: `lnt_lun.latency`. A command's time runs from the t
 last PDU was built for, so waits for data, buffers, limits and the socket are in it. The clock is read once a flush, not once a
 command. A LUN that nobody uses has no histogram.
 """
+from core.base.memory cimport mem_zeroed
 from core.wire.nexus cimport DIRECTIONS
-from libc.stdlib cimport calloc
 
 
 cdef lnt_latency *latency_begin(lnt_lun *lun) noexcept nogil:
     # The LUN's first answer. Without memory it is not counted.
-    cdef lnt_latency *made = <lnt_latency *>calloc(1, sizeof(lnt_latency))
+    cdef lnt_latency *made = <lnt_latency *>mem_zeroed(sizeof(lnt_latency))
     lnt_publish(<void **>&lun.latency, made)
     return made
 

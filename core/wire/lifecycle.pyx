@@ -4,7 +4,7 @@ Lives here and nowhere else: the reactor's lists of both and the table of connec
 it, when nothing in the ring and no task refers to it any more.
 """
 from core.wire.connection cimport connection_arm, connection_close, connection_heard
-from core.wire.mailbox cimport event_new, event_post
+from core.wire.mailbox cimport event_of, event_post
 from core.wire.nexus cimport (
     CLOSE_ERROR, CLOSE_REQUESTED, CLOSE_STOPPED, CONNECTIONS_MAX, CONNECTION_DEAD, CONNECTION_OPEN, EV_CONNECTION_FREED,
     EV_SESSION_CLOSED, T_SEND, lnt_event, lnt_task,
@@ -88,11 +88,9 @@ cdef void connections_reap(lnt_reactor *r) noexcept nogil:
         close(c.fd)
         c.state = CONNECTION_DEAD
         c.session.connections -= 1
-        e = event_new(EV_CONNECTION_FREED, 0)
-        if e != NULL:
-            e.connection = c.handle
-            e.object = c
-            event_post(r, e)
+        e = event_of(&c.freed, EV_CONNECTION_FREED, c)
+        e.connection = c.handle
+        event_post(r, e)
     sessions_reap(r)
 
 
@@ -106,11 +104,9 @@ cdef void sessions_reap(lnt_reactor *r) noexcept nogil:
             at = &s.next
             continue
         at[0] = s.next
-        e = event_new(EV_SESSION_CLOSED, 0)
-        if e != NULL:
-            e.session = s.handle
-            e.object = s
-            event_post(r, e)
+        e = event_of(&s.ended, EV_SESSION_CLOSED, s)
+        e.session = s.handle
+        event_post(r, e)
 
 
 cdef void session_remove(lnt_reactor *r, lnt_session *s, uint8_t reason) noexcept nogil:

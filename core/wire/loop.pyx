@@ -2,6 +2,7 @@
 
 Lives here and nowhere else: the order of a turn, the thread's beginning and end, the ring and its receive buffers.
 """
+from core.base.memory cimport mem_mapped, mem_zeroed
 from core.base.types cimport lnt_dev, lnt_io, lnt_op
 from core.pool.turn cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core.wire.abort cimport aborts_check
@@ -28,7 +29,7 @@ from core.wire.uring cimport (
 )
 from libc.errno cimport ECONNRESET, ENOBUFS, ENOMEM
 from libc.stdint cimport int32_t, uint32_t, uint64_t, uint8_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
 cdef extern from "<errno.h>":
     int ECANCELED
@@ -48,11 +49,6 @@ cdef extern from *:
     #include <stdlib.h>
     #include <sys/mman.h>
     #include <unistd.h>
-    static void *lnt_pages(size_t n)
-    {
-        void *p = mmap(0, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        return p == MAP_FAILED ? 0 : p;
-    }
     static void lnt_thread_setup(int cpu)
     {
         sigset_t blocked;               /* signals are the interpreter's, except those this thread causes itself */
@@ -75,7 +71,6 @@ cdef extern from *:
     static void lnt_thread_join(pthread_t t) { pthread_join(t, 0); }
     static int lnt_thread_is(pthread_t t) { return pthread_equal(t, pthread_self()); }
     """
-    void *lnt_pages(size_t n) nogil
     void lnt_thread_setup(int cpu) nogil
     int lnt_thread_create(pthread_t *t, void *(*f)(void *) noexcept nogil, void *arg) nogil
     void lnt_thread_join(pthread_t t) nogil
@@ -273,7 +268,7 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
 cdef int set_up(lnt_reactor *r) noexcept nogil:
     cdef int rc = 0
     cdef uint32_t i
-    r.ring = <lnt_ring *>calloc(1, sizeof(lnt_ring))
+    r.ring = <lnt_ring *>mem_zeroed(sizeof(lnt_ring))
     if r.ring == NULL:
         return -ENOMEM
     rc = lnt_ring_open(r.ring, SQ_ENTRIES, CQ_ENTRIES)
@@ -288,7 +283,7 @@ cdef int set_up(lnt_reactor *r) noexcept nogil:
     rc = r.ring.api.register_files_update(r.ring, 0, &r.fd, 1)
     if rc < 0:
         return rc
-    r.receive_memory = <uint8_t *>lnt_pages(<size_t>RECEIVE_BUFFER_BYTES * RECEIVE_BUFFERS)
+    r.receive_memory = <uint8_t *>mem_mapped(<size_t>RECEIVE_BUFFER_BYTES * RECEIVE_BUFFERS, 0)
     r.receive_ring = r.ring.api.setup_buf_ring(r.ring, RECEIVE_BUFFERS, RECEIVE_GROUP, 0, &rc)
     if r.receive_memory == NULL or r.receive_ring == NULL:
         return rc if rc < 0 else -ENOMEM

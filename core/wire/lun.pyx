@@ -3,7 +3,7 @@
 Lives here and nowhere else: `lnt_session.luns`, a LUN's references and its end. A LUN that was removed goes to Python, which made
 it, when its last task has ended.
 """
-from core.wire.mailbox cimport event_new, event_post
+from core.wire.mailbox cimport event_of, event_post
 from core.wire.nexus cimport EV_LUN_RELEASED, LUN_HASH, lnt_event
 from core.wire.task_set cimport task_set_forget
 from libc.stdint cimport int32_t
@@ -26,13 +26,10 @@ cdef void lun_insert(lnt_session *s, lnt_lun *lun) noexcept nogil:
 
 
 cdef void lun_release(lnt_reactor *r, lnt_lun *lun) noexcept nogil:
-    cdef lnt_event *e = event_new(EV_LUN_RELEASED, 0)
+    cdef lnt_event *e = event_of(&lun.released, EV_LUN_RELEASED, lun)
     task_set_forget(r, lun)
-    if e == NULL:
-        return
     e.session = lun.session.handle
     e.lun = <int32_t>lun.number
-    e.object = lun
     event_post(r, e)
 
 

@@ -55,6 +55,36 @@ cdef enum:                         # why a connection closed; the order of react
     CLOSE_REQUESTED = 5
     CLOSE_STOPPED = 6
 
+# -- events: core/wire/mailbox.pyx. What must be heard lies in what it is about, so that it needs no memory --------------
+
+cdef enum:                         # events for Python
+    EV_COMMAND = 1
+    EV_PDU = 2
+    EV_CLOSED = 3
+    EV_ABORTED = 4
+    EV_LUN_RELEASED = 5
+    EV_SESSION_CLOSED = 6
+    EV_CONNECTION_FREED = 7
+
+cdef struct lnt_event:
+    lnt_event *next
+    uint8_t kind
+    uint8_t reason
+    uint8_t part                   # it lies in what it is about, and goes with it
+    uint64_t session
+    uint64_t connection
+    uint64_t task
+    uint64_t token
+    int32_t lun
+    uint32_t count
+    uint32_t itt
+    uint32_t edtl
+    void *object                   # lnt_connection, lnt_lun or lnt_session to free with the GIL
+    const char *detail
+    uint8_t bhs[BHS_BYTES]
+    uint32_t ahs_length            # AHS behind the data
+    uint32_t length                # of the data behind the struct
+
 # -- a LUN of a session: core/wire/lun.pyx ------------------------------------------------------------------------------
 
 cdef struct lnt_task_set:          # core/wire/task_set.pyx: the nexus's commands on one LUN (SAM-5 §8)
@@ -102,6 +132,7 @@ cdef struct lnt_lun:
     lnt_task_set task_set
     lnt_lun_counters counters
     lnt_latency *latency           # core/wire/latency.pyx: NULL until its first command is answered
+    lnt_event released
 
 # -- a session: core/wire/lifecycle.pyx -----------------------------------------------------------------------------------
 
@@ -140,6 +171,7 @@ cdef struct lnt_session:
     uint32_t task_count            # core/wire/task.pyx
     lnt_task *by_itt[ITT_HASH]     # core/wire/task.pyx
     lnt_lun *luns[LUN_HASH]        # core/wire/lun.pyx
+    lnt_event ended
 
 # -- an entry of a connection's send queue: core/wire/send.pyx -----------------------------------------------------------
 
@@ -269,7 +301,7 @@ cdef struct lnt_task:
     uint8_t buffer_class
     uint32_t charged               # bytes that Python holds for it, or has answered: they count as buffers do
     uint32_t ahs_length
-    uint8_t *ahs                   # malloc'ed AHS, or NULL
+    uint8_t *ahs                   # the AHS on the heap, or NULL
     lnt_data_out out
     lnt_data_in data_in
     lnt_answer answer
@@ -299,7 +331,7 @@ cdef struct lnt_payload:           # core/wire/payload.pxd: where the data segme
     uint8_t *to                    # NULL: nowhere
     uint32_t left
     lnt_task *task
-    uint8_t *heap                  # malloc'ed payload of a PDU without a task
+    uint8_t *heap                  # payload on the heap of a PDU without a task
     uint8_t drop                   # the PDU is ignored when it is complete
 
 cdef struct lnt_receive:           # core/wire/receive.pyx: the PDU being received
@@ -379,6 +411,8 @@ cdef struct lnt_connection:
     lnt_outgoing outgoing
     lnt_kept kept
     lnt_traffic traffic
+    lnt_event closed
+    lnt_event freed
 
 # -- task management: core/wire/abort.pyx --------------------------------------------------------------------------------
 
@@ -400,36 +434,10 @@ cdef struct lnt_abort:
     uint8_t tell                   # list what was aborted
     uint32_t missing_cmd_sn
     uint32_t count
-    uint64_t *victims              # (connection, initiator task tag) of each
+    uint64_t *victims              # (connection, initiator task tag) of each, with `tell`; Python made room for all there can be
+    lnt_event done
 
 # -- messages between Python and the thread: core/wire/mailbox.pyx ------------------------------------------------------
-
-cdef enum:                         # events for Python
-    EV_COMMAND = 1
-    EV_PDU = 2
-    EV_CLOSED = 3
-    EV_ABORTED = 4
-    EV_LUN_RELEASED = 5
-    EV_SESSION_CLOSED = 6
-    EV_CONNECTION_FREED = 7
-
-cdef struct lnt_event:
-    lnt_event *next
-    uint8_t kind
-    uint8_t reason
-    uint64_t session
-    uint64_t connection
-    uint64_t task
-    uint64_t token
-    int32_t lun
-    uint32_t count
-    uint32_t itt
-    uint32_t edtl
-    void *object                   # lnt_connection, lnt_lun or lnt_session to free with the GIL
-    const char *detail
-    uint8_t bhs[BHS_BYTES]
-    uint32_t ahs_length            # AHS behind the data
-    uint32_t length                # of the data behind the struct
 
 cdef enum:                         # requests of Python
     IN_SESSION = 1
@@ -451,6 +459,7 @@ cdef struct lnt_request:
     uint8_t status
     uint8_t response
     uint8_t close
+    uint8_t spare                  # one of those that are kept for when there is no memory
     uint64_t handle                # session, connection or task
     void *object
     uint32_t number
@@ -464,6 +473,7 @@ cdef struct lnt_mailbox:           # its lock is a leaf; nothing else here is to
     pthread_mutex_t mutex
     lnt_request *request_head
     lnt_request *request_tail
+    lnt_request *spare             # without data: what must be asked is asked when there is no memory, too
     lnt_event *event_head
     lnt_event *event_tail
     int wake_fd

@@ -63,6 +63,7 @@ cdef enum:
     BEHIND_NONE = 1000000             # no command came in this turn
     GATHER_BEHIND = 8                 # answers an initiator has yet to take when a pause costs it nothing
     GATHER_US = 50
+    MEMORY_RETRY_US = 10000
     LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one
     SLICE_NS = 200000                 # short turns on the processor, and so early ones (the kernel's own is longer)
 
@@ -122,6 +123,8 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     cdef bint answered = answered_in_turn(r)
     cdef uint32_t behind = r.pacing.behind
     r.pacing.behind = BEHIND_NONE
+    if r.tasks.wait_head != NULL and r.buffers.refused and until > now + MEMORY_RETRY_US:
+        until = now + MEMORY_RETRY_US   # nobody says when there is memory again
     lnt_lease_prove(r.lease_us)         # what is submitted now may be writes
     if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
             or until <= now or r.reap or r.settle != NULL):

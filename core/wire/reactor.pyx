@@ -3,6 +3,7 @@
 Lives here and nowhere else: who made what (sessions, connections and LUNs are allocated and freed here, with the GIL; the thread
 owns them in between).
 """
+from core.base.memory cimport mem_zeroed
 from core.pool.engine cimport Pool
 from core.wire.buffers cimport buffers_init
 from core.wire.image cimport image_load
@@ -10,7 +11,7 @@ from core.wire.keepalive cimport keepalive_init
 from core.wire.kept cimport kept_init
 from core.wire.latency cimport latency_add
 from core.wire.loop cimport loop_join, loop_load, loop_start
-from core.wire.mailbox cimport events_all, request_post
+from core.wire.mailbox cimport events_all, request_free, request_new, request_post, requests_spare, spares_free
 from core.wire cimport nexus
 from core.wire.nexus cimport (
     CONNECTIONS_MAX, CONNECTION_OPEN, EV_ABORTED, EV_CLOSED, EV_COMMAND, EV_CONNECTION_FREED, EV_LUN_RELEASED, EV_PDU,
@@ -22,15 +23,15 @@ from core.wire.numbering cimport numbering_init
 from core.wire.pdu cimport OPCODE_MASK, get_be16, lun_number
 from core.wire.task cimport tasks_init
 from core.wire.thread cimport RELEASE, lnt_store32, lnt_sub32, pthread_mutex_destroy, pthread_mutex_init
+from libc.errno cimport ENOMEM
 from libc.stdint cimport uint32_t, uint64_t, uint8_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 import os
-from array import array
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,12 @@ from typing import NamedTuple
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int fd, void *p, size_t n)
     int close_fd "close" (int fd)
+    int usleep(unsigned int us)
+
+cdef enum:
+    STATUS_BUSY = 0x08
+    SPARE_WAIT_US = 200
+    SPARE_TRIES = 25000
 
 LUNF_SLOW, LUNF_RO, LUNF_DSENSE, LUNF_WRITE_SLOW = nexus.LUNF_SLOW, nexus.LUNF_RO, nexus.LUNF_DSENSE, nexus.LUNF_WRITE_SLOW
 CLOSE_REASONS = ("peer", "error", "protocol", "digest", "keepalive", "requested", "stopped")
@@ -95,12 +102,21 @@ def _library() -> bytes:
     return os.fsencode(Path(spec.origin).parent / "lib" / "liburingwrap.so")
 
 
-cdef lnt_request *message(uint8_t kind, uint32_t length) except NULL:
-    cdef lnt_request *m = <lnt_request *>calloc(1, sizeof(lnt_request) + length)
+cdef object no_memory():
+    return OSError(ENOMEM, "there is no memory for it now")
+
+
+cdef lnt_request *message(Reactor reactor, uint8_t kind) except NULL:
+    # A request without data is always made: with no memory and no spare one the thread, which never waits for us, gives one back.
+    cdef lnt_request *m = request_new(&reactor.r, kind, 0)
+    cdef int tries = 0
+    while m == NULL and reactor.running and tries < SPARE_TRIES:
+        with nogil:
+            usleep(SPARE_WAIT_US)
+        tries += 1
+        m = request_new(&reactor.r, kind, 0)
     if m == NULL:
-        raise MemoryError
-    m.kind = kind
-    m.length = length
+        raise no_memory()
     return m
 
 
@@ -167,8 +183,8 @@ cdef class Reactor:
         self.r.inline_io = -1 if inline_io is None else bool(inline_io)
         self.r.max_transfer = max_transfer_bytes
         buffers_init(&self.r.buffers, buffer_bytes)
-        self.r.connection_table = <lnt_connection **>calloc(CONNECTIONS_MAX, sizeof(lnt_connection *))
-        if not tasks_init(&self.r, max_tasks) or self.r.connection_table == NULL:
+        self.r.connection_table = <lnt_connection **>mem_zeroed(CONNECTIONS_MAX * sizeof(lnt_connection *))
+        if not tasks_init(&self.r, max_tasks) or self.r.connection_table == NULL or not requests_spare(&self.r):
             raise MemoryError
         self.event_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.r.mailbox.event_fd = self.event_fd
@@ -185,6 +201,7 @@ cdef class Reactor:
             close_fd(self.r.mailbox.wake_fd)
         for pointer in (self.past or {}).values():
             free(<void *><uintptr_t>pointer)
+        spares_free(&self.r)
         free(self.r.tasks.slots)
         free(self.r.connection_table)
         pthread_mutex_destroy(&self.r.mailbox.mutex)
@@ -221,7 +238,7 @@ cdef class Reactor:
             return
         for handle in list(self.sessions):
             self.remove_session(handle)
-        request_post(&self.r, message(IN_STOP, 0))
+        request_post(&self.r, message(self, IN_STOP))
         with nogil:
             loop_join(&self.r)
         self.running = False
@@ -237,11 +254,11 @@ cdef class Reactor:
             raise OSError("too many sessions")
         if max_burst_length < 512 or max_outstanding_r2t < 1 or max_cmd_window < 1:
             raise ValueError("max_burst_length, max_outstanding_r2t or max_cmd_window is too small")
-        m = message(IN_SESSION, 0)
-        s = <lnt_session *>calloc(1, sizeof(lnt_session))
+        m = message(self, IN_SESSION)
+        s = <lnt_session *>mem_zeroed(sizeof(lnt_session))
         if s == NULL:
-            free(m)
-            raise MemoryError
+            request_free(&self.r, m)
+            raise no_memory()
         self.generation += 1
         s.handle = handle_of(self.free_sessions.pop(), self.generation)
         numbering_init(s, exp_cmd_sn, max_cmd_window)
@@ -267,7 +284,7 @@ cdef class Reactor:
         pointer = self.sessions.pop(session, None)
         if pointer is None:
             return
-        m = message(IN_SESSION_REMOVE, 0)
+        m = message(self, IN_SESSION_REMOVE)
         m.object = <void *><uintptr_t>pointer
         request_post(&self.r, m)
 
@@ -283,11 +300,12 @@ cdef class Reactor:
             raise OSError("too many connections")
         if max_send_data_segment_length < 512 or max_recv_data_segment_length < 512:
             raise ValueError("a MaxRecvDataSegmentLength is at least 512")
-        m = message(IN_CONNECTION, <uint32_t>len(leftover))
-        c = <lnt_connection *>calloc(1, sizeof(lnt_connection))
+        m = request_new(&self.r, IN_CONNECTION, <uint32_t>len(leftover))
+        c = <lnt_connection *>mem_zeroed(sizeof(lnt_connection)) if m != NULL else NULL
         if c == NULL:
-            free(m)
-            raise MemoryError
+            if m != NULL:
+                request_free(&self.r, m)
+            raise no_memory()
         index = self.free_conns.pop()
         self.generation += 1
         c.handle = handle_of(index, self.generation)
@@ -314,13 +332,13 @@ cdef class Reactor:
         cdef lnt_request *m
         if length < 512:
             raise ValueError("a MaxRecvDataSegmentLength is at least 512")
-        m = message(IN_MAX_SEND, 0)
+        m = message(self, IN_MAX_SEND)
         m.handle = conn
         m.number = length
         request_post(&self.r, m)
 
     def close_connection(self, uint64_t conn):
-        cdef lnt_request *m = message(IN_CONNECTION_CLOSE, 0)
+        cdef lnt_request *m = message(self, IN_CONNECTION_CLOSE)
         m.handle = conn
         request_post(&self.r, m)
 
@@ -332,7 +350,7 @@ cdef class Reactor:
         if pointer is None:
             return
         self.leaving[pointer] = key
-        m = message(IN_LUN_REMOVE, 0)
+        m = message(self, IN_LUN_REMOVE)
         m.object = <void *><uintptr_t>pointer
         request_post(&self.r, m)
 
@@ -345,15 +363,15 @@ cdef class Reactor:
         if object_id is None:
             self.drop_lun((session, lun))
             return True
-        m = message(IN_LUN, 0)
-        entry = <lnt_lun *>calloc(1, sizeof(lnt_lun))
+        m = message(self, IN_LUN)
+        entry = <lnt_lun *>mem_zeroed(sizeof(lnt_lun))
         if entry == NULL:
-            free(m)
-            raise MemoryError
+            request_free(&self.r, m)
+            raise no_memory()
         entry.obj = self.pool.open_handle(object_id)
         if entry.obj == NULL:
             free(entry)
-            free(m)
+            request_free(&self.r, m)
             return False
         self.drop_lun((session, lun))
         entry.session = <lnt_session *><uintptr_t>pointer
@@ -400,18 +418,33 @@ cdef class Reactor:
         cdef lnt_event *e
         cdef lnt_event *following
         cdef uint64_t count
+        cdef bint part
         cdef list out = []
         read(self.event_fd, &count, 8)
         with nogil:
             e = events_all(&self.r)
         while e != NULL:
             following = e.next
-            event = self.translate(e)
+            part = e.part             # then it is gone with what it is about
+            try:
+                event = self.translate(e)
+            except MemoryError:
+                event = None
+                self.unheard(e)
             if event is not None:
                 out.append(event)
-            free(e)
+            if not part:
+                free(e)
             e = following
         return out
+
+    cdef int unheard(self, lnt_event *e) except -1:
+        # There is no memory for what an initiator sent: that costs the command, or the connection.
+        if e.kind == EV_COMMAND:
+            self.complete(e.task, STATUS_BUSY)
+        elif e.kind == EV_PDU:
+            self.close_connection(e.connection)
+        return 0
 
     cdef object translate(self, lnt_event *e):
         if e.kind == EV_COMMAND:
@@ -425,8 +458,7 @@ cdef class Reactor:
         if e.kind == EV_CLOSED:
             return ClosedEvent(e.session, e.connection, CLOSE_REASONS[e.reason], e.detail.decode())
         if e.kind == EV_ABORTED:
-            victims = array("Q", PyBytes_FromStringAndSize(<const char *>(e + 1), e.length))
-            return AbortedEvent(e.token, e.count, tuple(zip(victims[::2], victims[1::2], strict=True)))
+            return self.on_aborted(<lnt_abort *>e.object)
         if e.kind == EV_LUN_RELEASED:
             return self.on_lun_released(<lnt_lun *>e.object)
         if e.kind == EV_SESSION_CLOSED:
@@ -436,6 +468,14 @@ cdef class Reactor:
             self.free_conns.append((e.connection & 0xffffff) - 1)
             free(e.object)
         return None
+
+    cdef object on_aborted(self, lnt_abort *a):
+        cdef uint32_t i
+        victims = tuple((a.victims[2 * i], a.victims[2 * i + 1]) for i in range(a.count if a.tell else 0))
+        event = AbortedEvent(a.token, a.count, victims)
+        free(a.victims)
+        free(a)
+        return event
 
     cdef object on_lun_released(self, lnt_lun *lun):
         event = LunReleasedEvent(lun.session.handle, lun.number, lun.object_id)
@@ -461,11 +501,14 @@ cdef class Reactor:
             raise ValueError("sense data has at most 252 bytes")
         PyObject_GetBuffer(data_in, &view, PyBUF_SIMPLE)
         try:
-            m = message(IN_COMPLETE, <uint32_t>view.len)
-            if view.len:
+            m = request_new(&self.r, IN_COMPLETE, <uint32_t>view.len)
+            if m != NULL and view.len:
                 memcpy(<uint8_t *>(m + 1), view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
+        if m == NULL:                 # the answer cannot be held: whatever it was, it is to be asked for again
+            m = message(self, IN_COMPLETE)
+            status, sense, response, data_out_length = STATUS_BUSY, b"", 0, 0
         m.handle = task
         m.status = status
         m.response = response
@@ -478,7 +521,10 @@ cdef class Reactor:
         cdef lnt_request *m
         if len(bhs) != 48:
             raise ValueError("a BHS has 48 bytes")
-        m = message(IN_SEND, <uint32_t>len(data))
+        m = request_new(&self.r, IN_SEND, <uint32_t>len(data))
+        if m == NULL:
+            self.close_connection(conn)
+            return
         m.handle = conn
         m.close = close
         memcpy(m.bhs, PyBytes_AS_STRING(bhs), 48)
@@ -488,11 +534,14 @@ cdef class Reactor:
     def abort(self, uint64_t token, *, session=None, lun=None, itt=None, object_id=None, conn=None,
               before_cmd_sn=None, exclude_session=None, bint query=False, bint device=False, missing_cmd_sn=None,
               bint tell=False):
-        cdef lnt_request *m = message(IN_ABORT, 0)
-        cdef lnt_abort *a = <lnt_abort *>calloc(1, sizeof(lnt_abort))
-        if a == NULL:
-            free(m)
-            raise MemoryError
+        cdef lnt_request *m = message(self, IN_ABORT)
+        cdef lnt_abort *a = <lnt_abort *>mem_zeroed(sizeof(lnt_abort))
+        if a != NULL and tell:
+            a.victims = <uint64_t *>mem_zeroed(<size_t>self.r.tasks.max * 16)
+        if a == NULL or tell and a.victims == NULL:
+            free(a)
+            request_free(&self.r, m)
+            raise no_memory()
         a.token = token
         a.session = session or 0
         a.connection = conn or 0

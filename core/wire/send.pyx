@@ -3,6 +3,7 @@
 Lives here and nowhere else: `lnt_connection.outgoing`, and its StatSN (RFC 7143 §11.4, §11.7, §11.8; StatSN
 §4.2.2.2; digests §13.1). What has to be sent again is core/wire/kept.pyx.
 """
+from core.base.memory cimport mem_new
 from core.wire.answer cimport response_pdu
 from core.wire.connection cimport (
     connection_close, connection_heard, connection_hold, connection_let_go, connection_pause, connection_resume,
@@ -28,7 +29,7 @@ from core.wire.task_set cimport task_ended
 from core.wire.uring cimport iovec, lnt_prep_sendmsg, msghdr
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EPIPE, errno
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef extern from "base/crc32c.h" nogil:
@@ -79,9 +80,11 @@ cdef void send_task(lnt_reactor *r, lnt_task *t) noexcept nogil:
 cdef lnt_send *send_new(lnt_reactor *r, lnt_connection *c) noexcept nogil:
     # An empty entry for the queue; NULL when the connection had to be closed for all it holds already.
     cdef lnt_send *x = send_take(r)
-    if x == NULL or c.outgoing.control_count >= CONTROL_MAX or c.outgoing.control_bytes > CONTROL_BYTES_MAX:
-        if x != NULL:
-            send_free(r, x)
+    if x == NULL:
+        connection_close(r, c, CLOSE_ERROR, "out of memory")
+        return NULL
+    if c.outgoing.control_count >= CONTROL_MAX or c.outgoing.control_bytes > CONTROL_BYTES_MAX:
+        send_free(r, x)
         connection_close(r, c, CLOSE_PROTOCOL, "too many answers queued that the peer does not read")
         return NULL
     return x
@@ -131,7 +134,7 @@ cdef void send_reject(lnt_reactor *r, lnt_connection *c, uint8_t reason, const u
 cdef void send_reject_at(lnt_reactor *r, lnt_connection *c, uint8_t reason, const uint8_t *bhs, uint32_t data_sn) noexcept nogil:
     # A Reject that tells the next DataSN or R2TSN (RFC 7143 §11.17.2).
     cdef uint8_t h[48]
-    cdef uint8_t *data = <uint8_t *>malloc(BHS_BYTES)
+    cdef uint8_t *data = <uint8_t *>mem_new(BHS_BYTES)
     if data == NULL:
         connection_close(r, c, CLOSE_ERROR, "out of memory")
         return

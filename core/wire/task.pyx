@@ -3,6 +3,7 @@
 Lives here and nowhere else: the reactor's slots of tasks, the queue of those that wait for a buffer, a session's tags, a
 connection's list of tasks and what memory they hold. What may stand together in a task: core/wire/nexus.pxd.
 """
+from core.base.memory cimport mem_zeroed
 from core.wire.buffers cimport buffer_bytes, buffer_charge, buffer_give, buffer_take, buffer_uncharge
 from core.wire.data_in cimport data_in_free_heap
 from core.wire.lun cimport lun_unref
@@ -11,7 +12,7 @@ from core.wire.numbering cimport numbering_forget, numbering_release
 from core.wire.payload cimport payload_forget
 from core.wire.task_set cimport task_ended
 from libc.stdint cimport uint8_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef extern from "base/check.h" nogil:
@@ -24,7 +25,7 @@ cdef enum:
 cdef bint tasks_init(lnt_reactor *r, uint32_t slots) noexcept nogil:
     # False without memory. The slots are the reactor's until it is freed.
     cdef uint32_t i
-    r.tasks.slots = <lnt_task *>calloc(slots, sizeof(lnt_task))
+    r.tasks.slots = <lnt_task *>mem_zeroed(<size_t>slots * sizeof(lnt_task))
     if r.tasks.slots == NULL:
         return False
     r.tasks.max = slots

@@ -185,8 +185,12 @@ class SessionTable:
                 made.luns[lun] = object_id
         log.info("session of %s from %s begins, LUNs seen: %d", params.initiator_name, peer, len(units))
         self.target.open_nexus(nexus, units, protocol_level=params.protocol_level)
-        for lun, unit in units.items():
-            reactor.set_lun(number, lun, made.luns[lun], self._flags(made, unit, unit.gate(nexus)))
+        try:
+            for lun, unit in units.items():
+                reactor.set_lun(number, lun, made.luns[lun], self._flags(made, unit, unit.gate(nexus)))
+        except OSError as error:
+            self.end(made, f"its LUNs cannot be served: {error.strerror}")
+            raise
         return made
 
     def serve(self, session: NexusSession, policy: LoginPolicy, params: NegotiatedParams, sock: socket.socket,
@@ -301,7 +305,10 @@ class SessionTable:
         if unit is not None:
             session.luns[lun] = object_id
             self.target.attach(session.nexus, lun, unit, replaces=session.inventory.attached(lun, object_id))
-            session.reactor.set_lun(session.number, lun, object_id, self._flags(session, unit, unit.gate(session.nexus)))
+            try:
+                session.reactor.set_lun(session.number, lun, object_id, self._flags(session, unit, unit.gate(session.nexus)))
+            except OSError as error:
+                self.end(session, f"LUN {lun} cannot be served: {error.strerror}", lost=True)
 
     def _detach(self, session: NexusSession, lun: int) -> None:
         object_id = session.luns.pop(lun)
@@ -383,12 +390,19 @@ class SessionTable:
             future: asyncio.Future[AbortedEvent] = asyncio.get_running_loop().create_future()
             self._aborts[token] = future
             waits.append(future)
-            session.reactor.abort(token, session=session.number, lun=lun, itt=itt, object_id=object_id,
-                                  before_cmd_sn=before_cmd_sn, query=query, missing_cmd_sn=missing_cmd_sn, tell=tell)
+            try:
+                session.reactor.abort(token, session=session.number, lun=lun, itt=itt, object_id=object_id,
+                                      before_cmd_sn=before_cmd_sn, query=query, missing_cmd_sn=missing_cmd_sn, tell=tell)
+            except OSError:               # no memory to ask: its end does what was to be done
+                del self._aborts[token]
+                future.set_result(AbortedEvent(token, 0))
+                if query:
+                    raise
+                self.end(session, "there is no memory to abort its commands", lost=True)
         found = await asyncio.gather(*waits)
         if not query:
             await self._settle(targets, lun, object_id, itt)
-            if which is None:
+            if which is None or any(session.ended for session in targets):
                 await self.draining.wait(timeout_seconds=WAIT_SECONDS)
         for session, event in zip(targets, found, strict=True):
             for conn, tag in event.victims:
@@ -451,6 +465,8 @@ class SessionTable:
                 self._event(index, event)
             except Exception:
                 log.exception("an event of reactor %d failed: %s", index, type(event).__name__)
+                if isinstance(event, CommandEvent):
+                    reactor.complete(event.task, Status.BUSY)      # nothing has been done for it: never leave it unanswered
 
     def _event(self, index: int, event: Any) -> None:
         if isinstance(event, SessionClosedEvent):
