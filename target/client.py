@@ -8,7 +8,8 @@ import json
 import socket
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from target.errors import LunetteError
@@ -62,6 +63,18 @@ class Client:
                 raise self._lost(error) from None
         if last_line.lstrip(b"[").startswith(BROKEN_OFF):
             raise error_of(500, last_line.strip(b"[]"))
+
+    def events(self, after: str | None) -> Iterator[dict[str, Any]]:
+        """Events behind an id (without one: from now on) as they come, until the daemon ends the stream. LunetteError."""
+        connection, response = self._open("GET", "/v1/events", None, {
+            "Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})})
+        with contextlib.closing(connection):
+            try:
+                for line in response:
+                    if line.startswith(b"data: "):
+                        yield json.loads(line[6:])
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise self._lost(error) from None
 
     def batch(self, rows: Iterable[dict[str, Any]], *, keep_going: bool) -> Iterator[dict[str, Any]]:
         """Send commands while results come back. The generator `rows` runs in another thread."""
@@ -126,10 +139,11 @@ class Client:
             raise error_of(500, json.dumps(value[-1]).encode())
         return value
 
-    def _open(self, method: str, path: str, body: bytes | None) -> tuple[_UnixConnection, http.client.HTTPResponse]:
+    def _open(self, method: str, path: str, body: bytes | None,
+              headers: Mapping[str, str] = MappingProxyType({})) -> tuple[_UnixConnection, http.client.HTTPResponse]:
         connection = _UnixConnection(self.path)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
             if response.status >= 400:
                 raise error_of(response.status, response.read())

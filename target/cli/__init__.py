@@ -31,9 +31,22 @@ def cli(ctx: click.Context, api: str | None) -> None:
 
 def register() -> click.Group:
     """Hang all commands below the group; it is the whole command line then."""
-    from target.cli import batch, hosts, listing, nbd, objects, pool, schedules, serve, tokens
+    from target.cli import (
+        batch,
+        completion,
+        hosts,
+        listing,
+        manual,
+        nbd,
+        objects,
+        pool,
+        schedules,
+        serve,
+        tokens,
+        watching,
+    )
 
-    for module in (pool, serve, objects, batch, listing, hosts, schedules, nbd, tokens):
+    for module in (pool, serve, objects, batch, listing, hosts, schedules, nbd, tokens, watching, completion, manual):
         for command in module.COMMANDS:
             cli.add_command(command)
     return cli

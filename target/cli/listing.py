@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import sys
 import time
@@ -9,19 +10,30 @@ from typing import Any
 
 import click
 
+from target.cli import completion
 from target.cli.request import SIZE, connect, json_option, print_json, print_table, show_note, size
 from target.cli.work import background_options, work
+from target.client import Client
+from target.errors import LunetteError
 
 NUMBERS = frozenset({"SIZE", "MAPPED", "EXCLUSIVE", "LUN", "FAST", "SLOW", "READ", "WRITTEN", "ERRORS", "LUNS"})
 
 
+SORTS: dict[str, tuple[str, bool]] = {     # name -> the key, and whether the largest comes first
+    "name": ("name", False), "kind": ("kind", False), "size": ("size_bytes", True), "mapped": ("mapped_bytes", True),
+    "exclusive": ("exclusive_bytes", True), "created": ("created_s", True), "lun": ("lun", False), "origin": ("origin", False)}
+
+
 @click.command()
-@click.argument("name", required=False)
+@click.argument("names", nargs=-1, metavar="[NAME|GLOB]...", shell_complete=completion.objects)
+@click.option("--sort", type=click.Choice(list(SORTS)), default="name", show_default=True, help="By what; sizes and times: the "
+              "largest or newest first.")
+@click.option("--reverse", "-r", is_flag=True, help="The other way round.")
 @json_option
 @click.pass_context
-def ls(ctx: click.Context, name: str | None, as_json: bool) -> None:
-    """List volumes, snapshots and clones: sizes, origin, LUN, URL and holds."""
-    rows = connect(ctx).get("/v1/objects", **({"name": name} if name else {}))
+def ls(ctx: click.Context, names: tuple[str, ...], sort: str, reverse: bool, as_json: bool) -> None:
+    """List volumes, snapshots and clones: sizes, origin, LUN, URL and holds. A glob ('web*', '*@nightly-*') means all like it."""
+    rows = _sorted(_listed(connect(ctx), names), sort, reverse)
     if as_json:
         print_json(rows)
         return
@@ -32,6 +44,28 @@ def ls(ctx: click.Context, name: str | None, as_json: bool) -> None:
         if row["damaged_pages"]:
             click.echo(f"{row['name']} is damaged: {row['damaged_pages']} pages of its map (lunette pool info)", err=True)
     _pool_notes(connect(ctx).get("/v1/pool"))
+
+
+def _listed(client: Client, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    if len(names) == 1 and not _is_glob(names[0]):
+        found: list[dict[str, Any]] = client.get("/v1/objects", name=names[0])
+        return found
+    rows: list[dict[str, Any]] = client.get("/v1/objects")
+    for name in names:
+        if not _is_glob(name) and all(row["name"] != name for row in rows):
+            raise LunetteError("not_found", f"there is no {name!r}")
+    return [row for row in rows if not names or any(fnmatch.fnmatchcase(row["name"], name) for name in names)]
+
+
+def _is_glob(name: str) -> bool:
+    return any(each in name for each in "*?[")
+
+
+def _sorted(rows: list[dict[str, Any]], sort: str, reverse: bool) -> list[dict[str, Any]]:
+    """What has no value (no LUN, nothing known) comes last either way."""
+    key, largest_first = SORTS[sort]
+    known = sorted((row for row in rows if row[key] is not None), key=lambda row: row[key], reverse=largest_first != reverse)
+    return known + [row for row in rows if row[key] is None]
 
 
 def _pool_notes(pool: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import click
 
+from target.cli import completion
 from target.cli.request import DURATION, SIZE, Request, RequestCommand, json_option, print_json
 from target.models.forms import Form, Says
 from target.models.hints import hints, metadata
@@ -57,14 +58,23 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> click.Parameter | No
     required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     if said.argument:
         return click.Argument([field.name], nargs=-1 if several else 1, required=required, metavar=said.metavar,
-                              type=_type(field.name, hint))
+                              type=_type(field.name, hint), shell_complete=_completion(hint))
     flag = said.flag or "--" + field.name.replace("_", "-")
     if inner is bool:
         return click.Option([flag, field.name], is_flag=True, default=field.default, help=said.text)
     shown = typing.get_origin(inner) is Literal or isinstance(field.default, str)
     preset: dict[str, Any] = {} if several or required else {"default": field.default}
     return click.Option([flag, field.name], multiple=several, required=required, metavar=said.metavar, help=said.text,
-                        type=_type(field.name, hint), show_default=shown and bool(field.default), **preset)
+                        type=_type(field.name, hint), show_default=shown and bool(field.default),
+                        shell_complete=_completion(hint), **preset)
+
+
+def _completion(hint: Any) -> Any:
+    """How a shell completes it: names that there are, for a field that holds names."""
+    forms = [form for form in metadata(hint, Form) if form.names]
+    if not forms:
+        return None
+    return completion.hosts if forms[-1].what == "a host's name" else completion.objects
 
 
 def _type(name: str, hint: Any) -> Any:

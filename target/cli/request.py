@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,7 +80,12 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: list[list[Any]], headers: list[str], *, right: frozenset[str] = frozenset()) -> None:
-    """A plain table; None shows as a dash. Columns named in `right` are set to the right."""
+    """A table; None shows as a dash. Columns named in `right` are set to the right. Plain, but on a terminal."""
+    if sys.stdout.isatty():
+        from target.cli.terminal import show_table
+
+        show_table(rows, headers, right)
+        return
     shown = [headers, *(["-" if cell is None or cell == "" else str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     form = "  ".join(f"{{:{'>' if header in right else '<'}{width}}}" for header, width in zip(headers, widths, strict=True))

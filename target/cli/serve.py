@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,8 +22,47 @@ from target.config import (
 from target.errors import LunetteError
 
 
-@click.command()
+def _configured(ctx: click.Context, _: click.Parameter, file: str | None) -> str | None:
+    """Take what the file says where the command line says nothing. Its keys are the long options without their dashes."""
+    if file is not None:
+        ctx.default_map = {**(ctx.default_map or {}), **read_config(ctx.command, file)}
+    return file
+
+
+def read_config(command: click.Command, file: str) -> dict[str, Any]:
+    """A configuration file's values by the names of the command's parameters. click.BadParameter in one line."""
+    try:
+        document = tomllib.loads(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{file} cannot be read: {error}") from None
+    known = {flag.removeprefix("--"): each for each in command.params for flag in each.opts if each.name != "config"}
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        parameter = known.get(key)
+        if parameter is None:
+            raise click.BadParameter(f"{file}: there is no option {key!r}")
+        if isinstance(value, bool) != bool(getattr(parameter, "is_flag", False)):
+            raise click.BadParameter(f"{file}: {key} is {'no switch' if isinstance(value, bool) else 'a switch: true or false'}")
+        several = bool(getattr(parameter, "multiple", False))
+        if isinstance(value, list | dict) and not (several and isinstance(value, list)):
+            raise click.BadParameter(f"{file}: {key} is one value")
+        values[str(parameter.name)] = [value] if several and not isinstance(value, list) else value
+    return values
+
+
+class _ServeCommand(click.Command):
+    """Remembers what it was called with, so that it can be read again."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["words"] = list(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_ServeCommand)
 @click.argument("path", type=click.Path())
+@click.option("--config", type=click.Path(exists=True, dir_okay=False), is_eager=True, callback=_configured,
+              help="A file in TOML that says what these options say (listen = [\"127.0.0.1:3260\"], cache = \"1G\", path = ...). "
+              "An option given here counts more. SIGHUP reads it again.")
 @click.option("--listen", "portals", multiple=True, metavar="ADDR:PORT[,GROUP]",
               help="Where initiators connect; more than once for several. GROUP is the portal group. Default 127.0.0.1:3260.")
 @click.option("--advertise", "advertised", multiple=True, metavar="ADDR|NETWORK",
@@ -48,30 +90,40 @@ from target.errors import LunetteError
               metavar="SECONDS", help="How long the owner may be silent, where another machine may reach the pool.")
 @click.option("--verbose", "-v", is_flag=True, help="Log connections, too.")
 @click.pass_context
-def serve(ctx: click.Context, path: str, portals: tuple[str, ...], advertised: tuple[str, ...], api: str | None,
-          api_listen: str | None, tls_cert: str | None, tls_key: str | None, tls_client_ca: str | None,
-          open_access: bool, force_open: bool, reactors: int, poll_us: int, cache_bytes: int, max_sessions: int,
-          max_sessions_per_initiator: int, direct: bool, takeover: bool, same_identity: bool,
-          lease_seconds: float, verbose: bool) -> int:
+def serve(ctx: click.Context, /, config: str | None, **_: Any) -> int:
     """Serve a pool in the foreground. Ready when the portals are printed; SIGTERM or Ctrl-C stops it cleanly."""
-    try:
-        chosen = tuple(parse_portal(each) for each in portals) or (Portal("127.0.0.1"),)
-        networks = tuple(parse_advertised(each) for each in advertised)
-        listener = _listener(api_listen, tls_cert, tls_key, tls_client_ca)
-    except LunetteError as error:
-        raise click.BadParameter(str(error)) from None
+    root_api, words = ctx.find_root().obj, list(ctx.meta["words"])
+
+    def read_again() -> ServeConfig:
+        try:
+            with ctx.command.make_context(ctx.info_name, list(words), parent=ctx.parent) as again:
+                return configuration(again.params, root_api)
+        except click.ClickException as error:
+            raise LunetteError("invalid", error.format_message()) from None
+
+    chosen = configuration(ctx.params, root_api)
     from target.volumes.owner import begin
 
-    config = ServeConfig(
-        pool_path=Path(path), portals=chosen, advertise=networks,
-        api_path=Path(find_api_socket(api or ctx.find_root().obj, serving=True)), api_listener=listener,
-        open_access=open_access or force_open, force_open=force_open, reactors=reactors, poll_us=poll_us,
-        cache_bytes=cache_bytes, max_sessions=max_sessions, max_sessions_per_initiator=max_sessions_per_initiator, direct=direct,
-        takeover=takeover, same_identity=same_identity, lease_seconds=lease_seconds, verbose=verbose)
-    opening = begin(config)             # it waits more than it works: the daemon's modules are loaded beside it
+    opening = begin(chosen)             # it waits more than it works: the daemon's modules are loaded beside it
     from target.server.daemon import serve as run
 
-    return run(config, opening=opening)
+    return run(chosen, opening=opening, read_again=read_again if config else None)
+
+
+def configuration(given: Mapping[str, Any], root_api: str | None) -> ServeConfig:
+    """The values of the parameters as the daemon's configuration. click.BadParameter."""
+    value = dict(given)
+    try:
+        portals = tuple(parse_portal(each) for each in value.pop("portals")) or (Portal("127.0.0.1"),)
+        networks = tuple(parse_advertised(each) for each in value.pop("advertised"))
+        listener = _listener(*(value.pop(name) for name in ("api_listen", "tls_cert", "tls_key", "tls_client_ca")))
+    except LunetteError as error:
+        raise click.BadParameter(str(error)) from None
+    value.pop("config")
+    return ServeConfig(
+        pool_path=Path(value.pop("path")), portals=portals, advertise=networks, api_listener=listener,
+        api_path=Path(find_api_socket(value.pop("api") or root_api, serving=True)),
+        open_access=value.pop("open_access") or value["force_open"], **value)
 
 
 def _listener(listen: str | None, certificate: str | None, key: str | None, client_ca: str | None) -> ApiListener | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ import click
 from target.cli.request import SIZE, connect, json_option
 
 Json = dict[str, Any]
+LOOK_SECONDS = 0.2
 
 
 def background_options(rate_help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -40,11 +42,25 @@ def work(ctx: click.Context, path: str, progress: Callable[[Json], str], *, rate
         state = client.get(path)
         return state
     state = client.post(path, {"rate_bytes": rate_bytes})
-    while state["state"] == "running" and not background:
-        if sys.stderr.isatty():
-            click.echo(f"\r{progress(state)}", nl=False, err=True)
-        time.sleep(0.2)
-        state = client.get(path)
-    if sys.stderr.isatty() and not background:
-        click.echo("", err=True)
+    if background or state["state"] != "running":
+        return state
+    with _shown(path.rpartition("/")[2]) as show:
+        while state["state"] == "running":
+            time.sleep(LOOK_SECONDS)
+            state = client.get(path)
+            if show is not None:
+                jobs = [row for row in client.get("/v1/jobs") if path.endswith(row["kind"]) and row["state"] == "running"]
+                show(jobs[-1]["percent"] if jobs else None, progress(state))
     return state
+
+
+@contextlib.contextmanager
+def _shown(title: str) -> Iterator[Callable[[float | None, str], None] | None]:
+    """A bar, on a terminal."""
+    if not sys.stdout.isatty():
+        yield None
+        return
+    from target.cli.terminal import Bar
+
+    with Bar(title) as show:
+        yield show

@@ -62,8 +62,8 @@ class SessionRegistry:
     """All sessions of one target node. Plain memory: one thread uses it."""
 
     def __init__(self, *, max_sessions: int = 4096, max_sessions_per_initiator: int = 1024) -> None:
-        self._max_sessions = max_sessions
-        self._max_sessions_per_initiator = max_sessions_per_initiator
+        self.max_sessions = max_sessions
+        self.max_sessions_per_initiator = max_sessions_per_initiator
         self._by_tsih: dict[int, Session] = {}
         self._by_identity: dict[SessionIdentity, Session] = {}
         self._by_initiator: Counter[str] = Counter()
@@ -93,14 +93,14 @@ class SessionRegistry:
             return LoginStatus.SUCCESS
         if session_type is SessionType.NORMAL and identity in self._by_identity:
             return LoginStatus.SUCCESS
-        if len(self._by_tsih) >= self._max_sessions:
+        if len(self._by_tsih) >= self.max_sessions:
             return LoginStatus.OUT_OF_RESOURCES
         same = self._by_initiator[identity.initiator_name]
-        return LoginStatus.OUT_OF_RESOURCES if same >= self._max_sessions_per_initiator else LoginStatus.SUCCESS
+        return LoginStatus.OUT_OF_RESOURCES if same >= self.max_sessions_per_initiator else LoginStatus.SUCCESS
 
     def fullness(self, initiator_name: str) -> tuple[float, float]:
         """How much of the limits is used, 0 to 1: by this initiator of its own, and by all."""
-        return (self._by_initiator[initiator_name] / self._max_sessions_per_initiator, len(self._by_tsih) / self._max_sessions)
+        return (self._by_initiator[initiator_name] / self.max_sessions_per_initiator, len(self._by_tsih) / self.max_sessions)
 
     def admit(
         self, identity: SessionIdentity, session_type: SessionType, tsih: int, cid: int, max_connections: int

@@ -37,10 +37,19 @@ def check(model: type[M], document: Any) -> M:
     from pydantic_core import ValidationError
 
     try:
-        value: M = adapter(cast("Any", model)).validate_json(json.dumps(document))
+        value: M = adapter(cast("Any", model)).validate_json(json.dumps(_whole(document)))
     except ValidationError as error:
         raise LunetteError("invalid", _first(model, error.errors(include_url=False, include_context=True)[0])) from None
     return value
+
+
+def _whole(value: Any) -> Any:
+    """The same, whole numbers as integers: JSON knows but one kind of number, and 4096.0 is 4096."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
 def _first(model: Any, error: Any) -> str:

@@ -36,6 +36,7 @@ from target.server.iscsi.portal import Portals
 from target.server.iscsi.sessions import SessionTable
 from target.server.iscsi.statistics import Statistics
 from target.server.iscsi.tasks import TaskManagement
+from target.server.rereading import Rereading
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
 from target.volumes.holds import StoredHolds
@@ -55,11 +56,16 @@ Prepare = Callable[["Daemon"], Awaitable[None]]
 class Daemon:
     """Everything that runs, wired together. `run` lives from readiness to the stop."""
 
-    def __init__(self, config: ServeConfig, prepare: Prepare | None = None, opening: Opening | None = None) -> None:
-        """`prepare` runs when commands work and nobody can log in yet. `opening` has begun to own the pool already."""
+    def __init__(self, config: ServeConfig, prepare: Prepare | None = None, opening: Opening | None = None,
+                 read_again: Callable[[], ServeConfig] | None = None) -> None:
+        """`prepare` runs when commands work and nobody can log in yet. `opening` has begun to own the pool already.
+
+        `read_again` makes the configuration anew, on SIGHUP.
+        """
         self.config = config
         self._opening = opening
         self._prepare = prepare
+        self._read_again = read_again
         self.started_s = time.time()
         self._stopping = asyncio.Event()
         self._device: Any = None
@@ -173,12 +179,13 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         try:
             limits.raise_limits()
             if not await self._waited():
                 return
             self.start_pool()
+            loop.add_signal_handler(signal.SIGHUP, Rereading(self.config, self._read_again, self._live(),
+                                                             self.api.read_certificates).read)
             bound = self.portals.open()
             self.pool.attach()
             self.table.start()
@@ -223,9 +230,14 @@ class Daemon:
         """Begin the clean stop."""
         self._stopping.set()
 
-    def _hung_up(self) -> None:
-        """SIGHUP: the terminal is gone, or someone means "read your configuration again", which is read as it changes."""
-        log.warning("SIGHUP: nothing is read again, the daemon goes on; SIGTERM stops it")
+    def _live(self) -> dict[str, Callable[[Any], None]]:
+        """What of the configuration may change while it runs, and how."""
+        return {
+            "verbose": lambda value: logging.getLogger().setLevel(logging.DEBUG if value else logging.INFO),
+            "advertise": lambda value: setattr(self.access, "advertise", value),
+            "max_sessions": lambda value: setattr(self.registry, "max_sessions", value),
+            "max_sessions_per_initiator": lambda value: setattr(self.registry, "max_sessions_per_initiator", value),
+        }
 
     def _check_open(self) -> None:
         outside = [str(each) for each in self.config.portals if not each.is_loopback]
@@ -295,7 +307,8 @@ async def beside(work: Callable[[], Any]) -> None:
         raise failures[0]
 
 
-def serve(config: ServeConfig, prepare: Prepare | None = None, opening: Opening | None = None) -> int:
+def serve(config: ServeConfig, prepare: Prepare | None = None, opening: Opening | None = None,
+          read_again: Callable[[], ServeConfig] | None = None) -> int:
     """Run a daemon to its end; the exit status. LunetteError when it cannot start."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the loop runs; a shell that ends sends it to `serve ... &`
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if config.verbose else logging.INFO,
@@ -303,7 +316,7 @@ def serve(config: ServeConfig, prepare: Prepare | None = None, opening: Opening 
     logging.getLogger("asyncio").setLevel(logging.INFO)
 
     async def main() -> None:
-        await Daemon(config, prepare, opening or begin(config)).run()
+        await Daemon(config, prepare, opening or begin(config), read_again).run()
 
     asyncio.run(main())
     return 0

@@ -27,6 +27,27 @@ def test_a_terminal_that_hangs_up_does_not_end_the_daemon(start: Start) -> None:
     assert daemon.stop() == 0
 
 
+def test_a_configuration_is_read_again_and_what_came_of_it_is_said(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "lunette.toml"
+    file.write_text("max-sessions = 100\nreactors = 1\n")
+    daemon = start("--config", str(file))
+    assert daemon.process is not None
+
+    def told(text: str) -> bool:
+        deadline = time.monotonic() + 10
+        while text not in daemon.log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return text in daemon.log.read_text()
+
+    file.write_text("max-sessions = 50\nreactors = 2\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    assert told("SIGHUP: read again; changed: max_sessions 100 -> 50; needs a restart: reactors 1 -> 2")
+    file.write_text("max-sessions = many\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    assert told("SIGHUP: the configuration stays as it was")
+    assert daemon.stop() == 0
+
+
 def refused(directory: Path, *confinement: str) -> str:
     """What `serve` says, in one line, where it is confined so."""
     pool = directory / "t.pool"

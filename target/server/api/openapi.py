@@ -13,6 +13,7 @@ from target.server.api.routes import Route
 from target.server.command import Json
 
 REFERENCES = "#/components/schemas/{model}"
+STREAMED = ("application/x-ndjson", "text/plain")     # bodies that are read as they come, whatever they are called
 LINES = {"type": "string", "description": "One JSON value a line."}
 
 
@@ -66,9 +67,11 @@ def _operation(route: Route, schemas: Json) -> Json:
                                   "content": {"application/json": {"schema": schemas["error"]}}}},
     }
     if route.lines:
-        operation["requestBody"] = {"content": {"application/x-ndjson": {"schema": LINES}}}
+        operation["requestBody"] = {"content": {media: {"schema": LINES} for media in STREAMED}}
     elif route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schemas[f"{route.name}.body"]}}}
+        body = schemas[f"{route.name}.body"]
+        needed = bool(adapter(route.body).json_schema().get("required"))        # else no body is an empty one
+        operation["requestBody"] = {"required": needed, "content": {"application/json": {"schema": body}}}
     return operation
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("lunette.api")
 
 HANDSHAKE_SECONDS = 10.0
+HTTP_LOG = logging.getLogger("lunette.api.http")
+HTTP_LOG.setLevel(logging.CRITICAL)     # bytes that are no HTTP are answered, and worth no line of the log
 
 
 class ApiServer:
@@ -136,8 +138,8 @@ class ApiServer:
                 threading.Thread(target=_import, args=(asyncio.get_running_loop(), loaded), name="api-import").start()
                 web, application = await loaded
                 routes = [*Reading(self.parts).routes(), *Running(self.parts).routes()]
-                runner = web.AppRunner(application.make_application(self.parts, routes, self._prove), access_log=None,
-                                       handle_signals=False, shutdown_timeout=1.0)
+                made = application.make_application(self.parts, routes, self._prove)
+                runner = web.AppRunner(made, access_log=None, logger=HTTP_LOG, handle_signals=False, shutdown_timeout=1.0)
                 await runner.setup()
                 self._runner = runner
             return self._runner

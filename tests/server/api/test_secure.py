@@ -225,6 +225,14 @@ async def test_plain_text_gets_nothing(secure: Secure) -> None:
     writer.close()
 
 
+async def test_bytes_that_are_no_http_leave_no_line_in_the_log(control: Control, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(control.socket))
+    writer.write(b"GET /v1/version HTTP/1.1\r\nHost: x\r\nX: \0\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"400"
+    writer.close()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_a_stream_of_events_ends_with_its_token_and_goes_on_where_it_was(secure: Secure) -> None:
     token = await secure.token("t", "read", prefix="a-")
     context = ssl.create_default_context(cafile=str(secure.certificates.ca))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -14,6 +15,9 @@ from target.server.command import Command, Json
 from target.volumes.catalog import Thresholds
 from target.volumes.gateway import PoolError
 from target.volumes.lineage import Lineage
+
+# What the file system below says where it cannot give so much; anything else is a fault of it.
+REFUSALS = {errno.EFBIG: "limit", errno.EINVAL: "limit", errno.ENOSPC: "no_space", errno.EDQUOT: "no_space"}
 
 
 class PoolCommands(Subject):
@@ -39,7 +43,7 @@ class PoolCommands(Subject):
         except PoolError as error:
             raise LunetteError(error.code, str(error)) from None
         except OSError as error:
-            raise LunetteError("io_write", f"cannot enlarge the pool: {error.strerror}") from None
+            raise LunetteError(REFUSALS.get(error.errno or 0, "io_write"), f"cannot enlarge the pool: {error.strerror}") from None
         await self._call("grow", "grow", size_bytes=size_bytes)
         return {"name": "pool", "size_bytes": size_bytes, "asked_bytes": args.size_bytes}
 
