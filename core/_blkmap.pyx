@@ -8,7 +8,7 @@ from core.base.layout cimport L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_FIRST_HINT
 from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE
 from core.objects cimport object_dirty
-from core.pages.cache cimport cache_get, cache_new, frame_dirty
+from core.pages.cache cimport cache_get, cache_new, frame_dirty, node_homeless
 from core.space.allocation cimport space_for_nodes
 from core.space.counts cimport count_add, count_at, count_is_one, count_touch, node_ref, node_touch, shares_room
 from core.space.dropped cimport drop_data, drop_node, node_gone
@@ -66,7 +66,7 @@ cdef lnt_frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noex
         rc[0] = ST_MEMORY
         return NULL
     f.refs = 1
-    p.unhomed += 1
+    node_homeless(p)
     frame_dirty(p, f)
     return f
 

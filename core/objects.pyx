@@ -3,9 +3,10 @@
 Lives here and nowhere else: `ohash` and the list of dirty objects.
 """
 from core.base.layout cimport L_BLOCK_BYTES, L_MAX_LEVEL, L_SLOTS_PER_PAGE, OB_RESERVE_BYTES
-from core.base.memory cimport mem_zeroed
+from core.base.memory cimport mem_widen, mem_zeroed
 from core.base.native cimport lnt_get_le64
 from libc.stdlib cimport free
+from libc.string cimport memset
 
 cdef lnt_object *object_find(lnt_pool *p, uint64_t id) noexcept nogil:
     cdef lnt_object *o = p.ohash[id & p.omask]
@@ -61,3 +62,22 @@ cdef void object_dirty(lnt_pool *p, lnt_object *o) noexcept nogil:
         if p.odirty_marks[o.slot // L_SLOTS_PER_PAGE] != p.odirty_round:
             p.odirty_marks[o.slot // L_SLOTS_PER_PAGE] = p.odirty_round
             p.odirty_pages += 1
+
+
+cdef lnt_object *dirty_take(lnt_pool *p) noexcept nogil:
+    """Those that have changed since the last checkpoint, linked by `dnext`: this one writes them."""
+    cdef lnt_object *first = p.odirty
+    p.odirty = NULL
+    p.odirty_pages = 0
+    p.odirty_round += 1
+    return first
+
+
+cdef int dirty_room(lnt_pool *p, uint32_t slots) noexcept nogil:
+    """1 when there is memory to note which pages of a catalog of so many slots have changed."""
+    if not mem_widen(<void **>&p.odirty_marks, slots * sizeof(uint32_t)):
+        return 0
+    memset(p.odirty_marks, 0, slots * sizeof(uint32_t))         # a page counted twice does no harm
+    if p.odirty_round == 0:
+        p.odirty_round = 1
+    return 1

@@ -40,6 +40,7 @@ cdef struct lnt_journal:
     # the sync engine
     lnt_io sync_io
     uint8_t syncing
+    uint8_t sync_failed       # the medium may not hold what the page cache shows
     uint64_t sync_started     # number of syncs started / completed
     uint64_t sync_done
     uint64_t cut_closed       # what the running sync will prove when it succeeds
@@ -59,6 +60,11 @@ cdef struct lnt_journal:
     uint64_t bytes
     uint64_t appended         # records
 
+cdef struct lnt_superblock:   # core/log/superblock.pyx
+    uint64_t generation       # of the copy that was written last
+    uint8_t distrusted        # it says that what was not synced proves nothing
+    lnt_io io                 # says it
+
 cdef enum ckpt_state:
     C_IDLE = 0
     C_HOMES = 1               # choosing homes for new nodes
@@ -69,15 +75,18 @@ cdef enum ckpt_state:
     C_APPLY = 6               # images to their homes
     C_SYNC3 = 7
 
+cdef struct lnt_checkpoint_wait:   # core/base/checkpoint_wait.pxd
+    uint8_t wanted
+    lnt_op *next_done         # run again when the checkpoint that begins next has ended ...
+    lnt_op *done              # ... when the running one has
+    lnt_op *room              # ... when there is room in the cache and in the journal
+
 cdef struct lnt_checkpoint:
     uint8_t state
-    uint8_t wanted
     uint64_t gen              # of the last checkpoint that is durable
-    uint64_t sb_gen
     uint64_t area_start
     uint32_t area_blocks      # of one half
     void *order               # while they are sorted
-    lnt_frame **frames            # by slot
     uint32_t n_frames
     uint32_t n_images         # frames and summary pages
     uint32_t n_serial         # serialised so far
@@ -96,14 +105,8 @@ cdef struct lnt_checkpoint:
     uint64_t cut_seq          # records up to it are in the checkpoint
     uint32_t cut_pos
     uint64_t next_due_us
-    lnt_op *waiters           # want the checkpoint that starts next
-    lnt_op *riders            # want the running one
-    lnt_op *room              # wait for dirty frames or journal room
     uint8_t super_buf[4096]   # of the checkpoint under way, or of the last
     uint8_t live_buf[4096]    # of the last one that was published
-    uint8_t sync_failed       # the medium may not hold what the page cache shows
-    uint8_t distrusted        # ... and the superblock says so
     lnt_io super_io
-    lnt_io distrust_io
     lnt_io write_ios[20]      # of images and pages on their way home: a checkpoint under way needs no memory
     uint64_t done_count

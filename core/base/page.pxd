@@ -42,6 +42,7 @@ cdef struct lnt_cache:
     uint64_t count
     uint64_t limit            # frames wanted at most, beside the pinned ones
     uint64_t pinned
+    lnt_frame **frozen            # pages of the running checkpoint, by slot; NULL: it is gone
     lnt_frame *dirty
     uint64_t n_dirty
     uint64_t dirty_limit      # above it writers wait for a checkpoint before they begin ...

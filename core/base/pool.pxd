@@ -2,12 +2,12 @@
 from core.base.damage cimport lnt_damage
 from core.base.dropped cimport lnt_dropped_ring
 from core.base.layout cimport L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS
-from core.base.log cimport lnt_checkpoint, lnt_journal
+from core.base.log cimport lnt_checkpoint, lnt_checkpoint_wait, lnt_journal, lnt_superblock
 from core.base.native cimport pthread_mutex_t
 from core.base.object cimport lnt_object, lnt_range
 from core.base.operation cimport lnt_piece
 from core.base.page cimport lnt_cache
-from core.base.space cimport lnt_budget, lnt_goal, lnt_holes, lnt_medium
+from core.base.space cimport lnt_budget, lnt_goal, lnt_holes, lnt_marks, lnt_medium
 from core.base.types cimport lnt_dev, lnt_op
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
@@ -50,7 +50,9 @@ cdef struct lnt_pool:
     uint8_t *summary_dirty    # one a summary page
     uint64_t n_runs
     uint64_t free_runs
-    uint64_t run_cursor
+    uint64_t held_blocks      # free, in runs that somebody keeps
+    uint64_t nodes_free       # of those, in runs that are kept for nodes
+    uint64_t run_cursor       # where a free run is looked for next
     uint64_t marked_cursor    # where freed blocks that the medium still keeps were taken last
     uint64_t fit_cursor       # where blocks are taken that belong nowhere in particular: the run ...
     uint32_t fit_block        # ... and in it
@@ -58,10 +60,13 @@ cdef struct lnt_pool:
     lnt_cache cache
     lnt_journal journal
     lnt_checkpoint checkpoint
+    lnt_checkpoint_wait checkpoint_wait
+    lnt_superblock superblock
     lnt_dropped_ring fifo            # waiting for seq and epoch
     lnt_dropped_ring homes           # waiting for a checkpoint
     lnt_dropped_ring work            # ready: a stack
     lnt_damage damage
+    lnt_marks marks
     lnt_holes holes
     lnt_budget budget
     lnt_medium medium

@@ -13,10 +13,13 @@ cdef struct lnt_freed_page:
     uint8_t[1024] age         # of a run: 0 nothing to give back, 1 changed since the last look, 2 quiet for one, or given up
     uint32_t live             # runs whose age is not 0
 
-cdef struct lnt_holes:
+cdef struct lnt_marks:        # core/space/marks.pyx
     lnt_freed_page **pages
+    uint64_t blocks           # marked
     uint64_t delay_us         # between two looks
     uint64_t due_us           # the next look; 0: nothing to look for
+
+cdef struct lnt_holes:        # core/space/holes.pyx
     uint64_t at               # the look goes on with this run; 0: it has not begun
     uint64_t run              # being given back: the first run ...
     uint32_t runs             # ... how many, 0: none ...
@@ -31,8 +34,6 @@ cdef struct lnt_holes:
     uint64_t small_us         # ... and when this one shall
     uint32_t busy             # requests in flight
     uint64_t began_us         # the last one
-    uint64_t held             # free blocks that wait in those runs
-    uint64_t marked           # blocks
     uint64_t blocks           # given back so far
     uint64_t requests         # ... and by how many requests
 
@@ -66,7 +67,6 @@ cdef struct lnt_medium:
     uint8_t *zones            # 1: the zone's fixed pages are allocated
     uint32_t runs[NODE_RUNS]  # where nodes are put
     uint32_t n_runs
-    uint64_t nodes_free       # free blocks in them
     uint64_t goal             # so many are wanted beyond what nodes without a home need
     uint64_t cursor           # where the next one is looked for
     lnt_op *waiters           # for the allocation under way

@@ -10,10 +10,15 @@ from core.base.layout cimport (
 from core.base.memory cimport mem_zeroed
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.page cimport lnt_frame
+from core.catalog.slots cimport object_known, slot_keep, slots_room
 from core.objects cimport object_dirty, object_find, object_link
 from core.pages.cache cimport cache_get, cache_pin
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
+
+cdef enum:
+    MORE_SLOTS = 1024             # than there are
+
 
 cdef lnt_object *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
     """A new object from its slot bytes; PoolError when they cannot be."""
@@ -37,19 +42,8 @@ cdef lnt_object *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
     o.level = slot[OB_LEVEL]
     o.root = lnt_get_le64(slot + OB_ROOT)
     o.mapped_blocks = lnt_get_le64(slot + OB_MAPPED_BLOCKS)
-    if o.pub.id >= p.next_id:
-        p.next_id = o.pub.id + 1
+    object_known(p, o.pub.id)
     return o
-
-
-cdef int slots_reserve(lnt_pool *p) except -1:
-    p.slot_cap = p.cat_slots + 1024
-    p.slot_kind = <uint8_t *>mem_zeroed(p.slot_cap)
-    p.odirty_marks = <uint32_t *>mem_zeroed(p.slot_cap * sizeof(uint32_t))
-    p.odirty_round = 1
-    if p.slot_kind == NULL or p.odirty_marks == NULL:
-        raise MemoryError
-    return 0
 
 
 cdef int page_load(lnt_pool *p, lnt_frame *f, uint64_t page, list keys) except -1:
@@ -61,7 +55,7 @@ cdef int page_load(lnt_pool *p, lnt_frame *f, uint64_t page, list keys) except -
         s = f.data + i * L_SLOT_BYTES
         if slot >= p.cat_slots or s[0] == SK_FREE:
             continue
-        p.slot_kind[slot] = s[0]
+        slot_keep(p, slot, s[0])
         if s[0] == SK_KV:
             keys.append((slot, (<const char *>s)[:L_SLOT_BYTES]))
         elif s[0] == SK_OBJECT:
@@ -106,7 +100,9 @@ cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list 
 
 cdef int catalog_load(lnt_pool *p, list keys) except -1:
     """Read every slot: objects into memory, slots of keys as (slot, bytes) into the list."""
-    slots_reserve(p)
+    if not slots_room(p, p.cat_slots + MORE_SLOTS):
+        raise MemoryError
+    memset(p.slot_kind, SK_FREE, p.slot_cap)
     if p.cat.root:
         catalog_walk(p, p.cat.root, p.cat.level, 0, keys)
     return 0

@@ -10,9 +10,9 @@ from core.base.layout cimport (
 from core.base.memory cimport mem_widen
 from core.base.native cimport lnt_put_le64
 from core.base.types cimport ST_NO_SPACE
+from core.objects cimport dirty_room
 from core.pages.cache cimport cache_get, cache_pin, frame_dirty
 from core.space.allocation cimport space_for_nodes
-from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
 cdef lnt_frame *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) noexcept nogil:
@@ -70,17 +70,26 @@ cdef void object_store(lnt_pool *p, lnt_object *o, uint8_t *slot) noexcept nogil
     memcpy(slot, o.desc, L_SLOT_BYTES)
 
 
+cdef int slots_room(lnt_pool *p, uint32_t slots) noexcept nogil:
+    """1 when there is memory for a catalog of so many slots."""
+    if not (mem_widen(<void **>&p.slot_kind, slots) and dirty_room(p, slots)):
+        return 0
+    p.slot_cap = slots
+    return 1
+
+
+cdef void slot_keep(lnt_pool *p, uint32_t slot, uint8_t kind) noexcept nogil:
+    """The catalog that was read has something in this slot."""
+    p.slot_kind[slot] = kind
+
+
 cdef uint32_t slot_alloc(lnt_pool *p, uint8_t kind) noexcept nogil:
     """A free slot of the catalog; the catalog grows when there is none. NO_SLOT: there is no memory for that."""
     cdef uint32_t s = p.slot_hint
     while s < p.cat_slots and p.slot_kind[s] != SK_FREE:
         s += 1
-    if s == p.slot_cap:
-        if not (mem_widen(<void **>&p.slot_kind, p.slot_cap * 2)
-                and mem_widen(<void **>&p.odirty_marks, p.slot_cap * 2 * sizeof(uint32_t))):
-            return NO_SLOT
-        p.slot_cap *= 2
-        memset(p.odirty_marks, 0, p.slot_cap * sizeof(uint32_t))    # a page counted twice does no harm
+    if s == p.slot_cap and not slots_room(p, p.slot_cap * 2):
+        return NO_SLOT
     if s == p.cat_slots:
         p.cat_slots += 1
     p.slot_kind[s] = kind
@@ -92,3 +101,15 @@ cdef void slot_free(lnt_pool *p, uint32_t slot) noexcept nogil:
     p.slot_kind[slot] = SK_FREE
     if slot < p.slot_hint:
         p.slot_hint = slot
+
+
+cdef uint64_t object_number(lnt_pool *p) noexcept nogil:
+    """The id of a new object: none is ever used twice."""
+    p.next_id += 1
+    return p.next_id - 1
+
+
+cdef void object_known(lnt_pool *p, uint64_t id) noexcept nogil:
+    """An object has this id: no new one gets it."""
+    if id >= p.next_id:
+        p.next_id = id + 1

@@ -4,12 +4,13 @@ A table of states (ckpt_state in core/base/log.pxd): HOMES chooses homes for new
 SUPER, SYNC2
 publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
 """
+from core.base.checkpoint_wait cimport checkpoint_begun
 from core.base.dropped cimport I_DATA, I_NODE, lnt_dropped, lnt_dropped_ring, ring_ready
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS,
-    L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PK_DIRECTORY, PK_PENDING,
-    PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
+    L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_PAGES, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PK_DIRECTORY,
+    PK_PENDING, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
 )
 from core.base.log cimport C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3
 from core.base.memory cimport mem_aligned, mem_new
@@ -19,19 +20,23 @@ from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_piece
 from core.base.page cimport lnt_frame
 from core.base.pool cimport next_images
+from core.base.runs cimport summary_pages, summary_take
 from core.base.schedule cimport ops_ready
 from core.base.trace cimport PF_AREA, PF_CHECKPOINT, PF_HOMES, PF_PAGE, memory_short, pool_fail
 from core.base.types cimport IO_WRITE, ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE, lnt_io
 from core.catalog.slots cimport object_store, slot_page
-from core.log.journal cimport frame_close, frames_ready, journal_room, next_sync
-from core.log.superblock cimport super_build, super_seal
-from core.pages.cache cimport cache_find, cache_rekey, frame_undirty
+from core.log.journal cimport checkpoint_sync, frame_close, frames_ready, journal_cut, journal_room
+from core.log.superblock cimport super_build, super_next
+from core.objects cimport dirty_take
+from core.pages.cache cimport (
+    cache_find, cache_freeze, cache_freeze_room, cache_limits, cache_rekey, cache_thaw, frame_undirty, node_housed,
+)
 from core.pages.format cimport frame_serialise, page_seal
 from core.space.allocation cimport alloc_home
 from core.space.counts cimport count_add
 from core.space.dropped cimport homes_release
 from core.space.holes cimport punch_flags
-from core.space.medium cimport nodes_prepare, nodes_tidy
+from core.space.medium cimport medium_goal, medium_later, nodes_prepare, nodes_tidy
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, qsort
 from libc.string cimport memcpy, memset
@@ -68,6 +73,7 @@ cdef void limits_set(lnt_pool *p) noexcept nogil:
     cdef uint64_t room = ckpt_capacity(p)
     cdef uint64_t summaries = (p.total_blocks // L_RUN_BLOCKS + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
     cdef uint64_t most = p.total_blocks // L_GROUP_BLOCKS + 16
+    cdef uint64_t stop, goal
     room -= summaries if summaries < room // 2 else room // 2
     if most > 550:
         most = 550
@@ -76,20 +82,18 @@ cdef void limits_set(lnt_pool *p) noexcept nogil:
     p.reserve_blocks = p.total_blocks // 256 if p.total_blocks > 64 * 256 else 64
     if p.reserve_blocks > 16384:
         p.reserve_blocks = 16384
-    p.cache.dirty_stop = room - most
+    stop = room - most
     if p.medium.sparse:               # whatever is dirty must have a home that is allocated below: 1/32 of the pool at most
-        p.medium.goal = p.total_blocks // 32 if p.total_blocks // 32 > L_RUN_BLOCKS else L_RUN_BLOCKS
-        if p.medium.goal > p.cache.dirty_stop + p.reserve_blocks:
-            p.medium.goal = p.cache.dirty_stop + p.reserve_blocks
-        p.cache.dirty_stop = p.medium.goal - p.reserve_blocks
-    p.cache.dirty_limit = p.cache.dirty_stop - (most if most < p.cache.dirty_stop // 4 else p.cache.dirty_stop // 4)
-    if p.cache.dirty_limit > p.cache.limit // 2:
-        p.cache.dirty_stop -= p.cache.dirty_limit - p.cache.limit // 2
-        p.cache.dirty_limit = p.cache.limit // 2
+        goal = p.total_blocks // 32 if p.total_blocks // 32 > L_RUN_BLOCKS else L_RUN_BLOCKS
+        if goal > stop + p.reserve_blocks:
+            goal = stop + p.reserve_blocks
+        medium_goal(p, goal)
+        stop = goal - p.reserve_blocks
+    cache_limits(p, stop, most if most < stop // 4 else stop // 4)
 
 
 cdef int ckpt_due(lnt_pool *p) noexcept nogil:
-    if p.checkpoint.wanted or next_images(p) > p.cache.dirty_limit // 2 or journal_room(p) < p.journal.blocks // 2:
+    if p.checkpoint_wait.wanted or next_images(p) > p.cache.dirty_limit // 2 or journal_room(p) < p.journal.blocks // 2:
         return 1
     if p.fifo.tail - p.fifo.head > 200000:
         return 1
@@ -118,7 +122,7 @@ cdef int choose_homes(lnt_pool *p, lnt_waiter *who) noexcept nogil:
             if rc:
                 f.home = 0
                 return rc         # homes found are kept
-            p.unhomed -= 1
+            node_housed(p)
         f = f.dnext               # what has become dirty in front are count pages
     return 0
 
@@ -232,24 +236,24 @@ cdef void summary_image(lnt_pool *p, uint64_t index, uint8_t *out, uint64_t home
     page_seal(p, out, PK_SUMMARY, 0, 0, home, p.checkpoint.gen + 1)
 
 
-cdef void instant_free(lnt_pool *p) noexcept nogil:
+cdef void instant_free(lnt_pool *p, uint32_t written) noexcept nogil:
+    """`written`: so many of the cache's pages are at home."""
+    cache_thaw(p, written)
     free(p.checkpoint.order)
-    free(p.checkpoint.frames)
     free(p.checkpoint.homes)
     free(p.checkpoint.dir)
     free(p.checkpoint.pend)
     p.checkpoint.order = NULL
-    p.checkpoint.frames = NULL
     p.checkpoint.homes = NULL
     p.checkpoint.dir = p.checkpoint.pend = NULL
 
 
 cdef int instant_room(lnt_pool *p) noexcept nogil:
     """Memory for all that the checkpoint will hold, before anything is fixed. 0 or a status."""
-    cdef uint64_t s, pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    cdef uint64_t s
     cdef uint32_t n = <uint32_t>p.cache.n_dirty, ns = 0
     cdef uint32_t npages = (pending_store(p, 0) + L_PENDING_ITEMS - 1) // L_PENDING_ITEMS
-    for s in range(pages):
+    for s in range(summary_pages(p)):
         ns += p.summary_dirty[s]
     p.checkpoint.n_frames = n
     p.checkpoint.n_images = n + ns
@@ -258,102 +262,111 @@ cdef int instant_room(lnt_pool *p) noexcept nogil:
     if p.checkpoint.n_dir + p.checkpoint.n_images + npages > p.checkpoint.area_blocks:
         return ST_RANGE               # writers are held back long before
     p.checkpoint.order = mem_new((n + 1) * sizeof(ranked))
-    p.checkpoint.frames = <lnt_frame **>mem_new((n + 1) * sizeof(lnt_frame *))
     p.checkpoint.homes = <uint64_t *>mem_new((p.checkpoint.n_images + 1) * sizeof(uint64_t))
     # For the largest there can be, kept: fresh memory for each would be faulted in each time.
     if p.checkpoint.buf == NULL:
         p.checkpoint.buf = <uint8_t *>mem_aligned(<uint64_t>p.checkpoint.area_blocks * L_BLOCK_BYTES)
     p.checkpoint.dir = <uint8_t *>mem_aligned(<uint64_t>(p.checkpoint.n_dir + 1) * L_BLOCK_BYTES)
     p.checkpoint.pend = <uint8_t *>mem_aligned(<uint64_t>(npages + 1) * L_BLOCK_BYTES)
-    if (p.checkpoint.order == NULL or p.checkpoint.frames == NULL or p.checkpoint.homes == NULL or p.checkpoint.buf == NULL
+    if (not cache_freeze_room(p, n) or p.checkpoint.order == NULL or p.checkpoint.homes == NULL or p.checkpoint.buf == NULL
             or p.checkpoint.dir == NULL or p.checkpoint.pend == NULL or not frames_ready(p)):
-        instant_free(p)
+        instant_free(p, 0)
         return ST_MEMORY
     return 0
 
 
-cdef int freeze(lnt_pool *p) noexcept nogil:
-    """Fix the instant: what is dirty now, and every record so far, make the checkpoint. 0 or a status."""
-    cdef uint32_t n = 0, pend, npages, i
-    cdef uint64_t pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
-    cdef uint64_t s
+cdef int objects_freeze(lnt_pool *p) noexcept nogil:
+    """Changed objects into the catalog's pages, which are in memory and owned since choose_homes. 0 or a status."""
+    cdef lnt_object *o = dirty_take(p)
+    cdef lnt_object *after
     cdef lnt_frame *f
-    cdef lnt_frame *nxt
-    cdef ranked *order
-    cdef lnt_object *o
-    cdef lnt_object *onext
-    cdef int rc = translate(p)
-    if rc == 0:
-        rc = instant_room(p)
-    if rc:
-        return rc
-    order = <ranked *>p.checkpoint.order
-    o = p.odirty
-    p.odirty = NULL
-    p.odirty_pages = 0
-    p.odirty_round += 1
+    cdef int rc = 0
     while o != NULL:
-        onext = o.dnext
+        after = o.dnext
         o.dirty = 0
         if not o.pub.gone:
-            f = slot_page(p, NULL, o.slot, &rc)     # in memory and owned since choose_homes, so it is there
+            f = slot_page(p, NULL, o.slot, &rc)
             if f == NULL:
                 return ST_CHECKSUM
             object_store(p, o, f.data + o.slot % L_SLOTS_PER_PAGE * L_SLOT_BYTES)
         elif o.pub.handles == 0:
             free(o)               # deleted, and nobody has it open
-        o = onext
-    frame_close(p, 0)
-    p.checkpoint.cut_seq = p.journal.closed_seq
-    p.checkpoint.cut_pos = p.journal.head
-    npages = p.checkpoint.n_pending
-    pend = pending_store(p, 0)
+        o = after
+    return 0
+
+
+cdef void pending_freeze(lnt_pool *p) noexcept nogil:
+    cdef uint32_t i, n = pending_store(p, 0)
     memset(p.checkpoint.dir, 0, <uint64_t>p.checkpoint.n_dir * L_BLOCK_BYTES)
-    memset(p.checkpoint.pend, 0, <uint64_t>npages * L_BLOCK_BYTES)
-    pending_store(p, pend)
-    for i in range(npages):
+    memset(p.checkpoint.pend, 0, <uint64_t>p.checkpoint.n_pending * L_BLOCK_BYTES)
+    pending_store(p, n)
+    for i in range(p.checkpoint.n_pending):
         page_seal(p, p.checkpoint.pend + <uint64_t>i * L_BLOCK_BYTES, PK_PENDING, 0,
-                  pend - i * L_PENDING_ITEMS if pend - i * L_PENDING_ITEMS < L_PENDING_ITEMS else L_PENDING_ITEMS, i,
+                  n - i * L_PENDING_ITEMS if n - i * L_PENDING_ITEMS < L_PENDING_ITEMS else L_PENDING_ITEMS, i,
                   p.checkpoint.gen + 1)
-    f = p.cache.dirty
-    n = 0
+
+
+cdef void pages_freeze(lnt_pool *p) noexcept nogil:
+    """What is dirty, in the order of the homes."""
+    cdef ranked *order = <ranked *>p.checkpoint.order
+    cdef lnt_frame *f = p.cache.dirty
+    cdef lnt_frame *after
+    cdef uint32_t i, n = 0
     while f != NULL:
-        nxt = f.dnext
+        after = f.dnext
         order[n].id = f.id
         order[n].f = f
         n += 1
         frame_undirty(p, f)
-        f = nxt
+        f = after
     qsort(order, n, sizeof(ranked), by_id)
     for i in range(n):
-        f = p.checkpoint.frames[i] = order[i].f
-        f.slot = i
-        f.ckpt = 1
-        f.writing = 1
-        p.checkpoint.homes[i] = f.id
+        cache_freeze(p, order[i].f, i)
+        p.checkpoint.homes[i] = order[i].id
     free(p.checkpoint.order)
     p.checkpoint.order = NULL
-    for s in range(pages):
-        if p.summary_dirty[s]:
-            p.summary_dirty[s] = 0
-            p.checkpoint.homes[n] = (s // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + s % 2
+
+
+cdef void summaries_freeze(lnt_pool *p) noexcept nogil:
+    """Summary pages, behind the cache's."""
+    cdef uint32_t n = p.checkpoint.n_frames
+    cdef uint64_t s
+    for s in range(summary_pages(p)):
+        if summary_take(p, s):
+            p.checkpoint.homes[n] = s // L_SUMMARY_PAGES * L_ZONE_BLOCKS + L_SUMMARY_START + s % L_SUMMARY_PAGES
             summary_image(p, s, p.checkpoint.buf + <uint64_t>n * L_BLOCK_BYTES, p.checkpoint.homes[n])
             n += 1
-    super_build(p, p.checkpoint.super_buf, punch_flags(p))
-    lnt_put_le64(p.checkpoint.super_buf + SB_CKPT_GEN, p.checkpoint.gen + 1)
-    lnt_put_le64(p.checkpoint.super_buf + SB_JOURNAL_SEQ, p.checkpoint.cut_seq + 1)
-    lnt_put_le32(p.checkpoint.super_buf + SB_JOURNAL_POS, p.checkpoint.cut_pos)
-    lnt_put_le32(p.checkpoint.super_buf + SB_AREA_IMAGES, p.checkpoint.n_images)
-    lnt_put_le32(p.checkpoint.super_buf + SB_AREA_PENDING, npages)
+
+
+cdef int freeze(lnt_pool *p) noexcept nogil:
+    """Fix the instant: what is dirty now, and every record so far, make the checkpoint. 0 or a status."""
+    cdef uint8_t *b = p.checkpoint.super_buf
+    cdef int rc = translate(p)
+    if rc == 0:
+        rc = instant_room(p)
+    if rc == 0:
+        rc = objects_freeze(p)
+    if rc:
+        return rc
+    frame_close(p, 0)
+    p.checkpoint.cut_seq = p.journal.closed_seq
+    p.checkpoint.cut_pos = p.journal.head
+    pending_freeze(p)
+    pages_freeze(p)
+    summaries_freeze(p)
+    super_build(p, b, punch_flags(p))
+    lnt_put_le64(b + SB_CKPT_GEN, p.checkpoint.gen + 1)
+    lnt_put_le64(b + SB_JOURNAL_SEQ, p.checkpoint.cut_seq + 1)
+    lnt_put_le32(b + SB_JOURNAL_POS, p.checkpoint.cut_pos)
+    lnt_put_le32(b + SB_AREA_IMAGES, p.checkpoint.n_images)
+    lnt_put_le32(b + SB_AREA_PENDING, p.checkpoint.n_pending)
     p.checkpoint.n_serial = 0
     p.checkpoint.io_next = 0
     p.checkpoint.io_busy = 0
     p.checkpoint.io_failed = 0
     p.checkpoint.dir_written = 0
-    p.checkpoint.riders = p.checkpoint.waiters
-    p.checkpoint.waiters = NULL
-    p.checkpoint.wanted = 0
-    ops_ready(p, &p.checkpoint.room)      # nothing is dirty now
+    checkpoint_begun(p)
+    ops_ready(p, &p.checkpoint_wait.room)      # nothing is dirty now
     return 0
 
 
@@ -411,8 +424,8 @@ cdef int images_turn(lnt_pool *p) noexcept nogil:
     if stop > p.checkpoint.n_frames:
         stop = p.checkpoint.n_frames
     for i in range(p.checkpoint.n_serial, stop):
-        if p.checkpoint.frames[i] != NULL and p.checkpoint.frames[i].ckpt:
-            frame_serialise(p, p.checkpoint.frames[i])
+        if p.cache.frozen[i] != NULL and p.cache.frozen[i].ckpt:
+            frame_serialise(p, p.cache.frozen[i])
     p.checkpoint.n_serial = stop
     if stop == p.checkpoint.n_frames:
         stop = p.checkpoint.n_images
@@ -460,32 +473,25 @@ cdef void published(lnt_pool *p) noexcept nogil:
     """The superblock is durable: what it covers is hard, and what only the checkpoint before it needed is free."""
     p.checkpoint.gen += 1
     memcpy(p.checkpoint.live_buf, p.checkpoint.super_buf, L_BLOCK_BYTES)
-    if p.checkpoint.cut_seq > p.journal.hard_seq:
-        p.journal.hard_seq = p.checkpoint.cut_seq
-    p.journal.tail = p.checkpoint.cut_pos
+    journal_cut(p, p.checkpoint.cut_seq, p.checkpoint.cut_pos)
     homes_release(p)
-    ops_ready(p, &p.checkpoint.room)
+    ops_ready(p, &p.checkpoint_wait.room)
 
 
 cdef void finished(lnt_pool *p) noexcept nogil:
-    cdef uint32_t i
-    for i in range(p.checkpoint.n_frames):
-        if p.checkpoint.frames[i] != NULL:
-            p.checkpoint.frames[i].writing = 0
-    instant_free(p)
+    instant_free(p, p.checkpoint.n_frames)
     p.checkpoint.done_count += 1
     p.checkpoint.next_due_us = p.now_us + SETTLED_US
     nodes_tidy(p)
-    ops_ready(p, &p.checkpoint.riders)
-    ops_ready(p, &p.checkpoint.room)
+    ops_ready(p, &p.checkpoint_wait.done)
+    ops_ready(p, &p.checkpoint_wait.room)
 
 
 cdef int want_sync(lnt_pool *p, uint8_t state) noexcept nogil:
     p.checkpoint.state = state
     if p.mutations & (M_NO_SUPER_SYNC if state == C_SYNC2 else M_NO_HOME_SYNC if state == C_SYNC3 else 0):
         return 1
-    p.checkpoint.need_sync = next_sync(p)
-    p.journal.ck_need_sync = p.checkpoint.need_sync
+    p.checkpoint.need_sync = checkpoint_sync(p)
     return 1
 
 
@@ -507,8 +513,7 @@ cdef int homes_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
         memory_short(p)
         return 0
     if rc == ST_NO_SPACE and p.medium.sparse:
-        if p.medium.retry_us == 0:
-            p.medium.retry_us = p.now_us + NO_HOMES_US
+        medium_later(p, NO_HOMES_US)
         return 0                      # a limit, met below: everybody waits until there is room
     pool_fail(p, PF_HOMES if rc == ST_NO_SPACE else PF_AREA if rc == ST_RANGE else PF_PAGE, rc)    # before anything is lost
     return 0
@@ -542,8 +547,7 @@ cdef int ckpt_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     if p.checkpoint.state == C_SUPER:
         if not p.checkpoint.dir_written:
             p.checkpoint.dir_written = 1
-            p.checkpoint.sb_gen += 1
-            super_seal(p.checkpoint.super_buf, p.checkpoint.sb_gen)
+            super_next(p, p.checkpoint.super_buf)
             ck_write(p, 0, p.checkpoint.super_buf, 1, &p.checkpoint.super_io)
         if p.checkpoint.io_busy:
             return 0

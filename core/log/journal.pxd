@@ -16,5 +16,12 @@ cdef void wait_soft(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void wait_hard(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef uint64_t next_sync(lnt_pool *p) noexcept nogil
 cdef int frames_ready(lnt_pool *p) noexcept nogil
-cdef void seal_turn(lnt_pool *p) noexcept nogil
 cdef int commit_turn(lnt_pool *p) noexcept nogil
+cdef void records_put(lnt_pool *p, const uint8_t *records, uint32_t length, uint32_t count) noexcept nogil
+cdef uint64_t checkpoint_sync(lnt_pool *p) noexcept nogil
+cdef void journal_cut(lnt_pool *p, uint64_t seq, uint32_t pos) noexcept nogil
+cdef int background_commit(lnt_pool *p, bint press) noexcept nogil
+
+cdef inline void journal_data_written(lnt_pool *p) noexcept nogil:
+    """A write of data has ended: the next sync proves it."""
+    p.journal.data_writes += 1

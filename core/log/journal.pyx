@@ -4,6 +4,7 @@ Two promises are kept apart. A change is *soft* once its frame is written: it su
 its data was synced, a later frame that says so (`hard_upto`) was written, and that frame was synced: it survives loss of power.
 One sync can be the second for one group and the first for the next.
 """
+from core.base.checkpoint_wait cimport checkpoint_want
 from core.base.layout cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
     L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP,
@@ -21,6 +22,7 @@ from libc.string cimport memcpy, memset
 
 cdef enum:
     SPARE_FRAMES = 4              # the open one, a pad, the next, a marker
+    COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
     SEAL_US = 1000000             # idle so long after a commit, the journal vouches for its last frame
 
 
@@ -254,6 +256,15 @@ cdef void record_3(lnt_pool *p, uint8_t type, uint64_t a, uint64_t b, uint64_t c
     lnt_put_le64(r + 24, c)
 
 
+cdef void records_put(lnt_pool *p, const uint8_t *records, uint32_t length, uint32_t count) noexcept nogil:
+    """Records that are ready, into the frame in which `journal_reserve` has made room for them."""
+    memcpy(p.journal.open.buf + p.journal.open.length, records, length)
+    p.journal.open.length += length
+    p.journal.open.records += count
+    p.journal.record_seq = p.journal.next_seq
+    p.journal.appended += count
+
+
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
@@ -281,11 +292,24 @@ cdef uint64_t next_sync(lnt_pool *p) noexcept nogil:
     return p.journal.sync_started + 1
 
 
+cdef uint64_t checkpoint_sync(lnt_pool *p) noexcept nogil:
+    """The same, and it starts though nobody else wants one: a checkpoint waits for it."""
+    p.journal.ck_need_sync = next_sync(p)
+    return p.journal.ck_need_sync
+
+
+cdef void journal_cut(lnt_pool *p, uint64_t seq, uint32_t pos) noexcept nogil:
+    """A durable checkpoint holds all records up to `seq`: recovery begins at `pos`, behind them."""
+    if seq > p.journal.hard_seq:
+        p.journal.hard_seq = seq
+    p.journal.tail = pos
+
+
 cdef void synced(lnt_io *io) noexcept nogil:
     cdef lnt_pool *p = <lnt_pool *>io.owner
     p.journal.syncing = 0
     if io.result != 0:
-        p.checkpoint.sync_failed = 1
+        p.journal.sync_failed = 1
         pool_fail(p, PF_SYNC, <uint64_t>-io.result)     # the kernel may have dropped the pages: a second try proves nothing
         return
     p.journal.sync_done = p.journal.sync_started
@@ -321,9 +345,9 @@ cdef void fail_waiters(lnt_pool *p) noexcept nogil:
         p.journal.soft_waiters = op.next
         op_finish(p, op, ST_IO_WRITE)
     p.journal.soft_tail = NULL
-    ops_ready(p, &p.checkpoint.waiters)   # they see for themselves that the pool has failed
-    ops_ready(p, &p.checkpoint.riders)
-    ops_ready(p, &p.checkpoint.room)
+    ops_ready(p, &p.checkpoint_wait.next_done)    # they see for themselves that the pool has failed
+    ops_ready(p, &p.checkpoint_wait.done)
+    ops_ready(p, &p.checkpoint_wait.room)
 
 
 cdef void seal_turn(lnt_pool *p) noexcept nogil:
@@ -347,6 +371,39 @@ cdef void seal_turn(lnt_pool *p) noexcept nogil:
         p.journal.seal_seq = p.journal.closed_seq
         p.journal.sealing = 1
         p.journal.seal_due_us = 0
+
+
+cdef void background_wants(lnt_pool *p) noexcept nogil:
+    """What changed is to be hard now, though nobody asked: its records, and what was dropped with them."""
+    cdef uint64_t last = p.journal.record_seq
+    if p.fifo.head != p.fifo.tail and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq > last:
+        last = p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq
+    if last > p.journal.closed_seq and journal_room(p) > 80:
+        frame_close(p, 1)
+    if last > p.journal.closed_seq:
+        last = p.journal.closed_seq
+    if last > p.journal.bg_seq:
+        p.journal.bg_seq = last
+    p.journal.bg_due_us = 0
+
+
+cdef int background_commit(lnt_pool *p, bint press) noexcept nogil:
+    """Changes become hard at the latest after a while; idle, the journal seals its last frame. `press`: they are to be at once.
+
+    1: there is more to do now.
+    """
+    cdef int more
+    if p.fifo.head == p.fifo.tail and p.journal.record_seq <= p.journal.hard_seq:
+        p.journal.bg_due_us = 0
+        more = p.journal.seal_due_us != 0 and p.now_us >= p.journal.seal_due_us
+        seal_turn(p)
+        return more
+    p.journal.seal_due_us = 0
+    if p.journal.bg_due_us == 0:
+        p.journal.bg_due_us = p.now_us + COMMIT_US
+    if p.now_us >= p.journal.bg_due_us or p.closing or press:
+        background_wants(p)
+    return 0
 
 
 cdef int commit_turn(lnt_pool *p) noexcept nogil:
@@ -385,7 +442,7 @@ cdef int commit_turn(lnt_pool *p) noexcept nogil:
         if p.journal.data_synced_seq >= want_seq:
             if p.journal.marker_seq < want_seq and (p.journal.inflight == NULL or p.journal.inflight_tail.hard_upto < want_seq):
                 if journal_room(p) < 8:
-                    p.checkpoint.wanted = 1
+                    checkpoint_want(p)
                     return 0          # the checkpoint will make it hard
                 closed = p.journal.closed_seq
                 frame_close(p, 1)

@@ -60,8 +60,8 @@ cdef int summaries_load(lnt_pool *p, object device, bytes super_raw) except -1:
     p.run_used = <uint16_t *>mem_zeroed(((pages + 1) * L_SUMMARY_RUNS) * sizeof(uint16_t))
     p.run_busy = <uint8_t *>mem_zeroed((pages + 1) * L_SUMMARY_RUNS)
     p.summary_dirty = <uint8_t *>mem_zeroed(pages + 2)
-    p.holes.pages = <lnt_freed_page **>mem_zeroed((pages + 1) * sizeof(lnt_freed_page *))
-    if p.run_used == NULL or p.run_busy == NULL or p.summary_dirty == NULL or p.holes.pages == NULL:
+    p.marks.pages = <lnt_freed_page **>mem_zeroed((pages + 1) * sizeof(lnt_freed_page *))
+    if p.run_used == NULL or p.run_busy == NULL or p.summary_dirty == NULL or p.marks.pages == NULL:
         raise MemoryError
     p.free_blocks = p.free_runs = 0
     for s in range(pages):

@@ -4,6 +4,7 @@ Changes of the catalog are applied one after the other (a FIFO), so that memory,
 each then waits on its own for durability. Everything an operation may have to wait for is touched before its first change.
 """
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap
+from core.base.checkpoint_wait cimport checkpoint_wait_next, checkpoint_wait_room
 from core.base.entries cimport WAIT
 from core.base.layout cimport (
     KV_SLOT_KIND, L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME,
@@ -28,7 +29,9 @@ from core.base.types cimport (
 from core.catalog.changes cimport delete_apply, derive_apply, revert_apply
 from core.catalog.slots cimport object_store, slot_free, slot_page, slot_write
 from core.log.growth cimport pool_resize
-from core.log.journal cimport frame_close, journal_fit, journal_reserve, next_sync, record_3, record_new, wait_hard, wait_soft
+from core.log.journal cimport (
+    frame_close, journal_fit, journal_reserve, next_sync, record_3, record_new, records_put, wait_hard, wait_soft,
+)
 from core.objects cimport object_dirty, object_find, object_link
 from core.ops.epochs cimport memory_ready, wait_grace, wait_room
 from core.ops.ranges cimport places_leave, places_wait
@@ -123,11 +126,7 @@ cdef void keys_apply(lnt_pool *p, lnt_waiter *who, lnt_key_change *k) noexcept n
             slot_free(p, k.slots[i])
         image += L_SLOT_BYTES
     if k.records_bytes:
-        memcpy(p.journal.open.buf + p.journal.open.length, k.records, k.records_bytes)
-        p.journal.open.length += k.records_bytes
-        p.journal.open.records += k.records_count
-        p.journal.record_seq = p.journal.next_seq
-        p.journal.appended += k.records_count
+        records_put(p, k.records, k.records_bytes, k.records_count)
 
 
 cdef int kv_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
@@ -392,9 +391,7 @@ cdef int grow_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
         return ST_INVALID
     while p.total_blocks < g.total_blocks:
         if g.more and summaries_dirty(p):
-            p.checkpoint.wanted = 1
-            a.op.next = p.checkpoint.room
-            p.checkpoint.room = &a.op
+            checkpoint_wait_room(p, &a.op)
             return WAIT
         total = g.total_blocks if g.total_blocks - p.total_blocks < step else p.total_blocks + step
         g.more = total < g.total_blocks
@@ -538,9 +535,7 @@ cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
             op_finish(p, &a.op, ST_IO_WRITE if p.failed else ST_OK)
             return
         a.applied = 1
-        p.checkpoint.wanted = 1
-        a.op.next = p.checkpoint.waiters
-        p.checkpoint.waiters = &a.op
+        checkpoint_wait_next(p, &a.op)
         return
     if a.applied:
         settle(p, a, 0)

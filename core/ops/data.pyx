@@ -8,6 +8,7 @@ from core.ops.parts cimport refused
 from core.ops.ranges cimport range_leave
 from core.ops.transfer cimport read_run, write_run
 from core.ops.unmap cimport unmap_run
+from core.space.budget cimport budget_request
 from libc.stdint cimport uint8_t
 
 cdef enum:
@@ -28,7 +29,7 @@ cdef void data_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Run an op from its step."""
     cdef int status
     if op_state(op).step == S_NEW:
-        p.budget.requests += 1
+        budget_request(p)
         status = refused(p, op)
         if status:
             range_leave(p, &op_state(op).place)

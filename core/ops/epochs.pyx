@@ -2,10 +2,12 @@
 
 Lives here and nowhere else: how an op enters an epoch and leaves it.
 """
+from core.base.checkpoint_wait cimport checkpoint_wait_room
 from core.base.dropped cimport STEP_DROPS, ring_ready
 from core.base.log cimport C_IMAGES, C_SYNC2
 from core.base.pool cimport next_images
 from core.log.journal cimport frames_ready, journal_room
+from core.space.dropped cimport grace_wait
 from libc.stdint cimport uint32_t
 
 
@@ -24,8 +26,7 @@ cdef void epoch_exit(lnt_pool *p, lnt_op *op) noexcept nogil:
 cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
     """Run the op again when epochs move; it checks `target` itself. It must not be in an epoch."""
     op_state(op).target_epoch = target
-    op.next = p.grace
-    p.grace = op
+    grace_wait(p, op)
 
 
 cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
@@ -49,7 +50,5 @@ cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
         return 0
     if p.failed:
         return 0
-    p.checkpoint.wanted = 1
-    op.next = p.checkpoint.room
-    p.checkpoint.room = op
+    checkpoint_wait_room(p, op)
     return 1

@@ -8,7 +8,7 @@ from core.base.native cimport lnt_get_le64
 from core.base.space cimport lnt_goal
 from core.base.types cimport ST_NO_SPACE
 from core.space.allocation cimport alloc_extent, alloc_whole, space_beyond, space_for_data
-from core.space.counts cimport marks_press
+from core.space.marks cimport marks_press
 
 cdef enum:
     SMALL_BLOCKS = 16             # writes below it are no streams of their own

@@ -3,6 +3,7 @@
 Runs under live I/O. A page that a checkpoint is writing is fresh and passed over; one that fails while a checkpoint was under
 way is read again after it, because its block may have been torn, or given to something else, in between.
 """
+from core.base.checkpoint_wait cimport checkpoint_wait_running
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_PAGE_MAGIC,
@@ -93,8 +94,7 @@ cdef int judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
     m.tries += 1
     if m.tries < TRIES:
         if p.checkpoint.state > C_HOMES:
-            a.op.next = p.checkpoint.riders
-            p.checkpoint.riders = &a.op
+            checkpoint_wait_running(p, &a.op)
             return WAIT
         if m.checkpoints != p.checkpoint.done_count:
             return op_again(p, &a.op)

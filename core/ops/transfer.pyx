@@ -5,6 +5,7 @@ puts it on its device's ready list and it runs again from its step. WRITE overwr
 everything else to new blocks, which enter the map when all data has arrived.
 """
 from core._blkmap cimport lnt_extent, map_find, map_insert
+from core.base.checkpoint_wait cimport checkpoint_wait_room
 from core.base.dropped cimport I_DATA, lnt_dropped, ring_push
 from core.base.entries cimport E_EXCL, WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OF_CHECKSUM
@@ -17,7 +18,7 @@ from core.base.schedule cimport io_free, io_new, io_status, op_finish, op_ready
 from core.base.types cimport (
     IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OP_READ, ST_GONE, ST_MEMORY, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io,
 )
-from core.log.journal cimport journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
+from core.log.journal cimport journal_data_written, journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
 from core.ops.epochs cimport epoch_enter, epoch_exit, memory_ready, unpublished, wait_grace, wait_room, waits_for_range
 from core.ops.pieces cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core.ops.placing cimport choose_blocks, choose_run, moves, space_check
@@ -434,7 +435,7 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
             a = a.next
         if x.io_busy:
             return
-    p.journal.data_writes += 1
+    journal_data_written(p)
     if x.error == ST_NO_SPACE and x.moved:
         x.error = 0               # the medium has no room for a better place: in place it needs none
         x.stays = 1
@@ -515,9 +516,7 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
                 x.error = ST_READ_ONLY if p.failed else ST_GONE if o.pub.gone else ST_RANGE
                 break
             if journal_room(p) < 16 or unpublished(p) >= p.cache.dirty_stop:
-                p.checkpoint.wanted = 1
-                op.next = p.checkpoint.room
-                p.checkpoint.room = op
+                checkpoint_wait_room(p, op)
                 return
             if not memory_ready(p):
                 x.error = ST_MEMORY

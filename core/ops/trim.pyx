@@ -1,7 +1,7 @@
 """Trim: free space whose marks were forgotten is found again, by the counts."""
 from core.base.operation cimport lnt_trim
 from core.base.schedule cimport op_again
-from core.space.holes cimport trim_mark
+from core.space.holes cimport trim_end, trim_step
 
 cdef enum:
     TRIM_RUNS = 256           # runs that a trim marks in one turn
@@ -10,20 +10,15 @@ cdef enum:
 cdef int trim_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef lnt_trim *t = &a.trim
     cdef int rc, steps = 0
-    if t.next_run == 0:
-        p.holes.trimmed = 0
     while t.next_run < p.n_runs and t.left_runs:
-        rc = trim_mark(p, who, t.next_run, &t.found_blocks)
+        rc = trim_step(p, who, t.next_run, &t.found_blocks)
         if rc:
             return rc
-        p.holes.trimmed += t.next_run == p.holes.trimmed
         t.next_run += 1
         t.left_runs -= 1
         steps += 1
         if steps >= TRIM_RUNS and t.left_runs:
             return op_again(p, &a.op)
     t.over = t.next_run >= p.n_runs
-    if p.holes.trimmed >= p.n_runs:
-        p.holes.unswept = 0       # from the first to the last: all of it is marked now
-    p.holes.due_us = 1            # at once
+    trim_end(p)
     return 0

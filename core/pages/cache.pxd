@@ -15,4 +15,23 @@ cdef int cache_ready(lnt_pool *p, uint32_t n) noexcept nogil
 cdef lnt_frame *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil
 cdef lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil
 cdef void frame_dirty(lnt_pool *p, lnt_frame *f) noexcept nogil
+cdef int cache_freeze_room(lnt_pool *p, uint32_t n) noexcept nogil
+cdef void cache_freeze(lnt_pool *p, lnt_frame *f, uint32_t slot) noexcept nogil
+cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil
 cdef void frame_undirty(lnt_pool *p, lnt_frame *f) noexcept nogil
+
+cdef inline void node_homeless(lnt_pool *p) noexcept nogil:
+    """A node was made: it will need a block."""
+    p.unhomed += 1
+
+cdef inline void node_housed(lnt_pool *p) noexcept nogil:
+    """A node has a home now, or needs none any more."""
+    p.unhomed -= 1
+
+cdef inline void cache_limits(lnt_pool *p, uint64_t dirty_stop, uint64_t dirty_slack) noexcept nogil:
+    """Writers that have begun wait for a checkpoint above `dirty_stop` dirty pages, others that much below it."""
+    p.cache.dirty_stop = dirty_stop
+    p.cache.dirty_limit = dirty_stop - dirty_slack
+    if p.cache.dirty_limit > p.cache.limit // 2:
+        p.cache.dirty_stop -= p.cache.dirty_limit - p.cache.limit // 2
+        p.cache.dirty_limit = p.cache.limit // 2

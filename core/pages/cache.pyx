@@ -1,7 +1,7 @@
 """Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header)."""
 from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_BLOCK_BYTES
-from core.base.memory cimport mem_aligned, mem_zeroed
+from core.base.memory cimport mem_aligned, mem_new, mem_zeroed
 from core.base.operation cimport waiter_queue
 from core.base.page cimport F_BAD, F_READING, F_VALID
 from core.base.schedule cimport ops_ready
@@ -86,7 +86,7 @@ cdef void cache_drop(lnt_pool *p, lnt_frame *f) noexcept nogil:
     if f.ckpt:
         frame_serialise(p, f)
     if f.writing:
-        p.checkpoint.frames[f.slot] = NULL
+        p.cache.frozen[f.slot] = NULL
     frame_undirty(p, f)
     unhash(p, f)
     p.cache.pinned -= f.pinned
@@ -307,6 +307,33 @@ cdef lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kin
     waiter_queue(who, &f.waiters)
     rc[0] = WAIT
     return NULL
+
+
+# -- pages of the running checkpoint -----------------------------------------------------------------------------------------
+
+
+cdef int cache_freeze_room(lnt_pool *p, uint32_t n) noexcept nogil:
+    """1 when there is memory for so many frozen pages."""
+    p.cache.frozen = <lnt_frame **>mem_new((n + 1) * sizeof(lnt_frame *))
+    return p.cache.frozen != NULL
+
+
+cdef void cache_freeze(lnt_pool *p, lnt_frame *f, uint32_t slot) noexcept nogil:
+    """The running checkpoint holds the page as it is now: it is serialised before its next change."""
+    p.cache.frozen[slot] = f
+    f.slot = slot
+    f.ckpt = 1
+    f.writing = 1
+
+
+cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil:
+    """The checkpoint is over, with the first n of its pages at home; or it could not begin."""
+    cdef uint32_t i
+    for i in range(n):
+        if p.cache.frozen[i] != NULL:
+            p.cache.frozen[i].writing = 0
+    free(p.cache.frozen)
+    p.cache.frozen = NULL
 
 
 cdef void frame_dirty(lnt_pool *p, lnt_frame *f) noexcept nogil:

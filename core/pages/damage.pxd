@@ -4,8 +4,6 @@ from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_op
 from libc.stdint cimport uint64_t, uint8_t
 
-cdef void runs_free(lnt_pool *p, uint64_t run, uint8_t bits) noexcept nogil
-cdef void run_avoid(lnt_pool *p, uint64_t run, uint8_t bits) noexcept nogil
 cdef uint64_t damage_held(lnt_pool *p) noexcept nogil
 cdef void damage_met(lnt_pool *p, lnt_frame *f, lnt_op *op) noexcept nogil
 cdef void damage_over(lnt_pool *p, uint64_t block, uint8_t kind) noexcept nogil

@@ -10,6 +10,7 @@ from core.base.layout cimport (
     L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_GROUP_BLOCKS, L_RUN_BLOCKS, L_ZONE_BLOCKS, PK_COUNT, PK_CSUM,
 )
 from core.base.memory cimport mem_zeroed
+from core.base.runs cimport run_keep, run_release
 from core.base.space cimport RB_COUNTS, RB_CSUMS
 from core.base.trace cimport TE_DAMAGE, trace_add
 from libc.stdint cimport uint32_t
@@ -23,22 +24,6 @@ cdef enum:
 
 
 # -- runs that nothing is taken from -----------------------------------------------------------------------------------
-
-
-cdef void runs_free(lnt_pool *p, uint64_t run, uint8_t bits) noexcept nogil:
-    """Take bits off a run; without any its free blocks may be used."""
-    if p.run_busy[run] & bits:
-        p.run_busy[run] &= ~bits
-        if p.run_busy[run] == 0:
-            p.holes.held -= L_RUN_BLOCKS - p.run_used[run]
-            p.free_runs += p.run_used[run] == 0
-
-
-cdef void run_avoid(lnt_pool *p, uint64_t run, uint8_t bits) noexcept nogil:
-    if p.run_busy[run] == 0:
-        p.holes.held += L_RUN_BLOCKS - p.run_used[run]
-        p.free_runs -= p.run_used[run] == 0
-    p.run_busy[run] |= bits
 
 
 cdef void runs_of(lnt_pool *p, uint64_t home, uint8_t kind, uint64_t *first, uint64_t *end) noexcept nogil:
@@ -120,7 +105,7 @@ cdef void damage_met(lnt_pool *p, lnt_frame *f, lnt_op *op) noexcept nogil:
     if f.kind == PK_COUNT or f.kind == PK_CSUM:
         runs_of(p, f.id, f.kind, &run, &end)
         while run < end:
-            run_avoid(p, run, RB_COUNTS if f.kind == PK_COUNT else RB_CSUMS)
+            run_keep(p, run, RB_COUNTS if f.kind == PK_COUNT else RB_CSUMS)
             run += 1
     if p.damage.due_us == 0:
         p.damage.due_us = p.now_us + RETRY_US
@@ -137,7 +122,7 @@ cdef void damage_over(lnt_pool *p, uint64_t block, uint8_t kind) noexcept nogil:
     if kind == PK_COUNT or kind == PK_CSUM:
         runs_of(p, block, kind, &run, &end)
         while run < end:
-            runs_free(p, run, RB_COUNTS if kind == PK_COUNT else RB_CSUMS)
+            run_release(p, run, RB_COUNTS if kind == PK_COUNT else RB_CSUMS)
             run += 1
 
 
@@ -174,13 +159,12 @@ cdef inline uint64_t blocks_of(lnt_dropped *it) noexcept nogil:
 
 
 cdef int aside_put(lnt_pool *p) noexcept nogil:
-    """Set the topmost ready item aside. 0: there are more than the pending list of a checkpoint has room for."""
+    """Set the topmost ready item aside; the caller takes it off its ring. 0: the pending list of a checkpoint has no room."""
     cdef lnt_dropped *it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
     if p.damage.aside.tail - p.damage.aside.head >= <uint64_t>p.checkpoint.area_blocks * 4:
         return 0
     p.damage.blocks += blocks_of(it)
     ring_push(&p.damage.aside, it)
-    p.work.tail -= 1
     if p.damage.due_us == 0:
         p.damage.due_us = p.now_us + RETRY_US
     return 1

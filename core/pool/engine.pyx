@@ -37,12 +37,13 @@ from core.base.types cimport (
     OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, lnt_io, lnt_obj, lnt_op,
 )
 from core.catalog.loading cimport catalog_load
-from core.catalog.slots cimport NO_SLOT, object_store, slot_alloc, slot_free
+from core.catalog.slots cimport NO_SLOT, object_number, object_store, slot_alloc, slot_free
 from core.log.checkpoint cimport limits_set
 from core.log.journal cimport journal_free, journal_init, journal_room
+from core.log.opening cimport super_change, super_current, super_load, super_read
 from core.log.recovery cimport area_apply, blocks_for_nodes, medium_load, medium_open, pool_format, summaries_load
 from core.log.replay cimport journal_replay
-from core.log.superblock cimport node_runs_store, super_change, super_current, super_load, super_read, super_seal
+from core.log.superblock cimport node_runs_store, super_next
 from core.objects cimport object_find
 from core.ops.admin cimport admin_submit
 from core.ops.scrub cimport SP_MAP
@@ -172,7 +173,7 @@ cdef class Pool:
         pthread_mutex_init(&self.p.lock, NULL)
         pthread_mutex_init(&self.mail.lock, NULL)
         self.p.mutations = MUTATIONS[mutations]
-        self.p.holes.delay_us = punch_delay_us
+        self.p.marks.delay_us = punch_delay_us
         try:
             self.mail.fd = self.completion_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
             if self.completion_fd < 0:
@@ -267,8 +268,8 @@ cdef class Pool:
         p.replaying = 0
         if not flags & SF_CLEAN:
             nodes_prepare(p, NULL)
-            if p.medium.sparse and p.medium.nodes_free < p.unhomed:
-                raise PoolError("no_space", f"the file system has no room for {p.unhomed - p.medium.nodes_free} blocks that "
+            if p.medium.sparse and p.nodes_free < p.unhomed:
+                raise PoolError("no_space", f"the file system has no room for {p.unhomed - p.nodes_free} blocks that "
                                             "recovery must write: make some, nothing is lost")
             self.call("checkpoint")
         self.q.inline_ = 0
@@ -292,8 +293,7 @@ cdef class Pool:
 
     cdef int super_write(self) except -1:
         """Both copies of the superblock in p.checkpoint.super_buf, one after the other."""
-        self.p.checkpoint.sb_gen += 1
-        super_seal(self.p.checkpoint.super_buf, self.p.checkpoint.sb_gen)
+        super_next(self.p, self.p.checkpoint.super_buf)
         for slot in range(2):
             self.device.write(slot * L_BLOCK_BYTES, (<const char *>self.p.checkpoint.super_buf)[:L_BLOCK_BYTES])
             if not self.p.mutations & M_NO_CLOSE_SYNC:
@@ -350,7 +350,7 @@ cdef class Pool:
             free(p.background)
             free(p.ck_op)
             free(p.checkpoint.order)
-            free(p.checkpoint.frames)
+            free(p.cache.frozen)
             free(p.checkpoint.homes)
             free(p.checkpoint.buf)
             free(p.checkpoint.dir)

@@ -89,9 +89,9 @@ cdef dict numbers(lnt_pool *p):
         "journal_frames": p.journal.frames, "journal_bytes": p.journal.bytes, "journal_records": p.journal.appended,
         "syncs": p.journal.sync_done, "checkpoints": p.checkpoint.done_count, "merged_writes": p.stat_rmw, "moved_bytes": p.stat_moved * L_BLOCK_BYTES, "epoch": p.epoch,
         "medium_sparse": p.medium.sparse, "medium_short": p.medium.refused_us != 0,
-        "node_room_bytes": p.medium.nodes_free * L_BLOCK_BYTES,
+        "node_room_bytes": p.nodes_free * L_BLOCK_BYTES,
         "free_runs": p.free_runs, "punched_bytes": p.holes.blocks * L_BLOCK_BYTES, "punch_runs": marked,
-        "unswept_bytes": p.holes.marked * L_BLOCK_BYTES, "unswept": p.holes.unswept,
+        "unswept_bytes": p.marks.blocks * L_BLOCK_BYTES, "unswept": p.holes.unswept,
         "punch_requests": p.holes.requests,
         "damaged_pages": p.damage.n, "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
     }

@@ -133,8 +133,7 @@ cdef bytes slot_of(Pool pool, str kind, str name, dict args):
     claim(pool, name)
     try:
         pthread_mutex_lock(&pool.p.lock)
-        number = pool.p.next_id
-        pool.p.next_id += 1
+        number = object_number(pool.p)
         pthread_mutex_unlock(&pool.p.lock)
         return object_slot(number, kind, name, **args)
     except ValueError as e:

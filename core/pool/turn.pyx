@@ -8,7 +8,7 @@ from core.base.schedule cimport op_ready
 from core.base.trace cimport memory_again
 from core.base.types cimport OP_ADMIN
 from core.log.checkpoint cimport ckpt_due, ckpt_turn
-from core.log.journal cimport commit_turn, frame_close, journal_room, seal_turn
+from core.log.journal cimport background_commit, commit_turn
 from core.log.superblock cimport super_distrust
 from core.ops.admin cimport admin_run
 from core.ops.data cimport data_run
@@ -22,7 +22,6 @@ from core.space.medium cimport medium_turn
 cdef enum:
     RUN_OPS = 512                 # ops run in one turn
     RECLAIM_STEPS = 1024          # of reclaim in one turn: blocks, about
-    COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
 
 
 cdef extern from "pool/tls.h" nogil:
@@ -104,7 +103,6 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
     """A bounded step of checkpoint and reclaim. 1: there is more to do now."""
     cdef lnt_waiter who
     cdef int more = 0
-    cdef uint64_t last
     if p.failed:
         return 0
     medium_turn(p)
@@ -113,25 +111,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         who = waiter_of(p.ck_op)
         more = ckpt_turn(p, &who)
         p.ck_waits = who.queued
-    if p.fifo.head != p.fifo.tail or p.journal.record_seq > p.journal.hard_seq:
-        p.journal.seal_due_us = 0
-        if p.journal.bg_due_us == 0:
-            p.journal.bg_due_us = p.now_us + COMMIT_US
-        if p.now_us >= p.journal.bg_due_us or p.closing or frees_press(p):
-            last = p.journal.record_seq
-            if p.fifo.head != p.fifo.tail and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq > last:
-                last = p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq
-            if last > p.journal.closed_seq and journal_room(p) > 80:
-                frame_close(p, 1)
-            if last > p.journal.closed_seq:
-                last = p.journal.closed_seq
-            if last > p.journal.bg_seq:
-                p.journal.bg_seq = last
-            p.journal.bg_due_us = 0
-    else:
-        p.journal.bg_due_us = 0
-        more |= p.journal.seal_due_us != 0 and p.now_us >= p.journal.seal_due_us
-        seal_turn(p)
+    more |= background_commit(p, frees_press(p))
     if not p.background_waits:
         who = waiter_of(p.background)
         more |= reclaim_turn(p, &who, RECLAIM_STEPS) == 1
@@ -151,7 +131,7 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
     """Until background work is due: the first of its deadlines."""
     cdef uint64_t wait = LNT_IDLE
     cdef uint64_t due = punch_due(p)
-    if p.checkpoint.wanted and p.checkpoint.state == C_IDLE and not p.ck_waits:
+    if p.checkpoint_wait.wanted and p.checkpoint.state == C_IDLE and not p.ck_waits:
         return 0            # wanted by what this turn did last, as by reclaim, which goes on behind it
     if p.journal.bg_due_us:
         wait = p.journal.bg_due_us - now_us if p.journal.bg_due_us > now_us else 0
@@ -188,7 +168,7 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
             budget -= 1
             op_run(p, op)
         more = commit_turn(p)
-        if p.checkpoint.sync_failed and not p.checkpoint.distrusted and not p.replaying and not p.mutations & M_NO_DISTRUST:
+        if p.journal.sync_failed and not p.superblock.distrusted and not p.replaying and not p.mutations & M_NO_DISTRUST:
             super_distrust(p)
         more |= epochs_turn(p) != 0
         rounds += 1

@@ -6,11 +6,13 @@ from core.base.entries cimport WAIT
 from core.base.layout cimport L_GROUP_BLOCKS, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS
 from core.base.mutations cimport M_NO_PUNCH_HOLD
 from core.base.page cimport lnt_frame
+from core.base.runs cimport runs_search_from
 from core.base.space cimport RB_COUNTS, lnt_freed_page
 from core.base.trace cimport PF_SUMMARY, pool_fail
 from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE
 from core.pages.damage cimport damage_held
-from core.space.counts cimport count_add, count_page, is_marked
+from core.space.counts cimport count_add, count_page
+from core.space.marks cimport is_marked
 from core.space.medium cimport zone_need
 
 cdef extern from *:
@@ -25,9 +27,9 @@ cdef enum:
 
 cdef uint64_t space_for_nodes(lnt_pool *p) noexcept nogil:
     """Blocks that nodes may still take: the one count of what is free and neither promised to a node nor out of reach."""
-    cdef uint64_t kept = p.unhomed + p.holes.held
+    cdef uint64_t kept = p.unhomed + p.held_blocks
     if p.medium.sparse:
-        return p.medium.nodes_free - p.unhomed if p.medium.nodes_free > p.unhomed else 0
+        return p.nodes_free - p.unhomed if p.nodes_free > p.unhomed else 0
     return p.free_blocks - kept if p.free_blocks > kept else 0
 
 
@@ -43,14 +45,14 @@ cdef uint64_t space_beyond(lnt_pool *p, uint64_t reserve) noexcept nogil:
         if space < reserve // 2:
             return 0
         reserve -= space if space < reserve else reserve
-        space = p.free_blocks - p.holes.held if p.free_blocks > p.holes.held else 0
+        space = p.free_blocks - p.held_blocks if p.free_blocks > p.held_blocks else 0
     return space - reserve if space > reserve else 0
 
 
 cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil:
     """The same with what is being given back to the medium, but for runs that damage keeps away."""
-    cdef uint64_t away = damage_held(p) + p.medium.nodes_free
-    return space_for_data(p) + (p.holes.held - away if p.holes.held > away else 0)
+    cdef uint64_t away = damage_held(p) + p.nodes_free
+    return space_for_data(p) + (p.held_blocks - away if p.held_blocks > away else 0)
 
 
 cdef int take_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t want, uint32_t least, uint32_t *got) noexcept nogil:
@@ -139,7 +141,7 @@ cdef int take_marked(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pba,
     got[0] = 0
     while looks < MARKED_LOOKS:
         run = p.marked_cursor
-        g = p.holes.pages[run // L_SUMMARY_RUNS] if run < p.n_runs else NULL
+        g = p.marks.pages[run // L_SUMMARY_RUNS] if run < p.n_runs else NULL
         looks += 1
         if g == NULL or g.live == 0:
             run = (run // L_SUMMARY_RUNS + 1) * L_SUMMARY_RUNS
@@ -174,7 +176,7 @@ cdef int take_free_run(lnt_pool *p, lnt_waiter *who, uint32_t offset, uint32_t w
             rc = take_at(p, who, pba[0], want, 1, got)
             if search_over(p, rc, got[0]):
                 return rc
-        p.run_cursor = run + 1 if run + 1 < p.n_runs else 0
+        runs_search_from(p, run + 1)
     return rc
 
 

@@ -8,3 +8,7 @@ cdef void budget_took(lnt_pool *p, uint64_t blocks, uint64_t took_us) noexcept n
 cdef uint32_t budget_runs(lnt_pool *p) noexcept nogil
 cdef bint budget_allows(lnt_pool *p, uint32_t in_flight) noexcept nogil
 cdef uint64_t budget_due(lnt_pool *p, uint32_t in_flight) noexcept nogil
+
+cdef inline void budget_request(lnt_pool *p) noexcept nogil:
+    """An initiator has sent a command."""
+    p.budget.requests += 1

@@ -6,6 +6,7 @@ they are silent a few follow each other without a rest, and where room is short 
 what takes a moment, by what the last ones took.
 """
 from core.base.layout cimport L_RUN_BLOCKS
+from core.space.marks cimport marks_hurry
 
 cdef enum:
     REST = 7                  # of eight parts of the time seven are the initiators' alone: in memory their reactor punches
@@ -30,8 +31,7 @@ cdef inline bint contended(lnt_pool *p) noexcept nogil:
 cdef void budget_hurry(lnt_pool *p) noexcept nogil:
     """The medium has no room, or little: what is free goes back at once."""
     p.budget.hurry_us = p.now_us + HURRY_US
-    if p.holes.due_us:
-        p.holes.due_us = p.now_us
+    marks_hurry(p)
 
 
 cdef bint budget_hurries(lnt_pool *p) noexcept nogil:

@@ -1,15 +1,10 @@
-# How often each block is referred to, how many of a run are used, and which free ones the medium may still keep.
+# How often each block is referred to (I1).
 from core.base.layout cimport L_RUN_BLOCKS, L_SUMMARY_RUNS
 from core.base.operation cimport lnt_waiter
 from core.base.page cimport lnt_frame
 from core.base.pool cimport lnt_pool
-from core.base.space cimport lnt_freed_page
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
-cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil
-cdef void freed_forget(lnt_pool *p, uint64_t run) noexcept nogil
-cdef void freed_give_up(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil
-cdef bint marks_press(lnt_pool *p) noexcept nogil
 cdef lnt_frame *count_page(lnt_pool *p, lnt_waiter *who, uint64_t pba, int *rc) noexcept nogil
 cdef uint32_t *count_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, lnt_frame **f, int *rc) noexcept nogil
 cdef int count_touch(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n) noexcept nogil
@@ -19,7 +14,3 @@ cdef int count_is_one(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n, in
 cdef int node_touch(lnt_pool *p, lnt_waiter *who, uint64_t id) noexcept nogil
 cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil
 cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil
-
-cdef inline bint is_marked(lnt_pool *p, uint64_t pba) noexcept nogil:
-    cdef lnt_freed_page *g = p.holes.pages[pba // L_RUN_BLOCKS // L_SUMMARY_RUNS]
-    return g != NULL and g.bits[pba // L_RUN_BLOCKS % L_SUMMARY_RUNS * 8 + pba % L_RUN_BLOCKS // 64] >> (pba % 64) & 1

@@ -1,120 +1,33 @@
-"""How often each block is referred to, how many of a run are used, and which free ones the medium may still keep.
+"""How often each block is referred to (I1).
 
-Lives here and nowhere else: count pages' values, `run_used`, `free_blocks` and the marks of freed blocks (I1, I15).
+Lives here and nowhere else: what count pages say. What follows from it for a run is core/base/runs.pxd, for the medium
+core/space/marks.pyx.
 """
 from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_COUNT_MAX, L_COUNT_START, L_GROUP_BLOCKS, L_ZONE_BLOCKS, PK_COUNT
-from core.base.memory cimport mem_zeroed
 from core.base.page cimport F_VALID
 from core.base.pool cimport run_is_fixed
-from core.base.space cimport RB_NODES
+from core.base.runs cimport run_changed
 from core.base.trace cimport PF_COUNTS, TE_COUNT_LIMIT, pool_fail, trace_add
 from core.base.types cimport ST_CHECKSUM, ST_LIMIT, ST_MEMORY
 from core.pages.cache cimport cache_find, cache_get, cache_new, frame_dirty
+from core.space.marks cimport freed_clear, freed_mark, marks_of
 from libc.stdint cimport int64_t
-from libc.string cimport memset
-
-cdef extern from *:
-    """
-    #define lnt_popcount(v) __builtin_popcountll(v)
-    """
-    uint32_t popcount "lnt_popcount"(uint64_t) nogil
 
 cdef enum:
-    GIVEN_UP_PART = 40            # of the time between two looks what is freed for good waits for its neighbours
-    MARKED_PART = 8
     COUNT_LIVE = L_COUNT_MAX // 2     # what a count may reach while the pool is open ...
     COUNT_SHARED = 1 << 16            # ... and by copies by reference
 
 
-cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
-    """A block became free that the medium still keeps. Runs for nodes stay allocated below: nothing goes back there (I16)."""
-    cdef uint64_t run = pba // L_RUN_BLOCKS
-    cdef lnt_freed_page *g = p.holes.pages[run // L_SUMMARY_RUNS]
-    if p.run_busy[run] & RB_NODES:
-        return
-    if g == NULL:
-        if not p.can_discard:
-            return
-        g = <lnt_freed_page *>mem_zeroed(sizeof(lnt_freed_page))
-        if g == NULL:
-            return                # it stays with the medium until it is used again
-        p.holes.pages[run // L_SUMMARY_RUNS] = g
-    run %= L_SUMMARY_RUNS
-    g.live += g.age[run] == 0
-    g.age[run] = 1
-    p.holes.marked += not g.bits[run * 8 + pba % L_RUN_BLOCKS // 64] >> (pba % 64) & 1
-    g.bits[run * 8 + pba % L_RUN_BLOCKS // 64] |= <uint64_t>1 << (pba % 64)
-    if p.holes.due_us == 0:
-        p.holes.due_us = p.now_us + p.holes.delay_us
-
-
-cdef void freed_forget(lnt_pool *p, uint64_t run) noexcept nogil:
-    """No block of this run is to be given back any more."""
-    cdef lnt_freed_page *g = p.holes.pages[run // L_SUMMARY_RUNS]
-    cdef uint64_t r = run % L_SUMMARY_RUNS
-    cdef int i
-    if g == NULL:
-        return
-    if g.age[r]:
-        g.age[r] = 0
-        g.live -= 1
-    for i in range(8):
-        p.holes.marked -= popcount(g.bits[r * 8 + i])
-    memset(&g.bits[r * 8], 0, 64)
-
-
-cdef void freed_give_up(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
-    """What is marked in these runs need not come to rest first: UNMAP and deletes free what nobody wants again soon."""
-    cdef uint64_t run
-    cdef lnt_freed_page *g
-    for run in range(pba // L_RUN_BLOCKS, (pba + n - 1) // L_RUN_BLOCKS + 1):
-        g = p.holes.pages[run // L_SUMMARY_RUNS]
-        if g != NULL and g.age[run % L_SUMMARY_RUNS]:
-            g.age[run % L_SUMMARY_RUNS] = 2
-    if p.holes.due_us > p.now_us + p.holes.delay_us // GIVEN_UP_PART:
-        p.holes.due_us = p.now_us + p.holes.delay_us // GIVEN_UP_PART
-
-
-cdef bint marks_press(lnt_pool *p) noexcept nogil:
-    """More is free and still with the medium than a part of what is in use: small writes should take that."""
-    return p.holes.marked > (p.total_blocks - p.free_blocks) // MARKED_PART
-
-
-cdef void freed_clear(lnt_pool *p, uint64_t pba) noexcept nogil:
-    """A block is used again."""
-    cdef uint64_t run = pba // L_RUN_BLOCKS
-    cdef lnt_freed_page *g = p.holes.pages[run // L_SUMMARY_RUNS]
-    cdef uint64_t *v
-    run %= L_SUMMARY_RUNS
-    if g != NULL and g.age[run]:
-        v = &g.bits[run * 8]
-        p.holes.marked -= v[pba % L_RUN_BLOCKS // 64] >> (pba % 64) & 1
-        v[pba % L_RUN_BLOCKS // 64] &= ~(<uint64_t>1 << (pba % 64))
-        g.age[run] = (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
-        g.live -= g.age[run] == 0
-
-
-cdef inline void run_delta(lnt_pool *p, uint64_t pba, int delta) noexcept nogil:
-    cdef uint64_t run = pba // L_RUN_BLOCKS
-    cdef uint32_t before = p.run_used[run]
-    p.run_used[run] = <uint32_t>(before + delta)
-    p.summary_dirty[run // L_SUMMARY_RUNS] = 1
-    p.free_blocks -= delta
-    if delta < 0:
-        freed_mark(p, pba)
-    elif p.holes.pages[run // L_SUMMARY_RUNS] != NULL:
+cdef inline void block_used(lnt_pool *p, uint64_t pba) noexcept nogil:
+    if marks_of(p, pba // L_RUN_BLOCKS) != NULL:
         freed_clear(p, pba)
-    if p.run_busy[run]:           # nothing is taken from it meanwhile, and what becomes free waits as well
-        p.holes.held -= delta
-        if p.run_busy[run] & RB_NODES:
-            p.medium.nodes_free -= delta
-    elif before == 0:
-        p.free_runs -= 1
-    elif p.run_used[run] == 0:
-        p.free_runs += 1
-        if run < p.run_cursor:
-            p.run_cursor = run        # what was used before is taken first: the medium already has its blocks
+    run_changed(p, pba // L_RUN_BLOCKS, 1)
+
+
+cdef inline void block_freed(lnt_pool *p, uint64_t pba) noexcept nogil:
+    freed_mark(p, pba)
+    run_changed(p, pba // L_RUN_BLOCKS, -1)
 
 
 # -- counts ------------------------------------------------------------------------------------------------------------
@@ -186,9 +99,9 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
             return ST_LIMIT
         c[0] = <uint32_t>(<int64_t>was + delta)
         if was == 0 and delta > 0:
-            run_delta(p, b, 1)
+            block_used(p, b)
         elif was != 0 and c[0] == 0:
-            run_delta(p, b, -1)
+            block_freed(p, b)
     return 0
 
 

@@ -2,6 +2,7 @@
 from core.base.operation cimport lnt_waiter
 from core.base.page cimport lnt_frame
 from core.base.pool cimport lnt_pool
+from core.base.types cimport lnt_op
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t n, uint8_t trim) noexcept nogil
@@ -11,3 +12,8 @@ cdef uint64_t pending_count(lnt_pool *p) noexcept nogil
 cdef void homes_release(lnt_pool *p) noexcept nogil
 cdef void node_gone(lnt_pool *p, lnt_frame *f) noexcept nogil
 cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil
+
+cdef inline void grace_wait(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """The op runs again when the epoch moves."""
+    op.next = p.grace
+    p.grace = op

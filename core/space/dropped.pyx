@@ -2,6 +2,7 @@
 
 Lives here and nowhere else: the rings of dropped references and the epochs.
 """
+from core.base.checkpoint_wait cimport checkpoint_want
 from core.base.dropped cimport I_DATA, I_HOME, I_NODE, lnt_dropped, ring_push, ring_ready
 from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
@@ -10,9 +11,10 @@ from core.base.pool cimport next_images
 from core.base.schedule cimport op_ready
 from core.base.trace cimport PF_ASIDE, memory_short, pool_fail
 from core.base.types cimport ST_MEMORY, lnt_op
-from core.pages.cache cimport cache_drop, cache_find, cache_get
+from core.pages.cache cimport cache_drop, cache_find, cache_get, node_housed
 from core.pages.damage cimport aside_put, aside_retry, damage_probe
-from core.space.counts cimport count_add, count_at, count_touch, freed_give_up, freed_mark, node_ref, node_touch
+from core.space.counts cimport count_add, count_at, count_touch, node_ref, node_touch
+from core.space.marks cimport freed_give_up, freed_mark
 
 cdef enum:
     DATA_STEPS = 4                # of a turn's budget: a dropped reference to data, beside its blocks ...
@@ -185,7 +187,7 @@ cdef void node_gone(lnt_pool *p, lnt_frame *f) noexcept nogil:
             it.epoch = 0
             ring_push(&p.work, &it)
         else:
-            p.unhomed -= 1
+            node_housed(p)
     else:
         it.ref = f.id
         it.kind = I_HOME
@@ -223,7 +225,7 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
         it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
         if next_images(p) >= p.cache.dirty_limit or (
                 it.kind == I_NODE and p.homes.tail - p.homes.head >= <uint64_t>p.checkpoint.area_blocks * 4):
-            p.checkpoint.wanted = 1           # the next checkpoint would not hold what this makes dirty, or what waits for it
+            checkpoint_want(p)                # the next checkpoint would not hold what this makes dirty, or what waits for it
             return 0
         budget -= NODE_STEPS if it.kind == I_NODE else DATA_STEPS + <int>it.n
         rc = release_node(p, who, it) if it.kind == I_NODE else release_data(p, who, it)
@@ -232,8 +234,11 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
         if rc == ST_MEMORY:
             memory_short(p)
             return 0
-        if rc and not p.failed and not aside_put(p):
-            pool_fail(p, PF_ASIDE, it.ref)    # more damage than the pending list holds
+        if rc and not p.failed:
+            if not aside_put(p):
+                pool_fail(p, PF_ASIDE, it.ref)    # more damage than the pending list holds
+                return 0
+            p.work.tail -= 1
         if p.failed:
             return 0
     return 1

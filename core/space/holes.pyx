@@ -6,15 +6,18 @@ left extent by extent, as much as initiators can spare (core/space/budget.pyx). 
 """
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, SF_UNSWEPT
-from core.base.memory cimport mem_zeroed
 from core.base.page cimport lnt_frame
+from core.base.runs cimport run_keep, run_release
 from core.base.schedule cimport io_free, io_new
 from core.base.space cimport RB_HELD, lnt_freed_page, lnt_holes
 from core.base.types cimport IO_DISCARD, ST_MEMORY, lnt_io
-from core.pages.damage cimport runs_free
 from core.space.allocation cimport space_for_data
 from core.space.budget cimport budget_allows, budget_due, budget_hurries, budget_runs, budget_took
-from core.space.counts cimport count_at, freed_forget, freed_mark
+from core.space.counts cimport count_at
+from core.space.marks cimport (
+    freed_add, freed_forget, freed_mark, freed_take, marks_close, marks_forget, marks_look, marks_of, marks_rest,
+    marks_tidy, run_marks,
+)
 from core.space.medium cimport medium_keeps
 from libc.stdlib cimport free
 
@@ -24,12 +27,8 @@ cdef enum:
     LARGE_BLOCKS = 16         # extents of so many blocks go back first
 
 
-cdef inline lnt_freed_page *page_of(lnt_pool *p, uint64_t run) noexcept nogil:
-    return p.holes.pages[run // L_SUMMARY_RUNS]
-
-
 cdef inline int is_quiet(lnt_pool *p, uint64_t run) noexcept nogil:
-    return run < p.n_runs and page_of(p, run) != NULL and page_of(p, run).age[run % L_SUMMARY_RUNS] == 2
+    return run < p.n_runs and marks_of(p, run) != NULL and marks_of(p, run).age[run % L_SUMMARY_RUNS] == 2
 
 
 cdef int hold(lnt_pool *p, uint64_t run) noexcept nogil:
@@ -37,9 +36,7 @@ cdef int hold(lnt_pool *p, uint64_t run) noexcept nogil:
     cdef uint64_t n = L_RUN_BLOCKS - p.run_used[run]
     if p.run_busy[run] or space_for_data(p) < n + 4 * p.reserve_blocks:
         return 0
-    p.run_busy[run] = RB_HELD
-    p.holes.held += n
-    p.free_runs -= p.run_used[run] == 0
+    run_keep(p, run, RB_HELD)
     return 1
 
 
@@ -62,13 +59,11 @@ cdef int begin(lnt_pool *p, uint64_t run) noexcept nogil:
 
 cdef void finish(lnt_pool *p) noexcept nogil:
     """The runs may be used. What is still marked in a run waits for its turn."""
-    cdef uint64_t run = p.holes.run
-    cdef lnt_freed_page *g = page_of(p, run)
-    if not p.holes.whole and g != NULL and g.age[run % L_SUMMARY_RUNS] and not any_marked(g, run):
-        g.age[run % L_SUMMARY_RUNS] = 0
-        g.live -= 1
+    cdef uint64_t run
+    if not p.holes.whole:
+        marks_close(p, p.holes.run)
     for run in range(p.holes.run, p.holes.run + p.holes.runs):
-        runs_free(p, run, RB_HELD)
+        run_release(p, run, RB_HELD)
     p.holes.runs = 0
 
 
@@ -106,21 +101,12 @@ cdef int give_back(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil:
 # -- the marks of a run ------------------------------------------------------------------------------------------------
 
 
-cdef inline uint64_t *marks(lnt_freed_page *g, uint64_t run) noexcept nogil:
-    return &g.bits[run % L_SUMMARY_RUNS * 8]
-
-
-cdef int any_marked(lnt_freed_page *g, uint64_t run) noexcept nogil:
-    cdef uint64_t *v = marks(g, run)
-    return (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
-
-
 cdef int any_large(lnt_freed_page *g, uint64_t run) noexcept nogil:
     """1 when LARGE_BLOCKS blocks in a row are marked."""
     cdef uint64_t[9] v
     cdef int i, k = 1
     for i in range(8):
-        v[i] = marks(g, run)[i]
+        v[i] = run_marks(g, run)[i]
     v[8] = 0
     while k < LARGE_BLOCKS:       # a bit stays where the k blocks from it on are marked
         for i in range(8):
@@ -132,8 +118,8 @@ cdef int any_large(lnt_freed_page *g, uint64_t run) noexcept nogil:
 cdef uint32_t extent_next(lnt_pool *p) noexcept nogil:
     """The next extent to give back of the run at hand: its length, with `next` at its start; 0 when there is none."""
     cdef lnt_holes *s = &p.holes
-    cdef uint64_t *bits = marks(page_of(p, s.run), s.run)
-    cdef uint32_t n = 0, i
+    cdef uint64_t *bits = run_marks(marks_of(p, s.run), s.run)
+    cdef uint32_t n = 0
     while s.next < L_RUN_BLOCKS:
         if not bits[s.next // 64] >> (s.next % 64) & 1:
             s.next = s.next + 1 if bits[s.next // 64] >> (s.next % 64) else (s.next // 64 + 1) * 64
@@ -142,9 +128,7 @@ cdef uint32_t extent_next(lnt_pool *p) noexcept nogil:
         while s.next + n < L_RUN_BLOCKS and bits[(s.next + n) // 64] >> ((s.next + n) % 64) & 1:
             n += 1
         if s.small or n >= LARGE_BLOCKS:
-            for i in range(s.next, s.next + n):
-                bits[i // 64] &= ~(<uint64_t>1 << (i % 64))
-            p.holes.marked -= n
+            freed_take(p, s.run * L_RUN_BLOCKS + s.next, n)
             return n
         s.left = 1
         s.next += n
@@ -179,7 +163,7 @@ cdef int look_at(lnt_pool *p, lnt_freed_page *g) noexcept nogil:
         if s.small:
             return 0
         s.moved = 1
-        g.age[r] = 2
+        marks_rest(p, s.at)
         if not budget_hurries(p):
             return 0
     if not s.small and p.run_used[s.at] and not any_large(g, s.at):
@@ -194,7 +178,7 @@ cdef int look(lnt_pool *p) noexcept nogil:
     cdef int budget = LOOK_RUNS
     cdef lnt_freed_page *g
     while s.at < p.n_runs:
-        g = page_of(p, s.at)
+        g = marks_of(p, s.at)
         if g == NULL:
             s.at = (s.at // L_SUMMARY_RUNS + 1) * L_SUMMARY_RUNS
             continue
@@ -216,38 +200,26 @@ cdef int look(lnt_pool *p) noexcept nogil:
 cdef int look_next(lnt_pool *p) noexcept nogil:
     """A look is over. One for what is large goes before each stretch of one for the rest. 1: the next begins at once."""
     cdef lnt_holes *s = &p.holes
-    cdef int left = pages_tidy(p)
+    cdef int left = marks_tidy(p)
     s.small_at = s.at if s.small and s.at < p.n_runs else 0 if s.small else s.small_at
     if left and (s.small and s.small_at or not s.small and s.left):
         s.small = not s.small
         s.at = s.small_at if s.small else 0
-        s.small_us = p.now_us + s.delay_us
+        s.small_us = p.now_us + p.marks.delay_us
         s.left = 0
         return 1
     s.small = s.left = 0
     s.at = 0
-    s.due_us = p.now_us + s.delay_us if left and s.moved else 0     # short of space: the next block that is freed
+    marks_look(p, p.now_us + p.marks.delay_us if left and s.moved else 0)     # short of space: the next block that is freed
     s.moved = 0
     return 0
-
-
-cdef int pages_tidy(lnt_pool *p) noexcept nogil:
-    """Free what no freed block is noted in. 1 when something is left to look for."""
-    cdef uint64_t i
-    cdef int left = 0
-    for i in range((p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS):
-        if p.holes.pages[i] != NULL and p.holes.pages[i].live == 0:
-            free(p.holes.pages[i])
-            p.holes.pages[i] = NULL
-        left |= p.holes.pages[i] != NULL
-    return left
 
 
 cdef int punch_turn(lnt_pool *p) noexcept nogil:
     """A bounded step. 1: there is more to do now."""
     if p.holes.runs:
         return step(p)
-    if p.holes.due_us == 0 or p.now_us < p.holes.due_us:
+    if p.marks.due_us == 0 or p.now_us < p.marks.due_us:
         return 0
     if not p.can_discard or p.read_only:
         punch_forget(p)
@@ -259,9 +231,7 @@ cdef int punch_turn(lnt_pool *p) noexcept nogil:
 
 
 cdef int trim_mark(lnt_pool *p, lnt_waiter *who, uint64_t run, uint64_t *found) noexcept nogil:
-    """Mark all that is free in a run, as if it had been freed and come to rest. 0, WAIT or ST_LIMIT."""
-    cdef lnt_freed_page *g = page_of(p, run)
-    cdef uint64_t r = run % L_SUMMARY_RUNS
+    """Mark all that is free in a run, as if it had been freed and come to rest. 0, WAIT or ST_MEMORY."""
     cdef uint32_t *c = NULL
     cdef lnt_frame *f
     cdef uint32_t i
@@ -272,26 +242,40 @@ cdef int trim_mark(lnt_pool *p, lnt_waiter *who, uint64_t run, uint64_t *found) 
         c = count_at(p, who, run * L_RUN_BLOCKS, &f, &rc)
         if c == NULL:
             return WAIT if rc == WAIT else 0      # where counts cannot be read nothing is known to be free
-    if g == NULL:
-        g = p.holes.pages[run // L_SUMMARY_RUNS] = <lnt_freed_page *>mem_zeroed(sizeof(lnt_freed_page))
-        if g == NULL:
-            return ST_MEMORY
     for i in range(L_RUN_BLOCKS):
         if c == NULL or c[i] == 0:
-            p.holes.marked += not g.bits[r * 8 + i // 64] >> (i % 64) & 1
-            g.bits[r * 8 + i // 64] |= <uint64_t>1 << (i % 64)
+            if not freed_add(p, run * L_RUN_BLOCKS + i):
+                return ST_MEMORY
             found[0] += 1
-    g.live += g.age[r] == 0
-    g.age[r] = 2
+    if marks_of(p, run) != NULL:
+        marks_rest(p, run)
     return 0
+
+
+cdef int trim_step(lnt_pool *p, lnt_waiter *who, uint64_t run, uint64_t *found) noexcept nogil:
+    """A trim looks at the next run. 0, WAIT or a status."""
+    cdef int rc
+    if run == 0:
+        p.holes.trimmed = 0
+    rc = trim_mark(p, who, run, found)
+    if rc == 0:
+        p.holes.trimmed += run == p.holes.trimmed
+    return rc
+
+
+cdef void trim_end(lnt_pool *p) noexcept nogil:
+    """What a trim has found goes back at once."""
+    if p.holes.trimmed >= p.n_runs:
+        p.holes.unswept = 0       # from the first to the last: all of it is marked now
+    marks_look(p, 1)
 
 
 cdef uint64_t punch_runs(lnt_pool *p) noexcept nogil:
     """Runs in which something is marked, or just given back."""
     cdef uint64_t i, n = p.holes.runs
     for i in range((p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS):
-        if p.holes.pages[i] != NULL:
-            n += p.holes.pages[i].live
+        if p.marks.pages[i] != NULL:
+            n += p.marks.pages[i].live
     return n
 
 
@@ -301,11 +285,7 @@ cdef uint32_t punch_flags(lnt_pool *p) noexcept nogil:
 
 
 cdef void punch_forget(lnt_pool *p) noexcept nogil:
-    cdef uint64_t i
-    for i in range((p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS):
-        free(p.holes.pages[i])
-        p.holes.pages[i] = NULL
-    p.holes.due_us = p.holes.marked = 0
+    marks_forget(p)
     p.holes.at = p.holes.small_at = 0
     p.holes.small = p.holes.left = 0
 
@@ -314,11 +294,10 @@ cdef uint64_t punch_due(lnt_pool *p) noexcept nogil:
     """When `punch_turn` wants to run again; 0: not of its own."""
     if p.holes.runs:
         return budget_due(p, p.holes.busy)
-    return p.holes.due_us
+    return p.marks.due_us
 
 
 cdef void punch_free(lnt_pool *p) noexcept nogil:
-    if p.holes.pages != NULL:
+    if p.marks.pages != NULL:
         punch_forget(p)
-    free(p.holes.pages)
-    p.holes.pages = NULL
+    free(p.marks.pages)

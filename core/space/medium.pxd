@@ -15,4 +15,7 @@ cdef int zone_need(lnt_pool *p, lnt_waiter *who, uint64_t zone) noexcept nogil
 cdef void node_run_join(lnt_pool *p, uint64_t run) noexcept nogil
 cdef void nodes_tidy(lnt_pool *p) noexcept nogil
 cdef int nodes_prepare(lnt_pool *p, lnt_waiter *who) noexcept nogil
+cdef void medium_later(lnt_pool *p, uint64_t after_us) noexcept nogil
+cdef void medium_goal(lnt_pool *p, uint64_t blocks) noexcept nogil
+cdef int zones_widen(lnt_pool *p, uint64_t total_blocks) noexcept nogil
 cdef void medium_turn(lnt_pool *p) noexcept nogil

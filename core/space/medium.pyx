@@ -6,14 +6,15 @@ allocated for them as a whole. Data needs no such thing: the write of it fails, 
 """
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS
+from core.base.memory cimport mem_widen
 from core.base.operation cimport waiter_queue
+from core.base.runs cimport run_keep, run_release
 from core.base.schedule cimport no_room, ops_ready
 from core.base.space cimport NODE_RUNS, RB_HELD, RB_NODES, lnt_medium
 from core.base.trace cimport TE_NODE_RUN, TE_NO_DISCARD, TE_ROOM, TE_SHORT, trace_add
 from core.base.types cimport IOF_NEW, IO_ALLOCATE, ST_NO_SPACE
-from core.pages.damage cimport run_avoid, runs_free
 from core.space.budget cimport budget_hurry
-from core.space.counts cimport freed_forget
+from core.space.marks cimport freed_forget
 from libc.errno cimport EINTR, ENOMEM
 from libc.stdint cimport uint32_t, uint8_t
 
@@ -72,7 +73,7 @@ cdef void asked(lnt_io *io) noexcept nogil:
     cdef uint8_t what = m.asking
     m.asking = 0
     if what == ASK_RUN:
-        runs_free(p, m.target, RB_HELD)
+        run_release(p, m.target, RB_HELD)
     if io.result != 0:
         medium_short(p, io.result)
     else:
@@ -95,7 +96,7 @@ cdef void ask(lnt_pool *p, uint8_t what, uint64_t target) noexcept nogil:
     m.io.owner = p
     m.io.done = asked
     if what == ASK_RUN:
-        run_avoid(p, target, RB_HELD)
+        run_keep(p, target, RB_HELD)
     if p.cur.submit(p.cur, &m.io):
         asked(&m.io)
 
@@ -126,9 +127,8 @@ cdef void node_run_join(lnt_pool *p, uint64_t run) noexcept nogil:
         return
     p.medium.runs[p.medium.n_runs] = <uint32_t>run
     p.medium.n_runs += 1
-    run_avoid(p, run, RB_NODES)
+    run_keep(p, run, RB_NODES)
     freed_forget(p, run)
-    p.medium.nodes_free += L_RUN_BLOCKS - p.run_used[run]
     trace_add(p, TE_NODE_RUN, run, 0)
 
 
@@ -137,7 +137,7 @@ cdef void nodes_tidy(lnt_pool *p) noexcept nogil:
     cdef uint32_t i = 0
     while i < p.medium.n_runs:
         if p.run_used[p.medium.runs[i]] == L_RUN_BLOCKS:
-            runs_free(p, p.medium.runs[i], RB_NODES)
+            run_release(p, p.medium.runs[i], RB_NODES)
             p.medium.n_runs -= 1
             p.medium.runs[i] = p.medium.runs[p.medium.n_runs]
         else:
@@ -159,8 +159,8 @@ cdef uint64_t with_room(lnt_pool *p, uint32_t used_most, int ready) noexcept nog
 cdef uint64_t node_run_candidate(lnt_pool *p) noexcept nogil:
     """A run for nodes, wholly free where there is one. NO_RUN: none, or what is free is promised to somebody."""
     cdef uint64_t run
-    if (p.medium.n_runs == NODE_RUNS or p.free_blocks < p.holes.held + p.reserved_unused
-            or p.free_blocks - p.holes.held - p.reserved_unused < L_RUN_BLOCKS and p.reserved_unused):
+    if (p.medium.n_runs == NODE_RUNS or p.free_blocks < p.held_blocks + p.reserved_unused
+            or p.free_blocks - p.held_blocks - p.reserved_unused < L_RUN_BLOCKS and p.reserved_unused):
         return NO_RUN
     run = with_room(p, 0, 1)
     if run == NO_RUN:
@@ -179,7 +179,7 @@ cdef int nodes_prepare(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     cdef uint64_t run
     if not m.sparse:
         return 0
-    while m.nodes_free < p.unhomed + m.goal and not m.is_short:
+    while p.nodes_free < p.unhomed + m.goal and not m.is_short:
         if m.asking:
             return wait(p, who)
         run = node_run_candidate(p)
@@ -202,7 +202,28 @@ cdef void medium_turn(lnt_pool *p) noexcept nogil:
         return
     m.retry_us = 0
     m.is_short = 0
-    if m.nodes_free < p.unhomed + m.goal:
+    if p.nodes_free < p.unhomed + m.goal:
         run = node_run_candidate(p)
         if run != NO_RUN and m.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS]:
             ask(p, ASK_RUN, run)
+
+
+cdef void medium_later(lnt_pool *p, uint64_t after_us) noexcept nogil:
+    """Something is missing that no write will ask for: the medium is asked again so long after, at the latest."""
+    if p.medium.retry_us == 0:
+        p.medium.retry_us = p.now_us + after_us
+
+
+cdef void medium_goal(lnt_pool *p, uint64_t blocks) noexcept nogil:
+    """So many free blocks shall be allocated below for nodes, beyond what those without a home need."""
+    p.medium.goal = blocks
+
+
+cdef int zones_widen(lnt_pool *p, uint64_t total_blocks) noexcept nogil:
+    """1 when there is memory for the zones of a pool that has become so large."""
+    cdef uint64_t zone
+    if not mem_widen(<void **>&p.medium.zones, total_blocks // L_ZONE_BLOCKS + 2):
+        return 0
+    for zone in range((p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS, total_blocks // L_ZONE_BLOCKS + 2):
+        p.medium.zones[zone] = not p.medium.sparse
+    return 1
