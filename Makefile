@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h) core/layout.py core/stream/layout.py setup.py
 MODULES := $(shell find core target -name '*.py')
 
-.PHONY: all help build dev run test test-one schema lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
+.PHONY: all help build dev run test test-one schema page lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
 all: build
 
 # Says what each target below is for: the words after its two hashes.
@@ -60,6 +60,10 @@ distro: ## `make run` and `make test` in one fresh, minimal Debian: RELEASE, or 
 distros: ## the same in each Debian that is supported
 	tests/support/distro.sh bookworm
 	tests/support/distro.sh trixie
+
+page: build ## the page, tried in a real browser (chromium, Playwright, axe-core are installed for it)
+	@sh tests/page/install.sh $(BIN)
+	$(BIN)/python -m pytest -q tests/page
 
 schema: build ## the served schema, walked by schemathesis in all phases, with and without a token
 	LUNETTE_SCHEMA=full $(BIN)/python -m pytest -q --timeout=900 tests/server/api/test_schema.py

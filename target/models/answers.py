@@ -266,6 +266,13 @@ class Counters(TypedDict):
     errors: int
 
 
+class Took(TypedDict):
+    """Commands of a direction, and the time that they took together."""
+
+    commands: int
+    sum_us: int
+
+
 class Stats(TypedDict):
     """Counters by object, of the pool and of the data plane."""
 
@@ -275,6 +282,7 @@ class Stats(TypedDict):
     sessions: int
     connections: int
     logins: dict[str, int]
+    latency: dict[str, Took]
     uptime_s: float
 
 

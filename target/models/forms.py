@@ -79,7 +79,9 @@ Tag = Annotated[str, Form(
     "a tag", "a tag: letters, digits and . _ : @ / + - only, at most 64, beginning with a letter or digit",
     "^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$", 1, 64)]
 Name = Annotated[str, Form("a name", "a name of 1 to 128 characters", None, 1, MAX_NAME)]
-HostName = Annotated[str, Form("a host's name", "the name of a host", None, 1, MAX_NAME, names=True)]
+HostName = Annotated[str, Form(
+    "a host's name", "a name: letters, digits and . _ : + - only, at most 128, beginning with a letter or digit",
+    f"^{_WORD}$", 1, MAX_NAME, names=True)]
 Initiator = Annotated[str, Form("an iSCSI name", "an initiator's name: iqn.YYYY-MM.DOMAIN:..., eui. or naa.", None, 5,
                                 MAX_INITIATOR)]
 Secret = Annotated[str, Form("a secret", "a secret", None, 1, 255, secret=True)]

@@ -15,6 +15,7 @@ from aiohttp import web
 from target.errors import LunetteError
 from target.models.checking import check
 from target.models.queries import parse_query
+from target.page import asset
 from target.server.api.authentication import identify
 from target.server.api.openapi import document
 from target.server.api.parts import Parts
@@ -25,6 +26,11 @@ log = logging.getLogger("lunette.api")
 
 MAX_BODY_BYTES = 1 << 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PAGE_HEADERS = {    # nothing from elsewhere, in no other's frame, and no guesses
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+                               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache"}
 CODES = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method", 413: "too_large"}
 
 
@@ -52,8 +58,18 @@ def make_application(parts: Parts, routes: Iterable[Route], prove: Callable[[], 
     for route in all_routes:
         application.router.add_route(route.method, route.path, _handler(route, parts))
     application.router.add_post("/v1/commands/{command}", unknown)
+    application.router.add_get("/", page, allow_head=False)
+    application.router.add_get("/page/{name}", page, allow_head=False)
     application.router.add_get("/openapi.json", openapi, allow_head=False)
     return application
+
+
+async def page(request: web.Request) -> web.Response:
+    """A file of the page, for anybody: what it shows it has to ask for."""
+    found = asset(request.match_info.get("name", "index.html"))
+    if found is None:
+        raise web.HTTPNotFound
+    return web.Response(body=found[0], content_type=found[1], charset="utf-8", headers=PAGE_HEADERS)
 
 
 def _handler(route: Route, parts: Parts) -> Handler:

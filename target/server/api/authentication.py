@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
 def identify(transport: asyncio.BaseTransport, headers: Mapping[str, str], tokens: Tokens) -> Identity:
     """LunetteError unauthenticated (who is it?), forbidden (a page of somebody else's asks in the name of a browser's user)."""
     secured = transport.get_extra_info("ssl_object")
+    _check_browser(headers, local=secured is None)
     if secured is None:
         return _local(transport.get_extra_info("socket"))
-    origin = headers.get("Origin")
-    if origin is not None and origin.partition("//")[2] != headers.get("Host"):
-        raise LunetteError("forbidden", "a page from elsewhere may not use this API")
     given = headers.get("Authorization")
     if given is not None:
         scheme, _, text = given.partition(" ")
@@ -36,6 +37,18 @@ def identify(transport: asyncio.BaseTransport, headers: Mapping[str, str], token
     if certificate:
         return _certified(certificate)
     raise LunetteError("unauthenticated", "a bearer token or a client's certificate is needed")
+
+
+def _check_browser(headers: Mapping[str, str], *, local: bool) -> None:
+    """A browser asks in its user's name whatever page it shows: only ours may. LunetteError forbidden.
+
+    To the Unix socket (through ssh -L, say) a page of any name could come that resolves to this machine: only local names count.
+    """
+    origin, host = headers.get("Origin"), headers.get("Host", "")
+    foreign = origin is not None and origin.partition("//")[2] != host
+    browser = origin is not None or headers.get("User-Agent", "").startswith("Mozilla/")
+    if foreign or (local and browser and host.rpartition(":")[0 if ":" in host else 2] not in LOCAL_NAMES):
+        raise LunetteError("forbidden", "a page from elsewhere may not use this API")
 
 
 def _local(sock: socket.socket) -> Identity:

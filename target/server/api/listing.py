@@ -13,6 +13,7 @@ from target.server.api.accounting import Accounting
 from target.server.api.commands.management import Management
 from target.server.api.served import Served
 from target.server.identity import CALLER
+from target.server.iscsi.dataplane import DIRECTIONS
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.statistics import Statistics
 from target.volumes.catalog import read_labels
@@ -120,12 +121,19 @@ class Listing:
                 row = counts[object_id]
                 rows.append({"name": info.name, "lun": connections[0].lun if connections else None,
                              "fast": row["fast_reads"] + row["fast_writes"] + row["fast_other"], **row})
+        latency = {direction: {"commands": 0, "sum_us": 0} for direction in DIRECTIONS}
+        for object_id, took in self._statistics.latencies().items():
+            info = pool.info(object_id)
+            if info is not None and caller.sees(info.name):
+                for direction, (buckets, sum_us) in took.items():
+                    latency[direction]["commands"] += sum(buckets)
+                    latency[direction]["sum_us"] += sum_us
         if caller.prefix:
-            return {"luns": rows, "pool": {}, "reactors": [], "sessions": 0, "connections": 0, "logins": {},
+            return {"luns": rows, "pool": {}, "reactors": [], "sessions": 0, "connections": 0, "logins": {}, "latency": latency,
                     "uptime_s": time.time() - self._started_s}
         return {"luns": rows, "pool": self.pool(), "reactors": self._statistics.loops(),
                 "sessions": len(self._served.table.sessions()), "connections": self._portals.connections,
-                "logins": dict(self._portals.counts), "uptime_s": time.time() - self._started_s}
+                "logins": dict(self._portals.counts), "latency": latency, "uptime_s": time.time() - self._started_s}
 
     def pool(self) -> Json:
         """The pool: its name, state and all numbers the engine keeps. LunetteError forbidden for who has a prefix."""

@@ -26,6 +26,9 @@ from tests.support.fake_pool import FakePool
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed (make clients)")
 
 
+BROWSER = {"User-Agent": "Mozilla/5.0"}
+
+
 @dataclass
 class Secure(Control):
     """A control plane whose API listens on TCP, too."""
@@ -197,6 +200,28 @@ async def test_a_page_from_elsewhere_may_not_use_a_browsers_certificate(secure: 
     assert (status, answer["error"]["code"]) == (403, "forbidden")
     own = f"https://127.0.0.1:{secure.daemon.api.tcp_port}"
     assert (await secure.ask("POST", "/v1/commands/delete", body, certificate="operate", headers={"Origin": own}))[0] == 404
+
+
+@pytest.mark.parametrize(("headers", "status"), [
+    ({}, 200), (BROWSER | {"Host": "localhost:8080"}, 200), (BROWSER | {"Host": "[::1]:80"}, 200),
+    (BROWSER | {"Host": "evil.example:8080"}, 403), ({"Origin": "http://evil.example", "Host": "localhost"}, 403),
+    ({"Origin": "http://localhost:8080", "Host": "localhost:8080"}, 200), ({"Origin": "http://e", "Host": "e"}, 403),
+])
+async def test_a_browser_reaches_the_unix_socket_only_by_a_local_name(control: Control, headers: dict[str, str],
+                                                                      status: int) -> None:
+    """Through a forwarded port: a page of any name may resolve to this machine, and asks in the user's name."""
+    async with (aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(control.socket))) as session,
+                session.get("http://lunette/v1/pool", headers=headers) as response):
+        assert response.status == status
+
+
+async def test_the_page_is_for_anybody_and_may_load_nothing_from_elsewhere(secure: Secure) -> None:
+    for path in ("/", "/page/app.js", "/page/style.css", "/page/icon.svg"):
+        status, _, headers = await secure.ask("GET", path)
+        assert status == 200
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+    for path in ("/page/__init__.py", "/page/..%2Fconfig.py", "/page/none.js"):
+        assert (await secure.ask("GET", path))[0] == 404
 
 
 async def test_without_a_token_or_a_ca_there_is_no_listener(tmp_path: Path, certificates: Certificates) -> None:

@@ -1,0 +1,243 @@
+"""The page in a real browser: what people do with it, by mouse and keyboard, in both themes, on a phone, with 5,000 objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.page.conftest import AXE, ROOT, Site, Watched
+
+Visit = Callable[..., Watched]
+PARTS = ("Overview", "Objects", "Family", "Hosts", "Jobs", "Schedules", "Events")
+
+
+def test_nobody_sees_anything_without_a_token(visit: Visit) -> None:
+    page = visit()
+    page.tab.goto(page.site.url + "/")
+    page.tab.get_by_role("heading", name="Sign in").wait_for()
+    assert "web" not in page.tab.content()
+    page.sign_in("lnt_no_token")
+    page.tab.get_by_text("The token is not valid", exact=False).wait_for()
+    page.sign_in()
+    page.tab.get_by_text("All is well").wait_for()
+    page.tab.get_by_role("button", name="Sign out").click()
+    page.tab.get_by_role("heading", name="Sign in").wait_for()
+
+
+def test_a_volume_is_made_snapshotted_cloned_and_deleted_and_each_says_what_comes_of_it(visit: Visit) -> None:
+    page = visit()
+    page.sign_in()
+    page.part("Objects")
+    tab = page.tab
+    tab.get_by_role("button", name="Create a volume").click()
+    tab.get_by_label("Name", exact=True).fill("made")
+    tab.get_by_label("Size", exact=True).fill("much")
+    tab.get_by_role("button", name="Create", exact=True).click()
+    tab.get_by_text("much is not a size", exact=False).wait_for()
+    tab.get_by_label("Size", exact=True).fill("2G")
+    tab.get_by_role("button", name="Create", exact=True).click()
+    tab.get_by_role("gridcell", name="made", exact=True).click()
+    tab.get_by_role("button", name="Snapshot").click()
+    tab.get_by_label("Label").fill("first")
+    tab.get_by_role("button", name="Take it").click()
+    tab.get_by_role("gridcell", name="made@first").click()
+    tab.get_by_role("button", name="Clone").click()
+    tab.get_by_label("Name", exact=True).fill("made-too")
+    tab.get_by_role("dialog").get_by_role("button", name="Clone").click()
+    tab.get_by_role("gridcell", name="made-too").wait_for()
+    assert {"made", "made@first", "made-too"} <= set(page.site.daemon.ls())
+
+    tab.get_by_role("gridcell", name="made", exact=True).click()
+    tab.get_by_role("button", name="Delete").click()
+    tab.get_by_text("1 snapshot of it stay, as orphans", exact=False).wait_for()
+    go = tab.get_by_role("button", name="Delete for ever")
+    assert go.is_disabled()
+    tab.get_by_label("Type made to confirm").fill("made-")
+    assert go.is_disabled()
+    tab.get_by_label("Type made to confirm").fill("made")
+    go.click()
+    tab.get_by_role("gridcell", name="made", exact=True).wait_for(state="detached")
+    assert "made" not in page.site.daemon.ls()
+    page.part("Events")
+    tab.get_by_role("row", name="delete made").first.wait_for()
+
+
+def test_what_loses_data_is_refused_until_it_is_forced(visit: Visit) -> None:
+    page = visit()
+    page.site.daemon.cli("create", "wide", "--size", "8M")
+    page.sign_in()
+    page.part("Objects")
+    tab = page.tab
+    tab.get_by_role("gridcell", name="wide").click()
+    tab.get_by_role("button", name="Resize").click()
+    tab.get_by_label("Size", exact=True).fill("4M")
+    assert not tab.get_by_label("Do it all the same").is_visible()
+    tab.get_by_role("dialog").get_by_role("button", name="Resize").click()
+    tab.get_by_text("its last 4M are lost", exact=False).wait_for()
+    tab.get_by_label("Do it all the same").check()
+    tab.get_by_role("dialog").get_by_role("button", name="Resize").click()
+    tab.get_by_role("dialog").wait_for(state="detached")
+    assert page.site.daemon.ls()["wide"]["size_bytes"] == 4 << 20
+    page.site.daemon.cli("delete", "wide")
+
+
+def test_what_is_held_has_no_delete_and_a_held_mark(visit: Visit) -> None:
+    page = visit()
+    page.sign_in()
+    page.part("Objects")
+    row = page.tab.get_by_role("row", name="web@tuesday")
+    assert "held" in row.inner_text()
+    row.click()
+    page.tab.get_by_role("button", name="Release").wait_for()
+    assert page.tab.get_by_role("button", name="Delete").count() == 0
+
+
+def test_the_family_tree_shows_who_comes_from_whom(visit: Visit) -> None:
+    page = visit()
+    page.sign_in()
+    page.part("Family")
+    page.tab.get_by_label("Of", exact=True).select_option("web")
+    links = page.tab.locator("svg a")
+    names = [links.nth(number).locator("text").first.text_content() for number in range(links.count())]
+    assert names == ["web", "web@monday", "web-test", "web-test@try", "web@tuesday"]
+    page.tab.get_by_role("link", name="web-test clone").click()
+    page.tab.get_by_role("heading", name="web-test").wait_for()
+
+
+def test_the_keyboard_is_enough(visit: Visit) -> None:
+    page = visit()
+    page.sign_in()
+    page.part("Objects")
+    tab = page.tab
+    for _ in range(30):
+        tab.keyboard.press("Tab")
+        if tab.evaluate("document.activeElement.getAttribute('role')") == "grid":
+            break
+    tab.keyboard.press("End")
+    last = sorted(page.site.daemon.ls())[-1]
+    assert tab.get_by_role("row", selected=True).inner_text().startswith(last)
+    tab.keyboard.press("Home")
+    tab.keyboard.press("ArrowDown")
+    second = sorted(page.site.daemon.ls())[1]
+    tab.keyboard.press("Enter")
+    tab.get_by_role("heading", name=second, exact=True).wait_for()
+    assert tab.evaluate("document.activeElement.textContent") == second
+    tab.get_by_role("button", name="Rename").focus()
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.id") == "field-new_name"
+    tab.keyboard.press("Escape")
+    assert tab.evaluate("document.activeElement.textContent") == "Rename"
+
+
+def test_a_job_is_seen_and_cancelled(visit: Visit) -> None:
+    page = visit()
+    page.sign_in()
+    page.part("Jobs")
+    page.site.daemon.cli("scrub", "--rate", "1", "--background")
+    page.tab.get_by_role("button", name="Cancel scrub").click()
+    page.tab.get_by_text("cancelled").first.wait_for()
+    assert page.site.get("/v1/scrub")["state"] == "stopped"
+
+
+def test_who_may_only_look_is_told_so(visit: Visit) -> None:
+    page = visit()
+    page.sign_in(page.site.make_token("looker", "read", "--prefix", "db"))
+    page.part("Objects")
+    page.tab.get_by_role("gridcell", name="db").click()
+    assert page.tab.get_by_role("row").count() == 2            # the head, and all that it may see
+    page.tab.get_by_role("button", name="Snapshot").click()
+    page.tab.get_by_role("button", name="Take it").click()
+    page.tab.get_by_text("has the scope read, and this needs operate", exact=False).wait_for()
+
+
+def test_nothing_comes_from_elsewhere_and_text_is_never_html(visit: Visit) -> None:
+    page = visit()
+    text = "<img src=x onerror=document.title='hacked'>"
+    page.site.daemon.cli("label", "db", f"evil={text}")
+    page.sign_in()
+    page.complaints.clear()         # the browser's own word on the 401 before the sign-in
+    for part in PARTS:
+        page.part(part)
+    page.part("Objects")
+    page.tab.get_by_role("gridcell", name="db", exact=True).click()
+    page.tab.get_by_text(text, exact=False).wait_for()
+    assert "hacked" not in page.tab.title()
+    assert page.complaints == []
+    assert [url for url in page.asked if not url.startswith(page.site.url)] == []
+    page.site.daemon.cli("label", "db", "evil-")
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1200, "light"), (1200, "dark"), (360, "light"), (360, "dark")])
+def test_each_part_is_accessible_and_fits(visit: Visit, width: int, theme: str) -> None:
+    page = visit(width=width, theme=theme)
+    page.sign_in()
+    page.tab.get_by_text("All is well").wait_for()
+    for part in PARTS:
+        page.part(part)
+        if part == "Objects":
+            page.tab.get_by_role("gridcell", name="web", exact=True).click()
+        assert page.tab.evaluate("document.documentElement.scrollWidth") <= width, part
+        check_accessible(page, f"{part} {width} {theme}")
+    page.part("Objects")
+    page.tab.get_by_role("gridcell", name="db", exact=True).click()
+    page.tab.get_by_role("button", name="Delete").click()
+    check_accessible(page, f"dialog {width} {theme}")
+
+
+def check_accessible(page: Watched, where: str) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is not there (make page)")
+    page.tab.evaluate(AXE.read_text())
+    found = page.tab.evaluate("axe.run({resultTypes: ['violations']}).then((each) => each.violations.map((one) => "
+                              "[one.id, one.impact, one.nodes.slice(0, 3).map((node) => node.html)]))")
+    assert [each for each in found if each[1] in ("serious", "critical")] == [], where
+
+
+def test_the_theme_is_chosen_and_kept(visit: Visit) -> None:
+    page = visit(theme="light")
+    page.sign_in()
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.tab.evaluate(ground)
+    page.tab.get_by_role("button", name="Theme").click()
+    assert page.tab.evaluate(ground) != light
+    page.tab.reload()
+    page.tab.get_by_text("All is well").wait_for()
+    assert page.tab.evaluate(ground) != light
+
+
+def test_the_picture_of_the_readme(visit: Visit) -> None:
+    """Made anew with LUNETTE_PICTURES=1."""
+    page = visit(width=1100, height=350)
+    page.sign_in()
+    page.part("Family")
+    page.tab.get_by_label("Of", exact=True).select_option("web")
+    page.tab.get_by_role("link", name="web-test clone").wait_for()
+    picture = page.tab.screenshot()
+    if os.environ.get("LUNETTE_PICTURES"):
+        (ROOT / "docs" / "images" / "page.png").write_bytes(picture)
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_five_thousand_objects_do_not_stall_it(visit: Visit, site: Site) -> None:
+    site.daemon.cli("create", "many", "--size", "1M")
+    site.daemon.cli("batch", stdin="".join(f"snapshot many@s{number:04}\n" for number in range(5000)))
+    page = visit()
+    page.sign_in()
+    page.part("Objects")
+    tab = page.tab
+    tab.get_by_text("5007 objects").or_(tab.get_by_text("objects", exact=False)).first.wait_for()
+    tab.get_by_label("Search").fill("many@")
+    tab.get_by_text("5000 of", exact=False).wait_for()
+    tab.get_by_role("grid").focus()
+    tab.keyboard.press("End")
+    tab.get_by_role("gridcell", name="many@s4999").wait_for()
+    assert tab.get_by_role("row").count() < 60                 # those in sight, and some beyond
+    tab.get_by_label("Search").fill("s2500")
+    tab.get_by_text("1 of", exact=False).wait_for()
+    assert tab.get_by_role("gridcell", name="many@s2500").count() == 1
+    page.part("Family")
+    tab.get_by_label("Of", exact=True).select_option("many")
+    tab.get_by_text("4992 older snapshots").wait_for()
+    assert tab.locator("svg .node").count() == 10
