@@ -28,8 +28,13 @@ export function create() {
   });
 }
 
-function open(row) {
-  return row.in_use ? ["Somebody has it open now (see Hosts)."] : [];
+/** Who has it open now, from where. */
+function open(row, sessions) {
+  if (!row.in_use) return [];
+  const lunOf = new Map(row.connections.map((each) => [each.host, each.lun]));
+  const users = sessions.filter((each) => each.in_use.includes(lunOf.get(each.host) ?? lunOf.get("*")));
+  const names = [...new Set(users.map((each) => `${each.initiator} from ${each.peer}`))];
+  return [`It is open now${names.length ? `: ${names.slice(0, 3).join(", ")}${names.length > 3 ? ` and ${names.length - 3} more` : ""}` : ""}.`];
 }
 
 export const ACTIONS = {
@@ -53,18 +58,19 @@ export const ACTIONS = {
   },
   revert: {
     title: "Revert to it", when: (row) => row.kind === "snapshot" && !row.orphan, danger: true,
-    run: (row) => ask({
+    run: (row, { objects, sessions }) => ask({
       title: `Revert ${row.origin} to ${row.name}`, action: "Revert", danger: true, forced: true, typed: row.name,
       consequences: [`What was written to ${row.origin} since is lost, unless it is kept under a label here.`,
-        "Newer snapshots stay. Hosts that have it open see other contents at once."],
+        "Newer snapshots stay. Hosts that have it open see other contents at once.",
+        ...open(objects.find((each) => each.id === row.origin_id) ?? row, sessions)],
       fields: [{ name: "safety", label: "Keep the present contents under this label", value: "before-revert", hint: `${NAME} Empty: keep nothing.` }],
       act: async (values) => { await command("revert", given({ name: row.name, ...values })); },
     }),
   },
   resize: {
     title: "Resize", when: (row) => row.kind !== "snapshot",
-    run: (row) => ask({
-      title: `Resize ${row.name}`, action: "Resize", forced: true, consequences: ["Smaller loses its end for good.", ...open(row)],
+    run: (row, { sessions }) => ask({
+      title: `Resize ${row.name}`, action: "Resize", forced: true, consequences: ["Smaller loses its end for good.", ...open(row, sessions)],
       fields: [{ name: "size", label: "Size", value: size(row.size_bytes), required: true }],
       act: async ({ size: text, force }) => { await command("resize", given({ name: row.name, size_bytes: sized(text), force: force ?? false })); },
     }),
@@ -90,10 +96,10 @@ export const ACTIONS = {
   },
   disconnect: {
     title: "Disconnect", when: (row) => row.connections.length > 0, danger: true,
-    run: (row) => ask({
+    run: (row, { sessions }) => ask({
       title: `Disconnect ${row.name}`, action: "Disconnect", danger: true, forced: true,
       consequences: [`${plural(row.connections.length, "LUN")} of it go: ${row.connections.map((each) => `${each.host}:${each.lun}`).join(", ")}.`,
-        "The object stays. What hosts have not written yet is lost.", ...open(row)],
+        "The object stays. What hosts have not written yet is lost.", ...open(row, sessions)],
       act: async ({ force }) => { await command("disconnect", given({ name: row.name, force: force ?? false })); },
     }),
   },
@@ -115,15 +121,15 @@ export const ACTIONS = {
   },
   delete: {
     title: "Delete", when: (row) => row.holds.length === 0, danger: true,
-    run: (row, { rows }) => {
-      const snapshots = rows.filter((each) => each.kind === "snapshot" && each.origin_id === row.id).length;
+    run: (row, { objects, sessions }) => {
+      const snapshots = objects.filter((each) => each.kind === "snapshot" && each.origin_id === row.id).length;
       ask({
         title: `Delete ${row.name}`, action: "Delete for ever", danger: true, forced: true, typed: row.name,
         consequences: [
           `Its contents (${size(row.mapped_bytes)} mapped) are lost for good; ${size(row.exclusive_bytes)} become free.`,
           ...(snapshots ? [`${plural(snapshots, "snapshot")} of it stay, as orphans: nothing can be reverted to them.`] : []),
           ...(row.connections.length ? [`${plural(row.connections.length, "LUN")} of it go away from hosts.`] : []),
-          ...open(row)],
+          ...open(row, sessions)],
         act: async ({ force }) => { await command("delete", given({ names: [row.name], force: force ?? false })); },
       });
     },

@@ -41,7 +41,7 @@ export function objectsView(state) {
     const kept = details.contains(document.activeElement) ? document.activeElement.textContent : null;
     replace(details, h("h3", { tabindex: "-1" }, row.name), facts(row),
       h("div.buttons", {}, Object.values(ACTIONS).filter((each) => each.when(row)).map((each) => h(
-        each.danger ? "button.danger" : "button", { type: "button", onclick: () => each.run(row, { rows: state.objects, hosts: state.hosts }) },
+        each.danger ? "button.danger" : "button", { type: "button", onclick: () => each.run(row, state) },
         each.title)), h("a.button", { href: `#family/${row.id}` }, "Family"),
       h("button", { type: "button", onclick: () => { details.hidden = true; chosen = null; grid.element.focus(); } }, "Close")));
     if (focus) details.querySelector("h3").focus();

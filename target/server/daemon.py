@@ -26,6 +26,7 @@ from target.server.api.served import Served
 from target.server.api.server import ApiServer
 from target.server.background.jobs import Jobs
 from target.server.background.monitor import SpaceMonitor
+from target.server.background.reclaiming import Reclaiming
 from target.server.background.schedules import Schedules
 from target.server.disks.frozen import FrozenMedia
 from target.server.disks.units import Units
@@ -138,7 +139,8 @@ class Daemon:
                                     lambda: self._device.missing_bytes() if self._device is not None else 0)
         self.jobs = Jobs()
         served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
-                        units=self.units, holds=self.holds, stored_holds=self.stored_holds, monitor=self.monitor, jobs=self.jobs)
+                        units=self.units, holds=self.holds, stored_holds=self.stored_holds, monitor=self.monitor, jobs=self.jobs,
+                        reclaiming=Reclaiming(self.pool, self.jobs))
         self.management = Management(served, self.enlarge)
         self.commands = self.management.table
         self.schedules = Schedules(self.pool, self.catalog, self.management.objects)

@@ -92,7 +92,15 @@ def _admitted(route: Route, request: web.Request, parts: Parts) -> Identity:
     transport = request.transport
     if transport is None:
         raise ConnectionResetError
-    identity = identify(transport, request.headers, parts.tokens)
+    try:
+        identity = identify(transport, request.headers, parts.tokens)
+    except LunetteError as error:
+        more = parts.refusals.more(str(request.remote))
+        if more is not None:
+            log.warning("%s %s from %s is refused: %s%s", request.method, request.path, request.remote, error, more)
+        raise
+    for told in parts.known:
+        told(request.protocol)
     identity.check_scope(route.scope)
     if route.whole:
         identity.check_whole()

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 
 from target.config import Portal
 from target.errors import LunetteError
+
+log = logging.getLogger("lunette.api")
 
 BACKLOG = 128
 
@@ -33,7 +36,11 @@ class Doorbell:
         self._task = loop.create_task(self._open(), name="api")
 
     async def _open(self) -> None:
-        await self._answer(self._sock)
+        try:
+            await self._answer(self._sock)
+        except Exception:
+            log.exception("the API cannot be served")
+            self._sock.close()          # who comes is refused, and does not wait for an answer
 
     async def close(self) -> None:
         """Listen no more. A socket that was answered belongs to who answered."""

@@ -25,6 +25,7 @@ from target.server.background.schedules import Schedules
 from target.server.background.scrub import Scrub
 from target.server.background.trim import Trim
 from target.server.identity import CALLER, Identity
+from target.server.iscsi.throttle import Throttle
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -52,6 +53,8 @@ class Parts:
     prove: Callable[[], None]
     events: Events = field(default_factory=Events)
     audit: Audit = field(default_factory=Audit)
+    known: list[Callable[[object], None]] = field(default_factory=list)     # told which connections are no strangers
+    refusals: Throttle = field(default_factory=Throttle)
 
     def watch(self) -> None:
         """Tell of commands and jobs from now on."""

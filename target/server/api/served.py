@@ -8,6 +8,7 @@ from target.scsi import Target
 from target.server.api.holds import Holds
 from target.server.background.jobs import Jobs
 from target.server.background.monitor import SpaceMonitor
+from target.server.background.reclaiming import Reclaiming
 from target.server.disks.units import Units
 from target.server.iscsi.access import Access
 from target.server.iscsi.sessions import SessionTable
@@ -30,3 +31,4 @@ class Served:
     stored_holds: StoredHolds
     monitor: SpaceMonitor
     jobs: Jobs
+    reclaiming: Reclaiming

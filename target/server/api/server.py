@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lunette.api")
 
-HANDSHAKE_SECONDS = 10.0
 HTTP_LOG = logging.getLogger("lunette.api.http")
 HTTP_LOG.setLevel(logging.CRITICAL)     # bytes that are no HTTP are answered, and worth no line of the log
 
@@ -123,19 +122,25 @@ class ApiServer:
             self._servers.append(await asyncio.get_running_loop().create_unix_server(runner.server, sock=sock))
 
     async def _serve_tcp(self, sock: socket.socket) -> None:
-        from target.server.api.tls import bounded
+        from target.server.api.tls import HANDSHAKE_SECONDS, Visitors
 
         runner = await self._loaded()
         if runner.server is not None:
+            visitors = Visitors(runner.server)
+            self.parts.known.append(visitors.known)
             self._servers.append(await asyncio.get_running_loop().create_server(
-                bounded(runner.server), sock=sock, ssl=self._secure, ssl_handshake_timeout=HANDSHAKE_SECONDS))
+                visitors, sock=sock, ssl=self._secure, ssl_handshake_timeout=HANDSHAKE_SECONDS))
 
     async def _loaded(self) -> web.AppRunner:
         """What serves HTTP, imported beside the loop when somebody comes."""
         async with self._loading:
             if self._runner is None:
                 loaded = asyncio.get_running_loop().create_future()
-                threading.Thread(target=_import, args=(asyncio.get_running_loop(), loaded), name="api-import").start()
+                args = (asyncio.get_running_loop(), loaded)
+                try:
+                    threading.Thread(target=_import, args=args, name="api-import").start()
+                except RuntimeError:            # the system gives no more threads
+                    _import(*args)
                 web, application = await loaded
                 routes = [*Reading(self.parts).routes(), *Running(self.parts).routes()]
                 made = application.make_application(self.parts, routes, self._prove)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from target.config import ApiListener
 from target.errors import LunetteError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("lunette.api")
 
 MAX_CONNECTIONS = 256
+HANDSHAKE_SECONDS = 10.0
+STRANGER_SECONDS = 15.0
 
 
 def server_context(listener: ApiListener) -> ssl.SSLContext:
@@ -49,11 +51,31 @@ class _Refused(asyncio.Protocol):
         transport.close()
 
 
-def bounded(server: web.Server) -> Callable[[], asyncio.BaseProtocol]:
-    """Connections up to MAX_CONNECTIONS; more are closed at once."""
-    def protocol() -> asyncio.BaseProtocol:
-        if len(server.connections) >= MAX_CONNECTIONS:
+class Visitors:
+    """The connections of a server, up to MAX_CONNECTIONS. One that has not shown who it is within STRANGER_SECONDS makes room."""
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+        self._strangers: dict[Any, float] = {}      # since when
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        """The protocol of a connection that comes."""
+        now = time.monotonic()
+        there = set(self._server.connections)
+        for protocol, since_s in list(self._strangers.items()):
+            if protocol not in there and now - since_s > HANDSHAKE_SECONDS:
+                del self._strangers[protocol]
+            elif protocol in there and now - since_s > STRANGER_SECONDS:
+                del self._strangers[protocol]
+                protocol.force_close()
+                there.discard(protocol)
+        if len(there) >= MAX_CONNECTIONS:
             log.warning("the API has %d connections: another one is closed", MAX_CONNECTIONS)
             return _Refused()
-        return server()
-    return protocol
+        made = self._server()
+        self._strangers[made] = now
+        return made
+
+    def known(self, protocol: object) -> None:
+        """It showed a token or a certificate that is good."""
+        self._strangers.pop(protocol, None)

@@ -36,8 +36,9 @@ class Secure(Control):
     certificates: Certificates
 
     async def ask(self, method: str, path: str, body: Any = None, *, token: str | None = None, certificate: str | None = None,
-                  headers: dict[str, str] | None = None) -> tuple[int, Any, dict[str, str]]:
-        context = ssl.create_default_context(cafile=str(self.certificates.ca))
+                  headers: dict[str, str] | None = None,
+                  authority: Certificates | None = None) -> tuple[int, Any, dict[str, str]]:
+        context = ssl.create_default_context(cafile=str((authority or self.certificates).ca))
         if certificate is not None:
             context.load_cert_chain(*self.certificates.client(certificate))
         given = {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
@@ -241,6 +242,48 @@ async def test_without_a_token_or_a_ca_there_is_no_listener(tmp_path: Path, cert
     broken.wire(FakePool())
     with pytest.raises(LunetteError, match="cannot be read"):
         broken.api.read_certificates()
+
+
+async def test_strangers_make_room_for_who_has_a_token(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that say nothing are closed after a while, when somebody else comes; those that are known stay."""
+    token = await secure.token("t", "read")
+    assert (await secure.ask("GET", "/v1/version", token=token))[0] == 200
+    monkeypatch.setattr("target.server.api.tls.MAX_CONNECTIONS", 3)
+    context = ssl.create_default_context(cafile=str(secure.certificates.ca))
+    port = secure.daemon.api.tcp_port
+    strangers = [await asyncio.open_connection("127.0.0.1", port, ssl=context) for _ in range(3)]
+    with pytest.raises((aiohttp.ClientError, ConnectionError)):
+        await secure.ask("GET", "/v1/version", token=token)
+    monkeypatch.setattr("target.server.api.tls.STRANGER_SECONDS", -1.0)
+    assert (await secure.ask("GET", "/v1/version", token=token))[0] == 200
+    for reader, writer in strangers:
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_certificates_are_read_again(secure: Secure, tmp_path: Path) -> None:
+    """As SIGHUP has them read: whoever comes then meets the new one, and only that."""
+    other = Certificates(tmp_path)
+    before = [path.read_bytes() for path in secure.certificates.server]
+    try:
+        for old, new in zip(secure.certificates.server, other.server, strict=True):
+            old.write_bytes(new.read_bytes())
+        secure.daemon.api.read_certificates()
+        with pytest.raises(aiohttp.ClientError):
+            await secure.ask("GET", "/healthz")
+        await secure.ask("GET", "/healthz", authority=other)
+    finally:
+        for path, raw in zip(secure.certificates.server, before, strict=True):
+            path.write_bytes(raw)
+
+
+async def test_who_is_refused_is_in_the_log_and_what_was_tried_is_not(secure: Secure, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(50):
+        await secure.ask("GET", "/v1/objects", token="lnt_guess_guess")
+    lines = [record.getMessage() for record in caplog.records if "is refused" in record.getMessage()]
+    assert 0 < len(lines) < 30
+    assert "from 127.0.0.1" in lines[0]
+    assert "guess" not in caplog.text
 
 
 async def test_plain_text_gets_nothing(secure: Secure) -> None:

@@ -123,6 +123,7 @@ class ObjectCommands(Subject):
                 if not force:
                     self.check_delete(info)
             await asyncio.gather(*(self._delete(info) for info in found))
+        self._served.reclaiming.watch([info.name for info in found])
 
     def check_delete(self, info: ObjectInfo) -> None:
         """LunetteError held, busy or in_use: why it does not go unless it is forced, or at all."""
