@@ -6,6 +6,7 @@ imported by the commands that need it, when they run: the others start fast.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,32 @@ from target.errors import LunetteError
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-@click.group(context_settings=CONTEXT)
+# Each module of commands, and the commands in it: only the one that is asked for is imported.
+MODULES: dict[str, tuple[str, ...]] = {
+    "pool": ("pool",), "serve": ("serve",),
+    "objects": ("create", "snapshot", "clone", "delete", "hold", "release", "revert", "resize", "rename", "label", "set",
+                "connect", "disconnect"),
+    "batch": ("batch",), "listing": ("ls", "stats", "sessions", "diff", "scrub"), "hosts": ("host", "target"),
+    "schedules": ("schedule",), "nbd": ("nbd",), "tokens": ("token",), "watching": ("jobs", "events", "watch", "audit"),
+    "completion": ("completion",), "manual": ("man",),
+}
+
+
+class _Commands(click.Group):
+    """The commands of all modules, each imported when it is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(name for names in MODULES.values() for name in names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for module, names in MODULES.items():
+            if cmd_name in names and cmd_name not in self.commands:
+                for command in importlib.import_module(f"target.cli.{module}").COMMANDS:
+                    self.add_command(command)
+        return self.commands.get(cmd_name)
+
+
+@click.group(cls=_Commands, context_settings=CONTEXT)
 @click.option("--api", "api", metavar="SOCKET", help=f"The daemon's API socket. Default: ${API_ENVIRONMENT}, else "
               "./run/api.sock, else /run/lunette/api.sock, the first that exists.")
 @click.version_option(package_name="lunette")
@@ -30,25 +56,10 @@ def cli(ctx: click.Context, api: str | None) -> None:
 
 
 def register() -> click.Group:
-    """Hang all commands below the group; it is the whole command line then."""
-    from target.cli import (
-        batch,
-        completion,
-        hosts,
-        listing,
-        manual,
-        nbd,
-        objects,
-        pool,
-        schedules,
-        serve,
-        tokens,
-        watching,
-    )
-
-    for module in (pool, serve, objects, batch, listing, hosts, schedules, nbd, tokens, watching, completion, manual):
-        for command in module.COMMANDS:
-            cli.add_command(command)
+    """The whole command line, with every command imported."""
+    ctx = click.Context(cli)
+    for name in cli.list_commands(ctx):
+        cli.get_command(ctx, name)
     return cli
 
 
@@ -64,7 +75,6 @@ def _finish(value: Any, **_: Any) -> Any:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the `lunette` program."""
-    register()
     try:
         status = cli.main(args=args, prog_name="lunette", standalone_mode=False)
     except LunetteError as error:

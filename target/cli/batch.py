@@ -70,7 +70,7 @@ def parse_line(root: click.Command, line: str) -> Request:
         raise LunetteError("invalid", str(error)) from None
     command: click.Command | None = root
     while isinstance(command, click.Group) and words:
-        command = command.commands.get(words.pop(0))
+        command = command.get_command(click.Context(command), words.pop(0))
     if not isinstance(command, RequestCommand):
         raise LunetteError("invalid", f"{line.split()[0]!r} is not a command of a batch")
     try:

@@ -26,9 +26,8 @@ def man(ctx: click.Context, directory: str) -> None:
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
     """A command and all below it, each by its whole name."""
     yield name, command
-    if isinstance(command, click.Group):
-        for each in sorted(command.commands):
-            yield from commands(command.commands[each], f"{name} {each}")
+    for each, below in _below(command):
+        yield from commands(below, f"{name} {each}")
 
 
 def page(root: click.Command, name: str, command: click.Command) -> str:
@@ -47,9 +46,18 @@ def page(root: click.Command, name: str, command: click.Command) -> str:
             lines += [".TP", f".B {_escaped(flags)}", _escaped(_joined(text))]
     if isinstance(command, click.Group):
         lines.append(".SH COMMANDS")
-        for each, below in sorted(command.commands.items()):
+        for each, below in _below(command):
             lines += [".TP", f".B {_escaped(f'{name} {each}')}", _escaped(_joined(below.get_short_help_str(200)))]
     return "\n".join(lines) + "\n"
+
+
+def _below(command: click.Command) -> list[tuple[str, click.Command]]:
+    """A group's commands, by name."""
+    if not isinstance(command, click.Group):
+        return []
+    ctx = click.Context(command)
+    found = ((name, command.get_command(ctx, name)) for name in sorted(command.list_commands(ctx)))
+    return [(name, each) for name, each in found if each is not None]
 
 
 def _paragraphs(words: list[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import pty
@@ -13,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from target.cli import register
+from target.cli import MODULES
 from target.cli.serve import configuration, serve
 from target.server.background.jobs import Job
 from tests.server.conftest import Control
@@ -155,8 +156,18 @@ def test_every_command_has_a_page_that_man_can_read(tmp_path: Path) -> None:
     assert all(page.startswith('.TH "LUNETTE') for page in pages.values())
 
 
+def test_each_command_is_where_the_command_line_looks_for_it() -> None:
+    for module, names in MODULES.items():
+        assert tuple(each.name for each in importlib.import_module(f"target.cli.{module}").COMMANDS) == names
+
+
+def test_a_listing_imports_no_model_and_no_library_for_terminals() -> None:
+    code = ("import sys; from target.cli import cli; import click; cli.get_command(click.Context(cli), 'ls'); "
+            "print({'pydantic', 'rich', 'aiohttp', 'target.cli.objects', 'target.server'} & set(sys.modules))")
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
+
+
 def parsed(*words: str) -> click.Context:
-    register()
     return serve.make_context("serve", list(words))
 
 

@@ -8,7 +8,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 from target.models.forms import Form
 from target.models.hints import hints, metadata
@@ -19,6 +20,7 @@ log = logging.getLogger("lunette.audit")
 KEPT = 1024
 MAX_TEXT = 1024         # characters of the arguments of one entry
 HIDDEN = "***"
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 Json = dict[str, Any]
 
@@ -33,7 +35,7 @@ class Audit:
     def record(self, identity: Identity, command: str, arguments: Mapping[str, Any], result: str, message: str,
                seconds: float) -> None:
         """`result` is ok or an error's code."""
-        text = json.dumps(arguments, separators=(",", ":"), ensure_ascii=False, default=str)
+        text = _encode(arguments)
         if len(text) > MAX_TEXT:
             arguments, text = {"cut": text[:MAX_TEXT]}, text[:MAX_TEXT] + "..."
         self._entries.append({"id": self._next, "at_s": time.time(), "identity": identity.name, "command": command,
@@ -50,7 +52,16 @@ def shown(args: Any) -> Json:
     """A command's arguments without its secrets, and without what was left at its default."""
     if not dataclasses.is_dataclass(args):
         return dict(args)
-    fields = ((field, getattr(args, field.name)) for field in dataclasses.fields(args))
-    secret = {name for name, hint in hints(type(args)).items() if any(form.secret for form in metadata(hint, Form))}
-    return {field.name: HIDDEN if field.name in secret and value is not None else value for field, value in fields
-            if value not in (field.default, None) and value not in ([], {})}
+    found = {}
+    for name, default, secret in _fields(cast("Any", type(args))):
+        value = getattr(args, name)
+        if value is not None and value != default and value not in ([], {}):
+            found[name] = HIDDEN if secret else value
+    return found
+
+
+@cache
+def _fields(model: Any) -> list[tuple[str, Any, bool]]:
+    """A model's fields: name, default, and whether it is a secret."""
+    return [(field.name, field.default, any(form.secret for form in metadata(hints(model)[field.name], Form)))
+            for field in dataclasses.fields(model)]
