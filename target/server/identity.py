@@ -5,12 +5,15 @@ Whoever takes a request sets CALLER; what is done for it, however deep, is held 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from target.errors import LunetteError
 from target.server.command import SCOPES, Scope
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*(?:@[A-Za-z0-9][A-Za-z0-9._:+-]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,19 @@ class Identity:
             other = next((each for each in found if not self.sees(each)), "")
             raise LunetteError("forbidden", f"{self.name} may touch only names that begin with {self.prefix!r}"
                                + (f", not {other!r}" if other else ""))
+
+    def veiled(self, error: LunetteError, known: Callable[[str], bool]) -> LunetteError:
+        """The same error, without the names of objects that this one may not see. `known` says what is an object's name."""
+        if not self.prefix:
+            return error
+
+        def hide(word: re.Match[str]) -> str:
+            bare = next((each for each in (word[0], word[0].rstrip(".:+-_")) if not self.sees(each) and known(each)), None)
+            return word[0] if bare is None else "another object" + word[0][len(bare):]
+
+        veiled = LunetteError(error.code, _WORD.sub(hide, str(error)))
+        veiled.status = error.status
+        return veiled
 
     def sees(self, name: str) -> bool:
         return name.startswith(self.prefix)

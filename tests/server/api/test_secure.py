@@ -159,6 +159,16 @@ async def test_a_prefix_is_all_that_a_token_touches_and_sees(secure: Secure) -> 
     assert sorted(secure.daemon.pool.names()) == ["a-clone", "a-one", "a-one@s", "b-one", "b-one@s"]
 
 
+async def test_a_refusal_names_no_object_of_others(secure: Secure) -> None:
+    await volumes(secure, "a-one", "b-one")
+    await secure.daemon.commands.run("disconnect", {"name": "a-one"})
+    token = await secure.token("t", "operate", prefix="a-")
+    status, body, _ = await secure.ask("POST", "/v1/commands/connect", {"name": "a-one", "lun": 1}, token=token)
+    assert (status, body["error"]["message"]) == (409, "LUN 1 is another object already")
+    with pytest.raises(LunetteError, match="LUN 1 is b-one already"):
+        await secure.daemon.commands.run("connect", {"name": "a-one", "lun": 1})
+
+
 async def test_a_batch_is_held_against_the_prefix_line_by_line(secure: Secure) -> None:
     await volumes(secure, "a-one", "b-one")
     token = await secure.token("t", "operate", prefix="a-")

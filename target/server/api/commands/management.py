@@ -19,7 +19,7 @@ class Management:
     def __init__(self, served: Served, enlarge: Callable[[int], int]) -> None:
         """`enlarge` as PoolCommands wants it."""
         self.lineage = Lineage(served.pool)
-        self.table = Commands()
+        self.table = Commands(lambda name: served.pool.lookup(name) is not None)
         self.objects = ObjectCommands(served, self.lineage, self.table.forgetting)
         self.hosts = HostCommands(served, self.lineage)
         self.target = TargetCommands(served, self.lineage)

@@ -29,7 +29,9 @@ class Outcome:
 class Commands:
     """The management commands of one daemon. Arguments and results are JSON values; failures are LunetteError."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Callable[[str], bool]) -> None:
+        """`known` says whether there is an object of a name."""
+        self._known = known
         self.table: dict[str, Command] = {}
         self.told: list[Callable[[Outcome], None]] = []
         self.forgetting: list[Callable[[int], Awaitable[None]]] = []
@@ -76,6 +78,8 @@ class Commands:
             result = await command.run(args)
         except Exception as error:
             self._tell(caller, command, args, error, began_s)
+            if isinstance(error, LunetteError):
+                raise caller.veiled(error, self._known) from None
             raise
         self._tell(caller, command, args, None, began_s)
         return result
