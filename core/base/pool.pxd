@@ -79,6 +79,8 @@ cdef struct lnt_pool:
     uint64_t epoch
     uint64_t inflight[2]
     lnt_op *grace             # waiting for an epoch
+    uint64_t booked_blocks    # of writes under way: at most so many new ones, and as many references dropped
+    lnt_op *bookers           # waiting for some of those to end
     # objects
     lnt_object **ohash
     uint64_t omask
@@ -134,6 +136,7 @@ cdef struct lnt_op_state:
     uint8_t moved             # some of it went to a better place than where it lay ...
     uint8_t stays             # ... or none shall
     uint8_t pad[1]
+    uint32_t booked           # blocks (core/ops/epochs.pyx, write_book)
     lnt_op *sub               # compound operations: the part that runs
     uint8_t *bounce
 

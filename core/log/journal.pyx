@@ -348,6 +348,7 @@ cdef void fail_waiters(lnt_pool *p) noexcept nogil:
     ops_ready(p, &p.checkpoint_wait.next_done)    # they see for themselves that the pool has failed
     ops_ready(p, &p.checkpoint_wait.done)
     ops_ready(p, &p.checkpoint_wait.room)
+    ops_ready(p, &p.bookers)
 
 
 cdef void seal_turn(lnt_pool *p) noexcept nogil:

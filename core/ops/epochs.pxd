@@ -10,6 +10,8 @@ cdef void epoch_exit(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil
 cdef uint64_t unpublished(lnt_pool *p) noexcept nogil
 cdef int memory_ready(lnt_pool *p) noexcept nogil
+cdef int write_book(lnt_pool *p, lnt_op *op) noexcept nogil
+cdef void write_unbook(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil
 
 cdef inline int waits_for_range(lnt_pool *p, lnt_op *op) noexcept nogil:

@@ -4,11 +4,16 @@ Lives here and nowhere else: how an op enters an epoch and leaves it.
 """
 from core.base.checkpoint_wait cimport checkpoint_wait_room
 from core.base.dropped cimport STEP_DROPS, ring_ready
+from core.base.layout cimport L_BLOCK_BYTES, L_PENDING_ITEMS
 from core.base.log cimport C_IMAGES, C_SYNC2
 from core.base.pool cimport next_images
+from core.base.schedule cimport ops_ready
 from core.log.journal cimport frames_ready, journal_room
 from core.space.dropped cimport grace_wait
 from libc.stdint cimport uint32_t
+
+cdef enum:
+    BOOKED_LEAST = 1024
 
 
 cdef void epoch_enter(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -46,9 +51,41 @@ cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
     if least < 144:               # the longest frame, a pad before it, and some
         least = 144 if p.journal.blocks >= 512 else 80
     if (unpublished(p) < p.cache.dirty_limit and journal_room(p) >= least
-            and p.fifo.tail - p.fifo.head < <uint64_t>p.checkpoint.area_blocks * 8):
+            and p.fifo.tail - p.fifo.head + p.work.tail - p.work.head < <uint64_t>p.checkpoint.area_blocks * 8):
         return 0
     if p.failed:
         return 0
     checkpoint_wait_room(p, op)
     return 1
+
+
+cdef inline uint64_t bookable(lnt_pool *p) noexcept nogil:
+    """Blocks that writes under way may have taken at once.
+
+    A checkpoint names each of them in its pending list, and each may drop a reference when it enters the map. An area half keeps
+    an eighth for that list: less what `wait_room`, reclaim and damage may leave in it, and a few steps of ops.
+    """
+    cdef uint64_t items = <uint64_t>(p.checkpoint.area_blocks // 8 - p.checkpoint.area_blocks // 64) * L_PENDING_ITEMS
+    cdef uint64_t others = <uint64_t>p.checkpoint.area_blocks * 16 + 3 * STEP_DROPS
+    return items - others if items > others + BOOKED_LEAST else BOOKED_LEAST
+
+
+cdef int write_book(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """1: the write was put to wait until others have ended; one that is alone never waits."""
+    cdef uint64_t blocks = (op.offset + op.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES - op.offset // L_BLOCK_BYTES
+    if p.booked_blocks and p.booked_blocks + blocks > bookable(p):
+        op.next = p.bookers
+        p.bookers = op
+        return 1
+    op_state(op).booked = <uint32_t>blocks
+    p.booked_blocks += blocks
+    return 0
+
+
+cdef void write_unbook(lnt_pool *p, lnt_op *op) noexcept nogil:
+    if op_state(op).booked == 0:
+        return
+    p.booked_blocks -= op_state(op).booked
+    op_state(op).booked = 0
+    if p.bookers != NULL:
+        ops_ready(p, &p.bookers)

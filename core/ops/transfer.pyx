@@ -19,7 +19,9 @@ from core.base.types cimport (
     IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OP_READ, ST_GONE, ST_MEMORY, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io,
 )
 from core.log.journal cimport journal_data_written, journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
-from core.ops.epochs cimport epoch_enter, epoch_exit, memory_ready, unpublished, wait_grace, wait_room, waits_for_range
+from core.ops.epochs cimport (
+    epoch_enter, epoch_exit, memory_ready, unpublished, wait_grace, wait_room, waits_for_range, write_book, write_unbook,
+)
 from core.ops.pieces cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core.ops.placing cimport choose_blocks, choose_run, moves, space_check
 from core.ops.ranges cimport range_keep, range_leave
@@ -170,6 +172,7 @@ cdef void piece_unlist(lnt_pool *p, lnt_piece *a) noexcept nogil:
 cdef void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
     """What a READ or WRITE does to the range is over."""
     pieces_free(p, op)
+    write_unbook(p, op)
     epoch_exit(p, op)
     range_leave(p, &op_state(op).place)
 
@@ -406,6 +409,7 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef uint64_t target
     if x.step == S_RESTART:
         pieces_free(p, op)
+        write_unbook(p, op)
         if not x.internal:
             range_keep(p, &x.place, <lnt_object *>op.obj, op)     # some of it may have been written
         epoch_exit(p, op)
@@ -559,7 +563,7 @@ cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
 cdef void write_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
     if x.step == S_NEW:
-        if waits_for_range(p, op) or wait_room(p, op):
+        if waits_for_range(p, op) or wait_room(p, op) or write_book(p, op):
             return
         epoch_enter(p, op)
         x.verify = (<lnt_object *>op.obj).flags & OF_CHECKSUM

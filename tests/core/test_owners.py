@@ -83,6 +83,8 @@ OWNER_OF = {                                    # a field of lnt_pool -> the mod
     "arrivals": "ops/ranges",
     "epoch": "space/dropped",
     "inflight": "ops/epochs",
+    "booked_blocks": "ops/epochs",
+    "bookers": "ops/epochs",
     "grace": "space/dropped",
     "ohash": "objects",
     "omask": "objects",

@@ -198,3 +198,54 @@ def test_check_knows_leaves_that_are_yet_to_be_dropped() -> None:
     report = check(disk)
     assert report.ok, report.errors
     assert report.counts["pending"]
+
+
+def test_blocks_of_writes_under_way_fit_one_checkpoint() -> None:
+    """Large writes to what is mapped block by block, and a medium that takes very long: a checkpoint names each block taken."""
+    config = Config(size_bytes=320 << 20, cache_bytes=64 << 20, area_blocks=128, journal_blocks=512)
+    disk = format_disk(config)
+    pool = open_pool(disk, config)
+    size_bytes = 96 << 20
+    pool.call("create", name="v", size_bytes=size_bytes)
+    for block in range(0, 64, 2):
+        pool.call("write", object_id=1, offset_bytes=block * BLOCK, data=b"x" * BLOCK)
+    done = 64 * BLOCK
+    while done < size_bytes:          # holes and shared blocks in turn: each block that is written is a piece of its own
+        length = min(done, size_bytes - done)
+        pool.call("share", dst_id=1, dst_offset_bytes=done, src_id=1, src_offset_bytes=0, length_bytes=length)
+        done += length
+    for at in range(0, size_bytes, 4 << 20):
+        pool.start("write", object_id=1, offset_bytes=at, data=bytes([at >> 22]) * (4 << 20))
+    pool.start("checkpoint")
+    turns(pool, 60, hold=range(2560 + 512 + 2 * config.area_blocks, disk.size_bytes // BLOCK), flush_every=20)
+    assert pool.failure() == ""
+    assert len(pool.pending_io()) <= 2048
+    pool.abandon()
+    assert check(disk).ok
+
+
+def test_writes_that_waited_for_others_all_end() -> None:
+    """More than may be under way at once, to a pool of the least size, with others that read, flush and change the catalog."""
+    config = Config(size_bytes=64 << 20, cache_bytes=64 << 20, area_blocks=128, journal_blocks=512)
+    disk = format_disk(config)
+    pool = open_pool(disk, config)
+    pool.call("create", name="v", size_bytes=16 << 20)
+    tokens = {pool.start("write", object_id=1, offset_bytes=at, data=bytes([at >> 20]) * (1 << 20), fua=at % 2 == 0)
+              for at in range(0, 16 << 20, 1 << 20)}
+    tokens |= {pool.start("write_atomic", object_id=1, offset_bytes=at << 20, data=bytes([at]) * BLOCK) for at in range(16)}
+    tokens |= {pool.start("flush"), pool.start("snapshot", pairs=[(1, "v@a")])}
+    for step in range(20000):
+        done = pool.reap()
+        assert all(each.code == "ok" for each in done)
+        tokens -= {each.token for each in done}
+        if not tokens:
+            break
+        pool.turn(10**9 + 10 * step)
+        for io_id, *_ in pool.pending_io()[:40]:
+            pool.perform(io_id)
+    assert not tokens
+    for at in range(16):
+        assert pool.call("read", object_id=1, offset_bytes=at << 20, length_bytes=BLOCK)[0] == at
+    pool.drain()
+    pool.close()
+    assert check(disk).ok
