@@ -25,3 +25,7 @@ cdef int background_commit(lnt_pool *p, bint press) noexcept nogil
 cdef inline void journal_data_written(lnt_pool *p) noexcept nogil:
     """A write of data has ended: the next sync proves it."""
     p.journal.data_writes += 1
+
+cdef inline void background_due(lnt_pool *p) noexcept nogil:
+    """What changed is to be hard in the next turn of the background."""
+    p.journal.bg_due_us = 1

@@ -1,69 +1,42 @@
 # cython: language_level=3
 """The pool: objects, map, space and durability behind one class, and the same for native threads (docs/architecture.md)."""
-import errno
-
-from core.errors import STATUS_CODES, PoolError
 from core.base.mutations import mutation
-from core.pool.info import (
-    METADATA_PARTS, KeyPart, TraceEvent, bad_pages, failure_text, key_part, key_record, key_slot, masked_serial, object_info,
-    object_slot, trace_event_text)
+from core.errors import PoolError, STATUS_CODES
+from core.pool.info import bad_pages, failure_text, key_part, object_info
+from core.pool.submission import Completion
+from core.pool import data_operations, keys, object_operations, publication, upkeep
 
-from core.base.damage cimport lnt_bad_page
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_KV_CHUNK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_RUN_BLOCKS,
-    L_SLOT_BYTES, L_SUMMARY_PAGES,
-    L_SUMMARY_START, L_ZONE_BLOCKS, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL, OB_NAME, OB_NAME_BYTES, OB_SIZE_BYTES,
-    OF_TAIL, OK_SNAPSHOT, SB_CACHE_TOKEN, SB_FLAGS, SB_IDENTITY, SB_NAME, SB_UUID, SF_CLEAN, SF_DISTRUST, SF_UNSWEPT, SK_KV,
-    SK_OBJECT,
+    L_BLOCK_BYTES, OB_NAME, OB_NAME_BYTES, SB_CACHE_TOKEN, SB_FLAGS, SB_IDENTITY, SB_NAME, SB_UUID, SF_CLEAN, SF_DISTRUST,
+    SF_UNSWEPT,
 )
 from core.base.log cimport C_IDLE
 from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.mutations cimport M_NO_CLOSE_SYNC
-from core.base.native cimport (
-    lnt_get_le32, lnt_get_le64, lnt_mono_us, lnt_put_le32, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock,
-    pthread_mutex_t, pthread_mutex_unlock,
-)
-from core.base.object cimport lnt_object, lnt_range
-from core.base.operation cimport (
-    A_CHECKPOINT, A_CREATE, A_DATA, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KV, A_PUBLISH, A_RESIZE,
-    A_REVERT, A_SCRUB, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_admin, lnt_piece,
-    lnt_publication, lnt_row,
-)
-from core.base.pool cimport TRACE_EVENTS, lnt_op_state, lnt_pool, lnt_trace_entry
-from core.base.schedule cimport op_ready
+from core.base.native cimport lnt_get_le32, lnt_put_le32, pthread_mutex_lock, pthread_mutex_unlock
+from core.base.object cimport lnt_object
+from core.base.pool cimport lnt_pool
 from core.base.trace cimport PF_CUT, pool_fail
-from core.base.types cimport (
-    IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, OPF_FUA, OPF_NOUNMAP, OP_ADMIN, OP_COMPARE_WRITE, OP_READ, OP_SYNC,
-    OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, lnt_io, lnt_obj, lnt_op,
-)
+from core.base.types cimport lnt_op
 from core.catalog.loading cimport catalog_load
-from core.catalog.slots cimport NO_SLOT, object_number, object_store, slot_alloc, slot_free
 from core.log.checkpoint cimport limits_set
-from core.log.journal cimport journal_free, journal_init, journal_room
+from core.log.journal cimport journal_init
 from core.log.opening cimport super_change, super_current, super_load, super_read
 from core.log.recovery cimport area_apply, blocks_for_nodes, medium_load, medium_open, pool_format, summaries_load
 from core.log.replay cimport journal_replay
 from core.log.superblock cimport node_runs_store, super_next
-from core.objects cimport object_find
-from core.ops.admin cimport admin_submit
-from core.ops.scrub cimport SP_MAP
-from core.pages.cache cimport cache_free, cache_init
-from core.pages.damage cimport damage_free
-from core.pool.queue cimport lnt_queue_device, perform_now, queue_submit, queue_wake
-from core.pool.turn cimport lnt_dev_reap, lnt_dev_run
-from core.space.allocation cimport available_blocks
+from core.pages.cache cimport cache_init
+from core.pool.figures cimport damage_rows, objects_walk, pool_figures, trace_rows
+from core.pool.keys cimport kv_begin, kv_finish, unbegin
+from core.pool.object_operations cimport shrinks_resume
+from core.pool.queue cimport queue_submit, queue_wake
+from core.pool.state cimport PoolState, mailbox
+from core.pool.submission cimport Outcome, Untold, admin_free
 from core.space.budget cimport budget_hurry
-from core.space.dropped cimport pending_count
-from core.space.holes cimport punch_flags, punch_free, punch_runs
+from core.space.holes cimport punch_flags
 from core.space.medium cimport nodes_prepare
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memset
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    int eventfd(unsigned int, int)
-    int EFD_NONBLOCK
-    int EFD_CLOEXEC
 
 cdef extern from "lease.h" nogil:
     void lnt_hang_up()
@@ -75,68 +48,20 @@ cdef extern from *:
     void lnt_store64(uint64_t *at, uint64_t v) nogil
 
 cdef extern from "<unistd.h>" nogil:
-    ssize_t write(int, const void *, size_t)
     ssize_t read(int, void *, size_t)
-    int close(int)
 
-IO_NAMES = {IO_READ: "read", IO_WRITE: "write", IO_SYNC: "sync", IO_DISCARD: "discard", IO_ALLOCATE: "allocate"}
+
 MUTATIONS = {"": 0} | {m.name[2:].lower(): int(m) for m in mutation}
+WITH_VALUE = ("ok", "miscompare", "checksum", "io_read", "limit")
+STARTERS = {name[6:]: value for module in (data_operations, keys, object_operations, publication, upkeep)
+            for name, value in vars(module).items() if name.startswith("start_")}
 
 
 def hang_up():
     lnt_hang_up()
 
 
-# -- completions -------------------------------------------------------------------------------------------------------
-
-cdef struct mailbox:
-    pthread_mutex_t lock
-    lnt_admin *first                  # newest first
-    lnt_admin *taken                  # oldest first, out of the lock's reach: Python's
-    int fd
-
-
-cdef void pool_done(lnt_op *op) noexcept nogil:
-    """Any device's thread: hand a finished operation to Python, without the GIL."""
-    cdef lnt_admin *a = <lnt_admin *>op
-    cdef mailbox *m = <mailbox *>op.owner
-    cdef uint64_t one = 1
-    pthread_mutex_lock(&m.lock)
-    a.next = m.first
-    m.first = a
-    pthread_mutex_unlock(&m.lock)
-    write(m.fd, &one, 8)          # it only wakes the reader, and a full counter wakes it as well
-
-
-cdef inline size_t super_pad() noexcept nogil:
-    """Bytes before a pool's struct that bring its superblock buffer to a page's start, as O_DIRECT wants it."""
-    cdef lnt_pool *p = <lnt_pool *>4096  # where a page starts: only the member's offset counts
-    return -<size_t>p.checkpoint.super_buf & 4095
-
-
-cdef lnt_pool *pool_new() noexcept nogil:
-    cdef uint8_t *raw = <uint8_t *>mem_aligned(super_pad() + sizeof(lnt_pool))
-    if raw == NULL:
-        return NULL
-    memset(raw, 0, super_pad() + sizeof(lnt_pool))
-    return <lnt_pool *>(raw + super_pad())
-
-
-cdef void spares_free(lnt_pool *p) noexcept nogil:
-    """Requests and pieces of writes that were kept for the next ones."""
-    cdef lnt_io *io = <lnt_io *>p.io_spare
-    cdef lnt_piece *a = p.aext_spare
-    while io != NULL:
-        p.io_spare = io.next
-        free(io)
-        io = <lnt_io *>p.io_spare
-    while a != NULL:
-        p.aext_spare = a.next
-        free(a)
-        a = p.aext_spare
-
-
-cdef class Pool:
+cdef class Pool(DrivenPool):
     @staticmethod
     def create(device, *, str name, size_bytes=0, journal_blocks=0, area_blocks=0):
         pool_format(device, name, size_bytes, journal_blocks, area_blocks)
@@ -152,32 +77,17 @@ cdef class Pool:
     def superblock(device):
         return super_current(device)
 
-    def __cinit__(self, *args, **kwargs):
-        self.completion_fd = -1
-        self.next_token = 1
-
     def __init__(self, device, *, cache_bytes=268435456, read_only=False, punch_delay_us=2000000, mutations="", clock=None,
                  queues=1):
         self.device, self.clock = device, clock
         self.read_only = read_only
-        self.unsubmitted = 0
-        self.ops, self.ids, self.keys, self.claimed, self.ios = {}, {}, {}, set(), {}
-        self.keys_outcomes, self.keys_changing, self.keys_waiting = {}, set(), []
+        self.ios = {}
         if mutations not in MUTATIONS:
             raise PoolError("invalid", f"no mutation is called {mutations}")
-        self.p = pool_new()
-        self.q = <lnt_queue_device *>mem_zeroed(sizeof(lnt_queue_device))
-        self.mail = <mailbox *>mem_zeroed(sizeof(mailbox))
-        if self.p == NULL or self.q == NULL or self.mail == NULL:
-            raise MemoryError
-        pthread_mutex_init(&self.p.lock, NULL)
-        pthread_mutex_init(&self.mail.lock, NULL)
-        self.p.mutations = MUTATIONS[mutations]
-        self.p.marks.delay_us = punch_delay_us
         try:
-            self.mail.fd = self.completion_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
-            if self.completion_fd < 0:
-                raise OSError(errno.EMFILE, "no descriptor is left to wake the control plane with (ulimit -n)")
+            PoolState.__init__(self)
+            self.p.mutations = MUTATIONS[mutations]
+            self.p.marks.delay_us = punch_delay_us
             self.recover(cache_bytes)
             if queues == 2:
                 self.side_attach()
@@ -256,7 +166,7 @@ cdef class Pool:
             if p.failed:
                 raise PoolError("damaged", "pool is damaged: the journal does not fit the map")
         self.names_load()
-        p.now_us = clock_us(self)
+        p.now_us = self.clock_us()
         p.checkpoint.next_due_us = p.now_us + 30000000
         if not flags & SF_CLEAN:
             blocks_for_nodes(p)
@@ -313,61 +223,32 @@ cdef class Pool:
                 o = o.hnext
         return 0
 
-    def __dealloc__(self):
-        self.release()
+    cdef int keys_load(self, list slots) except -1:
+        parts = {}
+        for slot, raw in slots:
+            found = key_part(raw)
+            parts.setdefault(found.key.decode(), {})[found.part] = (slot, found.parts, found.chunk)
+        for key, found in parts.items():
+            count = found[min(found)][1]
+            if sorted(found) != list(range(count)):
+                raise PoolError("damaged", f"pool is damaged: parts of the key {key} are missing")
+            self.keys[key] = (b"".join(found[i][2] for i in range(count)), [found[i][0] for i in range(count)])
+        return 0
 
-    cdef void release(self):
-        """Free native memory; the pool is gone for good."""
-        cdef lnt_pool *p = self.p
-        cdef uint64_t i
-        cdef lnt_object *o
-        cdef lnt_object *onext
-        if p != NULL:
-            if p.cache.hash != NULL:
-                cache_free(p)
-            journal_free(p)
-            if p.ohash != NULL:
-                for i in range(p.omask + 1):
-                    o = p.ohash[i]
-                    while o != NULL:
-                        onext = o.hnext
-                        free(o)
-                        o = onext
-            free(p.ohash)
-            free(p.run_used)
-            free(p.run_busy)
-            free(p.medium.zones)
-            free(p.summary_dirty)
-            punch_free(p)
-            damage_free(p)
-            free(p.slot_kind)
-            free(p.odirty_marks)
-            free(p.zeros)
-            spares_free(p)
-            free(p.fifo.v)
-            free(p.homes.v)
-            free(p.work.v)
-            free(p.background)
-            free(p.ck_op)
-            free(p.checkpoint.order)
-            free(p.cache.frozen)
-            free(p.checkpoint.homes)
-            free(p.checkpoint.buf)
-            free(p.checkpoint.dir)
-            free(p.checkpoint.pend)
-            pthread_mutex_destroy(&p.lock)
-            free(<uint8_t *>p - super_pad())
-            self.p = NULL
-        if self.q != NULL:
-            free(self.q)
-            self.q = NULL
-        free(self.side)
-        self.side = NULL
-        free(self.mail)
-        self.mail = NULL
-        if self.completion_fd >= 0:
-            close(self.completion_fd)
-            self.completion_fd = -1
+    cdef int kv_apply(self, bytes key, object value) except -1:
+        """Replay of a change of one key: the slots follow, without a record. It is over on return."""
+        cdef uint64_t token = self.next_token
+        self.next_token += 1
+        kv_begin(self, token, {key.decode(): value}, b"")
+        done = None
+        while done is None:
+            self.pump()
+            done = self.take(token)
+        if done.code == "no_memory":
+            raise MemoryError
+        if done.code != "ok":
+            raise PoolError("damaged", f"pool is damaged: the catalog does not take a change from the journal ({done.code})")
+        return 0
 
     def abandon(self):
         self.release()
@@ -376,11 +257,6 @@ cdef class Pool:
         """Native threads end the process when this instant of CLOCK_BOOTTIME has passed; None: there is no lease."""
         if self.p != NULL:
             lnt_store64(&self.p.lease_us, 0 if until_us is None else until_us)
-
-    cdef lnt_pool *open_pool(self) except NULL:
-        if self.p == NULL:
-            raise PoolError("closed", "the pool is closed")
-        return self.p
 
     def close(self):
         """Finish what is under way, checkpoint, mark the pool clean."""
@@ -404,108 +280,19 @@ cdef class Pool:
         finally:
             self.release()
 
-    cdef int idle(self) except -1:
-        """Let requests in flight finish."""
-        while self.q.head != NULL or self.side != NULL and self.side.head != NULL:
-            self.pump()
-        return 0
-
-    # -- the queue -----------------------------------------------------------------------------------------------------
-    cdef int side_attach(self) except -1:
-        """A second queue device: every other operation on data runs there, as with two reactors."""
-        self.side = <lnt_queue_device *>mem_zeroed(sizeof(lnt_queue_device))
-        if self.side == NULL:
-            raise MemoryError
-        self.side.dev.submit = queue_submit
-        self.side.dev.wake = queue_wake
-        self.side.dev.next = self.p.devs
-        self.p.devs = &self.side.dev
-        return 0
-
-    cdef int collect(self) except -1:
-        """Move new requests of the queue devices into the table that tests see."""
-        self.collect_from(self.q)
-        if self.side != NULL:
-            self.collect_from(self.side)
-        return 0
-
-    cdef int collect_from(self, lnt_queue_device *q) except -1:
-        cdef lnt_io *io
-        while q.head != NULL:
-            io = q.head
-            q.head = io.next
-            if q.head == NULL:
-                q.tail = NULL
-            self.ios[self.next_token] = (<size_t>io, <size_t>q)
-            self.next_token += 1
-        return 0
-
-    def pending_io(self):
-        cdef lnt_io *io
+    # -- starting and finishing ----------------------------------------------------------------------------------------
+    def start(self, str op, **args):
         self.open_pool()
-        self.collect()
-        out = []
-        for key, (at, _) in self.ios.items():
-            io = <lnt_io *><size_t>at
-            out.append((key, IO_NAMES[io.kind], io.offset, io.length))
-        return out
-
-    def perform(self, io_id):
-        cdef lnt_pool *p = self.open_pool()
-        at, queue = self.ios.pop(io_id)
-        cdef lnt_io *io = <lnt_io *><size_t>at
-        cdef lnt_queue_device *q = <lnt_queue_device *><size_t>queue
-        io.result = perform_now(self.device, io)
-        pthread_mutex_lock(&p.lock)
-        p.cur = &q.dev
-        io.done(io)
-        p.cur = NULL
-        pthread_mutex_unlock(&p.lock)
-        q.woken = 1
-
-    cdef uint64_t turn_queue(self, lnt_queue_device *q, uint64_t now_us) except? 77:
-        cdef lnt_pool *p = self.open_pool()
-        cdef uint64_t wait
-        q.woken = 0
-        pthread_mutex_lock(&p.lock)
-        wait = lnt_dev_run(p, &q.dev, now_us)
-        p.cur = NULL
-        pthread_mutex_unlock(&p.lock)
-        lnt_dev_reap(p, &q.dev)
-        q.woken |= wait == 0
-        return wait
-
-    def turn(self, now_us=None, queue=None):
-        cdef uint64_t now = clock_us(self) if now_us is None else now_us
-        cdef uint64_t wait = LNT_IDLE
-        self.open_pool()
-        if self.side != NULL and queue in (None, 1):
-            wait = self.turn_queue(self.side, now)
-        if queue in (None, 0):
-            wait = min(wait, self.turn_queue(self.q, now))
-        return wait
-
-    def woken(self):
-        self.open_pool()
-        return [i for i, woken in enumerate((self.q.woken, self.side != NULL and self.side.woken)) if woken]
-
-    cdef uint64_t pump(self) except? 77:
-        """One turn, then every request there is, in order."""
-        wait = self.turn()
-        self.collect()
-        if self.ios:
-            for key in list(self.ios):
-                self.perform(key)
-            return 0
-        return wait
-
-    def drain(self):
-        cdef lnt_pool *p = self.open_pool()
-        while self.pump() == 0 or (not p.failed and (
-                p.fifo.head != p.fifo.tail or p.work.head != p.work.tail or p.checkpoint.state)):
-            if p.failed and not self.ios:
-                break
-            p.journal.bg_due_us = 1 if p.fifo.head != p.fifo.tail else p.journal.bg_due_us
+        if op not in STARTERS:
+            raise PoolError("invalid", f"there is no operation {op}")
+        claimed = set(self.claimed)
+        try:
+            return STARTERS[op](self, **args)
+        except PoolError as e:
+            if e.code == "no_memory":     # nothing has begun
+                self.claimed &= claimed
+                unbegin(self)
+            raise
 
     def call(self, str op, **args):
         if self.open_pool().home != &self.q.dev:
@@ -522,7 +309,6 @@ cdef class Pool:
             stuck = stuck + 1 if wait else 0
             assert stuck < 1000, f"{op} waits for something that never comes"
 
-    # -- starting and finishing ----------------------------------------------------------------------------------------
     cdef object pop(self):
         """The oldest finished operation as a Completion, or None. The pool's own are not told of."""
         cdef mailbox *m = self.mail
@@ -543,71 +329,46 @@ cdef class Pool:
             if a == NULL:
                 return None
             m.taken = a.next
-            done = finish(self, a)
+            done = self.finished(a)
             if done is not None:
                 return done
 
+    cdef object finished(self, lnt_admin *a):
+        """The Completion of a finished operation, None when nobody is told; frees it."""
+        cdef Outcome outcome = self.ops.pop(a.token)
+        cdef str code = STATUS_CODES[a.op.status]
+        value, token = None, a.token
+        if token in self.keys_outcomes:
+            kv_finish(self, self.keys_outcomes.pop(token), code == "ok")
+        try:
+            value = outcome.value(self, a, code)
+        except PoolError as e:
+            code = e.code                 # there was no memory for the answer
+        admin_free(self, a)
+        if isinstance(outcome, Untold):
+            return None
+        return Completion(token, code, value if code in WITH_VALUE else None)
+
     def take(self, token):
         """The completion of one operation; completions of others that arrived are kept for `reap`."""
-        early = self.ops.setdefault("early", [])
         while True:
-            for i, done in enumerate(early):
+            for i, done in enumerate(self.early):
                 if done.token == token:
-                    return early.pop(i)
+                    return self.early.pop(i)
             done = self.pop()
             if done is None:
                 return None
-            early.append(done)
+            self.early.append(done)
 
     def reap(self):
         cdef uint64_t count
         read(self.completion_fd, &count, 8)
-        out = self.ops.pop("early", [])
-        while True:
+        done = self.pop()
+        while done is not None:
+            self.early.append(done)
             done = self.pop()
-            if done is None:
-                return out + self.ops.pop("early", [])
-            out.append(done)
-
-    def start(self, str op, **args):
-        self.open_pool()
-        return start_operation(self, op, args)
-
-    cdef lnt_obj *open_handle(self, uint64_t object_id):
-        cdef lnt_object *o
-        pthread_mutex_lock(&self.p.lock)
-        o = object_find(self.p, object_id)
-        if o != NULL:
-            o.pub.handles += 1
-        pthread_mutex_unlock(&self.p.lock)
-        return <lnt_obj *>o
-
-    cdef void close_handle(self, lnt_obj *obj):
-        if self.p == NULL:
-            return
-        pthread_mutex_lock(&self.p.lock)
-        obj.handles -= 1
-        if obj.gone and obj.handles == 0 and not (<lnt_object *>obj).dirty:
-            free(obj)             # a dirty one is freed by the next checkpoint
-        pthread_mutex_unlock(&self.p.lock)
-
-    # -- keys ----------------------------------------------------------------------------------------------------------
-    cdef int keys_load(self, list slots) except -1:
-        parts = {}
-        for slot, raw in slots:
-            found = key_part(raw)
-            parts.setdefault(found.key.decode(), {})[found.part] = (slot, found.parts, found.chunk)
-        for key, found in parts.items():
-            count = found[min(found)][1]
-            if sorted(found) != list(range(count)):
-                raise PoolError("damaged", f"pool is damaged: parts of the key {key} are missing")
-            self.keys[key] = (b"".join(found[i][2] for i in range(count)), [found[i][0] for i in range(count)])
-        return 0
-
-    cdef int kv_apply(self, bytes key, object value) except -1:
-        """Replay of a change of one key: the slots follow, without a record."""
-        kv_replay(self, {key.decode(): value})
-        return 0
+        out, self.early = self.early, []
+        return out
 
     # -- reading state -------------------------------------------------------------------------------------------------
     @property
@@ -621,17 +382,6 @@ cdef class Pool:
         raw = []
         objects_walk(self.open_pool(), raw, 0, NULL, NULL)
         return sorted([object_info(slot, self.serial_mask) for slot in raw])
-
-    def info(self, uint64_t object_id):
-        cdef lnt_pool *p = self.open_pool()
-        cdef lnt_object *o
-        cdef uint8_t[512] slot
-        pthread_mutex_lock(&p.lock)
-        o = object_find(p, object_id)
-        if o != NULL:
-            object_store(p, o, slot)
-        pthread_mutex_unlock(&p.lock)
-        return object_info((<const char *>slot)[:L_SLOT_BYTES], self.serial_mask) if o != NULL else None
 
     def names(self):
         return dict(self.ids)
@@ -658,7 +408,7 @@ cdef class Pool:
         pthread_mutex_unlock(&p.lock)
 
     def stats(self):
-        return numbers(self.open_pool())
+        return pool_figures(self.open_pool())
 
     def failure(self):
         cdef lnt_pool *p = self.open_pool()
@@ -674,9 +424,3 @@ cdef class Pool:
         if p.home != NULL:
             p.home.wake(p.home)       # those who wait must hear of it
         pthread_mutex_unlock(&p.lock)
-
-
-include "figures.pxi"
-include "keys.pxi"
-include "upkeep.pxi"
-include "operations.pxi"

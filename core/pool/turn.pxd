@@ -13,3 +13,8 @@ cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil
 cdef void lnt_submit(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept nogil
 cdef int lnt_dev_reap(lnt_pool *p, lnt_dev *dev) noexcept nogil
+
+cdef inline void dev_link(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    """One more device; it does not take the background work over."""
+    dev.next = p.devs
+    p.devs = dev

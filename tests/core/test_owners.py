@@ -37,7 +37,8 @@ def test_nobody_else_writes_a_part() -> None:
 
 # -- the block core -----------------------------------------------------------------------------------------------------
 
-OPENERS = {"log/opening", "log/recovery", "log/replay", "pool/engine"}     # they fill a pool in before anyone else has it
+# They fill a pool in before anyone else has it, or free it when nobody has it any more.
+OPENERS = {"log/opening", "log/recovery", "log/replay", "pool/engine", "pool/state"}
 OWNER_OF = {                                    # a field of lnt_pool -> the module of core that writes it
     "tag": "log/opening",
     "total_blocks": "log/growth",

@@ -12,7 +12,7 @@ CIMPORT = re.compile(r"^(?:from (core[\w.]*) cimport (\((?:[^)]|\n)*\)|[^\n]*)|i
 
 
 def sources() -> dict[str, list[Path]]:
-    """Dotted name of a native module -> its files (.pyx, .pxd; included .pxi count with the folder's engine)."""
+    """Dotted name of a native module -> its files (.pyx, .pxd)."""
     found: dict[str, list[Path]] = {}
     for path in sorted((ROOT / "core").rglob("*.p*")):
         if path.suffix in (".pyx", ".pxd"):

@@ -1,4 +1,17 @@
-# The store of keys as Python sees it: which slots of the catalog a change writes. Included by _engine.pyx.
+"""The store of keys as Python sees it: which slots of the catalog a change writes."""
+from core.errors import PoolError
+from core.pool.info import KeyPart, key_record, key_slot
+from core.pool.submission import Completion
+
+from core.base.layout cimport L_KV_CHUNK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, SK_KV
+from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
+from core.base.operation cimport A_KV
+from core.catalog.slots cimport NO_SLOT, slot_alloc, slot_free
+from core.pool.submission cimport Outcome, admin_free, admin_new, memory_for, out_of_memory, submit
+from libc.stdint cimport uint32_t, uint8_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
 
 cdef bytes kv_records(dict changes):
     """The records of a change. PoolError: invalid, limit."""
@@ -13,7 +26,7 @@ cdef bytes kv_records(dict changes):
     return records
 
 
-cdef int slots_back(Pool pool, list slots) except -1:
+cdef int slots_back(PoolState pool, list slots) except -1:
     cdef uint32_t slot
     pthread_mutex_lock(&pool.p.lock)
     for slot in slots:
@@ -22,7 +35,7 @@ cdef int slots_back(Pool pool, list slots) except -1:
     return 0
 
 
-cdef int keys_attach(Pool pool, lnt_admin *a, dict changes, bytes records) except -1:
+cdef int keys_attach(PoolState pool, lnt_admin *a, dict changes, bytes records) except -1:
     """Give an operation a change of keys, with their slots: no other change of them is under way."""
     cdef uint32_t slot
     cdef bytes packed
@@ -35,7 +48,7 @@ cdef int keys_attach(Pool pool, lnt_admin *a, dict changes, bytes records) excep
             value[i:i + L_KV_CHUNK_BYTES] for i in range(0, max(len(value), 1), L_KV_CHUNK_BYTES)]
         slots = old[:len(chunks)]
         pthread_mutex_lock(&pool.p.lock)
-        for i in range(len(chunks) - len(slots)):
+        for _i in range(len(chunks) - len(slots)):
             slot = slot_alloc(pool.p, SK_KV)
             if slot != NO_SLOT:
                 slots.append(slot)
@@ -68,15 +81,15 @@ cdef int keys_attach(Pool pool, lnt_admin *a, dict changes, bytes records) excep
     return 0
 
 
-cdef int kv_begin(Pool pool, uint64_t token, dict changes, bytes records) except -1:
+cdef int kv_begin(PoolState pool, uint64_t token, dict changes, bytes records) except -1:
     cdef lnt_admin *a = admin_new(pool, A_KV)
     a.token = token
     keys_attach(pool, a, changes, records)
-    submit(pool, a, ("plain", None, None))
+    submit(pool, a, Outcome())
     return 0
 
 
-cdef dict keys_with(Pool pool, object keys, list numbers):
+cdef dict keys_with(PoolState pool, object keys, list numbers):
     """What a change of keys says beside new objects, whose ids it is told. PoolError: busy while one of them changes."""
     changes = {} if keys is None else dict(keys(numbers))
     if changes and kv_must_wait(pool, changes):
@@ -84,7 +97,7 @@ cdef dict keys_with(Pool pool, object keys, list numbers):
     return changes
 
 
-cdef int kv_finish(Pool pool, dict outcome, bint ok) except -1:
+cdef int kv_finish(PoolState pool, dict outcome, bint ok) except -1:
     """A change is over: what it did holds from now on, or nothing of it; those that waited for it begin."""
     for key, (entry, added) in outcome.items():
         if ok and entry is None:
@@ -104,40 +117,41 @@ cdef int kv_finish(Pool pool, dict outcome, bint ok) except -1:
             except PoolError:
                 unbegin(pool)
                 del pool.ops[token]
-                pool.ops.setdefault("early", []).append(Completion(token, "no_memory", None))
+                pool.early.append(Completion(token, "no_memory", None))
     return 0
 
 
-cdef bint kv_must_wait(Pool pool, dict changes):
+cdef bint kv_must_wait(PoolState pool, dict changes):
     """Which slots a key has is known when the change before it is over: that one may be refused."""
     return not pool.keys_changing.isdisjoint(changes) or any(
         not changes.keys().isdisjoint(earlier) for _, earlier, _ in pool.keys_waiting)
 
 
-cdef int kv_replay(Pool pool, dict changes) except -1:
-    """A change that the journal speaks of: the slots follow, without a record. It is over on return."""
-    cdef uint64_t token = pool.next_token
-    pool.next_token += 1
-    kv_begin(pool, token, changes, b"")
-    done = None
-    while done is None:
-        pool.pump()
-        done = pool.take(token)
-    if done.code == "no_memory":
-        raise MemoryError
-    if done.code != "ok":
-        raise PoolError("damaged", f"pool is damaged: the catalog does not take a change from the journal ({done.code})")
+cdef int unbegin(PoolState pool) except -1:
+    """Give back what an operation had when there was no memory for the rest of it."""
+    cdef lnt_admin *a = <lnt_admin *><size_t>pool.unsubmitted
+    cdef uint32_t i
+    if a == NULL:
+        return 0
+    if a.token in pool.keys_outcomes:
+        kv_finish(pool, pool.keys_outcomes.pop(a.token), False)
+    for i in range(a.n_made):
+        pthread_mutex_lock(&pool.p.lock)
+        slot_free(pool.p, a.made[i].slot)
+        pthread_mutex_unlock(&pool.p.lock)
+        free(a.made[i])
+    admin_free(pool, a)
     return 0
 
 
-def start_kv(Pool pool, *, changes):
+def start_kv(PoolState pool, *, changes):
     cdef uint64_t token
     changes = dict(changes)
     records = kv_records(changes)
     token = pool.next_token
     pool.next_token += 1
     if kv_must_wait(pool, changes):
-        pool.ops[token] = ("plain", None, None)
+        pool.ops[token] = Outcome()
         pool.keys_waiting.append((token, changes, records))
     else:
         kv_begin(pool, token, changes, records)

@@ -1,4 +1,18 @@
-# What a pool tells of itself: its objects, pages that are bad, all its numbers. Included by _engine.pyx.
+"""What a pool tells of itself: its objects, pages that are bad, all its numbers."""
+from core.pool.info import TraceEvent, trace_event_text
+
+from core.base.damage cimport lnt_bad_page
+from core.base.layout cimport L_BLOCK_BYTES, L_SLOT_BYTES, OB_NAME, OK_SNAPSHOT
+from core.base.native cimport lnt_mono_us, pthread_mutex_lock, pthread_mutex_unlock
+from core.base.object cimport lnt_object
+from core.base.pool cimport TRACE_EVENTS, lnt_trace_entry
+from core.catalog.slots cimport object_store
+from core.log.journal cimport journal_room
+from core.space.allocation cimport available_blocks
+from core.space.dropped cimport pending_count
+from core.space.holes cimport punch_runs
+from libc.stdint cimport uint32_t
+
 
 cdef enum:
     LOOK_BUCKETS = 256            # of the table of objects, under the lock at once
@@ -70,7 +84,7 @@ cdef list trace_rows(lnt_pool *p):
         for i in range(first, n)]
 
 
-cdef dict numbers(lnt_pool *p):
+cdef dict pool_figures(lnt_pool *p):
     """All of them. What lies in arrays, which are made anew when the pool grows, is read under the lock; the rest is words."""
     cdef uint64_t available, marked
     pthread_mutex_lock(&p.lock)
@@ -87,7 +101,8 @@ cdef dict numbers(lnt_pool *p):
         "dirty_pages": p.cache.n_dirty, "cache_hits": p.cache.hits, "cache_misses": p.cache.misses,
         "cache_evictions": p.cache.evictions, "journal_blocks": p.journal.blocks, "journal_room_blocks": journal_room(p),
         "journal_frames": p.journal.frames, "journal_bytes": p.journal.bytes, "journal_records": p.journal.appended,
-        "syncs": p.journal.sync_done, "checkpoints": p.checkpoint.done_count, "merged_writes": p.stat_rmw, "moved_bytes": p.stat_moved * L_BLOCK_BYTES, "epoch": p.epoch,
+        "syncs": p.journal.sync_done, "checkpoints": p.checkpoint.done_count, "merged_writes": p.stat_rmw,
+        "moved_bytes": p.stat_moved * L_BLOCK_BYTES, "epoch": p.epoch,
         "medium_sparse": p.medium.sparse, "medium_short": p.medium.refused_us != 0,
         "node_room_bytes": p.nodes_free * L_BLOCK_BYTES,
         "free_runs": p.free_runs, "punched_bytes": p.holes.blocks * L_BLOCK_BYTES, "punch_runs": marked,
