@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h) core/layout.py core/stream/layout.py setup.py
 MODULES := $(shell find core target -name '*.py')
 
-.PHONY: all help build dev run test test-one schema page lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions
+.PHONY: all help build dev run test test-one schema page lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions fuzz-lives
 all: build
 
 # Says what each target below is for: the words after its two hashes.
@@ -108,7 +108,7 @@ FUZZER = cd $(CHECKED) && env LUNETTE_CHECKED=1 LD_PRELOAD=$$($(CC) -print-file-
 	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	LUNETTE_FUZZ_SECONDS=$$(($(EACH) * $(FUZZ))) LUNETTE_FUZZ_EXAMPLES=$$(($(EACH) * $(FUZZ))) \
 	$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider --timeout=0 --capture=sys
-fuzz: fuzz-login fuzz-keys fuzz-commands fuzz-sessions ## the fuzzers on build/checked; FUZZ=60 makes it hours
+fuzz: fuzz-login fuzz-keys fuzz-commands fuzz-sessions fuzz-lives ## the fuzzers on build/checked; FUZZ=60 makes it hours
 
 fuzz-login: EACH = 12
 fuzz-login: checked
@@ -125,6 +125,10 @@ fuzz-commands: checked
 fuzz-sessions: EACH = 30
 fuzz-sessions: checked
 	$(FUZZER) tests/fuzz/test_fuzz_session.py tests/interop/test_hostile_session.py
+
+fuzz-lives: EACH = 1
+fuzz-lives: checked
+	CRASH_SEEDS=$$((2 * $(FUZZ))) && export CRASH_SEEDS && $(FUZZER) tests/crash/test_seeds.py
 
 bench: build ## the benchmarks (see docs/benchmarks.md)
 	$(BIN)/python -m bench

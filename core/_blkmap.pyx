@@ -3,6 +3,7 @@
 Nothing here performs or waits: a function that needs a page which is not in memory returns WAIT, leaving a valid tree, and is
 called again. Sharing is decided by counts: a node or block may change in place while everything above it has one reference.
 """
+from core.base.check cimport lnt_assert, lnt_check
 from core.base.entries cimport E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_FIRST_HINT
@@ -10,7 +11,9 @@ from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE
 from core.objects cimport object_dirty
 from core.pages.cache cimport cache_get, cache_new, frame_dirty, node_homeless
 from core.space.allocation cimport space_for_nodes
-from core.space.counts cimport count_add, count_at, count_is_one, count_touch, node_ref, node_touch, shares_room
+from core.space.counts cimport (
+    count_add, count_at, count_is_one, count_may_be_one, count_touch, node_ref, node_touch, shares_room,
+)
 from core.space.dropped cimport drop_data, drop_node, node_gone
 
 
@@ -196,6 +199,7 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
                 up.vids = 1
                 entries(up)[idx] = g.id | E_NODE()
         if at == level:
+            lnt_assert(g.refs == 1, "I2: a node that may change is referred to once, as all above it are")
             node[0] = g
             if parent != NULL:
                 parent[0] = up
@@ -276,6 +280,7 @@ cdef inline int huge_extent(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int idx,
         elif rc != WAIT:
             rc = huge_exclusive(p, who, out)
     out.entry = out.pba | E_DATA()
+    lnt_check(rc or not out.exclusive or count_may_be_one(p, out.pba, out.n), "I4: what is claimed alone is counted once")
     return rc
 
 
@@ -304,6 +309,7 @@ cdef inline int leaf_extent(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int idx,
     out.n = n
     out.entry = start | E_DATA()
     out.exclusive = own and v[idx] & E_EXCL() != 0
+    lnt_check(not out.exclusive or count_may_be_one(p, start, n), "I4: what is claimed alone is counted once")
     return 0
 
 

@@ -1,5 +1,5 @@
 /* Assertions of the native core. `lnt_assert` is always there: what it guards is cheap and its failure would be silent damage.
- * `lnt_check` is there where the core is built with its checks (LUNETTE_SANITIZE: the fuzzers' core), and costs nothing else. */
+ * `lnt_check` is there where the core is built with its checks (LUNETTE_SANITIZE: the fuzzers' core, on which crash lives run, too), and costs nothing else. */
 #ifndef LNT_CHECK_H
 #define LNT_CHECK_H
 #include <stdio.h>

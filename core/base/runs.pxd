@@ -3,6 +3,7 @@
 # Lives here and nowhere else: `run_used`, `run_busy`, `summary_dirty`, `n_runs`, `free_runs`, `free_blocks`, `held_blocks`,
 # `nodes_free` and `run_cursor`. What is free of a run that somebody keeps counts as free and as held; of one that is kept for
 # nodes it counts as theirs, too.
+from core.base.check cimport lnt_check
 from core.base.layout cimport L_RUN_BLOCKS, L_SUMMARY_RUNS
 from core.base.memory cimport mem_widen
 from core.base.pool cimport lnt_pool, run_is_fixed
@@ -15,6 +16,7 @@ cdef inline uint64_t summary_pages(lnt_pool *p) noexcept nogil:
 cdef inline void run_changed(lnt_pool *p, uint64_t run, int delta) noexcept nogil:
     """So many blocks more of a run are used, or (below 0) fewer."""
     cdef int before = p.run_used[run]
+    lnt_check(before + delta >= 0 and before + delta <= L_RUN_BLOCKS, "I1: a run has as many used blocks as are counted in it")
     p.run_used[run] = <uint16_t>(before + delta)
     p.summary_dirty[run // L_SUMMARY_RUNS] = 1
     p.free_blocks -= delta

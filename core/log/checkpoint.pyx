@@ -4,6 +4,7 @@ A table of states (ckpt_state in core/base/log.pxd): HOMES chooses homes for new
 SUPER, SYNC2
 publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
 """
+from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_begun
 from core.base.dropped cimport I_DATA, I_NODE, lnt_dropped, lnt_dropped_ring, ring_ready
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
@@ -15,7 +16,7 @@ from core.base.layout cimport (
 from core.base.log cimport C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3
 from core.base.memory cimport mem_aligned, mem_new
 from core.base.mutations cimport M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC
-from core.base.native cimport lnt_get_le32, lnt_put_le16, lnt_put_le32, lnt_put_le64
+from core.base.native cimport lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_piece
 from core.base.page cimport lnt_frame
@@ -296,10 +297,11 @@ cdef int objects_freeze(lnt_pool *p) noexcept nogil:
 
 
 cdef void pending_freeze(lnt_pool *p) noexcept nogil:
-    cdef uint32_t i, n = pending_store(p, 0)
+    cdef uint32_t i, stored, n = pending_store(p, 0)
     memset(p.checkpoint.dir, 0, <uint64_t>p.checkpoint.n_dir * L_BLOCK_BYTES)
     memset(p.checkpoint.pend, 0, <uint64_t>p.checkpoint.n_pending * L_BLOCK_BYTES)
-    pending_store(p, n)
+    stored = pending_store(p, n)
+    lnt_assert(stored == n, "I10: the pending list holds every block of writes under way")
     for i in range(p.checkpoint.n_pending):
         page_seal(p, p.checkpoint.pend + <uint64_t>i * L_BLOCK_BYTES, PK_PENDING, 0,
                   n - i * L_PENDING_ITEMS if n - i * L_PENDING_ITEMS < L_PENDING_ITEMS else L_PENDING_ITEMS, i,
@@ -421,6 +423,8 @@ cdef int images_turn(lnt_pool *p) noexcept nogil:
     cdef uint32_t i, n
     cdef uint64_t base = p.checkpoint.area_start + ((p.checkpoint.gen + 1) & 1) * p.checkpoint.area_blocks
     cdef uint32_t stop = p.checkpoint.n_serial + TURN_PAGES
+    lnt_assert(lnt_get_le64(p.checkpoint.live_buf + SB_CKPT_GEN) == p.checkpoint.gen,
+               "I7: images go to the half that the superblock does not name")
     if stop > p.checkpoint.n_frames:
         stop = p.checkpoint.n_frames
     for i in range(p.checkpoint.n_serial, stop):
@@ -451,6 +455,8 @@ cdef int images_turn(lnt_pool *p) noexcept nogil:
 cdef int apply_turn(lnt_pool *p) noexcept nogil:
     """Write some images home, neighbours together, and in the end the second superblock copy. 1 when all is written."""
     cdef uint32_t n, writes = 0, first = p.checkpoint.io_next
+    lnt_assert(p.journal.sync_done >= p.checkpoint.need_sync or p.mutations != 0,
+               "I7: pages go home when the superblock that names their images is durable")
     while (p.checkpoint.io_next < p.checkpoint.n_images and p.checkpoint.io_busy < 16 and writes < TURN_WRITES
            and p.checkpoint.io_next - first < TURN_HOME_PAGES):
         writes += 1

@@ -4,6 +4,7 @@ Two promises are kept apart. A change is *soft* once its frame is written: it su
 its data was synced, a later frame that says so (`hard_upto`) was written, and that frame was synced: it survives loss of power.
 One sync can be the second for one group and the first for the next.
 """
+from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_want
 from core.base.layout cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
@@ -186,6 +187,7 @@ cdef void frame_close(lnt_pool *p, int force) noexcept nogil:
             return                # in a later turn
         f = frame_new(p)
     p.journal.open = NULL
+    lnt_assert(p.journal.next_seq == p.journal.closed_seq + 1, "I3: frames follow each other in the order of the changes")
     f.seq = p.journal.next_seq
     f.hard_upto = p.journal.data_synced_seq
     p.journal.next_seq += 1
@@ -270,6 +272,7 @@ cdef void records_put(lnt_pool *p, const uint8_t *records, uint32_t length, uint
 
 cdef void wait_soft(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Finish the op when its records (need_seq) are written."""
+    lnt_assert((<lnt_op_state *>op.priv).need_seq <= p.journal.next_seq, "I11: what an op waits for is on its way")
     op.next = NULL
     if (<lnt_op_state *>op.priv).need_seq <= p.journal.written_seq:
         op_finish(p, op, ST_OK)

@@ -2,6 +2,7 @@
 
 Lives here and nowhere else: how an op enters an epoch and leaves it.
 """
+from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_wait_room
 from core.base.dropped cimport STEP_DROPS, ring_ready
 from core.base.layout cimport L_BLOCK_BYTES, L_PENDING_ITEMS
@@ -24,12 +25,15 @@ cdef void epoch_enter(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 cdef void epoch_exit(lnt_pool *p, lnt_op *op) noexcept nogil:
     if op_state(op).in_epoch:
+        lnt_assert(op_state(op).epoch == p.epoch or op_state(op).epoch + 1 == p.epoch, "I5: an op is one epoch behind at most")
+        lnt_assert(p.inflight[op_state(op).epoch & 1] != 0, "I5: an epoch counts the ops that are in it")
         op_state(op).in_epoch = 0
         p.inflight[op_state(op).epoch & 1] -= 1
 
 
 cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
     """Run the op again when epochs move; it checks `target` itself. It must not be in an epoch."""
+    lnt_assert(not op_state(op).in_epoch, "I14: who is in an epoch does not wait for one")
     op_state(op).target_epoch = target
     grace_wait(p, op)
 

@@ -5,6 +5,7 @@ puts it on its device's ready list and it runs again from its step. WRITE overwr
 everything else to new blocks, which enter the map when all data has arrived.
 """
 from core._blkmap cimport lnt_extent, map_find, map_insert
+from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_wait_room
 from core.base.dropped cimport I_DATA, lnt_dropped, ring_push
 from core.base.entries cimport E_EXCL, WAIT
@@ -314,6 +315,7 @@ cdef int plan_new(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint6
     if a == NULL:
         return ST_MEMORY
     if off or left < L_BLOCK_BYTES:
+        lnt_assert(e.pba == 0 or p.epoch >= o.settle_epoch, "I8: nothing is merged that may still be written in place")
         a.partial = 1
         a.source = e.entry
         a.skip = <uint16_t>off
@@ -485,6 +487,8 @@ cdef int piece_commit(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_piece *a) no
         rc = csum_touch(p, who, a.pba, a.n)
         if rc:
             return rc if rc == WAIT or rc == ST_MEMORY else PLAN_AGAIN   # checksums cannot be kept there: taken elsewhere
+    lnt_assert(not a.partial or e.entry == a.source or p.mutations & M_NO_MERGE_CHECK != 0,
+               "I9: a partial write replaces the block that it was merged with")
     journal_fit(p, 48 + 4 * a.n)
     rc = map_insert(p, who, o, a.lba, a.pba, a.n, E_EXCL())
     if rc:

@@ -1,4 +1,5 @@
 """Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header)."""
+from core.base.check cimport lnt_assert
 from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.memory cimport mem_aligned, mem_new, mem_zeroed
@@ -83,6 +84,7 @@ cdef void unhash(lnt_pool *p, lnt_frame *f) noexcept nogil:
 
 cdef void cache_drop(lnt_pool *p, lnt_frame *f) noexcept nogil:
     """Forget a frame that nobody waits for."""
+    lnt_assert(f.waiters == NULL, "I13: a page goes when no op needs it")
     if f.ckpt:
         frame_serialise(p, f)
     if f.writing:

@@ -2,12 +2,13 @@
 
 Lives here and nowhere else: the cursors of the search.
 """
+from core.base.check cimport lnt_assert, lnt_check
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_GROUP_BLOCKS, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS
 from core.base.mutations cimport M_NO_PUNCH_HOLD
 from core.base.page cimport lnt_frame
 from core.base.runs cimport runs_search_from
-from core.base.space cimport RB_COUNTS, lnt_freed_page
+from core.base.space cimport RB_COUNTS, RB_NODES, lnt_freed_page
 from core.base.trace cimport PF_SUMMARY, pool_fail
 from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE
 from core.pages.damage cimport damage_held
@@ -66,6 +67,8 @@ cdef int take_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t want, uint
     f = count_page(p, who, pba, &rc)
     if f == NULL:
         return rc
+    lnt_assert(p.run_busy[pba // L_RUN_BLOCKS] == 0 or p.mutations & M_NO_PUNCH_HOLD != 0,
+               "I15: nothing is taken from a run that somebody keeps")
     c = <uint32_t *>f.data + pba % L_GROUP_BLOCKS
     if want > room:
         want = <uint32_t>room
@@ -244,12 +247,29 @@ cdef int take_for_node(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nog
     return ST_NO_SPACE
 
 
+cdef int is_held_home(lnt_pool *p, uint64_t pba) noexcept nogil:
+    """1 when a node's block is not free yet: the last checkpoint still uses it. For assertions."""
+    cdef uint64_t i
+    for i in range(p.homes.head, p.homes.tail):
+        if p.homes.v[i & (p.homes.cap - 1)].ref == pba:
+            return 1
+    return 0
+
+
 cdef int alloc_home(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nogil:
-    """One block for a node. Nodes are packed together, away from the runs of data."""
+    """One block for a node."""
+    cdef int rc = take_for_node(p, who, pba) if p.medium.sparse else take_packed(p, who, pba)
+    if rc == 0:
+        lnt_check(not is_held_home(p, pba[0]), "I6: the last checkpoint does not use a home that is chosen")
+        lnt_assert(not p.medium.sparse or p.run_busy[pba[0] // L_RUN_BLOCKS] & RB_NODES != 0,
+                   "I16: a node's home lies where room below is allocated")
+    return rc
+
+
+cdef int take_packed(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nogil:
+    """Nodes are packed together, away from the runs of data."""
     cdef uint32_t got = 0
     cdef int rc
-    if p.medium.sparse:
-        return take_for_node(p, who, pba)
     if run_usable(p, p.fit_cursor):
         rc = take_anywhere(p, who, 1, pba, &got)
         return rc

@@ -14,3 +14,5 @@ cdef int count_is_one(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n, in
 cdef int node_touch(lnt_pool *p, lnt_waiter *who, uint64_t id) noexcept nogil
 cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil
 cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil
+cdef int count_may_be_one(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil
+cdef int count_may_be_none(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil

@@ -4,7 +4,7 @@ Lives here and nowhere else: what count pages say. What follows from it for a ru
 core/space/marks.pyx.
 """
 from core.base.entries cimport VID, WAIT
-from core.base.layout cimport L_COUNT_MAX, L_COUNT_START, L_GROUP_BLOCKS, L_ZONE_BLOCKS, PK_COUNT
+from core.base.layout cimport L_COUNT_MAX, L_COUNT_PAGES, L_COUNT_START, L_GROUP_BLOCKS, L_ZONE_BLOCKS, PK_COUNT
 from core.base.page cimport F_VALID
 from core.base.pool cimport run_is_fixed
 from core.base.runs cimport run_changed
@@ -34,7 +34,7 @@ cdef inline void block_freed(lnt_pool *p, uint64_t pba) noexcept nogil:
 
 cdef lnt_frame *count_page(lnt_pool *p, lnt_waiter *who, uint64_t pba, int *rc) noexcept nogil:
     cdef uint64_t group = pba // L_GROUP_BLOCKS
-    cdef uint64_t home = (pba // L_ZONE_BLOCKS) * L_ZONE_BLOCKS + L_COUNT_START + group % 1024
+    cdef uint64_t home = (pba // L_ZONE_BLOCKS) * L_ZONE_BLOCKS + L_COUNT_START + group % L_COUNT_PAGES
     cdef uint64_t run = group * 2
     cdef lnt_frame *f
     if pba >= p.total_blocks or run_is_fixed(p, pba // L_RUN_BLOCKS):
@@ -180,3 +180,26 @@ cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
     if rc == 0 and f != NULL and f.refs != 0:
         f.refs = <uint32_t>(<int64_t>f.refs + delta)
     return rc
+
+
+# -- for assertions ------------------------------------------------------------------------------------------------------
+
+
+cdef int counts_may_be(lnt_pool *p, uint64_t pba, uint64_t n, uint32_t count) noexcept nogil:
+    cdef uint64_t b
+    cdef lnt_frame *f
+    for b in range(pba, pba + n):
+        f = cache_find(p, b // L_ZONE_BLOCKS * L_ZONE_BLOCKS + L_COUNT_START + b // L_GROUP_BLOCKS % L_COUNT_PAGES)
+        if f != NULL and f.state == F_VALID and (<uint32_t *>f.data)[b % L_GROUP_BLOCKS] != count:
+            return 0
+    return 1
+
+
+cdef int count_may_be_one(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil:
+    """0 when a block is known, from what is in memory, not to have exactly one reference."""
+    return counts_may_be(p, pba, n, 1)
+
+
+cdef int count_may_be_none(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil:
+    """The same for blocks that nobody refers to."""
+    return counts_may_be(p, pba, n, 0)

@@ -4,6 +4,7 @@ A look every two seconds finds runs with freed blocks that nothing was taken fro
 and deletes have freed is found at once. It goes back, whole neighbouring runs together, then extents of some length, and what is
 left extent by extent, as much as initiators can spare (core/space/budget.pyx). Meanwhile nothing is allocated in those runs.
 """
+from core.base.check cimport lnt_check
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, SF_UNSWEPT
 from core.base.page cimport lnt_frame
@@ -13,7 +14,7 @@ from core.base.space cimport RB_HELD, lnt_freed_page, lnt_holes
 from core.base.types cimport IO_DISCARD, ST_MEMORY, lnt_io
 from core.space.allocation cimport space_for_data
 from core.space.budget cimport budget_allows, budget_due, budget_hurries, budget_runs, budget_took
-from core.space.counts cimport count_at
+from core.space.counts cimport count_at, count_may_be_none
 from core.space.marks cimport (
     freed_add, freed_forget, freed_mark, freed_take, marks_close, marks_forget, marks_look, marks_of, marks_rest,
     marks_tidy, run_marks,
@@ -86,6 +87,7 @@ cdef int give_back(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil:
     cdef lnt_io *io = io_new(p)
     if io == NULL:
         return 0
+    lnt_check(count_may_be_none(p, pba, n), "I15: nobody refers to what goes back to the medium")
     io.kind = IO_DISCARD
     io.offset = pba * L_BLOCK_BYTES
     io.length = n * L_BLOCK_BYTES

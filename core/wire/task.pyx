@@ -3,6 +3,7 @@
 Lives here and nowhere else: the reactor's slots of tasks, the queue of those that wait for a buffer, a session's tags, a
 connection's list of tasks and what memory they hold. What may stand together in a task: core/wire/nexus.pxd.
 """
+from core.base.check cimport lnt_check
 from core.base.memory cimport mem_zeroed
 from core.wire.buffers cimport buffer_bytes, buffer_charge, buffer_give, buffer_take, buffer_uncharge
 from core.wire.data_in cimport data_in_free_heap
@@ -14,9 +15,6 @@ from core.wire.task_set cimport task_ended
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
-
-cdef extern from "base/check.h" nogil:
-    void lnt_check(bint holds, const char *what)
 
 cdef enum:
     FAIR_BYTES = 256 << 10          # a connection that holds no buffer gets one up to this size whatever the others hold

@@ -1,0 +1,36 @@
+"""The invariants of docs/concurrency.md: where the page says that one is asserted, there it is asserted, and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ASSERTION = re.compile(r"lnt_(?:assert|check)\((?:[^;]|\n)*?\"(I\d+): ")
+BEGINS = re.compile(r"^cdef [^=\n]*?(\w+)\(", re.MULTILINE)
+
+
+def documented() -> dict[str, set[str]]:
+    """Invariant -> functions in the last column of its row."""
+    page = (ROOT / "docs" / "concurrency.md").read_text()
+    table = page.split("## Invariants", 1)[1].split("\n## ", 1)[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if re.match(r"\| I\d", line)]
+    return {cells[0].strip(): set(re.findall(r"`(\w+)`", cells[-1])) for cells in rows}
+
+
+def asserted() -> dict[str, set[str]]:
+    """Invariant -> functions of the core that assert it."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "core").rglob("*.p[yx][xd]")):
+        text = path.read_text()
+        begins = [(match.start(), match[1]) for match in BEGINS.finditer(text)]
+        for match in ASSERTION.finditer(text):
+            function = [name for start, name in begins if start < match.start()][-1]
+            found.setdefault(match[1], set()).add(function)
+    return found
+
+
+def test_every_invariant_is_asserted_where_the_page_says() -> None:
+    assert len(documented()) >= 16
+    assert all(documented().values())
+    assert asserted() == documented()
