@@ -36,8 +36,9 @@ NOP_TEST = f"{CONNECTION}::test_nop_out_is_echoed_within_the_initiator_s_segment
 # opcode: clause, who deals with it, test
 HEADER = """### The basic header segment
 
-Byte 0 holds the opcode in bits 5 to 0, byte 4 TotalAHSLength, bytes 5 to 7 DataSegmentLength. Bit 7 of byte 1 is 1 where no
-field has it. What no field names is zero when sent, ignored when received. `target/iscsi/bhs.py` is this table."""
+Byte 0 holds the opcode in bits 5 to 0, byte 4 TotalAHSLength, bytes 5 to 7 DataSegmentLength. Bit 7 of byte 1 is 1
+where no field has it. What no field names is zero when sent, ignored when received. `target/iscsi/bhs.py` is this
+table."""
 
 PDUS: dict[Opcode, tuple[str, str]] = {
     Opcode.NOP_OUT: ("native; Python in discovery", NOP_TEST),
@@ -88,43 +89,47 @@ STATUSES: dict[LoginStatus, tuple[str, str]] = {
 NOTES = """\
 Stated limits and choices:
 
-- **ErrorRecoveryLevel** is 0 or 1, as the initiator asks; 2 is negotiated down to 1, and a discovery session has 0. Level 1: all
-  types of SNACK, responses and read data kept within bounds until they are acknowledged, recovery R2Ts, and requests with a
-  damaged data segment that were never received. At level 0 a SNACK is rejected (03h) and damaged data end their command
-  (47h/05h). A header digest error closes the connection at any level. Logout for recovery is answered "recovery not
-  supported", TASK REASSIGN "allegiance reassignment not supported". Decision 6; tests: `core/test_reactor_recovery.py`,
-  `core/test_reactor_lossy.py`, `interop/test_recovery.py`.
-- **MaxConnections** is at most 4. Commands of a session are taken in CmdSN order over all of its connections and answered on
-  the one they came by; the failure of one ends the session (no ErrorRecoveryLevel 2), a Logout of one does not. A login with
-  the TSIH and CID of a live connection reinstates that connection. Tests: `interop/test_multiple_connections.py`.
-- **Session reinstatement** (same initiator name, ISID and portal group, TSIH 0) takes effect when the new login is complete
-  and authenticated, not before, and waits for none of the old session's I/O. What the old session left in the engine is waited
-  for by the host's next commands, by resets and by PREEMPT AND ABORT, so that no write lands late (`iscsi/test_sessions.py`).
-- **iSCSIProtocolLevel** is 2; below it (an initiator that does not ask gets 1) the functions that RFC 7144 adds are refused.
-  The level shows in the version descriptor of standard INQUIRY data. I_T NEXUS RESET drops all connections of its session.
-- **ABORT TASK** for a command that has not come, but whose RefCmdSN is in the window and older than the request, counts that
-  CmdSN as received (§11.6.1). Tests: `interop/test_task_management.py`.
-- **Task management of task management** (ABORT TASK, QUERY TASK that name such a request) is answered "function rejected".
+- **ErrorRecoveryLevel** is 0 or 1, as the initiator asks; 2 is negotiated down to 1, and a discovery session has 0.
+  Level 1: all types of SNACK, responses and read data kept within bounds until they are acknowledged, recovery R2Ts,
+  and requests with a damaged data segment that were never received. At level 0 a SNACK is rejected (03h) and damaged
+  data end their command (47h/05h). A header digest error closes the connection at any level. Logout for recovery is
+  answered "recovery not supported", TASK REASSIGN "allegiance reassignment not supported". Decision 6; tests:
+  `core/test_reactor_recovery.py`, `core/test_reactor_lossy.py`, `interop/test_recovery.py`.
+- **MaxConnections** is at most 4. Commands of a session are taken in CmdSN order over all of its connections and
+  answered on the one they came by; the failure of one ends the session (no ErrorRecoveryLevel 2), a Logout of one
+  does not. A login with the TSIH and CID of a live connection reinstates that connection. Tests:
+  `interop/test_multiple_connections.py`.
+- **Session reinstatement** (same initiator name, ISID and portal group, TSIH 0) takes effect when the new login is
+  complete and authenticated, not before, and waits for none of the old session's I/O. What the old session left in
+  the engine is waited for by the host's next commands, by resets and by PREEMPT AND ABORT, so that no write lands
+  late (`iscsi/test_sessions.py`).
+- **iSCSIProtocolLevel** is 2; below it (an initiator that does not ask gets 1) the functions that RFC 7144 adds are
+  refused. The level shows in the version descriptor of standard INQUIRY data. I_T NEXUS RESET drops all connections
+  of its session.
+- **ABORT TASK** for a command that has not come, but whose RefCmdSN is in the window and older than the request,
+  counts that CmdSN as received (§11.6.1). Tests: `interop/test_task_management.py`.
+- **Task management of task management** (ABORT TASK, QUERY TASK that name such a request) is answered "function
+  rejected".
 - **Discovery sessions** are not reinstated by ISID: several may be open at once, as initiators do in practice.
-- **MaxRecvDataSegmentLength** may be declared anew in the full feature phase, longer or shorter; it holds for all that is built
-  after the negotiation ends, Data-In already queued included. Test: `interop/test_segment_length.py`.
-- **SendTargets=All in a normal session** is answered with the session's own target, as if nothing had been asked for by name.
-  Appendix C keeps "All" for discovery sessions; libiscsi's suite asks for it, and nothing is told that "SendTargets=" would
-  not tell. A value that is no name, and a key that misspells SendTargets, get Reject 04h; every other unknown key is answered
-  NotUnderstood (§6.2).
+- **MaxRecvDataSegmentLength** may be declared anew in the full feature phase, longer or shorter; it holds for all
+  that is built after the negotiation ends, Data-In already queued included. Test: `interop/test_segment_length.py`.
+- **SendTargets=All in a normal session** is answered with the session's own target, as if nothing had been asked for
+  by name. Appendix C keeps "All" for discovery sessions; libiscsi's suite asks for it, and nothing is told that
+  "SendTargets=" would not tell. A value that is no name, and a key that misspells SendTargets, get Reject 04h; every
+  other unknown key is answered NotUnderstood (§6.2).
 - IFMarker and OFMarker are answered No (allowed by §13.25), IFMarkInt and OFMarkInt Reject, private keys NotUnderstood.
-- A declaration (InitiatorName, TargetName, SessionType, InitiatorAlias) may be repeated with the same value in a later stage:
-  some initiators do it. Anything else said twice in a login is an initiator error.
-- **Asynchronous SCSI events** (AsyncEvent 0) go to hosts that are set to get them, for unit attentions that arise outside of
-  commands: changed LUNs, capacity, INQUIRY data, medium, thin threshold, access state. The unit attention stays pending.
-  Test: `interop/test_session.py`.
-- **A peer that does not read its answers** is not read from once 512 of them or 1 MiB wait, until half is gone; keepalive ends
-  the connection when it takes nothing at all. Test: `core/test_reactor_protocol.py`.
-- **iSCSI names** have the normal form of RFC 3722 (fold case, drop what is invisible, NFKC of Unicode 3.2), made in one place
-  (`target/iscsi/names.py`): creation, logins, discovery, reservations and logs know no other. What has none (a character that
-  is prohibited or not assigned, mixed directions) gets status 0200h. Laxer than RFC 3722: visible ASCII other than the comma
-  is kept, as names with an underscore are in wide use. A CHAP_N that is an iSCSI name is compared as one.
-  Tests: `iscsi/test_names.py`, `interop/test_portals.py`.
+- A declaration (InitiatorName, TargetName, SessionType, InitiatorAlias) may be repeated with the same value in a
+  later stage: some initiators do it. Anything else said twice in a login is an initiator error.
+- **Asynchronous SCSI events** (AsyncEvent 0) go to hosts that are set to get them, for unit attentions that arise
+  outside of commands: changed LUNs, capacity, INQUIRY data, medium, thin threshold, access state. The unit attention
+  stays pending. Test: `interop/test_session.py`.
+- **A peer that does not read its answers** is not read from once 512 of them or 1 MiB wait, until half is gone;
+  keepalive ends the connection when it takes nothing at all. Test: `core/test_reactor_protocol.py`.
+- **iSCSI names** have the normal form of RFC 3722 (fold case, drop what is invisible, NFKC of Unicode 3.2), made in
+  one place (`target/iscsi/names.py`): creation, logins, discovery, reservations and logs know no other. What has none
+  (a character that is prohibited or not assigned, mixed directions) gets status 0200h. Laxer than RFC 3722: visible
+  ASCII other than the comma is kept, as names with an underscore are in wide use. A CHAP_N that is an iSCSI name is
+  compared as one. Tests: `iscsi/test_names.py`, `interop/test_portals.py`.
 - Bounds: 8 KiB a login PDU, 64 KiB a text, 63 bytes a key, 255 bytes a value (223 a name, 1024 decoded bytes CHAP_C and
   CHAP_R), 64 PDUs, 256 KiB and 15 s a login.
 """

@@ -134,37 +134,41 @@ CHOICES = """\
 
 Stated limits and choices:
 
-- Every operation is one row of one table; REPORT SUPPORTED OPERATION CODES answers from it, and a bit that is 0 in a row's
-  CDB usage data is refused with 24h/00h and a field pointer. That is how RDPROTECT, WRPROTECT, VRPROTECT, NACA and ANCHOR
-  are refused. GET LBA STATUS (32) is answered when asked for by name, and left out of the list of all commands: common
-  initiators cannot read a CDB of more than 16 bytes there.
-- **LUN fields**: peripheral device addressing below 256, flat space addressing above. A number above 255 as it is in the first
-  two bytes, which SAM-5 calls a bus identifier, is understood, too: libiscsi writes it so. Others name nothing (25h/00h).
-- **Task attributes**: an ORDERED command waits for every older command of its nexus on its LUN and holds every younger one,
-  HEAD OF QUEUE passes both; commands of different nexuses are not ordered among each other. Within that, SIMPLE commands run
-  at once and in any order (QAM 1h). Test: `core/test_reactor_protocol.py`.
-- **WRITE ATOMIC** takes up to 1 MiB of whole allocation units (4 KiB), no atomic boundary; all of it or nothing is there after
-  a power loss and for every command meanwhile (docs/durability.md).
-- **WRITE SAME with UNMAP** deallocates whatever the block holds, as initiators expect; SBC-4 would have a block that is not
-  zeros written. Without UNMAP the block is written; zeros are written as zeros and keep their allocation.
+- Every operation is one row of one table; REPORT SUPPORTED OPERATION CODES answers from it, and a bit that is 0 in a
+  row's CDB usage data is refused with 24h/00h and a field pointer. That is how RDPROTECT, WRPROTECT, VRPROTECT, NACA
+  and ANCHOR are refused. GET LBA STATUS (32) is answered when asked for by name, and left out of the list of all
+  commands: common initiators cannot read a CDB of more than 16 bytes there.
+- **LUN fields**: peripheral device addressing below 256, flat space addressing above. A number above 255 as it is in
+  the first two bytes, which SAM-5 calls a bus identifier, is understood, too: libiscsi writes it so. Others name
+  nothing (25h/00h).
+- **Task attributes**: an ORDERED command waits for every older command of its nexus on its LUN and holds every
+  younger one, HEAD OF QUEUE passes both; commands of different nexuses are not ordered among each other. Within that,
+  SIMPLE commands run at once and in any order (QAM 1h). Test: `core/test_reactor_protocol.py`.
+- **WRITE ATOMIC** takes up to 1 MiB of whole allocation units (4 KiB), no atomic boundary; all of it or nothing is
+  there after a power loss and for every command meanwhile (docs/durability.md).
+- **WRITE SAME with UNMAP** deallocates whatever the block holds, as initiators expect; SBC-4 would have a block that
+  is not zeros written. Without UNMAP the block is written; zeros are written as zeros and keep their allocation.
 - **COMPARE AND WRITE** is atomic up to its stated length, against the native path too. **ORWRITE** is built on it.
-- **EXTENDED COPY and ODX** reach only units that the nexus sees. Within a pool they share blocks in the map. A token is a
-  point in time: it holds a hidden snapshot of its source until it expires, is dropped, or the daemon ends; "access upon
-  reference" is there for who asks. 64 tokens for one nexus, 256 in all; beyond, the oldest of who has most goes. Copies run
-  in the foreground.
-- **FORMAT UNIT** and **SANITIZE** deallocate the unit. Snapshots and clones are other units and keep their blocks; freed blocks
-  of the pool are not overwritten. What was let in before them ends first, copies asked of other units and commands of ended
-  sessions included, so nothing of it is left behind; later copies find the unit not ready. SANITIZE revokes the unit's tokens.
-  With IMMED they run in the background, and progress is told. A SANITIZE that a crash cut short is a failed one. No OVERWRITE
-  (it would not pass over thin, redirected blocks) and no CRYPTOGRAPHIC ERASE.
-- **ALUA**: a portal group is a target port and a target port group. SET TARGET PORT GROUPS changes the states of one logical
-  unit; a change by the administrator (`interop/test_port_groups.py`) covers all of them.
+- **EXTENDED COPY and ODX** reach only units that the nexus sees. Within a pool they share blocks in the map. A token
+  is a point in time: it holds a hidden snapshot of its source until it expires, is dropped, or the daemon ends;
+  "access upon reference" is there for who asks. 64 tokens for one nexus, 256 in all; beyond, the oldest of who has
+  most goes. Copies run in the foreground.
+- **FORMAT UNIT** and **SANITIZE** deallocate the unit. Snapshots and clones are other units and keep their blocks;
+  freed blocks of the pool are not overwritten. What was let in before them ends first, copies asked of other units
+  and commands of ended sessions included, so nothing of it is left behind; later copies find the unit not ready.
+  SANITIZE revokes the unit's tokens. With IMMED they run in the background, and progress is told. A SANITIZE that a
+  crash cut short is a failed one. No OVERWRITE (it would not pass over thin, redirected blocks) and no CRYPTOGRAPHIC
+  ERASE.
+- **ALUA**: a portal group is a target port and a target port group. SET TARGET PORT GROUPS changes the states of one
+  logical unit; a change by the administrator (`interop/test_port_groups.py`) covers all of them.
 - **START STOP UNIT** stops and starts; starting conflicts with no reservation of either kind, nor does allowing medium
   removal (SPC-2 annex B, SBC-4 table 14); LOEJ and power conditions are refused, PREVENT is refused: the disk is fixed.
-- **Block sizes**: a LUN of 512-byte blocks reports eight logical blocks per physical block, or one when its volume was made so
-  (decision 7); that 4 KiB is what it likes is said by the transfer length granularity, the unmap granularity and its alignment.
-- **TAS** is 1 unless MODE SELECT clears it: what another nexus aborts (LOGICAL UNIT RESET, target resets, CLEAR TASK SET, PREEMPT
-  AND ABORT) ends with TASK ABORTED once it can write no more; with 0 it ends without a status. `interop/test_shared_disk.py`.
+- **Block sizes**: a LUN of 512-byte blocks reports eight logical blocks per physical block, or one when its volume
+  was made so (decision 7); that 4 KiB is what it likes is said by the transfer length granularity, the unmap
+  granularity and its alignment.
+- **TAS** is 1 unless MODE SELECT clears it: what another nexus aborts (LOGICAL UNIT RESET, target resets, CLEAR TASK
+  SET, PREEMPT AND ABORT) ends with TASK ABORTED once it can write no more; with 0 it ends without a status.
+  `interop/test_shared_disk.py`.
 - **FUA and WCE**: FUA writes, and every write while WCE is 0, are durable when answered. WRITE AND VERIFY always is.
 - Sense is fixed format, descriptor format with D_SENSE. SPC-2 reservations and persistent ones exclude each other.
 - Not built: protection information, ACA, REPLACE LOST RESERVATION.

@@ -65,6 +65,9 @@ class RecordingReactor:
     def close(self) -> None:
         os.close(self.event_fd)
 
+    def forget_object(self, object_id: int) -> None:
+        self.calls.append(("forget_object", object_id))
+
     def post(self, event: Any) -> None:
         self.pending.append(event)
         os.eventfd_write(self.event_fd, 1)
