@@ -2,7 +2,7 @@
 
 import { command } from "./api.js";
 import { ask } from "./dialog.js";
-import { bytes, plural, size } from "./format.js";
+import { bytes, size } from "./format.js";
 
 const NAME = "Letters, digits and . _ : + - only.";
 
@@ -98,7 +98,7 @@ export const ACTIONS = {
     title: "Disconnect", when: (row) => row.connections.length > 0, danger: true,
     run: (row, { sessions }) => ask({
       title: `Disconnect ${row.name}`, action: "Disconnect", danger: true, forced: true,
-      consequences: [`${plural(row.connections.length, "LUN")} of it go: ${row.connections.map((each) => `${each.host}:${each.lun}`).join(", ")}.`,
+      consequences: [`These LUNs go: ${row.connections.map((each) => `${each.host}:${each.lun}`).join(", ")}.`,
         "The object stays. What hosts have not written yet is lost.", ...open(row, sessions)],
       act: async ({ force }) => { await command("disconnect", given({ name: row.name, force: force ?? false })); },
     }),
@@ -127,8 +127,8 @@ export const ACTIONS = {
         title: `Delete ${row.name}`, action: "Delete for ever", danger: true, forced: true, typed: row.name,
         consequences: [
           `Its contents (${size(row.mapped_bytes)} mapped) are lost for good; ${size(row.exclusive_bytes)} become free.`,
-          ...(snapshots ? [`${plural(snapshots, "snapshot")} of it stay, as orphans: nothing can be reverted to them.`] : []),
-          ...(row.connections.length ? [`${plural(row.connections.length, "LUN")} of it go away from hosts.`] : []),
+          ...(snapshots ? [`Snapshots of it that stay as orphans, to which nothing can be reverted: ${snapshots}.`] : []),
+          ...(row.connections.length ? [`LUNs of it that hosts lose: ${row.connections.length}.`] : []),
           ...open(row, sessions)],
         act: async ({ force }) => { await command("delete", given({ names: [row.name], force: force ?? false })); },
       });

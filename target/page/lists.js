@@ -1,6 +1,6 @@
 // Hosts and sessions, jobs, schedules, events: what is listed and, of jobs, ended.
 
-import { remove } from "./api.js";
+import { command, remove } from "./api.js";
 import { h, replace, say, table } from "./dom.js";
 import { moment, size, span } from "./format.js";
 
@@ -39,10 +39,18 @@ function progress(row) {
 }
 
 export const schedulesView = view("Schedules", (state) => table("Schedules",
-  ["Name", "Selects", "When", "Keeps", "Volumes", "Snapshots", "Next run", "Last run"], state.schedules.map((row) => [row.name, row.select,
+  ["Name", "Selects", "When", "Keeps", "Volumes", "Snapshots", "Next run", "Last run", ""], state.schedules.map((row) => [row.name, row.select,
     `${row.cron} (${row.zone})`, row.keep, String(row.volumes.length), String(row.snapshots),
-    row.paused ? "paused" : moment(row.next_run_s), row.last ? row.last.problems.join("; ") || `took ${row.last.taken.length}, deleted ${row.last.deleted.length}` : "–"]),
+    row.paused ? "paused" : moment(row.next_run_s), row.last ? row.last.problems.join("; ") || `took ${row.last.taken.length}, deleted ${row.last.deleted.length}` : "–",
+    h("button", { type: "button", onclick: () => pause(row) }, `${row.paused ? "Resume" : "Pause"} ${row.name}`)]),
   "No schedule. lunette schedule create makes one."));
+
+async function pause({ name, paused }) {
+  try {
+    await command(paused ? "schedule_resume" : "schedule_pause", { name });
+    say(paused ? `${name} goes on with its next run` : `${name} takes and deletes nothing until it is resumed`);
+  } catch (error) { say(error.message, true); }
+}
 
 export const eventsView = view("Events", (state) => table("Events", ["Time", "What", "Of", "More"],
   [...state.events].reverse().slice(0, 300).map((row) => [moment(row.at_s), row.kind, row.names.join(", "), words(row)]), "Nothing has happened yet."));

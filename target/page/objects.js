@@ -19,7 +19,7 @@ export function objectsView(state) {
   const grid = new VirtualGrid("Volumes, snapshots and clones", [
     { title: "Name", class: "name", cell: (row) => row.name }, { title: "Kind", class: "kind", cell: (row) => row.kind },
     { title: "Size", class: "figure", cell: (row) => size(row.size_bytes) },
-    { title: "Mapped", class: "figure", cell: (row) => size(row.mapped_bytes) },
+    { title: "Mapped", class: "figure.mapped", cell: (row) => size(row.mapped_bytes) },
     { title: "LUN", class: "figure small", cell: (row) => row.lun?.toString() },
     { title: "State", class: "state", cell: (row) => marks(row) },
   ], (row) => row.id, (row) => choose(row.id));

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from target.iscsi.pdu import Pdu
 from tests.page.conftest import AXE, ROOT, Site, Watched
+from tests.support.session import Connection, read10
 
 Visit = Callable[..., Watched]
 PARTS = ("Overview", "Objects", "Family", "Hosts", "Jobs", "Schedules", "Events")
@@ -51,7 +53,7 @@ def test_a_volume_is_made_snapshotted_cloned_and_deleted_and_each_says_what_come
 
     tab.get_by_role("gridcell", name="made", exact=True).click()
     tab.get_by_role("button", name="Delete").click()
-    tab.get_by_text("1 snapshot of it stay, as orphans", exact=False).wait_for()
+    tab.get_by_text("Snapshots of it that stay as orphans, to which nothing can be reverted: 1.", exact=False).wait_for()
     go = tab.get_by_role("button", name="Delete for ever")
     assert go.is_disabled()
     tab.get_by_label("Type made to confirm").fill("made-")
@@ -139,6 +141,40 @@ def test_a_job_is_seen_and_cancelled(visit: Visit) -> None:
     page.tab.get_by_role("button", name="Cancel scrub").click()
     page.tab.get_by_text("cancelled").first.wait_for()
     assert page.site.get("/v1/scrub")["state"] == "stopped"
+
+
+def test_a_schedule_is_paused_and_resumed(visit: Visit) -> None:
+    page = visit()
+    page.sign_in()
+    page.part("Schedules")
+    page.tab.get_by_role("button", name="Pause nightly").click()
+    page.tab.get_by_role("button", name="Resume nightly").click()
+    page.tab.get_by_role("button", name="Pause nightly").wait_for()
+
+
+def test_who_has_it_open_is_said_before_it_is_deleted(visit: Visit) -> None:
+    page = visit()
+    daemon = page.site.daemon
+    daemon.cli("create", "busy", "--size", "8M")
+    session = Connection(daemon.port, daemon.target, name="iqn.2026-01.test:busy")
+    try:
+        session.send(read10(0, 1, 1, 1, lun=bytes((0, daemon.ls()["busy"]["lun"])) + bytes(6)))
+        session.receive(Pdu)
+        page.sign_in()
+        page.part("Objects")
+        page.tab.get_by_role("gridcell", name="busy").click()
+        page.tab.get_by_role("button", name="Delete").click()
+        page.tab.get_by_text("It is open now: iqn.2026-01.test:busy from 127.0.0.1", exact=False).wait_for()
+        page.tab.get_by_label("Type busy to confirm").fill("busy")
+        page.tab.get_by_role("button", name="Delete for ever").click()
+        page.tab.get_by_text("busy is in use by iqn.2026-01.test:busy", exact=False).wait_for()
+        assert "busy" in daemon.ls()
+        page.tab.get_by_label("Do it all the same").check()
+        page.tab.get_by_role("button", name="Delete for ever").click()
+        page.tab.get_by_role("dialog").wait_for(state="detached")
+        assert "busy" not in daemon.ls()
+    finally:
+        session.close()
 
 
 def test_who_may_only_look_is_told_so(visit: Visit) -> None:

@@ -42,7 +42,7 @@ def document(routes: Iterable[Route]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Lunette", "version": version("lunette"), "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-                 "description": "Volumes, snapshots and clones as LUNs of an iSCSI target. docs/operations.md says more."},
+                 "description": "Volumes, snapshots and clones as LUNs of an iSCSI target. docs/api.md says more."},
         "paths": paths,
         "components": {
             "schemas": definitions.get("$defs", {}),

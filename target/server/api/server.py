@@ -1,4 +1,4 @@
-"""The management API of one daemon: where it listens, what it serves there, its start and stop (docs/operations.md)."""
+"""The management API of one daemon: where it listens, what it serves there, its start and stop (docs/api.md)."""
 
 from __future__ import annotations
 
