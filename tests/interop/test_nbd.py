@@ -243,7 +243,8 @@ def test_what_is_exported_is_held_until_the_server_ends_or_is_killed(daemon: Dae
             assert time.monotonic() < deadline
             time.sleep(0.05)
     daemon.cli("delete", "v@held")
-    for args, why in ((("v@held",), "there is no"), (("v",), "is not a snapshot"), (("v@a", "--since", "v"), "is not a snapshot")):
+    for args, why in ((("v@held",), "there is no"), (("v",), "is not a snapshot"),
+                      (("v@a", "--since", "v"), "is not a snapshot")):
         with pytest.raises(Refused, match=why):
             daemon.cli("nbd", *args, "--socket", str(tmp_path / "s"))
 
