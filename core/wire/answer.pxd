@@ -15,6 +15,7 @@ cdef enum:                         # sense keys
 
 cdef void answer_sense(lnt_task *t, uint8_t key, uint32_t asc_ascq, bint has_lba, uint64_t lba) noexcept nogil
 cdef void answer_status(lnt_task *t, uint8_t status) noexcept nogil
+cdef void answer_full(lnt_task *t) noexcept nogil
 cdef void answer_clear(lnt_task *t) noexcept nogil
 cdef void answer_given(lnt_task *t, lnt_request *m) noexcept nogil
 

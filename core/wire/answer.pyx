@@ -14,6 +14,7 @@ cdef enum:
     STATUS_GOOD = 0x00
     STATUS_CHECK = 0x02
     STATUS_BUSY = 0x08
+    STATUS_TASK_SET_FULL = 0x28
 
 
 # Sense data, fixed or descriptor format by the LUN's D_SENSE (SPC-5 §4.4); `lba` fills INFORMATION where there is one.
@@ -64,6 +65,12 @@ cdef void answer_status(lnt_task *t, uint8_t status) noexcept nogil:
         t.answer.status = STATUS_BUSY
     else:
         answer_sense(t, KEY_ABORTED, 0x4400, False, 0)
+
+
+cdef void answer_full(lnt_task *t) noexcept nogil:
+    # There is no place for it where it would wait: the initiator asks for less at once (SAM-5 §5.3.1).
+    t.answer.status = STATUS_TASK_SET_FULL
+    t.answer.sense_length = 0
 
 
 cdef void answer_clear(lnt_task *t) noexcept nogil:

@@ -4,19 +4,24 @@ READ, WRITE, SYNCHRONIZE CACHE and TEST UNIT READY are decided and executed here
 (core/wire/handover.pyx). Lives here and nowhere else: the list of ops that the turn submits (SBC-4 §5; RFC 7143 §11.3, §11.8).
 """
 from core.base.types cimport OPF_FUA, OP_READ, OP_SYNC, OP_WRITE, ST_OK, lnt_op
-from core.wire.answer cimport KEY_ABORTED, KEY_ILLEGAL, KEY_PROTECT, answer_residual, answer_sense, answer_status
+from core.wire.answer cimport KEY_ABORTED, KEY_ILLEGAL, KEY_PROTECT, answer_full, answer_residual, answer_sense, answer_status
 from core.wire.data_in cimport data_in_expect, data_in_ready
 from core.wire.data_out cimport data_out_want, solicit
+from core.wire.delay cimport (
+    DELAY_FULL, DELAY_NOT, DELAY_WAITS, delay_active, delay_holds, delay_next, delay_settled, lnt_wait,
+)
 from core.wire.handover cimport command_to_python, echo_nop, pdu_to_python
 from core.wire.lun cimport lun_flags, lun_ref, lun_unref
 from core.wire.nexus cimport CONNECTION_OPEN, LUNF_RO, LUNF_SLOW, LUNF_WRITE_SLOW, T_DATA, T_DEVICE, lnt_lun
+from core.wire.numbering cimport numbering_opens
 from core.wire.pdu cimport (
-    CMD_READ, CMD_WRITE, FAST_NONE, FAST_READ, FAST_SYNC, FAST_WRITE, OPCODE_MASK, OP_NOP_OUT, cdb_decode, lnt_cdb,
+    CMD_READ, CMD_WRITE, FAST_NONE, FAST_READ, FAST_SYNC, FAST_WRITE, OPCODE_MASK, OP_NOP_OUT, TAG_NONE, bhs_nop_in,
+    cdb_decode, lnt_cdb,
 )
-from core.wire.send cimport send_task
+from core.wire.send cimport send_pdu, send_task
 from core.wire.task cimport task_buffer, task_check, task_drop_buffer, task_free, task_grow_buffer, task_wait, task_waiters
 from core.wire.task_set cimport task_set_next, task_set_to_settle
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint8_t
 from libc.string cimport memset
 
 
@@ -82,8 +87,9 @@ cdef void command_plan(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # Moves a task on after its header, its data, its CmdSN's turn or a buffer came.
+    cdef lnt_wait held
     task_check(t)
-    if t.state != T_DATA or not t.ordered or t.out.receiving or t.waiting or t.dormant:
+    if t.state != T_DATA or not t.ordered or t.out.receiving or t.waiting or t.dormant or t.delayed:
         return
     if t.aborted:
         task_free(r, t)
@@ -102,6 +108,15 @@ cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
         answer_sense(t, KEY_ABORTED, t.fail, False, 0)
         answer_failed(r, t)
         return
+    if delay_active(t.lun):
+        held = delay_holds(r, t)
+        if held == DELAY_FULL:
+            answer_full(t)
+            answer_failed(r, t)
+        elif held == DELAY_WAITS and numbering_opens(t):
+            tell_window(r, t)
+        if held != DELAY_NOT:
+            return
     if t.out.got < t.out.want:
         if task_grow_buffer(r, t, t.out.want):
             solicit(r, t)
@@ -109,6 +124,13 @@ cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
             task_wait(r, t)
         return
     execute(r, t)
+
+
+cdef void tell_window(lnt_reactor *r, lnt_task *t) noexcept nogil:
+    # A NOP-In that wants no answer carries MaxCmdSN (RFC 7143 §11.19).
+    cdef uint8_t h[48]
+    bhs_nop_in(h, t.lun_field, <uint32_t>TAG_NONE, <uint32_t>TAG_NONE, 0)
+    send_pdu(r, t.connection, h, NULL, 0, NULL, False)
 
 
 cdef void dormant_step(lnt_reactor *r) noexcept nogil:
@@ -124,6 +146,23 @@ cdef void dormant_step(lnt_reactor *r) noexcept nogil:
             t = task_set_next(lun)
         lun_unref(r, lun)
         lun = task_set_to_settle(r)
+
+
+cdef void delayed_step(lnt_reactor *r) noexcept nogil:
+    # What limits made wait, and what they let begin now.
+    cdef lnt_lun *lun = r.delays.first
+    cdef lnt_lun *following
+    cdef lnt_task *t
+    while lun != NULL:
+        following = lun.delay.next
+        lun_ref(lun)
+        t = delay_next(r, lun)
+        while t != NULL:
+            task_step(r, t)
+            t = delay_next(r, lun)
+        lun_unref(r, lun)
+        lun = following
+    delay_settled(r)
 
 
 cdef void waiting_step(lnt_reactor *r) noexcept nogil:

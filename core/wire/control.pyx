@@ -5,14 +5,15 @@ Owns nothing but the table.
 from core.wire.abort cimport abort_start
 from core.wire.arrival cimport abort_missing
 from core.wire.connection cimport connection_close
+from core.wire.delay cimport delay_changed, delay_limits
 from core.wire.handover cimport command_complete
 from core.wire.lifecycle cimport connection_add, connection_of, session_add, session_remove, stop_all
 from core.wire.lun cimport lun_insert, lun_remove
 from core.wire.mailbox cimport request_free, requests_all
 from core.wire.nexus cimport (
-    CLOSE_REQUESTED, CONNECTION_OPEN, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_KINDS, IN_LUN,
-    IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, T_PYTHON, lnt_abort, lnt_connection, lnt_lun,
-    lnt_request, lnt_session, lnt_task,
+    CLOSE_REQUESTED, CONNECTION_OPEN, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_KINDS, IN_LIMITS, IN_LIMIT_CHANGED, IN_LUN,
+    IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, T_PYTHON, lnt_abort, lnt_connection, lnt_limit,
+    lnt_lun, lnt_request, lnt_session, lnt_task,
 )
 from core.wire.send cimport segment_changed, send_pdu
 from core.wire.task cimport task_of
@@ -71,6 +72,18 @@ cdef bint on_lun(lnt_reactor *r, lnt_request *m) noexcept nogil:
     return True
 
 
+cdef bint on_limits(lnt_reactor *r, lnt_request *m) noexcept nogil:
+    # Pointers of the volume's and the host's limit follow the request.
+    cdef lnt_limit **limits = <lnt_limit **>(m + 1)
+    delay_limits(r, <lnt_lun *>m.object, limits[0], limits[1])
+    return True
+
+
+cdef bint on_limit_changed(lnt_reactor *r, lnt_request *m) noexcept nogil:
+    delay_changed(r, <lnt_limit *>m.object)
+    return True
+
+
 cdef bint on_lun_remove(lnt_reactor *r, lnt_request *m) noexcept nogil:
     lun_remove(r, <lnt_lun *>m.object)
     return True
@@ -99,6 +112,8 @@ HANDLERS[IN_SEND] = on_send
 HANDLERS[IN_ABORT] = on_abort
 HANDLERS[IN_STOP] = on_stop
 HANDLERS[IN_MAX_SEND] = on_max_send
+HANDLERS[IN_LIMITS] = on_limits
+HANDLERS[IN_LIMIT_CHANGED] = on_limit_changed
 
 
 cdef void requests_take(lnt_reactor *r) noexcept nogil:

@@ -3,6 +3,7 @@
 Lives here and nowhere else: `lnt_task.out` (RFC 7143 §11.7, §11.8; at ErrorRecoveryLevel 1 also §7.8, §7.9).
 """
 from core.wire.connection cimport connection_close
+from core.wire.delay cimport delay_active
 from core.wire.kept cimport kept_r2t, kept_recovered
 from core.wire.nexus cimport CLOSE_ERROR, FAIL_AMOUNT, FAIL_DIGEST, FAIL_UNSOLICITED, R2T_KEPT, T_DATA, lnt_r2t, lnt_session
 from core.wire.payload cimport payload_into
@@ -40,7 +41,8 @@ cdef void data_out_plan(lnt_reactor *r, lnt_connection *c, lnt_task *t, uint32_t
     first = limit if t.out.unsolicited else dsl
     if first > t.out.want:
         first = t.out.want
-    if not task_buffer(r, t, t.out.want, False) and not task_buffer(r, t, first, True):
+    # What a limit may make wait holds no more than has come.
+    if (delay_active(t.lun) or not task_buffer(r, t, t.out.want, False)) and not task_buffer(r, t, first, True):
         connection_close(r, c, CLOSE_ERROR, "out of memory")
 
 

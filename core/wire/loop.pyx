@@ -7,7 +7,7 @@ from core.base.types cimport lnt_dev, lnt_io, lnt_op
 from core.pool.turn cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core.wire.abort cimport aborts_check
 from core.wire.buffers cimport buffers_free_all, buffers_idle
-from core.wire.command cimport dormant_step, waiting_step
+from core.wire.command cimport delayed_step, dormant_step, waiting_step
 from core.wire.connection cimport connection_arm, connection_close, connection_disarmed
 from core.wire.control cimport requests_take
 from core.wire.disk cimport disk_close, disk_complete, disk_image, disk_image_woken, disk_open, disk_run_inline, lnt_disk
@@ -240,6 +240,8 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
     completions(r)
     if r.bulk != NULL:
         direct_receives(r)
+    if r.now_us >= r.delays.wake_us:
+        delayed_step(r)
     for _round in range(16):
         if r.settle != NULL:
             dormant_step(r)
@@ -361,6 +363,7 @@ cdef void *thread_main(void *arg) noexcept nogil:
     r.now_us = lnt_mono_us()
     r.keepalive_us = FOREVER
     r.idle_us = FOREVER
+    r.delays.wake_us = FOREVER
     lnt_enter(r.pool)
     lnt_dev_attach(r.pool, &r.disk.dev)
     lnt_leave(r.pool)

@@ -3,6 +3,7 @@
 Lives here and nowhere else: `lnt_session.luns`, a LUN's references and its end. A LUN that was removed goes to Python, which made
 it, when its last task has ended.
 """
+from core.wire.delay cimport delay_limits
 from core.wire.mailbox cimport event_of, event_post
 from core.wire.nexus cimport EV_LUN_RELEASED, LUN_HASH, lnt_event
 from core.wire.task_set cimport task_set_forget
@@ -47,5 +48,6 @@ cdef void lun_remove(lnt_reactor *r, lnt_lun *lun) noexcept nogil:
         return
     at[0] = lun.next
     lun.removed = 1
+    delay_limits(r, lun, NULL, NULL)    # what waits need not wait for a LUN that goes
     if lun.refs == 0:
         lun_release(r, lun)

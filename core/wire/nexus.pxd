@@ -95,6 +95,30 @@ cdef struct lnt_task_set:          # core/wire/task_set.pyx: the nexus's command
     lnt_task *dormant_tail
     lnt_lun *settle_next
 
+cdef struct lnt_limit:             # core/wire/limit.pyx: what a volume, or a host, may do; reactors share it, each word is atomic
+    uint64_t ops_per_second        # 0: any
+    uint64_t bytes_per_second      # 0: any
+    uint64_t burst_ns              # how much of what was not used may be used later
+    uint64_t next_op_ns            # when the next command is due ...
+    uint64_t next_byte_ns          # ... and the next byte
+
+cdef enum:
+    LIMITS = 2                     # of the volume and of the host
+
+cdef struct lnt_delay:             # core/wire/delay.pyx: commands that wait until limits let them begin
+    lnt_limit *limits[LIMITS]      # NULL: none
+    uint8_t active                 # there is one
+    uint8_t listed                 # in the reactor's list of LUNs whose commands wait
+    lnt_lun *next
+    lnt_lun **at                   # where that list points to it
+    lnt_task *head                 # that wait, in order
+    lnt_task *tail
+    uint32_t count
+    uint64_t bytes                 # they transfer
+    uint64_t granted_ops           # taken from the limits and not used yet ...
+    uint64_t granted_bytes
+    uint64_t due_ns                # ... and when they may be
+
 cdef struct lnt_lun_counters:      # each by the module that decides: core/wire/command.pyx, core/wire/handover.pyx
     uint64_t fast_reads
     uint64_t fast_writes
@@ -103,6 +127,8 @@ cdef struct lnt_lun_counters:      # each by the module that decides: core/wire/
     uint64_t read_bytes
     uint64_t write_bytes
     uint64_t errors
+    uint64_t delayed               # commands that limits made wait ...
+    uint64_t delayed_us            # ... and for how long in all
 
 cdef enum:                         # commands by what they do to the medium; the order of reactor.DIRECTIONS
     DIRECTION_READ = 0
@@ -131,6 +157,7 @@ cdef struct lnt_lun:
     uint8_t removed
     lnt_task_set task_set
     lnt_lun_counters counters
+    lnt_delay delay
     lnt_latency *latency           # core/wire/latency.pyx: NULL until its first command is answered
     lnt_event released
 
@@ -156,6 +183,7 @@ cdef struct lnt_numbering:         # core/wire/numbering.pyx: CmdSN and the comm
     uint32_t max_cmd_sn
     uint32_t window                # commands it may have open at once
     uint32_t numbered              # tasks with a CmdSN that hold a place in the window
+    uint32_t lent                  # tasks that limits make wait and that let go of theirs
     uint32_t immediates
     lnt_task *early                # arrived ahead of their CmdSN, in its order
     lnt_plug plug
@@ -201,14 +229,15 @@ cdef struct lnt_send:
 #
 # What may stand together (task_check in core/wire/task.pyx asserts it where the core is built with its checks):
 #
-# | state    | early | ordered | deferred      | receiving | waiting | enabled or dormant  | aborted          |
-# |----------|-------|---------|---------------|-----------|---------|---------------------|------------------|
-# | T_FREE   | 0     |         |               |           | 0       | neither             |                  |
-# | T_DATA   | 1     | 0       | if receiving  | any       | 0       | neither             | any              |
-# | T_DATA   | 0     | 1       | 0             | any       | any     | one, if it has a LUN| 0                |
-# | T_DEVICE | 0     | 1       | 0             | 0         | 0       | enabled             | any              |
-# | T_PYTHON | 0     | 1       | 0             | 0         | 0       | enabled, with a LUN | 0                |
-# | T_SEND   | 0     | any     | 0             | any       | 0       | neither             | 0                |
+# | state    | early | ordered | deferred      | receiving | waiting | delayed      | enabled or dormant  | aborted          |
+# |----------|-------|---------|---------------|-----------|---------|--------------|---------------------|------------------|
+# | T_FREE   | 0     |         |               |           | 0       | 0            | neither             |                  |
+# | T_DATA   | 1     | 0       | if receiving  | any       | 0       | 0            | neither             | any              |
+# | T_DATA   | 0     | 1       | 0             | any       | any     | 0            | one, if it has a LUN| 0                |
+# | T_DATA   | 0     | 1       | 0             | 0         | 0       | 1            | enabled             | 0                |
+# | T_DEVICE | 0     | 1       | 0             | 0         | 0       | 0            | enabled             | any              |
+# | T_PYTHON | 0     | 1       | 0             | 0         | 0       | 0            | enabled, with a LUN | 0                |
+# | T_SEND   | 0     | any     | 0             | any       | 0       | 0            | neither             | 0                |
 
 cdef enum lnt_task_state:
     T_FREE = 0
@@ -285,12 +314,16 @@ cdef struct lnt_task:
     uint8_t dormant                # core/wire/task_set.pyx: waits there
     uint8_t early                  # core/wire/numbering.pyx: in the session's list of those
     uint8_t counted                # core/wire/numbering.pyx: holds a place in the command window
+    uint8_t lent                   # core/wire/numbering.pyx: let go of its place until its wait is over
+    uint8_t delayed                # core/wire/delay.pyx: limits make it wait ...
+    uint8_t admitted               # ... or did, or had not to
     uint8_t deferred               # takes its turn when its payload has proven intact (ErrorRecoveryLevel 1)
     uint8_t hashed
     uint8_t waiting                # in the buffer wait queue
     uint8_t kind                   # FAST_...; 0: Python decides
     uint8_t fua
     uint16_t fail                  # ASC << 8 | ASCQ of the ABORTED COMMAND it ends with; 0: none
+    uint64_t delayed_us            # core/wire/delay.pyx: when its wait began
     uint64_t arrived_us            # core/wire/task.pyx: the turn that its header came in
     uint32_t itt
     uint32_t cmd_sn
@@ -451,7 +484,9 @@ cdef enum:                         # requests of Python
     IN_ABORT = 9
     IN_STOP = 10
     IN_MAX_SEND = 11
-    IN_KINDS = 12
+    IN_LIMITS = 12
+    IN_LIMIT_CHANGED = 13
+    IN_KINDS = 14
 
 cdef struct lnt_request:
     lnt_request *next
@@ -495,6 +530,13 @@ cdef struct lnt_kept_total:        # core/wire/kept.pyx: of all connections
     uint64_t bytes
     uint32_t tasks
 
+cdef struct lnt_delays:            # core/wire/delay.pyx: of all LUNs
+    lnt_lun *first                 # whose commands wait
+    uint32_t count                 # commands that wait ...
+    uint64_t held_bytes            # ... and what they hold
+    uint64_t run_us                # when they were looked at last ...
+    uint64_t wake_us               # ... and are next
+
 cdef struct lnt_pacing:            # core/wire/pacing.pyx
     uint64_t seen_pdus             # PDUs when the last turn ended
     uint64_t seen_sends            # sends when the last turn ended
@@ -525,6 +567,7 @@ cdef struct lnt_reactor:
     lnt_task_pool tasks
     lnt_kept_total kept
     lnt_pacing pacing
+    lnt_delays delays
     lnt_loop_counters counters
     lnt_send *free_sends           # core/wire/kept.pyx
     lnt_session *sessions          # core/wire/lifecycle.pyx

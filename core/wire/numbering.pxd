@@ -62,6 +62,25 @@ cdef inline void numbering_release(lnt_task *t) noexcept nogil:
     else:
         t.session.numbering.numbered -= 1
 
+cdef inline void numbering_lend(lnt_task *t) noexcept nogil:
+    # It waits for a limit, not for us: it lets go of its place, so that commands on other LUNs find one. No more than a
+    # window's worth of commands do so.
+    if t.counted and not t.immediate and t.session.numbering.lent < t.session.numbering.window:
+        numbering_release(t)
+        t.lent = 1
+        t.session.numbering.lent += 1
+
+cdef inline bint numbering_opens(lnt_task *t) noexcept nogil:
+    # By letting go of its place it opens a window that its initiator takes for full: nobody tells it so before an answer is sent.
+    return t.lent and t.cmd_sn == t.session.numbering.max_cmd_sn
+
+cdef inline void numbering_return(lnt_task *t) noexcept nogil:
+    # Its wait is over. For a while the session may have more open than its window.
+    if t.lent:
+        t.lent = 0
+        t.session.numbering.lent -= 1
+        numbering_count(t)
+
 cdef inline void numbering_forget(lnt_task *t) noexcept nogil:
     # The task goes before its turn; its CmdSN stays due.
     if t.early:

@@ -117,7 +117,7 @@ cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
 
 cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     """Submit what the turn prepared and wait for the next completion or deadline."""
-    cdef uint64_t until = min(r.engine_us, r.keepalive_us, r.idle_us)
+    cdef uint64_t until = min(r.engine_us, r.keepalive_us, r.idle_us, r.delays.wake_us)
     cdef uint64_t now = r.now_us
     cdef uint64_t pdus = pdus_of_turn(r)
     cdef bint answered = answered_in_turn(r)

@@ -5,6 +5,7 @@ from typing import NamedTuple, TypedDict
 from typing_extensions import Buffer
 
 from core.pool.engine import Pool
+from core.wire.limit import Limit
 
 # Flag word of a (session, LUN). Python writes it, the reactor only reads it; a change takes effect at once.
 LUNF_SLOW: int          # every command goes to Python (unit attention, reservation, LUN leaving)
@@ -101,6 +102,8 @@ class LunStats(TypedDict):
     read_bytes: int
     write_bytes: int
     errors: int             # commands that did not end in GOOD (natively answered ones)
+    delayed: int            # commands that limits made wait
+    delayed_us: int         # and for how long in all
     in_flight: int          # commands that are not answered yet
 
 class ReactorStats(TypedDict):
@@ -153,8 +156,16 @@ class Reactor:
     def close_connection(self, conn: int) -> None:
         """Close at once; ClosedEvent with reason "requested" follows."""
 
-    def set_lun(self, session: int, lun: int, object_id: int | None, flags: int = 0) -> bool:
-        """Map, replace or (None) remove. False when the object or the session does not exist."""
+    def set_lun(self, session: int, lun: int, object_id: int | None, flags: int = 0, *, volume_limit: Limit | None = None,
+                host_limit: Limit | None = None) -> bool:
+        """Map, replace or (None) remove. False when the object or the session does not exist.
+
+        What touches the medium waits for both limits; flushes, task management and all else never wait."""
+    def set_lun_limits(self, session: int, lun: int, *, volume_limit: Limit | None = None,
+                       host_limit: Limit | None = None) -> None:
+        """Other limits from now on. What waits begins as they say, all of it without any."""
+    def limit_changed(self, limit: Limit) -> None:
+        """A limit of some LUNs was changed: what waits for it is reckoned anew."""
     def set_lun_flags(self, session: int, lun: int, flags: int) -> None: ...
     def lun_flags(self, session: int, lun: int) -> int | None: ...
 

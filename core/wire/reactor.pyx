@@ -6,18 +6,20 @@ owns them in between).
 from core.base.memory cimport mem_zeroed
 from core.pool.engine cimport Pool
 from core.wire.buffers cimport buffers_init
+from core.wire.delay cimport delay_init
 from core.wire.image cimport image_load
 from core.wire.keepalive cimport keepalive_init
 from core.wire.kept cimport kept_init
 from core.wire.latency cimport latency_add
+from core.wire.limit cimport Limit
 from core.wire.loop cimport loop_join, loop_load, loop_start
 from core.wire.mailbox cimport events_all, request_free, request_new, request_post, requests_spare, spares_free
 from core.wire cimport nexus
 from core.wire.nexus cimport (
     CONNECTIONS_MAX, CONNECTION_OPEN, EV_ABORTED, EV_CLOSED, EV_COMMAND, EV_CONNECTION_FREED, EV_LUN_RELEASED, EV_PDU,
-    EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_LUN, IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND,
+    EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_LIMITS, IN_LIMIT_CHANGED, IN_LUN, IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND,
     IN_SESSION, IN_SESSION_REMOVE, IN_STOP, LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, SESSIONS_MAX, handle_of,
-    lnt_abort, lnt_connection, lnt_event, lnt_latency, lnt_lun, lnt_reactor, lnt_request, lnt_session,
+    lnt_abort, lnt_connection, lnt_event, lnt_latency, lnt_limit, lnt_lun, lnt_reactor, lnt_request, lnt_session,
 )
 from core.wire.numbering cimport numbering_init
 from core.wire.pdu cimport OPCODE_MASK, get_be16, lun_number
@@ -120,6 +122,10 @@ cdef lnt_request *message(Reactor reactor, uint8_t kind) except NULL:
     return m
 
 
+cdef lnt_limit *limit_of(Limit limit) noexcept:
+    return NULL if limit is None else &limit.limit
+
+
 cdef bytes cdb_of(lnt_event *e):
     # 16 bytes from the BHS, extended by an extended-CDB AHS (RFC 7143 §11.2.2.3). The chain was checked on arrival.
     cdef const uint8_t *a = <const uint8_t *>(e + 1) + e.length
@@ -138,12 +144,13 @@ cdef dict lun_stats(lnt_lun *lun):
     return {"session": lun.session.handle, "lun": lun.number, "object_id": lun.object_id,
             "fast_reads": lun.counters.fast_reads, "fast_writes": lun.counters.fast_writes, "fast_other": lun.counters.fast_other,
             "slow": lun.counters.slow, "read_bytes": lun.counters.read_bytes, "write_bytes": lun.counters.write_bytes,
-            "errors": lun.counters.errors, "in_flight": lun.refs}
+            "errors": lun.counters.errors, "delayed": lun.counters.delayed, "delayed_us": lun.counters.delayed_us,
+            "in_flight": lun.refs}
 
 
 DIRECTIONS = ("read", "write", "unmap", "sync")
 LATENCY_BOUNDS_US = tuple(1 << LATENCY_FIRST_SHIFT + k for k in range(LATENCY_BUCKETS - 1))
-COUNTERS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors")
+COUNTERS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors", "delayed", "delayed_us")
 
 
 cdef class Reactor:
@@ -155,6 +162,7 @@ cdef class Reactor:
     cdef dict conns             # handle -> lnt_connection *
     cdef dict luns              # (session handle, number) -> lnt_lun *
     cdef dict leaving           # lnt_lun * -> its pool handle still open
+    cdef dict limits            # lnt_lun * -> the limits that it may refer to
     cdef dict totals            # object_id -> counters of LUNs that are gone
     cdef dict past              # object_id -> lnt_latency * of LUNs that are gone
     cdef list free_sessions
@@ -173,6 +181,7 @@ cdef class Reactor:
         if buffer_bytes < 4 * max_transfer_bytes:
             raise ValueError("buffer_bytes is at least four times max_transfer_bytes")
         self.sessions, self.conns, self.luns, self.leaving, self.totals, self.past = {}, {}, {}, {}, {}, {}
+        self.limits = {}
         self.free_sessions = list(range(SESSIONS_MAX - 1, -1, -1))
         self.free_conns = list(range(CONNECTIONS_MAX - 1, -1, -1))
         pthread_mutex_init(&self.r.mailbox.mutex, NULL)
@@ -354,7 +363,8 @@ cdef class Reactor:
         m.object = <void *><uintptr_t>pointer
         request_post(&self.r, m)
 
-    def set_lun(self, uint64_t session, uint32_t lun, object_id, uint32_t flags=0):
+    def set_lun(self, uint64_t session, uint32_t lun, object_id, uint32_t flags=0, *, Limit volume_limit=None,
+                Limit host_limit=None):
         cdef lnt_lun *entry
         cdef lnt_request *m
         pointer = self.sessions.get(session)
@@ -378,10 +388,32 @@ cdef class Reactor:
         entry.object_id = object_id
         entry.number = lun
         entry.flags = flags
+        delay_init(entry, limit_of(volume_limit), limit_of(host_limit))
+        self.limits[<uintptr_t>entry] = [volume_limit, host_limit]
         self.luns[(session, lun)] = <uintptr_t>entry
         m.object = entry
         request_post(&self.r, m)
         return True
+
+    def set_lun_limits(self, uint64_t session, uint32_t lun, *, Limit volume_limit=None, Limit host_limit=None):
+        cdef lnt_request *m
+        cdef lnt_limit **limits
+        pointer = self.luns.get((session, lun))
+        if pointer is None:
+            return
+        m = message(IN_LIMITS, 2 * sizeof(lnt_limit *))
+        limits = <lnt_limit **>(m + 1)
+        limits[0] = limit_of(volume_limit)
+        limits[1] = limit_of(host_limit)
+        m.object = <void *><uintptr_t>pointer
+        kept = self.limits[pointer]     # the thread may still use those of before
+        kept += [each for each in (volume_limit, host_limit) if each not in kept]
+        request_post(&self.r, m)
+
+    def limit_changed(self, Limit limit not None):
+        cdef lnt_request *m = message(IN_LIMIT_CHANGED, 0)
+        m.object = &limit.limit
+        request_post(&self.r, m)
 
     def set_lun_flags(self, uint64_t session, uint32_t lun, uint32_t flags):
         pointer = self.luns.get((session, lun))
@@ -400,6 +432,7 @@ cdef class Reactor:
         if lun.latency != NULL:
             self.keep_latency(lun)
         self.pool.close_handle(lun.obj)
+        self.limits.pop(<uintptr_t>lun, None)
         free(lun)
 
     cdef void keep_latency(self, lnt_lun *lun) except *:
@@ -621,5 +654,5 @@ cdef class Reactor:
                 "inline_io": self.r.disk.inline_io, "throttled": self.r.disk.throttled,
                 "mapped_bytes": self.r.disk.map_bytes, "buffer_bytes": self.r.buffers.used,
                 "buffer_cached_bytes": self.r.buffers.cached, "python_bytes": self.r.buffers.charged,
-                "tasks": self.r.tasks.live,
+                "tasks": self.r.tasks.live, "delayed": self.r.delays.count, "delayed_bytes": self.r.delays.held_bytes,
                 "connections": len(self.conns), "sessions": len(self.sessions)}

@@ -7,6 +7,7 @@ from core.base.check cimport lnt_check
 from core.base.memory cimport mem_zeroed
 from core.wire.buffers cimport buffer_bytes, buffer_charge, buffer_give, buffer_take, buffer_uncharge
 from core.wire.data_in cimport data_in_free_heap
+from core.wire.delay cimport delay_forget
 from core.wire.lun cimport lun_unref
 from core.wire.nexus cimport CONNECTION_OPEN, ITT_HASH, T_DATA, T_DEVICE, T_FREE, T_PYTHON, T_SEND, handle_of
 from core.wire.numbering cimport numbering_forget, numbering_release
@@ -215,6 +216,7 @@ cdef void task_leave_lun(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 cdef void task_free(lnt_reactor *r, lnt_task *t) noexcept nogil:
     cdef lnt_connection *c = t.connection
+    delay_forget(r, t)
     task_answered(t)
     task_ended(r, t)
     numbering_forget(t)
@@ -265,6 +267,7 @@ cdef void task_check(lnt_task *t) noexcept nogil:
     lnt_check(not (t.enabled and t.dormant), "a task is enabled or dormant")
     lnt_check(not (t.enabled or t.dormant) or (t.ordered and t.lun != NULL), "a task set holds tasks whose turn has come")
     lnt_check(not t.waiting or t.state == T_DATA, "only a task without its data waits for a buffer")
+    lnt_check(not t.delayed or (t.state == T_DATA and t.enabled and not t.waiting), "only what could begin is delayed")
     lnt_check(t.state != T_DEVICE or (t.enabled and not t.out.receiving), "what is in the engine is enabled and complete")
     lnt_check(t.state != T_PYTHON or not t.aborted, "a task that Python has is not aborted but freed")
     lnt_check(t.state != T_SEND or not (t.enabled or t.dormant or t.waiting), "what is answered has left its task set")
