@@ -116,6 +116,19 @@ def parse_size(text: str) -> int:
     return size_bytes
 
 
+def parse_duration(text: str) -> float:
+    """Seconds in `10s`, `500ms`, `2m`, `1h`, `30d`, `2w`. LunetteError: invalid."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|w)", text.strip())
+    if match is None:
+        raise LunetteError("invalid", f"{text!r} is not a time: a number with ms, s, m, h, d or w")
+    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds for people."""
+    return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
+
+
 def round_up(size_bytes: int, grain_bytes: int) -> int:
     """The smallest multiple of `grain_bytes` that is not below."""
     return -(-size_bytes // grain_bytes) * grain_bytes

@@ -4,7 +4,9 @@ READ, WRITE, SYNCHRONIZE CACHE and TEST UNIT READY are decided and executed here
 (core/wire/handover.pyx). Lives here and nowhere else: the list of ops that the turn submits (SBC-4 §5; RFC 7143 §11.3, §11.8).
 """
 from core.base.types cimport OPF_FUA, OP_READ, OP_SYNC, OP_WRITE, ST_OK, lnt_op
-from core.wire.answer cimport KEY_ABORTED, KEY_ILLEGAL, KEY_PROTECT, answer_full, answer_residual, answer_sense, answer_status
+from core.wire.answer cimport (
+    KEY_ABORTED, KEY_ILLEGAL, KEY_PROTECT, answer_full, answer_residual, answer_sense, answer_status,
+)
 from core.wire.data_in cimport data_in_expect, data_in_ready
 from core.wire.data_out cimport data_out_want, solicit
 from core.wire.delay cimport (
@@ -19,7 +21,9 @@ from core.wire.pdu cimport (
     cdb_decode, lnt_cdb,
 )
 from core.wire.send cimport send_pdu, send_task
-from core.wire.task cimport task_buffer, task_check, task_drop_buffer, task_free, task_grow_buffer, task_wait, task_waiters
+from core.wire.task cimport (
+    task_buffer, task_check, task_drop_buffer, task_free, task_grow_buffer, task_held, task_wait, task_waiters,
+)
 from core.wire.task_set cimport task_set_next, task_set_to_settle
 from libc.stdint cimport uint32_t, uint8_t
 from libc.string cimport memset
@@ -109,7 +113,7 @@ cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
         answer_failed(r, t)
         return
     if delay_active(t.lun):
-        held = delay_holds(r, t)
+        held = delay_holds(r, t, task_held(t))
         if held == DELAY_FULL:
             answer_full(t)
             answer_failed(r, t)

@@ -11,9 +11,9 @@ from core.wire.lifecycle cimport connection_add, connection_of, session_add, ses
 from core.wire.lun cimport lun_insert, lun_remove
 from core.wire.mailbox cimport request_free, requests_all
 from core.wire.nexus cimport (
-    CLOSE_REQUESTED, CONNECTION_OPEN, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_KINDS, IN_LIMITS, IN_LIMIT_CHANGED, IN_LUN,
-    IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, T_PYTHON, lnt_abort, lnt_connection, lnt_limit,
-    lnt_lun, lnt_request, lnt_session, lnt_task,
+    CLOSE_REQUESTED, CONNECTION_OPEN, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_KINDS, IN_LIMITS,
+    IN_LIMIT_CHANGED, IN_LUN, IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, T_PYTHON, lnt_abort,
+    lnt_connection, lnt_limit, lnt_lun, lnt_request, lnt_session, lnt_task,
 )
 from core.wire.send cimport segment_changed, send_pdu
 from core.wire.task cimport task_of

@@ -1,11 +1,12 @@
 """Commands that wait until the limits of their volume and their host let them begin.
 
-Lives here and nowhere else: `lnt_lun.delay`, `lnt_reactor.delays`, and a task's `delayed`, `admitted` and `delayed_us`.
+Lives here and nowhere else: `lnt_lun.delay`, `lnt_reactor.delays`, and a task's `admitted` and `delayed...`.
 
-The commands that wait on a LUN, which is one session's, wait in order. The LUN takes from its limits for a quantum of them at once
-and then waits until that is due, so LUNs that share a limit take turns by quanta, on whatever reactor they are: a deficit round
-robin in time. A command waits before its data are asked for, and before it gets a buffer. What waits is bounded: beyond a part of
-the reactor's tasks or buffers the answer is TASK SET FULL (SAM-5 §5.3.1), as a queue of its own that is full would give it.
+The commands that wait on a LUN, which is one session's, wait in order. The LUN takes from its limits for a quantum of them at
+once and then waits until that is due, so LUNs that share a limit take turns by quanta, on whatever reactor they are: a deficit
+round robin in time. A command waits before its data are asked for, and before it gets a buffer. What waits is bounded: beyond a
+part of the reactor's tasks or buffers the answer is TASK SET FULL (SAM-5 §5.3.1), as a queue of its own that is full would give
+it.
 """
 from core.wire.latency cimport direction_of
 from core.wire.limit cimport lnt_limit_take, lnt_limit_word
@@ -14,7 +15,6 @@ from core.wire.nexus cimport (
 )
 from core.wire.numbering cimport numbering_lend, numbering_return
 from core.wire.pdu cimport CMD_READ
-from core.wire.task cimport task_held
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
@@ -35,7 +35,7 @@ cdef uint64_t transfer_bytes(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 # -- the queue of a LUN --------------------------------------------------------------------------------------------------
 
-cdef void push(lnt_reactor *r, lnt_delay *d, lnt_task *t) noexcept nogil:
+cdef void push(lnt_reactor *r, lnt_delay *d, lnt_task *t, uint64_t held_bytes) noexcept nogil:
     if t.flags & ATTRIBUTE_MASK == ATTRIBUTE_HEAD and d.head != NULL:
         t.next = d.head
         d.head = t
@@ -51,7 +51,8 @@ cdef void push(lnt_reactor *r, lnt_delay *d, lnt_task *t) noexcept nogil:
     t.delayed = 1
     t.delayed_us = r.now_us
     r.delays.count += 1
-    r.delays.held_bytes += task_held(t)
+    t.delayed_held = held_bytes
+    r.delays.held_bytes += held_bytes
     numbering_lend(t)
 
 
@@ -71,7 +72,7 @@ cdef void remove(lnt_reactor *r, lnt_delay *d, lnt_task *t) noexcept nogil:
     d.bytes -= transfer_bytes(r, t)
     t.delayed = 0
     r.delays.count -= 1
-    r.delays.held_bytes -= task_held(t)
+    r.delays.held_bytes -= t.delayed_held
     numbering_return(t)
     if d.head == NULL:
         d.granted_ops = 0
@@ -187,14 +188,15 @@ cdef lnt_task *delay_next(lnt_reactor *r, lnt_lun *lun) noexcept nogil:
 
 # -- for others ----------------------------------------------------------------------------------------------------------
 
-cdef lnt_wait delay_holds(lnt_reactor *r, lnt_task *t) noexcept nogil:
-    # Whether a command that could begin has to wait. What does not touch the medium, a flush, and what fails never has.
+cdef lnt_wait delay_holds(lnt_reactor *r, lnt_task *t, uint64_t held_bytes) noexcept nogil:
+    # Whether a command that could begin, and holds so much data, has to wait. What does not touch the medium, a flush, and what
+    # fails never has.
     cdef uint8_t direction = direction_of(t)
     if t.admitted or t.answer.status or direction == DIRECTION_NONE or direction == DIRECTION_SYNC:
         return DELAY_NOT
-    if r.delays.count >= r.tasks.max // 2 or r.delays.held_bytes + task_held(t) > r.buffers.limit // 4:
+    if r.delays.count >= r.tasks.max // 2 or r.delays.held_bytes + held_bytes > r.buffers.limit // 4:
         return DELAY_FULL
-    push(r, &t.lun.delay, t)
+    push(r, &t.lun.delay, t, held_bytes)
     if t.lun.delay.head == t and t.lun.delay.count == 1 and delay_next(r, t.lun) == t:
         return DELAY_NOT
     enlist(r, t.lun)

@@ -4,8 +4,8 @@ from libc.stdint cimport uint64_t
 
 cdef extern from *:
     """
-    /* Takes `amount` of what flows at `rate` a second: when it is due. A rate of 0 is none, and all is due. The word `next_ns` says
-       when the next is due; what was not used for longer than the burst is lost. Threads take without a lock, one after the other. */
+    /* Takes `amount` of what flows at `rate` a second: when it is due. A rate of 0 is none, and all is due. The word `next_ns`
+       says when the next is due; what was not used for longer than the burst is lost. Threads take without a lock. */
     static uint64_t lnt_limit_take(uint64_t *next_ns, uint64_t rate, uint64_t burst_ns, uint64_t amount, uint64_t now_ns)
     {
         uint64_t next, due, floor = now_ns > burst_ns ? now_ns - burst_ns : 0;

@@ -1,8 +1,8 @@
 """Limits that reactors share: commands and bytes a second, of a volume or a host, with a burst.
 
 Lives here and nowhere else: `lnt_limit`. A limit is two words that say when the next command and the next byte are due (the
-generic cell rate algorithm, which is a token bucket without a timer): who takes moves them on. So it is held over all sessions and
-reactors, and nobody fills buckets. What is taken at once, and who waits, is core/wire/delay.pyx.
+generic cell rate algorithm, which is a token bucket without a timer): who takes moves them on. So it is held over all sessions
+and reactors, and nobody fills buckets. What is taken at once, and who waits, is core/wire/delay.pyx.
 """
 
 cdef extern from "base/native.h" nogil:

@@ -10,6 +10,7 @@ from core.wire.buffers cimport buffers_free_all, buffers_idle
 from core.wire.command cimport delayed_step, dormant_step, waiting_step
 from core.wire.connection cimport connection_arm, connection_close, connection_disarmed
 from core.wire.control cimport requests_take
+from core.wire.delay cimport delay_begin
 from core.wire.disk cimport disk_close, disk_complete, disk_image, disk_image_woken, disk_open, disk_run_inline, lnt_disk
 from core.wire.keepalive cimport keepalive
 from core.wire.lifecycle cimport connections_reap, sessions_reap
@@ -363,7 +364,7 @@ cdef void *thread_main(void *arg) noexcept nogil:
     r.now_us = lnt_mono_us()
     r.keepalive_us = FOREVER
     r.idle_us = FOREVER
-    r.delays.wake_us = FOREVER
+    delay_begin(r)
     lnt_enter(r.pool)
     lnt_dev_attach(r.pool, &r.disk.dev)
     lnt_leave(r.pool)

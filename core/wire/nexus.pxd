@@ -323,7 +323,8 @@ cdef struct lnt_task:
     uint8_t kind                   # FAST_...; 0: Python decides
     uint8_t fua
     uint16_t fail                  # ASC << 8 | ASCQ of the ABORTED COMMAND it ends with; 0: none
-    uint64_t delayed_us            # core/wire/delay.pyx: when its wait began
+    uint64_t delayed_us            # core/wire/delay.pyx: when its wait began ...
+    uint64_t delayed_held          # ... and the bytes of data that it holds
     uint64_t arrived_us            # core/wire/task.pyx: the turn that its header came in
     uint32_t itt
     uint32_t cmd_sn

@@ -17,8 +17,9 @@ from core.wire.mailbox cimport events_all, request_free, request_new, request_po
 from core.wire cimport nexus
 from core.wire.nexus cimport (
     CONNECTIONS_MAX, CONNECTION_OPEN, EV_ABORTED, EV_CLOSED, EV_COMMAND, EV_CONNECTION_FREED, EV_LUN_RELEASED, EV_PDU,
-    EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_LIMITS, IN_LIMIT_CHANGED, IN_LUN, IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND,
-    IN_SESSION, IN_SESSION_REMOVE, IN_STOP, LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, SESSIONS_MAX, handle_of,
+    EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_LIMITS, IN_LIMIT_CHANGED, IN_LUN,
+    IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, LATENCY_BUCKETS, LATENCY_FIRST_SHIFT,
+    SESSIONS_MAX, handle_of,
     lnt_abort, lnt_connection, lnt_event, lnt_latency, lnt_limit, lnt_lun, lnt_reactor, lnt_request, lnt_session,
 )
 from core.wire.numbering cimport numbering_init

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from target.cli.model import model_command
-from target.cli.request import connect, json_option, print_json, print_table
+from target.cli.request import connect, json_option, limits, print_json, print_table
 from target.errors import LunetteError
-from target.models.hosts import HostChange, HostCreate, HostDelete, SetGroup, SetRedirect
+from target.models.hosts import HostChange, HostCreate, HostDelete, HostSet, SetGroup, SetRedirect
 
 MAX_SECRET_FILE = 4096  # bytes; a secret has 255 bytes at most
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -33,14 +33,15 @@ def list_(ctx: click.Context, as_json: bool) -> None:
         print_json(rows)
         return
     print_table([[row["name"], " ".join(row["initiators"]), "mutual" if row["mutual_chap"] else "yes" if row["chap"] else "no",
-                  " ".join(f"{each['lun']}:{each['name']}" for each in row["luns"])] for row in rows],
-                ["HOST", "INITIATORS", "CHAP", "LUNS"])
+                  " ".join(f"{each['lun']}:{each['name']}" for each in row["luns"]), limits(row)] for row in rows],
+                ["HOST", "INITIATORS", "CHAP", "LUNS", "LIMITS"])
 
 
 def _show(result: dict[str, object]) -> None:
     initiators = result["initiators"]
     assert isinstance(initiators, list)
-    click.echo(f"{result['name']}  {' '.join(initiators)}  CHAP {'yes' if result['chap'] else 'no'}")
+    click.echo(f"{result['name']}  {' '.join(initiators)}  CHAP {'yes' if result['chap'] else 'no'}"
+               f"{f'  at most {limits(result)}' if limits(result) else ''}")
 
 
 def _secrets(args: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -130,6 +131,7 @@ _SECRETS = [
 ]
 host.add_command(model_command(HostCreate, "create", command="host_create", show=_show, more=_SECRETS, change=_secrets))
 host.add_command(model_command(HostChange, "change", command="host_change", show=_show, more=_SECRETS, change=_secrets))
+host.add_command(model_command(HostSet, "set", command="host_set", show=_show))
 host.add_command(model_command(HostDelete, "delete", command="host_delete"))
 target.add_command(model_command(SetRedirect, "redirect", show=_show_target, change=_on_or_off, more=[
     click.Option(["--off"], is_flag=True, help="Take logins here again.")]))

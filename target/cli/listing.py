@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from target.cli import completion
-from target.cli.request import SIZE, connect, json_option, print_json, print_table, show_note, size
+from target.cli.request import SIZE, connect, json_option, limits, print_json, print_table, show_note, size
 from target.cli.work import background_options, work
 from target.client import Client
 from target.errors import LunetteError
@@ -38,8 +38,8 @@ def ls(ctx: click.Context, names: tuple[str, ...], sort: str, reverse: bool, as_
         print_json(rows)
         return
     print_table([[row["name"], row["kind"], size(row["size_bytes"]), size(row["mapped_bytes"]), size(row["exclusive_bytes"]),
-                  _origin(row), row["lun"], row["url"], " ".join(row["holds"])] for row in rows],
-                ["NAME", "KIND", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "LUN", "URL", "HELD BY"], right=NUMBERS)
+                  _origin(row), row["lun"], row["url"], " ".join(row["holds"]), limits(row)] for row in rows],
+                ["NAME", "KIND", "SIZE", "MAPPED", "EXCLUSIVE", "ORIGIN", "LUN", "URL", "HELD BY", "LIMITS"], right=NUMBERS)
     for row in rows:
         if row["damaged_pages"]:
             click.echo(f"{row['name']} is damaged: {row['damaged_pages']} pages of its map (lunette pool info)", err=True)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from target.client import Client
-from target.config import find_api_socket, format_size, parse_size
+from target.config import find_api_socket, format_duration, format_size, parse_duration, parse_size
 from target.errors import LunetteError
 
 
@@ -45,19 +45,19 @@ class Size(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class Duration(click.ParamType[int]):
-    """A time in whole seconds: s, m, h, d and w behind the number."""
+class Duration(click.ParamType[float]):
+    """A time in seconds, whole ones where it can be: 500ms, 10s, 2m, 1h, 30d, 2w."""
 
     name = "time"
-    UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
             return value
-        number, unit = value[:-1], value[-1:]
-        if unit not in self.UNITS or not (number.isascii() and number.isdigit() and len(number) < 10):
-            self.fail(f"{value!r} is not a time: a number with s, m, h, d or w", param, ctx)
-        return int(number) * self.UNITS[unit]
+        try:
+            seconds = parse_duration(value)
+        except LunetteError as error:
+            self.fail(str(error), param, ctx)
+        return int(seconds) if seconds.is_integer() else seconds
 
 
 SIZE = Size()
@@ -100,10 +100,18 @@ def show_object(result: Any) -> None:
     """One line about an object that a command made or changed."""
     for each in result if isinstance(result, list) else [result]:
         where = "" if each.get("url") is None else f"  LUN {each['lun']}  {each['url']}"
-        click.echo(f"{each['name']}  {each['kind']}  {format_size(each['size_bytes'])}{where}")
+        held = f"  at most {limits(each)}" if limits(each) else ""
+        click.echo(f"{each['name']}  {each['kind']}  {format_size(each['size_bytes'])}{where}{held}")
         if note := rounded(each):
             click.echo(note)
         show_note(each["note"])
+
+
+def limits(row: Mapping[str, Any]) -> str:
+    """What a volume or host may do a second; empty: anything."""
+    found = [f"{row['iops']} IOPS"] if row.get("iops") else []
+    found += [f"{format_size(row['bandwidth_bytes'])}/s"] if row.get("bandwidth_bytes") else []
+    return f"{' '.join(found)} burst {format_duration(row['burst_seconds'])}" if found else ""
 
 
 def rounded(result: Any) -> str:

@@ -38,6 +38,9 @@ class Made(TypedDict):
     size_bytes: int
     lun: int | None
     url: str | None
+    iops: int | None
+    bandwidth_bytes: int | None
+    burst_seconds: float | None
     note: str | None
     asked_bytes: NotRequired[int]
     holds: NotRequired[list[str]]
@@ -84,6 +87,9 @@ class Object(TypedDict):
     checksum: bool
     quota_bytes: int
     reserve_bytes: int
+    iops: int | None
+    bandwidth_bytes: int | None
+    burst_seconds: float | None
     holds: list[str]
     in_use: bool
     damaged_pages: int
@@ -117,6 +123,9 @@ class HostRow(TypedDict):
     chap: str | None
     mutual_chap: bool
     events: bool
+    iops: int | None
+    bandwidth_bytes: int | None
+    burst_seconds: float | None
     luns: list[HostLun]
 
 
@@ -264,6 +273,9 @@ class Counters(TypedDict):
     read_bytes: int
     write_bytes: int
     errors: int
+    delayed: int
+    delayed_us: int
+    in_flight: int
 
 
 class Took(TypedDict):

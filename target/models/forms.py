@@ -86,6 +86,9 @@ Initiator = Annotated[str, Form("an iSCSI name", "an initiator's name: iqn.YYYY-
                                 MAX_INITIATOR)]
 Secret = Annotated[str, Form("a secret", "a secret", None, 1, 255, secret=True)]
 Bytes = Annotated[int, Form("a number of bytes", "a number of bytes", ge=0, le=MAX_BYTES)]
+Rate = Annotated[int, Form("a number a second", "a number a second; 0 for no limit", ge=0, le=10**9)]
+Bandwidth = Annotated[int, Form("bytes a second", "a number of bytes a second; 0 for no limit", ge=0, le=1 << 50)]
+Burst = Annotated[float, Form("a burst", "a burst: 0 to 3600 seconds", ge=0, le=3600)]
 VolumeBytes = Annotated[int, Form("a volume's size", "a size: a volume's size is more than 0 and at most 64P", ge=1,
                                   le=MAX_VOLUME_BYTES)]
 LunNumber = Annotated[int, Form("a LUN", "a LUN: 0 to 16383", ge=0, le=16383)]

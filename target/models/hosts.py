@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from target.models.forms import Arguments, Form, GroupTag, HostName, Initiator, Says, Secret
+from target.models.forms import Arguments, Bandwidth, Burst, Form, GroupTag, HostName, Initiator, Rate, Says, Secret
+from target.models.objects import BANDWIDTH, BURST
 
 EVENTS = "Tell its sessions of changed LUNs and sizes by SCSI events, also when they are idle."
 Address = Annotated[str, Form("an address", "an address: HOST[:PORT][,TAG], with IPv6 in brackets", None, 1, 255)]
@@ -41,6 +42,16 @@ class HostChange(Arguments):
     chap_name: Annotated[ChapName | None, Says("The name the initiator proves itself under (its IQN if not given).")] = None
     mutual_name: Annotated[ChapName | None, Says("The name the target proves itself under (lunette if not given).")] = None
     mutual_secret: Annotated[Secret | None, Says("What the target proves itself with.", hidden=True)] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSet(Arguments):
+    """Change what a host may do a second, by all its initiators and on all its LUNs together."""
+
+    name: Annotated[HostName, Says(argument=True)]
+    iops: Annotated[Rate | None, Says("At most so many commands a second; 0 for no limit.")] = None
+    bandwidth_bytes: Annotated[Bandwidth | None, Says(BANDWIDTH, flag="--bandwidth")] = None
+    burst_seconds: Annotated[Burst | None, Says(BURST, flag="--burst")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,15 @@ from typing import Annotated, Literal
 
 from target.models.forms import (
     Arguments,
+    Bandwidth,
+    Burst,
     Bytes,
     Form,
     HostName,
     Label,
     LunNumber,
     ObjectName,
+    Rate,
     Says,
     SnapshotName,
     Tag,
@@ -25,6 +28,9 @@ LabelKey = Annotated[str, Form("a label's key", "the key of a label", None, 1, 1
 LabelValue = Annotated[str, Form("a label's value", "the value of a label", None, 0, 160)]
 QUOTA = "At most so many bytes of the pool; 0 for no limit."
 RESERVE = "Bytes of the pool kept for this volume."
+IOPS = "At most so many commands a second, of all its sessions; 0 for no limit."
+BANDWIDTH = "At most so many bytes a second, read and written; 0 for no limit."
+BURST = "What was not used in so long may be used later: 500ms, 10s.  [default: 100ms]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +126,16 @@ class SetLabels(Arguments):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Set(Arguments):
-    """Change a volume's quota, reservation of space or physical block."""
+    """Change a volume's quota, reservation of space, physical block, or what may be done to it a second."""
 
     name: Annotated[ObjectName, Says(argument=True)]
     quota_bytes: Annotated[Bytes | None, Says(QUOTA, flag="--quota")] = None
     reserve_bytes: Annotated[Bytes | None, Says(RESERVE, flag="--reserve")] = None
     physical_block_bytes: Annotated[BlockBytes | None, Says("What hosts are told to align to; while none has it open.",
                                                             flag="--physical-block")] = None
+    iops: Annotated[Rate | None, Says(IOPS)] = None
+    bandwidth_bytes: Annotated[Bandwidth | None, Says(BANDWIDTH, flag="--bandwidth")] = None
+    burst_seconds: Annotated[Burst | None, Says(BURST, flag="--burst")] = None
     force: Annotated[bool, Says("Even when a session has it open and more is mapped than the quota.")] = False
 
 

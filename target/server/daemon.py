@@ -32,6 +32,7 @@ from target.server.disks.frozen import FrozenMedia
 from target.server.disks.units import Units
 from target.server.iscsi.access import Access
 from target.server.iscsi.dataplane import Reactor
+from target.server.iscsi.limits import Limits
 from target.server.iscsi.netlink import LocalAddresses
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.sessions import SessionTable
@@ -43,6 +44,7 @@ from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
 from target.volumes.holds import StoredHolds
 from target.volumes.identity import Presence
 from target.volumes.owner import Opening, begin
+from target.volumes.rates import RateStore
 
 if TYPE_CHECKING:
     from target.server.api.metrics import Metrics
@@ -125,6 +127,8 @@ class Daemon:
         self.registry = SessionRegistry(max_sessions=config.max_sessions,
                                         max_sessions_per_initiator=config.max_sessions_per_initiator)
         self.table = SessionTable(self.target, self.access, self.reactors, self.registry)
+        self.limits = self.table.limits = Limits(
+            RateStore(self.pool, {host.id for host in self.catalog.hosts()}), self.catalog, self.reactors, self.table.sessions)
         self.statistics = Statistics(self.table, self.pool)
         self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target))
         self.units = self.table.units = Units(
@@ -139,8 +143,8 @@ class Daemon:
                                     lambda: self._device.missing_bytes() if self._device is not None else 0)
         self.jobs = Jobs()
         served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
-                        units=self.units, holds=self.holds, stored_holds=self.stored_holds, monitor=self.monitor, jobs=self.jobs,
-                        reclaiming=Reclaiming(self.pool, self.jobs))
+                        units=self.units, limits=self.limits, holds=self.holds, stored_holds=self.stored_holds,
+                        monitor=self.monitor, jobs=self.jobs, reclaiming=Reclaiming(self.pool, self.jobs))
         self.management = Management(served, self.enlarge)
         self.commands = self.management.table
         self.schedules = Schedules(self.pool, self.catalog, self.management.objects)
@@ -149,6 +153,7 @@ class Daemon:
         self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
                                ownership=self.ownership, started_s=self.started_s)
         self.commands.when_deleted(self.statistics.forget_object)
+        self.commands.when_deleted(self.limits.forget_object)
         self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules,
                              functools.partial(self._metrics, served), self.prove, config.api_listener)
 

@@ -1,4 +1,4 @@
-"""Limits of volumes and hosts on the data plane: held by arithmetic, shared, in turns, and in nobody else's way (core/wire/delay.pyx).
+"""Limits of volumes and hosts on the data plane: held, shared, in turns, in nobody else's way (core/wire/delay.pyx).
 
 One byte a second is a limit under which the first command begins and the next one would in an hour: no test waits for a clock.
 """
@@ -41,7 +41,8 @@ def settle(r: Rig, count: int) -> None:
 # -- arithmetic, by a clock of our own -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("burst_s", [0.0, 0.1, 10.0])
-@pytest.mark.parametrize(("rate", "sizes"), [(5000, [1]), (200 << 20, [4096]), (200 << 20, [131072]), (7, [1]), (1000003, [1, 3])])
+@pytest.mark.parametrize(("rate", "sizes"), [
+    (5000, [1]), (200 << 20, [4096]), (200 << 20, [131072]), (7, [1]), (1000003, [1, 3])])
 def test_what_begins_in_any_time_is_the_rate_and_the_burst(rate: int, sizes: list[int], burst_s: float) -> None:
     """Askers that begin what is due and ask for more, with breaks: the sum never leaves the rate by more than a burst and what
     each of them has taken; while all of them ask, it is the rate to within one of them."""

@@ -19,6 +19,7 @@ from target.server.iscsi.statistics import Statistics
 from target.volumes.catalog import read_labels
 from target.volumes.damage import describe
 from target.volumes.gateway import ObjectInfo, TraceEvent
+from target.volumes.rates import OBJECT
 
 Json = dict[str, Any]
 CHUNK = 256
@@ -85,7 +86,8 @@ class Listing:
                 "created_s": info.created_s, "serial": info.serial, "labels": read_labels(info),
                 "checksum": info.checksum, "quota_bytes": info.quota_bytes, "reserve_bytes": info.reserve_bytes,
                 "holds": self._served.stored_holds.tags(info.id),
-                "in_use": info.id in used, "damaged_pages": damaged[info.id],
+                **self._management.objects.limits(OBJECT, info.id), "in_use": info.id in used,
+                "damaged_pages": damaged[info.id],
                 "connections": [{"host": catalog.host_name(each.host_id), "lun": each.lun} for each in connections],
             })
         return rows

@@ -16,7 +16,7 @@ class Name:
     key: str
     metric: str
     text: str
-    scale: int = 1
+    scale: float = 1
 
     def family(self, labels: list[str]) -> CounterMetricFamily | GaugeMetricFamily:
         made: type[CounterMetricFamily | GaugeMetricFamily] = (
@@ -87,6 +87,8 @@ REACTOR = (
     Name("buffer_bytes", "lunette_reactor_buffer_bytes", "Bytes of data buffers in use."),
     Name("buffer_cached_bytes", "lunette_reactor_buffer_cached_bytes", "Bytes of data buffers kept for use."),
     Name("python_bytes", "lunette_reactor_control_bytes", "Bytes of data that the control plane holds or has answered."),
+    Name("delayed", "lunette_reactor_throttled_commands", "Commands that wait for limits now."),
+    Name("delayed_bytes", "lunette_reactor_throttled_bytes", "Bytes of data that they hold."),
     Name("tasks", "lunette_reactor_tasks", "Commands and requests under way."),
 )
 
@@ -97,6 +99,8 @@ VOLUME_GAUGES = (
          "Bytes that deleting it alone would free. Where there are many volumes, as last known."),
     Name("quota_bytes", "lunette_volume_quota_bytes", "At most so many bytes may be mapped; 0: no quota."),
     Name("reserve_bytes", "lunette_volume_reserve_bytes", "Bytes of the pool kept for it."),
+    Name("iops", "lunette_volume_limit_commands_per_second", "Commands a second that it is limited to."),
+    Name("bandwidth_bytes", "lunette_volume_limit_bytes_per_second", "Bytes a second that it is limited to."),
     Name("snapshots", "lunette_volume_snapshots", "Snapshots of it that there are."),
 )
 
@@ -104,6 +108,9 @@ VOLUME_COUNTERS = {name.key: name for name in (
     Name("read_bytes", "lunette_volume_read_bytes_total", "Bytes read by initiators."),
     Name("write_bytes", "lunette_volume_written_bytes_total", "Bytes written by initiators."),
     Name("errors", "lunette_volume_command_errors_total", "Commands of the data plane that ended in an error."),
+    Name("delayed", "lunette_volume_throttled_commands_total", "Commands that a limit made wait."),
+    Name("delayed_us", "lunette_volume_throttled_seconds_total", "How long limits made commands wait, all of them together.",
+         scale=1e-6),
     Name("slow", "lunette_volume_control_commands_total",
          "Commands that the control plane decided: inquiries, reservations and whatever they make it see."),
 )}

@@ -26,6 +26,7 @@ from target.server.iscsi.dataplane import DIRECTIONS, LATENCY_BOUNDS_US
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.statistics import Statistics
 from target.volumes.gateway import HIDDEN, ObjectInfo
+from target.volumes.rates import OBJECT
 
 CHUNK = 256                     # objects between which others get their turn
 OTHERS_LABEL = "(others)"       # no volume is called so
@@ -150,7 +151,10 @@ class Metrics:
         for info in volumes:
             values = {"size_bytes": info.size_bytes, "mapped_bytes": info.mapped_bytes, "quota_bytes": info.quota_bytes,
                       "reserve_bytes": info.reserve_bytes, "exclusive_bytes": self._accounting.of(info.id),
-                      "snapshots": snapshots[info.id]}
+                      "snapshots": snapshots[info.id], "iops": None, "bandwidth_bytes": None}
+            rates = self._served.limits.rates(OBJECT, info.id)
+            if rates is not None:
+                values |= {"iops": rates.iops or None, "bandwidth_bytes": rates.bandwidth_bytes or None}
             for key, value in values.items():
                 if value is not None:
                     families[key].add_metric([info.name], value)
@@ -172,8 +176,8 @@ class Metrics:
                 continue                # another's than who asks may see
             where = [names[volume_id], source]
             in_flight.add_metric(where, sums.in_flight)
-            for family, value in zip(counters, sums.counts, strict=False):
-                family.add_metric(where, value)
+            for name, family, value in zip(VOLUME_COUNTERS.values(), counters, sums.counts, strict=False):
+                family.add_metric(where, value * name.scale)
             width = len(BUCKETS) + 1
             for index, direction in enumerate(DIRECTIONS):
                 sum_us, *buckets = sums.counts[len(counters) + index * width:len(counters) + (index + 1) * width]

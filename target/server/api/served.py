@@ -11,6 +11,7 @@ from target.server.background.monitor import SpaceMonitor
 from target.server.background.reclaiming import Reclaiming
 from target.server.disks.units import Units
 from target.server.iscsi.access import Access
+from target.server.iscsi.limits import Limits
 from target.server.iscsi.sessions import SessionTable
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool
@@ -27,6 +28,7 @@ class Served:
     access: Access
     table: SessionTable
     units: Units
+    limits: Limits
     holds: Holds
     stored_holds: StoredHolds
     monitor: SpaceMonitor

@@ -59,6 +59,7 @@ from target.server.iscsi.dataplane import (
 from target.server.iscsi.draining import WAIT_SECONDS, Draining
 from target.server.iscsi.gates import lun_flags
 from target.server.iscsi.inventory import REPORT_LUNS, Lost
+from target.server.iscsi.limits import Limits
 from target.server.iscsi.memory import Trimming
 from target.server.iscsi.name_watch import NameWatch
 from target.server.iscsi.nexus import NexusSession, RunningTask
@@ -80,6 +81,7 @@ class SessionTable:
     def __init__(self, target: Target, access: Access, reactors: list[Reactor], registry: SessionRegistry) -> None:
         self.target = target
         self.units: Units  # the units' hooks lead back here: the daemon ties the knot
+        self.limits: Limits
         self.access = access
         self.reactors = reactors
         self.registry = registry
@@ -187,7 +189,7 @@ class SessionTable:
         self.target.open_nexus(nexus, units, protocol_level=params.protocol_level)
         try:
             for lun, unit in units.items():
-                reactor.set_lun(number, lun, made.luns[lun], self._flags(made, unit, unit.gate(nexus)))
+                self._set_lun(made, lun, unit)
         except OSError as error:
             self.end(made, f"its LUNs cannot be served: {error.strerror}")
             raise
@@ -306,9 +308,15 @@ class SessionTable:
             session.luns[lun] = object_id
             self.target.attach(session.nexus, lun, unit, replaces=session.inventory.attached(lun, object_id))
             try:
-                session.reactor.set_lun(session.number, lun, object_id, self._flags(session, unit, unit.gate(session.nexus)))
+                self._set_lun(session, lun, unit)
             except OSError as error:
                 self.end(session, f"LUN {lun} cannot be served: {error.strerror}", lost=True)
+
+    def _set_lun(self, session: NexusSession, lun: int, unit: LogicalUnit) -> None:
+        """Give the data plane a LUN of a session. OSError: it has no memory for it."""
+        object_id = session.luns[lun]
+        session.reactor.set_lun(session.number, lun, object_id, self._flags(session, unit, unit.gate(session.nexus)),
+                                **self.limits.of_lun(session.nexus.initiator_name, object_id))
 
     def _detach(self, session: NexusSession, lun: int) -> None:
         object_id = session.luns.pop(lun)

@@ -9,7 +9,8 @@ from target.scsi import IOStatistics
 from target.server.iscsi.sessions import SessionTable
 from target.volumes.gateway import AsyncPool
 
-COUNTS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors", "in_flight")
+COUNTS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors", "delayed", "delayed_us",
+          "in_flight")
 FRESH_SECONDS = 0.2
 Latency = dict[str, tuple[list[int], int]]      # direction -> (commands by bucket, sum of microseconds); core/wire/latency.pyx
 

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from core.wire.reactor import DIRECTIONS, LATENCY_BOUNDS_US
 from target.server.api.metric_names import POOL, REACTOR
 from target.server.api.volume_series import OTHERS, SNAPSHOTS, VOLUME, VolumeSeries
+from target.server.iscsi.statistics import COUNTS
 from target.volumes.gateway import ObjectInfo
 from tests.server.conftest import Control
 
@@ -39,8 +40,7 @@ class Counting:
         counts, sum_us = self.took.setdefault(object_id, {name: ([0] * BUCKETS, 0) for name in DIRECTIONS})["read"]
         counts[bucket] += times
         self.took[object_id]["read"] = counts, sum_us + took_us * times
-        row = self.rows.setdefault(object_id, dict.fromkeys(
-            ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors", "in_flight"), 0))
+        row = self.rows.setdefault(object_id, dict.fromkeys(COUNTS, 0))
         row["read_bytes"] += 4096 * times
 
     def stats(self) -> dict[str, Any]:

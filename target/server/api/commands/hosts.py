@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from target.errors import LunetteError
-from target.models.hosts import HostChange, HostCreate, HostDelete
+from target.models.hosts import HostChange, HostCreate, HostDelete, HostSet
 from target.models.objects import Connect, Disconnect
 from target.server.api import guard
 from target.server.api.commands.subject import Subject
@@ -13,6 +13,7 @@ from target.server.command import Command, Json
 from target.server.iscsi.nexus import NexusSession
 from target.volumes.catalog import Chap, Host, check_initiator
 from target.volumes.luns import EVERYONE, Connection
+from target.volumes.rates import HOST
 
 
 class HostCommands(Subject):
@@ -24,6 +25,7 @@ class HostCommands(Subject):
             Command("disconnect", Disconnect, self.disconnect, answer="Made"),
             Command("host_create", HostCreate, self.host_create, "admin", answer="HostRow"),
             Command("host_change", HostChange, self.host_change, "admin", answer="HostRow"),
+            Command("host_set", HostSet, self.host_set, "admin", answer="HostRow"),
             Command("host_delete", HostDelete, self.host_delete, "admin", answer="None"),
         ]
 
@@ -89,7 +91,14 @@ class HostCommands(Subject):
         made = await self._catalog_call(self._catalog.save_host(changed))
         self._end(self._sessions_of(leaving), f"its initiator was taken from host {before.name}")
         self._served.table.refresh()
+        for session in self._sessions_of(joining):
+            self._served.limits.settle(session)
         return self.describe_host(made)
+
+    async def host_set(self, args: HostSet) -> Json:
+        host = self._catalog.host(args.name)
+        await self._set_limits(HOST, host.id, args)
+        return self.describe_host(host)
 
     async def host_delete(self, args: HostDelete) -> None:
         """Its sessions end, so none goes on with LUNs that are not its own any more."""
@@ -98,6 +107,7 @@ class HostCommands(Subject):
         if not args.force:
             guard.check_host(host, sessions)
         await self._catalog_call(self._catalog.delete_host(host))
+        await self._served.limits.forget_host(host.id)
         self._end(self._sessions_of(host.initiators), f"host {host.name} was deleted")
         self._served.table.refresh()
 
@@ -115,7 +125,8 @@ class HostCommands(Subject):
             info = self._pool.info(connection.object_id)
             luns.append({"lun": connection.lun, "name": None if info is None else info.name})
         return {"name": host.name, "initiators": list(host.initiators), "chap": host.chap.name if host.chap else None,
-                "mutual_chap": bool(host.chap and host.chap.mutual_secret), "events": host.events, "luns": luns}
+                "mutual_chap": bool(host.chap and host.chap.mutual_secret), "events": host.events,
+                **self.limits(HOST, host.id), "luns": luns}
 
 
 def _chap(args: HostCreate | HostChange, initiators: Sequence[str], before: Chap | None) -> Chap | None:

@@ -30,6 +30,7 @@ from target.server.identity import CALLER
 from target.volumes.catalog import check_snapshot_name, check_volume_name, read_labels, write_labels
 from target.volumes.gateway import KeysOf, ObjectInfo
 from target.volumes.lineage import Lineage, volume_part
+from target.volumes.rates import OBJECT
 
 BLOCK_BYTES = 4096           # what the pool allocates; volumes are whole blocks
 PHYSICAL_BLOCK_BYTES = 4096  # that new volumes report, unless told otherwise (decision 7)
@@ -225,8 +226,10 @@ class ObjectCommands(Subject):
                 raise guard.in_use(info.name, users, "its physical block changes under no host")
         if not args.force:
             guard.check_quota(info, changes.get("quota_bytes", 0), self._served.table.users(info.id))
-        await self._call(f"set {info.name}", "set", object_id=info.id, **changes)
-        self._served.units.resized(info.id)
+        if changes or not self._limits_given(args):
+            await self._call(f"set {info.name}", "set", object_id=info.id, **changes)
+            self._served.units.resized(info.id)
+        await self._set_limits(OBJECT, info.id, args)
         return self.describe(self._current(info))
 
     def _revert_touched(self, args: Revert) -> Touches:

@@ -6,11 +6,14 @@ from collections.abc import Awaitable
 from typing import Any
 
 from target.errors import LunetteError
+from target.models.hosts import HostSet
+from target.models.objects import Set
 from target.server.api.served import Served
 from target.server.command import Json
 from target.volumes.gateway import ObjectInfo, PoolError, pool_error
 from target.volumes.lineage import Lineage
 from target.volumes.luns import EVERYONE, Connection
+from target.volumes.rates import OBJECT
 
 
 class Subject:
@@ -27,7 +30,23 @@ class Subject:
         connections = self._catalog.connections_of(info.id)
         lun = connections[0].lun if connections else None
         return {"name": info.name, "kind": info.kind, "id": info.id, "size_bytes": info.size_bytes, "lun": lun,
-                "url": None if lun is None else self._served.access.url(lun), "note": None}
+                "url": None if lun is None else self._served.access.url(lun), **self.limits(OBJECT, info.id), "note": None}
+
+    def limits(self, kind: str, number: int) -> Json:
+        """What an object or host may do a second; null: any."""
+        rates = self._served.limits.rates(kind, number)
+        return {"iops": rates.iops or None if rates else None,
+                "bandwidth_bytes": rates.bandwidth_bytes or None if rates else None,
+                "burst_seconds": rates.burst_seconds if rates else None}
+
+    @staticmethod
+    def _limits_given(args: Set | HostSet) -> bool:
+        return any(each is not None for each in (args.iops, args.bandwidth_bytes, args.burst_seconds))
+
+    async def _set_limits(self, kind: str, number: int, args: Set | HostSet) -> None:
+        if self._limits_given(args):
+            await self._served.limits.set(kind, number, iops=args.iops, bandwidth_bytes=args.bandwidth_bytes,
+                                          burst_seconds=args.burst_seconds)
 
     def _current(self, info: ObjectInfo) -> ObjectInfo:
         return self._pool.info(info.id) or info
