@@ -6,9 +6,9 @@ from target.scsi import Gate, LogicalUnit
 from target.server.iscsi.dataplane import LUNF_DSENSE, LUNF_RO, LUNF_SLOW, LUNF_WRITE_SLOW
 
 
-def lun_flags(unit: LogicalUnit, gate: Gate) -> int:
-    """The data plane's flag word for a gate of the SCSI layer."""
-    flags = 0
+def lun_flags(unit: LogicalUnit, gate: Gate, *, fenced: bool) -> int:
+    """The data plane's flag word for a gate of the SCSI layer. `fenced`: everything comes to the control plane."""
+    flags = LUNF_SLOW if fenced else 0
     if gate & (Gate.ATTENTION | Gate.RESERVED | Gate.NOT_READY):
         flags |= LUNF_SLOW
     if gate & Gate.WRITE_PROTECTED:

@@ -47,15 +47,7 @@ from target.scsi.sense import Sense, SenseKey
 from target.server.background.detached import Background
 from target.server.disks.units import Units
 from target.server.iscsi.access import Access
-from target.server.iscsi.dataplane import (
-    LUNF_SLOW,
-    AbortedEvent,
-    ClosedEvent,
-    CommandEvent,
-    PduEvent,
-    Reactor,
-    SessionClosedEvent,
-)
+from target.server.iscsi.dataplane import AbortedEvent, ClosedEvent, CommandEvent, PduEvent, Reactor, SessionClosedEvent
 from target.server.iscsi.draining import WAIT_SECONDS, Draining
 from target.server.iscsi.gates import lun_flags
 from target.server.iscsi.inventory import REPORT_LUNS, Lost
@@ -347,7 +339,7 @@ class SessionTable:
         """The flag word of a LUN. Everything comes here while commands of the host's ended sessions are not over, and until
         the object is open: what is in use must be known (`users`)."""
         fenced = self.draining.busy(session.nexus.initiator_name) or self.units.object_id(unit) not in session.used
-        return lun_flags(unit, gate) | (LUNF_SLOW if fenced else 0)
+        return lun_flags(unit, gate, fenced=fenced)
 
     def _reflag(self, initiator_name: str) -> None:
         for session in self.sessions():
