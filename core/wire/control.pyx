@@ -73,9 +73,7 @@ cdef bint on_lun(lnt_reactor *r, lnt_request *m) noexcept nogil:
 
 
 cdef bint on_limits(lnt_reactor *r, lnt_request *m) noexcept nogil:
-    # Pointers of the volume's and the host's limit follow the request.
-    cdef lnt_limit **limits = <lnt_limit **>(m + 1)
-    delay_limits(r, <lnt_lun *>m.object, limits[0], limits[1])
+    delay_limits(r, <lnt_lun *>m.object, m.limits[0], m.limits[1])
     return True
 
 

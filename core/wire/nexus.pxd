@@ -498,6 +498,7 @@ cdef struct lnt_request:
     uint8_t spare                  # one of those that are kept for when there is no memory
     uint64_t handle                # session, connection or task
     void *object
+    lnt_limit *limits[LIMITS]      # IN_LIMITS
     uint32_t number
     int32_t out_length             # IN_COMPLETE: Data-Out bytes used, -1: all
     uint32_t sense_length

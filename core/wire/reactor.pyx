@@ -398,21 +398,19 @@ cdef class Reactor:
 
     def set_lun_limits(self, uint64_t session, uint32_t lun, *, Limit volume_limit=None, Limit host_limit=None):
         cdef lnt_request *m
-        cdef lnt_limit **limits
         pointer = self.luns.get((session, lun))
         if pointer is None:
             return
-        m = message(IN_LIMITS, 2 * sizeof(lnt_limit *))
-        limits = <lnt_limit **>(m + 1)
-        limits[0] = limit_of(volume_limit)
-        limits[1] = limit_of(host_limit)
+        m = message(self, IN_LIMITS)
+        m.limits[0] = limit_of(volume_limit)
+        m.limits[1] = limit_of(host_limit)
         m.object = <void *><uintptr_t>pointer
         kept = self.limits[pointer]     # the thread may still use those of before
         kept += [each for each in (volume_limit, host_limit) if each not in kept]
         request_post(&self.r, m)
 
     def limit_changed(self, Limit limit not None):
-        cdef lnt_request *m = message(IN_LIMIT_CHANGED, 0)
+        cdef lnt_request *m = message(self, IN_LIMIT_CHANGED)
         m.object = &limit.limit
         request_post(&self.r, m)
 

@@ -98,12 +98,20 @@ class RecordingReactor:
     def close_connection(self, conn: int) -> None:
         self.calls.append(("close_connection", conn))
 
-    def set_lun(self, session: int, lun: int, object_id: int | None, flags: int = 0) -> bool:
+    def set_lun(self, session: int, lun: int, object_id: int | None, flags: int = 0, **limits: Any) -> bool:
         if object_id is None:
             self.luns.pop((session, lun), None)
         else:
             self.luns[session, lun] = (object_id, flags)
         return True
+
+    def set_lun_limits(self, session: int, lun: int, **limits: Any) -> None:
+        self.calls.append(("set_lun_limits", session, lun, limits))
+
+    def forget_object(self, object_id: int) -> None: ...
+
+    def latencies(self) -> dict[int, Any]:
+        return {}
 
     def set_lun_flags(self, session: int, lun: int, flags: int) -> None:
         if (session, lun) in self.luns:
