@@ -108,8 +108,6 @@ class RecordingReactor:
     def set_lun_limits(self, session: int, lun: int, **limits: Any) -> None:
         self.calls.append(("set_lun_limits", session, lun, limits))
 
-    def forget_object(self, object_id: int) -> None: ...
-
     def latencies(self) -> dict[int, Any]:
         return {}
 
