@@ -38,6 +38,8 @@ class Erasure:
 class UnitHooks:
     """What a logical unit asks of whoever serves it. Override what you serve; the defaults do nothing."""
 
+    keeps_reservations = False      # all of them outlive the process, which another one may follow without a loss of power
+
     def gate_changed(self, unit: LogicalUnit, nexus: ITNexus, gate: Gate) -> None:
         """The native path's permission for this nexus changed. Called synchronously, from inside commands too."""
 
@@ -88,7 +90,7 @@ class LogicalUnit:
         self.hooks = hooks or UnitHooks()
         self.limits = limits or Limits()
         self.mode = ModePages()
-        self.reservations = Reservations()
+        self.reservations = Reservations(kept=self.hooks.keeps_reservations)
         self.attention = AttentionQueues(self.gate_check, self._attention_raised)
         self.copy_results: Results[CopyResult] = Results()
         self.rod_results: Results[RodResult] = Results()

@@ -134,7 +134,8 @@ class Daemon:
         self.units = self.table.units = Units(
             self.pool, self.catalog, frozen=self.frozen, background=self.table.background,
             gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt, quiesce=self.table.quiesce,
-            attention_raised=self.table.attention_raised, statistics=self.statistics.of_object)
+            attention_raised=self.table.attention_raised, statistics=self.statistics.of_object,
+            keep_reservations=self._device is not None and self._device.may_move)
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table, self.prove)
         self.holds = Holds()

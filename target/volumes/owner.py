@@ -101,6 +101,11 @@ class Owned:
         return self._ownership.record if self._ownership is not None else None
 
     @property
+    def may_move(self) -> bool:
+        """May the next owner be another machine? It has a lease if so."""
+        return self._ownership is not None and self._ownership.record.lease_ms > 0
+
+    @property
     def taken_from(self) -> int:
         """The process of this machine that the pool was taken from, since it had not given it up; 0: there is none."""
         mine = self._ownership

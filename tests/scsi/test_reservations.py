@@ -307,6 +307,25 @@ def test_aptpl_survives_a_restart() -> None:
     assert b'"reservations":{}' in world.hooks.kept[-1]
 
 
+def test_where_another_process_may_follow_all_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without APTPL; and what a process that only ever follows itself finds of that counts for nothing."""
+    monkeypatch.setattr("tests.support.scsi_memory.UnitHooks.keeps_reservations", True)
+    world = three(WE)
+    assert status_in(world, 2)[3] == 0x80
+    state = world.hooks.kept[-1]
+    for kept in (True, False):
+        monkeypatch.setattr("tests.support.scsi_memory.UnitHooks.keeps_reservations", kept)
+        again = World(nexuses=3)
+        again.units[0] = LogicalUnit(again.unit.identity, again.backend, hooks=again.hooks, state=state)
+        for nexus in again.nexuses:
+            again.login(nexus)
+        assert keys(again) == ([1, 2] if kept else [])
+        assert may(again, 2) == (True, not kept)
+        assert status_in(again, 2)[3] == 0x80
+    assert out(world, 0, CLEAR, key=1).status == 0
+    assert b'"reservations":{}' in world.hooks.kept[-1]
+
+
 def test_nexus_loss_keeps_persistent_and_ends_legacy_reservations() -> None:
     world = three(EA)
     world.target.close_nexus(world.nexuses[0])

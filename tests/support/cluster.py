@@ -77,6 +77,13 @@ class Cluster:
     def blocked(self) -> set[str]:
         return {each["addr"] for each in self.ceph("osd", "blocklist", "ls") or []}
 
+    def fill(self, full: bool) -> None:
+        """Have the cluster call itself full, with whatever it holds, or no more; returns when its map says so."""
+        for name, ratio in zip(("full", "backfillfull", "nearfull"), ("0.003", "0.002", "0.001") if full else
+                               ("0.95", "0.9", "0.85"), strict=True):
+            self.ceph("osd", f"set-{name}-ratio", ratio)
+        self.wait_for(lambda: ("full" in self.ceph("osd", "dump")["pools"][0]["flags_names"].split(",")) == full)
+
     def signal(self, name: str, number: signal.Signals) -> None:
         """To a daemon of the cluster: mon.a, osd.0."""
         self.processes[name].send_signal(number)

@@ -119,7 +119,7 @@ async def _done(task: Task, held: Reservations, was_persistent: bool, generation
     if generation:
         held.generation += 1
     task.unit.gate_check()
-    if held.persistent or was_persistent:
+    if held.persistent or was_persistent or held.kept:
         await task.unit.persist()
     return b""
 

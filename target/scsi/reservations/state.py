@@ -38,7 +38,9 @@ class Reservations:
     The methods change the state and say who must be told; they neither check keys nor raise unit attentions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept: bool = False) -> None:
+        """`kept`: registrations and reservation outlive the process without APTPL, too."""
+        self.kept = kept
         self.keys: dict[ITNexus, int] = {}
         self.all_ports: set[ITNexus] = set()     # registered with ALL_TG_PT
         self.reservation: Reservation | None = None
@@ -113,13 +115,14 @@ class Reservations:
 
     # -- what survives power loss ------------------------------------------------------------------------------
     def saved(self) -> dict[str, Any]:
-        """Registrations and reservation as JSON when APTPL is active, else empty. The generation starts anew."""
-        if not self.persistent:
+        """Registrations and reservation as JSON when APTPL is active or all are kept, else empty. The generation starts anew."""
+        if not self.persistent and not (self.kept and self.keys):
             return {}
         nexuses = list(self.keys)
-        out: dict[str, Any] = {"registrations": [
+        out: dict[str, Any] = {} if self.persistent else {"aptpl": False}
+        out["registrations"] = [
             {"initiator": nexus.initiator_name, "isid": nexus.isid.hex(), "port": nexus.target_port,
-             "key": f"{self.keys[nexus]:016x}", "all_ports": nexus in self.all_ports} for nexus in nexuses]}
+             "key": f"{self.keys[nexus]:016x}", "all_ports": nexus in self.all_ports} for nexus in nexuses]
         if self.reservation is not None:
             out["type"] = int(self.reservation.kind)
             out["holder"] = nexuses.index(self.reservation.holder)
@@ -127,7 +130,7 @@ class Reservations:
 
     def load(self, saved: dict[str, Any], initiator_name: Callable[[str], str] = str) -> None:
         """Take what `saved` gave, with names in the form of `initiator_name`. ValueError, KeyError, TypeError: it is not that."""
-        if not saved:
+        if not saved or (not saved.get("aptpl", True) and not self.kept):
             return
         loaded: list[ITNexus] = []
         for each in saved["registrations"]:
@@ -142,4 +145,4 @@ class Reservations:
             if not 0 <= index < len(loaded):
                 raise ValueError("a reservation without a holder")
             self.reservation = Reservation(ReservationType(saved["type"]), loaded[index])
-        self.persistent = True
+        self.persistent = bool(saved.get("aptpl", True))

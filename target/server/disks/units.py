@@ -28,6 +28,7 @@ class _Hooks(UnitHooks):
     def __init__(self, units: Units, object_id: int) -> None:
         self._units = units
         self._object_id = object_id
+        self.keeps_reservations = units.keep_reservations
 
     def gate_changed(self, unit: LogicalUnit, nexus: ITNexus, gate: Gate) -> None:
         self._units.gate_changed(self._object_id, nexus, gate)
@@ -69,7 +70,7 @@ class Units:
     def __init__(self, pool: AsyncPool, catalog: Catalog, *, frozen: FrozenMedia, background: Background,
                  gate_changed: GateChanged, abort_tasks: AbortTasks, quiesce: Quiesce,
                  attention_raised: AttentionRaised = lambda unit, object_id, nexus, code: None,
-                 statistics: Callable[[int], IOStatistics] | None = None) -> None:
+                 statistics: Callable[[int], IOStatistics] | None = None, keep_reservations: bool = False) -> None:
         self.pool = pool
         self.catalog = catalog
         self.frozen = frozen
@@ -77,6 +78,7 @@ class Units:
         self.attention_raised = attention_raised
         self.abort_tasks = abort_tasks
         self.quiesce = quiesce
+        self.keep_reservations = keep_reservations
         self._statistics = statistics
         self._units: dict[int, LogicalUnit] = {}
         self.background = background
