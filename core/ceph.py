@@ -21,8 +21,9 @@ from core.errors import PoolError
 
 LIBRADOS, LIBRBD = "librados.so.2", "librbd.so.1"
 PREFIX = "rbd:"
-FENCED_OBJECT = b"lunette.fenced"  # of the cluster's pool: whose the addresses are that gateways have blocked
-NOTES_MAX = 4096
+FENCED_OBJECT = b"lunette.fenced"      # of the cluster's pool: whose the addresses are that gateways have blocked
+GATEWAYS_OBJECT = b"lunette.gateways"   # who served each image last
+NOTES_PAGE = 512                        # fewer than an OSD gives at once
 FOR_GOOD_SECONDS = 315_360_000      # ten years: an entry that expired would let a gateway that slept write again
 CONNECT_SECONDS = 30
 # The cluster's configuration counts for whatever stands not here.
@@ -172,6 +173,7 @@ class Client:
         self.ffi, self.rados, self.rbd = libraries()
         self._handle: Any = None
         self.ioctx: Any = None
+        self.fenced, self.gateways = Notes(self, FENCED_OBJECT), Notes(self, GATEWAYS_OBJECT)
         try:
             self._connect()
         except BaseException:
@@ -251,62 +253,16 @@ class Client:
         """Only for a client whose process is no more, and whose last requests are long over."""
         self.command("osd blocklist", blocklistop="rm", addr=address)
 
-    # -- what is known of those that were blocked --------------------------------------------------------------------------
-    def note(self, address: str, facts: dict[str, Any]) -> None:
-        """Keep, for all clients of the cluster's pool, whose address it is that is about to be blocked."""
-        value = json.dumps(facts).encode()
-        keys = self.ffi.new("const char *[]", [key := self.ffi.new("char[]", address.encode())])
-        values = self.ffi.new("const char *[]", [text := self.ffi.new("char[]", value)])
-        self._write(lambda op: self.rados.rados_write_op_omap_set(op, keys, values, self.ffi.new("size_t *", len(value)), 1))
-        del key, text
-
-    def forget(self, address: str) -> None:
-        keys = self.ffi.new("const char *[]", [key := self.ffi.new("char[]", address.encode())])
-        self._write(lambda op: self.rados.rados_write_op_omap_rm_keys(op, keys, 1))
-        del key
-
     def sweep(self, gone: Callable[[dict[str, Any]], bool]) -> list[str]:
         """Unblock and forget those that are `gone` for certain; their addresses. Where the caps do not allow it: nobody."""
         swept = []
         with contextlib.suppress(OSError):
-            for address, facts in self.notes().items():
+            for address, facts in self.fenced.all().items():
                 if gone(facts):
                     self.unblock(address)
-                    self.forget(address)
+                    self.fenced.remove(address)
                     swept.append(address)
         return swept
-
-    def _write(self, add: Callable[[Any], Any]) -> None:
-        op = self.rados.rados_create_write_op()
-        try:
-            add(op)
-            checked(self.rados.rados_write_op_operate(op, self.ioctx, FENCED_OBJECT, self.ffi.NULL, 0), "the list of the blocked")
-        finally:
-            self.rados.rados_release_write_op(op)
-
-    def notes(self) -> dict[str, dict[str, Any]]:
-        """What was noted, by address."""
-        op = self.rados.rados_create_read_op()
-        found, more, result = self.ffi.new("rados_omap_iter_t *"), self.ffi.new("unsigned char *"), self.ffi.new("int *")
-        try:
-            self.rados.rados_read_op_omap_get_vals2(op, b"", b"", NOTES_MAX, found, more, result)
-            outcome = self.rados.rados_read_op_operate(op, self.ioctx, FENCED_OBJECT, 0)
-            if outcome == -errno.ENOENT:
-                return {}
-            checked(outcome, "the list of blocked gateways")
-            return dict(self._pairs(found[0]))
-        finally:
-            self.rados.rados_release_read_op(op)
-
-    def _pairs(self, found: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-        key, value, length = self.ffi.new("char **"), self.ffi.new("char **"), self.ffi.new("size_t *")
-        try:
-            while self.rados.rados_omap_get_next(found, key, value, length) == 0 and key[0] != self.ffi.NULL:
-                facts = json.loads(bytes(self.ffi.buffer(value[0], length[0])))
-                if isinstance(facts, dict):
-                    yield self.ffi.string(key[0]).decode(), facts
-        finally:
-            self.rados.rados_omap_get_end(found)
 
     def close(self) -> None:
         if self.ioctx is not None:
@@ -315,3 +271,62 @@ class Client:
         if self._handle is not None:
             self.rados.rados_shutdown(self._handle)
             self._handle = None
+
+
+class Notes:
+    """A list that all gateways keep together, in one object of the cluster's pool: facts, as JSON, by key. OSError."""
+
+    def __init__(self, client: Client, name: bytes) -> None:
+        self._client, self._name = client, name
+        self._ffi, self._rados = client.ffi, client.rados
+
+    def put(self, key: str, facts: dict[str, Any]) -> None:
+        value = json.dumps(facts).encode()
+        texts = [self._ffi.new("char[]", key.encode()), self._ffi.new("char[]", value)]
+        keys, values = (self._ffi.new("const char *[]", [text]) for text in texts)
+        self._write(lambda op: self._rados.rados_write_op_omap_set(op, keys, values, self._ffi.new("size_t *", len(value)), 1))
+
+    def remove(self, key: str) -> None:
+        text = self._ffi.new("char[]", key.encode())
+        keys = self._ffi.new("const char *[]", [text])
+        self._write(lambda op: self._rados.rados_write_op_omap_rm_keys(op, keys, 1))
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """Everything, some hundreds at a time."""
+        found: dict[str, dict[str, Any]] = {}
+        while True:
+            page = self._page(max(found, default=""))
+            found |= page
+            if len(page) < NOTES_PAGE:
+                return found
+
+    def _write(self, add: Callable[[Any], Any]) -> None:
+        op = self._rados.rados_create_write_op()
+        try:
+            add(op)
+            result = self._rados.rados_write_op_operate(op, self._client.ioctx, self._name, self._ffi.NULL, 0)
+            checked(result, "the gateways' list")
+        finally:
+            self._rados.rados_release_write_op(op)
+
+    def _page(self, after: str) -> dict[str, dict[str, Any]]:
+        op = self._rados.rados_create_read_op()
+        found, more, result = (self._ffi.new(kind) for kind in ("rados_omap_iter_t *", "unsigned char *", "int *"))
+        try:
+            self._rados.rados_read_op_omap_get_vals2(op, after.encode(), b"", NOTES_PAGE, found, more, result)
+            outcome = self._rados.rados_read_op_operate(op, self._client.ioctx, self._name, 0)
+            if outcome == -errno.ENOENT:
+                return {}
+            checked(outcome, "the gateways' list")
+            return dict(self._pairs(found[0]))
+        finally:
+            self._rados.rados_release_read_op(op)
+
+    def _pairs(self, found: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        key, value, length = self._ffi.new("char **"), self._ffi.new("char **"), self._ffi.new("size_t *")
+        try:
+            while self._rados.rados_omap_get_next(found, key, value, length) == 0 and key[0] != self._ffi.NULL:
+                facts = json.loads(bytes(self._ffi.buffer(value[0], length[0])))
+                yield self._ffi.string(key[0]).decode(), facts if isinstance(facts, dict) else {}
+        finally:
+            self._rados.rados_omap_get_end(found)

@@ -190,7 +190,7 @@ class ImageMedium:
 
     def block(self, address: str, record: Record | None) -> None:
         if record is not None:
-            self._device.client.note(address, {
+            self._device.client.fenced.put(address, {
                 "host": record.host, "pid": record.pid, "started": record.started, "boot": record.boot.hex(),
                 "pid_namespace": record.pid_namespace, "image": self._device.path, "blocked_s": round(time.time())})
         self._device.client.block(address)

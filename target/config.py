@@ -78,6 +78,8 @@ class ServeConfig:
     cache_bytes: int = 256 << 20
     direct: bool = False
     takeover: bool = False
+    standby: bool = False                   # wait until told to take the pool over
+    decider: str = ""                       # a command that is asked, while waiting, when the owner's lease has ended
     same_identity: bool = False
     lease_seconds: float = LEASE_SECONDS    # how long the pool's owner may be silent, where another machine may reach it
     login_timeout_seconds: float = 15.0

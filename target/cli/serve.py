@@ -85,6 +85,9 @@ class _ServeCommand(click.Command):
               help="Sessions of one initiator name; QEMU opens one a disk.")
 @click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
 @click.option("--takeover", is_flag=True, help="Its last owner cannot be seen from here, and is gone for certain.")
+@click.option("--standby", is_flag=True, help="Serve nothing until told: SIGUSR1, `gateway takeover`, or the decider.")
+@click.option("--decider", default="", metavar="COMMAND",
+              help="With --standby: asked when the owner's lease has ended; status 0 has the pool taken over.")
 @click.option("--same-identity", is_flag=True, help="Serve it though this machine serves a pool with the same identity.")
 @click.option("--lease", "lease_seconds", type=click.FloatRange(2, 300), default=LEASE_SECONDS, show_default=True,
               metavar="SECONDS", help="How long the owner may be silent, where another machine may reach the pool.")
@@ -104,7 +107,8 @@ def serve(ctx: click.Context, /, config: str | None, **_: Any) -> int:
     chosen = configuration(ctx.params, root_api)
     from target.volumes.owner import begin
 
-    opening = begin(chosen)             # it waits more than it works: the daemon's modules are loaded beside it
+    # It waits more than it works: the daemon's modules are loaded beside it.
+    opening = None if chosen.standby else begin(chosen)
     from target.server.daemon import serve as run
 
     return run(chosen, opening=opening, read_again=read_again if config else None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from target.models.forms import Arguments, Bytes, Form, Percent, Says
+from target.models.hosts import Address
 
 ScheduleName = Annotated[str, Form("the name of a schedule", "a name: letters, digits and . _ : + - only, at most 48, beginning "
                                    "with a letter or digit", "^[A-Za-z0-9][A-Za-z0-9._:+-]*$", 1, 48)]
@@ -22,6 +23,14 @@ class Grow(Arguments):
     """Enlarge the running daemon's pool to SIZE; a file grows with it, a block device must have grown already."""
 
     size_bytes: Annotated[PoolBytes, Says(argument=True, metavar="SIZE")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move(Arguments):
+    """Give the pool up in good order: who is logged in is asked to log out, logins are sent to ADDRESS, the daemon waits."""
+
+    address: Annotated[Address, Says("Where the gateway will be that is told to take it over.", argument=True,
+                                     metavar="HOST[:PORT][,TAG]")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

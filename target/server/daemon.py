@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from target.config import Portal, ServeConfig, own_name, round_up, target_name
 from target.errors import LunetteError
 from target.iscsi import SessionRegistry
+from target.models.pool import Move
 from target.scsi import Target, TargetPort, expire_tokens
 from target.server import limits
 from target.server.api.commands.management import Management
@@ -28,6 +30,7 @@ from target.server.background.jobs import Jobs
 from target.server.background.monitor import SpaceMonitor
 from target.server.background.reclaiming import Reclaiming
 from target.server.background.schedules import Schedules
+from target.server.command import Command
 from target.server.disks.frozen import FrozenMedia
 from target.server.disks.units import Units
 from target.server.iscsi.access import Access
@@ -39,7 +42,7 @@ from target.server.iscsi.sessions import SessionTable
 from target.server.iscsi.statistics import Statistics
 from target.server.iscsi.tasks import TaskManagement
 from target.server.rereading import Rereading
-from target.volumes.catalog import Catalog
+from target.volumes.catalog import Catalog, parse_address
 from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
 from target.volumes.holds import StoredHolds
 from target.volumes.identity import Presence
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lunette.daemon")
 
 PROVE_SECONDS = 1.0
+MOVE_SECONDS = 0.1
 
 Prepare = Callable[["Daemon"], Awaitable[None]]
 
@@ -76,6 +80,7 @@ class Daemon:
         self._presence: Presence | None = None
         self.shared_identity = ""           # who serves a pool with the same identity on this machine
         self.reactors: list[Reactor] = []
+        self.moved_to = ""                  # where logins are sent once this daemon has ended
 
     def start_pool(self) -> None:
         """Open the pool, start the reactors, read the catalog. LunetteError in one line when that cannot be."""
@@ -149,7 +154,7 @@ class Daemon:
         self.management = Management(served, self.enlarge)
         self.commands = self.management.table
         self.schedules = Schedules(self.pool, self.catalog, self.management.objects)
-        self.commands.add(*self.schedules.commands())
+        self.commands.add(*self.schedules.commands(), Command("move", Move, self._move, "admin"))
         self.commands.when_deleted(self.schedules.forget_object)
         self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
                                ownership=self.ownership, started_s=self.started_s)
@@ -210,6 +215,7 @@ class Daemon:
                     await self._prepare(self)
                 self.portals.start()
                 self.schedules.start()
+                self._device.announce([str(each) for each in bound])
                 self._announce(bound)
                 await self._stay()
             finally:
@@ -233,6 +239,12 @@ class Daemon:
             self.prove()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), PROVE_SECONDS)
+
+    async def _move(self, args: Move) -> dict[str, Any]:
+        parse_address(args.address)
+        self.moved_to = args.address
+        asyncio.get_running_loop().call_later(MOVE_SECONDS, self.stop)      # when this has been answered
+        return {"pool": str(self.config.pool_path), "state": "moving", "moved_to": args.address}
 
     def stop(self) -> None:
         """Begin the clean stop."""
@@ -324,7 +336,19 @@ def serve(config: ServeConfig, prepare: Prepare | None = None, opening: Opening 
     logging.getLogger("asyncio").setLevel(logging.INFO)
 
     async def main() -> None:
-        await Daemon(config, prepare, opening or begin(config), read_again).run()
+        chosen, begun, standby, moved_to, name = config, opening, config.standby, "", ""
+        while True:
+            if standby:
+                from target.server.waiting import Waiting
+
+                if not await Waiting(chosen, moved_to, name).run():
+                    return
+                chosen, begun = replace(config, takeover=True), None
+            daemon = Daemon(chosen, prepare, begun or begin(chosen), read_again)
+            await daemon.run()
+            if not daemon.moved_to:
+                return
+            standby, moved_to, name = True, daemon.moved_to, daemon.target_name
 
     asyncio.run(main())
     return 0

@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,9 @@ class Owned:
         if mine is None or before is None or before.state is State.GIVEN_UP or before.boot != mine.record.boot:
             return 0
         return before.pid
+
+    def announce(self, portals: Sequence[str]) -> None:
+        """Tell where this owner serves, where there is a list of that."""
 
     def attach(self, pool: Any) -> None:
         """The pool's reactors are to end the process when the lease is over."""
@@ -218,6 +221,7 @@ class OwnedImage(Owned, ImageDevice):
         self._prepare(lease_s, lost, stopping)
         self._medium = ImageMedium(self)
         self._epoch = -1
+        self._portals: list[str] = []
 
     def _acquire(self, takeover: bool) -> Ownership:
         me = image_opener(self.client.address(), self._lease_s)
@@ -231,6 +235,21 @@ class OwnedImage(Owned, ImageDevice):
     def _renewals(self) -> dict[str, Callable[[], object]]:
         """The record lies on one OSD, which may hang; the monitors know as well whether this client was blocked."""
         return {**super()._renewals(), "lunette-monitor": self._ask_monitors}
+
+    def announce(self, portals: Sequence[str]) -> None:
+        mine = self.owner
+        assert mine is not None
+        self._portals = list(portals)
+        self._list(mine, "active")
+
+    def _list(self, mine: Record, state: str) -> None:
+        """For people to look at, so it may fail."""
+        try:
+            self.client.gateways.put(self.place.image, {
+                "client": mine.client, "host": mine.host, "pid": mine.pid, "since_s": mine.since_us // 1_000_000,
+                "portals": self._portals, "state": state})
+        except OSError as error:
+            log.warning("%s: who serves the pool cannot be listed: %s", self.path, error.strerror)
 
     def _ask_monitors(self) -> None:
         assert self._ownership is not None
@@ -272,6 +291,8 @@ class OwnedImage(Owned, ImageDevice):
     def close(self) -> None:
         """Give the pool up, if it is ours, and close."""
         if self.image is not None:
+            if self.owner is not None and self._portals and not self._lost_reason:
+                self._list(self.owner, "given up")
             self._give_up()
             super().close()
 

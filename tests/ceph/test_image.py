@@ -63,10 +63,15 @@ def test_device(cluster: Cluster) -> None:
     for refused in (lambda: device.write(0, bytes(512)), lambda: device.read(0, 512)):
         with pytest.raises(OSError, match="has blocked this client"):
             refused()
-    other.client.note("1.2.3.4:0/5", {"pid": 1})
-    assert other.client.notes() == {"1.2.3.4:0/5": {"pid": 1}}
-    assert other.client.sweep(lambda facts: facts["pid"] == 1) == ["1.2.3.4:0/5"]
-    assert other.client.notes() == {}
+    fenced = other.client.fenced
+    for number in range(600):
+        fenced.put(f"1.2.3.4:0/{number}", {"pid": number})
+    assert fenced.all() == {f"1.2.3.4:0/{number}": {"pid": number} for number in range(600)}
+    for number in range(600):
+        if number != 5:
+            fenced.remove(f"1.2.3.4:0/{number}")
+    assert other.client.sweep(lambda facts: facts["pid"] == 5) == ["1.2.3.4:0/5"]
+    assert fenced.all() == {}
     for each in (device, other):
         each.close()
 
