@@ -127,6 +127,7 @@ class Lunette(Target):
         super().__init__(label, directory)
         self.pool = self.directory / f"{label}.pool"
         self.api = self.directory / "api.sock"
+        self.place = str(self.pool)     # as the command line names it
         self.pool_mib = pool_mib
         self.wanted = serve     # further arguments of `lunette serve`
         self.start_s = 0.0      # how long the last start took, Python's own included
@@ -150,15 +151,18 @@ class Lunette(Target):
     def program() -> list[str]:
         return [sys.executable, "-m", "target"]
 
+    def make_pool(self) -> None:
+        if not self.pool.exists():
+            self.cli("pool", "create", self.place, "--size", f"{self.pool_mib}M")
+
     def start(self) -> None:
         known = self.cli("serve", "--help")
         missing = [option for option in self.wanted if option.startswith("--") and option not in known]
         if missing:
             raise TargetError(f"`lunette serve` has no {missing[0]}")
-        if not self.pool.exists():
-            self.cli("pool", "create", str(self.pool), "--size", f"{self.pool_mib}M")
+        self.make_pool()
         started = time.perf_counter()
-        self.spawn([*self.program(), "serve", str(self.pool), "--listen", f"127.0.0.1:{self.port}",
+        self.spawn([*self.program(), "serve", self.place, "--listen", f"127.0.0.1:{self.port}",
                     "--api", str(self.api), "--open", *self.wanted])
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
