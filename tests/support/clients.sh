@@ -19,6 +19,8 @@ if [ "${1:-}" = ceph ]; then
     need ceph-mon ceph-mon
     need ceph-osd ceph-osd
     need ceph ceph-common
+    need ocf-tester resource-agents
+    need xmllint libxml2-utils
     ls /usr/lib/*/librbd.so.1 >/dev/null 2>&1 || missing="$missing librbd1"
 fi
 [ -n "$missing" ] || exit 0
