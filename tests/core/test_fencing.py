@@ -1,0 +1,248 @@
+"""The protocol of pools on Ceph on a simulated cluster and clock: openers step by step, stopped anywhere; never do two serve."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from core import fencing
+from core.fencing import observe, take
+from core.medium import image_opener
+from core.ownership import LostError, Opener, OwnedError, Ownership, Read, Record, Sleep, State, Write
+
+LEASE_S = 10.0
+
+
+class Refused(OSError):
+    """What a blocked client is told."""
+
+
+class Cluster:
+    """One image's lock and record, the blocklist, a clock."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.holder = ""
+        self.blocked: set[str] = set()
+        self.record = bytes(4096)
+
+    def clock(self) -> float:
+        return self.now_s
+
+
+class Client:
+    """A `FencingMedium` as one client sees it. Monitors tell it that it is blocked as OSDs do."""
+
+    def __init__(self, cluster: Cluster, address: str) -> None:
+        self.cluster, self.address = cluster, address
+
+    def _pass(self) -> None:
+        if self.address in self.cluster.blocked:
+            raise Refused
+
+    def read_record(self) -> bytes:
+        self._pass()
+        return self.cluster.record
+
+    def write_record(self, raw: bytes) -> None:
+        self._pass()
+        self.cluster.record = raw
+
+    def lockers(self) -> list[str]:
+        self._pass()
+        return [self.cluster.holder] if self.cluster.holder else []
+
+    def block(self, address: str, record: Record | None) -> None:
+        self.cluster.blocked.add(address)           # of monitors, which blocked clients may still talk to
+
+    def break_lock(self, address: str) -> bool:
+        self._pass()
+        if self.cluster.holder != address:
+            return False
+        self.cluster.holder = ""
+        return True
+
+    def lock(self) -> bool:
+        self._pass()
+        if self.cluster.holder not in ("", self.address):
+            return False
+        self.cluster.holder = self.address
+        return True
+
+
+def opener(number: int, dead: set[int], boot: int = 0) -> Opener:
+    me = image_opener(f"10.0.0.{number}:0/1", LEASE_S)
+    values = {name: getattr(me, name) for name in Opener.__slots__}
+    return Opener(**{**values, "pid": number, "started": 1, "boot": bytes([boot or number]) * 16, "host": f"host{number}",
+                     "alive": lambda pid, started: pid not in dead})
+
+
+class Process:
+    """One that takes the pool, and renews it until it is stopped for a while, killed, or has lost it."""
+
+    def __init__(self, cluster: Cluster, number: int, dead: set[int], *, takeover: bool, boot: int = 0) -> None:
+        self.me = opener(number, dead, boot)
+        self.number = number
+        self.cluster = cluster
+        self.client = Client(cluster, self.me.client)
+        self.owned: Ownership | None = None
+        self.ended = False
+        self.wake_s = 0.0
+        self._steps = self._life(take(self.me, cluster.clock, takeover=takeover))
+
+    def _life(self, steps: Generator[Any, bytes, Ownership]) -> Generator[None, None, None]:
+        """A step of the protocol each time it is resumed."""
+        try:
+            self.owned = yield from self._perform(steps)
+            while True:
+                yield from self._perform(self.owned.renew())
+                self.wake_s = self.cluster.now_s + self.owned.renew_every_s
+                yield
+        except (OwnedError, LostError, Refused):
+            self.ended = True
+
+    def _perform(self, steps: Generator[Any, bytes, Ownership]) -> Generator[None, None, Ownership]:
+        answer = b""
+        while True:
+            try:
+                step = steps.send(answer) if answer else next(steps)
+            except StopIteration as end:
+                result: Ownership = end.value
+                return result
+            if isinstance(step, Sleep):
+                self.wake_s, answer = self.cluster.now_s + step.seconds, b""
+            else:
+                answer = fencing.perform(step, self.client, lambda seconds: None)
+            yield
+
+    @property
+    def may_answer(self) -> bool:
+        return not self.ended and self.owned is not None and self.owned.valid()
+
+    def step(self) -> None:
+        if next(self._steps, "over") == "over":
+            self.ended = True
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_never_do_two_answer(seed: int) -> None:
+    dice = random.Random(seed)
+    cluster, dead = Cluster(), set[int]()
+    processes: list[Process] = []
+    stopped: dict[int, float] = {}
+    served = 0
+    for _ in range(400):
+        if len(processes) < 6 and dice.random() < 0.06:
+            number = len(processes) + 1
+            processes.append(Process(cluster, number, dead, takeover=dice.random() < 0.7, boot=dice.choice((0, 99))))
+        cluster.now_s += dice.choice((0.0, 0.0, 0.01, 0.1, 1.0, 3.0))
+        for process in processes:
+            chance = dice.random()
+            if chance < 0.01:
+                stopped[process.number] = cluster.now_s + dice.choice((0.5, 6.0, 45.0, 3600.0))
+            elif chance < 0.015:
+                process.ended = True
+                dead.add(process.number)
+            if process.ended or stopped.get(process.number, 0) > cluster.now_s or process.wake_s > cluster.now_s:
+                continue
+            for _ in range(dice.choice((1, 1, 2, 8))):
+                if not process.ended and process.wake_s <= cluster.now_s:
+                    process.step()
+        answering = [process.number for process in processes if process.may_answer]
+        assert len(answering) <= 1, answering
+        served += len(answering)
+    if any(process.owned for process in processes):
+        assert served
+
+
+def owner(cluster: Cluster, number: int, dead: set[int], boot: int = 0) -> Process:
+    one = Process(cluster, number, dead, takeover=False, boot=boot)
+    while one.owned is None:
+        one.step()
+        assert not one.ended
+    return one
+
+
+def finish(process: Process) -> list[float]:
+    """Step it to its end or until it owns; the sleeps it asked for, none of which is waited for by others."""
+    sleeps = []
+    while not process.ended and process.owned is None:
+        process.step()
+        if process.wake_s > process.cluster.now_s:
+            sleeps.append(round(process.wake_s - process.cluster.now_s, 2))
+            process.cluster.now_s = process.wake_s
+    return sleeps
+
+
+def test_the_lease_of_one_that_lives_is_waited_out_and_it_is_blocked_before() -> None:
+    cluster = Cluster()
+    first = owner(cluster, 1, set())
+    assert finish(Process(cluster, 2, set(), takeover=True)) == [11.2]
+    assert cluster.blocked == {first.me.client}
+    first.step()
+    first.step()
+    assert first.ended
+
+
+def test_who_is_seen_to_be_dead_is_blocked_and_not_waited_for() -> None:
+    cluster, dead = Cluster(), set[int]()
+    first = owner(cluster, 1, dead, boot=99)
+    dead.add(1)
+    assert finish(Process(cluster, 2, dead, takeover=False, boot=99)) == []
+    assert cluster.blocked == {first.me.client}
+
+
+def test_who_moves_is_left_alone_and_who_is_silent_is_not() -> None:
+    cluster = Cluster()
+    owner(cluster, 1, set())
+    second = Process(cluster, 2, set(), takeover=False)
+    second.step()
+    second.step()
+    second.step()
+    record = Record.unpack(cluster.record)
+    assert record is not None
+    cluster.now_s += 3
+    for step in Ownership(record, None, cluster.clock, cluster.now_s).renew():
+        if isinstance(step, Write):
+            cluster.record = step.raw
+        else:
+            assert isinstance(step, Read)
+            break
+
+    cluster.record = replace(record, counter=record.counter + 1).pack()
+    assert sum(finish(second)) < LEASE_S
+    assert second.ended
+    assert not cluster.blocked
+    assert sum(finish(Process(cluster, 3, set(), takeover=False))) > 2 * LEASE_S
+
+
+def test_an_owner_whose_lock_was_taken_away_is_blocked_by_its_record() -> None:
+    cluster = Cluster()
+    first = owner(cluster, 1, set())
+    cluster.holder = ""
+    finish(Process(cluster, 2, set(), takeover=True))
+    assert cluster.blocked == {first.me.client}
+
+
+def test_a_stranger_with_the_lock_is_named_and_left_alone() -> None:
+    cluster = Cluster()
+    cluster.holder = "10.9.9.9:0/7"
+    with pytest.raises(OwnedError, match=r"client of the cluster at 10\.9\.9\.9:0/7"):
+        fencing.run(observe(opener(2, set()), cluster.clock), Client(cluster, "10.0.0.2:0/1"))
+
+
+def test_a_pool_that_was_given_up_is_nobodys() -> None:
+    cluster = Cluster()
+    first = owner(cluster, 1, set())
+    assert first.owned is not None
+    fencing.run(first.owned.release(), first.client)
+    cluster.holder = ""
+    record = Record.unpack(cluster.record)
+    assert record is not None
+    assert record.state is State.GIVEN_UP
+    assert finish(Process(cluster, 2, set(), takeover=False)) == []
+    assert not cluster.blocked
