@@ -21,6 +21,7 @@ if [ "${1:-}" = ceph ]; then
     need ceph ceph-common
     need ocf-tester resource-agents
     need xmllint libxml2-utils
+    need etcd etcd-server
     ls /usr/lib/*/librbd.so.1 >/dev/null 2>&1 || missing="$missing librbd1"
 fi
 [ -n "$missing" ] || exit 0
