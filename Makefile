@@ -49,7 +49,7 @@ test: build clients ## all tests
 
 ceph: build clients ## the tests of pools on a Ceph cluster of their own: some minutes
 	@sh tests/support/clients.sh ceph
-	LUNETTE_CEPH=1 $(BIN)/python -m pytest -q tests/ceph
+	LUNETTE_CEPH=$${LUNETTE_CEPH:-1} $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/ceph
 
 # From a clean clone.
 RELEASE ?= trixie

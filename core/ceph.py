@@ -33,6 +33,7 @@ _SETTINGS = {
     "rbd_blocklist_on_break_lock": "false",             # whoever breaks a lock has blocked its owner already, for longer
     "rbd_auto_exclusive_lock_until_manual_request": "false",
     "client_mount_timeout": str(CONNECT_SECONDS),
+    "client_notify_timeout": "2",                       # whoever watched the image and was fenced answers nothing
     "rbd_non_blocking_aio": "false",                    # a reactor's call goes on to the network by itself, one thread fewer ...
     "objecter_inflight_ops": "65536",                   # ... and never waits: more than a reactor has tasks ...
     "objecter_inflight_op_bytes": str(1 << 30),         # ... and buffers
