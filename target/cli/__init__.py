@@ -26,7 +26,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "objects": ("create", "snapshot", "clone", "delete", "hold", "release", "revert", "resize", "rename", "label", "set",
                 "connect", "disconnect"),
     "batch": ("batch",), "listing": ("ls", "stats", "sessions", "diff", "scrub"), "hosts": ("host", "target"),
-    "schedules": ("schedule",), "nbd": ("nbd",), "tokens": ("token",), "watching": ("jobs", "events", "watch", "audit"),
+    "schedules": ("schedule",), "nbd": ("nbd",), "repositories": ("repo", "backup", "restore"),
+    "tokens": ("token",), "watching": ("jobs", "events", "watch", "audit"),
     "completion": ("completion",), "manual": ("man",), "gateways": ("gateway",), "agent": ("agent",),
 }
 

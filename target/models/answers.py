@@ -189,6 +189,14 @@ class TokenMade(TokenRow):
     token: str
 
 
+class RepositoryRow(TypedDict):
+    """Where a repository is. What is in it no daemon reads."""
+
+    name: str
+    url: str
+    key_file: str | None
+
+
 class ScheduleRow(TypedDict):
     name: str
     select: str

@@ -41,7 +41,8 @@ def test_options_and_commands():
 
 def test_the_channel():
     cells = [row[:2] for row in rows("The channel")]
-    assert {name: form for name, form in cells if form.startswith("<")} == structs(records)
+    assert {name: form for name, form in cells if form.startswith("<")} == {
+        name: form for name, form in structs(records).items() if not name.startswith("WRIT")}     # docs/repositories.md has those
     values = {name: int(value) for name, value in cells if value.isdigit()}
     assert values == {each.name: each.value for kind in (records.Kind, records.Outcome) for each in kind}
 

@@ -81,7 +81,7 @@ class Channel:
         return {"tag": self._tag, "object": _identity(self._info), "since": self._since and _identity(self._since)}
 
     async def serve(self, incoming: AsyncIterator[bytes], write: Write) -> None:
-        """Answer requests, many at once and in any order, until no more come. LunetteError invalid for what is no request."""
+        """Answer requests, many at once and in any order, until no more come."""
         slots = asyncio.Semaphore(MAX_REQUESTS)
         tasks: set[asyncio.Task[None]] = set()
         rest = b""

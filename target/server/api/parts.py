@@ -17,6 +17,7 @@ from target.server.api.commands.table import Outcome
 from target.server.api.differences import Differences
 from target.server.api.events import Events
 from target.server.api.exports import Exports
+from target.server.api.imports import Imports
 from target.server.api.listing import Listing
 from target.server.api.served import Served
 from target.server.api.tokens import Tokens
@@ -49,6 +50,7 @@ class Parts:
     differences: Differences
     metrics: Callable[[], Metrics]
     exports: Exports
+    imports: Imports
     unready: Callable[[], str]
     prove: Callable[[], None]
     events: Events = field(default_factory=Events)

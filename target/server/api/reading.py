@@ -43,6 +43,8 @@ class Reading:
                   "list[ScheduleRow]", whole=True, query=Page),
             Route("GET", "/v1/schedules/preview", "schedule_preview", "What the next runs of a schedule would take and delete.",
                   self._preview, "list[Foreseen]", whole=True, query=Preview),
+            Route("GET", "/v1/repositories", "repositories", "Where backups are kept, by name.",
+                  _page(parts.management.repositories.rows, _named), "list[RepositoryRow]", whole=True, query=Page),
             Route("GET", "/v1/target", "target", "The target: portals, groups, redirects.",
                   _value(parts.management.target.describe_target), "TargetRow", whole=True),
             Route("GET", "/v1/pool", "pool", "The pool: state, space, damage.", _value(listing.pool), "PoolRow", whole=True),

@@ -15,6 +15,7 @@ from target.server.api.commands.management import Management
 from target.server.api.differences import Differences
 from target.server.api.events import LogEvents
 from target.server.api.exports import Exports
+from target.server.api.imports import Imports
 from target.server.api.listener import Doorbell, bind_tcp
 from target.server.api.listing import Listing
 from target.server.api.parts import Parts
@@ -54,7 +55,8 @@ class ApiServer:
         management.table.add(*tokens.commands())
         self.parts = Parts(served, management, listing, schedules, tokens, Scrub(served.pool, served.jobs),
                            Trim(served.pool, served.jobs), Differences(served.pool, served.catalog, served.holds), metrics,
-                           Exports(served.pool, served.catalog, served.stored_holds), self._unready, prove)
+                           Exports(served.pool, served.catalog, served.stored_holds),
+                           Imports(served.pool, management.objects.made), self._unready, prove)
         self._doors: list[Doorbell] = []
         self._loading: asyncio.Lock = asyncio.Lock()
         self._runner: web.AppRunner | None = None

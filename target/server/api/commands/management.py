@@ -7,6 +7,7 @@ from collections.abc import Callable
 from target.server.api.commands.hosts import HostCommands
 from target.server.api.commands.objects import ObjectCommands
 from target.server.api.commands.pool import PoolCommands
+from target.server.api.commands.repositories import RepositoryCommands
 from target.server.api.commands.table import Commands
 from target.server.api.commands.target import TargetCommands
 from target.server.api.served import Served
@@ -24,5 +25,6 @@ class Management:
         self.hosts = HostCommands(served, self.lineage)
         self.target = TargetCommands(served, self.lineage)
         self.pool = PoolCommands(served, self.lineage, enlarge)
-        for subject in (self.objects, self.hosts, self.target, self.pool):
+        self.repositories = RepositoryCommands(served, self.lineage)
+        for subject in (self.objects, self.hosts, self.target, self.pool, self.repositories):
             self.table.add(*subject.commands())

@@ -87,7 +87,7 @@ class ObjectCommands(Subject):
             checksum=args.checksum, quota_bytes=args.quota_bytes,
             reserve_bytes=args.reserve_bytes,
             physical_block_bytes=physical_block_bytes, props=write_labels(args.labels))
-        return {**await self._made(object_id), "asked_bytes": args.size_bytes}
+        return {**await self.made(object_id), "asked_bytes": args.size_bytes}
 
     async def snapshot(self, args: Snapshot) -> list[Json]:
         """One or several volumes at one instant."""
@@ -114,7 +114,7 @@ class ObjectCommands(Subject):
         source = self._catalog.find(args.source)
         name = check_volume_name(args.name)
         object_id = await self._call(f"clone {source.name} {name}", "clone", source_id=source.id, name=name)
-        return await self._made(object_id, self.lineage.not_its_own(source))
+        return await self.made(object_id, self.lineage.not_its_own(source))
 
     async def delete(self, args: Delete) -> None:
         force = args.force
@@ -240,7 +240,7 @@ class ObjectCommands(Subject):
             return Touches(everything=True)
         return Touches(frozenset({args.name}), frozenset({volume} | ({f"{volume}@{args.safety}"} if args.safety else set())))
 
-    async def _made(self, object_id: int, note: str | None = None) -> Json:
+    async def made(self, object_id: int, note: str | None = None) -> Json:
         """A new volume or clone, connected for everyone when access is open."""
         info = self._pool.info(object_id)
         if info is None:

@@ -1,0 +1,73 @@
+"""What `backup` does: which base it takes, what it mends on the way, then the backup itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from target.errors import LunetteError
+from target.export.source import Source
+from target.repository.backup import Progress, back_up
+from target.repository.collection import damaged_backups
+from target.repository.format import PACK_BYTES, Manifest
+from target.repository.repository import Repository
+
+Row = dict[str, Any]        # an object as the API lists it
+
+
+@dataclass(slots=True)
+class Done:
+    manifest: Manifest
+    base: str | None = None
+    stored: bool = True                 # False: it was there already, and whole
+    mended: list[str] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
+
+
+async def back_up_volume(repository: Repository, api_path: str, objects: Sequence[Row], pool: str, name: str, *,
+                         pack_bytes: int = PACK_BYTES) -> Done:
+    """Store NAME@LABEL. LunetteError: not_found, invalid (no snapshot), exists, store, and what the daemon says."""
+    row = next((each for each in objects if each["name"] == name), None)
+    if row is None:
+        raise LunetteError("not_found", f"there is no {name!r}")
+    if row["kind"] != "snapshot":
+        raise LunetteError("invalid", f"{name} is no snapshot: only what does not change is backed up")
+    here = {each["serial"]: each for each in objects if each["kind"] == "snapshot" and each["origin_id"] == row["origin_id"]}
+    manifests = await asyncio.to_thread(repository.manifests)
+    damaged = await asyncio.to_thread(damaged_backups, repository, manifests)
+    mended = []
+    for manifest in manifests:
+        if manifest.guid in damaged and manifest.guid in here:
+            await _mend(repository, api_path, here[manifest.guid]["name"], manifest, pool, pack_bytes)
+            mended.append(manifest.name)
+    there = {each.guid: each for each in await asyncio.to_thread(repository.manifests)} if mended else {
+        each.guid: each for each in manifests}
+    if row["serial"] in there:
+        return Done(there[row["serial"]], stored=False, mended=mended)
+    base = _base(row, [each for guid, each in there.items() if guid in here])
+    progress = Progress()
+    source = await Source.open(api_path, name, None if base is None else here[base.guid]["name"], f"repo:{repository.name}")
+    try:
+        manifest = await back_up(repository, source, base, progress, pool=pool, pack_bytes=pack_bytes)
+    finally:
+        await source.close()
+    return Done(manifest, None if base is None else base.name, mended=mended, progress=progress)
+
+
+def _base(row: Row, common: Sequence[Manifest]) -> Manifest | None:
+    """The newest that is older than the snapshot; else the oldest of those after it."""
+    before = [each for each in common if each.created_s <= row["created_s"]]
+    if before:
+        return max(before, key=lambda each: each.created_s)
+    return min(common, key=lambda each: each.created_s, default=None)
+
+
+async def _mend(repository: Repository, api_path: str, name: str, manifest: Manifest, pool: str, pack_bytes: int) -> None:
+    """Store again what is damaged of a backup whose snapshot is still here."""
+    source = await Source.open(api_path, name, None, f"repo:{repository.name}")
+    try:
+        await back_up(repository, source, manifest, Progress(), pool=pool, itself=True, pack_bytes=pack_bytes)
+    finally:
+        await source.close()

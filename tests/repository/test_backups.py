@@ -1,0 +1,364 @@
+"""Backups and restores: each whole in itself, in any order, whatever happens to the store, the pool and those beside."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+
+import pytest
+
+from target.errors import LunetteError
+from target.repository.collection import check, collect, damaged_backups
+from target.repository.format import PACKS, PAGES, TREES
+from target.repository.repository import Repository, writing
+from target.repository.restore import Progress, restore
+from target.repository.store import Store
+from tests.repository.conftest import MIB, Lab, store_of
+
+SMALL_PACK = 200_000
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_thirty_backups_deleted_in_any_order_leave_the_others_whole(
+        lab: Lab, source: random.Random, encrypted: bool) -> None:
+    repository = lab.repository(encrypted=encrypted)
+    await lab.create("v")
+    for number in range(30):
+        await lab.scribble("v", source)
+        if number in (7, 15):
+            size = 10 * MIB if number == 7 else 7 * MIB
+            await lab.daemon.commands.run("resize", {"name": "v", "size_bytes": size, "force": True})
+        await lab.snapshot(f"v@{number}")
+        done = await lab.back_up(repository, f"v@{number}", pack_bytes=SMALL_PACK)
+        assert done.base == (f"v@{number - 1}" if number else None)
+        if number > 2:
+            await lab.delete(f"v@{number - 2}")
+    assert not check(repository, data=True).damage
+    manifests = repository.manifests()
+    assert len(manifests) == 30
+    source.shuffle(manifests)
+    for number, manifest in enumerate(manifests[:24]):
+        repository.forget(manifest)
+        collect(repository, grace_s=0)
+        if number % 8 == 7:
+            assert not check(repository, data=True).damage
+            kept = manifests[number + 1]
+            assert await lab.restored(repository, kept) == lab.contents[kept.name]
+    await lab.check_all(repository)
+    for manifest in manifests[24:]:
+        repository.forget(manifest)
+    collect(repository, grace_s=0)
+    collect(repository, grace_s=0)
+    assert sum(len(repository.store.list(kind)) for kind in (PACKS, PAGES, TREES)) == 0
+
+
+async def test_what_did_not_change_costs_one_small_object(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await lab.create("v", 300 * MIB)
+    await lab.scribble("v", source)
+    await lab.snapshot("v@a")
+    await lab.back_up(repository, "v@a")
+    await lab.snapshot("v@b")
+    store_of(repository).puts.clear()
+    done = await lab.back_up(repository, "v@b")
+    assert (done.base, done.progress.read_bytes, done.progress.new_bytes) == ("v@a", 0, 0)
+    assert [each for each in store_of(repository).puts if not each.startswith(("writers/", "trees/"))] == [
+        f"snapshots/{done.manifest.guid}"]
+    assert len(repository.store.list(TREES)) == 1
+    again = await lab.back_up(repository, "v@b")
+    assert not again.stored
+
+
+async def test_scattered_changes_cost_what_changed(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await lab.create("v", 32 * MIB)
+    await lab.call("write", object_id=lab.id("v"), offset_bytes=0, data=source.randbytes(32 * MIB))
+    await lab.snapshot("v@a")
+    await lab.back_up(repository, "v@a")
+    for at in range(0, 32 * MIB, MIB):
+        await lab.call("write", object_id=lab.id("v"), offset_bytes=at, data=source.randbytes(4096))
+    await lab.snapshot("v@b")
+    done = await lab.back_up(repository, "v@b")
+    assert done.progress.read_bytes == 32 * 4096
+    assert done.progress.new_bytes < 33 * 4096
+    await lab.check_all(repository)
+
+
+# -- a store that fails ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [PACKS, PAGES, TREES])
+async def test_a_put_that_is_acknowledged_and_lost_is_done_again(lab: Lab, source: random.Random, kind: str) -> None:
+    repository = lab.repository()
+    await lab.create("v")
+    await lab.scribble("v", source)
+    await lab.snapshot("v@a")
+    lost: list[str] = []
+
+    def once(path: str) -> bool:
+        if path.startswith(kind) and not lost:
+            lost.append(path)
+            return True
+        return False
+
+    store_of(repository).lose = once
+    await lab.back_up(repository, "v@a")
+    assert lost
+    assert not check(repository, data=True).damage
+    await lab.check_all(repository)
+
+
+async def test_what_is_lost_after_it_was_looked_at_is_stored_again_before_the_manifest(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    store = store_of(repository)
+    await lab.create("v")
+    await lab.scribble("v", source)
+    await lab.snapshot("v@a")
+    gone: list[str] = []
+
+    def vanish(op: str, path: str) -> None:
+        if op == "list" and path == PACKS and not gone and (packs := Store.list(store, PACKS)):
+            gone.extend(packs)
+            for each in packs:
+                store.delete(each)
+
+    store.before = vanish
+    await lab.back_up(repository, "v@a")
+    assert gone
+    assert not check(repository, data=True).damage
+    await lab.check_all(repository)
+
+
+async def test_a_store_that_loses_everything_gets_no_manifest(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    store_of(repository).lose = lambda path: path.startswith(PACKS)
+    await lab.create("v")
+    await lab.scribble("v", source)
+    await lab.snapshot("v@a")
+    with pytest.raises(LunetteError, match="was stored and is not there"):
+        await lab.back_up(repository, "v@a")
+    assert repository.manifests() == []
+    assert repository.store.list("writers") == {}
+    assert lab.daemon.stored_holds.tags(lab.id("v@a")) == []
+
+
+async def _two(lab: Lab, source: random.Random, repository: Repository) -> None:
+    """Backups of v@a and v@b, the second of a change."""
+    await lab.create("v")
+    for label in "ab":
+        await lab.scribble("v", source, 12)
+        await lab.snapshot(f"v@{label}")
+        await lab.back_up(repository, f"v@{label}", pack_bytes=SMALL_PACK)
+
+
+@pytest.mark.parametrize("kind", [PACKS, PAGES, TREES])
+@pytest.mark.parametrize("fault", ["rotten", "missing"])
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_what_is_rotten_or_missing_is_said_and_the_next_backup_mends_it(
+        lab: Lab, source: random.Random, kind: str, fault: str, encrypted: bool) -> None:
+    repository = lab.repository(encrypted=encrypted)
+    await _two(lab, source, repository)
+    needed = repository.paths(repository.find("v@a"))
+    where = sorted(each for each in needed if each.startswith(kind))[0]
+    file = store_of(repository).file(where)
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.unlink()
+    if fault == "rotten":
+        file.write_bytes(raw)
+    with pytest.raises(LunetteError, match="v@a in repository r is damaged"):
+        await restore(repository, repository.find("v@a"), lab.api, "w", Progress())
+    assert lab.daemon.pool.lookup("w") is None
+    assert lab.daemon.pool.hidden() == []
+    found = check(repository, data=True)
+    assert where in found.damage
+    assert "v@a" in found.backups
+    assert repository.find("v@a").guid in damaged_backups(repository, repository.manifests())
+    await lab.scribble("v", source)
+    await lab.snapshot("v@c")
+    done = await lab.back_up(repository, "v@c", pack_bytes=SMALL_PACK)
+    assert "v@a" in done.mended
+    assert not damaged_backups(repository, repository.manifests())
+    assert not check(repository, data=True).damage
+    await lab.check_all(repository)
+
+
+async def test_what_no_snapshot_holds_any_more_stays_damaged_and_the_new_backup_is_whole(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    await lab.delete("v@a")
+    for where in repository.store.list(PACKS):
+        store_of(repository).file(where).unlink()
+    assert set(check(repository, data=False).backups) == {"v@a", "v@b"}
+    await lab.delete("v@b")
+    await lab.snapshot("v@c")
+    done = await lab.back_up(repository, "v@c")
+    assert (done.mended, done.base) == ([], None)
+    assert set(check(repository, data=True).backups) == {"v@a", "v@b"}
+    assert await lab.restored(repository, repository.find("v@c")) == lab.contents["v@c"]
+
+
+async def test_a_check_takes_back_what_is_whole_again(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    where = sorted(repository.store.list(PACKS))[0]
+    file = store_of(repository).file(where)
+    raw = file.read_bytes()
+    file.write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
+    assert not check(repository, data=False).damage      # its data were not looked at
+    assert check(repository, data=True).damage
+    file.write_bytes(raw)
+    assert check(repository, data=False).damage
+    assert not check(repository, data=True).damage
+    assert repository.damaged() == {}
+
+
+# -- several at once -------------------------------------------------------------------------------------------------------
+
+
+async def test_two_writers_of_one_snapshot_and_of_two(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await lab.create("v")
+    await lab.scribble("v", source, 12)
+    await lab.snapshot("v@a")
+    await lab.snapshot("v@b")
+    results = await asyncio.gather(*(lab.back_up(repository, name) for name in ("v@a", "v@a", "v@b")), return_exceptions=True)
+    refused = [each for each in results if isinstance(each, LunetteError)]
+    assert [each.code for each in refused] == ["exists"]
+    assert [each.name for each in repository.manifests()] == ["v@a", "v@b"]
+    await lab.check_all(repository)
+
+
+class Gate:
+    """Holds an operation of a store until it is opened."""
+
+    def __init__(self, op: str, prefix: str) -> None:
+        self._op, self._prefix = op, prefix
+        self.reached, self._open = threading.Event(), threading.Event()
+
+    def __call__(self, op: str, path: str) -> None:
+        if op == self._op and path.startswith(self._prefix):
+            self.reached.set()
+            assert self._open.wait(30)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+async def test_a_collection_beside_a_backup_takes_nothing_from_it(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    beside = Repository(Store(repository.store.url), repository.sealer, repository.id, "r")
+    await lab.snapshot("v@c")
+    gate = Gate("put", "snapshots/")
+    store_of(repository).before = gate
+    backup = asyncio.create_task(lab.back_up(repository, "v@c"))
+    assert await asyncio.to_thread(gate.reached.wait, 30)
+    for manifest in beside.manifests():         # what the running backup refers to is nobody else's any more
+        beside.forget(manifest)
+    for _ in range(3):
+        assert collect(beside, grace_s=0).swept == 0
+    gate.open()
+    await backup
+    collect(beside, grace_s=0)
+    assert not check(beside, data=True).damage
+    await lab.check_all(beside)
+
+
+async def test_what_is_marked_is_not_shared_but_stored_anew(lab: Lab, source: random.Random) -> None:
+    """A backup that begins after the mark stores the same packs and pages; the sweep of the mark leaves it those."""
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    for manifest in repository.manifests():
+        repository.forget(manifest)
+    assert collect(repository, grace_s=0).marked > 0
+    beside = Repository(Store(repository.store.url), repository.sealer, repository.id, "r")
+    gate = Gate("put", "snapshots/")
+    store_of(repository).before = gate
+    backup = asyncio.create_task(lab.back_up(repository, "v@a", pack_bytes=SMALL_PACK))
+    assert await asyncio.to_thread(gate.reached.wait, 30)
+    assert collect(beside, grace_s=0).swept > 0     # the writer knows of the mark
+    gate.open()
+    await backup
+    assert not check(beside, data=True).damage
+    await lab.check_all(beside)
+
+
+def test_a_mark_waits_for_its_time_and_for_writers_that_do_not_know_of_it(tmp_path) -> None:
+    repository = Repository.open(Store(str(tmp_path / "r"), make=True), "r", None, make=True)
+    repository.store.put("packs/00/00", b"x")
+    with writing(repository):
+        assert collect(repository, grace_s=0).marked == 1
+        assert (collect(repository, grace_s=0).swept, collect(repository, grace_s=0).waiting) == (0, 1)
+    assert collect(repository, grace_s=3600).waiting == 1
+    with writing(repository):
+        assert collect(repository, grace_s=0).swept == 1
+    assert repository.store.list("marks") == {}
+
+
+async def test_nothing_is_collected_when_it_is_not_known_what_is_needed(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    store_of(repository).file(f"trees/{repository.find('v@a').tree}").unlink()
+    with pytest.raises(LunetteError, match="nothing is collected"):
+        collect(repository, grace_s=0)
+
+
+# -- restores --------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_full_pool_leaves_nothing_of_a_restore(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await lab.create("v", 64 * MIB)
+    await lab.call("write", object_id=lab.id("v"), offset_bytes=0, data=source.randbytes(64 * MIB))
+    await lab.snapshot("v@a")
+    await lab.back_up(repository, "v@a")
+    await lab.create("filler", 200 * MIB)
+    room = lab.daemon.pool.stats()["available_bytes"] - 16 * MIB
+    await lab.call("write", object_id=lab.id("filler"), offset_bytes=0, data=b"\1" * (room // 4096 * 4096))
+    with pytest.raises(LunetteError) as refused:
+        await restore(repository, repository.find("v@a"), lab.api, "w", Progress())
+    assert refused.value.code == "no_space"
+    for _ in range(100):
+        if not lab.daemon.pool.hidden():
+            break
+        await asyncio.sleep(0.02)
+    assert lab.daemon.pool.hidden() == []
+    assert lab.daemon.pool.lookup("w") is None
+    await lab.delete("filler")
+    await lab.call("flush")
+    for _ in range(200):
+        if lab.daemon.pool.stats()["available_bytes"] > 100 * MIB:
+            break
+        await asyncio.sleep(0.02)
+    assert await lab.restored(repository, repository.find("v@a")) == lab.contents["v@a"]
+
+
+async def test_a_name_that_is_taken_is_refused_before_anything_is_read(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    store_of(repository).gets.clear()
+    manifest = repository.find("v@a")
+    store_of(repository).gets.clear()
+    with pytest.raises(LunetteError, match="there is v already"):
+        await restore(repository, manifest, lab.api, "v", Progress())
+    assert store_of(repository).gets == []
+
+
+async def test_two_volumes_of_one_name_are_told_apart_by_their_guids(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    for name in ("v@a", "v@b", "v"):
+        await lab.delete(name)
+    first = lab.contents["v@a"]
+    await lab.create("v")
+    await lab.scribble("v", source)
+    await lab.snapshot("v@a")
+    done = await lab.back_up(repository, "v@a")
+    assert done.base is None
+    with pytest.raises(LunetteError, match="of several volumes, take the GUID"):
+        repository.find("v@a")
+    old = next(each for each in repository.manifests() if each.name == "v@a" and each.guid != done.manifest.guid)
+    assert await lab.restored(repository, repository.find(old.guid)) == first
+    assert await lab.restored(repository, repository.find(done.manifest.guid)) == lab.contents["v@a"]
