@@ -56,7 +56,7 @@ class Command:
     """
 
     name: str
-    model: type[Arguments] | None
+    model: type[Arguments]
     run: Callable[[Any], Awaitable[Any]]
     scope: Scope = "operate"
     touches: Callable[[Any], Touches] = everything

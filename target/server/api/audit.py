@@ -50,8 +50,6 @@ class Audit:
 
 def shown(args: Any) -> Json:
     """A command's arguments without its secrets, and without what was left at its default."""
-    if not dataclasses.is_dataclass(args):
-        return dict(args)
     found = {}
     for name, default, secret in _fields(cast("Any", type(args))):
         value = getattr(args, name)

@@ -91,8 +91,8 @@ class Parts:
         self.audit.record(outcome.caller, outcome.command.name, arguments, code, "" if error is None else str(error),
                           outcome.seconds)
         if error is None:
-            names = named_objects(outcome.args) if outcome.command.model is not None else ()
-            self.events.publish(outcome.command.name, names, {"by": outcome.caller.name, "arguments": arguments})
+            self.events.publish(outcome.command.name, named_objects(outcome.args),
+                                {"by": outcome.caller.name, "arguments": arguments})
 
     def _job(self, job: Job) -> None:
         self.events.publish("job", job.names, job.as_json())

@@ -45,7 +45,7 @@ class Running:
                     error.status = 409
                 raise
 
-        said = (command.model.__doc__ or "").split("\n\n")[0] if command.model is not None else ""
+        said = (command.model.__doc__ or "").split("\n\n")[0]
         return Route("POST", f"/v1/commands/{command.name}", command.name, " ".join(said.split()), handle, command.answer,
                      scope=command.scope, whole=command.scope == "admin", body=command.model)
 

@@ -40,10 +40,6 @@ class Commands:
         """Commands of a subject."""
         self.table.update({each.name: each for each in commands})
 
-    def add_untyped(self, commands: Mapping[str, Callable[[Any], Awaitable[Any]]]) -> None:
-        """Commands that have no model yet: `run` is given the JSON object as it came."""
-        self.add(*(Command(name, None, run, "admin") for name, run in commands.items()))
-
     def when_deleted(self, forget_object: Callable[[int], Awaitable[None]]) -> None:
         """`forget_object` is called with the id of each object that was deleted."""
         self.forgetting.append(forget_object)
@@ -58,7 +54,7 @@ class Commands:
     def parse(self, name: str, document: Any) -> tuple[Command, Any]:
         """A command and its arguments, checked. LunetteError invalid."""
         command = self.find(name)
-        return command, document if command.model is None else check(command.model, document)
+        return command, check(command.model, document)
 
     async def run(self, name: str, args: Arguments | Mapping[str, Any]) -> Any:
         """Run one command by its name. Arguments of its model are taken as they are, a JSON object is checked."""
