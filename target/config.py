@@ -81,6 +81,7 @@ class ServeConfig:
     standby: bool = False                   # wait until told to take the pool over
     decider: str = ""                       # a command that is asked, while waiting, when the owner's lease has ended
     same_identity: bool = False
+    log_json: bool = False
     lease_seconds: float = LEASE_SECONDS    # how long the pool's owner may be silent, where another machine may reach it
     login_timeout_seconds: float = 15.0
     max_connections: int = 4096

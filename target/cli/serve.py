@@ -91,6 +91,7 @@ class _ServeCommand(click.Command):
 @click.option("--same-identity", is_flag=True, help="Serve it though this machine serves a pool with the same identity.")
 @click.option("--lease", "lease_seconds", type=click.FloatRange(2, 300), default=LEASE_SECONDS, show_default=True,
               metavar="SECONDS", help="How long the owner may be silent, where another machine may reach the pool.")
+@click.option("--log-json", is_flag=True, help="Log a JSON object a line.")
 @click.option("--verbose", "-v", is_flag=True, help="Log connections, too.")
 @click.pass_context
 def serve(ctx: click.Context, /, config: str | None, **_: Any) -> int:

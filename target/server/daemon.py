@@ -7,7 +7,6 @@ import contextlib
 import functools
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +18,7 @@ from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.models.pool import Move
 from target.scsi import Target, TargetPort, expire_tokens
-from target.server import limits
+from target.server import limits, logs
 from target.server.api.commands.management import Management
 from target.server.api.commands.target import ACCESS_STATES
 from target.server.api.holds import Holds
@@ -41,6 +40,7 @@ from target.server.iscsi.portal import Portals
 from target.server.iscsi.sessions import SessionTable
 from target.server.iscsi.statistics import Statistics
 from target.server.iscsi.tasks import TaskManagement
+from target.server.notify import Notifier
 from target.server.rereading import Rereading
 from target.volumes.catalog import Catalog, parse_address
 from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
@@ -74,6 +74,7 @@ class Daemon:
         self._prepare = prepare
         self._read_again = read_again
         self.started_s = time.time()
+        self.notifier = Notifier()
         self._stopping = asyncio.Event()
         self._device: Any = None
         self._pool: Any = None
@@ -228,6 +229,7 @@ class Daemon:
     async def _waited(self) -> bool:
         """Wait for the pool to be ours, which may take longer than its last owner may be silent; False: a stop came first."""
         if self._opening is not None:
+            self.notifier.waiting(f"waits until {self.config.pool_path} is its own")
             waits = [asyncio.ensure_future(each) for each in (beside(self._opening.wait), self._stopping.wait())]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             waits[1].cancel()
@@ -237,6 +239,7 @@ class Daemon:
         """Until the stop. Where nobody asks for anything, too, the process does not outlive its lease."""
         while not self._stopping.is_set():
             self.prove()
+            self.notifier.alive()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), PROVE_SECONDS)
 
@@ -269,10 +272,13 @@ class Daemon:
         with contextlib.suppress(BrokenPipeError):
             for portal in bound:
                 print(f"{self.target_name} on {portal}{' (IPv4 too)' if portal.both_families else ''}", flush=True)
-        log.info("ready: %d objects, %d reactors", self.pool.stats()["objects"], len(self.reactors))
+        objects = self.pool.stats()["objects"]
+        self.notifier.ready(f"serves {objects} objects of {self.config.pool_path}")
+        log.info("ready: %d objects, %d reactors", objects, len(self.reactors))
 
     async def _quiesce(self) -> None:
         """Take nothing new, ask initiators to log out, give them a moment."""
+        self.notifier.stopping()
         self.portals.close_listeners()
         if self.table.sessions():
             self.table.ask_for_logout(max(1, int(self.config.shutdown_seconds)))
@@ -331,9 +337,7 @@ def serve(config: ServeConfig, prepare: Prepare | None = None, opening: Opening 
           read_again: Callable[[], ServeConfig] | None = None) -> int:
     """Run a daemon to its end; the exit status. LunetteError when it cannot start."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the loop runs; a shell that ends sends it to `serve ... &`
-    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if config.verbose else logging.INFO,
-                        format="%(asctime)s %(name)s %(levelname)s: %(message)s")
-    logging.getLogger("asyncio").setLevel(logging.INFO)
+    logs.begin(verbose=config.verbose, as_json=config.log_json)
 
     async def main() -> None:
         chosen, begun, standby, moved_to, name = config, opening, config.standby, "", ""
