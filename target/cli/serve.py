@@ -84,7 +84,8 @@ class _ServeCommand(click.Command):
 @click.option("--max-sessions-per-initiator", type=click.IntRange(1, 4096), default=1024, show_default=True,
               help="Sessions of one initiator name; QEMU opens one a disk.")
 @click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
-@click.option("--takeover", is_flag=True, help="Its last owner cannot be seen from here, and is gone for certain.")
+@click.option("--takeover", is_flag=True, help="Its last owner cannot be seen from here, and is gone for certain; one of a pool "
+              "on Ceph is fenced, whether it lives or not.")
 @click.option("--standby", is_flag=True, help="Serve nothing until told: SIGUSR1, `gateway takeover`, or the decider.")
 @click.option("--decider", default="", metavar="COMMAND",
               help="With --standby: asked when the owner's lease has ended; status 0 has the pool taken over.")
