@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h) core/layout.py core/stream/layout.py setup.py
+SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h ! -name _stream.h) core/layout.py core/stream/layout.py setup.py
 MODULES := $(shell find core target -name '*.py')
 
 .PHONY: all help build dev run test test-one schema page lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions fuzz-lives
@@ -134,6 +134,6 @@ bench: build ## the benchmarks (see docs/benchmarks.md)
 	$(BIN)/python -m bench
 
 clean: ## away with all that was built, fetched or generated
-	rm -rf $(VENV) build *.egg-info core/_layout.h core/stream/_layout.h
+	rm -rf $(VENV) build *.egg-info core/_layout.h core/stream/_stream.h
 	find core bench \( -name '*.c' -o -name '*.so' \) -delete
 	find core target -name __pycache__ -prune -exec rm -r {} +

@@ -21,11 +21,11 @@ OPTIMIZE = "1" if SANITIZE else os.environ.get("LUNETTE_OPTIMIZE", "3")    # the
 
 
 def write_layout_headers() -> None:
-    """Write core/_layout.h and core/stream/_layout.h, so that C and Python read one table of offsets of each format."""
+    """Write core/_layout.h and core/stream/_stream.h, so that C and Python read one table of offsets of each format."""
     sys.path.insert(0, str(HERE))      # the stream's table uses the disk's
-    for folder in (HERE / "core", HERE / "core" / "stream"):
-        header = runpy.run_path(str(folder / "layout.py"))["c_header"]()
-        path = folder / "_layout.h"
+    for table, name in (("core/layout.py", "core/_layout.h"), ("core/stream/layout.py", "core/stream/_stream.h")):
+        header = runpy.run_path(str(HERE / table))["c_header"]()
+        path = HERE / name
         if not path.exists() or path.read_text() != header:
             path.write_text(header)
 

@@ -47,6 +47,17 @@ class Client:
         """Run one management command."""
         return self.post(f"/v1/commands/{name}", args)
 
+    def command_with(self, fd: int, name: str, args: dict[str, Any]) -> Any:
+        """Run a command on a descriptor of this process, which the daemon is handed. When this process ends, so does that."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            try:
+                sock.connect(self.path + ".fd")
+                socket.send_fds(sock, [b"."], [fd])
+                word = sock.recv(64).decode().strip()
+            except OSError as error:
+                raise self._lost(error) from None
+            return self.command(name, {**args, "descriptor": word})
+
     def stream(self, path: str, note: Callable[[str], None], **query: str) -> Iterator[bytes]:
         """A long list, piece by piece; `note` is called with what else the daemon says. LunetteError when it breaks off."""
         connection, response = self._open("GET", f"{path}?{urllib.parse.urlencode(query)}", None)

@@ -112,6 +112,7 @@ cdef struct lnt_walk:         # A_EXTENTS, A_DIFF
     uint64_t next_block
     uint64_t end_block
     uint32_t most_rows
+    uint8_t contents          # DIFF: tell data from holes
 
 cdef struct lnt_sole:         # A_EXCLUSIVE
     uint32_t done             # of the sources

@@ -3,7 +3,7 @@
 Each keeps a block address as its cursor and descends from the roots again after every wait, so the maps may change under it.
 """
 from core._blkmap cimport lnt_extent, map_find, node_get
-from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, WAIT
+from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport L_NODE_ENTRIES, PK_NODE
 from core.base.memory cimport mem_wider
 from core.base.mutations cimport M_SHORT_DIFF
@@ -12,13 +12,17 @@ from core.base.operation cimport lnt_row, lnt_sole, lnt_walk
 from core.base.page cimport lnt_frame
 from core.base.schedule cimport op_again
 from core.base.types cimport ST_CHECKSUM, ST_GONE, ST_MEMORY
-from core.pages.cache cimport cache_get
+from core.pages.cache cimport cache_find, cache_get
 from core.space.counts cimport count_at
 from libc.stdint cimport uint32_t, uint8_t
 
 cdef enum:
     STEPS = 256               # pieces of maps looked at in one turn ...
     SOLE_STEPS = 32           # ... and leaves whose blocks' counts are, all of them
+    AHEAD = 64                # leaves asked for when one is waited for
+    C_SAME = 0                # what a comparison finds ...
+    C_DATA = 1
+    C_HOLE = 2
     FULL = -3                 # no room for one more in the answer: the walk ends here
 
 
@@ -98,14 +102,33 @@ cdef inline uint64_t span_left(int level, uint64_t lba) noexcept nogil:
     return span - (lba & (span - 1))
 
 
+cdef void leaves_ahead(lnt_pool *p, lnt_frame *node, lnt_frame *beside, int idx) noexcept nogil:
+    """A leaf below a level-1 node is on its way: ask for the next ones too, where the other map has none or another."""
+    cdef uint64_t e
+    cdef int i, rc = 0
+    for i in range(idx + 1, min(idx + 1 + AHEAD, L_NODE_ENTRIES)):
+        e = (<uint64_t *>node.data)[i]
+        if e & E_NODE() and not e & VID() and (beside == NULL or (<uint64_t *>beside.data)[i] & E_REF() != e & E_REF()) and (
+                cache_find(p, e & E_REF()) == NULL):
+            cache_get(p, NULL, e & E_REF(), PK_NODE, 0, &rc)
+
+
+cdef int content_of(side *x, side *y, uint64_t lba) noexcept nogil:
+    """What the second map has where it differs from the first: C_SAME, C_DATA or C_HOLE."""
+    cdef uint64_t there = block_of(y, lba)
+    return C_SAME if block_of(x, lba) == there else C_DATA if there else C_HOLE
+
+
 cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob, uint64_t lba, uint64_t *n,
-                    int *differ) noexcept nogil:
-    """Whether the maps differ at lba, and for how many blocks that holds at least."""
+                    int *content) noexcept nogil:
+    """How the second map differs from the first at lba, and for how many blocks that holds at least. No first one: a hole."""
+    cdef lnt_frame *xf
+    cdef lnt_frame *yf
     cdef side x, y
     cdef int rc = 0
     cdef uint64_t k, most
-    x.e = oa.root | E_NODE() if oa.root else 0
-    x.level = oa.level + 1
+    x.e = oa.root | E_NODE() if oa != NULL and oa.root else 0
+    x.level = oa.level + 1 if oa != NULL else ob.level + 1
     y.e = ob.root | E_NODE() if ob.root else 0
     y.level = ob.level + 1
     x.f = y.f = NULL
@@ -115,27 +138,36 @@ cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob
     elif y.level > x.level and lba >> (9 * x.level):
         x.e = 0
         x.level = y.level
-    if p.mutations & M_SHORT_DIFF and lba >> (9 * min(oa.level + 1, ob.level + 1)):
+    if p.mutations & M_SHORT_DIFF and oa != NULL and lba >> (9 * min(oa.level + 1, ob.level + 1)):
         x.e = y.e = 0
     while True:
         if x.level == y.level and (x.e ^ y.e) & ((<uint64_t>1 << 56) - 1) == 0:
-            differ[0] = 0
+            content[0] = C_SAME
             n[0] = span_left(x.level, lba)
             return 0
+        xf, yf = x.f, y.f
         if x.e & E_NODE() and (x.level >= y.level or not y.e & E_NODE()):
             k = y.level == x.level and y.e & E_NODE()
             if not step_down(p, who, &x, lba, &rc):
+                if rc == WAIT and x.level == 1 and xf != NULL:
+                    leaves_ahead(p, xf, yf if k else NULL, x.idx)
+                if rc == WAIT and k and y.level == 1 and yf != NULL:
+                    leaves_ahead(p, yf, xf, y.idx - 1)
                 return rc
             if k and not step_down(p, who, &y, lba, &rc):
+                if rc == WAIT and y.level == 1 and yf != NULL:
+                    leaves_ahead(p, yf, xf, y.idx)
                 return rc
             continue
         if y.e & E_NODE():
             if not step_down(p, who, &y, lba, &rc):
+                if rc == WAIT and y.level == 1 and yf != NULL:
+                    leaves_ahead(p, yf, NULL, y.idx)
                 return rc
             continue
         break
     most = span_left(x.level if x.level < y.level else y.level, lba)
-    differ[0] = block_of(&x, lba) != block_of(&y, lba)
+    content[0] = content_of(&x, &y, lba)
     n[0] = most
     if x.level == 0 or y.level == 0:
         k = 1                             # a leaf, beside another, a huge entry or a hole: go along as long as the answer stays
@@ -144,7 +176,7 @@ cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob
                 x.e = (<uint64_t *>x.f.data)[x.idx + k]
             if y.level == 0:
                 y.e = (<uint64_t *>y.f.data)[y.idx + k]
-            if (block_of(&x, lba + k) != block_of(&y, lba + k)) != differ[0]:
+            if content_of(&x, &y, lba + k) != content[0]:
                 break
             k += 1
         n[0] = k
@@ -152,19 +184,19 @@ cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob
 
 
 cdef int walk_diff(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
-    """Rows of (block, blocks, 1) where obj and other differ."""
+    """Rows of (block, blocks, 1) where obj, or a hole without one, and other differ; with `contents` 1 is data and 2 a hole."""
     cdef lnt_walk *w = &a.walk
     cdef uint64_t n = 0
-    cdef int rc, differ = 0, steps = 0
-    if a.obj.pub.gone or a.other.pub.gone:
+    cdef int rc, content = 0, steps = 0
+    if a.obj != NULL and a.obj.pub.gone or a.other.pub.gone:
         return ST_GONE
     while w.next_block < w.end_block:
-        rc = compare_at(p, who, a.obj, a.other, w.next_block, &n, &differ)
+        rc = compare_at(p, who, a.obj, a.other, w.next_block, &n, &content)
         if rc:
             return rc
         if n > w.end_block - w.next_block:
             n = w.end_block - w.next_block
-        rc = extend(a, w.next_block, n, 1) if differ else 0
+        rc = extend(a, w.next_block, n, content if w.contents else 1) if content != C_SAME else 0
         if rc:
             return 0 if rc == FULL else rc
         w.next_block += n

@@ -9,7 +9,7 @@ from core.base.types cimport (
     OPF_FUA, OPF_NOUNMAP, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, lnt_obj,
 )
 from core.pool.state cimport PoolState
-from core.pool.submission cimport Outcome, admin_new, admin_on, memory_for, out_of_memory, submit
+from core.pool.submission cimport Outcome, admin_free, admin_new, admin_on, handle, memory_for, out_of_memory, submit
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -64,6 +64,13 @@ cdef class Runs(Outcome):
 
     cdef object value(self, PoolState pool, lnt_admin *a, str code):
         return runs_pack(a, self.first, self.end)
+
+
+cdef class Changes(Outcome):
+    """Rows of three 8-byte numbers as the walk has them, and where it goes on; None: it is over."""
+    cdef object value(self, PoolState pool, lnt_admin *a, str code):
+        return ((<const char *>a.rows)[:a.n_rows * sizeof(lnt_row)] if a.n_rows else b"",
+                a.walk.next_block * L_BLOCK_BYTES if a.walk.next_block < a.walk.end_block else None)
 
 
 cdef class Sole(Outcome):
@@ -203,6 +210,28 @@ def start_diff(PoolState pool, *, a_id, b_id, offset_bytes=0, limit=1000):
     a.walk.end_block = max(a.obj.pub.size_bytes, a.other.pub.size_bytes) // L_BLOCK_BYTES
     a.walk.most_rows = most
     return submit(pool, a, Walked(2))
+
+
+def start_changes(PoolState pool, *, since_id, object_id, offset_bytes, limit):
+    """What an object has that another, or nothing (0), has not: blocks and whether they are data (1) or a hole (2)."""
+    cdef uint64_t first = offset_bytes // L_BLOCK_BYTES
+    cdef uint32_t most = limit
+    cdef lnt_admin *a = admin_on(pool, A_DIFF, since_id, object_id) if since_id else admin_new(pool, A_DIFF)
+    if not since_id:
+        a.other = as_other(pool, a, object_id)
+    a.walk.next_block = first
+    a.walk.end_block = a.other.pub.size_bytes // L_BLOCK_BYTES
+    a.walk.most_rows = most
+    a.walk.contents = 1
+    return submit(pool, a, Changes())
+
+
+cdef lnt_object *as_other(PoolState pool, lnt_admin *a, object_id) except NULL:
+    try:
+        return handle(pool, object_id)
+    except PoolError:
+        admin_free(pool, a)
+        raise
 
 
 def start_runs(PoolState pool, *, object_id, offset_bytes, length_bytes, limit, since_id=None):

@@ -2,7 +2,7 @@
 from core.stream.packing cimport lnt_packer
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
-cdef extern from "stream/_layout.h" nogil:
+cdef extern from "stream/_stream.h" nogil:
     enum:
         S_MAGIC, S_VERSION, S_HEADER_BYTES, S_SPAN_BYTES, S_EXTENT_BYTES, S_MAX_EXTENTS, S_MAX_BODY_BYTES, S_END_BYTES
         SH_MAGIC, SH_VERSION, SH_TYPE, SH_FLAGS, SH_STREAM, SH_SEQUENCE, SH_OFFSET, SH_SPAN, SH_EXTENTS, SH_RAW_BYTES

@@ -17,7 +17,7 @@ from core.stream import layout
 cdef extern from "base/crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
-cdef extern from "stream/_layout.h" nogil:
+cdef extern from "stream/_stream.h" nogil:
     struct lnt_stream_use:
         unsigned char offset, span, table
         unsigned body

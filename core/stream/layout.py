@@ -1,6 +1,6 @@
 """Every offset, size and number of a stream, in one table (docs/stream-format.md).
 
-The native core reads the same numbers: setup.py writes `c_header()` to core/stream/_layout.h. All integers are little-endian.
+The native core reads the same numbers: setup.py writes `c_header()` to core/stream/_stream.h. All integers are little-endian.
 """
 
 from __future__ import annotations

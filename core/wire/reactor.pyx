@@ -97,7 +97,7 @@ class SessionClosedEvent(NamedTuple):
     session: int
 
 
-def _library() -> bytes:
+def uring_library() -> bytes:
     # pyuring ships liburing; the module itself is never imported.
     spec = find_spec("pyuring")
     if spec is None or spec.origin is None:
@@ -220,7 +220,7 @@ cdef class Reactor:
         cdef int rc
         if self.running:
             return
-        path = _library()
+        path = uring_library()
         if loop_load(path) != 0:
             raise OSError(f"cannot load {os.fsdecode(path)}")
         self.attach_medium()

@@ -27,7 +27,7 @@ MODULES: dict[str, tuple[str, ...]] = {
                 "connect", "disconnect"),
     "batch": ("batch",), "listing": ("ls", "stats", "sessions", "diff", "scrub"), "hosts": ("host", "target"),
     "schedules": ("schedule",), "nbd": ("nbd",), "repositories": ("repo", "backup", "restore"),
-    "tokens": ("token",), "watching": ("jobs", "events", "watch", "audit"),
+    "streams": ("send", "receive"), "tokens": ("token",), "watching": ("jobs", "events", "watch", "audit"),
     "completion": ("completion",), "manual": ("man",), "gateways": ("gateway",), "agent": ("agent",),
 }
 

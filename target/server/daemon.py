@@ -20,15 +20,19 @@ from target.models.pool import Move
 from target.scsi import Target, TargetPort, expire_tokens
 from target.server import limits, logs
 from target.server.api.commands.management import Management
+from target.server.api.commands.streams import StreamCommands
 from target.server.api.commands.target import ACCESS_STATES
+from target.server.api.descriptors import Descriptors
 from target.server.api.holds import Holds
 from target.server.api.listing import Listing
 from target.server.api.served import Served
 from target.server.api.server import ApiServer
 from target.server.background.jobs import Jobs
 from target.server.background.monitor import SpaceMonitor
+from target.server.background.receiving import Receiving
 from target.server.background.reclaiming import Reclaiming
 from target.server.background.schedules import Schedules
+from target.server.background.sending import Sending
 from target.server.command import Command
 from target.server.disks.frozen import FrozenMedia
 from target.server.disks.units import Units
@@ -48,6 +52,7 @@ from target.volumes.holds import StoredHolds
 from target.volumes.identity import Presence
 from target.volumes.owner import Opening, begin
 from target.volumes.rates import RateStore
+from target.volumes.replicas import Replicas
 
 if TYPE_CHECKING:
     from target.server.api.metrics import Metrics
@@ -136,7 +141,8 @@ class Daemon:
         self.limits = self.table.limits = Limits(
             RateStore(self.pool, {host.id for host in self.catalog.hosts()}), self.catalog, self.reactors, self.table.sessions)
         self.statistics = Statistics(self.table, self.pool)
-        self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target))
+        self.replicas = Replicas(self.pool)
+        self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target), self.replicas.keeps)
         self.units = self.table.units = Units(
             self.pool, self.catalog, frozen=self.frozen, background=self.table.background,
             gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt, quiesce=self.table.quiesce,
@@ -157,6 +163,13 @@ class Daemon:
         self.schedules = Schedules(self.pool, self.catalog, self.management.objects)
         self.commands.add(*self.schedules.commands(), Command("move", Move, self._move, "admin"))
         self.commands.when_deleted(self.schedules.forget_object)
+        self.sending = Sending(self.pool, self.catalog, self.replicas, self.stored_holds)
+        self.receiving = Receiving(self.pool, self.replicas, published=self.management.lineage.named,
+                                   followed=self.units.reverted)
+        self.descriptors = Descriptors()
+        self.streams = StreamCommands(self.sending, self.receiving, self.descriptors)
+        self.commands.add(*self.streams.commands())
+        self.commands.when_deleted(self.replicas.forget_object)
         self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
                                ownership=self.ownership, started_s=self.started_s)
         self.commands.when_deleted(self.statistics.forget_object)
@@ -210,7 +223,10 @@ class Daemon:
             self.monitor.start()
             await self.frozen.start()
             await self.management.objects.renames.finish()
+            await self.sending.start()
             await self.api.start()
+            self.descriptors.start(self.api.path)
+            self.receiving.start()
             try:
                 if self._prepare is not None:
                     await self._prepare(self)
@@ -220,6 +236,9 @@ class Daemon:
                 self._announce(bound)
                 await self._stay()
             finally:
+                self.descriptors.stop()
+                self.receiving.stop()
+                await self.streams.stop()
                 await self.schedules.stop()
                 await self._quiesce()
                 await self.api.stop()

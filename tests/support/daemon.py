@@ -126,4 +126,5 @@ class DaemonProcess:
                 self.process.stdout.close()
             self.process = None
         self.api.unlink(missing_ok=True)
+        self.api.with_name(self.api.name + ".fd").unlink(missing_ok=True)
         self.api.parent.rmdir()

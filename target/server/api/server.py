@@ -67,6 +67,11 @@ class ApiServer:
         self._stopping = False
         self.tcp_port = 0           # what was really taken
 
+    @property
+    def path(self) -> str:
+        """Where the Unix socket is, once it listens."""
+        return self._path
+
     async def start(self) -> None:
         """Listen. LunetteError in_use or invalid when a socket cannot be had."""
         self._path = str(self._api_path or find_api_socket(None, serving=True))

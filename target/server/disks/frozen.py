@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from target.scsi import BackendError, BlockBackend
 from target.server.disks.backend import PoolBackend
-from target.volumes.gateway import HIDDEN, AsyncPool, PoolError
+from target.volumes.gateway import HIDDEN, AsyncPool, ObjectInfo, PoolError
 
 log = logging.getLogger("lunette.frozen")
 
@@ -21,17 +21,23 @@ PERIOD_SECONDS = 5.0
 class FrozenMedia:
     """Makes and deletes the hidden snapshots of one pool; how many there are is bounded by the tokens (scsi/rod.py)."""
 
-    def __init__(self, pool: AsyncPool, expire: Callable[[float], Awaitable[None]]) -> None:
-        """`expire` is called with the time in seconds every PERIOD_SECONDS: it thaws what expired tokens hold."""
+    def __init__(self, pool: AsyncPool, expire: Callable[[float], Awaitable[None]],
+                 kept: Callable[[ObjectInfo], bool] = lambda info: False) -> None:
+        """`expire` is called with the time in seconds every PERIOD_SECONDS: it thaws what expired tokens hold.
+
+        Hidden objects that are `kept` outlive a restart: others' work.
+        """
         self._pool = pool
         self._expire = expire
+        self._kept = kept
         self._numbers = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Delete what an earlier run left, begin to look for what has expired."""
         for info in self._pool.hidden():
-            await self._delete(info.id)
+            if not self._kept(info):
+                await self._delete(info.id)
         self._task = asyncio.create_task(self._run(), name="frozen media")
 
     async def stop(self) -> None:

@@ -1,0 +1,32 @@
+"""The pump in: frames from a descriptor, verified, as writes of an object, without the GIL (docs/stream-format.md)."""
+
+from typing import NamedTuple
+
+from core.pool.engine import Pool
+
+class Taken(NamedTuple):
+    """A BEGIN, MARK, END or ERROR; `payload` is the JSON of BEGIN and ERROR."""
+
+    type: str
+    offset: int
+    span: int
+    more: bool
+    payload: bytes
+
+class Inflow:
+    """Takes one stream. All of it belongs to one thread."""
+
+    received_bytes: int     # as they came
+
+    def __init__(self, pool: Pool, fd: int, cancel: int) -> None:
+        """`fd` is read; a wait for it ends when `cancel` becomes readable (ECANCELED)."""
+
+    def open(self) -> None:
+        """Join the engine, on this thread. OSError."""
+
+    def close(self) -> None: ...
+    def into(self, object_id: int, from_offset: int = 0) -> None:
+        """What comes next is of this object, which has what lies before `from_offset` already. PoolError gone."""
+
+    def take(self) -> Taken:
+        """Frames, until one is to be decided about. StreamError, OSError, PoolError when the object cannot be written."""

@@ -1,0 +1,46 @@
+"""Arguments of the commands that send and receive snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from target.models.forms import Arguments, Bytes, Form, Says, SnapshotName, VolumeName
+
+Token = Annotated[str, Form("a token", "a token of lunette receive NAME --status", "^[A-Za-z0-9_-]+$", 1, 1024)]
+Descriptor = Annotated[str, Form("a descriptor", "a descriptor that was handed over", "^[0-9a-f]+$", 1, 64)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send(Arguments):
+    """Write a snapshot to standard output, whole or as what changed since another one (--from)."""
+
+    name: Annotated[SnapshotName | None, Says(hidden=True)] = None
+    since: Annotated[SnapshotName | None, Says("What the receiver has already.", flag="--from", metavar="NAME@LABEL")] = None
+    intermediates: Annotated[bool, Says("Also each snapshot between the two, one after the other.")] = False
+    compress: Annotated[Literal["auto", "zstd", "none"], Says("auto: where the other end is slower than packing.")] = "auto"
+    limit_bytes: Annotated[Bytes, Says("At most so many bytes a second.", flag="--limit", metavar="RATE")] = 0
+    resume: Annotated[Token | None, Says("The rest of what a receiver has in part.", metavar="TOKEN")] = None
+    descriptor: Annotated[Descriptor, Says(hidden=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receive(Arguments):
+    """Take snapshots of the volume NAME from standard input. Each appears when it is whole, or not at all."""
+
+    name: Annotated[VolumeName, Says(argument=True)]
+    descriptor: Annotated[Descriptor, Says(hidden=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveStatus(Arguments):
+    """What has come in part."""
+
+    name: VolumeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveAbort(Arguments):
+    """Let go of what has come in part."""
+
+    name: VolumeName

@@ -1,0 +1,77 @@
+"""Commands that send and receive snapshots on a descriptor that the client handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from target.errors import LunetteError
+from target.models.streams import Receive, ReceiveAbort, ReceiveStatus, Send
+from target.server.api.descriptors import Descriptors, while_there
+from target.server.background.receiving import Receiving
+from target.server.background.sending import Sending
+from target.server.command import Command, Json, touches
+
+
+class StreamCommands:
+    """Streams, as commands. Each runs for as long as its stream does."""
+
+    def __init__(self, sending: Sending, receiving: Receiving, descriptors: Descriptors) -> None:
+        self._sending = sending
+        self._receiving = receiving
+        self._descriptors = descriptors
+        self._running: set[asyncio.Task[Json]] = set()
+
+    async def stop(self) -> None:
+        """Cut off what runs: receivers keep what they have."""
+        for each in self._running:
+            each.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def commands(self) -> list[Command]:
+        return [
+            Command("send", Send, self.send),
+            Command("receive", Receive, self.receive, touches=touches(writes=("name",))),
+            Command("receive_status", ReceiveStatus, self.status, scope="read", touches=touches(reads=("name",))),
+            Command("receive_abort", ReceiveAbort, self.abort, touches=touches(writes=("name",))),
+        ]
+
+    async def send(self, args: Send) -> Json:
+        if (args.name is None) == (args.resume is None) or (args.resume and (args.since or args.intermediates)):
+            raise LunetteError("invalid", "send wants the name of a snapshot, or --resume with a token and nothing else")
+        async with self._descriptors.take(args.descriptor) as (fd, client):
+            offset = 0
+            if args.resume is not None:
+                chain, offset = self._sending.rest(args.resume)
+            else:
+                assert args.name is not None
+                chain = self._sending.chain(args.name, args.since, intermediates=args.intermediates)
+            return await self._run(client, self._sending.send(chain, offset, fd, compress=args.compress,
+                                                                limit_bytes=args.limit_bytes))
+
+    async def receive(self, args: Receive) -> Json:
+        async with self._descriptors.take(args.descriptor) as (fd, client):
+            return await self._run(client, self._receiving.receive(args.name, fd))
+
+    async def _run(self, client: socket.socket, work: Coroutine[Any, Any, Json]) -> Json:
+        """As long as the client is there, and the daemon. LunetteError aborted."""
+        task = asyncio.ensure_future(while_there(client, work))
+        self._running.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                task.cancel()
+                raise
+            raise LunetteError("aborted", "the daemon stops") from None
+        finally:
+            self._running.discard(task)
+
+    async def status(self, args: ReceiveStatus) -> list[Json]:
+        return self._receiving.status(args.name)
+
+    async def abort(self, args: ReceiveAbort) -> Any:
+        return {"name": args.name, "aborted": await self._receiving.abort(args.name)}

@@ -1,0 +1,236 @@
+"""Receiving: a stream into hidden objects, which are published when they are whole (docs/protection.md).
+
+What has come in part is kept, with how far it is, until it is gone on with, aborted, or too old. No name is taken before it is
+published, nothing that is there is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+from target.errors import LunetteError
+from target.server.command import Json
+from target.volumes.catalog import write_labels
+from target.volumes.gateway import HIDDEN, AsyncPool, ObjectInfo, PoolError, pool_error
+from target.volumes.replicas import EXPIRES_SECONDS, Begin, Partial, Replicas
+from target.volumes.streams import Source
+
+log = logging.getLogger("lunette.receive")
+
+LOOK_SECONDS = 3600.0
+
+
+class Taken(Protocol):
+    """core.stream.inflow.Taken."""
+
+    type: str
+    offset: int
+    span: int
+    more: bool
+    payload: bytes
+
+
+class Receiving:
+    """Receives into one pool."""
+
+    def __init__(self, pool: AsyncPool, replicas: Replicas, *, published: Callable[[list[ObjectInfo]], None],
+                 followed: Callable[[int], None], now: Callable[[], float] = time.time) -> None:
+        """`published` is told of new objects, `followed` of a volume whose contents are others now."""
+        self._pool = pool
+        self._replicas = replicas
+        self._published = published
+        self._followed = followed
+        self._now = now
+        self._active: set[str] = set()      # names of volumes
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._expire(), name="receives")
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    # -- commands ------------------------------------------------------------------------------------------------
+    async def receive(self, name: str, fd: int) -> Json:
+        """Take a stream from a descriptor. LunetteError; what came up to the last MARK stays."""
+        if name in self._active:
+            raise LunetteError("busy", f"{name} is being received already")
+        self._active.add(name)
+        received: list[str] = []
+        notes: list[str] = []
+        try:
+            async with Source(self._pool, fd) as source:
+                while await self._snapshot(source, name, received, notes):
+                    pass
+                return {"name": name, "received": received, "received_bytes": source.inflow.received_bytes,
+                        "note": "; ".join(notes) or None}
+        finally:
+            self._active.discard(name)
+
+    def status(self, name: str) -> list[Json]:
+        """What has come in part of a volume's snapshots."""
+        return [{"token": each.token, "guid": each.begin.guid, "from_guid": each.begin.from_guid or None,
+                 "name": f"{each.name}@{each.begin.label}", "offset_bytes": each.cursor, "size_bytes": each.size_bytes,
+                 "received_bytes": each.received_bytes, "updated_s": each.updated_s, "active": each.name in self._active}
+                for each in self._replicas.partials(name)]
+
+    async def abort(self, name: str) -> list[str]:
+        """Let go of all that has come in part for a volume. LunetteError not_found, busy."""
+        if name in self._active:
+            raise LunetteError("busy", f"{name} is being received: end that first")
+        partials = self._replicas.partials(name)
+        if not partials:
+            raise LunetteError("not_found", f"nothing of {name} has come in part")
+        for each in partials:
+            await self._drop(each)
+        return [f"{each.name}@{each.begin.label}" for each in partials]
+
+    # -- one snapshot --------------------------------------------------------------------------------------------
+    async def _snapshot(self, source: Source, name: str, received: list[str], notes: list[str]) -> bool:
+        """Take one; whether another follows."""
+        taken: Taken = await source.take()
+        if taken.type == "error":
+            raise _told(taken)
+        partial = await self._stage(name, Begin.unpack(taken.payload), taken)
+        before = partial.received_bytes - source.inflow.received_bytes
+        await source.into(partial.staged_id, partial.cursor)
+        kept = partial.cursor > 0
+        try:
+            while True:
+                taken = await source.take()
+                if taken.type == "error":
+                    raise _told(taken)
+                await self._call(partial, "flush")
+                if taken.type == "end":
+                    break
+                partial = await self._replicas.save(replace(
+                    partial, cursor=max(partial.cursor, taken.offset), updated_s=self._now(),
+                    received_bytes=before + source.inflow.received_bytes))
+                kept = True
+        except BaseException:
+            if not kept:
+                await asyncio.shield(self._drop(partial))       # nothing of it is sure: it begins anew
+            raise
+        await self._publish(partial, notes)
+        received.append(f"{name}@{partial.begin.label}")
+        return taken.more
+
+    async def _stage(self, name: str, begin: Begin, taken: Taken) -> Partial:
+        """The hidden object that a snapshot comes into: the one that has some of it, or a new one."""
+        volume = self._pool.lookup(name)
+        volume_id = 0 if volume is None else volume.id
+        base = self._base(name, volume, begin)
+        for each in self._replicas.partials(name):
+            same = (each.begin.guid, each.begin.from_guid) == (begin.guid, begin.from_guid)
+            if same and each.volume_id == volume_id and self._pool.info(each.staged_id) is not None:
+                if taken.offset > each.cursor:
+                    raise LunetteError("invalid", f"the stream begins at byte {taken.offset}, but only {each.cursor} are here: "
+                                                  "lunette receive NAME --status prints the token to send for")
+                return each
+        if taken.offset:
+            raise LunetteError("invalid", f"the stream goes on with {name}@{begin.label}, of which nothing is here")
+        return await self._stage_new(name, volume_id, base, begin, taken.span)
+
+    def _base(self, name: str, volume: ObjectInfo | None, begin: Begin) -> ObjectInfo | None:
+        """The snapshot that this one is told from. LunetteError: what stands in the way."""
+        full = f"{name}@{begin.label}"
+        if volume is not None and volume.kind == "snapshot":
+            raise LunetteError("invalid", f"{name} is a snapshot")
+        if self._pool.lookup(full) is not None:
+            raise LunetteError("exists", f"there is {full} already")
+        if volume is not None and (there := self._replicas.find(begin.guid, volume.id)) is not None:
+            raise LunetteError("exists", f"{name} has that snapshot already: {there.name}")
+        if not begin.from_guid:
+            if volume is not None:
+                raise LunetteError("exists", f"{name} exists, and a whole stream makes a new volume: send --from a snapshot that "
+                                             "both have, or receive under another name")
+            return None
+        base = None if volume is None else self._replicas.find(begin.from_guid, volume.id)
+        if base is None:
+            raise LunetteError("not_found", f"{name} has not the snapshot that the stream is told from (GUID {begin.from_guid})")
+        if base.block_bytes != begin.block_bytes:
+            raise LunetteError("invalid", f"the blocks of {name} have {base.block_bytes} bytes, those of the stream "
+                                          f"{begin.block_bytes}")
+        return base
+
+    async def _stage_new(self, name: str, volume_id: int, base: ObjectInfo | None, begin: Begin, size_bytes: int) -> Partial:
+        number = secrets.token_hex(6)
+        partial = Partial(number, name, volume_id, 0 if base is None else base.id, 0, begin, size_bytes, 0, 0, self._now())
+        hidden = f"{HIDDEN}receive.{number}"
+        if base is None:
+            staged = await self._call(partial, "create", name=hidden, size_bytes=size_bytes, block_bytes=begin.block_bytes,
+                                      checksum=begin.checksum, physical_block_bytes=begin.physical_block_bytes)
+        else:
+            staged = await self._call(partial, "clone", source_id=base.id, name=hidden)
+        try:
+            if base is not None and base.size_bytes != size_bytes:
+                await self._call(partial, "resize", object_id=staged, size_bytes=size_bytes)
+            return await self._replicas.save(replace(partial, staged_id=staged))
+        except LunetteError:
+            await self._delete(staged)
+            raise
+
+    async def _publish(self, partial: Partial, notes: list[str]) -> None:
+        begin, name = partial.begin, f"{partial.name}@{partial.begin.label}"
+        item = {"staged_id": partial.staged_id, "volume_id": partial.volume_id, "volume_name": partial.name,
+                "snapshot_name": name, "base_id": partial.base_id, "props": write_labels(begin.labels),
+                "created_us": begin.created_us}
+        if item["base_id"] and self._pool.info(partial.base_id) is None:
+            item["base_id"] = 0                 # deleted meanwhile: whether the volume may follow cannot be told
+        made = await self._call(partial, "publish", items=[item], keys=self._replicas.keys(partial))
+        (volume_id, snapshot_id, follows), = made
+        self._replicas.published(partial, [snapshot_id] if partial.volume_id else [volume_id, snapshot_id])
+        self._published([info for each in (volume_id, snapshot_id) if (info := self._pool.info(each)) is not None])
+        if partial.volume_id and follows:
+            self._followed(volume_id)
+        elif not follows:
+            notes.append(f"{partial.name} was written to since and stays as it is; lunette revert {name} gives it these contents")
+        log.info("%s was received", name)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    async def _call(self, partial: Partial, op: str, **args: Any) -> Any:
+        what = f"receive {partial.name}@{partial.begin.label}"
+        try:
+            return await self._pool.call(op, **args)
+        except PoolError as error:
+            raise pool_error(error.code, what) from None
+
+    async def _drop(self, partial: Partial) -> None:
+        await self._replicas.forget(partial)
+        await self._delete(partial.staged_id)
+
+    async def _delete(self, object_id: int) -> None:
+        try:
+            if self._pool.info(object_id) is not None:
+                await self._pool.call("delete", object_id=object_id)
+        except PoolError as error:      # a pool that cannot be written keeps it until the next start
+            log.warning("what was received in part stays: %s", error)
+
+    async def _expire(self) -> None:
+        while True:
+            for each in self._replicas.partials():
+                if each.name not in self._active and self._now() - each.updated_s > EXPIRES_SECONDS:
+                    log.warning("%s@%s came in part and was not gone on with: it is deleted", each.name, each.begin.label)
+                    try:
+                        await self._drop(each)
+                    except LunetteError as error:
+                        log.warning("%s", error)
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def _told(taken: Taken) -> LunetteError:
+    """What the sender says in its ERROR."""
+    try:
+        document = json.loads(taken.payload)
+        message = str(document["message"])[:500]
+    except (ValueError, KeyError, TypeError):
+        message = "it does not say why"
+    return LunetteError("aborted", f"the sender gave up: {message}")

@@ -1,0 +1,138 @@
+"""Sending: snapshots of a volume, whole or as what changed, as a stream on a descriptor (docs/protection.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from target.errors import LunetteError
+from target.server.command import Json
+from target.volumes.catalog import Catalog, read_labels
+from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
+from target.volumes.holds import StoredHolds
+from target.volumes.replicas import Begin, Replicas, unpack_token
+from target.volumes.streams import Sink
+
+ROWS = 4096             # of a walk at once
+QUIET_SECONDS = 5.0     # without a frame, before a KEEPALIVE
+TAG = "send:"           # of the holds
+
+
+class Sending:
+    """Sends snapshots of one pool."""
+
+    def __init__(self, pool: AsyncPool, catalog: Catalog, replicas: Replicas, holds: StoredHolds) -> None:
+        self._pool = pool
+        self._catalog = catalog
+        self._replicas = replicas
+        self._holds = holds
+
+    async def start(self) -> None:
+        """Let go of what an earlier run held."""
+        for info in self._pool.objects():
+            for tag in self._holds.tags(info.id):
+                if tag.startswith(TAG):
+                    await self._holds.release(info, tag)
+
+    def chain(self, name: str, since: str | None, *, intermediates: bool) -> list[ObjectInfo | None]:
+        """The base, or None, and each snapshot to send. LunetteError not_found, invalid."""
+        target = self._snapshot(name)
+        base = None if since is None else self._snapshot(since)
+        if base is not None and (base.origin_id != target.origin_id or _when(base) >= _when(target)):
+            raise LunetteError("invalid", f"{base.name} is not an earlier snapshot of the volume of {target.name}")
+        between: list[ObjectInfo] = []
+        if intermediates:
+            after = (0.0, 0) if base is None else _when(base)
+            between = sorted((each for each in self._pool.objects() if each.kind == "snapshot"
+                              and each.origin_id == target.origin_id and after < _when(each) < _when(target)), key=_when)
+        return [base, *between, target]
+
+    def rest(self, token: str) -> tuple[list[ObjectInfo | None], int]:
+        """What a token asks for: base or None, snapshot, and where to go on. LunetteError invalid, gone."""
+        guid, from_guid, offset = unpack_token(token)
+        target, base = self._replicas.find(guid), self._replicas.find(from_guid) if from_guid else None
+        if target is None or (from_guid and base is None):
+            what = "base of the snapshot" if target else "snapshot"
+            raise LunetteError("gone", f"the {what} that was being sent is not here any more: lunette receive NAME --abort, then "
+                                       "send from the newest that both sides have")
+        if offset > target.size_bytes:
+            raise LunetteError("invalid", f"{target.name} ends before the token's offset")
+        return [base, target], offset
+
+    async def send(self, chain: Sequence[ObjectInfo | None], offset: int, fd: int, *, compress: str, limit_bytes: int) -> Json:
+        """Write a chain to a descriptor; `offset` is where its first snapshot begins. LunetteError."""
+        tag = TAG + secrets.token_hex(4)
+        held = [each for each in chain if each is not None]
+        taken: list[ObjectInfo] = []
+        try:
+            for info in held:
+                await self._holds.hold(info, tag)
+                taken.append(info)
+            sink = Sink(self._pool, fd, secrets.randbits(63), compress=compress, limit_bytes=limit_bytes)
+            async with sink:
+                for base, each in itertools.pairwise(chain):
+                    assert each is not None
+                    await self._one(sink, base, each, offset, more=each is not chain[-1])
+                    offset = 0
+                await sink.flush()
+            return {"sent": [each.name for each in chain[1:] if each is not None], "sent_bytes": sink.sent_bytes,
+                    "data_bytes": sink.out.data_bytes}
+        finally:
+            for info in taken:
+                await self._holds.release(info, tag)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    def _snapshot(self, name: str) -> ObjectInfo:
+        info = self._catalog.find(name)
+        if info.kind != "snapshot":
+            raise LunetteError("invalid", f"{name} is no snapshot: only those are sent")
+        return info
+
+    async def _one(self, sink: Sink, base: ObjectInfo | None, info: ObjectInfo, offset: int, *, more: bool) -> None:
+        await sink.put(sink.out.begin(info.id, offset=offset, span=info.size_bytes, text=self._begin(base, info).pack()))
+        try:
+            await self._changes(sink, base, info, offset)
+        except LunetteError as error:
+            if error.code != "aborted":         # the other end is there, and shall know why
+                await sink.put(sink.out.plain("error", payload=json.dumps(error.as_json()["error"]).encode()))
+            raise
+        await sink.put(sink.out.end(info.size_bytes, more))
+
+    async def _changes(self, sink: Sink, base: ObjectInfo | None, info: ObjectInfo, offset: int) -> None:
+        at: int | None = offset
+        loop, told_s = asyncio.get_running_loop(), 0.0
+        while at is not None:
+            walk = asyncio.ensure_future(self._walk(base, info, at))
+            while not (await asyncio.wait([walk], timeout=QUIET_SECONDS))[0]:
+                await sink.put(sink.out.plain("keepalive"))
+            rows, at = walk.result()
+            await sink.rows(rows)
+            if at is not None and loop.time() - told_s > 1:       # where little changed, marks say how far it is
+                told_s = loop.time()
+                await sink.put(sink.out.mark(at))
+
+    async def _walk(self, base: ObjectInfo | None, info: ObjectInfo, at: int) -> Any:
+        try:
+            return await self._pool.call("changes", since_id=0 if base is None else base.id, object_id=info.id,
+                                         offset_bytes=at, limit=ROWS)
+        except PoolError as error:
+            raise pool_error(error.code, f"send {info.name}") from None
+
+    def _begin(self, base: ObjectInfo | None, info: ObjectInfo) -> Begin:
+        origin, volume = self._replicas.origin(info), self._pool.info(info.origin_id)
+        volume_name, _, label = info.name.partition("@")
+        return Begin(
+            guid=self._replicas.guid(info), from_guid="" if base is None else self._replicas.guid(base),
+            volume_guid=origin.volume_guid if origin else self._replicas.guid(volume) if volume else info.serial,
+            pool_uuid=origin.pool_uuid if origin else self._pool.pool.uuid.hex(),
+            volume=volume_name, label=label, created_us=int(info.created_s * 1e6), block_bytes=info.block_bytes,
+            physical_block_bytes=info.physical_block_bytes, checksum=info.checksum, labels=read_labels(info))
+
+
+def _when(info: ObjectInfo) -> tuple[float, int]:
+    """The order in which snapshots of a volume were taken."""
+    return info.created_s, info.id

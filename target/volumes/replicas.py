@@ -1,0 +1,199 @@
+"""Where snapshots came from, and what is being received: the pool's key store, and a copy of it in memory.
+
+Keys, values JSON: `replica/OBJECT_ID` (an Origin: whose snapshot it is a copy of) and `receive/ID` (a Partial: how far a stream
+has come, into which hidden object). A snapshot's GUID is its object's serial; that of a replica is its source's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from target.errors import LunetteError
+from target.volumes.gateway import AsyncPool, KeysOf, ObjectInfo, PoolError, pool_error
+
+EXPIRES_SECONDS = 7 * 86400     # a receive that nobody goes on with
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """What a stream says of the snapshot that follows: the JSON of a BEGIN frame. GUIDs are 32 hex digits, "" is none."""
+
+    guid: str
+    from_guid: str
+    volume_guid: str
+    pool_uuid: str
+    volume: str
+    label: str
+    created_us: int
+    block_bytes: int
+    physical_block_bytes: int
+    checksum: bool
+    labels: dict[str, str]
+
+    def pack(self) -> bytes:
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Begin:
+        """LunetteError invalid for anything that is not one. What it does not know it leaves."""
+        try:
+            document = json.loads(raw)
+            found = cls(**{each.name: document[each.name] for each in fields(cls)})
+        except (ValueError, KeyError, TypeError):
+            raise LunetteError("invalid", "the stream does not say what it is of") from None
+        texts = (found.guid, found.from_guid, found.volume_guid, found.pool_uuid, found.volume, found.label)
+        numbers = (found.created_us, found.block_bytes, found.physical_block_bytes)
+        sound = (all(isinstance(each, str) and len(each) <= 256 for each in texts)
+                 and all(isinstance(each, int) and 0 <= each < 1 << 63 for each in numbers)
+                 and all(_is_guid(each) for each in (found.guid, found.volume_guid))
+                 and (found.from_guid == "" or _is_guid(found.from_guid)) and isinstance(found.checksum, bool)
+                 and found.block_bytes in (512, 4096) and found.physical_block_bytes in (512, 4096)
+                 and isinstance(found.labels, dict) and all(isinstance(each, str) for each in found.labels.values()))
+        if not sound:
+            raise LunetteError("invalid", "the stream says of itself what cannot be")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Of a replica's snapshot or volume: the GUID that it has where it was made, and where that is."""
+
+    guid: str
+    pool_uuid: str
+    volume_guid: str
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A snapshot that has come in part: all before `cursor` bytes is in the hidden object, for good."""
+
+    id: str
+    name: str               # of the volume that it is for
+    volume_id: int          # 0: there is none yet
+    base_id: int            # 0: it comes whole
+    staged_id: int
+    begin: Begin
+    size_bytes: int
+    cursor: int
+    received_bytes: int
+    updated_s: float
+
+    @property
+    def token(self) -> str:
+        return pack_token(self.begin.guid, self.begin.from_guid, self.cursor)
+
+
+def pack_token(guid: str, from_guid: str, offset: int) -> str:
+    """What a receiver asks for: the rest of a snapshot. It is a request, and proves nothing."""
+    raw = json.dumps({"guid": guid, "from": from_guid, "offset": offset}, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def unpack_token(token: str) -> tuple[str, str, int]:
+    """GUID, GUID of the base or "", offset. LunetteError invalid."""
+    try:
+        document = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        guid, base, offset = document["guid"], document["from"], document["offset"]
+        if _is_guid(guid) and (base == "" or _is_guid(base)) and isinstance(offset, int) and 0 <= offset <= 1 << 56 and (
+                offset % 4096 == 0):
+            return guid, base, offset
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        pass
+    raise LunetteError("invalid", "that is no token: lunette receive NAME --status prints it")
+
+
+def _is_guid(text: Any) -> bool:
+    return isinstance(text, str) and len(text) == 32 and all(each in "0123456789abcdef" for each in text)
+
+
+class Replicas:
+    """Origins and partial receives of one pool. Changes are durable when a coroutine returns."""
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self._pool = pool
+        self._origins: dict[int, Origin] = {}
+        self._partials: dict[str, Partial] = {}
+        for key, raw in pool.kv().items():
+            self._load(key, raw)
+
+    def guid(self, info: ObjectInfo) -> str:
+        """What a snapshot or volume is known by everywhere."""
+        origin = self._origins.get(info.id)
+        return info.serial if origin is None else origin.guid
+
+    def origin(self, info: ObjectInfo) -> Origin | None:
+        return self._origins.get(info.id)
+
+    def find(self, guid: str, volume_id: int | None = None) -> ObjectInfo | None:
+        """The snapshot with a GUID; of that volume, if one is named."""
+        for info in self._pool.objects():
+            if info.kind == "snapshot" and volume_id in (None, info.origin_id) and self.guid(info) == guid:
+                return info
+        return None
+
+    def partials(self, name: str | None = None) -> list[Partial]:
+        return sorted((each for each in self._partials.values() if name in (None, each.name)), key=lambda each: each.updated_s)
+
+    def keeps(self, info: ObjectInfo) -> bool:
+        """Whether a hidden object is one that is being received."""
+        return any(each.staged_id == info.id for each in self._partials.values())
+
+    def origins_of(self, partial: Partial, ids: Iterable[int]) -> dict[int, Origin]:
+        """Of the new objects of a publication: the snapshot, and before it the volume where that is new, too."""
+        begin = partial.begin
+        *volume, snapshot = ids
+        found = {each: Origin(begin.volume_guid, begin.pool_uuid, begin.volume_guid, begin.created_us) for each in volume}
+        return {**found, snapshot: Origin(begin.guid, begin.pool_uuid, begin.volume_guid, begin.created_us)}
+
+    def keys(self, partial: Partial) -> KeysOf:
+        """For the frame that publishes: the receive is over, and whose the new objects are."""
+        return lambda ids: {f"receive/{partial.id}": None, **{
+            f"replica/{each}": _json(asdict(origin)) for each, origin in self.origins_of(partial, ids).items()}}
+
+    def published(self, partial: Partial, ids: Iterable[int]) -> None:
+        self._partials.pop(partial.id, None)
+        self._origins.update(self.origins_of(partial, ids))
+
+    async def save(self, partial: Partial) -> Partial:
+        """Keep how far a receive has come. LunetteError."""
+        await self._store({f"receive/{partial.id}": _json(asdict(partial))})
+        self._partials[partial.id] = partial
+        return partial
+
+    async def forget(self, partial: Partial) -> None:
+        await self._store({f"receive/{partial.id}": None})
+        self._partials.pop(partial.id, None)
+
+    async def forget_object(self, object_id: int) -> None:
+        """A deleted object has no origin."""
+        if self._origins.pop(object_id, None) is not None:
+            await self._store({f"replica/{object_id}": None})
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    async def _store(self, changes: dict[str, bytes | None]) -> None:
+        try:
+            await self._pool.call("kv", changes=changes)
+        except PoolError as error:
+            raise pool_error(error.code, "keep what is received") from None
+
+    def _load(self, key: str, raw: bytes) -> None:
+        kind, _, rest = key.partition("/")
+        try:
+            if kind == "replica" and self._pool.info(int(rest)) is not None:
+                self._origins[int(rest)] = Origin(**json.loads(raw))
+            elif kind == "receive":
+                value = json.loads(raw)
+                partial = Partial(**{**value, "begin": Begin(**value["begin"])})
+                self._partials[rest] = replace(partial, id=rest)
+        except (ValueError, KeyError, TypeError) as error:
+            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,158 @@
+"""The way to the core's pumps: threads that make or take a stream, awaited on the loop (docs/stream-format.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+from target.errors import LunetteError
+from target.volumes.gateway import AsyncPool, PoolError, pool_error
+
+OUT_BYTES = 5 << 20         # a batch of frames
+T = TypeVar("T")
+
+
+class _Pump:
+    """A thread, and a descriptor that ends its waits."""
+
+    def __init__(self, pool: AsyncPool) -> None:
+        self._pool = pool
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lunette-stream")
+        self._cancel = os.eventfd(0, os.EFD_CLOEXEC)
+
+    async def _run(self, work: Callable[..., T], *args: Any) -> T:
+        """Do it on the thread. A task that is cancelled waits for it, cut short: it must not go on by itself."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            os.eventfd_write(self._cancel, 1)
+            await asyncio.wait([future])
+            raise
+
+    def cut(self) -> None:
+        """End what waits for the descriptor, now and later."""
+        os.eventfd_write(self._cancel, 1)
+
+    def _close(self) -> None:
+        self._thread.shutdown()
+        os.close(self._cancel)
+
+
+class Sink(_Pump):
+    """Writes one stream: frames are made on one thread while another writes those before."""
+
+    def __init__(self, pool: AsyncPool, fd: int, stream: int, *, compress: str, limit_bytes: int) -> None:
+        """`compress`: auto, zstd or none. `limit_bytes` a second, 0 for none. LunetteError invalid."""
+        from core.stream.outflow import Outflow, write_all, zstd_available
+
+        if compress == "zstd" and not zstd_available():
+            raise LunetteError("invalid", "the library libzstd.so.1 is not there: --compress none")
+        super().__init__(pool)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="lunette-stream")
+        self._fd, self._write_all = fd, write_all
+        self.out = Outflow(pool.pool, stream=stream)
+        self.out.packing = compress == "zstd"
+        self._auto = compress == "auto" and zstd_available()
+        self._limit_bytes = limit_bytes
+        self._buffers = [bytearray(OUT_BYTES), bytearray(OUT_BYTES)]
+        self._writing: asyncio.Future[None] | None = None
+        self.sent_bytes = 0
+
+    async def __aenter__(self) -> Sink:
+        await self._run(self.out.open)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            self.cut()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        await self._run(self.out.close)
+        self._writer.shutdown()
+        self._close()
+
+    async def put(self, frame: bytes) -> None:
+        """One frame that was made here."""
+        await self._write(memoryview(frame))
+        await self.flush()
+
+    async def rows(self, rows: bytes) -> None:
+        """What these rows speak of."""
+        self.out.feed(rows)
+        while True:
+            try:
+                n = await self._run(self.out.make, memoryview(self._buffers[0]))
+            except PoolError as error:
+                raise LunetteError(error.code, str(error)) from None
+            if n == 0:
+                return
+            await self._write(memoryview(self._buffers[0])[:n])
+            self._buffers.reverse()
+
+    async def flush(self) -> None:
+        """Until all is written. LunetteError when the other end is gone."""
+        if self._writing is None:
+            return
+        writing, self._writing = self._writing, None
+        try:
+            await asyncio.shield(writing)
+        except OSError as error:
+            raise _descriptor_error(error, "written") from None
+
+    async def _write(self, data: memoryview) -> None:
+        """Begin to write, when what was begun before is written. Where that was waited for, the other end is the slower."""
+        if self._writing is not None and self._auto:
+            self.out.packing = not self._writing.done()
+        await self.flush()
+        loop, began = asyncio.get_running_loop(), 0.0
+        began = loop.time()
+        self._writing = loop.run_in_executor(self._writer, self._write_all, self._fd, self._cancel, data)
+        self.sent_bytes += len(data)
+        if self._limit_bytes:
+            await asyncio.sleep(max(0.0, len(data) / self._limit_bytes - (loop.time() - began)))
+
+
+class Source(_Pump):
+    """Reads one stream."""
+
+    def __init__(self, pool: AsyncPool, fd: int) -> None:
+        from core.stream.inflow import Inflow
+
+        super().__init__(pool)
+        self.inflow = Inflow(pool.pool, fd, self._cancel)
+
+    async def __aenter__(self) -> Source:
+        await self._run(self.inflow.open)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._run(self.inflow.close)
+        self._close()
+
+    async def into(self, object_id: int, from_offset: int) -> None:
+        await self._run(self.inflow.into, object_id, from_offset)
+
+    async def take(self) -> Any:
+        """The next frame that is to be decided about (core.stream.inflow.Taken). LunetteError ends the stream."""
+        from core.stream.frame import StreamError
+
+        try:
+            return await self._run(self.inflow.take)
+        except StreamError as error:
+            raise LunetteError("newer" if error.code == "newer" else "invalid", str(error)) from None
+        except PoolError as error:
+            raise pool_error(error.code, str(error)) from None
+        except OSError as error:
+            raise _descriptor_error(error, "read") from None
+
+
+def _descriptor_error(error: OSError, what: str) -> LunetteError:
+    if error.errno == errno.ECANCELED:
+        return LunetteError("aborted", "the stream was cut off")
+    return LunetteError("aborted", f"the stream cannot be {what}: {error.strerror or error}")

@@ -1,0 +1,189 @@
+"""The pumps: what is in one object comes to be in another, whatever the descriptor is like."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.device import FileDevice, create_file
+from core.pool.engine import Pool
+from core.stream.frame import StreamError
+from core.stream.inflow import Inflow
+from core.stream.outflow import Outflow, write_all
+from core.wire.reactor import Reactor
+
+MIB = 1 << 20
+BLOCK = 4096
+SIZE = 32 * MIB
+
+
+class Served:
+    """A pool in memory with a reactor, and operations that are waited for."""
+
+    def __init__(self, path: Path) -> None:
+        create_file(path, 256 * MIB)
+        self.device = FileDevice(path)
+        Pool.create(self.device, name="test", size_bytes=256 * MIB)
+        self.pool = Pool(self.device)
+        self.reactor = Reactor(self.pool)
+        self.reactor.start()
+
+    def call(self, op: str, **args: Any) -> Any:
+        token = self.pool.start(op, **args)
+        while (done := self.pool.take(token)) is None:
+            time.sleep(0.0002)
+        assert done.code == "ok", (op, done)
+        return done.value
+
+    def rows(self, since_id: int, object_id: int, limit: int = 4096) -> bytes:
+        found, at = b"", 0
+        while at is not None:
+            rows, at = self.call("changes", since_id=since_id, object_id=object_id, offset_bytes=at, limit=limit)
+            found += rows
+        return found
+
+    def close(self) -> None:
+        self.reactor.stop()
+        self.pool.abandon()
+        self.device.close()
+
+
+@pytest.fixture
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    path = Path("/dev/shm") / f"lunette-pumps-{os.getpid()}-{time.monotonic_ns()}"
+    made = Served(path)
+    try:
+        yield made
+    finally:
+        made.close()
+        path.unlink()
+
+
+def read(served: Served, object_id: int) -> bytes:
+    size = served.pool.info(object_id).size_bytes
+    return b"".join(served.call("read", object_id=object_id, offset_bytes=at, length_bytes=min(16 * MIB, size - at))
+                    for at in range(0, size, 16 * MIB))
+
+
+def scattered(served: Served, volume: int, seed: int, count: int) -> None:
+    """Data, zeros and holes here and there."""
+    r = random.Random(seed)
+    for _ in range(count):
+        offset, length = r.randrange(SIZE // BLOCK) * BLOCK, r.choice((1, 1, 1, 3, 40)) * BLOCK
+        length = min(length, SIZE - offset)
+        kind = r.random()
+        if kind < 0.15:
+            served.call("unmap", object_id=volume, offset_bytes=offset, length_bytes=length)
+        else:
+            served.call("write", object_id=volume, offset_bytes=offset,
+                        data=bytes(length) if kind < 0.3 else r.randbytes(BLOCK) * (length // BLOCK))
+
+
+def send(served: Served, fd: int, cancel: int, since_id: int, object_id: int, *, packing: bool = False) -> threading.Thread:
+    """All of a stream, written as it is made."""
+    out, buffer = Outflow(served.pool, stream=7), bytearray(5 * MIB)
+    out.packing = packing
+    rows = served.rows(since_id, object_id)
+    size = served.pool.info(object_id).size_bytes
+
+    def work() -> None:
+        out.open()
+        try:
+            write_all(fd, cancel, out.begin(object_id, offset=0, span=size, text=b"{}"))
+            out.feed(rows)
+            while n := out.make(memoryview(buffer)):
+                write_all(fd, cancel, memoryview(buffer)[:n])
+            write_all(fd, cancel, out.end(size, False))
+        finally:
+            out.close()
+            os.close(fd)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def receive(served: Served, fd: int, cancel: int, object_id: int) -> list[str]:
+    inflow, seen = Inflow(served.pool, fd, cancel), []
+    inflow.open()
+    try:
+        while True:
+            taken = inflow.take()
+            seen.append(taken.type)
+            if taken.type == "begin":
+                inflow.into(object_id)
+            if taken.type == "end":
+                return seen
+    finally:
+        inflow.close()
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_what_changed_comes_over(served: Served, packing: bool) -> None:
+    volume = served.call("create", name="v", size_bytes=SIZE)
+    copy = served.call("create", name="copy", size_bytes=SIZE)
+    served.call("write", object_id=volume, offset_bytes=8 * MIB, data=random.Random(1).randbytes(9 * MIB))
+    scattered(served, volume, 2, 300)
+    cancel = os.eventfd(0)
+    since = 0
+    for round_ in range(2):
+        snap = served.call("snapshot", pairs=[(volume, f"v@{round_}")])[0]
+        r, w = os.pipe()
+        send(served, w, cancel, since, snap, packing=packing)
+        seen = receive(served, r, cancel, copy)
+        os.close(r)
+        assert seen[0] == "begin"
+        assert read(served, copy) == read(served, snap)
+        assert served.pool.info(copy).mapped_bytes == served.pool.info(snap).mapped_bytes    # holes stay holes
+        since = snap
+        scattered(served, volume, 10 + round_, 100)
+        served.call("unmap", object_id=volume, offset_bytes=18 * MIB, length_bytes=8 * MIB)
+    os.close(cancel)
+
+
+def test_a_wait_for_either_end_is_cut_short(served: Served) -> None:
+    cancel = os.eventfd(0)
+    r, w = os.pipe()
+    threading.Timer(0.05, lambda: os.eventfd_write(cancel, 1)).start()
+    with pytest.raises(OSError, match="ancel"):
+        write_all(w, cancel, bytes(MIB))
+    os.close(w)
+    while os.read(r, MIB):
+        pass
+    os.close(r)
+    r, w = os.pipe()
+    with pytest.raises(OSError, match="ancel"):
+        receive(served, r, cancel, 0)
+    for fd in (r, w, cancel):
+        os.close(fd)
+
+
+def test_a_stream_that_ends_early_or_is_damaged_is_told(served: Served, tmp_path: Path) -> None:
+    volume = served.call("create", name="v", size_bytes=SIZE)
+    copy = served.call("create", name="copy", size_bytes=SIZE)
+    scattered(served, volume, 5, 60)
+    snap = served.call("snapshot", pairs=[(volume, "v@1")])[0]
+    cancel = os.eventfd(0)
+    path = tmp_path / "stream"
+    send(served, os.open(path, os.O_CREAT | os.O_WRONLY), cancel, 0, snap).join()
+    whole = path.read_bytes()
+    broken = tmp_path / "broken"
+    for change, code in ((whole[:-1], "truncated"), (whole[:len(whole) // 2], "truncated"), (b"", "truncated"),
+                         (whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], "body")):
+        broken.write_bytes(change)
+        fd = os.open(broken, os.O_RDONLY)
+        with pytest.raises(StreamError) as error:
+            receive(served, fd, cancel, copy)
+        os.close(fd)
+        assert error.value.code == code
+    fd = os.open(path, os.O_RDONLY)
+    assert receive(served, fd, cancel, copy)[-1] == "end"
+    os.close(fd)
+    os.close(cancel)
+    assert read(served, copy) == read(served, snap)

@@ -1,0 +1,129 @@
+"""Snapshots sent and received by the command line, with QEMU as the judge of what is in them (docs/protection.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.test_nbd import pool_directory, run
+from tests.support.daemon import DaemonProcess, Refused
+
+MIB = 1 << 20
+SIZE = 160 * MIB
+pytestmark = pytest.mark.needs("qemu-img", "qemu-io")
+
+
+class Site:
+    """A daemon, and streams to and from files."""
+
+    def __init__(self, place: Path, name: str) -> None:
+        self.place = place
+        self.daemon = DaemonProcess(place / name, size="2G").start()
+        self.cli = self.daemon.cli
+
+    def send(self, path: Path, *args: str) -> bytes:
+        """A stream, in a file too. Refused."""
+        with path.open("wb") as file:
+            done = self.run("send", *args, stdout=file)
+        if done.returncode:
+            raise Refused(args, done.returncode, done.stderr.decode())
+        return path.read_bytes()
+
+    def receive(self, stream: bytes | Path, *args: str) -> str:
+        raw = stream.read_bytes() if isinstance(stream, Path) else stream
+        done = self.run("receive", *args, input=raw, stdout=subprocess.PIPE)
+        if done.returncode:
+            raise Refused(args, done.returncode, done.stderr.decode())
+        return done.stdout.decode()
+
+    def run(self, *args: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([sys.executable, "-m", "target", *args], stderr=subprocess.PIPE, timeout=60, check=False,
+                              env={**os.environ, "LUNETTE_API": str(self.daemon.api)}, **more)
+
+    def status(self, name: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(self.cli("receive", name, "--status", "--json"))
+        return rows
+
+    def url(self, name: str) -> str:
+        if self.daemon.ls()[name]["url"] is None:
+            self.cli("connect", name)
+        return self.daemon.url(name)
+
+    def guid(self, name: str) -> str:
+        return json.loads(self.cli("diff", name, name))[0]["a"]["guid"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pool_directory(tmp_path_factory.mktemp("streams")) as made:
+        (made / "a").mkdir()
+        (made / "b").mkdir()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def here(place: Path) -> Iterator[Site]:
+    """A volume `v` with snapshots 1, 2, 3: much data, then scattered changes, then another size."""
+    site = Site(place, "a")
+    source = random.Random(5)
+    image = place / "image"
+    with image.open("wb") as file:
+        file.write(source.randbytes(MIB) * 100)
+        for _ in range(40):
+            file.seek(100 * MIB + source.randrange(50 * MIB // 4096) * 4096)
+            file.write(source.randbytes(4096))
+        file.truncate(SIZE)
+    site.cli("create", "v", "--size", "160M", "--label", "owner=lund")
+    run("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", image, site.url("v"))
+    site.cli("snapshot", "v@1")
+    site.cli("label", "v@1", "why=first")
+    for number, more in ((2, []), (3, ["write -P 7 161M 1M"])):
+        if number == 3:
+            site.cli("resize", "v", "170M")
+        changes = [f"write -P {source.randrange(1, 255)} {source.randrange(SIZE // 4096) * 4}k 4k" for _ in range(40)]
+        changes += [f"discard {source.randrange(150)}M 2M", f"write -z {source.randrange(150)}M 64k", *more, "flush"]
+        run("qemu-io", "-f", "raw", *(word for each in changes for word in ("-c", each)), site.url("v"))
+        site.cli("snapshot", f"v@{number}")
+    yield site
+    site.daemon.close()
+
+
+@pytest.fixture(scope="module")
+def there(place: Path) -> Iterator[Site]:
+    site = Site(place, "b")
+    yield site
+    site.daemon.close()
+
+
+def same(here: Site, there: Site, name: str, other: str) -> None:
+    run("qemu-img", "compare", "-s", "-f", "raw", "-F", "raw", here.url(name), there.url(other))
+
+
+def test_a_replica_is_what_its_source_is(here: Site, there: Site, place: Path) -> None:
+    whole = here.send(place / "s", "v@1", "--compress", "none")
+    assert len(whole) > 100 * MIB
+    assert "w@1" in there.receive(whole, "w")
+    same(here, there, "v@1", "w@1")
+    same(here, there, "v@1", "w")
+    changes = here.send(place / "s", "v@3", "--from", "v@1", "--intermediates")
+    assert len(changes) < 8 * MIB
+    there.receive(changes, "w")
+    rows, sources = there.daemon.ls(), here.daemon.ls()
+    assert {"w", "w@1", "w@2", "w@3"} <= rows.keys()
+    for number in (1, 2, 3):
+        same(here, there, f"v@{number}", f"w@{number}")
+        assert rows[f"w@{number}"]["size_bytes"] == sources[f"v@{number}"]["size_bytes"]
+        assert rows[f"w@{number}"]["created_s"] == sources[f"v@{number}"]["created_s"]
+        assert rows[f"w@{number}"]["mapped_bytes"] == sources[f"v@{number}"]["mapped_bytes"]      # holes stay holes
+    assert rows["w@1"]["labels"] == {"why": "first"}
+    same(here, there, "v@3", "w")
+    shared = sum(sources[f"v@{n}"]["exclusive_bytes"] for n in (1, 2, 3))
+    assert sum(rows[f"w@{n}"]["exclusive_bytes"] for n in (1, 2, 3)) == shared
