@@ -45,7 +45,7 @@ cdef struct lnt_budget:
     uint64_t owed_us          # discards took so long, and nobody has rested for it
     uint64_t rest_us          # none begins before
     uint64_t hurry_us         # the medium is short of room until then
-    uint32_t runs             # that one discard may cover
+    uint32_t blocks           # that one discard may cover
 
 cdef enum run_bits:           # lnt_pool.run_busy; nothing is taken from a run that has any
     RB_HELD = 1               # being given back to the medium, or fixed

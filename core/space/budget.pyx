@@ -12,9 +12,10 @@ cdef enum:
     REST = 7                  # of eight parts of the time seven are the initiators' alone: in memory their reactor punches
     REST_MAX_US = 200000      # one discard that was slow for reasons of its own does not stop the others for long
     SILENT_US = 20000         # initiators that have sent nothing for so long are not there
-    MOMENT_US = 1000          # what one discard should take at most beside them ...
+    MOMENT_US = 2500          # what one discard should take at most beside them: fewer wait for few long ones than for many ...
     CALM_US = 5000            # ... and when nobody is there
-    RUNS_MAX = 16             # 32 MiB in one discard at most
+    BLOCKS_MAX = 8192         # 32 MiB in one discard at most ...
+    BLOCKS_MIN = 16           # ... and 64 KiB at least, however long that takes
     IN_FLIGHT_CALM = 2
     IN_FLIGHT_HURRY = 8
     HURRY_US = 10000000       # so long after the medium had no room, or somebody said so
@@ -42,17 +43,18 @@ cdef void budget_took(lnt_pool *p, uint64_t blocks, uint64_t took_us) noexcept n
     """A discard of so many blocks is over. The next are as large as fits the moment, and what it took is to be rested."""
     cdef uint64_t most = MOMENT_US if contended(p) else CALM_US
     if took_us > most:
-        p.budget.runs = p.budget.runs // 2 if p.budget.runs > 1 else 1
-    elif took_us * 2 < most and blocks == p.budget.runs * L_RUN_BLOCKS and p.budget.runs < RUNS_MAX:
-        p.budget.runs *= 2
+        if blocks <= p.budget.blocks and blocks > BLOCKS_MIN:
+            p.budget.blocks = <uint32_t>blocks // 2
+    elif took_us * 2 < most and blocks == p.budget.blocks and blocks < BLOCKS_MAX:
+        p.budget.blocks *= 2
     p.budget.owed_us += took_us
 
 
-cdef uint32_t budget_runs(lnt_pool *p) noexcept nogil:
-    """Runs that one discard may cover."""
-    if p.budget.runs == 0:
-        p.budget.runs = 1
-    return p.budget.runs
+cdef uint32_t budget_blocks(lnt_pool *p) noexcept nogil:
+    """Blocks that one discard may cover."""
+    if p.budget.blocks == 0:
+        p.budget.blocks = L_RUN_BLOCKS
+    return p.budget.blocks
 
 
 cdef bint budget_allows(lnt_pool *p, uint32_t in_flight) noexcept nogil:

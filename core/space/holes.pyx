@@ -13,7 +13,7 @@ from core.base.schedule cimport io_free, io_new
 from core.base.space cimport RB_HELD, lnt_freed_page, lnt_holes
 from core.base.types cimport IO_DISCARD, ST_MEMORY, lnt_io
 from core.space.allocation cimport space_for_data
-from core.space.budget cimport budget_allows, budget_due, budget_hurries, budget_runs, budget_took
+from core.space.budget cimport budget_allows, budget_blocks, budget_due, budget_hurries, budget_took
 from core.space.counts cimport count_at, count_may_be_none
 from core.space.marks cimport (
     freed_add, freed_forget, freed_mark, freed_take, marks_close, marks_forget, marks_look, marks_of, marks_rest,
@@ -43,7 +43,7 @@ cdef int hold(lnt_pool *p, uint64_t run) noexcept nogil:
 
 cdef int begin(lnt_pool *p, uint64_t run) noexcept nogil:
     """Hold this run, and those behind it when all are free. 0: not now."""
-    cdef uint32_t n = 1, most = budget_runs(p)
+    cdef uint32_t n = 1, most = budget_blocks(p) // L_RUN_BLOCKS
     if not hold(p, run):
         return 0
     if p.run_used[run] == 0:
@@ -117,8 +117,8 @@ cdef int any_large(lnt_freed_page *g, uint64_t run) noexcept nogil:
     return (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
 
 
-cdef uint32_t extent_next(lnt_pool *p) noexcept nogil:
-    """The next extent to give back of the run at hand: its length, with `next` at its start; 0 when there is none."""
+cdef uint32_t extent_next(lnt_pool *p, uint32_t most) noexcept nogil:
+    """The next extent to give back of the run at hand, or of it what fits: its length, `next` at its start; 0: none is left."""
     cdef lnt_holes *s = &p.holes
     cdef uint64_t *bits = run_marks(marks_of(p, s.run), s.run)
     cdef uint32_t n = 0
@@ -127,7 +127,7 @@ cdef uint32_t extent_next(lnt_pool *p) noexcept nogil:
             s.next = s.next + 1 if bits[s.next // 64] >> (s.next % 64) else (s.next // 64 + 1) * 64
             continue
         n = 1
-        while s.next + n < L_RUN_BLOCKS and bits[(s.next + n) // 64] >> ((s.next + n) % 64) & 1:
+        while n < most and s.next + n < L_RUN_BLOCKS and bits[(s.next + n) // 64] >> ((s.next + n) % 64) & 1:
             n += 1
         if s.small or n >= LARGE_BLOCKS:
             freed_take(p, s.run * L_RUN_BLOCKS + s.next, n)
@@ -147,7 +147,8 @@ cdef int step(lnt_pool *p) noexcept nogil:
     while s.next < s.runs * L_RUN_BLOCKS and p.can_discard:
         if not budget_allows(p, s.busy):
             return 0
-        n = s.runs * L_RUN_BLOCKS if s.whole else extent_next(p)
+        n = budget_blocks(p)
+        n = min(n, s.runs * L_RUN_BLOCKS - s.next) if s.whole else extent_next(p, n)
         if n == 0 or not give_back(p, s.run * L_RUN_BLOCKS + s.next, n):
             break
         s.next += n

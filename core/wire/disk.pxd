@@ -22,8 +22,11 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint8_t *map                   # memory-backed files: all of it
     uint64_t map_bytes
     uint64_t slow_until_us
+    uint64_t slow_pause_us         # how long the last pause was
+    uint64_t slow_over_us          # ... and when it ended
     uint64_t throttled
     uint32_t in_flight
+    uint32_t discarding            # discards on the ring: inline writes wait for their holes
     uint64_t reads
     uint64_t writes
     uint64_t syncs

@@ -94,7 +94,8 @@ cdef extern from "wire/mapio.h" nogil:
 
 cdef enum:
     SLOW_WRITE_US = 3000              # an inline page-cache write that waits longer is being throttled ...
-    SLOW_PAUSE_US = 200000            # ... so for this long the ring's worker threads wait instead of this one
+    SLOW_PAUSE_US = 10000             # ... so for this long the ring's worker threads wait instead of this one ...
+    SLOW_PAUSE_MAX_US = 200000        # ... and twice as long, up to this, where the next one is soon throttled, too
     RW_BYTES_MAX = 0x40000000
     CACHED_MAX = 16                   # reads are tried inline until this many hits less four times the misses are used up
     NEW_BYTES = 65536                 # new blocks in a memory-backed file: from here on written, not copied
@@ -116,6 +117,7 @@ cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
         lnt_prep_fallocate(d.ring, <int>d.file, FALLOC_FL_KEEP_SIZE, io.offset, io.length, tag)
     else:
         io.took_us = lnt_mono_us()    # when it begins, until it is over
+        d.discarding += 1
         lnt_prep_fallocate(d.ring, <int>d.file, LNT_PUNCH, io.offset, io.length, tag)
 
 
@@ -160,11 +162,12 @@ cdef inline void finished(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogi
 cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
     # A completion from the ring: short transfers go on where they stopped, an interrupted one again.
     cdef uint64_t at
+    if io.kind == IO_DISCARD:
+        io.took_us = lnt_mono_us() - io.took_us
+        d.discarding -= 1
     if result == -EINTR:
         prep(d, io)
         return
-    if io.kind == IO_DISCARD:
-        io.took_us = lnt_mono_us() - io.took_us
     if result < 0 or (io.kind != IO_READ and io.kind != IO_WRITE):
         finished(d, io, result if result < 0 else 0)
         return
@@ -245,10 +248,14 @@ cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
 cdef void write_cached(lnt_disk *d, lnt_io *io, long waits) noexcept nogil:
     cdef uint64_t before = lnt_mono_us()
     cdef uint64_t after
+    cdef bint again
     finished(d, io, perform(d, io))
     after = lnt_mono_us()
-    if after - before > SLOW_WRITE_US and lnt_blocked() != waits:
-        d.slow_until_us = after + SLOW_PAUSE_US
+    if after - before > SLOW_WRITE_US and not d.discarding and lnt_blocked() != waits:
+        # A sync that was in its way is soon over; what the kernel holds back it holds back again.
+        again = after < d.slow_over_us + 2 * d.slow_pause_us
+        d.slow_pause_us = min(2 * d.slow_pause_us, <uint64_t>SLOW_PAUSE_MAX_US) if again else SLOW_PAUSE_US
+        d.slow_until_us = d.slow_over_us = after + d.slow_pause_us
         d.throttled += 1
 
 

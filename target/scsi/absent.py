@@ -39,6 +39,9 @@ class _NoMedium:
     async def unmap(self, offset_bytes: int, length_bytes: int, fua: bool, keep: bool) -> None:
         raise BackendError("gone")
 
+    async def unmap_ranges(self, ranges: list[tuple[int, int]], fua: bool) -> None:
+        raise BackendError("gone")
+
     async def flush(self) -> None:
         raise BackendError("gone")
 

@@ -71,6 +71,10 @@ class BlockBackend(Protocol):
         """The range reads as zeros afterwards; with `keep` its blocks stay allocated where they are."""
         ...
 
+    async def unmap_ranges(self, ranges: list[tuple[int, int]], fua: bool) -> None:
+        """(offset, length) in bytes, none of which overlap: as `unmap` of each, in any order or all at once."""
+        ...
+
     async def flush(self) -> None: ...
     async def compare_and_write(self, offset_bytes: int, expected: bytes, data: bytes, fua: bool) -> int | None:
         """Atomic. None when equal and written; else the byte offset of the first difference, nothing written."""

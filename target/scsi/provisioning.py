@@ -18,12 +18,21 @@ def _write_through(task: Task) -> bool:
 
 async def unmap(task: Task) -> bytes:
     """UNMAP: the whole list is checked before anything is done."""
-    parameters = task.parameters()
+    rows = joined(unmap_list(task, task.parameters()))
     block = task.unit.block_bytes
-    for lba, blocks in unmap_list(task, parameters):
-        if blocks:
-            await task.unit.backend.unmap(lba * block, blocks * block, _write_through(task), False)
+    await task.unit.backend.unmap_ranges([(lba * block, blocks * block) for lba, blocks in rows], _write_through(task))
     return b""
+
+
+def joined(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same blocks in order, with what overlaps or touches as one."""
+    rows: list[tuple[int, int]] = []
+    for lba, blocks in sorted(pair for pair in pairs if pair[1]):
+        if rows and lba <= sum(rows[-1]):
+            rows[-1] = rows[-1][0], max(sum(rows[-1]), lba + blocks) - rows[-1][0]
+        else:
+            rows.append((lba, blocks))
+    return rows
 
 
 def unmap_list(task: Task, parameters: bytes) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -32,6 +32,7 @@ class Desk:
         self.begun: list[tuple[int, int]] = []      # (when, bytes) of every one so far
         self.in_flight = 0                          # the most there were at once
         self.done: dict[int, str] = {}              # how operations ended
+        self.took_us: Callable[[int], int] = lambda length_bytes: TOOK_US
 
     def free(self, how: str) -> None:
         """A snapshot goes: what only it had is a block in two, or all of the volume's old blocks."""
@@ -51,7 +52,7 @@ class Desk:
             if kind != "discard":
                 self.pool.perform(io_id)
             elif io_id not in self.discards:
-                self.discards[io_id] = self.now_us + TOOK_US
+                self.discards[io_id] = self.now_us + self.took_us(length_bytes)
                 self.begun.append((self.now_us, length_bytes))
         self.in_flight = max(self.in_flight, len(self.discards))
         for io_id in [io_id for io_id, ends_us in self.discards.items() if ends_us <= self.now_us]:
@@ -161,6 +162,17 @@ def test_what_is_whole_goes_first_and_together(desk: Desk) -> None:
     assert sizes[:len(large)] == large, "nothing short before something long"
     assert max(large) > 2 * MIB
     assert large[0] <= 2 * MIB
+
+
+def test_discards_that_take_long_become_shorter_than_a_run(desk: Desk) -> None:
+    """A medium where a hole of 2 MiB takes 7 ms: what writers wait for in one go stays a moment."""
+    desk.free(WHOLE)
+    begin(desk, busy=True)
+    desk.took_us = lambda length_bytes: length_bytes * 7_000 // (2 * MIB)
+    desk.turns(20_000, busy=True)
+    late = [length_bytes for _, length_bytes in desk.begun][-8:]
+    assert all(64 << 10 <= length_bytes <= 768 << 10 for length_bytes in late), late
+    assert desk.punched() > 4 * MIB
 
 
 def test_nothing_freed_is_forgotten(desk: Desk) -> None:

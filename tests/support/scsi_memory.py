@@ -89,6 +89,10 @@ class MemoryBackend:
         for grain in range(-(-offset_bytes // GRAIN), (offset_bytes + length_bytes) // GRAIN):
             self.mapped[grain] = self.mapped[grain] and keep
 
+    async def unmap_ranges(self, ranges: list[tuple[int, int]], fua: bool) -> None:
+        for offset_bytes, length_bytes in ranges:
+            await self.unmap(offset_bytes, length_bytes, fua, False)
+
     async def flush(self) -> None:
         self._enter("flush")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,13 @@ class PoolBackend:
     async def unmap(self, offset_bytes: int, length_bytes: int, fua: bool, keep: bool) -> None:
         if length_bytes:
             await self._call("unmap", offset_bytes=offset_bytes, length_bytes=length_bytes, fua=fua, keep=keep)
+
+    async def unmap_ranges(self, ranges: list[tuple[int, int]], fua: bool) -> None:
+        """All begin at once, so that they share journal frames, and all have ended when this ends."""
+        ended = await asyncio.gather(*(self.unmap(at, length, fua, False) for at, length in ranges), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
 
     async def flush(self) -> None:
         try:
