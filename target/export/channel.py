@@ -50,13 +50,16 @@ class Channel:
 
     async def finish(self, receiving: asyncio.Task[None]) -> None:
         """No more records go up: the daemon ends its answer when it has let go of everything, and the receiving task with it."""
-        self._writer.write(b"0\r\n\r\n")
+        if not self._writer.is_closing():
+            self._writer.write(b"0\r\n\r\n")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(receiving, END_SECONDS)
         self.close()
 
     def send(self, *parts: bytes | memoryview) -> None:
-        """Put a record on its way."""
+        """Put a record on its way. ConnectionError."""
+        if self._writer.is_closing():
+            raise ConnectionResetError
         self._writer.write(b"%x\r\n" % sum(map(len, parts)))
         for part in parts:
             self._writer.write(part)

@@ -67,9 +67,11 @@ class Source:
             raise ReadError(Outcome.GONE, "the daemon is gone")
         cookie = next(self._cookies) & 0xFFFFFFFF
         self._waiting[cookie] = future = asyncio.get_running_loop().create_future()
-        self._channel.send(Request(kind, cookie, offset_bytes, length_bytes, limit).pack())
         try:
+            self._channel.send(Request(kind, cookie, offset_bytes, length_bytes, limit).pack())
             answer: Answer = await future
+        except ConnectionError:
+            raise ReadError(Outcome.GONE, "the daemon is gone") from None
         finally:
             self._waiting.pop(cookie, None)
         if answer[0] != Outcome.OK:

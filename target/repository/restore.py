@@ -66,6 +66,8 @@ class Sink:
             raise LunetteError("unreachable", "the daemon is gone") from None
         finally:
             self._waiting.pop(cookie, None)
+            if future.done() and not future.cancelled():
+                future.exception()      # it is known: nobody need be told that nobody asked
 
     async def _receive(self) -> None:
         try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -37,7 +37,6 @@ class Imports:
         """`made` is told of a volume that was published; what it says of it is the answer."""
         self._pool = pool
         self._made = made
-        self._numbers = itertools.count(1)
         self._channels = 0
 
     @contextlib.asynccontextmanager
@@ -51,7 +50,7 @@ class Imports:
         try:
             try:
                 object_id = await self._pool.call(
-                    "create", name=f"{HIDDEN}import.{next(self._numbers)}", size_bytes=round_up(size_bytes, GRAIN_BYTES),
+                    "create", name=f"{HIDDEN}import.{secrets.token_hex(8)}", size_bytes=round_up(size_bytes, GRAIN_BYTES),
                     block_bytes=block_bytes, physical_block_bytes=4096, checksum=checksum)
             except PoolError as error:
                 raise pool_error(error.code, f"create {name}") from None
