@@ -13,8 +13,10 @@ static inline void lnt_assert(int holds, const char *what)
     }
 }
 #ifdef LNT_CHECKED
+#define LNT_CHECKS 1
 #define lnt_check lnt_assert
 #else
+#define LNT_CHECKS 0
 #define lnt_check(holds, what) ((void)0)
 #endif
 #endif

@@ -2,7 +2,7 @@
 
 Lives here and nowhere else: the devices' lists of ops, spare requests, and who says that the pool has failed.
 """
-from core.base.check cimport lnt_check
+from core.base.check cimport LNT_CHECKS, lnt_check
 from core.base.entries cimport WAIT
 from core.base.memory cimport mem_zeroed
 from core.base.pool cimport lnt_op_state
@@ -24,7 +24,8 @@ cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil:
     if op.kind == OP_ADMIN:
         op.dev = p.home
     dev = op.dev
-    lnt_check(not in_list(dev.ready_head, op) and not in_list(dev.done_head, op), "I12: an op is in one list at most")
+    if LNT_CHECKS:
+        lnt_check(not in_list(dev.ready_head, op) and not in_list(dev.done_head, op), "I12: an op is in one list at most")
     op.next = NULL
     if dev.ready_tail != NULL:
         dev.ready_tail.next = op
@@ -62,7 +63,8 @@ cdef void op_finish(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     if (<lnt_op_state *>op.priv).internal:
         op_ready(p, <lnt_op *>op.owner)   # part of another op, which goes on
         return
-    lnt_check(not in_list(dev.ready_head, op) and not in_list(dev.done_head, op), "I12: an op is in one list at most")
+    if LNT_CHECKS:
+        lnt_check(not in_list(dev.ready_head, op) and not in_list(dev.done_head, op), "I12: an op is in one list at most")
     op.next = NULL
     if dev.done_tail != NULL:
         dev.done_tail.next = op

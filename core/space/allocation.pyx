@@ -2,7 +2,7 @@
 
 Lives here and nowhere else: the cursors of the search.
 """
-from core.base.check cimport lnt_assert, lnt_check
+from core.base.check cimport LNT_CHECKS, lnt_assert, lnt_check
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_GROUP_BLOCKS, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS
 from core.base.mutations cimport M_NO_PUNCH_HOLD
@@ -260,7 +260,8 @@ cdef int alloc_home(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nogil:
     """One block for a node."""
     cdef int rc = take_for_node(p, who, pba) if p.medium.sparse else take_packed(p, who, pba)
     if rc == 0:
-        lnt_check(not is_held_home(p, pba[0]), "I6: the last checkpoint does not use a home that is chosen")
+        if LNT_CHECKS:
+            lnt_check(not is_held_home(p, pba[0]), "I6: the last checkpoint does not use a home that is chosen")
         lnt_assert(not p.medium.sparse or p.run_busy[pba[0] // L_RUN_BLOCKS] & RB_NODES != 0,
                    "I16: a node's home lies where room below is allocated")
     return rc

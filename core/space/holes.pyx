@@ -4,7 +4,7 @@ A look every two seconds finds runs with freed blocks that nothing was taken fro
 and deletes have freed is found at once. It goes back, whole neighbouring runs together, then extents of some length, and what is
 left extent by extent, as much as initiators can spare (core/space/budget.pyx). Meanwhile nothing is allocated in those runs.
 """
-from core.base.check cimport lnt_check
+from core.base.check cimport LNT_CHECKS, lnt_check
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, SF_UNSWEPT
 from core.base.page cimport lnt_frame
@@ -87,7 +87,8 @@ cdef int give_back(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil:
     cdef lnt_io *io = io_new(p)
     if io == NULL:
         return 0
-    lnt_check(count_may_be_none(p, pba, n), "I15: nobody refers to what goes back to the medium")
+    if LNT_CHECKS:
+        lnt_check(count_may_be_none(p, pba, n), "I15: nobody refers to what goes back to the medium")
     io.kind = IO_DISCARD
     io.offset = pba * L_BLOCK_BYTES
     io.length = n * L_BLOCK_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -34,3 +35,14 @@ def test_every_invariant_is_asserted_where_the_page_says() -> None:
     assert len(documented()) >= 16
     assert all(documented().values())
     assert asserted() == documented()
+
+
+def test_what_a_check_looks_up_stands_behind_the_switch() -> None:
+    """Cython evaluates an argument before C drops the check: the data path would pay for it."""
+    found = []
+    for path in sorted((ROOT / "core").rglob("*.p[yx][xd]")):
+        lines = path.read_text().splitlines()
+        for before, line in pairwise(lines):
+            if re.search(r"lnt_check\(.*\w\(.*\"", line) and not re.search(r"if LNT_CHECKS\b", before):
+                found.append(f"{path.name}: {line.strip()}")
+    assert not found
