@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h ! -name _stream.h) core/layout.py core/stream/layout.py setup.py
 MODULES := $(shell find core target -name '*.py')
 
-.PHONY: all help build dev run test test-one schema page lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions fuzz-lives
+.PHONY: all help build dev run test test-one schema page deb deb-try lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions fuzz-lives
 all: build
 
 # Says what each target below is for: the words after its two hashes.
@@ -67,6 +67,12 @@ page: build ## the page, tried in a real browser (chromium, Playwright, axe-core
 
 schema: build ## the served schema, walked by schemathesis in all phases, with and without a token
 	LUNETTE_SCHEMA=full $(BIN)/python -m pytest -q --timeout=900 tests/server/api/test_schema.py
+
+deb: build ## a Debian package for this release, in dist
+	@bash packaging/deb/build.sh dist
+
+deb-try: build ## the package in a clean chroot: installed, serving, purged (root; some minutes)
+	@bash packaging/deb/try.sh
 
 lint: build ## ruff, mypy (strict), cython-lint
 	$(BIN)/ruff check .
