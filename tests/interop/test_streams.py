@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,3 +128,49 @@ def test_a_replica_is_what_its_source_is(here: Site, there: Site, place: Path) -
     same(here, there, "v@3", "w")
     shared = sum(sources[f"v@{n}"]["exclusive_bytes"] for n in (1, 2, 3))
     assert sum(rows[f"w@{n}"]["exclusive_bytes"] for n in (1, 2, 3)) == shared
+
+
+def test_what_broke_off_goes_on_after_a_kill_too(here: Site, there: Site, place: Path) -> None:
+    whole = here.send(place / "s", "v@1", "--compress", "none")
+    with pytest.raises(Refused, match="ends before its end"):
+        there.receive(whole[:80 * MIB], "x")
+    assert not [name for name in there.daemon.ls() if name.startswith("x")]
+    (row,) = there.status("x")
+    assert row["guid"] == here.guid("v@1")
+    assert row["offset_bytes"] >= 60 * MIB
+    assert 60 * MIB <= row["received_bytes"] <= 80 * MIB
+    there.daemon.restart(signal.SIGKILL)
+    assert there.status("x") == [row]
+    rest = here.send(place / "s", "--resume", row["token"], "--compress", "zstd")
+    assert len(rest) < 64 * MIB
+    with pytest.raises(Refused, match="of which nothing is here"):
+        there.receive(rest, "y")
+    assert "x@1" in there.receive(rest, "x")
+    assert there.status("x") == []
+    same(here, there, "v@1", "x@1")
+
+
+def test_what_is_refused_and_what_stays_as_it_is(here: Site, there: Site, place: Path) -> None:
+    whole = here.send(place / "s", "v@1")
+    with pytest.raises(Refused, match=r"a whole stream makes a new volume|there is x@1 already"):
+        there.receive(whole, "x")
+    damaged = bytearray(whole)
+    damaged[70 * MIB] ^= 1
+    with pytest.raises(Refused, match="damaged"):
+        there.receive(bytes(damaged), "z")
+    assert "z@1" in there.cli("receive", "z", "--abort", "--json")
+    for args, why in ((("z", "--abort"), "nothing of z"),):
+        with pytest.raises(Refused, match=why):
+            there.cli("receive", *args)
+    changes = here.send(place / "s", "v@2", "--from", "v@1")
+    with pytest.raises(Refused, match="has not the snapshot"):
+        there.receive(changes, "z")
+    for args, why in ((("v",), "not"), (("v@1", "--from", "v@2"), "not an earlier"),
+                      (("--resume", "abc"), "no token"), (("nothing@1",), "there is no")):
+        with pytest.raises(Refused, match=why):
+            here.send(place / "s", *args)
+    run("qemu-io", "-f", "raw", "-c", "write -P 3 0 4k", "-c", "flush", there.url("x"))
+    assert "x@2" in there.receive(changes, "x")       # the snapshot comes, and what was written stays
+    same(here, there, "v@2", "x@2")
+    run("qemu-io", "-f", "raw", "-c", "read -P 3 0 4k", there.url("x"))
+    assert not [tag for row in here.daemon.ls().values() for tag in row["holds"]]
