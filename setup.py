@@ -23,6 +23,7 @@ OPTIMIZE = "1" if SANITIZE else os.environ.get("LUNETTE_OPTIMIZE", "3")    # the
 def write_layout_headers() -> None:
     """Write core/_layout.h and core/stream/_stream.h, so that C and Python read one table of offsets of each format."""
     sys.path.insert(0, str(HERE))      # the stream's table uses the disk's
+    (HERE / "core" / "stream" / "_layout.h").unlink(missing_ok=True)     # an earlier build's: taken for the disk's in that folder
     for table, name in (("core/layout.py", "core/_layout.h"), ("core/stream/layout.py", "core/stream/_stream.h")):
         header = runpy.run_path(str(HERE / table))["c_header"]()
         path = HERE / name
