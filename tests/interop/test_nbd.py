@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
+import shlex
 import signal
 import socket
 import struct
@@ -258,6 +260,22 @@ def test_a_hold_that_is_released_lets_go_and_readers_are_told(daemon: DaemonProc
         daemon.cli("delete", "v@free")
         sock.sendall(request(codes.Command.READ, 0, 4096))
         assert receive(sock, 16) == codes.SIMPLE_REPLY.pack(codes.SIMPLE_REPLY_MAGIC, 108, 1)
+    assert served.stop() == (0, "")
+
+
+@pytest.mark.needs("nbdinfo", "nbdcopy", "qemu-img")
+def test_the_commands_of_the_page_do_what_it_says(daemon: DaemonProcess, tmp_path: Path) -> None:
+    """docs/export.md: the first line serves, the others read."""
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    lines = [line.split("  #")[0] for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    assert len(lines) == 6
+    served = Export(daemon, tmp_path, *shlex.split(lines[0].replace("db@", "v@").partition(" --socket ")[0])[2:])
+    for line in lines[1:]:
+        line = line.replace("/run/db.sock", str(served.socket)).replace("db@", "v@")
+        run(*shlex.split(line.replace(" db.", f" {tmp_path}/db.")))
+    run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", tmp_path / "db.img", tmp_path / "db.qcow2")
+    run("qemu-img", "compare", "-f", "raw", "-F", "raw", tmp_path / "db.img", daemon.url("v@b"))
     assert served.stop() == (0, "")
 
 
