@@ -1,7 +1,7 @@
 #!/bin/bash
 # A Debian package of the core that is built here: build.sh OUT_DIRECTORY. Prints the package's path. No root is needed.
 #
-# All of it, and what it needs from PyPI, lies in /opt/lunette/lib, for the Python of the release that it is built on.
+# All of it, and what it needs from PyPI, lies in /usr/lib/lunette, for the Python of the release that it is built on.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 out=$1
@@ -12,7 +12,7 @@ trap 'rm -rf "$stage"' EXIT
 chmod 755 "$stage"
 umask 022
 
-lib=$stage/opt/lunette/lib
+lib=$stage/usr/lib/lunette
 mkdir -p "$lib" "$stage/DEBIAN" "$stage/usr/bin" "$stage/etc/lunette" "$stage/usr/lib/systemd/system" \
     "$stage/usr/share/doc/lunette" "$stage/usr/share/lunette/prometheus" "$stage/usr/share/lunette/grafana"
 needs=$("$python" -c 'import sys, tomllib; print("\n".join(tomllib.load(open(sys.argv[1], "rb"))["project"]["dependencies"]))' \
@@ -20,7 +20,7 @@ needs=$("$python" -c 'import sys, tomllib; print("\n".join(tomllib.load(open(sys
 mapfile -t needs <<< "$needs"
 "$python" -m pip install -q --disable-pip-version-check --no-compile --only-binary :all: -c "$top/constraints.txt" \
     --target "$lib" "${needs[@]}"
-cp -r "$top/core" "$top/target" "$lib/"
+cp -rL "$top/core" "$top/target" "$lib/"
 find "$lib/core" "$lib/target" \( -name '*.c' -o -name '*.h' -o -name '*.p[yx]x' -o -name '*.px[di]' -o -name '*.o' \) -delete
 find "$lib" -name __pycache__ -prune -exec rm -rf {} +
 find "$lib/core" -name '*.so' -exec strip --strip-unneeded {} +
@@ -34,7 +34,7 @@ cat > "$stage/usr/bin/lunette" <<'END'
 #!/usr/bin/python3 -I
 import sys
 
-sys.path.insert(0, "/opt/lunette/lib")
+sys.path.insert(0, "/usr/lib/lunette")
 from target.cli import main  # noqa: E402
 
 main()
@@ -60,7 +60,7 @@ Section: net
 Priority: optional
 Description: iSCSI target whose every LUN is a volume, a snapshot or a clone
  A native block core and data plane, a Python control plane. Pools are files or
- block devices. What it needs from PyPI is inside, in /opt/lunette.
+ block devices. What it needs from PyPI is inside, in /usr/lib/lunette.
 END
 echo /etc/lunette/lunette.toml > "$stage/DEBIAN/conffiles"
 for each in postinst prerm postrm; do install -m 755 "$top/packaging/deb/$each" "$stage/DEBIAN/$each"; done
