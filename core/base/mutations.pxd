@@ -44,3 +44,14 @@ cpdef enum mutation:           # tests/crash switches one safeguard off at a tim
     M_FIRST_RECORD = 0x10000000000     # of a frame is written again by recovery, and no other
     M_SPLIT_PUBLISH = 0x20000000000    # its records lie in two frames
     M_BLIND_PUBLISH = 0x40000000000    # the volume follows, whatever was written to it
+    M_FLAT_PENDING = 0x80000000000     # nodes of the pending list come back as leaves
+    M_SHORT_UNMAP = 0x100000000000     # the record lacks the last block
+    M_ATOMIC_STAYS = 0x200000000000    # where checksums cannot be kept an atomic write is not planned again
+    M_HASTY_COPY = 0x400000000000      # a copy by reference is answered while writes in place are under way to its source
+    M_HOLE_WRITES = 0x800000000000     # UNMAP of a part of a hole writes zeros there
+    M_LONG_RECORD = 0x1000000000000    # replay takes a MAP record that reaches over the end of a leaf
+    M_FIRST_BAD = 0x2000000000000      # the first block of a read is blamed for any
+    M_ATOMIC_SPACE = 0x4000000000000   # an atomic write does not count the nodes that it may need
+    M_SCRUB_ONCE = 0x8000000000000     # a page that a checkpoint has changed meanwhile is not read again
+    M_KEEP_TAIL = 0x20000000000000     # replay of growth leaves the mark of a shrink under way
+    M_ZONELESS_SUMS = 0x10000000000000  # borders of checksum pages are taken as if there were one zone

@@ -12,7 +12,7 @@ from core.base.layout cimport (
 )
 from core.base.memory cimport mem_zeroed
 from core.base.mutations cimport (
-    M_NO_DIRECTORY_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_RECOVERY_SYNC, M_NO_SPACE_SUM, M_NO_SUPER_REWRITE,
+    M_FLAT_PENDING, M_NO_DIRECTORY_CRC, M_NO_GEN, M_NO_IMAGE_CRC, M_NO_RECOVERY_SYNC, M_NO_SPACE_SUM, M_NO_SUPER_REWRITE,
 )
 from core.base.native cimport lnt_get_le16, lnt_get_le32, lnt_get_le64, lnt_put_le16
 from core.base.object cimport lnt_object
@@ -175,7 +175,7 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
             it.trim = 1
             it.seq = it.epoch = 0
             if it.kind == I_NODE:
-                it.n = 1 | it.n << 8
+                it.n = 1 | (it.n << 8 if not p.mutations & M_FLAT_PENDING else 0)
             if not ring_ready(&p.work, 1):
                 raise MemoryError
             ring_push(&p.work, &it)

@@ -16,7 +16,9 @@ from core.base.layout cimport (
     RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_FLAGS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SF_CLEAN,
     SK_OBJECT,
 )
-from core.base.mutations cimport M_ACCEPT_SOFT, M_FIRST_RECORD, M_NO_FRAME_CRC, M_NO_LEAP, M_NO_REWRITE, M_NO_SYNCED_UPTO
+from core.base.mutations cimport (
+    M_ACCEPT_SOFT, M_FIRST_RECORD, M_KEEP_TAIL, M_LONG_RECORD, M_NO_FRAME_CRC, M_NO_LEAP, M_NO_REWRITE, M_NO_SYNCED_UPTO,
+)
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.object cimport lnt_object
 from core.base.types cimport ST_MEMORY
@@ -239,8 +241,8 @@ cdef int map_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) no
     cdef uint64_t pba = lnt_get_le64(r + RF_MAP_PBA)
     cdef uint32_t count = lnt_get_le32(r + RF_MAP_COUNT)
     cdef int rc
-    if (count == 0 or count > L_RUN_BLOCKS or lba % L_NODE_ENTRIES + count > L_NODE_ENTRIES or pba >= p.total_blocks
-            or count > p.total_blocks - pba):
+    if (count == 0 or count > L_RUN_BLOCKS or pba >= p.total_blocks or count > p.total_blocks - pba
+            or lba % L_NODE_ENTRIES + count > L_NODE_ENTRIES and not p.mutations & M_LONG_RECORD):
         return IMPOSSIBLE
     rc = count_touch(p, NULL, pba, count)
     if rc == 0:
@@ -287,7 +289,7 @@ cdef int resize_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n)
     cdef int rc = map_raise(p, o, map_level(size_bytes // L_BLOCK_BYTES))
     if size_bytes < o.pub.size_bytes:
         o.flags |= OF_TAIL            # what behind the end was not yet taken away goes when the pool is open
-    elif size_bytes > o.pub.size_bytes:
+    elif size_bytes > o.pub.size_bytes and not p.mutations & M_KEEP_TAIL:
         o.flags &= ~OF_TAIL
     o.pub.size_bytes = size_bytes
     object_dirty(p, o)

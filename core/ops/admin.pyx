@@ -12,7 +12,7 @@ from core.base.layout cimport (
     OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE,
 )
 from core.base.mutations cimport (
-    M_ADMIN_SOFT, M_BLIND_PUBLISH, M_EARLY_REVERT, M_EARLY_SHARE, M_NO_SETTLE, M_SPLIT_PUBLISH,
+    M_ADMIN_SOFT, M_BLIND_PUBLISH, M_EARLY_REVERT, M_EARLY_SHARE, M_HASTY_COPY, M_NO_SETTLE, M_SPLIT_PUBLISH,
 )
 from core.base.native cimport lnt_get_le64, lnt_put_le64
 from core.base.object cimport lnt_object
@@ -24,7 +24,7 @@ from core.base.operation cimport (
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_again, op_finish, op_ready
 from core.base.types cimport (
-    ST_GONE, ST_INVALID, ST_IO_WRITE, ST_LIMIT, ST_MEMORY, ST_NO_SPACE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op,
+    ST_GONE, ST_INVALID, ST_IO_WRITE, ST_MEMORY, ST_NO_SPACE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op,
 )
 from core.catalog.changes cimport delete_apply, derive_apply, revert_apply
 from core.catalog.slots cimport object_store, slot_free, slot_page, slot_write
@@ -396,7 +396,7 @@ cdef int grow_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
         total = g.total_blocks if g.total_blocks - p.total_blocks < step else p.total_blocks + step
         g.more = total < g.total_blocks
         if pool_resize(p, total):
-            return ST_LIMIT
+            return ST_MEMORY
         r = record_new(p, RT_GROW, 16)
         lnt_put_le64(r + 8, total)
     return 0
@@ -489,7 +489,7 @@ cdef void admin_submit(lnt_pool *p, lnt_admin *a) noexcept nogil:
 cdef void settle(lnt_pool *p, lnt_admin *a, uint8_t hard) noexcept nogil:
     """Applied: wait until no I/O planned before can still change what is now shared, then for durability."""
     cdef lnt_op_state *x = op_state(a)
-    if p.epoch < x.target_epoch and not p.mutations & M_EARLY_SHARE:
+    if p.epoch < x.target_epoch and not p.mutations & (M_EARLY_SHARE if hard else M_HASTY_COPY):
         wait_grace(p, &a.op, x.target_epoch)
     elif hard and not p.mutations & M_ADMIN_SOFT:
         x.need_sync = next_sync(p)

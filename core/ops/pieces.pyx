@@ -4,7 +4,7 @@ Everything that the change may have to wait for, or that may refuse it, is touch
 """
 from core._blkmap cimport NODES_KEPT, lnt_extent, map_find, map_insert, path_own
 from core.base.entries cimport E_EXCL
-from core.base.mutations cimport M_SPLIT_ATOMIC
+from core.base.mutations cimport M_ATOMIC_SPACE, M_ATOMIC_STAYS, M_SPLIT_ATOMIC
 from core.base.page cimport lnt_frame
 from core.base.trace cimport PF_HALF, pool_fail
 from core.base.types cimport ST_IO_WRITE, ST_MEMORY, ST_NO_SPACE
@@ -36,7 +36,7 @@ cdef int piece_ready(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece *a, 
     rc = csum_touch(p, who, a.pba, a.n) if verify else 0
     if rc == ST_MEMORY:
         return rc
-    if rc > 0:
+    if rc > 0 and not p.mutations & M_ATOMIC_STAYS:
         return PLAN_AGAIN
     if rc == 0:
         rc = path_own(p, who, o, a.lba, 0, &leaf, NULL)
@@ -58,7 +58,8 @@ cdef int pieces_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece **
         total += record_bytes(a, verify)
         count += 1
         a = a.next
-    if space_for_nodes(p) <= NODES_KEPT + count:   # a leaf that merges on the way is split again by the next piece
+    # A leaf that merges on the way is split again by the next piece.
+    if space_for_nodes(p) <= NODES_KEPT + count and not p.mutations & M_ATOMIC_SPACE:
         return ST_NO_SPACE
     if not cache_ready(p, count):
         return ST_MEMORY

@@ -13,6 +13,7 @@ from core.base.layout cimport (
 )
 from core.base.log cimport C_HOMES
 from core.base.memory cimport mem_aligned
+from core.base.mutations cimport M_SCRUB_ONCE
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_scrub
@@ -96,7 +97,7 @@ cdef int judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
         if p.checkpoint.state > C_HOMES:
             checkpoint_wait_running(p, &a.op)
             return WAIT
-        if m.checkpoints != p.checkpoint.done_count:
+        if m.checkpoints != p.checkpoint.done_count and not p.mutations & M_SCRUB_ONCE:
             return op_again(p, &a.op)
     a.scrub.pages += 1
     return ST_IO_READ if m.io.result else ST_CHECKSUM

@@ -2,6 +2,7 @@
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, lnt_extent, map_find, map_unmap
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, RT_UNMAP
+from core.base.mutations cimport M_HOLE_WRITES, M_SHORT_UNMAP
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
@@ -65,7 +66,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
                 if rc:
                     unmap_end(p, op, <uint8_t>rc)
                     return
-                if e.pba == 0:
+                if e.pba == 0 and not p.mutations & M_HOLE_WRITES:
                     x.cursor += n
                     continue
             x.cursor += n
@@ -84,7 +85,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
             unmap_end(p, op, <uint8_t>rc)
             return
         if removed:
-            record_3(p, RT_UNMAP, o.pub.id, at >> 12, next_lba - (at >> 12))
+            record_3(p, RT_UNMAP, o.pub.id, at >> 12, next_lba - (at >> 12) - (1 if p.mutations & M_SHORT_UNMAP else 0))
         x.cursor = next_lba * L_BLOCK_BYTES - op.offset
         looks += LEAF_LOOKS if removed else 1
         if looks >= TURN_LOOKS:

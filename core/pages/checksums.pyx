@@ -1,7 +1,7 @@
 """CRC32C of data blocks, kept by block in the zone's checksum pages (docs/on-disk-format.md, csum)."""
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_CSUM_BLOCKS, L_CSUM_START, L_ZONE_BLOCKS, PK_CSUM
-from core.base.mutations cimport M_NO_DATA_CRC
+from core.base.mutations cimport M_FIRST_BAD, M_NO_DATA_CRC, M_ZONELESS_SUMS
 from core.base.native cimport lnt_get_le32, lnt_put_le32
 from core.base.page cimport lnt_frame
 from core.base.types cimport ST_CHECKSUM
@@ -23,7 +23,7 @@ cdef int csum_touch(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n) noex
     cdef uint32_t i, index
     cdef int rc, worst = 0
     for i in range(n):
-        if i == 0 or (pba + i) % L_ZONE_BLOCKS % L_CSUM_BLOCKS == 0:
+        if i == 0 or ((pba + i) % L_ZONE_BLOCKS if not p.mutations & M_ZONELESS_SUMS else pba + i) % L_CSUM_BLOCKS == 0:
             rc = 0
             if page_of(p, who, pba + i, &index, &rc) == NULL and (rc == WAIT or worst == 0):
                 worst = rc
@@ -62,6 +62,6 @@ cdef int csum_verify(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n, con
         f = page_of(p, who, pba + i, &index, &rc)
         if lnt_get_le32(f.data + 4 * index) != lnt_crc32c(
                 0, data + <uint64_t>i * L_BLOCK_BYTES, L_BLOCK_BYTES) and not p.mutations & M_NO_DATA_CRC:
-            bad[0] = i
+            bad[0] = i if not p.mutations & M_FIRST_BAD else 0
             return ST_CHECKSUM
     return 0
