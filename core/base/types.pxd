@@ -19,6 +19,7 @@ cdef enum lnt_op_kind:
     OP_UNMAP = 4           # [offset, offset+length) reads as zeros afterwards; whole 4 KiB blocks are freed
     OP_COMPARE_WRITE = 5   # buf = length bytes to compare, then length bytes to write; atomic
     OP_WRITE_ATOMIC = 6    # at most L_ATOMIC_BLOCKS: all of it or nothing, to other ops and after a crash
+    OP_MOVE = 7            # within one region, whole blocks: what lies scattered there is put into one run; it reads the same
     OP_ADMIN = 16          # private to the engine (snapshot, clone, delete ...)
 
 cdef enum lnt_op_flag:

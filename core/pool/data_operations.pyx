@@ -6,7 +6,7 @@ from core.base.memory cimport mem_aligned
 from core.base.object cimport lnt_object
 from core.base.operation cimport A_DATA, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_SHARE, lnt_admin, lnt_row
 from core.base.types cimport (
-    OPF_FUA, OPF_NOUNMAP, OP_COMPARE_WRITE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, lnt_obj,
+    OPF_FUA, OPF_NOUNMAP, OP_COMPARE_WRITE, OP_MOVE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, lnt_obj,
 )
 from core.pool.state cimport PoolState
 from core.pool.submission cimport Outcome, admin_free, admin_new, admin_on, handle, memory_for, out_of_memory, submit
@@ -165,6 +165,11 @@ def start_compare_and_write(PoolState pool, *, object_id, offset_bytes, expected
 def start_write_atomic(PoolState pool, *, object_id, offset_bytes, data, fua=False):
     return run_rw(pool, OP_WRITE_ATOMIC, object_id, offset_bytes, len(data), bytes(data), OPF_FUA if fua else 0,
                   Outcome())
+
+
+def start_move(PoolState pool, *, object_id, offset_bytes, length_bytes):
+    """Put what lies scattered in (part of) a region into one run, where it is the object's alone and there is space to spare."""
+    return run_rw(pool, OP_MOVE, object_id, offset_bytes, length_bytes, None, 0, Outcome())
 
 
 def start_flush(PoolState pool):

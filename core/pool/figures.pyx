@@ -102,7 +102,7 @@ cdef dict pool_figures(lnt_pool *p):
         "cache_evictions": p.cache.evictions, "journal_blocks": p.journal.blocks, "journal_room_blocks": journal_room(p),
         "journal_frames": p.journal.frames, "journal_bytes": p.journal.bytes, "journal_records": p.journal.appended,
         "syncs": p.journal.sync_done, "checkpoints": p.checkpoint.done_count, "merged_writes": p.stat_rmw,
-        "moved_bytes": p.stat_moved * L_BLOCK_BYTES, "epoch": p.epoch,
+        "moved_bytes": p.stat_moved * L_BLOCK_BYTES, "requests": p.budget.requests, "epoch": p.epoch,
         "medium_sparse": p.medium.sparse, "medium_short": p.medium.refused_us != 0,
         "node_room_bytes": p.nodes_free * L_BLOCK_BYTES,
         "free_runs": p.free_runs, "punched_bytes": p.holes.blocks * L_BLOCK_BYTES, "punch_runs": marked,

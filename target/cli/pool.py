@@ -101,6 +101,23 @@ def _trimmed(state: dict[str, Any]) -> str:
             f"{size(state['trimmed_bytes'])} given back")
 
 
+@pool.command("defrag")
+@background_options("Move at most so many bytes a second.")
+@click.pass_context
+def defrag(ctx: click.Context, rate_bytes: int, background: bool, only_status: bool, stop: bool, as_json: bool) -> int:
+    """Put volumes' blocks that snapshots have scattered into order: those that no other object shares."""
+    state = work(ctx, "/v1/defrag", _moved, rate_bytes=rate_bytes, background=background, only_status=only_status, stop=stop)
+    if as_json:
+        print_json(state)
+    else:
+        click.echo(f"{state['state']}: {_moved(state)}" if "moved_bytes" in state else state["state"])
+    return 1 if str(state["state"]).startswith("failed") else 0
+
+
+def _moved(state: dict[str, Any]) -> str:
+    return f"{size(state['looked_bytes'])} of {size(state['mapped_bytes'])} looked at, {size(state['moved_bytes'])} moved"
+
+
 @pool.command("info")
 @click.argument("path", type=click.Path(), required=False)
 @json_option

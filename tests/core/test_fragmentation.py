@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from core.errors import PoolError
 from core.pool.engine import Pool
 from tests.support.memdevice import MemoryDevice
 
@@ -124,3 +125,41 @@ def test_a_full_pool_is_overwritten_in_place() -> None:
     made = Scattered(pool_bytes=40 * MIB)
     made.in_order(MIB)
     assert made.reads() > 100
+
+
+def moved(made: Scattered) -> None:
+    for at in range(0, made.size_bytes, RUN):
+        made.pool.call("move", object_id=made.volume, offset_bytes=at, length_bytes=RUN)
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_a_move_puts_a_region_into_one_run_and_it_reads_the_same(checksum: bool) -> None:
+    made = Scattered(checksum=checksum)
+    assert made.reads() > 100
+    before = made.pool.stats()["free_bytes"]
+    moved(made)
+    assert made.reads() <= (8 if checksum else 4), "some are of checksum pages"
+    made.settle()
+    assert checksum or made.pool.stats()["free_bytes"] >= before + 2 * BLOCK, "and huge entries: the leaves are gone"
+    done = made.pool.stats()["moved_bytes"], made.pool.stats()["journal_records"]
+    moved(made)
+    assert (made.pool.stats()["moved_bytes"], made.pool.stats()["journal_records"]) == done, "once is enough"
+    made.pool.abandon()
+    made.pool = Pool(made.device)
+    made.reads()
+
+
+def test_what_is_shared_or_has_no_room_is_not_moved() -> None:
+    made = Scattered()
+    snapshot = made.pool.call("snapshot", pairs=[(made.volume, "v@t")])[0]
+    records = made.pool.stats()["journal_records"]
+    moved(made)
+    assert made.pool.stats()["journal_records"] == records
+    made.pool.call("delete", object_id=snapshot)
+    made.settle()
+    made.device.full = True
+    moved(made)
+    assert made.reads() > 100
+    made.device.full = False
+    with pytest.raises(PoolError, match="invalid"):
+        made.pool.call("move", object_id=made.volume, offset_bytes=BLOCK, length_bytes=RUN)

@@ -21,7 +21,7 @@ STREAMS = Config(size_bytes=80 << 20, volume_bytes=2 << 20, sizes=(2 << 20, 2 <<
 # growth; "mixed": all kinds of writes over the same
 # shared blocks; "two queues": as two reactors, of which one sleeps until it is woken; "groups": snapshots of several volumes and
 # reverts while writes to them are under way; "knots": comparisons and atomic writes amid UNMAPs over hundreds of leaves, copies,
-# reverts and snapshots, judged by serial order; "streams": long writes over what lies scattered, which move it; "thin
+# reverts and snapshots, judged by serial order; "streams": long writes over what lies scattered, and moves of it; "thin
 # streams": where the medium may have no room for that.
 SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "vast": (Config(size_bytes=48 << 20, cache_bytes=0, hot_bytes=256 << 10, volume_bytes=GIB,

@@ -110,6 +110,16 @@ def stream(rig: Rig) -> Op | None:
                      data=rig.oracle.make_data(model.id, offset, length))
 
 
+def move(rig: Rig) -> Op | None:
+    """What lies scattered in a region is moved, while others write there."""
+    models = [m for m in rig.volumes() if rig.size_of(m) >= 2 << 20]
+    if not models:
+        return None
+    model = rig.random.choice(models)
+    start = rig.random.randrange(rig.size_of(model) >> 21) << 21
+    return rig.start("move", object_id=model.id, offset_bytes=start, length_bytes=2 << 20)
+
+
 VAST: dict[Action, int] = {create: 4, write: 30, write_run: 5, write_atomic: 6, unmap: 10, read: 6, flush: 6, checkpoint: 4,
                            compare_and_write: 2, snapshot: 6, clone: 5, delete: 5, revert: 5, resize: 14, share: 3, idle: 4}
 SLOW: dict[Action, int] = {**ACTIONS, idle: 30}
@@ -120,5 +130,5 @@ MIXED: dict[Action, int] = {create: 1, write: 20, write_atomic: 20, unmap: 16, c
                             clone: 6, delete: 4, flush: 4, read: 8, revert: 3, idle: 2}
 GROUPS: dict[Action, int] = {create: 3, write: 40, write_atomic: 10, snapshot: 14, revert: 16, delete: 8, flush: 3, read: 3,
                              unmap: 4, clone: 2, resize: 2, idle: 2}
-STREAMS: dict[Action, int] = {create: 1, scatter: 10, stream: 30, write: 20, read: 8, unmap: 3, snapshot: 4, delete: 5, clone: 2,
-                              revert: 2, share: 2, write_atomic: 3, flush: 4, checkpoint: 2, idle: 2}
+STREAMS: dict[Action, int] = {create: 1, scatter: 10, move: 14, stream: 20, write: 20, read: 8, unmap: 3, snapshot: 4, delete: 5,
+                              clone: 2, revert: 2, share: 2, write_atomic: 3, flush: 4, checkpoint: 2, idle: 2}

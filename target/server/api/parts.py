@@ -21,6 +21,7 @@ from target.server.api.imports import Imports
 from target.server.api.listing import Listing
 from target.server.api.served import Served
 from target.server.api.tokens import Tokens
+from target.server.background.defrag import Defrag
 from target.server.background.jobs import Job
 from target.server.background.schedules import Schedules
 from target.server.background.scrub import Scrub
@@ -47,6 +48,7 @@ class Parts:
     tokens: Tokens
     scrub: Scrub
     trim: Trim
+    defrag: Defrag
     differences: Differences
     metrics: Callable[[], Metrics]
     exports: Exports

@@ -34,6 +34,7 @@ class Running:
             Route("GET", "/v1/jobs/{id}", "job", "One job.", self._job, "JobRow"),
             Route("DELETE", "/v1/jobs/{id}", "job_cancel", "End a job.", self._cancel, "JobRow", scope="operate"),
             *self._work("/v1/scrub", self._parts.scrub), *self._work("/v1/trim", self._parts.trim),
+            *self._work("/v1/defrag", self._parts.defrag),
         ]
 
     def _command(self, command: Command) -> Route:

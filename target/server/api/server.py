@@ -23,6 +23,7 @@ from target.server.api.reading import Reading
 from target.server.api.running import Running
 from target.server.api.served import Served
 from target.server.api.tokens import Tokens
+from target.server.background.defrag import Defrag
 from target.server.background.schedules import Schedules
 from target.server.background.scrub import Scrub
 from target.server.background.trim import Trim
@@ -54,7 +55,8 @@ class ApiServer:
         tokens.changed = self._open_tcp
         management.table.add(*tokens.commands())
         self.parts = Parts(served, management, listing, schedules, tokens, Scrub(served.pool, served.jobs),
-                           Trim(served.pool, served.jobs), Differences(served.pool, served.catalog, served.holds), metrics,
+                           Trim(served.pool, served.jobs), Defrag(served.pool, served.jobs),
+                           Differences(served.pool, served.catalog, served.holds), metrics,
                            Exports(served.pool, served.catalog, served.stored_holds),
                            Imports(served.pool, management.objects.made), self._unready, prove)
         self._doors: list[Doorbell] = []
@@ -87,11 +89,13 @@ class ApiServer:
                 log.warning("the API does not listen on %s yet: there is no token and no --tls-client-ca; lunette token create "
                             "makes one", self._tcp.portal)
         self.parts.trim.resume()
+        self.parts.defrag.watch()
 
     async def stop(self) -> None:
         self._stopping = True
         await self.parts.scrub.stop()
         await self.parts.trim.stop()
+        await self.parts.defrag.quit()
         await self.parts.served.jobs.stop()
         if self._tells is not None:
             logging.getLogger("lunette").removeHandler(self._tells)

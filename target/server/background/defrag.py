@@ -1,0 +1,121 @@
+"""Defrag: volumes whose blocks snapshots have scattered lie in order again, without anyone asking (docs/operations.md).
+
+The engine moves one region of 2 MiB at a time (its `move` operation), where it is a volume's alone and a run is to spare. What
+is scattered and shared stays; it becomes a volume's alone when the others are deleted. So deletes are what a pass waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from target.errors import LunetteError
+from target.server.background.pool_work import PoolWork
+from target.volumes.gateway import ObjectInfo, PoolError
+
+log = logging.getLogger("lunette.defrag")
+
+RUN_BYTES = 2 << 20
+EXTENTS = 1000                  # asked for at a time
+LOOK_SECONDS = 1.0              # between two looks for something to do
+IDLE_SECONDS = 5.0              # initiators that have sent nothing for so long are not there
+SILENT_SECONDS = 0.25           # ... and a pass that has begun goes on after so long
+
+
+class Defrag(PoolWork):
+    """By itself (`watch`) a pass begins when space was freed and initiators are silent, and waits while they are not."""
+
+    name = "defrag"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._watching: asyncio.Task[None] | None = None
+        self._polite = False        # this pass waits for initiators
+        self._seen = -1             # their requests so far, when they were silent last
+
+    def watch(self) -> None:
+        """From now on passes begin by themselves."""
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def quit(self) -> None:
+        """None begins any more, and none goes on."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+        await self.stop()
+
+    def _figures(self) -> dict[str, Any]:
+        """Bytes that volumes have mapped, of them looked at, and of those moved."""
+        return {"mapped_bytes": sum(info.mapped_bytes for info in self._volumes()), "looked_bytes": 0, "moved_bytes": 0}
+
+    def _done(self) -> tuple[int, int]:
+        return self._state.get("looked_bytes", 0), self._state.get("mapped_bytes", 0)
+
+    def _volumes(self) -> list[ObjectInfo]:
+        return [info for info in self._pool.objects() if info.kind != "snapshot"]
+
+    def _requests(self) -> int:
+        return self._pool.stats().get("requests", 0)
+
+    async def _watch(self) -> None:
+        freed = self._freed()
+        requests, quiet_s = self._requests(), time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if requests != self._requests():
+                requests, quiet_s = self._requests(), time.monotonic()
+            elif freed != self._freed() and time.monotonic() - quiet_s >= IDLE_SECONDS and not self._pool.pool.read_only:
+                freed = self._freed()
+                with contextlib.suppress(LunetteError):      # one runs already
+                    self.start(0)
+                    self._polite = True
+                    await self.over()
+                    log.info("%d MiB of volumes lay scattered and were moved", self._state.get("moved_bytes", 0) >> 20)
+
+    def _freed(self) -> int:
+        return self._pool.stats().get("reclaimed_bytes", 0)
+
+    async def _run(self, rate_bytes: int) -> str:
+        try:
+            began, before = time.monotonic(), self._pool.stats()["moved_bytes"]
+            for info in self._volumes():
+                with contextlib.suppress(PoolError):         # deleted meanwhile, or a page of it cannot be read
+                    async for offset, length in self._regions(info):
+                        await self._silence()
+                        await self._pool.call("move", object_id=info.id, offset_bytes=offset, length_bytes=length)
+                        self._state["looked_bytes"] += length
+                        self._state["moved_bytes"] = moved = self._pool.stats()["moved_bytes"] - before
+                        self._further()
+                        if rate_bytes:
+                            await asyncio.sleep(max(0.0, moved / rate_bytes - (time.monotonic() - began)))
+            return "done"
+        finally:
+            self._polite = False
+
+    async def _silence(self) -> None:
+        """Let initiators go first."""
+        while self._polite:
+            before = self._requests()
+            if before == self._seen:
+                return
+            await asyncio.sleep(SILENT_SECONDS)
+            self._seen = self._requests()
+            if self._seen == before:
+                return
+
+    async def _regions(self, info: ObjectInfo) -> AsyncIterator[tuple[int, int]]:
+        """(offset, length) of each region of an object of which something is mapped."""
+        at = following = 0
+        while at < info.size_bytes:
+            for offset, length, mapped in await self._pool.call("extents", object_id=info.id, offset_bytes=at,
+                                                                length_bytes=info.size_bytes - at, limit=EXTENTS):
+                for region in range(offset // RUN_BYTES * RUN_BYTES, offset + length if mapped else 0, RUN_BYTES):
+                    if region >= following:
+                        yield region, min(RUN_BYTES, info.size_bytes - region)
+                        following = region + RUN_BYTES
+                at = offset + length

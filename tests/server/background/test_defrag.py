@@ -1,0 +1,61 @@
+"""What snapshots have scattered is put into order by itself once they are gone, and not while initiators send commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from target.server.background import defrag as module
+from target.server.background.defrag import Defrag
+from target.volumes.gateway import AsyncPool
+from tests.core.test_fragmentation import RUN, Scattered
+from tests.server.background.test_trim import pumped
+from tests.support.pumped_pool import PumpedPool
+
+
+@pytest.fixture
+async def made(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Scattered, AsyncPool]]:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.02)
+    scattered = Scattered()
+    pool = AsyncPool(PumpedPool(scattered.pool))
+    pool.attach()
+    pump = asyncio.create_task(pumped(scattered.pool))
+    yield scattered, pool
+    pump.cancel()
+    pool.detach()
+    scattered.pool.abandon()
+
+
+async def test_a_pass_moves_what_lies_scattered(made: tuple[Scattered, AsyncPool]) -> None:
+    _, pool = made
+    work = Defrag(pool)
+    work.start(0)
+    await work.over()
+    assert work.status()["state"] == "done"
+    assert work.status()["moved_bytes"] == work.status()["looked_bytes"] == work.status()["mapped_bytes"] == 2 * RUN
+    work.start(0)
+    await work.over()
+    assert work.status()["moved_bytes"] == 0
+
+
+async def test_it_begins_by_itself_after_a_delete_and_waits_for_initiators(made: tuple[Scattered, AsyncPool]) -> None:
+    _, pool = made
+    work = Defrag(pool)
+    work.watch()
+    other = await pool.call("create", name="w", size_bytes=RUN)
+    await pool.call("write", object_id=other, offset_bytes=0, data=b"w" * RUN)
+    await pool.call("delete", object_id=other)
+    await pool.call("flush")
+    for _ in range(20):
+        await pool.call("read", object_id=1, offset_bytes=0, length_bytes=4096)
+        await asyncio.sleep(0.01)
+    assert work.status()["state"] == "never run"
+    async with asyncio.timeout(20):
+        while work.status()["state"] != "done":      # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert work.status()["moved_bytes"] == 2 * RUN
+    await work.quit()
