@@ -7,7 +7,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,13 @@ class Rig:
         self.reactor = Reactor(self.pool, **options)
         self.reactor.start()
         self.seen: list[Any] = []
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Wait for what the reactor does after it has answered: a command is put away once its answer is on its way."""
+        deadline = time.monotonic() + 10
+        while not reached():
+            assert time.monotonic() < deadline, self.reactor.stats()
+            time.sleep(0.001)
 
     def session(self, *, luns: dict[int, int] | None = None, flags: int = 0, **keys: Any) -> int:
         session = self.reactor.add_session(exp_cmd_sn=1, **keys)
