@@ -23,19 +23,21 @@ from libc.stdint cimport uint8_t
 # -- one function a kind: True when the request may be freed ----------------------------------------------------------
 
 cdef bint on_complete(lnt_reactor *r, lnt_request *m) noexcept nogil:
+    cdef bint spare = m.spare != 0          # asked now: a request that is no spare one goes with its answer
     cdef lnt_task *t = task_of(r, m.handle)
     if t == NULL or t.state != T_PYTHON or t.aborted or t.connection.state != CONNECTION_OPEN:
         return True
     command_complete(r, t, m)
-    return m.spare != 0
+    return spare
 
 
 cdef bint on_send(lnt_reactor *r, lnt_request *m) noexcept nogil:
+    cdef bint spare = m.spare != 0          # asked now, as above
     cdef lnt_connection *c = connection_of(r, m.handle)
     if c == NULL or c.state != CONNECTION_OPEN:
         return True
-    send_pdu(r, c, m.bhs, <uint8_t *>(m + 1), m.length, NULL if m.spare else m, m.close)
-    return m.spare != 0
+    send_pdu(r, c, m.bhs, <uint8_t *>(m + 1), m.length, NULL if spare else m, m.close)
+    return spare
 
 
 cdef bint on_session(lnt_reactor *r, lnt_request *m) noexcept nogil:
