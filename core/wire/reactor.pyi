@@ -1,10 +1,17 @@
 """The data plane: one native thread, one io_uring, many full-feature connections (docs/architecture.md)."""
 
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from typing_extensions import Buffer
 
 from core.pool.engine import Pool
+from core.wire.events import AbortedEvent as AbortedEvent
+from core.wire.events import ClosedEvent as ClosedEvent
+from core.wire.events import CommandEvent as CommandEvent
+from core.wire.events import Event as Event
+from core.wire.events import LunReleasedEvent as LunReleasedEvent
+from core.wire.events import PduEvent as PduEvent
+from core.wire.events import SessionClosedEvent as SessionClosedEvent
 from core.wire.limit import Limit
 
 # Flag word of a (session, LUN). Python writes it, the reactor only reads it; a change takes effect at once.
@@ -12,58 +19,6 @@ LUNF_SLOW: int          # every command goes to Python (unit attention, reservat
 LUNF_RO: int            # write-protected: the reactor itself answers writes with DATA PROTECT 27h/00h
 LUNF_DSENSE: int        # the reactor builds descriptor-format sense (control mode page, D_SENSE)
 LUNF_WRITE_SLOW: int    # commands that write go to Python, READ stays fast (another's write-exclusive reservation)
-
-class CommandEvent(NamedTuple):
-    """A SCSI command the reactor may not decide, with all its Data-Out. Answer with `Reactor.complete(task, ...)`."""
-
-    task: int
-    session: int
-    conn: int
-    lun: int            # decoded LUN number; -1 if the 8 bytes are not a single-level address (see bhs[8:16])
-    itt: int            # Initiator Task Tag
-    cdb: bytes          # 16 bytes, or longer with an extended-CDB AHS
-    data_out: bytes     # at most max(EDTL, 0) bytes; shorter when the initiator declared more than max_transfer_bytes
-    edtl: int           # Expected Data Transfer Length
-    flags: int          # byte 1 of the BHS (F 80h, R 40h, W 20h, ATTR in the low 3 bits)
-    bhs: bytes          # all 48 bytes
-
-class PduEvent(NamedTuple):
-    """A PDU that is not I/O, in CmdSN order unless immediate: TMF, Text, Logout, SNACK. Answer with `send_pdu`."""
-
-    session: int
-    conn: int
-    opcode: int         # without the immediate bit
-    bhs: bytes
-    data: bytes
-
-class ClosedEvent(NamedTuple):
-    """The connection is gone: its socket is closed and its tasks are terminated; `complete` on them is ignored."""
-
-    session: int
-    conn: int
-    reason: str         # one of CLOSE_REASONS
-    detail: str         # for the log; never contains initiator data
-
-class AbortedEvent(NamedTuple):
-    """The task set named by `Reactor.abort(token, ...)` is quiescent: no response and no write of it will follow."""
-
-    token: int
-    count: int          # type: ignore[assignment]  # how many tasks were aborted (or found, with query=True)
-    victims: tuple[tuple[int, int], ...] = ()   # (connection, initiator task tag) of each, with tell=True
-
-class LunReleasedEvent(NamedTuple):
-    """A LUN removed by `set_lun(..., None)` (or replaced) has no I/O in flight any more and its handle is closed."""
-
-    session: int
-    lun: int
-    object_id: int
-
-class SessionClosedEvent(NamedTuple):
-    """A session removed by `remove_session` is quiescent: no I/O in flight, all handles closed, number invalid."""
-
-    session: int
-
-Event = CommandEvent | PduEvent | ClosedEvent | AbortedEvent | LunReleasedEvent | SessionClosedEvent
 
 DIRECTIONS: tuple[str, ...]             # what commands do to the medium: read, write, unmap, sync
 LATENCY_BOUNDS_US: tuple[int, ...]      # of the buckets of a histogram; the last bucket has none

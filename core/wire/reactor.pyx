@@ -37,7 +37,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+
+from core.wire.events import (
+    AbortedEvent, ClosedEvent, CommandEvent, LunReleasedEvent, PduEvent, SessionClosedEvent,
+)
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int fd, void *p, size_t n)
@@ -51,50 +54,6 @@ cdef enum:
 
 LUNF_SLOW, LUNF_RO, LUNF_DSENSE, LUNF_WRITE_SLOW = nexus.LUNF_SLOW, nexus.LUNF_RO, nexus.LUNF_DSENSE, nexus.LUNF_WRITE_SLOW
 CLOSE_REASONS = ("peer", "error", "protocol", "digest", "keepalive", "requested", "stopped")
-
-
-class CommandEvent(NamedTuple):
-    task: int
-    session: int
-    conn: int
-    lun: int
-    itt: int
-    cdb: bytes
-    data_out: bytes
-    edtl: int
-    flags: int
-    bhs: bytes
-
-
-class PduEvent(NamedTuple):
-    session: int
-    conn: int
-    opcode: int
-    bhs: bytes
-    data: bytes
-
-
-class ClosedEvent(NamedTuple):
-    session: int
-    conn: int
-    reason: str
-    detail: str
-
-
-class AbortedEvent(NamedTuple):
-    token: int
-    count: int
-    victims: tuple = ()
-
-
-class LunReleasedEvent(NamedTuple):
-    session: int
-    lun: int
-    object_id: int
-
-
-class SessionClosedEvent(NamedTuple):
-    session: int
 
 
 def uring_library() -> bytes:
