@@ -106,7 +106,8 @@ class FakePool:
 
     def stats(self) -> dict[str, int]:
         used = sum(each.mapped_bytes for each in self._objects.values())
-        return {"used_bytes": used, "free_bytes": self.size_bytes - used, "unswept": 0}
+        return {"used_bytes": used, "free_bytes": self.size_bytes - used, "unswept": 0, "punched_bytes": 0, "punch_runs": 0,
+                "moved_bytes": 0}
 
     # -- operations --------------------------------------------------------------------------------------------
     def _get(self, object_id: int) -> ObjectInfo:

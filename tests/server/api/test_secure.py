@@ -60,11 +60,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture
-async def secure(tmp_path: Path, certificates: Certificates) -> AsyncIterator[Secure]:
+async def secure(tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Secure]:
     pool = FakePool()
     listener = ApiListener(Portal("127.0.0.1", 0), certificates.server[0], certificates.server[1], certificates.ca)
     daemon = Daemon(ServeConfig(pool_path=tmp_path / "pool", api_path=tmp_path / "api.sock", open_access=True,
                                 api_listener=listener))
+    monkeypatch.setattr(daemon, "enlarge", lambda size_bytes: size_bytes)       # the pool lies in no file
     daemon.wire(pool)
     daemon.pool.attach()
     await daemon.api.start()
