@@ -63,7 +63,7 @@ distros: ## the same in each Debian that is supported
 
 page: build ## the page, tried in a real browser (chromium, Playwright, axe-core are installed for it)
 	@sh tests/page/install.sh $(BIN)
-	$(BIN)/python -m pytest -q tests/page
+	LUNETTE_PAGE=1 $(BIN)/python -m pytest -q tests/page
 
 schema: build ## the served schema, walked by schemathesis in all phases, with and without a token
 	LUNETTE_SCHEMA=full $(BIN)/python -m pytest -q --timeout=900 tests/server/api/test_schema.py
