@@ -250,6 +250,7 @@ def test_a_planted_fault_is_seen(mutation: str) -> None:
 
 def test_checksum_pages_begin_anew_in_each_zone() -> None:
     """The fault would read through a page that is not there: in a process of its own."""
-    sums_of_the_second_zone("")
-    fault = "from tests.crash.test_planted import sums_of_the_second_zone as tried; tried('zoneless_sums')"
-    assert subprocess.run([sys.executable, "-c", fault], capture_output=True, check=False).returncode != 0
+    fault = ("from tests.crash.test_planted import sums_of_the_second_zone as tried\n"
+             "tried(''); print('sound', flush=True); tried('zoneless_sums'); print('unseen', flush=True)")
+    ran = subprocess.run([sys.executable, "-c", fault], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.returncode != 0) == ("sound\n", True), ran.stderr
