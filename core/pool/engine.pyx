@@ -135,6 +135,7 @@ cdef class Pool(DrivenPool):
         if p.total_blocks * L_BLOCK_BYTES > self.device.size_bytes:
             raise PoolError("damaged", "pool is damaged: its file or device is shorter than the pool")
         self.prepare(cache_bytes)
+        p.now_us = self.clock_us()    # what is met on the way is met now
         memcpy(p.checkpoint.live_buf, <const char *>raw, L_BLOCK_BYTES)
         self.name = raw[SB_NAME:SB_NAME + 64].rstrip(b"\0").decode(errors="replace")
         self.identity = raw[SB_IDENTITY:SB_IDENTITY + 16].strip(b"\0") and raw[SB_IDENTITY:SB_IDENTITY + 16]
@@ -415,7 +416,7 @@ cdef class Pool(DrivenPool):
         return failure_text(p.failed, p.fail_detail) if p.failed else ""
 
     def trace(self):
-        return trace_rows(self.open_pool())
+        return trace_rows(self.open_pool(), self.clock_us())
 
     def fail_cut(self):
         cdef lnt_pool *p = self.open_pool()

@@ -3,7 +3,7 @@ from core.pool.info import TraceEvent, trace_event_text
 
 from core.base.damage cimport lnt_bad_page
 from core.base.layout cimport L_BLOCK_BYTES, L_SLOT_BYTES, OB_NAME, OK_SNAPSHOT
-from core.base.native cimport lnt_mono_us, pthread_mutex_lock, pthread_mutex_unlock
+from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
 from core.base.object cimport lnt_object
 from core.base.pool cimport TRACE_EVENTS, lnt_trace_entry
 from core.catalog.slots cimport object_store
@@ -66,22 +66,24 @@ cdef list damage_rows(lnt_pool *p):
     return [(b[i].block, b[i].kind, b[i].status, b[i].object, b[i].times) for i in range(len(raw) // sizeof(lnt_bad_page))]
 
 
-cdef list trace_rows(lnt_pool *p):
+cdef list trace_rows(lnt_pool *p, uint64_t now_us):
     """What the engine has met, oldest first."""
     cdef bytes raw
+    cdef list rows = []
     cdef const lnt_trace_entry *e
-    cdef uint64_t i, n, first, now = lnt_mono_us()
+    cdef uint64_t i, n, first
     pthread_mutex_lock(&p.lock)
     try:
         n = p.traced
         raw = (<const char *>p.trace)[:sizeof(p.trace)]
     finally:
         pthread_mutex_unlock(&p.lock)
-    e = <const lnt_trace_entry *><const char *>raw
     first = n - TRACE_EVENTS if n > TRACE_EVENTS else 0
-    return [TraceEvent((now - e[i % TRACE_EVENTS].at_us) / 1e6 if now > e[i % TRACE_EVENTS].at_us else 0.0, trace_event_text(
-        e[i % TRACE_EVENTS].event, e[i % TRACE_EVENTS].a, e[i % TRACE_EVENTS].b), e[i % TRACE_EVENTS].times)
-        for i in range(first, n)]
+    for i in range(first, n):
+        e = <const lnt_trace_entry *><const char *>raw + i % TRACE_EVENTS
+        ago_s = (now_us - e.at_us) / 1e6 if now_us > e.at_us else 0.0
+        rows.append(TraceEvent(ago_s, trace_event_text(e.event, e.a, e.b), e.times))
+    return rows
 
 
 cdef dict pool_figures(lnt_pool *p):

@@ -69,7 +69,7 @@ FAILURES = (
 EVENTS = (
     ("", ""), ("the pool became read-only: {failure}", ""), ("block {a} has as many references as it may have", ""),
     ("the medium takes no space back ({errno})", ""), ("the medium has no room", ""), ("the medium has room again", ""),
-    ("memory was short", ""), ("a page of metadata at block {a} is bad", ""), ("run {a} is kept for nodes", ""),
+    ("memory was short", ""), ("a page of metadata at block {a} is bad", ""), ("another run is kept for nodes, now run {b}", ""),
 )
 
 

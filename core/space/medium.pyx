@@ -129,7 +129,7 @@ cdef void node_run_join(lnt_pool *p, uint64_t run) noexcept nogil:
     p.medium.n_runs += 1
     run_keep(p, run, RB_NODES)
     freed_forget(p, run)
-    trace_add(p, TE_NODE_RUN, run, 0)
+    trace_add(p, TE_NODE_RUN, 0, run)   # one event however many: it repeats as a pool fills
 
 
 cdef void nodes_tidy(lnt_pool *p) noexcept nogil:

@@ -142,6 +142,16 @@ def test_deletes_give_room_back_and_writes_go_on() -> None:
     assert "the medium has room again" in texts
 
 
+def test_runs_for_nodes_are_one_event_which_tells_when() -> None:
+    thin = Thin()
+    thin.now_us += 60_000_000
+    thin.reopen()
+    met = [event for event in thin.pool.trace() if "kept for nodes" in event.text]
+    assert len(met) == 1
+    assert met[0].times > 1
+    assert met[0].ago_s < 1
+
+
 def test_room_that_others_make_is_found() -> None:
     thin = Thin()
     end = thin.fill()
