@@ -1,9 +1,9 @@
 # The journal: records in frames, group commit, and the only place that syncs (docs/on-disk-format.md, docs/durability.md).
+from core.base.layout cimport L_BLOCK_BYTES
 from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_op
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
-cdef uint32_t journal_room(lnt_pool *p) noexcept nogil
 cdef int journal_init(lnt_pool *p) noexcept nogil
 cdef void journal_free(lnt_pool *p) noexcept nogil
 cdef void frame_close(lnt_pool *p, int force) noexcept nogil
@@ -15,12 +15,30 @@ cdef void record_3(lnt_pool *p, uint8_t type, uint64_t a, uint64_t b, uint64_t c
 cdef void wait_soft(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void wait_hard(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef uint64_t next_sync(lnt_pool *p) noexcept nogil
-cdef int frames_ready(lnt_pool *p) noexcept nogil
+cdef int frames_make(lnt_pool *p) noexcept nogil
 cdef int commit_turn(lnt_pool *p) noexcept nogil
 cdef void records_put(lnt_pool *p, const uint8_t *records, uint32_t length, uint32_t count) noexcept nogil
 cdef uint64_t checkpoint_sync(lnt_pool *p) noexcept nogil
 cdef void journal_cut(lnt_pool *p, uint64_t seq, uint32_t pos) noexcept nogil
 cdef int background_commit(lnt_pool *p, bint press) noexcept nogil
+
+cdef enum:
+    SPARE_FRAMES = 4              # the open one, a pad, the next, a marker
+
+cdef inline int frames_ready(lnt_pool *p) noexcept nogil:
+    """1 when there is memory for every frame that one step of an op may begin: asked before the step changes anything."""
+    return p.journal.spares >= SPARE_FRAMES or frames_make(p)
+
+cdef inline uint32_t ring_room(lnt_pool *p) noexcept nogil:
+    """Blocks of the ring that may still be written."""
+    cdef uint32_t free = p.journal.tail - p.journal.head - 1
+    return free if p.journal.head < p.journal.tail else free + p.journal.blocks
+
+cdef inline uint32_t journal_room(lnt_pool *p) noexcept nogil:
+    """Blocks of the ring left when the open frame has been written, behind a pad as long as itself at worst."""
+    cdef uint32_t room = ring_room(p)
+    cdef uint32_t opened = (p.journal.open.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES * 2 if p.journal.open != NULL else 0
+    return room - opened if room > opened else 0
 
 cdef inline void journal_data_written(lnt_pool *p) noexcept nogil:
     """A write of data has ended: the next sync proves it."""

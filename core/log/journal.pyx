@@ -22,31 +22,12 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef enum:
-    SPARE_FRAMES = 4              # the open one, a pad, the next, a marker
     COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
     SEAL_US = 1000000             # idle so long after a commit, the journal vouches for its last frame
 
 
 cdef extern from "base/crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
-
-
-cdef inline uint32_t used_blocks(lnt_pool *p) noexcept nogil:
-    if p.journal.head >= p.journal.tail:
-        return p.journal.head - p.journal.tail
-    return p.journal.head + p.journal.blocks - p.journal.tail
-
-
-cdef inline uint32_t ring_room(lnt_pool *p) noexcept nogil:
-    """Blocks of the ring that may still be written."""
-    return p.journal.blocks - 1 - used_blocks(p)
-
-
-cdef uint32_t journal_room(lnt_pool *p) noexcept nogil:
-    """Blocks of the ring left when the open frame has been written, behind a pad as long as itself at worst."""
-    cdef uint32_t room = ring_room(p)
-    cdef uint32_t opened = (p.journal.open.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES * 2 if p.journal.open != NULL else 0
-    return room - opened if room > opened else 0
 
 
 cdef int journal_init(lnt_pool *p) noexcept nogil:
@@ -74,8 +55,8 @@ cdef void journal_free(lnt_pool *p) noexcept nogil:
     p.journal.spare = p.journal.inflight = p.journal.inflight_tail = p.journal.open = NULL
 
 
-cdef int frames_ready(lnt_pool *p) noexcept nogil:
-    """1 when there is memory for every frame that one step of an op may begin: asked before the step changes anything."""
+cdef int frames_make(lnt_pool *p) noexcept nogil:
+    """`frames_ready` where a spare one is missing."""
     cdef lnt_journal_frame *f
     while p.journal.spares < SPARE_FRAMES:
         f = <lnt_journal_frame *>mem_zeroed(sizeof(lnt_journal_frame))

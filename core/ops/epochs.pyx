@@ -4,32 +4,14 @@ Lives here and nowhere else: how an op enters an epoch and leaves it.
 """
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_wait_room
-from core.base.dropped cimport STEP_DROPS, ring_ready
-from core.base.layout cimport L_BLOCK_BYTES, L_PENDING_ITEMS
+from core.base.dropped cimport STEP_DROPS
+from core.base.layout cimport L_PENDING_ITEMS
 from core.base.log cimport C_IMAGES, C_SYNC2
 from core.base.pool cimport next_images
 from core.base.schedule cimport ops_ready
-from core.log.journal cimport frames_ready, journal_room
+from core.log.journal cimport journal_room
 from core.space.dropped cimport grace_wait
 from libc.stdint cimport uint32_t
-
-cdef enum:
-    BOOKED_LEAST = 1024
-
-
-cdef void epoch_enter(lnt_pool *p, lnt_op *op) noexcept nogil:
-    op_state(op).epoch = p.epoch
-    op_state(op).in_epoch = 1
-    p.inflight[p.epoch & 1] += 1
-
-
-cdef void epoch_exit(lnt_pool *p, lnt_op *op) noexcept nogil:
-    if op_state(op).in_epoch:
-        lnt_assert(op_state(op).epoch == p.epoch or op_state(op).epoch + 1 == p.epoch, "I5: an op is one epoch behind at most")
-        lnt_assert(p.inflight[op_state(op).epoch & 1] != 0, "I5: an epoch counts the ops that are in it")
-        op_state(op).in_epoch = 0
-        p.inflight[op_state(op).epoch & 1] -= 1
-
 
 cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
     """Run the op again when epochs move; it checks `target` itself. It must not be in an epoch."""
@@ -41,12 +23,6 @@ cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
 cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
     """Pages that no published checkpoint has: a recovery now makes all of them dirty, and one area half must hold them."""
     return next_images(p) + (p.checkpoint.n_frames if C_IMAGES <= p.checkpoint.state <= C_SYNC2 else 0)
-
-
-cdef int memory_ready(lnt_pool *p) noexcept nogil:
-    """1 when there is memory for all that one step of an op may need once it has begun to change the map."""
-    return (frames_ready(p) and ring_ready(&p.fifo, STEP_DROPS) and ring_ready(&p.homes, STEP_DROPS)
-            and ring_ready(&p.work, p.n_pieces + STEP_DROPS))
 
 
 cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -74,22 +50,14 @@ cdef inline uint64_t bookable(lnt_pool *p) noexcept nogil:
     return items - others if items > others + BOOKED_LEAST else BOOKED_LEAST
 
 
-cdef int write_book(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """1: the write was put to wait until others have ended; one that is alone never waits."""
-    cdef uint64_t blocks = (op.offset + op.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES - op.offset // L_BLOCK_BYTES
-    if p.booked_blocks and p.booked_blocks + blocks > bookable(p):
-        op.next = p.bookers
-        p.bookers = op
+cdef int book_late(lnt_pool *p, lnt_op *op, uint64_t blocks) noexcept nogil:
+    """1: so many blocks more may be under way, or none is yet. 0: the write was put to wait until others have ended."""
+    if p.booked_blocks == 0 or p.booked_blocks + blocks <= bookable(p):
         return 1
-    op_state(op).booked = <uint32_t>blocks
-    p.booked_blocks += blocks
+    op.next = p.bookers
+    p.bookers = op
     return 0
 
 
-cdef void write_unbook(lnt_pool *p, lnt_op *op) noexcept nogil:
-    if op_state(op).booked == 0:
-        return
-    p.booked_blocks -= op_state(op).booked
-    op_state(op).booked = 0
-    if p.bookers != NULL:
-        ops_ready(p, &p.bookers)
+cdef void bookers_again(lnt_pool *p) noexcept nogil:
+    ops_ready(p, &p.bookers)

@@ -11,7 +11,6 @@ from core.space.allocation cimport alloc_extent, alloc_whole, space_beyond, spac
 from core.space.marks cimport marks_press
 
 cdef enum:
-    SMALL_BLOCKS = 16             # writes below it are no streams of their own
     FEW_PIECES = 2                # what a stream writes over may lie in so many pieces ...
     PIECE_BLOCKS = 32             # ... and in one more for each so many blocks
     RUNS_KEPT = 4                 # free runs that are not for what has a place already

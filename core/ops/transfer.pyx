@@ -24,7 +24,7 @@ from core.ops.epochs cimport (
     epoch_enter, epoch_exit, memory_ready, unpublished, wait_grace, wait_room, waits_for_range, write_book, write_unbook,
 )
 from core.ops.pieces cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
-from core.ops.placing cimport choose_blocks, choose_run, moves, space_check
+from core.ops.placing cimport SMALL_BLOCKS, choose_blocks, choose_run, moves, space_check
 from core.ops.ranges cimport range_keep, range_leave
 from core.pages.checksums cimport csum_put, csum_touch, csum_verify
 from core.space.medium cimport medium_refused, medium_room
@@ -170,12 +170,15 @@ cdef void piece_unlist(lnt_pool *p, lnt_piece *a) noexcept nogil:
     p.n_pieces -= 1
 
 
-cdef void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
+cdef inline void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
     """What a READ or WRITE does to the range is over."""
-    pieces_free(p, op)
+    cdef lnt_op_state *x = op_state(op)
+    if x.ext != NULL:
+        pieces_free(p, op)
     write_unbook(p, op)
     epoch_exit(p, op)
-    range_leave(p, &op_state(op).place)
+    if x.place.stands:
+        range_leave(p, &x.place)
 
 
 cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -351,7 +354,9 @@ cdef int plan_move(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint
     cdef uint64_t lba = at >> 12, pba = 0
     cdef uint32_t n = 0
     cdef int rc
-    if x.stays or at & (L_BLOCK_BYTES - 1) or x.cursor >= L_BLOCK_BYTES and lba % L_RUN_BLOCKS:
+    if left < SMALL_BLOCKS * L_BLOCK_BYTES or x.stays or at & (L_BLOCK_BYTES - 1):
+        return 0
+    if x.cursor >= L_BLOCK_BYTES and lba % L_RUN_BLOCKS:
         return 0                  # asked once for each region
     rc = moves(p, who, <lnt_object *>op.obj, e, lba, left >> 12, &n)
     if rc == 0 and n:

@@ -64,19 +64,8 @@ cdef void cache_free(lnt_pool *p) noexcept nogil:
     p.cache.hash = NULL
 
 
-cdef inline uint64_t hash_of(lnt_pool *p, uint64_t id) noexcept nogil:
-    return ((id * <uint64_t>0x9E3779B97F4A7C15) >> 20) & p.cache.mask
-
-
-cdef lnt_frame *cache_find(lnt_pool *p, uint64_t id) noexcept nogil:
-    cdef lnt_frame *f = p.cache.hash[hash_of(p, id)]
-    while f != NULL and f.id != id:
-        f = f.hnext
-    return f
-
-
 cdef void unhash(lnt_pool *p, lnt_frame *f) noexcept nogil:
-    cdef lnt_frame **at = &p.cache.hash[hash_of(p, f.id)]
+    cdef lnt_frame **at = &p.cache.hash[frame_hash(p, f.id)]
     while at[0] != f:
         at = &at[0].hnext
     at[0] = f.hnext
@@ -108,7 +97,7 @@ cdef void cache_rekey(lnt_pool *p, lnt_frame *f, uint64_t id) noexcept nogil:
     cdef uint64_t h
     unhash(p, f)
     f.id = id
-    h = hash_of(p, id)
+    h = frame_hash(p, id)
     f.hnext = p.cache.hash[h]
     p.cache.hash[h] = f
 
@@ -197,7 +186,7 @@ cdef lnt_frame *frame_take(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level
     f.level = level
     f.state = F_VALID
     f.used = 1
-    h = hash_of(p, id)
+    h = frame_hash(p, id)
     f.hnext = p.cache.hash[h]
     p.cache.hash[h] = f
     if p.cache.clock == NULL:
@@ -265,17 +254,13 @@ cdef void read_aim(page_read *r, lnt_frame *f) noexcept nogil:
     r.io.done = page_arrived
 
 
-cdef lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
-    """The page at `id`, or NULL and rc: WAIT (it runs again), or a status when it cannot be read."""
-    cdef lnt_frame *f = cache_find(p, id)
+cdef lnt_frame *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_frame *f, uint64_t id, uint8_t kind, uint8_t level,
+                            int *rc) noexcept nogil:
+    """`cache_get` where the page is not in memory, or is not what it should be (`f`)."""
     cdef page_read *r
     if f != NULL and f.state == F_VALID:
-        f.used = 1
-        p.cache.hits += 1
-        if f.kind != kind or f.level != level:
-            rc[0] = ST_CHECKSUM
-            return NULL
-        return f
+        rc[0] = ST_CHECKSUM
+        return NULL
     if f != NULL and f.state == F_BAD:
         rc[0] = f.error
         if f.waiters == NULL:
@@ -338,11 +323,10 @@ cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil:
     p.cache.frozen = NULL
 
 
-cdef void frame_dirty(lnt_pool *p, lnt_frame *f) noexcept nogil:
-    """Must be called before the first change of a page, each time."""
+cdef void frame_dirtied(lnt_pool *p, lnt_frame *f) noexcept nogil:
+    """`frame_dirty` of a page that is clean, or belongs to the running checkpoint."""
     if f.ckpt:
         frame_serialise(p, f)
-    f.used = 1
     if f.dirty:
         return
     f.dirty = 1

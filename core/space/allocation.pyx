@@ -12,7 +12,7 @@ from core.base.space cimport RB_COUNTS, RB_NODES, lnt_freed_page
 from core.base.trace cimport PF_SUMMARY, pool_fail
 from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE
 from core.pages.damage cimport damage_held
-from core.space.counts cimport count_add, count_page
+from core.space.counts cimport count_add, count_page, counts_begin
 from core.space.marks cimport is_marked
 from core.space.medium cimport zone_need
 
@@ -74,11 +74,9 @@ cdef int take_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t want, uint
         want = <uint32_t>room
     while n < want and c[n] == 0:
         n += 1
-    if n < least:
+    if n < least or n == 0:
         return 0
-    rc = count_add(p, pba, n, 1)
-    if rc:
-        return rc
+    counts_begin(p, f, pba, n)
     got[0] = n
     return 0
 

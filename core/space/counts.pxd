@@ -9,6 +9,7 @@ cdef lnt_frame *count_page(lnt_pool *p, lnt_waiter *who, uint64_t pba, int *rc) 
 cdef uint32_t *count_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, lnt_frame **f, int *rc) noexcept nogil
 cdef int count_touch(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n) noexcept nogil
 cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcept nogil
+cdef void counts_begin(lnt_pool *p, lnt_frame *f, uint64_t pba, uint32_t n) noexcept nogil
 cdef int shares_room(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil
 cdef int count_is_one(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n, int *rc) noexcept nogil
 cdef int node_touch(lnt_pool *p, lnt_waiter *who, uint64_t id) noexcept nogil

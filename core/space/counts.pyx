@@ -105,6 +105,19 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
     return 0
 
 
+cdef void counts_begin(lnt_pool *p, lnt_frame *f, uint64_t pba, uint32_t n) noexcept nogil:
+    """Free blocks of one run, whose count page is `f`, get their first reference."""
+    cdef uint32_t *c = <uint32_t *>f.data + pba % L_GROUP_BLOCKS
+    cdef uint32_t i
+    frame_dirty(p, f)
+    for i in range(n):
+        c[i] = 1
+    if marks_of(p, pba // L_RUN_BLOCKS) != NULL:
+        for i in range(n):
+            freed_clear(p, pba + i)
+    run_changed(p, pba // L_RUN_BLOCKS, <int>n)
+
+
 cdef inline int over_limit(lnt_pool *p, uint32_t count) noexcept nogil:
     """1 when a count may not become so high. Replay may go further: there dropped references are still counted that were off."""
     if p.replaying:
