@@ -24,7 +24,7 @@ cp -rL "$top/core" "$top/target" "$lib/"
 find "$lib/core" "$lib/target" \( -name '*.c' -o -name '*.h' -o -name '*.p[yx]x' -o -name '*.px[di]' -o -name '*.o' \) -delete
 find "$lib" -name __pycache__ -prune -exec rm -rf {} +
 find "$lib/core" -name '*.so' -exec strip --strip-unneeded {} +
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$top/pyproject.toml")
+version=$(sed -n 's/^VERSION = "\(.*\)"/\1/p' "$top/target/version.py")
 information=$lib/lunette-$version.dist-info        # whose version `lunette --version` says
 mkdir "$information"
 printf 'Metadata-Version: 2.1\nName: lunette\nVersion: %s\n' "$version" > "$information/METADATA"

@@ -16,6 +16,7 @@ import click
 
 from target.config import API_ENVIRONMENT
 from target.errors import LunetteError
+from target.version import VERSION
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -49,7 +50,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings=CONTEXT)
 @click.option("--api", "api", metavar="SOCKET", help=f"The daemon's API socket. Default: ${API_ENVIRONMENT}, else "
               "./run/api.sock, else /run/lunette/api.sock, the first that exists.")
-@click.version_option(package_name="lunette")
+@click.version_option(VERSION)
 @click.pass_context
 def cli(ctx: click.Context, api: str | None) -> None:
     """An iSCSI target whose LUNs are volumes, snapshots and clones."""

@@ -1,46 +1,111 @@
 """Documents against models: a JSON object becomes a model's instance, or one line says what is wrong with it. Schemas of models.
 
-pydantic is imported by the first document and builds what it needs of the models that are used: a start pays nothing for it.
+msgspec does it. It is imported by the first document and builds what it needs of the models that are used: a start pays nothing
+for it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+import re
+import types
+import typing
+from collections.abc import Iterable
+from functools import cache, reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from target.errors import LunetteError
-from target.models.forms import Form
-from target.models.hints import hints, metadata
+from target.models.forms import Form, Says
+from target.models.hints import hints, inner, metadata
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    import msgspec
 
 M = TypeVar("M")
 SHOWN = 80      # characters of a refused value
-
-
-def adapter(model: Any) -> TypeAdapter[Any]:
-    """pydantic's side of a model, built when it is first needed."""
-    return _adapter(model)
-
-
-@cache
-def _adapter(model: Any) -> TypeAdapter[Any]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(model)
+REFERENCES = "#/components/schemas/{name}"
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_PLACE = re.compile(r"(.*) - at (?:`key` in )?`\$((?:\.|\[).*)`")
+_OF_FORM = re.compile(r"Expected `(?:str|int|float|array)` (?:matching|of length|[<>]=)")
+_TYPES = {"str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list",
+          "object": "an object", "null": "null"}
 
 
 def check(model: type[M], document: Any) -> M:
     """A model's instance from a JSON value. LunetteError invalid: which argument, and why."""
-    from pydantic_core import ValidationError
+    import msgspec
 
+    decoder, names = _decoder(cast("Any", model))
     try:
-        value: M = adapter(cast("Any", model)).validate_json(json.dumps(_whole(document)))
-    except ValidationError as error:
-        raise LunetteError("invalid", _first(model, error.errors(include_url=False, include_context=True)[0])) from None
-    return value
+        found = decoder.decode(json.dumps(_whole(document)))
+    except msgspec.ValidationError as error:
+        raise LunetteError("invalid", _first(model, document, str(error))) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise LunetteError("invalid", f"the document is no JSON that can be read: {error}") from None
+    return model(**{name: getattr(found, name) for name in names})
+
+
+def schemas(inputs: Iterable[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """JSON schemas of models and of types of answers, and the components that they refer to by their names."""
+    import msgspec
+
+    found, components = msgspec.json.schema_components(
+        [_struct(cast("Any", each)) if dataclasses.is_dataclass(each) else each for each in inputs], ref_template=REFERENCES)
+    return list(found), components
+
+
+@cache
+def _decoder(model: Any) -> tuple[msgspec.json.Decoder[Any], tuple[str, ...]]:
+    import msgspec
+
+    return msgspec.json.Decoder(_struct(model)), tuple(field.name for field in dataclasses.fields(model))
+
+
+@cache
+def _struct(model: Any) -> Any:
+    """msgspec's side of a model: the same fields, with the limits of their forms."""
+    import msgspec
+
+    fields: list[Any] = []
+    for field in dataclasses.fields(model):
+        kind = _native(hints(model)[field.name])
+        said = next(iter(metadata(hints(model)[field.name], Says)), None)
+        if said is not None and said.text:
+            kind = Annotated[kind, msgspec.Meta(description=said.text)]
+        if field.default_factory is not dataclasses.MISSING:
+            fields.append((field.name, kind, msgspec.field(default_factory=field.default_factory)))
+        elif field.default is not dataclasses.MISSING:
+            fields.append((field.name, kind, field.default))
+        else:
+            fields.append((field.name, kind))
+    return msgspec.defstruct(model.__name__, fields, kw_only=True, forbid_unknown_fields=True, module=model.__module__,
+                             namespace={"__doc__": model.__doc__})
+
+
+def _native(hint: Any) -> Any:
+    """A type with what msgspec knows in place of our forms."""
+    if hasattr(hint, "__metadata__"):
+        return reduce(_limited, (each for each in hint.__metadata__ if isinstance(each, Form)), _native(hint.__origin__))
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return reduce(or_, map(_native, parts))
+    if typing.get_origin(hint) in (list, dict):
+        return typing.get_origin(hint)[tuple(map(_native, parts))]
+    return hint
+
+
+def _limited(kind: Any, form: Form) -> Any:
+    """Of a number, msgspec wants no limits of length, of a string none of size: a form has only those that fit."""
+    import msgspec
+
+    limits = {key: value for key in Form.LIMITS if (value := getattr(form, key)) is not None}
+    if form.pattern is not None:        # Python's $ is also before a last newline; a schema's is not
+        limits["pattern"] = re.sub(r"\$$", r"\\Z", form.pattern)
+        limits["extra_json_schema"] = {"pattern": form.pattern}
+    return Annotated[kind, msgspec.Meta(**limits)] if limits else kind
 
 
 def _whole(value: Any) -> Any:
@@ -52,20 +117,45 @@ def _whole(value: Any) -> Any:
     return [_whole(each) for each in value] if isinstance(value, list) else value
 
 
-def _first(model: Any, error: Any) -> str:
+def _first(model: Any, document: Any, error: str) -> str:
     """What is wrong, in words of ours where the field's form has any."""
-    where, kind, given = [str(each) for each in error["loc"]], error["type"], error["input"]
-    field = where[0] if where else ""
+    placed = _PLACE.fullmatch(error)
+    said, path = (placed[1], placed[2].lstrip(".")) if placed else (error, "")
+    unknown, missing = _UNKNOWN.fullmatch(said), _MISSING.fullmatch(said)
+    if unknown and not path:
+        return f"there is no argument {unknown[1]!r}"
+    if missing and not path:
+        return f"{missing[1]} is missing"
+    match = re.match(r"\w*", path)
+    field = match[0] if match else ""
+    given = document.get(field) if isinstance(document, dict) else None
+    return _by_form(model, field, given, said) or f"{path or 'the document'}: {_in_words(model, field, given, said)}"
+
+
+def _by_form(model: Any, field: str, given: Any, said: str) -> str:
+    """The words of a field's form for a value that is not of it; empty: it has none, or the type is another one."""
     forms = metadata(hints(model).get(field, str), Form)
     form = next((each for each in forms if each.pattern), forms[0] if forms else Form())
-    if kind == "unexpected_keyword_argument":
-        return f"there is no argument {field!r}"
-    if kind == "missing":
-        return f"{field} is missing"
-    if kind == "string_too_long" and form.what:
-        return f"{form.what} has at most {error['ctx']['max_length']} characters, not {len(given)}"
-    if form.rule and (kind.startswith("string_pattern") or kind in ("string_too_short", "greater_than_equal", "less_than_equal")):
-        shown = f"{given!r}" if len(str(given)) <= SHOWN else f"{str(given)[:SHOWN]!r}..."
-        return f"{field}: {shown} is not {form.rule}"
-    at = ".".join(each for each in where if not each.startswith(("function", "list[", "constrained")))
-    return f"{at or 'the document'}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    if not _OF_FORM.match(said) or not form.rule or isinstance(given, dict):
+        return ""
+    if isinstance(given, list):
+        given = next((each for each in given if not isinstance(each, str) or not re.fullmatch(form.pattern or "", each)), given)
+    if form.what and isinstance(given, str) and form.max_length is not None and len(given) > form.max_length:
+        return f"{form.what} has at most {form.max_length} characters, not {len(given)}"
+    return f"{field}: {_shortened(given)} is not {form.rule}"
+
+
+def _in_words(model: Any, field: str, given: Any, said: str) -> str:
+    """What msgspec says, in words that people use of JSON."""
+    if said.startswith("Invalid enum value"):
+        allowed = ", ".join(str(each) for each in typing.get_args(inner(hints(model)[field])))
+        return f"{_shortened(given)} is none of {allowed}"
+    wrong_type = re.fullmatch(r"Expected `([\w |]+)`, got `(\w+)`", said)
+    if wrong_type:
+        wanted = " or ".join(_TYPES.get(each, each) for each in wrong_type[1].split(" | "))
+        return f"this has to be {wanted}, not {_TYPES.get(wrong_type[2], wrong_type[2])}"
+    return said[:1].lower() + said[1:].replace("`", "")
+
+
+def _shortened(given: Any) -> str:
+    return f"{given!r}" if len(str(given)) <= SHOWN else f"{str(given)[:SHOWN]!r}..."

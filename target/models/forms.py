@@ -1,15 +1,12 @@
 """The forms of values: what a name, a size, a label may be, as types that a model's fields have; and what a field says of itself.
 
-A type here is `Annotated` with a Form, which pydantic asks for its part of the schema and which needs no pydantic to be declared.
+A type here is `Annotated` with a Form, of which `checking.py` makes what the library that checks documents knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
-
-Schema = dict[str, Any]
+from typing import Annotated, ClassVar
 
 MAX_NAME, MAX_LABEL = 128, 126
 MAX_SNAPSHOT_NAME = MAX_NAME + 1 + MAX_LABEL        # what a slot of the catalog has room for
@@ -35,10 +32,6 @@ class Form:
 
     LIMITS: ClassVar[tuple[str, ...]] = ("pattern", "min_length", "max_length", "ge", "le")
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Schema]) -> Schema:
-        schema = handler(source)
-        return {**schema, **{key: value for key in self.LIMITS if (value := getattr(self, key)) is not None}}
-
 
 @dataclass(frozen=True, slots=True)
 class Says:
@@ -54,15 +47,11 @@ class Says:
     metavar: str | None = None
     hidden: bool = False
 
-    def __get_pydantic_json_schema__(self, core: Any, handler: Callable[[Any], Schema]) -> Schema:
-        return {**handler(core), "description": self.text} if self.text else handler(core)
-
 
 class Arguments:
     """What every model of a command's arguments is: a frozen dataclass, each field once, none that it does not name."""
 
     __slots__ = ()
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "strict": True}
 
 
 VolumeName = Annotated[str, Form(
@@ -75,6 +64,7 @@ ObjectName = Annotated[str, Form(
     "a name", "the name of a volume (NAME) or a snapshot (NAME@LABEL)", f"^{_WORD}(?:@{_WORD})?$", 1,
     MAX_SNAPSHOT_NAME, names=True)]
 Label = Annotated[str, Form("a label", "a snapshot's label: letters, digits and . _ : + - only", f"^{_WORD}$", 1, MAX_LABEL)]
+NoLabel = Annotated[str, Form("a label", "a snapshot's label, or nothing", f"^(?:{_WORD})?$", None, MAX_LABEL)]
 Tag = Annotated[str, Form(
     "a tag", "a tag: letters, digits and . _ : @ / + - only, at most 64, beginning with a letter or digit",
     "^[A-Za-z0-9][A-Za-z0-9._:@/+-]*$", 1, 64)]

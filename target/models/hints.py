@@ -1,4 +1,4 @@
-"""What a model's types say: its fields with all that was annotated, the objects that its values name. Needs no pydantic."""
+"""What a model's types say: its fields with all that was annotated, the objects that its values name."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from target.models.forms import (
     Bytes,
     Form,
     HostName,
-    Label,
     LunNumber,
+    NoLabel,
     ObjectName,
     Rate,
     Says,
@@ -94,7 +94,7 @@ class Revert(Arguments):
     """Give the volume that a snapshot was taken of its contents again; newer snapshots stay."""
 
     name: Annotated[SnapshotName, Says(argument=True, metavar="NAME@LABEL")]
-    safety: Annotated[Label | Literal[""], Says("Snapshot the present contents under this label first.", metavar="LABEL")] = ""
+    safety: Annotated[NoLabel, Says("Snapshot the present contents under this label first.", metavar="LABEL")] = ""
     force: Annotated[bool, Says("Even when a session has it open, or its size changes.")] = False
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from target.errors import LunetteError
+from target.volumes.cron import moment
 
 FUTURE_SECONDS = 3600.0         # a snapshot that is younger than now by so much was made by a wrong clock
 MAX_KEPT = 100_000
@@ -78,7 +78,7 @@ class Calendar:
         """The hour, day, week, month and year of a time, in the order of PERIODS."""
         found = self._known.get(at_s)
         if found is None:
-            at = datetime.fromtimestamp(at_s, ZoneInfo(self.zone))
+            at = moment(at_s, self.zone)
             found = self._known[at_s] = tuple(period(at) for period in PERIODS.values())
         return found
 

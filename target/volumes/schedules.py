@@ -1,6 +1,6 @@
 """Schedules: what is to be snapshotted when, and which snapshots stay. Pure: no clock, no pool, no I/O.
 
-A schedule's times are those of cron in its zone (cronsim, with zoneinfo): a time that daylight saving leaves out runs when it
+A schedule's times are those of cron in its zone (cron.py): a time that daylight saving leaves out runs when it
 ends, one that comes twice runs once. Missed runs are one run. Which snapshots go is decided by retention.py.
 """
 
@@ -10,17 +10,14 @@ import fnmatch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim, CronSimError
 
 from target.errors import LunetteError
+from target.volumes.cron import cron_times, moment
 from target.volumes.retention import Keep
 
 JUMP_SECONDS = 3600.0       # a clock that went so much further than the machine's own did not only drift
 TRUST_SECONDS = 86400.0     # after so long, what the clock says is taken for right
 MAX_SELECTOR = 256          # characters
-FIELDS = 5                  # of cron: minute, hour, day of month, month, day of week
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Schedule:
 
     def runs(self, after_s: float) -> Iterator[float]:
         """When it runs after a time, in order."""
-        for at in CronSim(self.cron, datetime.fromtimestamp(after_s, ZoneInfo(self.zone))):
+        for at in cron_times(self.cron, moment(after_s, self.zone)):
             yield at.timestamp()
 
     def due(self, now_s: float) -> float | None:
@@ -58,8 +55,8 @@ class Schedule:
     def _latest(self, now_s: float) -> float | None:
         """The last run up to a time. Backwards to one that lies before it for sure, then forwards: an hour may come twice."""
         found = None
-        beyond = datetime.fromtimestamp(now_s, ZoneInfo(self.zone)) + timedelta(hours=3)
-        for at in CronSim(self.cron, beyond, reverse=True):
+        beyond = moment(now_s, self.zone) + timedelta(hours=3)
+        for at in cron_times(self.cron, beyond, reverse=True):
             if at.timestamp() <= now_s - JUMP_SECONDS * 3:
                 found = at.timestamp()
                 break
@@ -68,21 +65,6 @@ class Schedule:
                 return found
             found = at_s
         return found
-
-
-def check_cron(cron: str, zone: str) -> None:
-    """LunetteError invalid unless these are five fields of cron that name times, and a zone that there is."""
-    try:
-        ZoneInfo(zone)
-    except (ValueError, OSError, LookupError):
-        raise LunetteError("invalid", f"there is no time zone {zone!r}: Europe/Berlin, for one, or UTC") from None
-    try:
-        if len(cron.split()) != FIELDS:
-            raise CronSimError(f"{FIELDS} fields are needed: minute, hour, day of month, month, day of week")
-        if next(CronSim(cron, datetime(2024, 1, 1, tzinfo=UTC)), None) is None:
-            raise CronSimError("it names no time")
-    except CronSimError as error:
-        raise LunetteError("invalid", f"{cron!r} is not a schedule of cron: {error}") from None
 
 
 def check_selector(select: str) -> str:

@@ -163,7 +163,7 @@ def test_each_command_is_where_the_command_line_looks_for_it() -> None:
 
 def test_a_listing_imports_no_model_and_no_library_for_terminals() -> None:
     code = ("import sys; from target.cli import cli; import click; cli.get_command(click.Context(cli), 'ls'); "
-            "print({'pydantic', 'rich', 'aiohttp', 'target.cli.objects', 'target.server'} & set(sys.modules))")
+            "print({'msgspec', 'rich', 'aiohttp', 'target.cli.objects', 'target.server'} & set(sys.modules))")
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
 
 

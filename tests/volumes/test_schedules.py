@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from target.errors import LunetteError
+from target.volumes.cron import check_cron
 from target.volumes.forecast import preview
 from target.volumes.retention import PERIODS, Calendar, Keep, Taken, expendable
 from target.volumes.schedules import (
@@ -21,7 +22,6 @@ from target.volumes.schedules import (
     TRUST_SECONDS,
     Schedule,
     Trust,
-    check_cron,
     check_selector,
     selects,
     snapshot_label,

@@ -17,7 +17,6 @@ from target.models.checking import check
 from target.models.queries import parse_query
 from target.page import asset
 from target.server.api.authentication import identify
-from target.server.api.openapi import document
 from target.server.api.parts import Parts
 from target.server.api.routes import Answer, Call, NoArguments, Route
 from target.server.identity import CALLER, DAEMON, Identity
@@ -47,6 +46,8 @@ def make_application(parts: Parts, routes: Iterable[Route], prove: Callable[[], 
 
     async def openapi(_: web.Request) -> web.Response:
         if not described:
+            from target.server.api.openapi import document
+
             described.update(document(all_routes))
         return _json(described)
 

@@ -9,7 +9,6 @@ import asyncio
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from typing import Any
 
@@ -25,6 +24,7 @@ from target.server.identity import CALLER
 from target.server.iscsi.dataplane import DIRECTIONS, LATENCY_BOUNDS_US
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.statistics import Statistics
+from target.version import VERSION
 from target.volumes.gateway import HIDDEN, ObjectInfo
 from target.volumes.rates import OBJECT
 
@@ -104,7 +104,7 @@ class Metrics:
     # -- families ------------------------------------------------------------------------------------------------
     def _daemon(self, kinds: Mapping[str, int], without: int) -> Iterable[Metric]:
         build = GaugeMetricFamily("lunette_build_info", "What runs: always 1.", labels=["version", "python", "pool"])
-        build.add_metric([_version(), platform.python_version(), self._served.pool.pool.name], 1)
+        build.add_metric([VERSION, platform.python_version(), self._served.pool.pool.name], 1)
         yield build
         yield _gauge("lunette_start_time_seconds", "When the daemon began to serve, in seconds since 1970.", self._started_s)
         yield _by("lunette_objects", "Objects in the pool, by kind.", "kind", kinds)
@@ -195,12 +195,6 @@ class _Collected:
     def collect(self) -> Iterable[Metric]:
         return self._families
 
-
-def _version() -> str:
-    try:
-        return version("lunette")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

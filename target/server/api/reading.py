@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from target.models.queries import Difference, EventsQuery, ObjectPage, Page, Preview
 from target.server.api.parts import Parts
 from target.server.api.routes import Answer, Call, Route, next_link, paged, read_cursor
 from target.server.command import Json
+from target.version import VERSION
 from target.volumes.gateway import POOL_FORMAT
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Reading:
         return web.Response(body=text, headers={"Content-Type": content_type})
 
     async def _version(self, call: Call) -> Json:
-        return {"version": version("lunette"), "api": "v1", "pool_format": POOL_FORMAT}
+        return {"version": VERSION, "api": "v1", "pool_format": POOL_FORMAT}
 
     async def _healthy(self, call: Call) -> Json:
         return {"status": "ok"}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from target.config import ApiListener, find_api_socket
 from target.server.api.commands.management import Management
@@ -18,6 +17,7 @@ from target.server.api.exports import Exports
 from target.server.api.imports import Imports
 from target.server.api.listener import Doorbell, bind_tcp
 from target.server.api.listing import Listing
+from target.server.api.loading import load_http
 from target.server.api.parts import Parts
 from target.server.api.reading import Reading
 from target.server.api.running import Running
@@ -146,13 +146,7 @@ class ApiServer:
         """What serves HTTP, imported beside the loop when somebody comes."""
         async with self._loading:
             if self._runner is None:
-                loaded = asyncio.get_running_loop().create_future()
-                args = (asyncio.get_running_loop(), loaded)
-                try:
-                    threading.Thread(target=_import, args=args, name="api-import").start()
-                except RuntimeError:            # the system gives no more threads
-                    _import(*args)
-                web, application = await loaded
+                web, application = await load_http()
                 routes = [*Reading(self.parts).routes(), *Running(self.parts).routes()]
                 made = application.make_application(self.parts, routes, self._prove)
                 runner = web.AppRunner(made, access_log=None, logger=HTTP_LOG, handle_signals=False, shutdown_timeout=1.0)
@@ -165,22 +159,3 @@ class ApiServer:
             return "the daemon stops"
         pool = self.parts.served.pool
         return pool.failure() or ("the pool is read-only" if pool.pool.read_only else "")
-
-
-def _import(loop: asyncio.AbstractEventLoop, loaded: asyncio.Future[Any]) -> None:
-    try:
-        from aiohttp import web
-
-        from target.server.api import application
-        loop.call_soon_threadsafe(_set, loaded, (web, application), None)
-    except BaseException as error:
-        loop.call_soon_threadsafe(_set, loaded, None, error)
-
-
-def _set(loaded: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-    if loaded.cancelled():
-        return
-    if error is None:
-        loaded.set_result(value)
-    else:
-        loaded.set_exception(error)

@@ -13,20 +13,19 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 from target.errors import LunetteError
 from target.models.pool import ScheduleConfirm, ScheduleCreate, ScheduleDelete, SchedulePause, ScheduleResume
 from target.server.command import Command, Json
 from target.volumes.catalog import Catalog, read_labels
+from target.volumes.cron import check_cron, moment
 from target.volumes.forecast import preview
 from target.volumes.gateway import AsyncPool, KeysOf, ObjectInfo
 from target.volumes.retention import Calendar, Keep, Taken, all_expendable
 from target.volumes.schedule_store import ScheduleStore
-from target.volumes.schedules import Schedule, Trust, check_cron, check_selector, selects, snapshot_label
+from target.volumes.schedules import Schedule, Trust, check_selector, selects, snapshot_label
 
 log = logging.getLogger("lunette.schedules")
 
@@ -188,10 +187,9 @@ class Schedules:
         if not 0 < runs <= MAX_RUNS:
             raise LunetteError("invalid", f"a preview has 1 to {MAX_RUNS} runs")
         volumes = [(each.id, each.name) for each in self._selected(schedule)]
-        zone = ZoneInfo(schedule.zone)
         foreseen = preview(schedule, volumes, self._taken(schedule), self.clock.wall_s())
         for run in itertools.islice(foreseen, runs):
-            yield [{"at_s": run.at_s, "at": datetime.fromtimestamp(run.at_s, zone).isoformat(),
+            yield [{"at_s": run.at_s, "at": moment(run.at_s, schedule.zone).isoformat(),
                     "take": [each.name for each in run.taken], "delete": [each.name for each in run.gone]}]
             await asyncio.sleep(0)      # others get their turn
 

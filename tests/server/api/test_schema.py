@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from target.models.answers import Error
-from target.models.checking import adapter
 from target.server.api.openapi import answer_type, document
 from target.server.api.reading import Reading
 from target.server.api.running import Running
@@ -50,8 +50,6 @@ def test_every_answer_has_a_type_and_every_route_a_place(control: Control) -> No
         (method, path) for path, methods in made["paths"].items() for method in methods}
     assert len({route.name for route in routes}) == len(routes)
     assert made["components"]["schemas"]["Create"]["properties"]["size_bytes"]["maximum"] == 1 << 56
-    for route in routes:
-        adapter(answer_type(route.answer))
 
 
 async def test_answers_are_of_the_types_that_the_schema_names(control: Control) -> None:
@@ -66,6 +64,6 @@ async def test_answers_are_of_the_types_that_the_schema_names(control: Control) 
             async with session.get("http://lunette" + route.path) as response:
                 text = await response.text()
                 assert response.status == 200, text
-                adapter(answer_type(route.answer)).validate_json(text, strict=False)
+                msgspec.json.decode(text, type=answer_type(route.answer))
         async with session.get("http://lunette/v1/none") as response:
-            adapter(Error).validate_json(await response.text())
+            msgspec.json.decode(await response.text(), type=Error)

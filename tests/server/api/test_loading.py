@@ -1,0 +1,64 @@
+"""What the first visitor of the API makes the daemon load, and what not."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from target.errors import LunetteError
+from target.models.checking import check
+from target.models.objects import Create, Revert, Set, Snapshot
+from target.server.api import loading
+
+LOADED = """
+import asyncio, ssl, sys
+from target.server.api.loading import load_http
+create = ssl.create_default_context
+asyncio.run(load_http())
+from aiohttp import connector
+assert ssl.create_default_context is create
+print(connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509"], "target.server.api.openapi" in sys.modules)
+"""
+
+
+def test_http_is_loaded_without_certificates_of_authorities() -> None:
+    assert subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True).stdout == "0 False\n"
+
+
+async def test_what_breaks_in_the_import_is_told_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ImportError("there is no aiohttp")
+
+    monkeypatch.setattr(loading, "_no_authorities", broken)
+    with pytest.raises(ImportError, match="no aiohttp"):
+        await asyncio.wait_for(loading.load_http(), 20)
+
+
+@pytest.mark.parametrize(("model", "document", "said"), [
+    (Create, {"name": "a\n", "size_bytes": 4096}, "'a\\n' is not a name"),
+    (Create, {"name": "a", "size_bytes": True}, "size_bytes: this has to be a whole number, not true or false"),
+    (Create, {"name": "a", "size_bytes": 1 << 70}, "is not a size"),
+    (Create, {"name": "a", "size_bytes": float("nan")}, "no JSON"),
+    (Create, {"name": "a", "size_bytes": 1, "block_bytes": 1000}, "1000 is none of 512, 4096"),
+    (Create, {"name": "a", "size_bytes": 1, "labels": {"k": 5}}, "labels"),
+    (Create, {"name": "a", "size_bytes": 1, "labels": {"k": "\ud800"}}, "no JSON"),
+    (Create, {"name": "a", "size_bytes": 1, "frob": 1}, "there is no argument 'frob'"),
+    (Create, {"name": "a"}, "size_bytes is missing"),
+    (Create, {"name": [[]] * 3, "size_bytes": 1}, "name: this has to be a string, not a list"),
+    (Create, [], "the document: this has to be an object, not a list"),
+    (Snapshot, {"names": ["a@b", "c"]}, "names: 'c' is not a snapshot's name"),
+    (Snapshot, {"names": []}, "names"),
+    (Revert, {"name": "a@b", "safety": "x" * 200}, "a label has at most 126 characters, not 200"),
+    (Set, {"name": "a", "burst_seconds": 5000}, "burst_seconds: 5000 is not a burst"),
+])
+def test_a_document_of_another_form_is_refused_in_one_line(model: type, document: object, said: str) -> None:
+    with pytest.raises(LunetteError, match=r"^[^\n]*$") as refused:
+        check(model, document)
+    assert said in str(refused.value)
+    assert refused.value.code == "invalid"
+
+
+def test_whole_numbers_may_be_written_with_a_point() -> None:
+    assert check(Create, {"name": "a", "size_bytes": 4096.0}) == Create(name="a", size_bytes=4096)
+    assert check(Set, {"name": "a", "burst_seconds": 5}).burst_seconds == 5.0
