@@ -38,11 +38,11 @@ cdef int map_level(uint64_t blocks) noexcept nogil:
 
 
 cdef lnt_frame *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t level, int *rc) noexcept nogil:
-    """A node whose `refs` are known; 0 where its count cannot be read: it may be shared, so it is treated as if it were."""
+    """A node whose `references` are known; 0 where its count cannot be read: it may be shared, so it is treated as if it were."""
     cdef lnt_frame *f = cache_get(p, who, id, PK_NODE, level, rc)
     cdef lnt_frame *cf
     cdef uint32_t *c
-    if f == NULL or f.refs:
+    if f == NULL or f.references:
         return f
     c = count_at(p, who, id, &cf, rc)
     if c == NULL:
@@ -53,7 +53,7 @@ cdef lnt_frame *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t leve
     if c[0] == 0:
         rc[0] = ST_CHECKSUM           # reachable while free
         return NULL
-    f.refs = c[0]
+    f.references = c[0]
     return f
 
 
@@ -68,7 +68,7 @@ cdef lnt_frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noex
     if f == NULL:
         rc[0] = ST_MEMORY
         return NULL
-    f.refs = 1
+    f.references = 1
     node_homeless(p)
     frame_dirty(p, f)
     return f
@@ -140,7 +140,7 @@ cdef lnt_frame *shadow(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int *rc) noex
     for i in range(L_NODE_ENTRIES):
         entries(f)[i] &= ~E_EXCL()    # a hint only: the page need not be written for it
         entries(g)[i] = entries(f)[i]
-    g.vids = f.vids
+    g.refers_to_homeless = f.refers_to_homeless
     drop_node(p, f.id, f.level, 0)
     return g
 
@@ -155,7 +155,7 @@ cdef lnt_frame *split_huge(lnt_pool *p, lnt_frame *f, int idx, int *rc) noexcept
     for i in range(L_NODE_ENTRIES):
         entries(leaf)[i] = ((e & E_REF()) + i) | E_DATA() | (e & E_EXCL())
     frame_dirty(p, f)
-    f.vids = 1
+    f.refers_to_homeless = 1
     entries(f)[idx] = leaf.id | E_NODE()
     return leaf
 
@@ -175,10 +175,10 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
     while True:
         if e & E_HUGE():
             f = split_huge(p, up, idx, &rc)
-        elif e & E_NODE() and o == &p.cat:
+        elif e & E_NODE() and o == &p.catalog:
             f = cache_get(p, who, e & E_REF(), PK_NODE, at, &rc)
-            if f != NULL and f.refs == 0:
-                f.refs = 1            # never shared: its counts need not be readable
+            if f != NULL and f.references == 0:
+                f.references = 1            # never shared: its counts need not be readable
         elif e & E_NODE():
             f = node_get(p, who, e & E_REF(), at, &rc)
         else:
@@ -186,7 +186,7 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
         if f == NULL:
             return rc
         g = f
-        if f.refs != 1:
+        if f.references != 1:
             g = shadow(p, who, f, &rc)
             if g == NULL:
                 return rc
@@ -196,10 +196,10 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
                 object_dirty(p, o)
             else:
                 frame_dirty(p, up)
-                up.vids = 1
+                up.refers_to_homeless = 1
                 entries(up)[idx] = g.id | E_NODE()
         if at == level:
-            lnt_assert(g.refs == 1, "I2: a node that may change is referred to once, as all above it are")
+            lnt_assert(g.references == 1, "I2: a node that may change is referred to once, as all above it are")
             node[0] = g
             if parent != NULL:
                 parent[0] = up
@@ -219,7 +219,7 @@ cdef int map_raise(lnt_pool *p, lnt_object *o, int level) noexcept nogil:
             f = node_new(p, PK_NODE, o.level + 1, &rc)
             if f == NULL:
                 return rc
-            f.vids = 1
+            f.refers_to_homeless = 1
             entries(f)[0] = o.root | E_NODE()
             o.root = f.id
         o.level += 1
@@ -329,7 +329,7 @@ cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uin
         f = node_get(p, who, e & E_REF(), level, &rc) if for_write else cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
         if f == NULL:
             return rc
-        if f.refs != 1:
+        if f.references != 1:
             own = 0
         idx = (lba >> (9 * level)) & 511
         if level == 0:

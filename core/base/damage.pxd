@@ -12,11 +12,11 @@ cdef struct lnt_bad_page:
     uint8_t status
 
 cdef struct lnt_damage:
-    lnt_bad_page *v               # 1024 of them, made when there is the first
-    uint32_t n
+    lnt_bad_page *pages       # 1024 of them, made when there is the first
+    uint32_t count
     uint32_t probe            # the next to be tried again
     uint64_t met              # rises by one whenever a page is first found bad
     uint64_t due_us           # when some of `aside` are tried again
     uint8_t mended            # a page was read again: all of `aside` may be tried
-    lnt_dropped_ring aside           # dropped references that cannot be taken off the counts
+    lnt_dropped_ring aside    # dropped references that cannot be taken off the counts
     uint64_t blocks           # ... of so many blocks at least

@@ -9,7 +9,7 @@ cdef struct lnt_journal_frame:
     lnt_journal_frame *next
     uint64_t seq
     uint64_t hard_upto
-    uint32_t pos              # blocks into the ring
+    uint32_t position         # blocks into the ring
     uint32_t length           # bytes used
     uint32_t records
     uint8_t done
@@ -19,61 +19,61 @@ cdef struct lnt_journal_frame:
 cdef struct lnt_journal:
     uint64_t start
     uint32_t blocks
-    uint32_t head             # next free block of the ring
-    uint32_t tail             # first block that recovery needs
-    uint64_t next_seq         # of the open frame
-    uint64_t closed_seq       # last frame handed to the device
-    uint64_t written_seq      # all frames up to it are in the medium's cache
-    uint64_t record_seq       # last frame that holds a record
-    uint64_t data_synced_seq  # data of all records up to it is durable
-    uint64_t marker_seq       # highest hard_upto in frames written so far
-    uint64_t hard_seq         # all records up to it are durable
-    uint64_t synced_seq       # frames up to it are durable
+    uint32_t head                  # next free block of the ring
+    uint32_t tail                  # first block that recovery needs
+    uint64_t next_seq              # of the open frame
+    uint64_t closed_seq            # last frame handed to the device
+    uint64_t written_seq           # all frames up to it are in the medium's cache
+    uint64_t record_seq            # last frame that holds a record
+    uint64_t data_synced_seq       # data of all records up to it is durable
+    uint64_t marker_seq            # highest hard_upto in frames written so far
+    uint64_t hard_seq              # all records up to it are durable
+    uint64_t synced_seq            # frames up to it are durable
     lnt_journal_frame *open
-    lnt_journal_frame *inflight          # oldest first
+    lnt_journal_frame *inflight    # oldest first
     lnt_journal_frame *inflight_tail
     lnt_journal_frame *spare
     uint32_t spares
-    lnt_op *soft_waiters      # in order of seq
+    lnt_op *soft_waiters           # in order of seq
     lnt_op *soft_tail
     lnt_op *hard_waiters
     # the sync engine
     lnt_io sync_io
     uint8_t syncing
-    uint8_t sync_failed       # the medium may not hold what the page cache shows
-    uint64_t sync_started     # number of syncs started / completed
+    uint8_t sync_failed            # the medium may not hold what the page cache shows
+    uint64_t sync_started          # number of syncs started / completed
     uint64_t sync_done
-    uint64_t cut_closed       # what the running sync will prove when it succeeds
+    uint64_t cut_closed            # what the running sync will prove when it succeeds
     uint64_t cut_marker
     uint64_t cut_written
-    uint64_t data_writes      # writes of data that completed
+    uint64_t data_writes           # writes of data that completed
     uint64_t cut_writes
-    uint64_t synced_writes    # of those, durable
-    uint64_t bg_seq           # the background wants records up to it hard
-    uint64_t ck_need_sync     # the checkpoint waits for this sync
-    uint64_t seal_seq         # the last frame that was written for its synced_upto alone
+    uint64_t synced_writes         # of those, durable
+    uint64_t background_seq        # the background wants records up to it hard
+    uint64_t checkpoint_need_sync  # the checkpoint waits for this sync
+    uint64_t seal_seq              # the last frame that was written for its synced_upto alone
     uint64_t seal_due_us
-    uint64_t seal_for         # the frame that will be vouched for then
-    uint8_t sealing           # the seal is not yet durable
-    uint64_t bg_due_us
+    uint64_t seal_for              # the frame that will be vouched for then
+    uint8_t sealing                # the seal is not yet durable
+    uint64_t background_due_us
     uint64_t frames
     uint64_t bytes
-    uint64_t appended         # records
+    uint64_t appended              # records
 
 cdef struct lnt_superblock:   # core/log/superblock.pyx
     uint64_t generation       # of the copy that was written last
     uint8_t distrusted        # it says that what was not synced proves nothing
     lnt_io io                 # says it
 
-cdef enum ckpt_state:
-    C_IDLE = 0
-    C_HOMES = 1               # choosing homes for new nodes
-    C_IMAGES = 2              # serialising and writing images
-    C_SYNC1 = 3
-    C_SUPER = 4
-    C_SYNC2 = 5
-    C_APPLY = 6               # images to their homes
-    C_SYNC3 = 7
+cdef enum checkpoint_state:
+    CHECKPOINT_IDLE = 0
+    CHECKPOINT_HOMES = 1      # choosing homes for new nodes
+    CHECKPOINT_IMAGES = 2     # serialising and writing images
+    CHECKPOINT_SYNC1 = 3
+    CHECKPOINT_SUPER = 4
+    CHECKPOINT_SYNC2 = 5
+    CHECKPOINT_APPLY = 6      # images to their homes
+    CHECKPOINT_SYNC3 = 7
 
 cdef struct lnt_checkpoint_wait:   # core/base/checkpoint_wait.pxd
     uint8_t wanted
@@ -83,27 +83,27 @@ cdef struct lnt_checkpoint_wait:   # core/base/checkpoint_wait.pxd
 
 cdef struct lnt_checkpoint:
     uint8_t state
-    uint64_t gen              # of the last checkpoint that is durable
+    uint64_t generation       # of the last checkpoint that is durable
     uint64_t area_start
     uint32_t area_blocks      # of one half
     void *order               # while they are sorted
     uint32_t n_frames
     uint32_t n_images         # frames and summary pages
-    uint32_t n_serial         # serialised so far
+    uint32_t n_serialised     # serialised so far
     uint32_t n_pending
-    uint32_t n_dir
+    uint32_t n_directory
     uint8_t *buf              # n_images pages
     uint64_t *homes
-    uint8_t *dir              # directory pages
-    uint8_t *pend
+    uint8_t *directory        # directory pages
+    uint8_t *pending
     uint32_t io_next          # next image to write (images or homes)
     uint32_t io_busy
     uint8_t io_failed
     uint32_t io_errno
-    uint8_t dir_written
+    uint8_t directory_written
     uint64_t need_sync
     uint64_t cut_seq          # records up to it are in the checkpoint
-    uint32_t cut_pos
+    uint32_t cut_position
     uint64_t next_due_us
     uint8_t super_buf[4096]   # of the checkpoint under way, or of the last
     uint8_t live_buf[4096]    # of the last one that was published

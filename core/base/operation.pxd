@@ -7,8 +7,8 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 cdef struct lnt_piece:
     lnt_op *op
     lnt_piece *next
-    lnt_piece *lprev               # list of all pieces in flight: a checkpoint must know them
-    lnt_piece *lnext
+    lnt_piece *flight_prev    # list of all pieces in flight: a checkpoint must know them
+    lnt_piece *flight_next
     uint64_t lba              # blocks
     uint64_t pba
     uint64_t source           # entry that a partial write was merged from
@@ -39,27 +39,27 @@ cdef inline void waiter_queue(lnt_waiter *who, lnt_op **queue) noexcept nogil:
         who.queued = 1
 
 cdef enum admin_kind:
-    A_DATA = 0                # Python's READ, WRITE and so on: the op itself says which (lnt_op_kind)
-    A_CREATE = 1
-    A_DERIVE = 2
-    A_DELETE = 3
-    A_REVERT = 4
-    A_RESIZE = 5
-    A_SET = 6
-    A_KV = 7
-    A_GROW = 8
-    A_PUBLISH = 9
-    A_SERIAL = 9              # the kinds up to here run one after the other
-    A_CHECKPOINT = 10
-    A_SHARE = 11
-    A_EXTENTS = 12
-    A_DIFF = 13
-    A_EXCLUSIVE = 14
-    A_SCRUB = 15
-    A_TRIM = 16
-    A_KINDS = 17
+    ADMIN_DATA = 0            # Python's READ, WRITE and so on: the op itself says which (lnt_op_kind)
+    ADMIN_CREATE = 1
+    ADMIN_DERIVE = 2
+    ADMIN_DELETE = 3
+    ADMIN_REVERT = 4
+    ADMIN_RESIZE = 5
+    ADMIN_SET = 6
+    ADMIN_KV = 7
+    ADMIN_GROW = 8
+    ADMIN_PUBLISH = 9
+    ADMIN_SERIAL = 9          # the kinds up to here run one after the other
+    ADMIN_CHECKPOINT = 10
+    ADMIN_SHARE = 11
+    ADMIN_EXTENTS = 12
+    ADMIN_DIFF = 13
+    ADMIN_EXCLUSIVE = 14
+    ADMIN_SCRUB = 15
+    ADMIN_TRIM = 16
+    ADMIN_KINDS = 17
 
-cdef enum set_field:          # what A_SET changes: lnt_change.fields
+cdef enum set_field:          # what ADMIN_SET changes: lnt_change.fields
     SET_NAME = 1
     SET_PROPS = 2
     SET_QUOTA = 4
@@ -68,17 +68,17 @@ cdef enum set_field:          # what A_SET changes: lnt_change.fields
 
 # -- what an operation is about beyond its objects: a struct a kind --------------------------------------------------------
 
-cdef struct lnt_resize:       # A_RESIZE
+cdef struct lnt_resize:       # ADMIN_RESIZE
     uint64_t size_bytes
     uint64_t cursor_block     # of what is unmapped behind the end: where it goes on
     uint8_t moved             # the end is where it shall be
     uint8_t clears            # blocks behind the new end are unmapped
 
-cdef struct lnt_change:       # A_SET
+cdef struct lnt_change:       # ADMIN_SET
     uint32_t fields           # set_field
     uint8_t *slot             # the object's new one: those fields of it are taken over
 
-cdef struct lnt_key_change:   # A_KV; of DERIVE and PUBLISH, what they change with it
+cdef struct lnt_key_change:   # ADMIN_KV; of DERIVE and PUBLISH, what they change with it
     uint32_t count
     uint32_t *slots           # so many slots of the catalog ...
     uint8_t *images           # ... become these
@@ -86,7 +86,7 @@ cdef struct lnt_key_change:   # A_KV; of DERIVE and PUBLISH, what they change wi
     uint32_t records_bytes
     uint32_t records_count
 
-cdef struct lnt_publication:  # A_PUBLISH: one a volume; all handles are among the sources
+cdef struct lnt_publication:  # ADMIN_PUBLISH: one a volume; all handles are among the sources
     lnt_object *staged        # what it shall be; gone afterwards
     lnt_object *volume        # NULL: `made_volume` becomes it
     lnt_object *base          # the volume follows where it is what this is; NULL: it stays as it is
@@ -94,11 +94,11 @@ cdef struct lnt_publication:  # A_PUBLISH: one a volume; all handles are among t
     lnt_object *snapshot
     uint8_t follows           # the answer
 
-cdef struct lnt_growth:       # A_GROW
+cdef struct lnt_growth:       # ADMIN_GROW
     uint64_t total_blocks
     uint8_t more              # that was one step of several
 
-cdef struct lnt_sharing:      # A_SHARE
+cdef struct lnt_sharing:      # ADMIN_SHARE
     uint64_t block            # of obj
     uint64_t source_block     # of other
     uint64_t left_blocks
@@ -108,18 +108,18 @@ cdef struct lnt_row:
     uint64_t length
     uint64_t value
 
-cdef struct lnt_walk:         # A_EXTENTS, A_DIFF
+cdef struct lnt_walk:         # ADMIN_EXTENTS, ADMIN_DIFF
     uint64_t next_block
     uint64_t end_block
     uint32_t most_rows
     uint8_t contents          # DIFF: tell data from holes
 
-cdef struct lnt_sole:         # A_EXCLUSIVE
+cdef struct lnt_sole:         # ADMIN_EXCLUSIVE
     uint32_t done             # of the sources
     uint64_t next_block       # of the one under way
     uint64_t *blocks          # one number a source; ~0: it cannot be told
 
-cdef struct lnt_scrub:        # A_SCRUB
+cdef struct lnt_scrub:        # ADMIN_SCRUB
     uint8_t phase             # scrub_phase
     uint64_t next             # block of the map, or number of the page
     uint32_t most_pages
@@ -128,7 +128,7 @@ cdef struct lnt_scrub:        # A_SCRUB
     uint8_t over              # the phase is
     uint8_t *page             # the page, and behind it what is known of it (core/ops/scrub.pyx)
 
-cdef struct lnt_trim:         # A_TRIM
+cdef struct lnt_trim:         # ADMIN_TRIM
     uint64_t next_run
     uint32_t left_runs
     uint64_t found_blocks     # free, and marked now

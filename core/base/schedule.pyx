@@ -22,7 +22,7 @@ cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Queue an op to run again on its own device's thread; an admin op wherever background work is done by now."""
     cdef lnt_dev *dev
     if op.kind == OP_ADMIN:
-        op.dev = p.home
+        op.dev = p.background_device
     dev = op.dev
     if LNT_CHECKS:
         lnt_check(not in_list(dev.ready_head, op) and not in_list(dev.done_head, op), "I12: an op is in one list at most")
@@ -32,14 +32,14 @@ cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil:
     else:
         dev.ready_head = op
     dev.ready_tail = op
-    if dev != p.cur:
+    if dev != p.current_device:
         dev.wake(dev)
 
 
 cdef int op_again(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Let others go first and other threads have the lock: the op runs again in the next turn. WAIT, for its caller to return."""
-    op.next = p.cur.later
-    p.cur.later = op
+    op.next = p.current_device.later
+    p.current_device.later = op
     return WAIT
 
 
@@ -57,7 +57,7 @@ cdef void op_finish(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     """Hand an op to lnt_dev_reap of its device, or a part to the op it belongs to."""
     cdef lnt_dev *dev
     if op.kind == OP_ADMIN:
-        op.dev = p.home
+        op.dev = p.background_device
     dev = op.dev
     op.status = status
     if (<lnt_op_state *>op.priv).internal:
@@ -71,22 +71,22 @@ cdef void op_finish(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     else:
         dev.done_head = op
     dev.done_tail = op
-    if dev != p.cur:
+    if dev != p.current_device:
         dev.wake(dev)
 
 
 cdef lnt_io *io_new(lnt_pool *p) noexcept nogil:
-    cdef lnt_io *io = <lnt_io *>p.io_spare
+    cdef lnt_io *io = <lnt_io *>p.spare_requests
     if io != NULL:
-        p.io_spare = io.next
+        p.spare_requests = io.next
         memset(io, 0, sizeof(lnt_io))
         return io
     return <lnt_io *>mem_zeroed(sizeof(lnt_io))
 
 
 cdef void io_free(lnt_pool *p, lnt_io *io) noexcept nogil:
-    io.next = <lnt_io *>p.io_spare
-    p.io_spare = io
+    io.next = <lnt_io *>p.spare_requests
+    p.spare_requests = io
 
 
 cdef int no_room(int32_t result) noexcept nogil:

@@ -26,8 +26,8 @@ cdef void memory_short(lnt_pool *p) noexcept nogil:
     """Work in the background did not get the memory that it needs: it keeps what it has, and tries again soon."""
     trace_add(p, TE_NO_MEMORY, 0, 0)
     p.memory_retry_us = p.now_us + MEMORY_RETRY_US
-    if p.home != NULL and p.home != p.cur:
-        p.home.wake(p.home)
+    if p.background_device != NULL and p.background_device != p.current_device:
+        p.background_device.wake(p.background_device)
 
 
 cdef void memory_again(lnt_pool *p) noexcept nogil:

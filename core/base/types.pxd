@@ -5,61 +5,61 @@ from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
 cdef enum lnt_io_kind:
     IO_READ = 1
     IO_WRITE = 2
-    IO_SYNC = 3        # everything completed before this was submitted is durable when it succeeds
-    IO_DISCARD = 4     # contents become undefined-or-zero; a failure is harmless
-    IO_ALLOCATE = 5    # writes to the range cannot fail for want of room from here on; contents stay
+    IO_SYNC = 3               # everything completed before this was submitted is durable when it succeeds
+    IO_DISCARD = 4            # contents become undefined-or-zero; a failure is harmless
+    IO_ALLOCATE = 5           # writes to the range cannot fail for want of room from here on; contents stay
 
 cdef enum lnt_io_flag:
-    IOF_NEW = 1        # WRITE: to blocks that hold nothing yet; a device whose medium grows may prepare for more of them
+    IOF_NEW = 1               # WRITE: to blocks that hold nothing yet; a device whose medium grows may prepare for more of them
 
 cdef enum lnt_op_kind:
     OP_READ = 1
     OP_WRITE = 2
-    OP_SYNC = 3            # all writes completed before submission survive power loss when done
-    OP_UNMAP = 4           # [offset, offset+length) reads as zeros afterwards; whole 4 KiB blocks are freed
-    OP_COMPARE_WRITE = 5   # buf = length bytes to compare, then length bytes to write; atomic
-    OP_WRITE_ATOMIC = 6    # at most L_ATOMIC_BLOCKS: all of it or nothing, to other ops and after a crash
-    OP_MOVE = 7            # within one region, whole blocks: what lies scattered there is put into one run; it reads the same
-    OP_ADMIN = 16          # private to the engine (snapshot, clone, delete ...)
+    OP_SYNC = 3               # all writes completed before submission survive power loss when done
+    OP_UNMAP = 4              # [offset, offset+length) reads as zeros afterwards; whole 4 KiB blocks are freed
+    OP_COMPARE_WRITE = 5      # buf = length bytes to compare, then length bytes to write; atomic
+    OP_WRITE_ATOMIC = 6       # at most L_ATOMIC_BLOCKS: all of it or nothing, to other ops and after a crash
+    OP_MOVE = 7               # within one region, whole blocks: what lies scattered there is put into one run; it reads the same
+    OP_ADMIN = 16             # private to the engine (snapshot, clone, delete ...)
 
 cdef enum lnt_op_flag:
-    OPF_FUA = 1            # WRITE/UNMAP/COMPARE_WRITE: durable when done; READ: no meaning
-    OPF_NOUNMAP = 2        # UNMAP: write zeros but keep the blocks allocated where they are
-    OPF_ATOMIC = 8         # WRITE, private to the engine: nothing in place, all pieces enter the map at once
+    OPF_FUA = 1               # WRITE/UNMAP/COMPARE_WRITE: durable when done; READ: no meaning
+    OPF_NOUNMAP = 2           # UNMAP: write zeros but keep the blocks allocated where they are
+    OPF_ATOMIC = 8            # WRITE, private to the engine: nothing in place, all pieces enter the map at once
 
 cdef enum lnt_status:      # lnt_op.status; also the table behind core.errors
     ST_OK = 0
-    ST_IO_READ = 1         # device failed a read             -> MEDIUM ERROR 11h/00h
-    ST_IO_WRITE = 2        # device failed a write or a sync  -> MEDIUM ERROR 0Ch/00h
-    ST_NO_SPACE = 3        # pool (or quota) is full          -> DATA PROTECT 27h/07h
-    ST_READ_ONLY = 4       # pool went read-only              -> DATA PROTECT 27h/00h
-    ST_PROTECTED = 5       # object is a snapshot             -> DATA PROTECT 27h/00h
-    ST_RANGE = 6           # outside the object               -> ILLEGAL REQUEST 21h/00h
-    ST_GONE = 7            # object deleted                   -> ILLEGAL REQUEST 25h/00h
-    ST_MISCOMPARE = 8      # op.result = byte offset of the first difference -> MISCOMPARE 1Dh/00h
-    ST_CHECKSUM = 9        # data or metadata fails its checksum -> MEDIUM ERROR 11h/00h
+    ST_IO_READ = 1            # device failed a read             -> MEDIUM ERROR 11h/00h
+    ST_IO_WRITE = 2           # device failed a write or a sync  -> MEDIUM ERROR 0Ch/00h
+    ST_NO_SPACE = 3           # pool (or quota) is full          -> DATA PROTECT 27h/07h
+    ST_READ_ONLY = 4          # pool went read-only              -> DATA PROTECT 27h/00h
+    ST_PROTECTED = 5          # object is a snapshot             -> DATA PROTECT 27h/00h
+    ST_RANGE = 6              # outside the object               -> ILLEGAL REQUEST 21h/00h
+    ST_GONE = 7               # object deleted                   -> ILLEGAL REQUEST 25h/00h
+    ST_MISCOMPARE = 8         # op.result = byte offset of the first difference -> MISCOMPARE 1Dh/00h
+    ST_CHECKSUM = 9           # data or metadata fails its checksum -> MEDIUM ERROR 11h/00h
     ST_ABORTED = 10
-    ST_INVALID = 11        # malformed request (admin: bad argument)
+    ST_INVALID = 11           # malformed request (admin: bad argument)
     ST_EXISTS = 12
     ST_NOT_FOUND = 13
     ST_BUSY = 14
-    ST_LIMIT = 15          # a stated limit of the pool is reached
-    ST_CLOSED = 16         # pool is closing
-    ST_MEMORY = 17         # there is no memory for it now    -> status BUSY
+    ST_LIMIT = 15             # a stated limit of the pool is reached
+    ST_CLOSED = 16            # pool is closing
+    ST_MEMORY = 17            # there is no memory for it now    -> status BUSY
 
 cdef struct lnt_io:
     # One device request. Caller-owned, untouched by anyone else until done.
     uint8_t kind
     uint8_t flags
-    int32_t result                              # 0 or -errno; a short transfer never surfaces: the device retries or fails it
-    uint64_t offset                             # bytes from the start of the pool
-    uint64_t length                             # bytes
-    uint64_t done_bytes                         # the device's own: how far a transfer has come
-    void *buf                                   # READ: destination, WRITE: source; otherwise NULL
+    int32_t result            # 0 or -errno; a short transfer never surfaces: the device retries or fails it
+    uint64_t offset           # bytes from the start of the pool
+    uint64_t length           # bytes
+    uint64_t done_bytes       # the device's own: how far a transfer has come
+    void *buf                 # READ: destination, WRITE: source; otherwise NULL
     void (*done)(lnt_io *) noexcept nogil       # called on the device's thread, engine lock HELD
     void *owner
-    lnt_io *next                                # free for whoever holds the request
-    uint64_t took_us                            # DISCARD: how long the medium was at it; 0: the device does not say
+    lnt_io *next              # free for whoever holds the request
+    uint64_t took_us          # DISCARD: how long the medium was at it; 0: the device does not say
 
 cdef struct lnt_dev:
     # How one thread performs I/O. Filled by the reactor (io_uring), or by the queue device (tools, tests).
@@ -74,7 +74,7 @@ cdef struct lnt_dev:
     lnt_op *ready_tail
     lnt_op *done_head
     lnt_op *done_tail
-    lnt_op *later                # ready in the next turn, so that the lock is free between two slices of long work
+    lnt_op *later             # ready in the next turn, so that the lock is free between two slices of long work
     lnt_dev *next
     uint32_t index
 
@@ -82,9 +82,9 @@ cdef struct lnt_obj:
     # The public head of a volume, snapshot or clone. The address is stable while a handle is open. Read without the lock.
     uint64_t id
     uint64_t size_bytes
-    uint32_t block_bytes         # logical block: 512 or 4096
-    uint8_t read_only            # snapshot
-    uint8_t gone                 # deleted: every op fails with ST_GONE
+    uint32_t block_bytes      # logical block: 512 or 4096
+    uint8_t read_only         # snapshot
+    uint8_t gone              # deleted: every op fails with ST_GONE
     uint16_t pad0
     uint32_t handles
     uint32_t pad1
@@ -93,15 +93,15 @@ cdef struct lnt_op:
     # One block operation. Caller-owned and zeroed before its fields are set; untouched until done.
     uint8_t kind
     uint8_t flags
-    uint8_t status               # lnt_status when done
-    uint8_t state                # engine private
+    uint8_t status            # lnt_status when done
+    uint8_t state             # engine private
     uint32_t pad0
-    uint64_t offset              # bytes from the start of the object, multiple of its block_bytes
-    uint64_t length              # bytes, multiple of its block_bytes
+    uint64_t offset           # bytes from the start of the object, multiple of its block_bytes
+    uint64_t length           # bytes, multiple of its block_bytes
     uint64_t result
-    uint8_t *buf                 # one contiguous buffer: READ destination, WRITE source; at least 4096-aligned for O_DIRECT
+    uint8_t *buf              # one contiguous buffer: READ destination, WRITE source; at least 4096-aligned for O_DIRECT
     lnt_obj *obj
-    lnt_dev *dev                 # the device (thread) that runs it and gets its completion
+    lnt_dev *dev              # the device (thread) that runs it and gets its completion
     void (*done)(lnt_op *) noexcept nogil   # called by lnt_dev_reap on the device's thread, lock NOT held
     void *owner
     lnt_op *next

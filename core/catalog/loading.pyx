@@ -32,7 +32,7 @@ cdef lnt_object *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
     o = <lnt_object *>mem_zeroed(sizeof(lnt_object))
     if o == NULL:
         raise MemoryError
-    memcpy(o.desc, slot, L_SLOT_BYTES)
+    memcpy(o.slot_image, slot, L_SLOT_BYTES)
     o.pub.id = lnt_get_le64(slot + OB_ID)
     o.pub.size_bytes = lnt_get_le64(slot + OB_SIZE_BYTES)
     o.pub.block_bytes = lnt_get_le32(slot + OB_BLOCK_BYTES)
@@ -53,7 +53,7 @@ cdef int page_load(lnt_pool *p, lnt_frame *f, uint64_t page, list keys) except -
     for i in range(L_SLOTS_PER_PAGE):
         slot = <uint32_t>(page * L_SLOTS_PER_PAGE + i)
         s = f.data + i * L_SLOT_BYTES
-        if slot >= p.cat_slots or s[0] == SK_FREE:
+        if slot >= p.catalog_slots or s[0] == SK_FREE:
             continue
         slot_keep(p, slot, s[0])
         if s[0] == SK_KV:
@@ -71,7 +71,7 @@ cdef int page_load(lnt_pool *p, lnt_frame *f, uint64_t page, list keys) except -
 
 
 cdef void object_dirty_reserve(lnt_pool *p, lnt_object *o) noexcept:
-    if lnt_get_le64(o.desc + OB_RESERVE_BYTES):
+    if lnt_get_le64(o.slot_image + OB_RESERVE_BYTES):
         object_dirty(p, o)        # counts what its reservation holds back
 
 
@@ -100,9 +100,9 @@ cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list 
 
 cdef int catalog_load(lnt_pool *p, list keys) except -1:
     """Read every slot: objects into memory, slots of keys as (slot, bytes) into the list."""
-    if not slots_room(p, p.cat_slots + MORE_SLOTS):
+    if not slots_room(p, p.catalog_slots + MORE_SLOTS):
         raise MemoryError
-    memset(p.slot_kind, SK_FREE, p.slot_cap)
-    if p.cat.root:
-        catalog_walk(p, p.cat.root, p.cat.level, 0, keys)
+    memset(p.slot_kind, SK_FREE, p.slot_capacity)
+    if p.catalog.root:
+        catalog_walk(p, p.catalog.root, p.catalog.level, 0, keys)
     return 0

@@ -22,7 +22,7 @@ cdef lnt_frame *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) 
     cdef lnt_frame *up
     cdef lnt_frame *f
     cdef uint64_t e
-    rc[0] = path_own(p, who, &p.cat, page, 0, &leaf, &up)
+    rc[0] = path_own(p, who, &p.catalog, page, 0, &leaf, &up)
     if rc[0]:
         return NULL
     cache_pin(p, leaf)
@@ -37,7 +37,7 @@ cdef lnt_frame *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) 
         if f == NULL:
             return NULL
         frame_dirty(p, leaf)
-        leaf.vids = 1
+        leaf.refers_to_homeless = 1
         cache_pin(p, f)
         (<uint64_t *>leaf.data)[page & 511] = f.id | E_NODE()
         return f
@@ -62,19 +62,19 @@ cdef int slot_write(lnt_pool *p, lnt_waiter *who, uint32_t slot, const uint8_t *
 
 cdef void object_store(lnt_pool *p, lnt_object *o, uint8_t *slot) noexcept nogil:
     """Bring the object's slot bytes up to date and copy them out."""
-    o.desc[OB_LEVEL] = o.level
-    o.desc[OB_FLAGS] = o.flags
-    lnt_put_le64(o.desc + OB_ROOT, o.root)
-    lnt_put_le64(o.desc + OB_SIZE_BYTES, o.pub.size_bytes)
-    lnt_put_le64(o.desc + OB_MAPPED_BLOCKS, o.mapped_blocks)
-    memcpy(slot, o.desc, L_SLOT_BYTES)
+    o.slot_image[OB_LEVEL] = o.level
+    o.slot_image[OB_FLAGS] = o.flags
+    lnt_put_le64(o.slot_image + OB_ROOT, o.root)
+    lnt_put_le64(o.slot_image + OB_SIZE_BYTES, o.pub.size_bytes)
+    lnt_put_le64(o.slot_image + OB_MAPPED_BLOCKS, o.mapped_blocks)
+    memcpy(slot, o.slot_image, L_SLOT_BYTES)
 
 
 cdef int slots_room(lnt_pool *p, uint32_t slots) noexcept nogil:
     """1 when there is memory for a catalog of so many slots."""
     if not (mem_widen(<void **>&p.slot_kind, slots) and dirty_room(p, slots)):
         return 0
-    p.slot_cap = slots
+    p.slot_capacity = slots
     return 1
 
 
@@ -86,12 +86,12 @@ cdef void slot_keep(lnt_pool *p, uint32_t slot, uint8_t kind) noexcept nogil:
 cdef uint32_t slot_alloc(lnt_pool *p, uint8_t kind) noexcept nogil:
     """A free slot of the catalog; the catalog grows when there is none. NO_SLOT: there is no memory for that."""
     cdef uint32_t s = p.slot_hint
-    while s < p.cat_slots and p.slot_kind[s] != SK_FREE:
+    while s < p.catalog_slots and p.slot_kind[s] != SK_FREE:
         s += 1
-    if s == p.slot_cap and not slots_room(p, p.slot_cap * 2):
+    if s == p.slot_capacity and not slots_room(p, p.slot_capacity * 2):
         return NO_SLOT
-    if s == p.cat_slots:
-        p.cat_slots += 1
+    if s == p.catalog_slots:
+        p.catalog_slots += 1
     p.slot_kind[s] = kind
     p.slot_hint = s + 1
     return s

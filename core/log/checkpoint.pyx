@@ -1,19 +1,21 @@
 """The checkpoint: one instant's metadata to the area, the superblock that publishes it, then every page home.
 
-A table of states (ckpt_state in core/base/log.pxd): HOMES chooses homes for new nodes, IMAGES serialises and writes, SYNC1,
-SUPER, SYNC2
-publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
+A table of states (checkpoint_state in core/base/log.pxd): HOMES chooses homes for new nodes, IMAGES serialises and writes,
+SYNC1, SUPER, SYNC2 publish, APPLY writes the pages home, SYNC3 ends it (docs/on-disk-format.md, "How it changes").
 """
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_begun
-from core.base.dropped cimport I_DATA, I_NODE, lnt_dropped, lnt_dropped_ring, ring_ready
+from core.base.dropped cimport DROPPED_DATA, DROPPED_NODE, lnt_dropped, lnt_dropped_ring, ring_at, ring_count, ring_ready
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS,
     L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_PAGES, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PK_DIRECTORY,
     PK_PENDING, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
 )
-from core.base.log cimport C_APPLY, C_HOMES, C_IDLE, C_IMAGES, C_SUPER, C_SYNC1, C_SYNC2, C_SYNC3
+from core.base.log cimport (
+    CHECKPOINT_APPLY, CHECKPOINT_HOMES, CHECKPOINT_IDLE, CHECKPOINT_IMAGES, CHECKPOINT_SUPER, CHECKPOINT_SYNC1, CHECKPOINT_SYNC2,
+    CHECKPOINT_SYNC3,
+)
 from core.base.memory cimport mem_aligned, mem_new
 from core.base.mutations cimport M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC
 from core.base.native cimport lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64
@@ -96,9 +98,9 @@ cdef void limits_set(lnt_pool *p) noexcept nogil:
 cdef int ckpt_due(lnt_pool *p) noexcept nogil:
     if p.checkpoint_wait.wanted or next_images(p) > p.cache.dirty_limit // 2 or journal_room(p) < p.journal.blocks // 2:
         return 1
-    if p.fifo.tail - p.fifo.head > 200000:
+    if ring_count(&p.dropped_waiting) > 200000:
         return 1
-    return (p.cache.n_dirty > 0 or p.homes.head != p.homes.tail) and p.now_us > p.checkpoint.next_due_us
+    return (p.cache.n_dirty > 0 or ring_count(&p.dropped_homes)) and p.now_us > p.checkpoint.next_due_us
 
 
 # -- freezing the instant ----------------------------------------------------------------------------------------------------
@@ -106,13 +108,13 @@ cdef int ckpt_due(lnt_pool *p) noexcept nogil:
 
 cdef int choose_homes(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """A page in the catalog for each changed object, then a home for each new node. 0 when both are complete, or MORE_HOMES."""
-    cdef lnt_object *o = p.odirty
+    cdef lnt_object *o = p.dirty_objects
     cdef lnt_frame *f
     cdef int rc = 0, budget = TURN_HOMES
     while o != NULL:
         if not o.pub.gone and slot_page(p, who, o.slot, &rc) == NULL:
             return rc
-        o = o.dnext
+        o = o.dirty_next
     f = p.cache.dirty
     while f != NULL:
         if f.id & VID() and f.home == 0:
@@ -124,7 +126,7 @@ cdef int choose_homes(lnt_pool *p, lnt_waiter *who) noexcept nogil:
                 f.home = 0
                 return rc         # homes found are kept
             node_housed(p)
-        f = f.dnext               # what has become dirty in front are count pages
+        f = f.dirty_next               # what has become dirty in front are count pages
     return 0
 
 
@@ -140,43 +142,43 @@ cdef void translate_ring(lnt_pool *p, lnt_dropped_ring *r) noexcept nogil:
     cdef uint64_t i
     cdef lnt_dropped *it
     for i in range(r.head, r.tail):
-        it = &r.v[i & (r.cap - 1)]
-        if it.kind == I_NODE:
+        it = ring_at(r, i)
+        if it.kind == DROPPED_NODE:
             it.ref = at_home(p, it.ref)
 
 
 cdef int translate(lnt_pool *p) noexcept nogil:
     """Replace every reference to a homeless node by its home."""
     cdef lnt_frame *f = p.cache.dirty
-    cdef lnt_object *o = p.odirty
+    cdef lnt_object *o = p.dirty_objects
     cdef uint64_t *v
     cdef int i, rc
     while f != NULL:
-        if f.vids:
-            f.vids = 0
+        if f.refers_to_homeless:
+            f.refers_to_homeless = 0
             v = <uint64_t *>f.data
             for i in range(L_NODE_ENTRIES):
                 if v[i] & E_NODE() and v[i] & VID():
-                    if f.ckpt:
+                    if f.in_checkpoint:
                         frame_serialise(p, f)
                     v[i] = at_home(p, v[i] & E_REF()) | (v[i] & ~E_REF())
-        f = f.dnext
+        f = f.dirty_next
     while o != NULL:
         o.root = at_home(p, o.root)
-        o = o.dnext
-    p.cat.root = at_home(p, p.cat.root)
-    translate_ring(p, &p.fifo)
-    translate_ring(p, &p.work)
+        o = o.dirty_next
+    p.catalog.root = at_home(p, p.catalog.root)
+    translate_ring(p, &p.dropped_waiting)
+    translate_ring(p, &p.dropped_ready)
     f = p.cache.dirty
     while f != NULL:
         if f.id & VID():
-            if f.refs != 1:
-                rc = count_add(p, f.home, 1, <int>f.refs - 1)
+            if f.references != 1:
+                rc = count_add(p, f.home, 1, <int>f.references - 1)
                 if rc:
                     return rc
             cache_rekey(p, f, f.home)
             f.home = 0
-        f = f.dnext
+        f = f.dirty_next
     return 0
 
 
@@ -194,7 +196,7 @@ cdef int by_id(const void *a, const void *b) noexcept nogil:
 cdef void pending_put(lnt_pool *p, uint64_t ref, uint32_t n, uint32_t kind, uint32_t *count, uint32_t cap) noexcept nogil:
     cdef uint8_t *at
     if count[0] < cap:
-        at = (p.checkpoint.pend + (count[0] // L_PENDING_ITEMS) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
+        at = (p.checkpoint.pending + (count[0] // L_PENDING_ITEMS) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
               + count[0] % L_PENDING_ITEMS * 16)
         lnt_put_le64(at, ref)
         lnt_put_le32(at + 8, n)
@@ -206,25 +208,25 @@ cdef void pending_ring(lnt_pool *p, lnt_dropped_ring *r, uint32_t *count, uint32
     cdef uint64_t i
     cdef lnt_dropped *it
     for i in range(r.head, r.tail):
-        it = &r.v[i & (r.cap - 1)]
-        if it.kind == I_NODE:
-            pending_put(p, it.ref, it.n >> 8, I_NODE, count, cap)
+        it = ring_at(r, i)
+        if it.kind == DROPPED_NODE:
+            pending_put(p, it.ref, it.n >> 8, DROPPED_NODE, count, cap)
         else:
-            pending_put(p, it.ref, it.n, I_DATA, count, cap)
+            pending_put(p, it.ref, it.n, DROPPED_DATA, count, cap)
 
 
 cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
     """All dropped references and all blocks of writes in flight; returns how many items there are."""
     cdef uint32_t n = 0
-    cdef lnt_piece *a = p.aexts
-    pending_ring(p, &p.fifo, &n, cap)
-    pending_ring(p, &p.homes, &n, cap)
-    pending_ring(p, &p.work, &n, cap)
+    cdef lnt_piece *a = p.pieces
+    pending_ring(p, &p.dropped_waiting, &n, cap)
+    pending_ring(p, &p.dropped_homes, &n, cap)
+    pending_ring(p, &p.dropped_ready, &n, cap)
     pending_ring(p, &p.damage.aside, &n, cap)
     while a != NULL:
         if a.n and not a.mapped and not p.mutations & M_NO_INFLIGHT:
-            pending_put(p, a.pba, a.n, I_DATA, &n, cap)
-        a = a.lnext
+            pending_put(p, a.pba, a.n, DROPPED_DATA, &n, cap)
+        a = a.flight_next
     return n
 
 
@@ -234,7 +236,7 @@ cdef void summary_image(lnt_pool *p, uint64_t index, uint8_t *out, uint64_t home
     memset(out, 0, L_BLOCK_BYTES)
     for i in range(L_SUMMARY_RUNS):
         lnt_put_le16(out + L_PAGE_HEADER_BYTES + 2 * i, p.run_used[first + i] if first + i < p.n_runs else 512)
-    page_seal(p, out, PK_SUMMARY, 0, 0, home, p.checkpoint.gen + 1)
+    page_seal(p, out, PK_SUMMARY, 0, 0, home, p.checkpoint.generation + 1)
 
 
 cdef void instant_free(lnt_pool *p, uint32_t written) noexcept nogil:
@@ -242,11 +244,11 @@ cdef void instant_free(lnt_pool *p, uint32_t written) noexcept nogil:
     cache_thaw(p, written)
     free(p.checkpoint.order)
     free(p.checkpoint.homes)
-    free(p.checkpoint.dir)
-    free(p.checkpoint.pend)
+    free(p.checkpoint.directory)
+    free(p.checkpoint.pending)
     p.checkpoint.order = NULL
     p.checkpoint.homes = NULL
-    p.checkpoint.dir = p.checkpoint.pend = NULL
+    p.checkpoint.directory = p.checkpoint.pending = NULL
 
 
 cdef int instant_room(lnt_pool *p) noexcept nogil:
@@ -259,18 +261,18 @@ cdef int instant_room(lnt_pool *p) noexcept nogil:
     p.checkpoint.n_frames = n
     p.checkpoint.n_images = n + ns
     p.checkpoint.n_pending = npages
-    p.checkpoint.n_dir = (p.checkpoint.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
-    if p.checkpoint.n_dir + p.checkpoint.n_images + npages > p.checkpoint.area_blocks:
+    p.checkpoint.n_directory = (p.checkpoint.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
+    if p.checkpoint.n_directory + p.checkpoint.n_images + npages > p.checkpoint.area_blocks:
         return ST_RANGE               # writers are held back long before
     p.checkpoint.order = mem_new((n + 1) * sizeof(ranked))
     p.checkpoint.homes = <uint64_t *>mem_new((p.checkpoint.n_images + 1) * sizeof(uint64_t))
     # For the largest there can be, kept: fresh memory for each would be faulted in each time.
     if p.checkpoint.buf == NULL:
         p.checkpoint.buf = <uint8_t *>mem_aligned(<uint64_t>p.checkpoint.area_blocks * L_BLOCK_BYTES)
-    p.checkpoint.dir = <uint8_t *>mem_aligned(<uint64_t>(p.checkpoint.n_dir + 1) * L_BLOCK_BYTES)
-    p.checkpoint.pend = <uint8_t *>mem_aligned(<uint64_t>(npages + 1) * L_BLOCK_BYTES)
+    p.checkpoint.directory = <uint8_t *>mem_aligned(<uint64_t>(p.checkpoint.n_directory + 1) * L_BLOCK_BYTES)
+    p.checkpoint.pending = <uint8_t *>mem_aligned(<uint64_t>(npages + 1) * L_BLOCK_BYTES)
     if (not cache_freeze_room(p, n) or p.checkpoint.order == NULL or p.checkpoint.homes == NULL or p.checkpoint.buf == NULL
-            or p.checkpoint.dir == NULL or p.checkpoint.pend == NULL or not frames_ready(p)):
+            or p.checkpoint.directory == NULL or p.checkpoint.pending == NULL or not frames_ready(p)):
         instant_free(p, 0)
         return ST_MEMORY
     return 0
@@ -283,7 +285,7 @@ cdef int objects_freeze(lnt_pool *p) noexcept nogil:
     cdef lnt_frame *f
     cdef int rc = 0
     while o != NULL:
-        after = o.dnext
+        after = o.dirty_next
         o.dirty = 0
         if not o.pub.gone:
             f = slot_page(p, NULL, o.slot, &rc)
@@ -298,14 +300,14 @@ cdef int objects_freeze(lnt_pool *p) noexcept nogil:
 
 cdef void pending_freeze(lnt_pool *p) noexcept nogil:
     cdef uint32_t i, stored, n = pending_store(p, 0)
-    memset(p.checkpoint.dir, 0, <uint64_t>p.checkpoint.n_dir * L_BLOCK_BYTES)
-    memset(p.checkpoint.pend, 0, <uint64_t>p.checkpoint.n_pending * L_BLOCK_BYTES)
+    memset(p.checkpoint.directory, 0, <uint64_t>p.checkpoint.n_directory * L_BLOCK_BYTES)
+    memset(p.checkpoint.pending, 0, <uint64_t>p.checkpoint.n_pending * L_BLOCK_BYTES)
     stored = pending_store(p, n)
     lnt_assert(stored == n, "I10: the pending list holds every block of writes under way")
     for i in range(p.checkpoint.n_pending):
-        page_seal(p, p.checkpoint.pend + <uint64_t>i * L_BLOCK_BYTES, PK_PENDING, 0,
+        page_seal(p, p.checkpoint.pending + <uint64_t>i * L_BLOCK_BYTES, PK_PENDING, 0,
                   n - i * L_PENDING_ITEMS if n - i * L_PENDING_ITEMS < L_PENDING_ITEMS else L_PENDING_ITEMS, i,
-                  p.checkpoint.gen + 1)
+                  p.checkpoint.generation + 1)
 
 
 cdef void pages_freeze(lnt_pool *p) noexcept nogil:
@@ -315,7 +317,7 @@ cdef void pages_freeze(lnt_pool *p) noexcept nogil:
     cdef lnt_frame *after
     cdef uint32_t i, n = 0
     while f != NULL:
-        after = f.dnext
+        after = f.dirty_next
         order[n].id = f.id
         order[n].f = f
         n += 1
@@ -352,21 +354,21 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
         return rc
     frame_close(p, 0)
     p.checkpoint.cut_seq = p.journal.closed_seq
-    p.checkpoint.cut_pos = p.journal.head
+    p.checkpoint.cut_position = p.journal.head
     pending_freeze(p)
     pages_freeze(p)
     summaries_freeze(p)
     super_build(p, b, punch_flags(p))
-    lnt_put_le64(b + SB_CKPT_GEN, p.checkpoint.gen + 1)
+    lnt_put_le64(b + SB_CKPT_GEN, p.checkpoint.generation + 1)
     lnt_put_le64(b + SB_JOURNAL_SEQ, p.checkpoint.cut_seq + 1)
-    lnt_put_le32(b + SB_JOURNAL_POS, p.checkpoint.cut_pos)
+    lnt_put_le32(b + SB_JOURNAL_POS, p.checkpoint.cut_position)
     lnt_put_le32(b + SB_AREA_IMAGES, p.checkpoint.n_images)
     lnt_put_le32(b + SB_AREA_PENDING, p.checkpoint.n_pending)
-    p.checkpoint.n_serial = 0
+    p.checkpoint.n_serialised = 0
     p.checkpoint.io_next = 0
     p.checkpoint.io_busy = 0
     p.checkpoint.io_failed = 0
-    p.checkpoint.dir_written = 0
+    p.checkpoint.directory_written = 0
     checkpoint_begun(p)
     ops_ready(p, &p.checkpoint_wait.room)      # nothing is dirty now
     return 0
@@ -397,7 +399,7 @@ cdef void ck_write(lnt_pool *p, uint64_t block, uint8_t *buf, uint32_t pages, ln
     io.owner = p
     io.done = ck_written
     p.checkpoint.io_busy += 1
-    if p.cur.submit(p.cur, io):
+    if p.current_device.submit(p.current_device, io):
         ck_written(io)
 
 
@@ -406,49 +408,51 @@ cdef void directory_store(lnt_pool *p) noexcept nogil:
     cdef uint32_t crc = 0
     cdef uint8_t *at
     for i in range(p.checkpoint.n_images):
-        at = p.checkpoint.dir + (i // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES + i % L_DIRECTORY_ENTRIES * 16
+        at = (p.checkpoint.directory + (i // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
+              + i % L_DIRECTORY_ENTRIES * 16)
         lnt_put_le64(at, p.checkpoint.homes[i])
         lnt_put_le32(at + 8, lnt_get_le32(p.checkpoint.buf + <uint64_t>i * L_BLOCK_BYTES + PG_CRC))
-    for i in range(p.checkpoint.n_dir):
-        page_seal(p, p.checkpoint.dir + i * L_BLOCK_BYTES, PK_DIRECTORY, 0,
+    for i in range(p.checkpoint.n_directory):
+        page_seal(p, p.checkpoint.directory + i * L_BLOCK_BYTES, PK_DIRECTORY, 0,
                   p.checkpoint.n_images - i * L_DIRECTORY_ENTRIES
                   if p.checkpoint.n_images - i * L_DIRECTORY_ENTRIES < L_DIRECTORY_ENTRIES
-                  else L_DIRECTORY_ENTRIES, i, p.checkpoint.gen + 1)
-    crc = lnt_crc32c(0, p.checkpoint.dir, <uint64_t>p.checkpoint.n_dir * L_BLOCK_BYTES)
+                  else L_DIRECTORY_ENTRIES, i, p.checkpoint.generation + 1)
+    crc = lnt_crc32c(0, p.checkpoint.directory, <uint64_t>p.checkpoint.n_directory * L_BLOCK_BYTES)
     lnt_put_le64(p.checkpoint.super_buf + SB_PENDING_CRC, crc)
 
 
 cdef int images_turn(lnt_pool *p) noexcept nogil:
     """Serialise some pages, start some writes. 1 when all is written."""
     cdef uint32_t i, n
-    cdef uint64_t base = p.checkpoint.area_start + ((p.checkpoint.gen + 1) & 1) * p.checkpoint.area_blocks
-    cdef uint32_t stop = p.checkpoint.n_serial + TURN_PAGES
-    lnt_assert(lnt_get_le64(p.checkpoint.live_buf + SB_CKPT_GEN) == p.checkpoint.gen,
+    cdef uint64_t base = p.checkpoint.area_start + ((p.checkpoint.generation + 1) & 1) * p.checkpoint.area_blocks
+    cdef uint32_t stop = p.checkpoint.n_serialised + TURN_PAGES
+    lnt_assert(lnt_get_le64(p.checkpoint.live_buf + SB_CKPT_GEN) == p.checkpoint.generation,
                "I7: images go to the half that the superblock does not name")
     if stop > p.checkpoint.n_frames:
         stop = p.checkpoint.n_frames
-    for i in range(p.checkpoint.n_serial, stop):
-        if p.cache.frozen[i] != NULL and p.cache.frozen[i].ckpt:
+    for i in range(p.checkpoint.n_serialised, stop):
+        if p.cache.frozen[i] != NULL and p.cache.frozen[i].in_checkpoint:
             frame_serialise(p, p.cache.frozen[i])
-    p.checkpoint.n_serial = stop
+    p.checkpoint.n_serialised = stop
     if stop == p.checkpoint.n_frames:
         stop = p.checkpoint.n_images
     while p.checkpoint.io_next < stop and p.checkpoint.io_busy < 4:
         n = stop - p.checkpoint.io_next
         if n > CHUNK_PAGES:
             n = CHUNK_PAGES
-        ck_write(p, base + p.checkpoint.n_dir + p.checkpoint.io_next,
+        ck_write(p, base + p.checkpoint.n_directory + p.checkpoint.io_next,
                  p.checkpoint.buf + <uint64_t>p.checkpoint.io_next * L_BLOCK_BYTES, n, NULL)
         p.checkpoint.io_next += n
     if p.checkpoint.io_next < p.checkpoint.n_images:
         return 0
-    if not p.checkpoint.dir_written:
-        p.checkpoint.dir_written = 1
+    if not p.checkpoint.directory_written:
+        p.checkpoint.directory_written = 1
         directory_store(p)
-        if p.checkpoint.n_dir:
-            ck_write(p, base, p.checkpoint.dir, p.checkpoint.n_dir, NULL)
+        if p.checkpoint.n_directory:
+            ck_write(p, base, p.checkpoint.directory, p.checkpoint.n_directory, NULL)
         if p.checkpoint.n_pending:
-            ck_write(p, base + p.checkpoint.n_dir + p.checkpoint.n_images, p.checkpoint.pend, p.checkpoint.n_pending, NULL)
+            ck_write(p, base + p.checkpoint.n_directory + p.checkpoint.n_images, p.checkpoint.pending, p.checkpoint.n_pending,
+                     NULL)
     return p.checkpoint.io_busy == 0
 
 
@@ -469,17 +473,17 @@ cdef int apply_turn(lnt_pool *p) noexcept nogil:
         p.checkpoint.io_next += n
     if p.checkpoint.io_next < p.checkpoint.n_images:
         return 0
-    if not p.checkpoint.dir_written:
-        p.checkpoint.dir_written = 1
+    if not p.checkpoint.directory_written:
+        p.checkpoint.directory_written = 1
         ck_write(p, 1, p.checkpoint.super_buf, 1, &p.checkpoint.super_io)
     return p.checkpoint.io_busy == 0
 
 
 cdef void published(lnt_pool *p) noexcept nogil:
     """The superblock is durable: what it covers is hard, and what only the checkpoint before it needed is free."""
-    p.checkpoint.gen += 1
+    p.checkpoint.generation += 1
     memcpy(p.checkpoint.live_buf, p.checkpoint.super_buf, L_BLOCK_BYTES)
-    journal_cut(p, p.checkpoint.cut_seq, p.checkpoint.cut_pos)
+    journal_cut(p, p.checkpoint.cut_seq, p.checkpoint.cut_position)
     homes_release(p)
     ops_ready(p, &p.checkpoint_wait.room)
 
@@ -495,7 +499,7 @@ cdef void finished(lnt_pool *p) noexcept nogil:
 
 cdef int want_sync(lnt_pool *p, uint8_t state) noexcept nogil:
     p.checkpoint.state = state
-    if p.mutations & (M_NO_SUPER_SYNC if state == C_SYNC2 else M_NO_HOME_SYNC if state == C_SYNC3 else 0):
+    if p.mutations & (M_NO_SUPER_SYNC if state == CHECKPOINT_SYNC2 else M_NO_HOME_SYNC if state == CHECKPOINT_SYNC3 else 0):
         return 1
     p.checkpoint.need_sync = checkpoint_sync(p)
     return 1
@@ -509,7 +513,7 @@ cdef int homes_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     if rc == 0:
         rc = freeze(p)
         if rc == 0:
-            p.checkpoint.state = C_IMAGES
+            p.checkpoint.state = CHECKPOINT_IMAGES
             return 1
     if rc == WAIT:
         return 0
@@ -527,57 +531,57 @@ cdef int homes_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
 
 cdef int ckpt_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """One step of the state table. 1: go on at once; 0: wait for I/O, a page or a reason to start."""
-    if p.checkpoint.state == C_IDLE:
+    if p.checkpoint.state == CHECKPOINT_IDLE:
         if not ckpt_due(p):
             return 0
-        p.checkpoint.state = C_HOMES
+        p.checkpoint.state = CHECKPOINT_HOMES
         p.checkpoint.io_next = 0
-    if p.checkpoint.state == C_HOMES:
+    if p.checkpoint.state == CHECKPOINT_HOMES:
         return homes_turn(p, who)
     if p.checkpoint.io_failed:
         pool_fail(p, PF_CHECKPOINT, p.checkpoint.io_errno)
         return 0
-    if p.checkpoint.state == C_IMAGES:
+    if p.checkpoint.state == CHECKPOINT_IMAGES:
         if images_turn(p):
             if p.mutations & M_NO_CKPT_SYNC:
-                p.checkpoint.state = C_SUPER
-                p.checkpoint.dir_written = 0
+                p.checkpoint.state = CHECKPOINT_SUPER
+                p.checkpoint.directory_written = 0
                 return 1
-            return want_sync(p, C_SYNC1)
-        return p.checkpoint.n_serial < p.checkpoint.n_frames and p.checkpoint.io_busy < 4
-    if p.checkpoint.state == C_SYNC1:
+            return want_sync(p, CHECKPOINT_SYNC1)
+        return p.checkpoint.n_serialised < p.checkpoint.n_frames and p.checkpoint.io_busy < 4
+    if p.checkpoint.state == CHECKPOINT_SYNC1:
         if p.journal.sync_done < p.checkpoint.need_sync:
             return 0
-        p.checkpoint.state = C_SUPER
-        p.checkpoint.dir_written = 0
-    if p.checkpoint.state == C_SUPER:
-        if not p.checkpoint.dir_written:
-            p.checkpoint.dir_written = 1
+        p.checkpoint.state = CHECKPOINT_SUPER
+        p.checkpoint.directory_written = 0
+    if p.checkpoint.state == CHECKPOINT_SUPER:
+        if not p.checkpoint.directory_written:
+            p.checkpoint.directory_written = 1
             super_next(p, p.checkpoint.super_buf)
             ck_write(p, 0, p.checkpoint.super_buf, 1, &p.checkpoint.super_io)
         if p.checkpoint.io_busy:
             return 0
         if p.checkpoint.io_failed:
             return 1
-        return want_sync(p, C_SYNC2)
-    if p.checkpoint.state == C_SYNC2:
+        return want_sync(p, CHECKPOINT_SYNC2)
+    if p.checkpoint.state == CHECKPOINT_SYNC2:
         if p.journal.sync_done < p.checkpoint.need_sync:
             return 0
-        if not ring_ready(&p.work, p.homes.tail - p.homes.head):
+        if not ring_ready(&p.dropped_ready, ring_count(&p.dropped_homes)):
             memory_short(p)
             return 0
         published(p)
-        p.checkpoint.state = C_APPLY
+        p.checkpoint.state = CHECKPOINT_APPLY
         p.checkpoint.io_next = 0
-        p.checkpoint.dir_written = 0
-    if p.checkpoint.state == C_APPLY:
+        p.checkpoint.directory_written = 0
+    if p.checkpoint.state == CHECKPOINT_APPLY:
         if apply_turn(p):
-            return want_sync(p, C_SYNC3)
+            return want_sync(p, CHECKPOINT_SYNC3)
         return p.checkpoint.io_next < p.checkpoint.n_images and p.checkpoint.io_busy < 16
-    if p.checkpoint.state == C_SYNC3:
+    if p.checkpoint.state == CHECKPOINT_SYNC3:
         if p.journal.sync_done < p.checkpoint.need_sync:
             return 0
         finished(p)
-        p.checkpoint.state = C_IDLE
+        p.checkpoint.state = CHECKPOINT_IDLE
         return 1
     return 0

@@ -19,7 +19,7 @@ cdef int frames_make(lnt_pool *p) noexcept nogil
 cdef int commit_turn(lnt_pool *p) noexcept nogil
 cdef void records_put(lnt_pool *p, const uint8_t *records, uint32_t length, uint32_t count) noexcept nogil
 cdef uint64_t checkpoint_sync(lnt_pool *p) noexcept nogil
-cdef void journal_cut(lnt_pool *p, uint64_t seq, uint32_t pos) noexcept nogil
+cdef void journal_cut(lnt_pool *p, uint64_t seq, uint32_t position) noexcept nogil
 cdef int background_commit(lnt_pool *p, bint press) noexcept nogil
 
 cdef enum:
@@ -46,4 +46,4 @@ cdef inline void journal_data_written(lnt_pool *p) noexcept nogil:
 
 cdef inline void background_due(lnt_pool *p) noexcept nogil:
     """What changed is to be hard in the next turn of the background."""
-    p.journal.bg_due_us = 1
+    p.journal.background_due_us = 1

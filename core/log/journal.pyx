@@ -6,11 +6,12 @@ One sync can be the second for one group and the first for the next.
 """
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_want
+from core.base.dropped cimport ring_count, ring_newest
 from core.base.layout cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
     L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP,
 )
-from core.base.log cimport C_IDLE, lnt_journal_frame
+from core.base.log cimport CHECKPOINT_IDLE, lnt_journal_frame
 from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.mutations cimport M_NO_DATA_SYNC, M_NO_JOURNAL_SYNC
 from core.base.native cimport lnt_put_le32, lnt_put_le64
@@ -123,7 +124,7 @@ cdef void frame_written(lnt_io *io) noexcept nogil:
     frames_written(p)
 
 
-cdef void frame_submit(lnt_pool *p, lnt_journal_frame *f, uint32_t pos) noexcept nogil:
+cdef void frame_submit(lnt_pool *p, lnt_journal_frame *f, uint32_t position) noexcept nogil:
     cdef uint32_t blocks = (f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
     memset(f.buf + f.length, 0, blocks * L_BLOCK_BYTES - f.length)
     memset(f.buf, 0, L_FRAME_HEADER_BYTES)
@@ -136,9 +137,9 @@ cdef void frame_submit(lnt_pool *p, lnt_journal_frame *f, uint32_t pos) noexcept
     lnt_put_le32(f.buf + FR_FLAGS, FF_PAD if f.pad else 0)
     lnt_put_le32(f.buf + FR_RECORDS, f.records)
     lnt_put_le32(f.buf + FR_CRC, lnt_crc32c(0, f.buf + 8, f.length - 8))
-    f.pos = pos
+    f.position = position
     f.io.kind = IO_WRITE
-    f.io.offset = (p.journal.start + pos) * L_BLOCK_BYTES
+    f.io.offset = (p.journal.start + position) * L_BLOCK_BYTES
     f.io.length = <uint64_t>blocks * L_BLOCK_BYTES
     f.io.buf = f.buf
     f.io.owner = p
@@ -151,7 +152,7 @@ cdef void frame_submit(lnt_pool *p, lnt_journal_frame *f, uint32_t pos) noexcept
     p.journal.inflight_tail = f
     p.journal.frames += 1
     p.journal.bytes += f.io.length
-    if p.cur.submit(p.cur, &f.io):
+    if p.current_device.submit(p.current_device, &f.io):
         frame_written(&f.io)
 
 
@@ -278,15 +279,15 @@ cdef uint64_t next_sync(lnt_pool *p) noexcept nogil:
 
 cdef uint64_t checkpoint_sync(lnt_pool *p) noexcept nogil:
     """The same, and it starts though nobody else wants one: a checkpoint waits for it."""
-    p.journal.ck_need_sync = next_sync(p)
-    return p.journal.ck_need_sync
+    p.journal.checkpoint_need_sync = next_sync(p)
+    return p.journal.checkpoint_need_sync
 
 
-cdef void journal_cut(lnt_pool *p, uint64_t seq, uint32_t pos) noexcept nogil:
-    """A durable checkpoint holds all records up to `seq`: recovery begins at `pos`, behind them."""
+cdef void journal_cut(lnt_pool *p, uint64_t seq, uint32_t position) noexcept nogil:
+    """A durable checkpoint holds all records up to `seq`: recovery begins at `position`, behind them."""
     if seq > p.journal.hard_seq:
         p.journal.hard_seq = seq
-    p.journal.tail = pos
+    p.journal.tail = position
 
 
 cdef void synced(lnt_io *io) noexcept nogil:
@@ -314,7 +315,7 @@ cdef void sync_start(lnt_pool *p) noexcept nogil:
     p.journal.cut_written = p.journal.written_seq
     p.journal.cut_marker = p.journal.marker_seq
     p.journal.cut_writes = p.journal.data_writes
-    if p.cur.submit(p.cur, &p.journal.sync_io):
+    if p.current_device.submit(p.current_device, &p.journal.sync_io):
         synced(&p.journal.sync_io)
 
 
@@ -340,7 +341,8 @@ cdef void seal_turn(lnt_pool *p) noexcept nogil:
 
     Without it a frame that rots could not be told from one that a crash tore.
     """
-    if (p.journal.closed_seq == p.journal.seal_seq or p.journal.closed_seq <= p.checkpoint.cut_seq or p.checkpoint.state != C_IDLE
+    if (p.journal.closed_seq == p.journal.seal_seq or p.journal.closed_seq <= p.checkpoint.cut_seq
+            or p.checkpoint.state != CHECKPOINT_IDLE
             or p.journal.synced_seq < p.journal.closed_seq or p.journal.open != NULL or p.closing or p.failed
             or journal_room(p) < 80):
         p.journal.seal_due_us = 0
@@ -361,15 +363,15 @@ cdef void seal_turn(lnt_pool *p) noexcept nogil:
 cdef void background_wants(lnt_pool *p) noexcept nogil:
     """What changed is to be hard now, though nobody asked: its records, and what was dropped with them."""
     cdef uint64_t last = p.journal.record_seq
-    if p.fifo.head != p.fifo.tail and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq > last:
-        last = p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].seq
+    if ring_count(&p.dropped_waiting) and ring_newest(&p.dropped_waiting).seq > last:
+        last = ring_newest(&p.dropped_waiting).seq
     if last > p.journal.closed_seq and journal_room(p) > 80:
         frame_close(p, 1)
     if last > p.journal.closed_seq:
         last = p.journal.closed_seq
-    if last > p.journal.bg_seq:
-        p.journal.bg_seq = last
-    p.journal.bg_due_us = 0
+    if last > p.journal.background_seq:
+        p.journal.background_seq = last
+    p.journal.background_due_us = 0
 
 
 cdef int background_commit(lnt_pool *p, bint press) noexcept nogil:
@@ -378,15 +380,15 @@ cdef int background_commit(lnt_pool *p, bint press) noexcept nogil:
     1: there is more to do now.
     """
     cdef int more
-    if p.fifo.head == p.fifo.tail and p.journal.record_seq <= p.journal.hard_seq:
-        p.journal.bg_due_us = 0
+    if ring_count(&p.dropped_waiting) == 0 and p.journal.record_seq <= p.journal.hard_seq:
+        p.journal.background_due_us = 0
         more = p.journal.seal_due_us != 0 and p.now_us >= p.journal.seal_due_us
         seal_turn(p)
         return more
     p.journal.seal_due_us = 0
-    if p.journal.bg_due_us == 0:
-        p.journal.bg_due_us = p.now_us + COMMIT_US
-    if p.now_us >= p.journal.bg_due_us or p.closing or press:
+    if p.journal.background_due_us == 0:
+        p.journal.background_due_us = p.now_us + COMMIT_US
+    if p.now_us >= p.journal.background_due_us or p.closing or press:
         background_wants(p)
     return 0
 
@@ -396,12 +398,12 @@ cdef int commit_turn(lnt_pool *p) noexcept nogil:
     cdef lnt_op **at = &p.journal.hard_waiters
     cdef lnt_op *op
     cdef lnt_op_state *x
-    cdef uint64_t want_seq = p.journal.bg_seq
-    cdef uint64_t want_sync = p.journal.ck_need_sync
+    cdef uint64_t want_seq = p.journal.background_seq
+    cdef uint64_t want_sync = p.journal.checkpoint_need_sync
     cdef uint64_t closed
     if p.failed:
         fail_waiters(p)
-        return p.cur.ready_head != NULL
+        return p.current_device.ready_head != NULL
     if p.journal.soft_waiters != NULL:
         frame_close(p, 0)
     if p.mutations & M_NO_JOURNAL_SYNC and p.journal.marker_seq > p.journal.hard_seq:
@@ -442,7 +444,8 @@ cdef int commit_turn(lnt_pool *p) noexcept nogil:
         p.journal.sealing = p.journal.synced_seq < p.journal.seal_seq
         if p.journal.sealing and want_sync <= p.journal.sync_done:
             want_sync = p.journal.sync_done + 1
-    if want_sync > p.journal.sync_done and (not p.mutations & M_NO_DATA_SYNC or p.journal.ck_need_sync > p.journal.sync_done):
+    if (want_sync > p.journal.sync_done
+            and (not p.mutations & M_NO_DATA_SYNC or p.journal.checkpoint_need_sync > p.journal.sync_done)):
         sync_start(p)
         return 1
     return 0

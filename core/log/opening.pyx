@@ -74,18 +74,18 @@ cdef int super_load(lnt_pool *p, bytes raw) except -1:
     p.journal.blocks = lnt_get_le32(b + SB_JOURNAL_BLOCKS)
     p.checkpoint.area_start = lnt_get_le64(b + SB_AREA_START)
     p.checkpoint.area_blocks = lnt_get_le32(b + SB_AREA_BLOCKS)
-    p.checkpoint.gen = lnt_get_le64(b + SB_CKPT_GEN)
+    p.checkpoint.generation = lnt_get_le64(b + SB_CKPT_GEN)
     p.superblock.generation = lnt_get_le64(b + SB_SB_GEN)
     p.next_id = lnt_get_le64(b + SB_NEXT_ID)
-    p.cat.root = lnt_get_le64(b + SB_CATALOG_ROOT)
-    p.cat.level = <uint8_t>lnt_get_le32(b + SB_CATALOG_LEVEL)
-    p.cat_slots = lnt_get_le32(b + SB_CATALOG_SLOTS)
+    p.catalog.root = lnt_get_le64(b + SB_CATALOG_ROOT)
+    p.catalog.level = <uint8_t>lnt_get_le32(b + SB_CATALOG_LEVEL)
+    p.catalog_slots = lnt_get_le32(b + SB_CATALOG_SLOTS)
     memcpy(p.name, b + SB_NAME, 64)
     memcpy(p.identity, b + SB_IDENTITY, 16)
     if (total % L_RUN_BLOCKS or total == 0 or p.journal.start != L_ZONE_META_BLOCKS or p.journal.blocks < 64
             or p.checkpoint.area_start != p.journal.start + p.journal.blocks or p.checkpoint.area_blocks < 128
             or p.checkpoint.area_start + 2 * <uint64_t>p.checkpoint.area_blocks > total or total > <uint64_t>1 << 40
-            or lnt_get_le32(b + SB_JOURNAL_POS) >= p.journal.blocks or p.cat.level > 4 or p.cat_slots > 1 << 26
+            or lnt_get_le32(b + SB_JOURNAL_POS) >= p.journal.blocks or p.catalog.level > 4 or p.catalog_slots > 1 << 26
             or lnt_get_le32(b + SB_AREA_IMAGES) > p.checkpoint.area_blocks
             or lnt_get_le32(b + SB_AREA_PENDING) > p.checkpoint.area_blocks):
         raise damaged("the superblock's geometry is impossible")

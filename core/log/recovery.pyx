@@ -4,7 +4,7 @@ Runs before the pool is shared with anyone, on a device that finishes everything
 """
 from core.errors import damaged
 
-from core.base.dropped cimport I_DATA, I_NODE, lnt_dropped, ring_push, ring_ready
+from core.base.dropped cimport DROPPED_DATA, DROPPED_NODE, lnt_dropped, ring_count, ring_oldest, ring_push, ring_ready
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SUMMARY_RUNS,
     L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, PG_CRC, PG_GEN, PG_KIND, PG_N, PK_PENDING, PK_SUMMARY, SB_AREA_IMAGES,
@@ -143,8 +143,8 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
     cdef const uint8_t *sb = raw
     cdef uint32_t n = lnt_get_le32(sb + SB_AREA_IMAGES)
     cdef uint32_t n_pending = lnt_get_le32(sb + SB_AREA_PENDING)
-    cdef uint32_t n_dir = (n + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
-    cdef uint64_t base = p.checkpoint.area_start + (p.checkpoint.gen & 1) * p.checkpoint.area_blocks
+    cdef uint32_t n_directory = (n + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
+    cdef uint64_t base = p.checkpoint.area_start + (p.checkpoint.generation & 1) * p.checkpoint.area_blocks
     cdef uint32_t i, k
     cdef const uint8_t *d
     cdef const uint8_t *g
@@ -153,20 +153,21 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
     if not lnt_get_le32(sb + SB_FLAGS) & SF_CLEAN and not p.mutations & M_NO_RECOVERY_SYNC:
         super_secure(p, device, raw)
     if not lnt_get_le32(sb + SB_FLAGS) & SF_CLEAN and n:
-        directory = device.read(base * L_BLOCK_BYTES, n_dir * L_BLOCK_BYTES)
+        directory = device.read(base * L_BLOCK_BYTES, n_directory * L_BLOCK_BYTES)
         d = directory
-        if lnt_get_le64(sb + SB_PENDING_CRC) != lnt_crc32c(0, d, n_dir * L_BLOCK_BYTES) and not p.mutations & M_NO_DIRECTORY_CRC:
+        if (lnt_get_le64(sb + SB_PENDING_CRC) != lnt_crc32c(0, d, n_directory * L_BLOCK_BYTES)
+                and not p.mutations & M_NO_DIRECTORY_CRC):
             raise damaged("the checkpoint's directory fails its checksum")
         for i in range(0, n, 64):
             k = n - i if n - i < 64 else 64
-            chunk = device.read((base + n_dir + i) * L_BLOCK_BYTES, k * L_BLOCK_BYTES)
+            chunk = device.read((base + n_directory + i) * L_BLOCK_BYTES, k * L_BLOCK_BYTES)
             image_home(p, device, d, chunk, i, k)
         device.sync()
     for i in range(n_pending):
-        chunk = device.read((base + n_dir + n + i) * L_BLOCK_BYTES, L_BLOCK_BYTES)
+        chunk = device.read((base + n_directory + n + i) * L_BLOCK_BYTES, L_BLOCK_BYTES)
         g = chunk
         if (not page_check(p, g, PK_PENDING, i) or lnt_get_le16(g + PG_N) > L_PENDING_ITEMS
-                or lnt_get_le64(g + PG_GEN) != p.checkpoint.gen and not p.mutations & M_NO_GEN):
+                or lnt_get_le64(g + PG_GEN) != p.checkpoint.generation and not p.mutations & M_NO_GEN):
             raise damaged("the checkpoint's pending list fails its checksum")
         for k in range(lnt_get_le16(g + PG_N)):
             it.ref = lnt_get_le64(g + L_PAGE_HEADER_BYTES + 16 * k)
@@ -174,11 +175,11 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
             it.kind = <uint8_t>lnt_get_le32(g + L_PAGE_HEADER_BYTES + 16 * k + 12)
             it.trim = 1
             it.seq = it.epoch = 0
-            if it.kind == I_NODE:
+            if it.kind == DROPPED_NODE:
                 it.n = 1 | (it.n << 8 if not p.mutations & M_FLAT_PENDING else 0)
-            if not ring_ready(&p.work, 1):
+            if not ring_ready(&p.dropped_ready, 1):
                 raise MemoryError
-            ring_push(&p.work, &it)
+            ring_push(&p.dropped_ready, &it)
     return 0
 
 
@@ -223,21 +224,21 @@ cdef int blocks_for_nodes(lnt_pool *p) except -1:
     It is free at once, though a crash may bring back the checkpoint that refers to it: until the new one is published nothing is
     written but its area, and nothing goes to the medium. Nodes of the old checkpoint are replaced like the rest.
     """
-    cdef lnt_object *o = p.odirty
+    cdef lnt_object *o = p.dirty_objects
     cdef int rc = 0
     while o != NULL:
         if not o.pub.gone and slot_page(p, NULL, o.slot, &rc) == NULL:
             raise damaged("a catalog page cannot be read")
-        o = o.dnext
-    while p.free_blocks < p.unhomed + SPARE_BLOCKS:
-        drops_reclaim(p, p.unhomed + SPARE_BLOCKS)
-        if p.failed or p.free_blocks >= p.unhomed + SPARE_BLOCKS or p.homes.head == p.homes.tail:
+        o = o.dirty_next
+    while p.free_blocks < p.nodes_without_home + SPARE_BLOCKS:
+        drops_reclaim(p, p.nodes_without_home + SPARE_BLOCKS)
+        if p.failed or p.free_blocks >= p.nodes_without_home + SPARE_BLOCKS or ring_count(&p.dropped_homes) == 0:
             break
-        if not ring_ready(&p.work, 1):
+        if not ring_ready(&p.dropped_ready, 1):
             raise MemoryError
-        p.homes.v[p.homes.head & (p.homes.cap - 1)].kind = I_DATA
-        ring_push(&p.work, &p.homes.v[p.homes.head & (p.homes.cap - 1)])
-        p.homes.head += 1
+        ring_oldest(&p.dropped_homes).kind = DROPPED_DATA
+        ring_push(&p.dropped_ready, ring_oldest(&p.dropped_homes))
+        p.dropped_homes.head += 1
     return 0
 
 

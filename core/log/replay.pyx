@@ -7,14 +7,13 @@ from core.errors import damaged
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap
 from core.base.dropped cimport STEP_DROPS, ring_ready
 from core.base.layout cimport (
-    FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
-    L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, L_KV_GOES, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_ID,
-    OB_QUOTA_BYTES, OF_TAIL, RB_DELETE, RB_GROW, RB_KV, RB_MAP, RB_RESIZE, RB_REVERT, RB_SHARE, RB_UNMAP, RC_FLAGS, RC_LENGTH,
-    RC_TYPE, RF_DERIVE_SLOT, RF_DERIVE_SOURCE, RF_GROW_TOTAL_BLOCKS, RF_KV_KEY_BYTES, RF_KV_VALUE_BYTES, RF_MAP_COUNT,
-    RF_MAP_LBA, RF_MAP_OBJECT, RF_MAP_PBA, RF_OBJECT_SLOT, RF_RESIZE_SIZE_BYTES, RF_REVERT_SOURCE, RF_SHARE_COUNT,
-    RF_SHARE_LBA, RF_SHARE_SOURCE, RF_SHARE_SOURCE_LBA, RF_UNMAP_COUNT, RF_UNMAP_LBA, RT_DELETE, RT_DERIVE, RT_GROW, RT_KV,
-    RT_MAP, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_FLAGS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SF_CLEAN,
-    SK_OBJECT,
+    FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES, L_FRAME_BLOCKS,
+    L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, L_KV_GOES, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_ID, OB_QUOTA_BYTES, OF_TAIL,
+    RB_DELETE, RB_GROW, RB_KV, RB_MAP, RB_RESIZE, RB_REVERT, RB_SHARE, RB_UNMAP, RC_FLAGS, RC_LENGTH, RC_TYPE, RF_DERIVE_SLOT,
+    RF_DERIVE_SOURCE, RF_GROW_TOTAL_BLOCKS, RF_KV_KEY_BYTES, RF_KV_VALUE_BYTES, RF_MAP_COUNT, RF_MAP_LBA, RF_MAP_OBJECT,
+    RF_MAP_PBA, RF_OBJECT_SLOT, RF_RESIZE_SIZE_BYTES, RF_REVERT_SOURCE, RF_SHARE_COUNT, RF_SHARE_LBA, RF_SHARE_SOURCE,
+    RF_SHARE_SOURCE_LBA, RF_UNMAP_COUNT, RF_UNMAP_LBA, RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE,
+    RT_REVERT, RT_SHARE, RT_UNMAP, SB_FLAGS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SF_CLEAN, SK_OBJECT,
 )
 from core.base.mutations cimport (
     M_ACCEPT_SOFT, M_FIRST_RECORD, M_KEEP_TAIL, M_LONG_RECORD, M_NO_FRAME_CRC, M_NO_LEAP, M_NO_REWRITE, M_NO_SYNCED_UPTO,
@@ -62,12 +61,12 @@ cdef int frame_valid(lnt_pool *p, const uint8_t *b, uint64_t room_blocks) noexce
     return lnt_get_le32(b + FR_CRC) == lnt_crc32c(0, b + 8, length - 8)
 
 
-cdef bytes ring_read(lnt_pool *p, object device, const uint8_t *sb, uint32_t pos, uint64_t expect):
+cdef bytes ring_read(lnt_pool *p, object device, const uint8_t *sb, uint32_t position, uint64_t expect):
     """The whole journal; of a pool closed cleanly nothing, unless it goes on all the same: a newer superblock is lost."""
     cdef bytes head
     cdef const uint8_t *b
     if lnt_get_le32(sb + SB_FLAGS) & SF_CLEAN:
-        head = device.read((p.journal.start + pos) * L_BLOCK_BYTES, L_BLOCK_BYTES)
+        head = device.read((p.journal.start + position) * L_BLOCK_BYTES, L_BLOCK_BYTES)
         b = head
         if (lnt_get_le32(b + FR_MAGIC) != L_FRAME_MAGIC or memcmp(b + FR_UUID, p.uuid, 16) != 0
                 or lnt_get_le64(b + FR_SEQ) < expect):
@@ -76,28 +75,28 @@ cdef bytes ring_read(lnt_pool *p, object device, const uint8_t *sb, uint32_t pos
                     for at in range(0, p.journal.blocks, 4096))
 
 
-cdef list frames_find(lnt_pool *p, const uint8_t *r, uint32_t *pos, uint64_t *expect, uint64_t *hard):
-    """Places of the frames from `pos` and number `expect` on, both left after the last; `hard`: synced up to."""
+cdef list frames_find(lnt_pool *p, const uint8_t *r, uint32_t *position, uint64_t *expect, uint64_t *hard):
+    """Places of the frames from `position` and number `expect` on, both left after the last; `hard`: synced up to."""
     cdef const uint8_t *b
     cdef list frames = []
     cdef uint32_t blocks = p.journal.blocks, i
     cdef int wrapped = 0
     while True:
-        b = r + <uint64_t>pos[0] * L_BLOCK_BYTES
-        if not frame_valid(p, b, blocks - pos[0]) or lnt_get_le64(b + FR_SEQ) != expect[0]:
+        b = r + <uint64_t>position[0] * L_BLOCK_BYTES
+        if not frame_valid(p, b, blocks - position[0]) or lnt_get_le64(b + FR_SEQ) != expect[0]:
             break
         if lnt_get_le32(b + FR_FLAGS) & FF_PAD:
             if wrapped:
                 break
             wrapped = 1
-            pos[0] = 0
+            position[0] = 0
             continue
         if lnt_get_le64(b + FR_HARD_UPTO) > hard[0]:
             hard[0] = lnt_get_le64(b + FR_HARD_UPTO)
-        frames.append(pos[0])
-        pos[0] += (lnt_get_le32(b + FR_LENGTH) + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
-        if pos[0] == blocks:
-            pos[0] = 0
+        frames.append(position[0])
+        position[0] += (lnt_get_le32(b + FR_LENGTH) + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
+        if position[0] == blocks:
+            position[0] = 0
         expect[0] += 1
     for i in range(blocks):
         b = r + <uint64_t>i * L_BLOCK_BYTES
@@ -112,12 +111,12 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
     """Replay the frames that count (trusted: all of them); leaves the ring position after the last."""
     cdef const uint8_t *sb = raw
     cdef uint64_t expect = lnt_get_le64(sb + SB_JOURNAL_SEQ)
-    cdef uint32_t pos = lnt_get_le32(sb + SB_JOURNAL_POS)
+    cdef uint32_t position = lnt_get_le32(sb + SB_JOURNAL_POS)
     cdef uint64_t hard = 0, last
     cdef const uint8_t *b
-    cdef bytes ring = ring_read(p, device, sb, pos, expect)
+    cdef bytes ring = ring_read(p, device, sb, position, expect)
     cdef const uint8_t *r = ring
-    cdef list frames = frames_find(p, r, &pos, &expect, &hard) if ring else []
+    cdef list frames = frames_find(p, r, &position, &expect, &hard) if ring else []
     last = expect - 1 if trusted or p.mutations & M_ACCEPT_SOFT else hard
     if trusted and last > hard and not soft_rewrite(p, device, r, [at for at in frames if lnt_get_le64(
             r + <uint64_t>at * L_BLOCK_BYTES + FR_SEQ) > hard]):
@@ -131,8 +130,8 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
         frame_replay(p, b, lnt_get_le32(b + FR_LENGTH), changes)
         if p.total_blocks * L_BLOCK_BYTES > device.size_bytes:
             raise damaged("its file or device is shorter than the pool")
-    p.journal.head = pos
-    p.journal.tail = pos
+    p.journal.head = position
+    p.journal.tail = position
     # Frames that were not replayed may still lie in the ring: numbers far ahead keep them from ever continuing a chain
     # (the checkpoint that follows publishes the new number). A pool closed cleanly has none.
     p.journal.next_seq = expect if lnt_get_le32(sb + SB_FLAGS) & SF_CLEAN or p.mutations & M_NO_LEAP else expect + (1 << 20)
@@ -152,8 +151,8 @@ cdef int soft_rewrite(lnt_pool *p, object device, const uint8_t *ring, list fram
     extents = {}
     if p.mutations & M_NO_REWRITE:
         return 1
-    for pos in frames:
-        b = ring + <uint64_t>pos * L_BLOCK_BYTES
+    for position in frames:
+        b = ring + <uint64_t>position * L_BLOCK_BYTES
         at, length = L_FRAME_HEADER_BYTES, lnt_get_le32(b + FR_LENGTH)
         while at + RB_MAP <= length and 8 <= lnt_get_le32(b + at + RC_LENGTH) <= length - at:
             if b[at + RC_TYPE] == RT_MAP:
@@ -217,7 +216,7 @@ cdef int object_replay(lnt_pool *p, const uint8_t *r, uint32_t n) except -1:
         raise damaged("a journal record of an object is too short")
     o = object_find(p, lnt_get_le64(slot + OB_ID))
     if o != NULL:                 # its properties have changed
-        memcpy(o.desc + OB_QUOTA_BYTES, slot + OB_QUOTA_BYTES, L_SLOT_BYTES - OB_QUOTA_BYTES)
+        memcpy(o.slot_image + OB_QUOTA_BYTES, slot + OB_QUOTA_BYTES, L_SLOT_BYTES - OB_QUOTA_BYTES)
         object_dirty(p, o)
         return 0
     o = object_from(p, slot)
@@ -261,7 +260,7 @@ cdef int unmap_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) 
     cdef uint32_t removed
     cdef int rc
     while lba < end:
-        if not ring_ready(&p.fifo, STEP_DROPS):
+        if not ring_ready(&p.dropped_waiting, STEP_DROPS):
             return ST_MEMORY
         rc = map_unmap(p, NULL, o, lba, end, &next_lba, &removed)
         if rc:
@@ -305,7 +304,7 @@ cdef int share_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) 
     if source == NULL:
         return NOBODY
     while left:
-        if not ring_ready(&p.fifo, STEP_DROPS):
+        if not ring_ready(&p.dropped_waiting, STEP_DROPS):
             return ST_MEMORY
         rc = map_share(p, NULL, o, lba, source, source_lba, left, &done)
         if rc:
@@ -336,7 +335,7 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
     cdef uint8_t t = r[RC_TYPE]
     cdef lnt_object *o
     cdef uint64_t total
-    if not ring_ready(&p.fifo, STEP_DROPS) or not ring_ready(&p.homes, STEP_DROPS):
+    if not ring_ready(&p.dropped_waiting, STEP_DROPS) or not ring_ready(&p.dropped_homes, STEP_DROPS):
         return ST_MEMORY
     if t == RT_GROW and n >= RB_GROW:
         total = lnt_get_le64(r + RF_GROW_TOTAL_BLOCKS)

@@ -9,7 +9,7 @@ from core.base.layout cimport (
     SB_CATALOG_SLOTS, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_IDENTITY, SB_JOURNAL_BLOCKS, SB_JOURNAL_START, SB_NAME,
     SB_NEXT_ID, SB_NODE_RUNS, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, SF_DISTRUST,
 )
-from core.base.log cimport C_APPLY, C_SUPER, C_SYNC3
+from core.base.log cimport CHECKPOINT_APPLY, CHECKPOINT_SUPER, CHECKPOINT_SYNC3
 from core.base.native cimport lnt_get_le32, lnt_put_le32, lnt_put_le64
 from core.base.space cimport NODE_RUNS
 from core.base.types cimport IO_WRITE, lnt_io
@@ -52,9 +52,9 @@ cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
     lnt_put_le32(out + SB_AREA_BLOCKS, p.checkpoint.area_blocks)
     lnt_put_le64(out + SB_AREA_START, p.checkpoint.area_start)
     lnt_put_le32(out + SB_FLAGS, flags)
-    lnt_put_le64(out + SB_CATALOG_ROOT, p.cat.root)
-    lnt_put_le32(out + SB_CATALOG_LEVEL, p.cat.level)
-    lnt_put_le32(out + SB_CATALOG_SLOTS, p.cat_slots)
+    lnt_put_le64(out + SB_CATALOG_ROOT, p.catalog.root)
+    lnt_put_le32(out + SB_CATALOG_LEVEL, p.catalog.level)
+    lnt_put_le32(out + SB_CATALOG_SLOTS, p.catalog_slots)
     lnt_put_le64(out + SB_NEXT_ID, p.next_id)
     lnt_put_le64(out + SB_FREE_BLOCKS, p.free_blocks)
     memcpy(out + SB_CACHE_TOKEN, p.cache_token, 64)
@@ -81,7 +81,7 @@ cdef void distrust_written(lnt_io *io) noexcept nogil:
 cdef void super_distrust(lnt_pool *p) noexcept nogil:
     """A sync failed: tell a later opening under the same page cache that unsynced frames prove nothing."""
     cdef lnt_io *io
-    if p.checkpoint.io_busy and (p.checkpoint.state == C_SUPER or p.checkpoint.state == C_APPLY):
+    if p.checkpoint.io_busy and (p.checkpoint.state == CHECKPOINT_SUPER or p.checkpoint.state == CHECKPOINT_APPLY):
         return                    # a superblock may be under way: which of the two comes last is not ours to say
     p.superblock.distrusted = 1
     lnt_put_le32(p.checkpoint.live_buf + SB_FLAGS, lnt_get_le32(p.checkpoint.live_buf + SB_FLAGS) | SF_DISTRUST)
@@ -89,10 +89,10 @@ cdef void super_distrust(lnt_pool *p) noexcept nogil:
     io = &p.superblock.io
     io.kind = IO_WRITE
     # Only the copy that the medium can spare: while homes are written, copy 0 is the one known to be durable, otherwise copy 1.
-    io.offset = L_BLOCK_BYTES if p.checkpoint.state == C_APPLY or p.checkpoint.state == C_SYNC3 else 0
+    io.offset = L_BLOCK_BYTES if p.checkpoint.state == CHECKPOINT_APPLY or p.checkpoint.state == CHECKPOINT_SYNC3 else 0
     io.length = L_BLOCK_BYTES
     io.buf = p.checkpoint.live_buf
     io.owner = p
     io.done = distrust_written
-    if p.cur.submit(p.cur, io):
+    if p.current_device.submit(p.current_device, io):
         distrust_written(io)

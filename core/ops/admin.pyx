@@ -17,9 +17,10 @@ from core.base.mutations cimport (
 from core.base.native cimport lnt_get_le64, lnt_put_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport (
-    A_CHECKPOINT, A_CREATE, A_DELETE, A_DERIVE, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_GROW, A_KINDS, A_KV, A_PUBLISH, A_RESIZE,
-    A_REVERT, A_SCRUB, A_SERIAL, A_SET, A_SHARE, A_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_growth,
-    lnt_key_change, lnt_publication, lnt_resize, lnt_sharing, lnt_waiter, waiter_of,
+    ADMIN_CHECKPOINT, ADMIN_CREATE, ADMIN_DELETE, ADMIN_DERIVE, ADMIN_DIFF, ADMIN_EXCLUSIVE, ADMIN_EXTENTS, ADMIN_GROW,
+    ADMIN_KINDS, ADMIN_KV, ADMIN_PUBLISH, ADMIN_RESIZE, ADMIN_REVERT, ADMIN_SCRUB, ADMIN_SERIAL, ADMIN_SET, ADMIN_SHARE,
+    ADMIN_TRIM, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE, lnt_growth, lnt_key_change, lnt_publication,
+    lnt_resize, lnt_sharing, lnt_waiter, waiter_of,
 )
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_again, op_finish, op_ready
@@ -76,7 +77,7 @@ cdef int slots_make(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
 cdef void slots_give_back(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """The operation failed: its new objects never were."""
     cdef uint32_t i
-    if a.kind == A_CREATE or a.kind == A_DERIVE or a.kind == A_REVERT or a.kind == A_PUBLISH:
+    if a.kind == ADMIN_CREATE or a.kind == ADMIN_DERIVE or a.kind == ADMIN_REVERT or a.kind == ADMIN_PUBLISH:
         for i in range(a.n_made):
             if object_find(p, a.made[i].pub.id) != a.made[i]:
                 slot_free(p, a.made[i].slot)
@@ -94,7 +95,7 @@ cdef bint promise_fits(lnt_pool *p, lnt_object *o, uint64_t before_bytes, uint64
 
 cdef int create_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef int rc
-    if not promise_fits(p, a.obj, 0, lnt_get_le64(a.obj.desc + OB_RESERVE_BYTES)):
+    if not promise_fits(p, a.obj, 0, lnt_get_le64(a.obj.slot_image + OB_RESERVE_BYTES)):
         return ST_NO_SPACE
     rc = slots_make(p, who, a)
     if rc:
@@ -344,14 +345,14 @@ cdef int resize_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
 
 
 cdef inline void slot_copy(lnt_admin *a, int offset, int size) noexcept nogil:
-    memcpy(a.obj.desc + offset, a.change.slot + offset, size)
+    memcpy(a.obj.slot_image + offset, a.change.slot + offset, size)
 
 
 cdef int set_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef uint32_t fields = a.change.fields
     if a.obj.pub.gone:
         return ST_GONE
-    if fields & SET_RESERVE and not promise_fits(p, a.obj, lnt_get_le64(a.obj.desc + OB_RESERVE_BYTES),
+    if fields & SET_RESERVE and not promise_fits(p, a.obj, lnt_get_le64(a.obj.slot_image + OB_RESERVE_BYTES),
                                                  lnt_get_le64(a.change.slot + OB_RESERVE_BYTES)):
         return ST_NO_SPACE
     if fields & SET_NAME:
@@ -441,22 +442,22 @@ cdef int share_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
 
 
 # What runs an operation, by kind. 0: done or applied; WAIT: it runs again; else the status that it fails with.
-cdef int (*RUN[A_KINDS])(lnt_pool *, lnt_waiter *, lnt_admin *) noexcept nogil
-RUN[<int>A_CREATE] = create_run
-RUN[<int>A_DERIVE] = derive_run
-RUN[<int>A_DELETE] = delete_run
-RUN[<int>A_REVERT] = revert_run
-RUN[<int>A_RESIZE] = resize_run
-RUN[<int>A_SET] = set_run
-RUN[<int>A_KV] = kv_run
-RUN[<int>A_GROW] = grow_run
-RUN[<int>A_PUBLISH] = publish_run
-RUN[<int>A_SHARE] = share_run
-RUN[<int>A_EXTENTS] = walk_extents
-RUN[<int>A_DIFF] = walk_diff
-RUN[<int>A_EXCLUSIVE] = walk_exclusive
-RUN[<int>A_SCRUB] = scrub_run
-RUN[<int>A_TRIM] = trim_run
+cdef int (*RUN[ADMIN_KINDS])(lnt_pool *, lnt_waiter *, lnt_admin *) noexcept nogil
+RUN[<int>ADMIN_CREATE] = create_run
+RUN[<int>ADMIN_DERIVE] = derive_run
+RUN[<int>ADMIN_DELETE] = delete_run
+RUN[<int>ADMIN_REVERT] = revert_run
+RUN[<int>ADMIN_RESIZE] = resize_run
+RUN[<int>ADMIN_SET] = set_run
+RUN[<int>ADMIN_KV] = kv_run
+RUN[<int>ADMIN_GROW] = grow_run
+RUN[<int>ADMIN_PUBLISH] = publish_run
+RUN[<int>ADMIN_SHARE] = share_run
+RUN[<int>ADMIN_EXTENTS] = walk_extents
+RUN[<int>ADMIN_DIFF] = walk_diff
+RUN[<int>ADMIN_EXCLUSIVE] = walk_exclusive
+RUN[<int>ADMIN_SCRUB] = scrub_run
+RUN[<int>ADMIN_TRIM] = trim_run
 
 
 cdef void serial_next(lnt_pool *p) noexcept nogil:
@@ -473,7 +474,7 @@ cdef void serial_next(lnt_pool *p) noexcept nogil:
 
 cdef void admin_submit(lnt_pool *p, lnt_admin *a) noexcept nogil:
     op_state(a).pool = p
-    if a.kind > A_SERIAL:
+    if a.kind > ADMIN_SERIAL:
         op_ready(p, &a.op)
         return
     a.op.next = NULL
@@ -527,10 +528,10 @@ cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """Run an admin op from where it is."""
     cdef lnt_waiter who = waiter_of(&a.op)
     cdef int rc = 0
-    if a.kind <= A_SERIAL:
+    if a.kind <= ADMIN_SERIAL:
         serial_run(p, a)
         return
-    if a.kind == A_CHECKPOINT:
+    if a.kind == ADMIN_CHECKPOINT:
         if p.failed or a.applied:
             op_finish(p, &a.op, ST_IO_WRITE if p.failed else ST_OK)
             return
@@ -540,13 +541,13 @@ cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if a.applied:
         settle(p, a, 0)
         return
-    if a.kind == A_SHARE and (places_wait(p, a) or wait_room(p, &a.op)):
+    if a.kind == ADMIN_SHARE and (places_wait(p, a) or wait_room(p, &a.op)):
         return
     rc = RUN[a.kind](p, &who, a)
     if rc == WAIT:
         return
     places_leave(p, a)
-    if a.kind == A_SHARE and rc == 0:
+    if a.kind == ADMIN_SHARE and rc == 0:
         op_state(a).need_seq = p.journal.record_seq
         a.applied = 1
         settle(p, a, 0)

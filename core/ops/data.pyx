@@ -12,7 +12,7 @@ from core.space.budget cimport budget_request
 from libc.stdint cimport uint8_t
 
 cdef enum:
-    S_NEW = 0
+    DATA_NEW = 0
 
 
 cdef void sync_run(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -28,7 +28,7 @@ cdef void sync_run(lnt_pool *p, lnt_op *op) noexcept nogil:
 cdef void data_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Run an op from its step."""
     cdef int status
-    if op_state(op).step == S_NEW:
+    if op_state(op).step == DATA_NEW:
         if op.kind != OP_MOVE and not op_state(op).internal:
             budget_request(p)         # somebody's command
         status = refused(p, op)

@@ -36,8 +36,8 @@ cdef inline void epoch_exit(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 cdef inline int memory_ready(lnt_pool *p) noexcept nogil:
     """1 when there is memory for all that one step of an op may need once it has begun to change the map."""
-    return (frames_ready(p) and ring_ready(&p.fifo, STEP_DROPS) and ring_ready(&p.homes, STEP_DROPS)
-            and ring_ready(&p.work, p.n_pieces + STEP_DROPS))
+    return (frames_ready(p) and ring_ready(&p.dropped_waiting, STEP_DROPS) and ring_ready(&p.dropped_homes, STEP_DROPS)
+            and ring_ready(&p.dropped_ready, p.n_pieces + STEP_DROPS))
 
 cdef inline int write_book(lnt_pool *p, lnt_op *op) noexcept nogil:
     """1: the write was put to wait until others have ended; one that is alone never waits."""

@@ -4,9 +4,9 @@ Lives here and nowhere else: how an op enters an epoch and leaves it.
 """
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_wait_room
-from core.base.dropped cimport STEP_DROPS
+from core.base.dropped cimport STEP_DROPS, ring_count
 from core.base.layout cimport L_PENDING_ITEMS
-from core.base.log cimport C_IMAGES, C_SYNC2
+from core.base.log cimport CHECKPOINT_IMAGES, CHECKPOINT_SYNC2
 from core.base.pool cimport next_images
 from core.base.schedule cimport ops_ready
 from core.log.journal cimport journal_room
@@ -22,7 +22,7 @@ cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
 
 cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
     """Pages that no published checkpoint has: a recovery now makes all of them dirty, and one area half must hold them."""
-    return next_images(p) + (p.checkpoint.n_frames if C_IMAGES <= p.checkpoint.state <= C_SYNC2 else 0)
+    return next_images(p) + (p.checkpoint.n_frames if CHECKPOINT_IMAGES <= p.checkpoint.state <= CHECKPOINT_SYNC2 else 0)
 
 
 cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -31,7 +31,7 @@ cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
     if least < 144:               # the longest frame, a pad before it, and some
         least = 144 if p.journal.blocks >= 512 else 80
     if (unpublished(p) < p.cache.dirty_limit and journal_room(p) >= least
-            and p.fifo.tail - p.fifo.head + p.work.tail - p.work.head < <uint64_t>p.checkpoint.area_blocks * 8):
+            and ring_count(&p.dropped_waiting) + ring_count(&p.dropped_ready) < <uint64_t>p.checkpoint.area_blocks * 8):
         return 0
     if p.failed:
         return 0

@@ -23,10 +23,10 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp
 
 cdef enum:
-    S_NEW = 0
-    S_SUB = 5
-    S_LOCKED = 6
-    S_WRITE = 7
+    EXCLUSIVE_NEW = 0
+    EXCLUSIVE_SUB = 5
+    EXCLUSIVE_LOCKED = 6
+    EXCLUSIVE_WRITE = 7
 
 
 cdef void locked_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
@@ -62,7 +62,7 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op *s
     cdef uint8_t status
     cdef uint64_t i = 0
-    if x.step == S_NEW:
+    if x.step == EXCLUSIVE_NEW:
         if op.kind == OP_MOVE and not x.place.stands and not may_move(p, op):
             return
         if first_in_line(p, op, 1):
@@ -72,32 +72,32 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
             if x.bounce == NULL:
                 locked_end(p, op, ST_MEMORY)
                 return
-        x.step = S_LOCKED
+        x.step = EXCLUSIVE_LOCKED
         wait_grace(p, op, p.epoch + 2)
         return
-    if x.step == S_LOCKED:
+    if x.step == EXCLUSIVE_LOCKED:
         if p.epoch < x.target_epoch and not p.mutations & M_NO_LOCK_GRACE:
             wait_grace(p, op, x.target_epoch)
             return
         if range_waits(p, &x.place):       # a write that left its epoch, and is not over
             return
         if op.kind == OP_WRITE_ATOMIC:
-            x.step = S_WRITE
+            x.step = EXCLUSIVE_WRITE
             s = sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf)
         else:
-            x.step = S_SUB
+            x.step = EXCLUSIVE_SUB
             s = sub_new(p, op, OP_READ, op.offset, op.length, x.bounce)
         if s == NULL:
             locked_end(p, op, ST_MEMORY)
-        elif x.step == S_WRITE:
+        elif x.step == EXCLUSIVE_WRITE:
             s.flags |= OPF_ATOMIC
         return
     status = sub_end(p, op)
-    if status or x.step == S_WRITE:
+    if status or x.step == EXCLUSIVE_WRITE:
         locked_end(p, op, status)
         return
     if op.kind == OP_MOVE:
-        x.step = S_WRITE
+        x.step = EXCLUSIVE_WRITE
         if sub_new(p, op, OP_WRITE, op.offset, op.length, x.bounce) == NULL:
             locked_end(p, op, ST_MEMORY)
         return
@@ -107,6 +107,6 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         op.result = i
         locked_end(p, op, ST_MISCOMPARE)
         return
-    x.step = S_WRITE
+    x.step = EXCLUSIVE_WRITE
     if sub_new(p, op, OP_WRITE, op.offset, op.length, op.buf + op.length) == NULL:
         locked_end(p, op, ST_MEMORY)

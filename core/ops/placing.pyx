@@ -30,7 +30,7 @@ cdef int space_check(lnt_pool *p, lnt_object *o, uint64_t blocks, int is_new) no
     What is reserved may take half of what is kept back, too: nodes that others needed may have taken of its space.
     """
     cdef uint64_t space = space_for_data(p)
-    cdef uint64_t quota = lnt_get_le64(o.desc + OB_QUOTA_BYTES)
+    cdef uint64_t quota = lnt_get_le64(o.slot_image + OB_QUOTA_BYTES)
     if o.reserved_now and is_new:
         space = space_beyond(p, p.reserve_blocks // 2)
     if p.medium.is_short:

@@ -5,7 +5,7 @@ from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_op
 from libc.stdint cimport uint64_t, uint8_t
 
-cdef void range_stand(lnt_pool *p, lnt_range *place, lnt_object *o, lnt_op *op, uint64_t lo, uint64_t hi,
+cdef void range_stand(lnt_pool *p, lnt_range *place, lnt_object *o, lnt_op *op, uint64_t start_bytes, uint64_t end_bytes,
                       uint8_t alone) noexcept nogil
 cdef void range_keep(lnt_pool *p, lnt_range *place, lnt_object *o, lnt_op *op) noexcept nogil
 cdef int range_waits(lnt_pool *p, lnt_range *place) noexcept nogil

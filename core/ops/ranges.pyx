@@ -7,7 +7,7 @@ but those. An op waits for those before it in the line only, and one that has be
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.mutations cimport M_NO_RANGE_LOCK, M_SLICES_UNSEEN
 from core.base.object cimport lnt_ranges
-from core.base.operation cimport A_DERIVE, A_PUBLISH, A_RESIZE, A_REVERT, A_SHARE, lnt_sharing
+from core.base.operation cimport ADMIN_DERIVE, ADMIN_PUBLISH, ADMIN_RESIZE, ADMIN_REVERT, ADMIN_SHARE, lnt_sharing
 from core.base.schedule cimport op_ready
 from libc.stdint cimport uint32_t
 
@@ -21,7 +21,7 @@ cdef inline lnt_ranges *list_of(lnt_range *place) noexcept nogil:
 
 
 cdef inline int in_the_way(lnt_range *other, lnt_range *place) noexcept nogil:
-    return other.number < place.number and other.lo < place.hi and place.lo < other.hi
+    return other.number < place.number and other.start_bytes < place.end_bytes and place.start_bytes < other.end_bytes
 
 
 cdef int blocked(lnt_range *place) noexcept nogil:
@@ -50,11 +50,11 @@ cdef void append(lnt_range *place) noexcept nogil:
     line.last = place
 
 
-cdef void range_stand(lnt_pool *p, lnt_range *place, lnt_object *o, lnt_op *op, uint64_t lo, uint64_t hi,
+cdef void range_stand(lnt_pool *p, lnt_range *place, lnt_object *o, lnt_op *op, uint64_t start_bytes, uint64_t end_bytes,
                       uint8_t alone) noexcept nogil:
     """Take a place at the end of the line for whole blocks. An op that needs several takes them all at one instant."""
-    place.lo = lo & ~<uint64_t>(L_BLOCK_BYTES - 1)
-    place.hi = (hi + L_BLOCK_BYTES - 1) & ~<uint64_t>(L_BLOCK_BYTES - 1)
+    place.start_bytes = start_bytes & ~<uint64_t>(L_BLOCK_BYTES - 1)
+    place.end_bytes = (end_bytes + L_BLOCK_BYTES - 1) & ~<uint64_t>(L_BLOCK_BYTES - 1)
     place.obj = o
     place.op = op
     place.alone = alone
@@ -88,7 +88,7 @@ cdef int range_let_in(lnt_pool *p, lnt_range *place, lnt_object *o, lnt_op *op) 
     cdef lnt_range *other
     if not place.stands:
         other = o.alone.first
-        while other != NULL and not (op.offset < other.hi and other.lo < op.offset + op.length):
+        while other != NULL and not (op.offset < other.end_bytes and other.start_bytes < op.offset + op.length):
             other = other.next
         if other == NULL or p.mutations & M_NO_RANGE_LOCK:
             return 0
@@ -128,23 +128,23 @@ cdef void range_leave(lnt_pool *p, lnt_range *place) noexcept nogil:
 
 
 cdef inline uint32_t place_count(lnt_admin *a) noexcept nogil:
-    if a.kind == A_DERIVE or a.kind == A_PUBLISH:
+    if a.kind == ADMIN_DERIVE or a.kind == ADMIN_PUBLISH:
         return a.n_sources
-    return 2 if a.kind == A_SHARE else 1 if a.kind == A_REVERT or a.kind == A_RESIZE else 0
+    return 2 if a.kind == ADMIN_SHARE else 1 if a.kind == ADMIN_REVERT or a.kind == ADMIN_RESIZE else 0
 
 
 cdef void places_take(lnt_pool *p, lnt_admin *a) noexcept nogil:
     """Stand in line for what the operation reads as one or changes: all of an object, the blocks shared, what a resize moves."""
     cdef uint32_t i
     cdef lnt_sharing *s = &a.sharing
-    if a.kind == A_DERIVE or a.kind == A_PUBLISH:
+    if a.kind == ADMIN_DERIVE or a.kind == ADMIN_PUBLISH:
         for i in range(a.n_sources):
             range_stand(p, &a.places[i], a.sources[i], &a.op, 0, EVERYTHING(), 0)
-    elif a.kind == A_REVERT:
+    elif a.kind == ADMIN_REVERT:
         range_stand(p, &a.places[0], a.obj, &a.op, 0, EVERYTHING(), 0)
-    elif a.kind == A_RESIZE:
+    elif a.kind == ADMIN_RESIZE:
         range_stand(p, &a.places[0], a.obj, &a.op, min(a.resize.size_bytes, a.obj.pub.size_bytes), EVERYTHING(), 0)
-    elif a.kind == A_SHARE:
+    elif a.kind == ADMIN_SHARE:
         range_stand(p, &a.places[0], a.obj, &a.op, s.block * L_BLOCK_BYTES, (s.block + s.left_blocks) * L_BLOCK_BYTES, 0)
         range_stand(p, &a.places[1], a.other, &a.op, s.source_block * L_BLOCK_BYTES,
                     (s.source_block + s.left_blocks) * L_BLOCK_BYTES, 0)

@@ -11,13 +11,13 @@ from core.base.layout cimport (
     PG_LEVEL, PG_MAGIC, PG_TAG, PK_CATALOG, PK_COUNT, PK_CSUM, PK_NODE, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CRC,
     SB_UUID,
 )
-from core.base.log cimport C_HOMES
+from core.base.log cimport CHECKPOINT_HOMES
 from core.base.memory cimport mem_aligned
 from core.base.mutations cimport M_SCRUB_ONCE
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_scrub
-from core.base.page cimport F_VALID, lnt_frame
+from core.base.page cimport FRAME_VALID, lnt_frame
 from core.base.pool cimport run_is_fixed
 from core.base.schedule cimport op_again, op_ready
 from core.base.types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
@@ -79,7 +79,7 @@ cdef int fetch(lnt_pool *p, lnt_admin *a, uint64_t block) noexcept nogil:
     m.io.length = L_BLOCK_BYTES
     m.io.buf = a.scrub.page
     m.io.done = arrived
-    if p.cur.submit(p.cur, &m.io):
+    if p.current_device.submit(p.current_device, &m.io):
         m.state = MS_ARRIVED
         return 0
     return WAIT
@@ -94,7 +94,7 @@ cdef int judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
         return 0
     m.tries += 1
     if m.tries < TRIES:
-        if p.checkpoint.state > C_HOMES:
+        if p.checkpoint.state > CHECKPOINT_HOMES:
             checkpoint_wait_running(p, &a.op)
             return WAIT
         if m.checkpoints != p.checkpoint.done_count and not p.mutations & M_SCRUB_ONCE:
@@ -144,7 +144,7 @@ cdef int verify_at(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, ln
     cdef uint64_t x = o.root | E_NODE() if o.root else 0
     cdef uint64_t y = 0
     cdef int xl = o.level + 1, yl = 0, rc
-    cdef uint8_t catalog = o == &p.cat
+    cdef uint8_t catalog = o == &p.catalog
     if other != NULL and not other.pub.gone and other.root and lba >> (9 * (other.level + 1)) == 0:
         y = other.root | E_NODE()
         yl = other.level + 1
@@ -229,7 +229,7 @@ cdef uint64_t area_pages(lnt_pool *p) noexcept nogil:
 
 
 cdef int area_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
-    cdef uint64_t half = p.checkpoint.area_start + (p.checkpoint.gen & 1) * p.checkpoint.area_blocks
+    cdef uint64_t half = p.checkpoint.area_start + (p.checkpoint.generation & 1) * p.checkpoint.area_blocks
     cdef uint8_t *page = a.scrub.page
     cdef int rc = fetch(p, a, half + number)
     if rc:
@@ -266,7 +266,7 @@ cdef int csum_sound(lnt_pool *p, const uint8_t *page, uint64_t home) noexcept no
         return 1
     if lnt_get_le32(page + PG_MAGIC) != L_PAGE_MAGIC:
         f = cache_find(p, home)
-        if f != NULL and f.state == F_VALID:
+        if f != NULL and f.state == FRAME_VALID:
             for i in range(L_CSUM_BLOCKS):
                 if (<uint32_t *>f.data)[i]:
                     return 0
@@ -302,7 +302,7 @@ cdef uint64_t phase_end(lnt_pool *p, uint64_t phase) noexcept nogil:
     if phase == SP_CSUM:
         return (p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS * (
             (L_ZONE_BLOCKS + L_CSUM_BLOCKS - 1) // L_CSUM_BLOCKS)
-    return (p.cat_slots + L_SLOTS_PER_PAGE - 1) // L_SLOTS_PER_PAGE
+    return (p.catalog_slots + L_SLOTS_PER_PAGE - 1) // L_SLOTS_PER_PAGE
 
 
 cdef int fixed_page(lnt_pool *p, lnt_admin *a) noexcept nogil:
@@ -352,7 +352,7 @@ cdef int scrub_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
         if rc == 0:
             s.over = s.next >= a.obj.pub.size_bytes // L_BLOCK_BYTES
     elif s.phase == SP_CATALOG:
-        rc = verify_map(p, who, a, &p.cat, NULL, phase_end(p, SP_CATALOG), &steps)
+        rc = verify_map(p, who, a, &p.catalog, NULL, phase_end(p, SP_CATALOG), &steps)
         if rc == 0:
             s.over = s.next >= phase_end(p, SP_CATALOG)
     else:

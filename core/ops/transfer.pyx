@@ -7,7 +7,7 @@ everything else to new blocks, which enter the map when all data has arrived.
 from core._blkmap cimport lnt_extent, map_find, map_insert
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_wait_room
-from core.base.dropped cimport I_DATA, lnt_dropped, ring_push
+from core.base.dropped cimport DROPPED_DATA, lnt_dropped, ring_push
 from core.base.entries cimport E_EXCL, WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OF_CHECKSUM
 from core.base.memory cimport mem_aligned, mem_zeroed
@@ -33,11 +33,11 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef enum:
-    S_NEW = 0
-    S_PLAN = 1
-    S_IO = 2
-    S_COMMIT = 3
-    S_RESTART = 4
+    TRANSFER_NEW = 0
+    TRANSFER_PLAN = 1
+    TRANSFER_IO = 2
+    TRANSFER_COMMIT = 3
+    TRANSFER_RESTART = 4
 
 
 # -- READ --------------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ cdef void io_done(lnt_io *io) noexcept nogil:
     cdef lnt_pool *p = x.pool
     x.io_busy -= 1
     io_over(p, op, io)
-    if x.io_busy == 0 and x.step >= S_IO:
+    if x.io_busy == 0 and x.step >= TRANSFER_IO:
         if op.kind == OP_READ:
             read_end(p, op)
         else:
@@ -95,7 +95,7 @@ cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t
     io.owner = op
     io.done = io_done
     op_state(op).io_busy += 1
-    if p.cur.submit(p.cur, io):
+    if p.current_device.submit(p.current_device, io):
         op_state(op).io_busy -= 1
         io_over(p, op, io)
     return 0
@@ -106,15 +106,15 @@ cdef void blocks_drop(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
     cdef lnt_dropped it
     it.ref = pba
     it.n = n
-    it.kind = I_DATA
+    it.kind = DROPPED_DATA
     it.trim = 0
     it.seq = it.epoch = 0
-    ring_push(&p.work, &it)
+    ring_push(&p.dropped_ready, &it)
 
 
 cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Give up pieces: blocks that did not enter the map go back."""
-    cdef lnt_piece *a = op_state(op).ext
+    cdef lnt_piece *a = op_state(op).pieces
     cdef lnt_piece *nxt
     cdef lnt_object *o = <lnt_object *>op.obj
     while a != NULL:
@@ -126,54 +126,54 @@ cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
                     blocks_drop(p, a.pba, a.n)
                 piece_unlist(p, a)
         free(a.bounce)
-        a.next = p.aext_spare
-        p.aext_spare = a
+        a.next = p.spare_pieces
+        p.spare_pieces = a
         a = nxt
-    op_state(op).ext = op_state(op).ext_tail = NULL
+    op_state(op).pieces = op_state(op).pieces_tail = NULL
 
 
 cdef lnt_piece *piece_new(lnt_pool *p, lnt_op *op) noexcept nogil:
-    cdef lnt_piece *a = p.aext_spare
+    cdef lnt_piece *a = p.spare_pieces
     if a != NULL:
-        p.aext_spare = a.next
+        p.spare_pieces = a.next
         memset(a, 0, sizeof(lnt_piece))
     else:
         a = <lnt_piece *>mem_zeroed(sizeof(lnt_piece))
         if a == NULL:
             return NULL
     a.op = op
-    if op_state(op).ext_tail != NULL:
-        op_state(op).ext_tail.next = a
+    if op_state(op).pieces_tail != NULL:
+        op_state(op).pieces_tail.next = a
     else:
-        op_state(op).ext = a
-    op_state(op).ext_tail = a
+        op_state(op).pieces = a
+    op_state(op).pieces_tail = a
     return a
 
 
 cdef void piece_list(lnt_pool *p, lnt_piece *a) noexcept nogil:
-    a.lprev = NULL
-    a.lnext = p.aexts
-    if a.lnext != NULL:
-        a.lnext.lprev = a
-    p.aexts = a
+    a.flight_prev = NULL
+    a.flight_next = p.pieces
+    if a.flight_next != NULL:
+        a.flight_next.flight_prev = a
+    p.pieces = a
     p.n_pieces += 1
 
 
 cdef void piece_unlist(lnt_pool *p, lnt_piece *a) noexcept nogil:
-    if a.lprev != NULL:
-        a.lprev.lnext = a.lnext
-    elif p.aexts == a:
-        p.aexts = a.lnext
-    if a.lnext != NULL:
-        a.lnext.lprev = a.lprev
-    a.lprev = a.lnext = NULL
+    if a.flight_prev != NULL:
+        a.flight_prev.flight_next = a.flight_next
+    elif p.pieces == a:
+        p.pieces = a.flight_next
+    if a.flight_next != NULL:
+        a.flight_next.flight_prev = a.flight_prev
+    a.flight_prev = a.flight_next = NULL
     p.n_pieces -= 1
 
 
 cdef inline void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
     """What a READ or WRITE does to the range is over."""
     cdef lnt_op_state *x = op_state(op)
-    if x.ext != NULL:
+    if x.pieces != NULL:
         pieces_free(p, op)
     write_unbook(p, op)
     epoch_exit(p, op)
@@ -188,9 +188,9 @@ cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_piece *a
     cdef uint32_t bad = 0
     cdef int rc
-    x.step = S_COMMIT
+    x.step = TRANSFER_COMMIT
     if x.verify and not x.error:
-        a = x.ext
+        a = x.pieces
         while a != NULL:
             if not a.loaded:
                 rc = csum_verify(p, &who, a.pba, a.n, a.src, &bad)
@@ -253,20 +253,20 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
                 a.src = buf + x.cursor
             io_start(p, op, IO_READ, 0, e.pba * L_BLOCK_BYTES + off, n, buf + x.cursor)
         x.cursor += n
-    x.step = S_IO
+    x.step = TRANSFER_IO
     if x.io_busy == 0:
         read_end(p, op)
 
 
 cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
-    if x.step == S_NEW:
+    if x.step == TRANSFER_NEW:
         if waits_for_range(p, op):
             return
         epoch_enter(p, op)
         x.verify = (<lnt_object *>op.obj).flags & OF_CHECKSUM
-        x.step = S_PLAN
-    if x.step == S_PLAN:
+        x.step = TRANSFER_PLAN
+    if x.step == TRANSFER_PLAN:
         read_plan(p, op)
     elif x.io_busy == 0:
         read_end(p, op)
@@ -386,7 +386,7 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         rc = map_find(p, &who, o, at >> 12, (off + left + L_BLOCK_BYTES - 1) >> 12, 1, &e)
         if rc == 0 and (not e.exclusive or x.verify or op.flags & OPF_ATOMIC):
             if (off or left < L_BLOCK_BYTES) and e.pba and p.epoch < o.settle_epoch:
-                x.step = S_RESTART    # writes in place may still reach the block that would be merged
+                x.step = TRANSFER_RESTART    # writes in place may still reach the block that would be merged
                 if x.io_busy == 0:
                     write_end(p, op)
                 return
@@ -403,7 +403,7 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
             return
         if rc:
             error_at(op, rc, op.buf + x.cursor)
-    x.step = S_IO
+    x.step = TRANSFER_IO
     if x.io_busy == 0:
         write_end(p, op)
 
@@ -412,15 +412,15 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     """No request is in flight: merge, restart, give up or commit."""
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_waiter who = waiter_of(op)
-    cdef lnt_piece *a = x.ext
+    cdef lnt_piece *a = x.pieces
     cdef uint64_t target
-    if x.step == S_RESTART:
+    if x.step == TRANSFER_RESTART:
         pieces_free(p, op)
         write_unbook(p, op)
         if not x.internal:
             range_keep(p, &x.place, <lnt_object *>op.obj, op)     # some of it may have been written
         epoch_exit(p, op)
-        x.step = S_NEW
+        x.step = TRANSFER_NEW
         x.cursor = x.moved = 0
         target = (<lnt_object *>op.obj).settle_epoch
         if p.epoch < target:
@@ -428,7 +428,7 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
         else:
             op_ready(p, op)
         return
-    if x.step == S_IO and not x.error:
+    if x.step == TRANSFER_IO and not x.error:
         while a != NULL and x.verify:
             if a.partial and a.source and not a.loaded:
                 a.loaded = merge_verified(p, &who, op, a)
@@ -437,7 +437,7 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
                 if not a.loaded:
                     return
             a = a.next
-        a = x.ext if not x.error else NULL
+        a = x.pieces if not x.error else NULL
         while a != NULL:
             if a.partial and a.loaded < 2:
                 a.loaded = 2
@@ -450,14 +450,14 @@ cdef void write_end(lnt_pool *p, lnt_op *op) noexcept nogil:
     if x.error == ST_NO_SPACE and x.moved:
         x.error = 0               # the medium has no room for a better place: in place it needs none
         x.stays = 1
-        x.step = S_RESTART
+        x.step = TRANSFER_RESTART
         write_end(p, op)
         return
     if x.error:
         op_leave(p, op)
         op_finish(p, op, x.error)
         return
-    x.step = S_COMMIT
+    x.step = TRANSFER_COMMIT
     write_commit(p, op)
 
 
@@ -508,7 +508,7 @@ cdef int piece_commit(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_piece *a) no
 
 cdef int pieces_commit(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_piece **at) noexcept nogil:
     """All pieces of an atomic write at once. As piece_commit; at MERGE_AGAIN `at` is the piece to be merged again."""
-    cdef lnt_piece *a = op_state(op).ext
+    cdef lnt_piece *a = op_state(op).pieces
     cdef int rc = pieces_insert(p, who, <lnt_object *>op.obj, at, op_state(op).verify)
     while rc == 0 and a != NULL:
         a.mapped = 1
@@ -521,7 +521,7 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_waiter who = waiter_of(op)
     cdef lnt_object *o = <lnt_object *>op.obj
-    cdef lnt_piece *a = x.ext
+    cdef lnt_piece *a = x.pieces
     cdef int rc
     while a != NULL:
         if not a.mapped:
@@ -538,11 +538,11 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
             if rc == WAIT:
                 return
             if rc == PLAN_AGAIN:
-                x.step = S_RESTART
+                x.step = TRANSFER_RESTART
                 write_end(p, op)
                 return
             if rc == MERGE_AGAIN:
-                x.step = S_IO
+                x.step = TRANSFER_IO
                 partial_load(p, op, a)
                 if x.io_busy == 0:
                     write_end(p, op)
@@ -571,15 +571,15 @@ cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
 
 cdef void write_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
-    if x.step == S_NEW:
+    if x.step == TRANSFER_NEW:
         if waits_for_range(p, op) or wait_room(p, op) or write_book(p, op):
             return
         epoch_enter(p, op)
         x.verify = (<lnt_object *>op.obj).flags & OF_CHECKSUM
-        x.step = S_PLAN
-    if x.step == S_PLAN:
+        x.step = TRANSFER_PLAN
+    if x.step == TRANSFER_PLAN:
         write_plan(p, op)
-    elif x.step == S_COMMIT:
+    elif x.step == TRANSFER_COMMIT:
         write_commit(p, op)
     elif x.io_busy == 0:
         write_end(p, op)

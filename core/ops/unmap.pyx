@@ -16,9 +16,9 @@ from core.ops.transfer cimport op_settle
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef enum:
-    S_NEW = 0
-    S_PLAN = 1
-    S_SUB = 5
+    UNMAP_NEW = 0
+    UNMAP_PLAN = 1
+    UNMAP_SUB = 5
     ZERO_BYTES = 1048576
 
 
@@ -37,16 +37,16 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_extent e
     cdef int rc, looks = 0
     cdef uint8_t status
-    if x.step == S_SUB:
+    if x.step == UNMAP_SUB:
         status = sub_end(p, op)
         if status:
             unmap_end(p, op, status)
             return
-        x.step = S_PLAN
-    if x.step == S_NEW:
+        x.step = UNMAP_PLAN
+    if x.step == UNMAP_NEW:
         if first_in_line(p, op, 0):
             return
-        x.step = S_PLAN
+        x.step = UNMAP_PLAN
     while x.cursor < op.length:
         if o.pub.gone or p.failed:
             unmap_end(p, op, ST_GONE if o.pub.gone else ST_READ_ONLY)
@@ -70,7 +70,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
                     x.cursor += n
                     continue
             x.cursor += n
-            x.step = S_SUB
+            x.step = UNMAP_SUB
             if sub_new(p, op, OP_WRITE, at, n, p.zeros) == NULL:
                 unmap_end(p, op, ST_MEMORY)
             return

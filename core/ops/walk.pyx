@@ -20,9 +20,9 @@ cdef enum:
     STEPS = 256               # pieces of maps looked at in one turn ...
     SOLE_STEPS = 32           # ... and leaves whose blocks' counts are, all of them
     AHEAD = 64                # leaves asked for when one is waited for
-    C_SAME = 0                # what a comparison finds ...
-    C_DATA = 1
-    C_HOLE = 2
+    DIFF_SAME = 0                # what a comparison finds ...
+    DIFF_DATA = 1
+    DIFF_HOLE = 2
     FULL = -3                 # no room for one more in the answer: the walk ends here
 
 
@@ -114,9 +114,9 @@ cdef void leaves_ahead(lnt_pool *p, lnt_frame *node, lnt_frame *beside, int idx)
 
 
 cdef int content_of(side *x, side *y, uint64_t lba) noexcept nogil:
-    """What the second map has where it differs from the first: C_SAME, C_DATA or C_HOLE."""
+    """What the second map has where it differs from the first: DIFF_SAME, DIFF_DATA or DIFF_HOLE."""
     cdef uint64_t there = block_of(y, lba)
-    return C_SAME if block_of(x, lba) == there else C_DATA if there else C_HOLE
+    return DIFF_SAME if block_of(x, lba) == there else DIFF_DATA if there else DIFF_HOLE
 
 
 cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob, uint64_t lba, uint64_t *n,
@@ -142,7 +142,7 @@ cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob
         x.e = y.e = 0
     while True:
         if x.level == y.level and (x.e ^ y.e) & ((<uint64_t>1 << 56) - 1) == 0:
-            content[0] = C_SAME
+            content[0] = DIFF_SAME
             n[0] = span_left(x.level, lba)
             return 0
         xf, yf = x.f, y.f
@@ -196,7 +196,7 @@ cdef int walk_diff(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
             return rc
         if n > w.end_block - w.next_block:
             n = w.end_block - w.next_block
-        rc = extend(a, w.next_block, n, content if w.contents else 1) if content != C_SAME else 0
+        rc = extend(a, w.next_block, n, content if w.contents else 1) if content != DIFF_SAME else 0
         if rc:
             return 0 if rc == FULL else rc
         w.next_block += n
@@ -220,9 +220,9 @@ cdef int sole_at(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint
         f = node_get(p, who, e & E_REF(), <uint8_t>(level - 1), &rc)
         if f == NULL:
             return rc
-        if f.refs != 1:
+        if f.references != 1:
             n[0] = span_left(level, lba)
-            return 0 if f.refs else ST_CHECKSUM
+            return 0 if f.references else ST_CHECKSUM
         level -= 1
         if level == 0:
             break

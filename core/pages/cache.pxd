@@ -1,6 +1,6 @@
 # Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header).
 from core.base.operation cimport lnt_waiter
-from core.base.page cimport F_VALID, lnt_frame
+from core.base.page cimport FRAME_VALID, lnt_frame
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
@@ -26,14 +26,14 @@ cdef inline uint64_t frame_hash(lnt_pool *p, uint64_t id) noexcept nogil:
 cdef inline lnt_frame *cache_find(lnt_pool *p, uint64_t id) noexcept nogil:
     cdef lnt_frame *f = p.cache.hash[frame_hash(p, id)]
     while f != NULL and f.id != id:
-        f = f.hnext
+        f = f.hash_next
     return f
 
 cdef inline lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kind, uint8_t level,
                                  int *rc) noexcept nogil:
     """The page at `id`, or NULL and rc: WAIT (it runs again), or a status when it cannot be read."""
     cdef lnt_frame *f = cache_find(p, id)
-    if f != NULL and f.state == F_VALID and f.kind == kind and f.level == level:
+    if f != NULL and f.state == FRAME_VALID and f.kind == kind and f.level == level:
         f.used = 1
         p.cache.hits += 1
         return f
@@ -42,16 +42,16 @@ cdef inline lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint
 cdef inline void frame_dirty(lnt_pool *p, lnt_frame *f) noexcept nogil:
     """Must be called before the first change of a page, each time."""
     f.used = 1
-    if f.ckpt or not f.dirty:
+    if f.in_checkpoint or not f.dirty:
         frame_dirtied(p, f)
 
 cdef inline void node_homeless(lnt_pool *p) noexcept nogil:
     """A node was made: it will need a block."""
-    p.unhomed += 1
+    p.nodes_without_home += 1
 
 cdef inline void node_housed(lnt_pool *p) noexcept nogil:
     """A node has a home now, or needs none any more."""
-    p.unhomed -= 1
+    p.nodes_without_home -= 1
 
 cdef inline void cache_limits(lnt_pool *p, uint64_t dirty_stop, uint64_t dirty_slack) noexcept nogil:
     """Writers that have begun wait for a checkpoint above `dirty_stop` dirty pages, others that much below it."""

@@ -4,7 +4,7 @@ from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.memory cimport mem_aligned, mem_new, mem_zeroed
 from core.base.operation cimport waiter_queue
-from core.base.page cimport F_BAD, F_READING, F_VALID
+from core.base.page cimport FRAME_BAD, FRAME_READING, FRAME_VALID
 from core.base.schedule cimport ops_ready
 from core.base.types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
 from core.pages.damage cimport damage_met, damage_over, damage_recent
@@ -67,14 +67,14 @@ cdef void cache_free(lnt_pool *p) noexcept nogil:
 cdef void unhash(lnt_pool *p, lnt_frame *f) noexcept nogil:
     cdef lnt_frame **at = &p.cache.hash[frame_hash(p, f.id)]
     while at[0] != f:
-        at = &at[0].hnext
-    at[0] = f.hnext
+        at = &at[0].hash_next
+    at[0] = f.hash_next
 
 
 cdef void cache_drop(lnt_pool *p, lnt_frame *f) noexcept nogil:
     """Forget a frame that nobody waits for."""
     lnt_assert(f.waiters == NULL, "I13: a page goes when no op needs it")
-    if f.ckpt:
+    if f.in_checkpoint:
         frame_serialise(p, f)
     if f.writing:
         p.cache.frozen[f.slot] = NULL
@@ -98,7 +98,7 @@ cdef void cache_rekey(lnt_pool *p, lnt_frame *f, uint64_t id) noexcept nogil:
     unhash(p, f)
     f.id = id
     h = frame_hash(p, id)
-    f.hnext = p.cache.hash[h]
+    f.hash_next = p.cache.hash[h]
     p.cache.hash[h] = f
 
 
@@ -120,7 +120,8 @@ cdef void cache_trim(lnt_pool *p) noexcept nogil:
         tries += 1
         if f.used:
             f.used = 0
-        elif not f.dirty and not f.writing and not f.ckpt and not f.pinned and f.state != F_READING and not f.id & VID():
+        elif (not f.dirty and not f.writing and not f.in_checkpoint and not f.pinned and f.state != FRAME_READING
+                and not f.id & VID()):
             cache_drop(p, f)
             p.cache.evictions += 1
 
@@ -184,10 +185,10 @@ cdef lnt_frame *frame_take(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level
     f.id = id
     f.kind = kind
     f.level = level
-    f.state = F_VALID
+    f.state = FRAME_VALID
     f.used = 1
     h = frame_hash(p, id)
-    f.hnext = p.cache.hash[h]
+    f.hash_next = p.cache.hash[h]
     p.cache.hash[h] = f
     if p.cache.clock == NULL:
         f.next = f.prev = f
@@ -212,11 +213,11 @@ cdef void page_take(page_read *r, lnt_op *reader) noexcept nogil:
     cdef lnt_pool *p = r.pool
     cdef lnt_frame *f = r.f
     if io.result == 0 and page_decode(p, f, r.raw):
-        f.state = F_VALID
-        if p.damage.v != NULL:
+        f.state = FRAME_VALID
+        if p.damage.pages != NULL:
             damage_over(p, f.id, f.kind)      # of more than are remembered, too
     else:
-        f.state = F_BAD
+        f.state = FRAME_BAD
         f.error = ST_IO_READ if io.result else ST_CHECKSUM
         damage_met(p, f, reader)
     read_free(p, r)
@@ -258,10 +259,10 @@ cdef lnt_frame *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_frame *f, uint64_t
                             int *rc) noexcept nogil:
     """`cache_get` where the page is not in memory, or is not what it should be (`f`)."""
     cdef page_read *r
-    if f != NULL and f.state == F_VALID:
+    if f != NULL and f.state == FRAME_VALID:
         rc[0] = ST_CHECKSUM
         return NULL
-    if f != NULL and f.state == F_BAD:
+    if f != NULL and f.state == FRAME_BAD:
         rc[0] = f.error
         if f.waiters == NULL:
             cache_drop(p, f)      # the next touch reads it again
@@ -270,7 +271,7 @@ cdef lnt_frame *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_frame *f, uint64_t
         if id & VID() or id >= p.total_blocks:
             rc[0] = ST_CHECKSUM   # a reference to nowhere is damage
             return NULL
-        if p.damage.n:
+        if p.damage.count:
             rc[0] = damage_recent(p, id)
             if rc[0]:
                 return NULL
@@ -282,11 +283,11 @@ cdef lnt_frame *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_frame *f, uint64_t
                 read_free(p, r)
             rc[0] = ST_MEMORY
             return NULL
-        f.state = F_READING
+        f.state = FRAME_READING
         read_aim(r, f)
-        if p.cur.submit(p.cur, &r.io):
+        if p.current_device.submit(p.current_device, &r.io):
             page_take(r, who.op if who != NULL else NULL)
-            if f.state == F_VALID:
+            if f.state == FRAME_VALID:
                 return f
             rc[0] = f.error
             cache_drop(p, f)
@@ -309,7 +310,7 @@ cdef void cache_freeze(lnt_pool *p, lnt_frame *f, uint32_t slot) noexcept nogil:
     """The running checkpoint holds the page as it is now: it is serialised before its next change."""
     p.cache.frozen[slot] = f
     f.slot = slot
-    f.ckpt = 1
+    f.in_checkpoint = 1
     f.writing = 1
 
 
@@ -325,15 +326,15 @@ cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil:
 
 cdef void frame_dirtied(lnt_pool *p, lnt_frame *f) noexcept nogil:
     """`frame_dirty` of a page that is clean, or belongs to the running checkpoint."""
-    if f.ckpt:
+    if f.in_checkpoint:
         frame_serialise(p, f)
     if f.dirty:
         return
     f.dirty = 1
-    f.dprev = NULL
-    f.dnext = p.cache.dirty
-    if f.dnext != NULL:
-        f.dnext.dprev = f
+    f.dirty_prev = NULL
+    f.dirty_next = p.cache.dirty
+    if f.dirty_next != NULL:
+        f.dirty_next.dirty_prev = f
     p.cache.dirty = f
     p.cache.n_dirty += 1
 
@@ -342,10 +343,10 @@ cdef void frame_undirty(lnt_pool *p, lnt_frame *f) noexcept nogil:
     if not f.dirty:
         return
     f.dirty = 0
-    if f.dprev != NULL:
-        f.dprev.dnext = f.dnext
+    if f.dirty_prev != NULL:
+        f.dirty_prev.dirty_next = f.dirty_next
     else:
-        p.cache.dirty = f.dnext
-    if f.dnext != NULL:
-        f.dnext.dprev = f.dprev
+        p.cache.dirty = f.dirty_next
+    if f.dirty_next != NULL:
+        f.dirty_next.dirty_prev = f.dirty_prev
     p.cache.n_dirty -= 1

@@ -5,7 +5,9 @@ space stays pending across restarts, and is tried again from time to time. Nothi
 be read.
 """
 from core.base.damage cimport lnt_bad_page
-from core.base.dropped cimport I_NODE, lnt_dropped, lnt_dropped_ring, ring_push, ring_ready
+from core.base.dropped cimport (
+    DROPPED_NODE, lnt_dropped, lnt_dropped_ring, ring_count, ring_newest, ring_oldest, ring_push, ring_ready,
+)
 from core.base.layout cimport (
     L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_GROUP_BLOCKS, L_RUN_BLOCKS, L_ZONE_BLOCKS, PK_COUNT, PK_CSUM,
 )
@@ -43,9 +45,9 @@ cdef uint64_t damage_held(lnt_pool *p) noexcept nogil:
     """Free blocks in runs that nothing is taken from because of damage: more, where several pages are to blame for one."""
     cdef uint64_t first, end, n = 0
     cdef uint32_t i
-    for i in range(p.damage.n):
-        if p.damage.v[i].kind == PK_COUNT or p.damage.v[i].kind == PK_CSUM:
-            runs_of(p, p.damage.v[i].block, p.damage.v[i].kind, &first, &end)
+    for i in range(p.damage.count):
+        if p.damage.pages[i].kind == PK_COUNT or p.damage.pages[i].kind == PK_CSUM:
+            runs_of(p, p.damage.pages[i].block, p.damage.pages[i].kind, &first, &end)
             while first < end:
                 n += L_RUN_BLOCKS - p.run_used[first] if p.run_busy[first] & (RB_COUNTS | RB_CSUMS) else 0
                 first += 1
@@ -57,9 +59,9 @@ cdef uint64_t damage_held(lnt_pool *p) noexcept nogil:
 
 cdef lnt_bad_page *known(lnt_pool *p, uint64_t block) noexcept nogil:
     cdef uint32_t i
-    for i in range(p.damage.n):
-        if p.damage.v[i].block == block:
-            return &p.damage.v[i]
+    for i in range(p.damage.count):
+        if p.damage.pages[i].block == block:
+            return &p.damage.pages[i]
     return NULL
 
 
@@ -67,17 +69,17 @@ cdef lnt_bad_page *place(lnt_pool *p) noexcept nogil:
     """Room for one more. NULL: no memory."""
     cdef lnt_bad_page *b
     cdef uint32_t i
-    if p.damage.v == NULL:
-        p.damage.v = <lnt_bad_page *>mem_zeroed(BAD_PAGES * sizeof(lnt_bad_page))
-        if p.damage.v == NULL:
+    if p.damage.pages == NULL:
+        p.damage.pages = <lnt_bad_page *>mem_zeroed(BAD_PAGES * sizeof(lnt_bad_page))
+        if p.damage.pages == NULL:
             return NULL
-    if p.damage.n < BAD_PAGES:
-        p.damage.n += 1
-        return &p.damage.v[p.damage.n - 1]
-    b = p.damage.v
+    if p.damage.count < BAD_PAGES:
+        p.damage.count += 1
+        return &p.damage.pages[p.damage.count - 1]
+    b = p.damage.pages
     for i in range(1, BAD_PAGES):
-        if p.damage.v[i].until_us < b.until_us:
-            b = &p.damage.v[i]
+        if p.damage.pages[i].until_us < b.until_us:
+            b = &p.damage.pages[i]
     return b
 
 
@@ -98,7 +100,7 @@ cdef void damage_met(lnt_pool *p, lnt_frame *f, lnt_op *op) noexcept nogil:
         b.status = f.error
         b.times += 1
         b.until_us = p.now_us + AGAIN_US
-        if op == p.background:
+        if op == p.background_op:
             b.object = 0              # met by reclaim: nobody has it any more
         elif op != NULL and op.obj != NULL:
             b.object = op.obj.id
@@ -116,8 +118,8 @@ cdef void damage_over(lnt_pool *p, uint64_t block, uint8_t kind) noexcept nogil:
     cdef lnt_bad_page *b = known(p, block)
     cdef uint64_t run = 0, end = 0
     if b != NULL:
-        p.damage.n -= 1
-        b[0] = p.damage.v[p.damage.n]
+        p.damage.count -= 1
+        b[0] = p.damage.pages[p.damage.count]
         p.damage.mended = 1
     if kind == PK_COUNT or kind == PK_CSUM:
         runs_of(p, block, kind, &run, &end)
@@ -136,32 +138,32 @@ cdef uint64_t damage_probe(lnt_pool *p) noexcept nogil:
     """A block whose counts are to be asked for once more: those of one damaged page after the other. 0: none."""
     cdef uint32_t _i
     cdef uint64_t first = 0, end = 0
-    for _i in range(p.damage.n):
-        p.damage.probe = (p.damage.probe + 1) % p.damage.n
-        if p.damage.v[p.damage.probe].kind == PK_COUNT:
-            runs_of(p, p.damage.v[p.damage.probe].block, PK_COUNT, &first, &end)
+    for _i in range(p.damage.count):
+        p.damage.probe = (p.damage.probe + 1) % p.damage.count
+        if p.damage.pages[p.damage.probe].kind == PK_COUNT:
+            runs_of(p, p.damage.pages[p.damage.probe].block, PK_COUNT, &first, &end)
             return first * L_RUN_BLOCKS
     return 0
 
 
 cdef void damage_free(lnt_pool *p) noexcept nogil:
-    free(p.damage.v)
-    free(p.damage.aside.v)
-    p.damage.v = NULL
-    p.damage.aside.v = NULL
+    free(p.damage.pages)
+    free(p.damage.aside.items)
+    p.damage.pages = NULL
+    p.damage.aside.items = NULL
 
 
 # -- dropped references that wait for one ------------------------------------------------------------------------------
 
 
 cdef inline uint64_t blocks_of(lnt_dropped *it) noexcept nogil:
-    return 1 if it.kind == I_NODE else it.n
+    return 1 if it.kind == DROPPED_NODE else it.n
 
 
 cdef int aside_put(lnt_pool *p) noexcept nogil:
     """Set the topmost ready item aside; the caller takes it off its ring. 0: the pending list of a checkpoint has no room."""
-    cdef lnt_dropped *it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
-    if p.damage.aside.tail - p.damage.aside.head >= <uint64_t>p.checkpoint.area_blocks * 4:
+    cdef lnt_dropped *it = ring_newest(&p.dropped_ready)
+    if ring_count(&p.damage.aside) >= <uint64_t>p.checkpoint.area_blocks * 4:
         return 0
     p.damage.blocks += blocks_of(it)
     ring_push(&p.damage.aside, it)
@@ -173,20 +175,20 @@ cdef int aside_put(lnt_pool *p) noexcept nogil:
 cdef int aside_retry(lnt_pool *p) noexcept nogil:
     """When it is time, make some of what was set aside ready again, or all of it once a page was mended. 1: it was time."""
     cdef lnt_dropped_ring *r = &p.damage.aside
-    cdef uint64_t _i, n = r.tail - r.head
+    cdef uint64_t _i, n = ring_count(r)
     if p.damage.mended:
         p.damage.mended = 0
     elif p.damage.due_us == 0 or p.now_us < p.damage.due_us:
         return 0
     elif n > RETRY_ITEMS:
         n = RETRY_ITEMS
-    if not ring_ready(&p.work, n):
+    if not ring_ready(&p.dropped_ready, n):
         n = 0
     for _i in range(n):
-        ring_push(&p.work, &r.v[r.head & (r.cap - 1)])
-        p.damage.blocks -= blocks_of(&r.v[r.head & (r.cap - 1)])
+        ring_push(&p.dropped_ready, ring_oldest(r))
+        p.damage.blocks -= blocks_of(ring_oldest(r))
         r.head += 1
-    p.damage.due_us = p.now_us + RETRY_US if p.damage.n or r.head != r.tail else 0
+    p.damage.due_us = p.now_us + RETRY_US if p.damage.count or ring_count(r) else 0
     return 1
 
 

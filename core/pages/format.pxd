@@ -4,7 +4,7 @@ from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef void page_seal(lnt_pool *p, uint8_t *page, uint8_t kind, uint8_t level, uint32_t n, uint64_t home,
-                    uint64_t gen) noexcept nogil
+                    uint64_t generation) noexcept nogil
 cdef int page_check(lnt_pool *p, const uint8_t *page, uint8_t kind, uint64_t home) noexcept nogil
 cdef int page_decode(lnt_pool *p, lnt_frame *f, const uint8_t *raw) noexcept nogil
 cdef void frame_serialise(lnt_pool *p, lnt_frame *f) noexcept nogil

@@ -18,7 +18,7 @@ cdef extern from "base/crc32c.h" nogil:
     uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 cdef void page_seal(lnt_pool *p, uint8_t *page, uint8_t kind, uint8_t level, uint32_t n, uint64_t home,
-                    uint64_t gen) noexcept nogil:
+                    uint64_t generation) noexcept nogil:
     """Write the header of a page whose payload is in place."""
     memset(page, 0, L_PAGE_HEADER_BYTES)
     lnt_put_le32(page + PG_MAGIC, L_PAGE_MAGIC)
@@ -27,7 +27,7 @@ cdef void page_seal(lnt_pool *p, uint8_t *page, uint8_t kind, uint8_t level, uin
     lnt_put_le16(page + PG_N, n)
     lnt_put_le32(page + PG_TAG, p.tag)
     lnt_put_le64(page + PG_HOME, home)
-    lnt_put_le64(page + PG_GEN, gen)
+    lnt_put_le64(page + PG_GEN, generation)
     lnt_put_le32(page + PG_CRC, lnt_crc32c(0, page + 8, L_BLOCK_BYTES - 8))
 
 
@@ -35,7 +35,8 @@ cdef int page_check(lnt_pool *p, const uint8_t *page, uint8_t kind, uint64_t hom
     """1 when the page is what belongs at `home`."""
     if lnt_get_le32(page + PG_MAGIC) != L_PAGE_MAGIC or page[PG_KIND] != kind or lnt_get_le64(page + PG_HOME) != home:
         return 0
-    if lnt_get_le32(page + PG_TAG) != p.tag or (lnt_get_le64(page + PG_GEN) > p.checkpoint.gen and not p.mutations & M_NO_GEN):
+    if (lnt_get_le32(page + PG_TAG) != p.tag
+            or lnt_get_le64(page + PG_GEN) > p.checkpoint.generation and not p.mutations & M_NO_GEN):
         return 0                  # another pool's, or of a checkpoint that the superblock does not know
     if p.mutations & M_NO_NODE_CRC:
         return 1
@@ -76,7 +77,7 @@ cdef int page_decode(lnt_pool *p, lnt_frame *f, const uint8_t *raw) noexcept nog
 cdef void frame_serialise(lnt_pool *p, lnt_frame *f) noexcept nogil:
     """Put the page's image into its slot of the running checkpoint."""
     cdef uint8_t *out = p.checkpoint.buf + <uint64_t>f.slot * L_BLOCK_BYTES
-    f.ckpt = 0
+    f.in_checkpoint = 0
     memset(out + L_PAGE_HEADER_BYTES, 0, L_BLOCK_BYTES - L_PAGE_HEADER_BYTES)
     if f.kind == PK_NODE:
         lnt_node_pack(out + L_PAGE_HEADER_BYTES, <uint64_t *>f.data, L_NODE_ENTRIES)   # seven bytes each: no hints
@@ -84,4 +85,4 @@ cdef void frame_serialise(lnt_pool *p, lnt_frame *f) noexcept nogil:
         lnt_count_pack(out + L_PAGE_HEADER_BYTES, <uint32_t *>f.data, 1024)
     else:
         memcpy(out + L_PAGE_HEADER_BYTES, f.data, L_BLOCK_BYTES - L_PAGE_HEADER_BYTES)
-    page_seal(p, out, f.kind, f.level, 0, f.id, p.checkpoint.gen + 1)
+    page_seal(p, out, f.kind, f.level, 0, f.id, p.checkpoint.generation + 1)

@@ -4,7 +4,7 @@ from core.errors import PoolError
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.memory cimport mem_aligned
 from core.base.object cimport lnt_object
-from core.base.operation cimport A_DATA, A_DIFF, A_EXCLUSIVE, A_EXTENTS, A_SHARE, lnt_admin, lnt_row
+from core.base.operation cimport ADMIN_DATA, ADMIN_DIFF, ADMIN_EXCLUSIVE, ADMIN_EXTENTS, ADMIN_SHARE, lnt_admin, lnt_row
 from core.base.types cimport (
     OPF_FUA, OPF_NOUNMAP, OP_COMPARE_WRITE, OP_MOVE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, lnt_obj,
 )
@@ -99,7 +99,7 @@ cdef bint run_put(lnt_run *runs, uint32_t *n, uint32_t most, uint64_t blocks, ui
 
 
 cdef bytes runs_pack(lnt_admin *a, uint64_t first, uint64_t end):
-    """What a walk found from block `first` on, without gaps; what A_DIFF did not look at, up to `end`, is changed."""
+    """What a walk found from block `first` on, without gaps; what ADMIN_DIFF did not look at, up to `end`, is changed."""
     cdef lnt_run *runs = <lnt_run *>memory_for(sizeof(lnt_run) * (a.walk.most_rows or 1))
     cdef uint64_t at = first
     cdef lnt_row *row
@@ -108,10 +108,10 @@ cdef bytes runs_pack(lnt_admin *a, uint64_t first, uint64_t end):
     for i in range(a.n_rows):
         row = &a.rows[i]
         room = room and run_put(runs, &n, a.walk.most_rows, row.start - at, 0)
-        room = room and run_put(runs, &n, a.walk.most_rows, row.length, RUN_CHANGED if a.kind == A_DIFF else
+        room = room and run_put(runs, &n, a.walk.most_rows, row.length, RUN_CHANGED if a.kind == ADMIN_DIFF else
                                 0 if row.value else RUN_HOLE | RUN_ZERO)
         at = row.start + row.length
-    if a.kind == A_DIFF:
+    if a.kind == ADMIN_DIFF:
         room = room and run_put(runs, &n, a.walk.most_rows, a.walk.next_block - at, 0)
         if a.walk.next_block >= a.walk.end_block and room and end > a.walk.next_block:
             run_put(runs, &n, a.walk.most_rows, end - a.walk.next_block, RUN_CHANGED)
@@ -126,7 +126,7 @@ cdef object run_rw(PoolState pool, uint8_t kind, object_id, offset, length, byte
         raise PoolError("range", "outside the object")
     if kind == OP_READ and length > 1 << 30:
         raise PoolError("limit", "at most 1 GiB is read at once")
-    a = admin_on(pool, A_DATA, object_id) if kind != OP_SYNC else admin_new(pool, A_DATA)
+    a = admin_on(pool, ADMIN_DATA, object_id) if kind != OP_SYNC else admin_new(pool, ADMIN_DATA)
     a.op.kind = kind
     a.op.flags = flags
     a.op.offset = offset
@@ -189,7 +189,7 @@ def start_share(PoolState pool, *, dst_id, dst_offset_bytes, src_id, src_offset_
         raise PoolError("range", "outside the object")
     if dst_id == src_id and abs(dst_offset_bytes - src_offset_bytes) < length_bytes:
         raise PoolError("invalid", "source and destination overlap")
-    a = admin_on(pool, A_SHARE, dst_id, src_id)
+    a = admin_on(pool, ADMIN_SHARE, dst_id, src_id)
     a.sharing.block = dst_offset_bytes // L_BLOCK_BYTES
     a.sharing.source_block = src_offset_bytes // L_BLOCK_BYTES
     a.sharing.left_blocks = length_bytes // L_BLOCK_BYTES
@@ -200,7 +200,7 @@ def start_share(PoolState pool, *, dst_id, dst_offset_bytes, src_id, src_offset_
 def start_extents(PoolState pool, *, object_id, offset_bytes, length_bytes, limit):
     cdef uint64_t first = offset_bytes // L_BLOCK_BYTES, end = (offset_bytes + length_bytes + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
     cdef uint32_t most = limit
-    cdef lnt_admin *a = admin_on(pool, A_EXTENTS, object_id)
+    cdef lnt_admin *a = admin_on(pool, ADMIN_EXTENTS, object_id)
     a.walk.next_block = first
     a.walk.end_block = min(end, a.obj.pub.size_bytes // L_BLOCK_BYTES)
     a.walk.most_rows = most
@@ -210,7 +210,7 @@ def start_extents(PoolState pool, *, object_id, offset_bytes, length_bytes, limi
 def start_diff(PoolState pool, *, a_id, b_id, offset_bytes=0, limit=1000):
     cdef uint64_t first = offset_bytes // L_BLOCK_BYTES
     cdef uint32_t most = limit
-    cdef lnt_admin *a = admin_on(pool, A_DIFF, a_id, b_id)
+    cdef lnt_admin *a = admin_on(pool, ADMIN_DIFF, a_id, b_id)
     a.walk.next_block = first
     a.walk.end_block = max(a.obj.pub.size_bytes, a.other.pub.size_bytes) // L_BLOCK_BYTES
     a.walk.most_rows = most
@@ -221,7 +221,7 @@ def start_changes(PoolState pool, *, since_id, object_id, offset_bytes, limit):
     """What an object has that another, or nothing (0), has not: blocks and whether they are data (1) or a hole (2)."""
     cdef uint64_t first = offset_bytes // L_BLOCK_BYTES
     cdef uint32_t most = limit
-    cdef lnt_admin *a = admin_on(pool, A_DIFF, since_id, object_id) if since_id else admin_new(pool, A_DIFF)
+    cdef lnt_admin *a = admin_on(pool, ADMIN_DIFF, since_id, object_id) if since_id else admin_new(pool, ADMIN_DIFF)
     if not since_id:
         a.other = as_other(pool, a, object_id)
     a.walk.next_block = first
@@ -240,7 +240,7 @@ cdef lnt_object *as_other(PoolState pool, lnt_admin *a, object_id) except NULL:
 
 
 def start_runs(PoolState pool, *, object_id, offset_bytes, length_bytes, limit, since_id=None):
-    cdef lnt_admin *a = admin_on(pool, A_EXTENTS if since_id is None else A_DIFF, object_id, since_id)
+    cdef lnt_admin *a = admin_on(pool, ADMIN_EXTENTS if since_id is None else ADMIN_DIFF, object_id, since_id)
     first = offset_bytes // L_BLOCK_BYTES
     end = min((offset_bytes + length_bytes + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES, a.obj.pub.size_bytes // L_BLOCK_BYTES)
     a.walk.next_block = first
@@ -252,7 +252,7 @@ def start_runs(PoolState pool, *, object_id, offset_bytes, length_bytes, limit, 
 
 
 def start_exclusive(PoolState pool, *, list object_ids):
-    cdef lnt_admin *a = admin_new(pool, A_EXCLUSIVE)
+    cdef lnt_admin *a = admin_new(pool, ADMIN_EXCLUSIVE)
     cdef lnt_obj *o
     numbers = []
     a.sources = <lnt_object **>memory_for((len(object_ids) + 1) * sizeof(lnt_object *))

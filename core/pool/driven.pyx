@@ -1,4 +1,5 @@
 """The pool's own queue devices: how tools and tests drive the engine (docs/architecture.md, "The seams")."""
+from core.base.dropped cimport ring_count
 from core.base.memory cimport mem_zeroed
 from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
 from core.base.pool cimport lnt_pool
@@ -59,9 +60,9 @@ cdef class DrivenPool(PoolState):
         cdef lnt_queue_device *q = <lnt_queue_device *><size_t>queue
         io.result = perform_now(self.device, io)
         pthread_mutex_lock(&p.lock)
-        p.cur = &q.dev
+        p.current_device = &q.dev
         io.done(io)
-        p.cur = NULL
+        p.current_device = NULL
         pthread_mutex_unlock(&p.lock)
         q.woken = 1
 
@@ -71,7 +72,7 @@ cdef class DrivenPool(PoolState):
         q.woken = 0
         pthread_mutex_lock(&p.lock)
         wait = lnt_dev_run(p, &q.dev, now_us)
-        p.cur = NULL
+        p.current_device = NULL
         pthread_mutex_unlock(&p.lock)
         lnt_dev_reap(p, &q.dev)
         q.woken |= wait == 0
@@ -104,10 +105,10 @@ cdef class DrivenPool(PoolState):
     def drain(self):
         cdef lnt_pool *p = self.open_pool()
         while self.pump() == 0 or (not p.failed and (
-                p.fifo.head != p.fifo.tail or p.work.head != p.work.tail or p.checkpoint.state)):
+                ring_count(&p.dropped_waiting) or ring_count(&p.dropped_ready) or p.checkpoint.state)):
             if p.failed and not self.ios:
                 break
-            if p.fifo.head != p.fifo.tail:
+            if ring_count(&p.dropped_waiting):
                 background_due(p)
 
     cdef int idle(self) except -1:

@@ -10,7 +10,7 @@ from core.base.layout cimport (
     L_BLOCK_BYTES, OB_NAME, OB_NAME_BYTES, SB_CACHE_TOKEN, SB_FLAGS, SB_IDENTITY, SB_NAME, SB_UUID, SF_CLEAN, SF_DISTRUST,
     SF_UNSWEPT,
 )
-from core.base.log cimport C_IDLE
+from core.base.log cimport CHECKPOINT_IDLE
 from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.mutations cimport M_NO_CLOSE_SYNC
 from core.base.native cimport lnt_get_le32, lnt_put_le32, pthread_mutex_lock, pthread_mutex_unlock
@@ -107,12 +107,12 @@ cdef class Pool(DrivenPool):
         if not journal_init(p):
             raise MemoryError
         limits_set(p)
-        p.ohash = <lnt_object **>mem_zeroed(1024 * sizeof(lnt_object *))
-        p.omask = 1023
+        p.objects_by_id = <lnt_object **>mem_zeroed(1024 * sizeof(lnt_object *))
+        p.objects_mask = 1023
         p.zeros = <uint8_t *>mem_aligned(1048576)
-        p.background = <lnt_op *>mem_zeroed(sizeof(lnt_op))
-        p.ck_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
-        if p.ohash == NULL or p.zeros == NULL or p.background == NULL or p.ck_op == NULL:
+        p.background_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
+        p.checkpoint_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
+        if p.objects_by_id == NULL or p.zeros == NULL or p.background_op == NULL or p.checkpoint_op == NULL:
             raise MemoryError
         memset(p.zeros, 0, 1048576)
         p.can_discard = 1
@@ -121,8 +121,8 @@ cdef class Pool(DrivenPool):
         self.q.dev.wake = queue_wake
         self.q.device = <void *>self.device
         self.q.inline_ = 1
-        p.home = p.devs = p.cur = &self.q.dev
-        p.background.dev = p.ck_op.dev = p.home
+        p.background_device = p.devices = p.current_device = &self.q.dev
+        p.background_op.dev = p.checkpoint_op.dev = p.background_device
         return 0
 
     cdef int recover(self, uint64_t cache_bytes) except -1:
@@ -173,19 +173,19 @@ cdef class Pool(DrivenPool):
             blocks_for_nodes(p)
         for key, value in changes:
             self.kv_apply(key, value)
-        p.cur = &self.q.dev           # a turn has ended
+        p.current_device = &self.q.dev           # a turn has ended
         if changes:
             blocks_for_nodes(p)
         p.replaying = 0
         if not flags & SF_CLEAN:
             nodes_prepare(p, NULL)
-            if p.medium.sparse and p.nodes_free < p.unhomed:
-                raise PoolError("no_space", f"the file system has no room for {p.unhomed - p.nodes_free} blocks that "
+            if p.medium.sparse and p.nodes_free < p.nodes_without_home:
+                raise PoolError("no_space", f"the file system has no room for {p.nodes_without_home - p.nodes_free} blocks that "
                                             "recovery must write: make some, nothing is lost")
             self.call("checkpoint")
         self.q.inline_ = 0
         p.read_only = 1 if self.read_only else 0
-        p.cur = NULL
+        p.current_device = NULL
         if not self.read_only:
             shrinks_resume(self)
         return 0
@@ -214,14 +214,14 @@ cdef class Pool(DrivenPool):
     cdef int names_load(self) except -1:
         cdef uint64_t i
         cdef lnt_object *o
-        for i in range(self.p.omask + 1):
-            o = self.p.ohash[i]
+        for i in range(self.p.objects_mask + 1):
+            o = self.p.objects_by_id[i]
             while o != NULL:
-                name = (<const char *>o.desc + OB_NAME)[:o.desc[OB_NAME_BYTES]].decode(errors="replace")
+                name = (<const char *>o.slot_image + OB_NAME)[:o.slot_image[OB_NAME_BYTES]].decode(errors="replace")
                 if name in self.ids:
                     raise PoolError("damaged", f"pool is damaged: two objects are called {name}")
                 self.ids[name] = o.pub.id
-                o = o.hnext
+                o = o.hash_next
         return 0
 
     cdef int keys_load(self, list slots) except -1:
@@ -270,7 +270,7 @@ cdef class Pool(DrivenPool):
                     self.pump()   # a change that is under way, a resumed shrink too, would leave the journal in use
                 self.call("flush")
                 self.call("checkpoint")
-                while p.checkpoint.state != C_IDLE and not p.failed:
+                while p.checkpoint.state != CHECKPOINT_IDLE and not p.failed:
                     self.pump()
                 self.idle()
                 if not p.failed and p.journal.closed_seq == p.checkpoint.cut_seq:
@@ -296,7 +296,7 @@ cdef class Pool(DrivenPool):
             raise
 
     def call(self, str op, **args):
-        if self.open_pool().home != &self.q.dev:
+        if self.open_pool().background_device != &self.q.dev:
             raise PoolError("invalid", "the pool is driven by reactors: start and reap")
         token = self.start(op, **args)
         stuck = 0
@@ -405,7 +405,7 @@ cdef class Pool(DrivenPool):
         cdef lnt_pool *p = self.open_pool()
         pthread_mutex_lock(&p.lock)
         budget_hurry(p)
-        p.home.wake(p.home)
+        p.background_device.wake(p.background_device)
         pthread_mutex_unlock(&p.lock)
 
     def stats(self):
@@ -422,6 +422,6 @@ cdef class Pool(DrivenPool):
         cdef lnt_pool *p = self.open_pool()
         pthread_mutex_lock(&p.lock)
         pool_fail(p, PF_CUT, 0)
-        if p.home != NULL:
-            p.home.wake(p.home)       # those who wait must hear of it
+        if p.background_device != NULL:
+            p.background_device.wake(p.background_device)       # those who wait must hear of it
         pthread_mutex_unlock(&p.lock)

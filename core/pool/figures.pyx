@@ -28,8 +28,8 @@ cdef int objects_walk(lnt_pool *p, list rows, uint8_t hidden, uint64_t *count, u
     while at < buckets or buckets == 0:
         pthread_mutex_lock(&p.lock)
         try:
-            if buckets != p.omask + 1:
-                buckets = p.omask + 1
+            if buckets != p.objects_mask + 1:
+                buckets = p.objects_mask + 1
                 at = 0
                 if rows is not None:
                     rows.clear()
@@ -37,16 +37,16 @@ cdef int objects_walk(lnt_pool *p, list rows, uint8_t hidden, uint64_t *count, u
                     count[0] = size_bytes[0] = 0
             end = at + LOOK_BUCKETS if buckets - at > LOOK_BUCKETS else buckets
             while at < end:
-                o = p.ohash[at]
+                o = p.objects_by_id[at]
                 at += 1
                 while o != NULL:
                     if rows is not None:
                         object_store(p, o, slot)
                         rows.append((<const char *>slot)[:L_SLOT_BYTES])
-                    elif o.desc[OB_NAME] != hidden:
+                    elif o.slot_image[OB_NAME] != hidden:
                         count[0] += 1
                         size_bytes[0] += 0 if o.kind == OK_SNAPSHOT else o.pub.size_bytes
-                    o = o.hnext
+                    o = o.hash_next
         finally:
             pthread_mutex_unlock(&p.lock)
     return 0
@@ -59,7 +59,7 @@ cdef list damage_rows(lnt_pool *p):
     cdef uint32_t i
     pthread_mutex_lock(&p.lock)
     try:
-        raw = (<const char *>p.damage.v)[:p.damage.n * sizeof(lnt_bad_page)] if p.damage.n else b""
+        raw = (<const char *>p.damage.pages)[:p.damage.count * sizeof(lnt_bad_page)] if p.damage.count else b""
     finally:
         pthread_mutex_unlock(&p.lock)
     b = <const lnt_bad_page *><const char *>raw
@@ -110,5 +110,5 @@ cdef dict pool_figures(lnt_pool *p):
         "free_runs": p.free_runs, "punched_bytes": p.holes.blocks * L_BLOCK_BYTES, "punch_runs": marked,
         "unswept_bytes": p.marks.blocks * L_BLOCK_BYTES, "unswept": p.holes.unswept,
         "punch_requests": p.holes.requests,
-        "damaged_pages": p.damage.n, "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
+        "damaged_pages": p.damage.count, "damage_met": p.damage.met, "set_aside_bytes": p.damage.blocks * L_BLOCK_BYTES,
     }

@@ -5,7 +5,7 @@ from core.pool.submission import Completion
 
 from core.base.layout cimport L_KV_CHUNK_BYTES, L_KV_KEY_BYTES, L_KV_VALUE_BYTES, L_SLOT_BYTES, SK_KV
 from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
-from core.base.operation cimport A_KV
+from core.base.operation cimport ADMIN_KV
 from core.catalog.slots cimport NO_SLOT, slot_alloc, slot_free
 from core.pool.submission cimport Outcome, admin_free, admin_new, memory_for, out_of_memory, submit
 from libc.stdint cimport uint32_t, uint8_t
@@ -82,7 +82,7 @@ cdef int keys_attach(PoolState pool, lnt_admin *a, dict changes, bytes records) 
 
 
 cdef int kv_begin(PoolState pool, uint64_t token, dict changes, bytes records) except -1:
-    cdef lnt_admin *a = admin_new(pool, A_KV)
+    cdef lnt_admin *a = admin_new(pool, ADMIN_KV)
     a.token = token
     keys_attach(pool, a, changes, records)
     submit(pool, a, Outcome())

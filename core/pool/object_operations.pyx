@@ -9,7 +9,8 @@ from core.base.layout cimport (
 from core.base.native cimport lnt_get_le32, lnt_get_le64, pthread_mutex_lock, pthread_mutex_unlock
 from core.base.object cimport lnt_object, lnt_range
 from core.base.operation cimport (
-    A_CREATE, A_DELETE, A_DERIVE, A_RESIZE, A_REVERT, A_SET, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA, SET_RESERVE,
+    ADMIN_CREATE, ADMIN_DELETE, ADMIN_DERIVE, ADMIN_RESIZE, ADMIN_REVERT, ADMIN_SET, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA,
+    SET_RESERVE,
 )
 from core.catalog.slots cimport NO_SLOT, object_number, slot_alloc
 from core.pool.figures cimport pool_figures
@@ -76,7 +77,7 @@ cdef class Renamed(Outcome):
 cdef lnt_object *object_new(bytes slot) except NULL:
     cdef lnt_object *o = <lnt_object *>memory_for(sizeof(lnt_object))
     cdef const uint8_t *b = slot
-    memcpy(o.desc, b, L_SLOT_BYTES)
+    memcpy(o.slot_image, b, L_SLOT_BYTES)
     o.pub.id = lnt_get_le64(b + OB_ID)
     o.pub.size_bytes = lnt_get_le64(b + OB_SIZE_BYTES)
     o.pub.block_bytes = lnt_get_le32(b + OB_BLOCK_BYTES)
@@ -157,7 +158,7 @@ def start_create(PoolState pool, *, str name, size_bytes, block_bytes=512, check
         "size_bytes": size_bytes, "block_bytes": block_bytes, "checksum": checksum, "quota_bytes": quota_bytes,
         "reserve_bytes": reserve_bytes, "props": props,
         "serial": masked_serial(serial, pool.serial_mask), "physical_exponent": exponent})
-    a = admin_new(pool, A_CREATE)
+    a = admin_new(pool, ADMIN_CREATE)
     new_objects(pool, a, [slot])
     a.obj = a.made[0]
     number = a.obj.pub.id
@@ -208,7 +209,7 @@ cdef object derive(PoolState pool, list pairs, str kind, bint single, object key
         raise PoolError("not_found", "there is no such source")
     if len(pairs) > 400:
         raise PoolError("limit", "at most 400 objects are derived at one instant")
-    a = admin_new(pool, A_DERIVE)
+    a = admin_new(pool, ADMIN_DERIVE)
     try:
         a.sources = <lnt_object **>memory_for(len(pairs) * sizeof(lnt_object *))
         a.n_sources = len(pairs)
@@ -241,12 +242,12 @@ def start_delete(PoolState pool, *, object_id):
     if info is None:
         raise PoolError("not_found", f"there is no object {object_id}")
     unrenamed(pool, object_id)
-    a = admin_on(pool, A_DELETE, object_id)
+    a = admin_on(pool, ADMIN_DELETE, object_id)
     return submit(pool, a, Deleted(info.name, object_id))
 
 
 def start_revert(PoolState pool, *, volume_id, snapshot_id, str safety_name=""):
-    cdef lnt_admin *a = admin_on(pool, A_REVERT, volume_id, snapshot_id)
+    cdef lnt_admin *a = admin_on(pool, ADMIN_REVERT, volume_id, snapshot_id)
     slots, made = [], []
     try:
         volume, snapshot = pool.info(volume_id), pool.info(snapshot_id)
@@ -278,7 +279,7 @@ def start_resize(PoolState pool, *, object_id, size_bytes):
         raise PoolError("protected", "a snapshot cannot be resized")
     if size_bytes <= 0 or size_bytes % L_BLOCK_BYTES or size_bytes > 1 << 56:
         raise PoolError("invalid", "a size is a positive multiple of 4096 bytes")
-    a = admin_on(pool, A_RESIZE, object_id)
+    a = admin_on(pool, ADMIN_RESIZE, object_id)
     a.resize.size_bytes = size_bytes
     return submit(pool, a, Outcome())
 
@@ -299,7 +300,7 @@ cdef object change(PoolState pool, info, dict args, Outcome outcome):
         slot = object_slot(info.id, info.kind, name, **values)
     except ValueError as e:
         raise PoolError("invalid", str(e)) from e
-    a = admin_on(pool, A_SET, info.id)
+    a = admin_on(pool, ADMIN_SET, info.id)
     a.change.slot = <uint8_t *>memory_for(L_SLOT_BYTES)
     memcpy(a.change.slot, <const char *>slot, L_SLOT_BYTES)
     a.change.fields = mask
@@ -346,14 +347,14 @@ cdef int shrinks_resume(PoolState pool) except -1:
     cdef lnt_object *o
     cdef uint64_t i
     numbers = []
-    for i in range(pool.p.omask + 1):
-        o = pool.p.ohash[i]
+    for i in range(pool.p.objects_mask + 1):
+        o = pool.p.objects_by_id[i]
         while o != NULL:
             if o.flags & OF_TAIL:
                 numbers.append(o.pub.id)
-            o = o.hnext
+            o = o.hash_next
     for number in numbers:
-        a = admin_on(pool, A_RESIZE, number)
+        a = admin_on(pool, ADMIN_RESIZE, number)
         a.resize.size_bytes = a.obj.pub.size_bytes
         submit(pool, a, Untold())
     return 0

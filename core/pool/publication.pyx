@@ -3,7 +3,7 @@ from core.errors import PoolError
 from core.pool.info import object_info
 
 from core.base.object cimport lnt_object, lnt_range
-from core.base.operation cimport A_PUBLISH, lnt_admin, lnt_publication
+from core.base.operation cimport ADMIN_PUBLISH, lnt_admin, lnt_publication
 from core.pool.object_operations cimport disclaim, keys_beside, new_objects, slot_of
 from core.pool.state cimport PoolState
 from core.pool.submission cimport Outcome, admin_free, admin_new, handle, memory_for, submit
@@ -77,7 +77,7 @@ def start_publish(PoolState pool, *, items, keys=None):
     twice = len({each["staged_id"] for each in items}) < len(items) or len(set(volumes)) < len(volumes)
     if not items or len(items) > 100 or twice:
         raise PoolError("invalid", "1 to 100 volumes are published at one instant, each once")
-    a = admin_new(pool, A_PUBLISH)
+    a = admin_new(pool, ADMIN_PUBLISH)
     try:
         a.n_publications = len(items)
         a.publications = <lnt_publication *>memory_for(a.n_publications * sizeof(lnt_publication))

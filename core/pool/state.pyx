@@ -58,16 +58,16 @@ cdef lnt_pool *pool_new() noexcept nogil:
 
 cdef void spares_free(lnt_pool *p) noexcept nogil:
     """Requests and pieces of writes that were kept for the next ones."""
-    cdef lnt_io *io = <lnt_io *>p.io_spare
-    cdef lnt_piece *a = p.aext_spare
+    cdef lnt_io *io = <lnt_io *>p.spare_requests
+    cdef lnt_piece *a = p.spare_pieces
     while io != NULL:
-        p.io_spare = io.next
+        p.spare_requests = io.next
         free(io)
-        io = <lnt_io *>p.io_spare
+        io = <lnt_io *>p.spare_requests
     while a != NULL:
-        p.aext_spare = a.next
+        p.spare_pieces = a.next
         free(a)
-        a = p.aext_spare
+        a = p.spare_pieces
 
 
 cdef class PoolState:
@@ -105,14 +105,14 @@ cdef class PoolState:
             if p.cache.hash != NULL:
                 cache_free(p)
             journal_free(p)
-            if p.ohash != NULL:
-                for i in range(p.omask + 1):
-                    o = p.ohash[i]
+            if p.objects_by_id != NULL:
+                for i in range(p.objects_mask + 1):
+                    o = p.objects_by_id[i]
                     while o != NULL:
-                        onext = o.hnext
+                        onext = o.hash_next
                         free(o)
                         o = onext
-            free(p.ohash)
+            free(p.objects_by_id)
             free(p.run_used)
             free(p.run_busy)
             free(p.medium.zones)
@@ -120,20 +120,20 @@ cdef class PoolState:
             punch_free(p)
             damage_free(p)
             free(p.slot_kind)
-            free(p.odirty_marks)
+            free(p.catalog_page_rounds)
             free(p.zeros)
             spares_free(p)
-            free(p.fifo.v)
-            free(p.homes.v)
-            free(p.work.v)
-            free(p.background)
-            free(p.ck_op)
+            free(p.dropped_waiting.items)
+            free(p.dropped_homes.items)
+            free(p.dropped_ready.items)
+            free(p.background_op)
+            free(p.checkpoint_op)
             free(p.checkpoint.order)
             free(p.cache.frozen)
             free(p.checkpoint.homes)
             free(p.checkpoint.buf)
-            free(p.checkpoint.dir)
-            free(p.checkpoint.pend)
+            free(p.checkpoint.directory)
+            free(p.checkpoint.pending)
             pthread_mutex_destroy(&p.lock)
             free(<uint8_t *>p - super_pad())
             self.p = NULL

@@ -5,7 +5,7 @@ from core.errors import PoolError
 
 from core.base.memory cimport mem_zeroed
 from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
-from core.base.operation cimport A_CREATE, A_DATA
+from core.base.operation cimport ADMIN_CREATE, ADMIN_DATA
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_ready
 from core.base.types cimport OP_ADMIN, lnt_obj
@@ -41,7 +41,7 @@ cdef lnt_admin *admin_new(PoolState pool, uint8_t kind) except NULL:
     a.kind = kind
     a.places = a.own
     a.op.kind = OP_ADMIN
-    a.op.dev = pool.p.home
+    a.op.dev = pool.p.background_device
     a.op.done = pool_done
     a.op.owner = pool.mail
     return a
@@ -54,7 +54,7 @@ cdef void admin_free(PoolState pool, lnt_admin *a):
     for i in range(a.n_sources):
         if a.sources[i] != NULL:
             pool.close_handle(<lnt_obj *>a.sources[i])
-    if a.obj != NULL and a.kind != A_CREATE:
+    if a.obj != NULL and a.kind != ADMIN_CREATE:
         pool.close_handle(<lnt_obj *>a.obj)
     if a.other != NULL:
         pool.close_handle(<lnt_obj *>a.other)
@@ -100,11 +100,11 @@ cdef object submit(PoolState pool, lnt_admin *a, Outcome outcome):
     pool.unsubmitted = 0
     pool.ops[token] = outcome
     pthread_mutex_lock(&pool.p.lock)
-    pool.p.cur = NULL
-    a.op.dev = pool.p.home
+    pool.p.current_device = NULL
+    a.op.dev = pool.p.background_device
     if pool.side != NULL and token & 1:
         a.op.dev = &pool.side.dev     # admin work goes home by itself
-    if a.kind != A_DATA:
+    if a.kind != ADMIN_DATA:
         a.op.obj = <lnt_obj *>a.obj   # whom damage met on the way is said to be of
         admin_submit(pool.p, a)
     else:

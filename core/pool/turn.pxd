@@ -16,5 +16,5 @@ cdef int lnt_dev_reap(lnt_pool *p, lnt_dev *dev) noexcept nogil
 
 cdef inline void dev_link(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     """One more device; it does not take the background work over."""
-    dev.next = p.devs
-    p.devs = dev
+    dev.next = p.devices
+    p.devices = dev

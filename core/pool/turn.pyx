@@ -1,5 +1,6 @@
 """The engine's turn: what native threads call (docs/architecture.md, "The seams"), and the background work in bounded steps."""
-from core.base.log cimport C_IDLE, C_SYNC1, C_SYNC2, C_SYNC3
+from core.base.dropped cimport ring_count
+from core.base.log cimport CHECKPOINT_IDLE, CHECKPOINT_SYNC1, CHECKPOINT_SYNC2, CHECKPOINT_SYNC3
 from core.base.mutations cimport M_NO_DISTRUST
 from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
 from core.base.operation cimport lnt_admin, lnt_waiter, waiter_of
@@ -31,32 +32,32 @@ cdef extern from "pool/tls.h" nogil:
 
 cdef void lnt_enter(lnt_pool *p) noexcept nogil:
     pthread_mutex_lock(&p.lock)
-    p.cur = <lnt_dev *>lnt_tls_get()
+    p.current_device = <lnt_dev *>lnt_tls_get()
 
 
 cdef void lnt_leave(lnt_pool *p) noexcept nogil:
-    p.cur = NULL
+    p.current_device = NULL
     pthread_mutex_unlock(&p.lock)
 
 
 cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     """The first device attached besides the pool's own queue device runs the background work."""
     dev.ready_head = dev.ready_tail = dev.done_head = dev.done_tail = dev.later = NULL
-    dev.next = p.devs
-    p.devs = dev
+    dev.next = p.devices
+    p.devices = dev
     lnt_tls_set(dev)
-    p.cur = dev
-    if p.home == NULL or p.home.next == NULL and p.home != dev:
+    p.current_device = dev
+    if p.background_device == NULL or p.background_device.next == NULL and p.background_device != dev:
         adopt(p, dev)
 
 
 cdef void adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     """Background and admin work moves to this device."""
-    cdef lnt_dev *old = p.home
+    cdef lnt_dev *old = p.background_device
     cdef lnt_op *op
-    p.home = dev
-    p.background.dev = dev
-    p.ck_op.dev = dev
+    p.background_device = dev
+    p.background_op.dev = dev
+    p.checkpoint_op.dev = dev
     if old != NULL:
         while old.ready_head != NULL:
             op = old.ready_head
@@ -67,15 +68,15 @@ cdef void adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
 
 
 cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
-    cdef lnt_dev **at = &p.devs
+    cdef lnt_dev **at = &p.devices
     while at[0] != NULL and at[0] != dev:
         at = &at[0].next
     if at[0] == dev:
         at[0] = dev.next
-    if p.home == dev:
-        adopt(p, p.devs)
+    if p.background_device == dev:
+        adopt(p, p.devices)
     lnt_tls_set(NULL)
-    p.cur = NULL
+    p.current_device = NULL
 
 
 cdef void lnt_submit(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -84,10 +85,10 @@ cdef void lnt_submit(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 
 cdef void op_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    if op == p.background:
+    if op == p.background_op:
         p.background_waits = 0
-    elif op == p.ck_op:
-        p.ck_waits = 0
+    elif op == p.checkpoint_op:
+        p.checkpoint_waits = 0
     elif op.kind == OP_ADMIN:
         admin_run(p, <lnt_admin *>op)
     else:
@@ -96,7 +97,7 @@ cdef void op_run(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 cdef inline bint frees_press(lnt_pool *p) noexcept nogil:
     """Blocks wait for a hard commit to be free again, and are wanted before its time."""
-    return p.fifo.head != p.fifo.tail and (space_for_data(p) < p.reserve_blocks or p.fifo.tail - p.fifo.head > 20000)
+    return ring_count(&p.dropped_waiting) and (space_for_data(p) < p.reserve_blocks or ring_count(&p.dropped_waiting) > 20000)
 
 
 cdef int background_turn(lnt_pool *p) noexcept nogil:
@@ -107,13 +108,13 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         return 0
     medium_turn(p)
     memory_again(p)
-    if not p.ck_waits:
-        who = waiter_of(p.ck_op)
+    if not p.checkpoint_waits:
+        who = waiter_of(p.checkpoint_op)
         more = ckpt_turn(p, &who)
-        p.ck_waits = who.queued
+        p.checkpoint_waits = who.queued
     more |= background_commit(p, frees_press(p))
     if not p.background_waits:
-        who = waiter_of(p.background)
+        who = waiter_of(p.background_op)
         more |= reclaim_turn(p, &who, RECLAIM_STEPS) == 1
         p.background_waits = who.queued
     more |= punch_turn(p)
@@ -122,22 +123,23 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
 
 cdef bint background_begins(lnt_pool *p) noexcept nogil:
     """There is a reason for background work that the home device, which may sleep, cannot know of yet."""
-    return (p.checkpoint.state == C_IDLE and ckpt_due(p) or frees_press(p)
-            or p.checkpoint.state in (C_SYNC1, C_SYNC2, C_SYNC3) and p.journal.sync_done >= p.checkpoint.need_sync
-            or p.journal.bg_due_us == 0 and (p.fifo.head != p.fifo.tail or p.journal.record_seq > p.journal.hard_seq))
+    return (p.checkpoint.state == CHECKPOINT_IDLE and ckpt_due(p) or frees_press(p)
+            or p.checkpoint.state in (CHECKPOINT_SYNC1, CHECKPOINT_SYNC2, CHECKPOINT_SYNC3)
+            and p.journal.sync_done >= p.checkpoint.need_sync
+            or p.journal.background_due_us == 0 and (ring_count(&p.dropped_waiting) or p.journal.record_seq > p.journal.hard_seq))
 
 
 cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
     """Until background work is due: the first of its deadlines."""
     cdef uint64_t wait = LNT_IDLE
     cdef uint64_t due = punch_due(p)
-    if p.checkpoint_wait.wanted and p.checkpoint.state == C_IDLE and not p.ck_waits:
+    if p.checkpoint_wait.wanted and p.checkpoint.state == CHECKPOINT_IDLE and not p.checkpoint_waits:
         return 0            # wanted by what this turn did last, as by reclaim, which goes on behind it
-    if p.journal.bg_due_us:
-        wait = p.journal.bg_due_us - now_us if p.journal.bg_due_us > now_us else 0
+    if p.journal.background_due_us:
+        wait = p.journal.background_due_us - now_us if p.journal.background_due_us > now_us else 0
     elif p.journal.seal_due_us:
         wait = p.journal.seal_due_us - now_us if p.journal.seal_due_us > now_us else 0
-    elif (p.cache.n_dirty or p.homes.head != p.homes.tail) and p.checkpoint.state == C_IDLE:
+    elif (p.cache.n_dirty or ring_count(&p.dropped_homes)) and p.checkpoint.state == CHECKPOINT_IDLE:
         wait = p.checkpoint.next_due_us - now_us + 1 if p.checkpoint.next_due_us > now_us else 1000
     if due and due < now_us + wait:
         wait = due - now_us if due > now_us else 0
@@ -158,7 +160,7 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
     cdef int more, rounds = 0, background = 0
     cdef lnt_op *op
     p.now_us = now_us
-    p.cur = dev
+    p.current_device = dev
     while True:
         while dev.ready_head != NULL and budget > 0:
             op = dev.ready_head
@@ -174,11 +176,11 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
         rounds += 1
         if not more and dev.ready_head == NULL or budget <= 0 or rounds >= 4:
             break
-    if dev == p.home:
+    if dev == p.background_device:
         background = background_turn(p)     # one slice a turn, when all that may ask for it has run
         background |= commit_turn(p)        # what that wants hard begins now: nobody else may come
-    elif p.home != NULL and background_begins(p):
-        p.home.wake(p.home)
+    elif p.background_device != NULL and background_begins(p):
+        p.background_device.wake(p.background_device)
     if p.cache.count > p.cache.limit + p.cache.pinned:
         cache_trim(p)
     while dev.later != NULL:
@@ -187,7 +189,7 @@ cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept n
         op_ready(p, op)
     if dev.ready_head != NULL or more or background:
         return 0
-    return background_wait(p, now_us) if dev == p.home and not p.failed else LNT_IDLE
+    return background_wait(p, now_us) if dev == p.background_device and not p.failed else LNT_IDLE
 
 
 cdef int lnt_dev_reap(lnt_pool *p, lnt_dev *dev) noexcept nogil:

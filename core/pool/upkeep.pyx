@@ -6,7 +6,7 @@ from core.pool.info import METADATA_PARTS
 
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_PAGES, L_SUMMARY_START, L_ZONE_BLOCKS
 from core.base.object cimport lnt_object
-from core.base.operation cimport A_CHECKPOINT, A_GROW, A_SCRUB, A_TRIM, lnt_admin
+from core.base.operation cimport ADMIN_CHECKPOINT, ADMIN_GROW, ADMIN_SCRUB, ADMIN_TRIM, lnt_admin
 from core.ops.scrub cimport SP_MAP
 from core.pool.state cimport PoolState
 from core.pool.submission cimport Outcome, admin_new, admin_on, submit
@@ -47,11 +47,11 @@ def start_scrub(PoolState pool, *, part="", object_id=0, previous_id=0, cursor=0
         raise PoolError("invalid", f"no part of the metadata is called {part}")
     at, most = cursor, limit
     if part:
-        a = admin_new(pool, A_SCRUB)
+        a = admin_new(pool, ADMIN_SCRUB)
         a.scrub.phase = METADATA_PARTS.index(part)
         a.scrub.next = at
     else:
-        a = admin_on(pool, A_SCRUB, object_id)
+        a = admin_on(pool, ADMIN_SCRUB, object_id)
         a.other = <lnt_object *>pool.open_handle(previous_id)
         a.scrub.phase = SP_MAP
         a.scrub.next = at // L_BLOCK_BYTES
@@ -60,7 +60,7 @@ def start_scrub(PoolState pool, *, part="", object_id=0, previous_id=0, cursor=0
 
 
 def start_checkpoint(PoolState pool):
-    return submit(pool, admin_new(pool, A_CHECKPOINT), Outcome())
+    return submit(pool, admin_new(pool, ADMIN_CHECKPOINT), Outcome())
 
 
 cdef int grow_room(PoolState pool, uint64_t total) except -1:
@@ -83,7 +83,7 @@ def start_grow(PoolState pool, *, size_bytes):
         raise PoolError("invalid", "a pool cannot shrink")
     if pool.p.medium.sparse:
         grow_room(pool, total)
-    a = admin_new(pool, A_GROW)
+    a = admin_new(pool, ADMIN_GROW)
     a.growth.total_blocks = total
     return submit(pool, a, Outcome())
 
@@ -95,7 +95,7 @@ def start_trim(PoolState pool, *, cursor=0, limit=256):
         raise PoolError("invalid", "a pool is trimmed by runs of 2 MiB")
     if not pool.p.can_discard or pool.p.read_only:
         raise PoolError("invalid", "the pool's medium takes no space back")
-    a = admin_new(pool, A_TRIM)
+    a = admin_new(pool, ADMIN_TRIM)
     a.trim.next_run = cursor // RUN_BYTES
     a.trim.left_runs = min(limit, 1 << 30)
     return submit(pool, a, Trimmed())

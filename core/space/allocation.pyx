@@ -3,6 +3,7 @@
 Lives here and nowhere else: the cursors of the search.
 """
 from core.base.check cimport LNT_CHECKS, lnt_assert, lnt_check
+from core.base.dropped cimport ring_at
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_GROUP_BLOCKS, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS
 from core.base.mutations cimport M_NO_PUNCH_HOLD
@@ -28,9 +29,9 @@ cdef enum:
 
 cdef uint64_t space_for_nodes(lnt_pool *p) noexcept nogil:
     """Blocks that nodes may still take: the one count of what is free and neither promised to a node nor out of reach."""
-    cdef uint64_t kept = p.unhomed + p.held_blocks
+    cdef uint64_t kept = p.nodes_without_home + p.held_blocks
     if p.medium.sparse:
-        return p.nodes_free - p.unhomed if p.nodes_free > p.unhomed else 0
+        return p.nodes_free - p.nodes_without_home if p.nodes_free > p.nodes_without_home else 0
     return p.free_blocks - kept if p.free_blocks > kept else 0
 
 
@@ -248,8 +249,8 @@ cdef int take_for_node(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nog
 cdef int is_held_home(lnt_pool *p, uint64_t pba) noexcept nogil:
     """1 when a node's block is not free yet: the last checkpoint still uses it. For assertions."""
     cdef uint64_t i
-    for i in range(p.homes.head, p.homes.tail):
-        if p.homes.v[i & (p.homes.cap - 1)].ref == pba:
+    for i in range(p.dropped_homes.head, p.dropped_homes.tail):
+        if ring_at(&p.dropped_homes, i).ref == pba:
             return 1
     return 0
 

@@ -5,7 +5,7 @@ core/space/marks.pyx.
 """
 from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_COUNT_MAX, L_COUNT_PAGES, L_COUNT_START, L_GROUP_BLOCKS, L_ZONE_BLOCKS, PK_COUNT
-from core.base.page cimport F_VALID
+from core.base.page cimport FRAME_VALID
 from core.base.pool cimport run_is_fixed
 from core.base.runs cimport run_changed
 from core.base.trace cimport PF_COUNTS, TE_COUNT_LIMIT, pool_fail, trace_add
@@ -41,7 +41,7 @@ cdef lnt_frame *count_page(lnt_pool *p, lnt_waiter *who, uint64_t pba, int *rc) 
         rc[0] = ST_CHECKSUM
         return NULL
     f = cache_find(p, home)
-    if f != NULL and f.state == F_VALID:
+    if f != NULL and f.state == FRAME_VALID:
         f.used = 1
         return f
     if f == NULL and (run_is_fixed(p, run) or p.run_used[run] == 0) and (
@@ -173,7 +173,7 @@ cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil:
     cdef uint32_t refs
     cdef int rc = 0
     if id & VID():
-        refs = cache_find(p, id).refs
+        refs = cache_find(p, id).references
     else:
         c = count_at(p, NULL, id, &f, &rc)
         if c == NULL:
@@ -187,11 +187,11 @@ cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
     cdef lnt_frame *f = cache_find(p, id)
     cdef int rc
     if id & VID():
-        f.refs = <uint32_t>(<int64_t>f.refs + delta)
+        f.references = <uint32_t>(<int64_t>f.references + delta)
         return 0
     rc = count_add(p, id, 1, delta)
-    if rc == 0 and f != NULL and f.refs != 0:
-        f.refs = <uint32_t>(<int64_t>f.refs + delta)
+    if rc == 0 and f != NULL and f.references != 0:
+        f.references = <uint32_t>(<int64_t>f.references + delta)
     return rc
 
 
@@ -203,7 +203,7 @@ cdef int counts_may_be(lnt_pool *p, uint64_t pba, uint64_t n, uint32_t count) no
     cdef lnt_frame *f
     for b in range(pba, pba + n):
         f = cache_find(p, b // L_ZONE_BLOCKS * L_ZONE_BLOCKS + L_COUNT_START + b // L_GROUP_BLOCKS % L_COUNT_PAGES)
-        if f != NULL and f.state == F_VALID and (<uint32_t *>f.data)[b % L_GROUP_BLOCKS] != count:
+        if f != NULL and f.state == FRAME_VALID and (<uint32_t *>f.data)[b % L_GROUP_BLOCKS] != count:
             return 0
     return 1
 

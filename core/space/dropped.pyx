@@ -3,7 +3,9 @@
 Lives here and nowhere else: the rings of dropped references and the epochs.
 """
 from core.base.checkpoint_wait cimport checkpoint_want
-from core.base.dropped cimport I_DATA, I_HOME, I_NODE, lnt_dropped, ring_push, ring_ready
+from core.base.dropped cimport (
+    DROPPED_DATA, DROPPED_HOME, DROPPED_NODE, lnt_dropped, ring_count, ring_newest, ring_oldest, ring_push, ring_ready,
+)
 from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_ONE_EPOCH
@@ -27,14 +29,14 @@ cdef void drop(lnt_pool *p, uint64_t ref, uint32_t n, uint8_t kind, uint8_t trim
     cdef lnt_frame *f
     cdef uint32_t *c
     cdef int rc = 0
-    p.stat_pending_blocks += n & 0xff if kind == I_NODE else n
-    if p.mutations & M_EARLY_PUNCH and kind == I_DATA and n == 1:
+    p.stat_pending_blocks += n & 0xff if kind == DROPPED_NODE else n
+    if p.mutations & M_EARLY_PUNCH and kind == DROPPED_DATA and n == 1:
         c = count_at(p, NULL, ref, &f, &rc)
         if c != NULL and c[0] == 1:
             freed_mark(p, ref)
-    if kind == I_DATA and p.fifo.tail != p.fifo.head:
-        last = &p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)]
-        if (last.kind == I_DATA and last.ref + last.n == ref and last.seq == p.journal.next_seq and last.epoch == p.epoch
+    if kind == DROPPED_DATA and ring_count(&p.dropped_waiting):
+        last = ring_newest(&p.dropped_waiting)
+        if (last.kind == DROPPED_DATA and last.ref + last.n == ref and last.seq == p.journal.next_seq and last.epoch == p.epoch
                 and last.trim == trim and last.n + n <= L_RUN_BLOCKS):
             last.n += n
             return
@@ -44,16 +46,16 @@ cdef void drop(lnt_pool *p, uint64_t ref, uint32_t n, uint8_t kind, uint8_t trim
     it.trim = trim
     it.seq = p.journal.next_seq
     it.epoch = p.epoch
-    ring_push(&p.fifo, &it)
+    ring_push(&p.dropped_waiting, &it)
 
 
 cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t n, uint8_t trim) noexcept nogil:
     """An entry stopped referring to these blocks; the counts follow once that is durable and no I/O can touch them."""
-    drop(p, pba, n, I_DATA, trim)
+    drop(p, pba, n, DROPPED_DATA, trim)
 
 
 cdef void drop_node(lnt_pool *p, uint64_t id, uint8_t level, uint8_t trim) noexcept nogil:
-    drop(p, id, 1 | <uint32_t>level << 8, I_NODE, trim)
+    drop(p, id, 1 | <uint32_t>level << 8, DROPPED_NODE, trim)
 
 
 cdef int epochs_turn(lnt_pool *p) noexcept nogil:
@@ -61,8 +63,8 @@ cdef int epochs_turn(lnt_pool *p) noexcept nogil:
     cdef lnt_op *op
     cdef lnt_op *nxt
     cdef int moved = 0
-    while (p.fifo.head != p.fifo.tail or p.grace != NULL) and p.inflight[(p.epoch + 1) & 1] == 0:
-        if (p.grace == NULL and p.fifo.v[(p.fifo.tail - 1) & (p.fifo.cap - 1)].epoch + 2 <= p.epoch):
+    while (ring_count(&p.dropped_waiting) or p.grace != NULL) and p.inflight[(p.epoch + 1) & 1] == 0:
+        if (p.grace == NULL and ring_newest(&p.dropped_waiting).epoch + 2 <= p.epoch):
             break
         p.epoch += 1
         moved += 1
@@ -85,20 +87,20 @@ cdef int item_is_ripe(lnt_pool *p, lnt_dropped *it) noexcept nogil:
 
 cdef uint64_t pending_count(lnt_pool *p) noexcept nogil:
     """Items whose references are not yet off the counts."""
-    return ((p.fifo.tail - p.fifo.head) + (p.homes.tail - p.homes.head) + (p.work.tail - p.work.head)
-            + (p.damage.aside.tail - p.damage.aside.head))
+    return (ring_count(&p.dropped_waiting) + ring_count(&p.dropped_homes) + ring_count(&p.dropped_ready)
+            + ring_count(&p.damage.aside))
 
 
 cdef void homes_release(lnt_pool *p) noexcept nogil:
     """A checkpoint became durable: blocks of nodes that only the one before it used are free."""
     cdef lnt_dropped *it
-    while p.homes.head != p.homes.tail:
-        it = &p.homes.v[p.homes.head & (p.homes.cap - 1)]
-        if it.epoch >= p.checkpoint.gen:
+    while ring_count(&p.dropped_homes):
+        it = ring_oldest(&p.dropped_homes)
+        if it.epoch >= p.checkpoint.generation:
             break
-        it.kind = I_DATA
-        ring_push(&p.work, it)
-        p.homes.head += 1
+        it.kind = DROPPED_DATA
+        ring_push(&p.dropped_ready, it)
+        p.dropped_homes.head += 1
 
 
 cdef int release_data(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept nogil:
@@ -109,7 +111,7 @@ cdef int release_data(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
     cdef int rc = count_touch(p, who, ref, n)
     if rc:
         return rc
-    p.work.tail -= 1              # `it` is the top of the stack: gone from here on
+    p.dropped_ready.tail -= 1              # `it` is the top of the stack: gone from here on
     rc = count_add(p, ref, n, -1)
     p.stat_reclaimed += p.free_blocks - free_before
     if trim and p.free_blocks != free_before:
@@ -133,42 +135,42 @@ cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
     if not id & VID():
         c = count_at(p, who, id, &cf, &rc)
         if c[0] > 1:
-            p.work.tail -= 1
+            p.dropped_ready.tail -= 1
             return node_ref(p, id, -1)
         f = cache_get(p, who, id, PK_NODE, level, &rc)
         if f == NULL:
             return rc
     else:
         f = cache_find(p, id)
-        if f.refs > 1:
-            p.work.tail -= 1
-            f.refs -= 1
+        if f.references > 1:
+            p.dropped_ready.tail -= 1
+            f.references -= 1
             return 0
-    p.work.tail -= 1
+    p.dropped_ready.tail -= 1
     sub.seq = sub.epoch = 0
     i = 0
     while i < L_NODE_ENTRIES:
         e = (<uint64_t *>f.data)[i]
         k = 1
         if e & E_NODE():
-            sub.kind = I_NODE
+            sub.kind = DROPPED_NODE
             sub.n = 1 | <uint32_t>(level - 1) << 8
         elif e & E_HUGE():
-            sub.kind = I_DATA
+            sub.kind = DROPPED_DATA
             sub.n = L_RUN_BLOCKS
         elif e & E_DATA():
             start = e & E_REF()
             while (i + k < L_NODE_ENTRIES and (<uint64_t *>f.data)[i + k] & E_DATA()
                    and (<uint64_t *>f.data)[i + k] & E_REF() == start + k):
                 k += 1
-            sub.kind = I_DATA
+            sub.kind = DROPPED_DATA
             sub.n = k
         else:
             i += 1
             continue
         sub.ref = e & E_REF()
         sub.trim = trim
-        ring_push(&p.work, &sub)
+        ring_push(&p.dropped_ready, &sub)
         i += k
     node_gone(p, f)
     return 0
@@ -183,20 +185,20 @@ cdef void node_gone(lnt_pool *p, lnt_frame *f) noexcept nogil:
     if f.id & VID():
         if f.home:                # chosen, but no checkpoint knows it
             it.ref = f.home
-            it.kind = I_DATA
+            it.kind = DROPPED_DATA
             it.epoch = 0
-            ring_push(&p.work, &it)
+            ring_push(&p.dropped_ready, &it)
         else:
             node_housed(p)
     else:
         it.ref = f.id
-        it.kind = I_HOME
-        it.epoch = p.checkpoint.gen + (1 if p.checkpoint.state else 0)
+        it.kind = DROPPED_HOME
+        it.epoch = p.checkpoint.generation + (1 if p.checkpoint.state else 0)
         if p.mutations & M_NO_HOME_HOLD:
-            it.kind = I_DATA
-            ring_push(&p.work, &it)
+            it.kind = DROPPED_DATA
+            ring_push(&p.dropped_ready, &it)
         else:
-            ring_push(&p.homes, &it)
+            ring_push(&p.dropped_homes, &it)
     cache_drop(p, f)
 
 
@@ -210,25 +212,26 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
         if block and count_touch(p, who, block, 1) == WAIT:
             return WAIT
     while budget > 0:
-        if not (ring_ready(&p.work, 2 * L_NODE_ENTRIES) and ring_ready(&p.homes, 1) and ring_ready(&p.damage.aside, 1)):
+        if not (ring_ready(&p.dropped_ready, 2 * L_NODE_ENTRIES) and ring_ready(&p.dropped_homes, 1)
+                and ring_ready(&p.damage.aside, 1)):
             memory_short(p)
             return 0
-        if p.work.head == p.work.tail:
-            if p.fifo.head == p.fifo.tail:
+        if ring_count(&p.dropped_ready) == 0:
+            if ring_count(&p.dropped_waiting) == 0:
                 return 0
-            it = &p.fifo.v[p.fifo.head & (p.fifo.cap - 1)]
+            it = ring_oldest(&p.dropped_waiting)
             if not item_is_ripe(p, it):
                 return 0
-            ring_push(&p.work, it)
-            p.fifo.head += 1
-            p.stat_pending_blocks -= it.n & 0xff if it.kind == I_NODE else it.n
-        it = &p.work.v[(p.work.tail - 1) & (p.work.cap - 1)]
+            ring_push(&p.dropped_ready, it)
+            p.dropped_waiting.head += 1
+            p.stat_pending_blocks -= it.n & 0xff if it.kind == DROPPED_NODE else it.n
+        it = ring_newest(&p.dropped_ready)
         if next_images(p) >= p.cache.dirty_limit or (
-                it.kind == I_NODE and p.homes.tail - p.homes.head >= <uint64_t>p.checkpoint.area_blocks * 4):
+                it.kind == DROPPED_NODE and ring_count(&p.dropped_homes) >= <uint64_t>p.checkpoint.area_blocks * 4):
             checkpoint_want(p)                # the next checkpoint would not hold what this makes dirty, or what waits for it
             return 0
-        budget -= NODE_STEPS if it.kind == I_NODE else DATA_STEPS + <int>it.n
-        rc = release_node(p, who, it) if it.kind == I_NODE else release_data(p, who, it)
+        budget -= NODE_STEPS if it.kind == DROPPED_NODE else DATA_STEPS + <int>it.n
+        rc = release_node(p, who, it) if it.kind == DROPPED_NODE else release_data(p, who, it)
         if rc == WAIT:
             return WAIT
         if rc == ST_MEMORY:
@@ -238,7 +241,7 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
             if not aside_put(p):
                 pool_fail(p, PF_ASIDE, it.ref)    # more damage than the pending list holds
                 return 0
-            p.work.tail -= 1
+            p.dropped_ready.tail -= 1
         if p.failed:
             return 0
     return 1

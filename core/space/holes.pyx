@@ -96,7 +96,7 @@ cdef int give_back(lnt_pool *p, uint64_t pba, uint64_t n) noexcept nogil:
     io.done = punched
     p.holes.busy += 1
     p.holes.began_us = p.now_us
-    if p.cur.submit(p.cur, io):
+    if p.current_device.submit(p.current_device, io):
         punched(io)
     return 1
 

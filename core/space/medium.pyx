@@ -97,7 +97,7 @@ cdef void ask(lnt_pool *p, uint8_t what, uint64_t target) noexcept nogil:
     m.io.done = asked
     if what == ASK_RUN:
         run_keep(p, target, RB_HELD)
-    if p.cur.submit(p.cur, &m.io):
+    if p.current_device.submit(p.current_device, &m.io):
         asked(&m.io)
 
 
@@ -179,7 +179,7 @@ cdef int nodes_prepare(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     cdef uint64_t run
     if not m.sparse:
         return 0
-    while p.nodes_free < p.unhomed + m.goal and not m.is_short:
+    while p.nodes_free < p.nodes_without_home + m.goal and not m.is_short:
         if m.asking:
             return wait(p, who)
         run = node_run_candidate(p)
@@ -202,7 +202,7 @@ cdef void medium_turn(lnt_pool *p) noexcept nogil:
         return
     m.retry_us = 0
     m.is_short = 0
-    if p.nodes_free < p.unhomed + m.goal:
+    if p.nodes_free < p.nodes_without_home + m.goal:
         run = node_run_candidate(p)
         if run != NO_RUN and m.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS]:
             ask(p, ASK_RUN, run)
