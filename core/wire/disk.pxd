@@ -27,6 +27,7 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint64_t throttled
     uint32_t in_flight
     uint32_t discarding            # discards on the ring: inline writes wait for their holes
+    uint32_t syncing               # syncs on the ring, done by threads of the kernel that want a core
     uint64_t reads
     uint64_t writes
     uint64_t syncs

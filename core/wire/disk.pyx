@@ -112,6 +112,7 @@ cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
         lnt_prep_rw(d.ring, IORING_OP_READ if io.kind == IO_READ else IORING_OP_WRITE, <int>d.file,
                     <uint8_t *>io.buf + at, <uint32_t>left, io.offset + at, tag)
     elif io.kind == IO_SYNC:
+        d.syncing += 1
         lnt_prep_fdatasync(d.ring, <int>d.file, tag)
     elif io.kind == IO_ALLOCATE:
         lnt_prep_fallocate(d.ring, <int>d.file, FALLOC_FL_KEEP_SIZE, io.offset, io.length, tag)
@@ -165,6 +166,8 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
     if io.kind == IO_DISCARD:
         io.took_us = lnt_mono_us() - io.took_us
         d.discarding -= 1
+    elif io.kind == IO_SYNC:
+        d.syncing -= 1
     if result == -EINTR:
         prep(d, io)
         return

@@ -92,6 +92,11 @@ cdef bint answered_in_turn(lnt_reactor *r) noexcept nogil:
     return answered
 
 
+cdef inline bint may_spin(lnt_reactor *r, uint64_t pdus, bint answered, uint32_t behind) noexcept nogil:
+    # Not while a sync is under way: the answer waits for a thread of the kernel that wants this core, longer than a spin.
+    return r.poll_us and not r.disk.syncing and (pdus or answered) and (r.pacing.pdu_mean < LONE_MEAN or behind == 0)
+
+
 cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
     # Spinning shortens the answer to a lone command, and to a batch whose sender has taken every answer before; else others in
     # flight hide a wake-up. Where spins keep finding nothing, only one chance in sixteen is taken. 1: there is something to do.
@@ -140,7 +145,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
             lnt_ring_pump(r.ring)
         if lnt_cqe(r.ring) != NULL:
             return
-    elif (pdus or answered) and (r.pacing.pdu_mean < LONE_MEAN or behind == 0) and r.poll_us and spin(r, until):
+    elif may_spin(r, pdus, answered, behind) and spin(r, until):
         return
     r.counters.wakeups += 1
     if until == FOREVER:

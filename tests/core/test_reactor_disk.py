@@ -124,3 +124,14 @@ def test_an_initiator_that_waits_for_the_answer_is_waited_for_awake(tmp_path: Pa
 
     assert wakeups_per_batch(0) >= 0.5
     assert wakeups_per_batch(1000000) < 0.5  # spun for, both a device that takes its time and the next commands
+
+
+def test_nobody_spins_while_a_sync_is_under_way(tmp_path: Path) -> None:
+    with rig(tmp_path / "pool", inline_io=False, poll_us=1000000) as r:
+        w = r.wire()
+        before = int(r.reactor.stats()["loop"]["wakeups"])
+        for _ in range(50):
+            for cdb, data, flags in ((rw(0x2A, 0, 8), bytes(4096), FINAL | WRITE), (rw(0x35, 0, 0), b"", FINAL)):
+                w.command(cdb, data, flags=flags, edtl=len(data))
+                w.exp_stat_sn = int.from_bytes(w.receive().bhs[24:28], "big") + 1
+        assert int(r.reactor.stats()["loop"]["wakeups"]) - before >= 50    # a sync is waited for asleep
