@@ -71,6 +71,7 @@ class ServeConfig:
     advertise: tuple[Network, ...] = ()    # what discovery tells of wildcard portals; empty: what hosts outside may reach
     api_path: Path | None = None
     api_listener: ApiListener | None = None
+    peer_portal: Portal | None = None       # where other daemons connect
     open_access: bool = False
     force_open: bool = False
     reactors: int = 1

@@ -30,6 +30,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "schedules": ("schedule",), "nbd": ("nbd",), "repositories": ("repo", "backup", "restore"),
     "streams": ("send", "receive"), "tokens": ("token",), "watching": ("jobs", "events", "watch", "audit"),
     "completion": ("completion",), "manual": ("man",), "gateways": ("gateway",), "agent": ("agent",),
+    "peers": ("peer",), "mirrors": ("mirror", "promote", "demote"),
 }
 
 

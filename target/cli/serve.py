@@ -74,6 +74,7 @@ class _ServeCommand(click.Command):
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False), help="The key to it, PEM.")
 @click.option("--tls-client-ca", type=click.Path(exists=True, dir_okay=False),
               help="Who has a certificate of this CA needs no token: its OU is the scope (read, operate, admin).")
+@click.option("--peer", "peer", metavar="ADDR:PORT", help="Where peers (lunette peer add) connect, by TLS. Default: nowhere.")
 @click.option("--open", "open_access", is_flag=True, help="Let every initiator in; loopback only.")
 @click.option("--force-open", is_flag=True, help="Let every initiator in on any address. Anyone who reaches it owns the data.")
 @click.option("--reactors", type=click.IntRange(1, 64), default=1, show_default=True, help="Data-plane threads.")
@@ -122,12 +123,14 @@ def configuration(given: Mapping[str, Any], root_api: str | None) -> ServeConfig
     try:
         portals = tuple(parse_portal(each) for each in value.pop("portals")) or (Portal("127.0.0.1"),)
         networks = tuple(parse_advertised(each) for each in value.pop("advertised"))
+        peer = value.pop("peer")
+        peer_portal = None if peer is None else parse_portal(peer)
         listener = _listener(*(value.pop(name) for name in ("api_listen", "tls_cert", "tls_key", "tls_client_ca")))
     except LunetteError as error:
         raise click.BadParameter(str(error)) from None
     value.pop("config")
     return ServeConfig(
-        pool_path=Path(value.pop("path")), portals=portals, advertise=networks, api_listener=listener,
+        pool_path=Path(value.pop("path")), portals=portals, advertise=networks, api_listener=listener, peer_portal=peer_portal,
         api_path=Path(find_api_socket(value.pop("api") or root_api, serving=True)),
         open_access=value.pop("open_access") or value["force_open"], **value)
 

@@ -195,6 +195,68 @@ class RepositoryRow(TypedDict):
     key_file: str | None
 
 
+class PeerCertificateRow(TypedDict):
+    """By what peers know this pool."""
+
+    certificate: str
+    fingerprint: str
+
+
+class PeerRow(TypedDict):
+    """`send`: patterns of volumes here that it may write as replicas; `receive`: of those that may be mirrored to it."""
+
+    name: str
+    address: str
+    fingerprint: str
+    send: list[str]
+    receive: list[str]
+
+
+class MirrorRow(TypedDict):
+    """`lag_s`: since the last snapshot that both sides have was taken; null: there is none. Counts since the daemon's start."""
+
+    name: str
+    peer: str
+    role: Literal["primary", "demoting", "replica", "superseded"]
+    state: Literal["waiting", "sending", "ok", "failed", "diverged", "paused", "demoting", "replica", "superseded"]
+    epoch: int
+    group: str | None
+    rpo_s: float
+    limit_bytes: int
+    standby: bool
+    paused: bool
+    complete: bool
+    lag_s: float | None
+    late: bool
+    published_s: float | None
+    guid: str
+    rounds: int
+    skipped: int
+    round_s: float
+    sent_bytes: int
+    last_success_s: float | None
+    problem: str | None
+
+
+class Promoted(TypedDict):
+    """`lost_s`: how old what was promoted is, where the primary was not demoted before."""
+
+    name: str
+    role: str
+    epoch: int
+    lost_s: float
+    note: str | None
+
+
+class Resolved(TypedDict):
+    """`safety`: the snapshot of what the side held that gave way, which is `where`."""
+
+    name: str
+    role: str
+    safety: str | None
+    where: str
+
+
 class ScheduleRow(TypedDict):
     name: str
     select: str

@@ -43,6 +43,8 @@ async def set_target_port_groups(task: Task) -> bytes:
         if state not in SETTABLE:
             raise sense.invalid_parameter(at, 3)
         wanted[group] = AccessState(state)
+    if task.unit.standby:
+        raise sense.illegal(sense.SET_TARGET_PORT_GROUPS_FAILED)     # who is primary, no initiator decides
     for group, access in wanted.items():
         task.target.set_unit_group_state(group, access, task.unit, task.nexus)
     return b""

@@ -133,6 +133,8 @@ class Target:
 
     def group_state(self, group: int, unit: LogicalUnit) -> tuple[AccessState, bool]:
         """A group's state for one unit, and whether an initiator set it."""
+        if unit.standby:
+            return AccessState.STANDBY, False
         explicit = unit.explicit_states.get(group)
         return (self.group_states[group], False) if explicit is None else (AccessState(explicit), True)
 
@@ -155,6 +157,16 @@ class Target:
         if self.group_state(group, unit)[0] != state:
             unit.explicit_states[group] = state
             self._states_changed([unit], by)
+
+    def set_replica(self, unit: LogicalUnit, *, replica: bool, standby: bool) -> None:
+        """A unit is written elsewhere from now on, or here again: initiators are told what changes for them."""
+        before = unit.replica, unit.standby
+        unit.replica, unit.standby = replica, standby
+        if unit.standby != before[1]:
+            unit.explicit_states.clear()
+            self._states_changed([unit], None)
+        if unit.replica != before[0]:
+            unit.inquiry_changed()
 
     def _states_changed(self, units: Iterable[LogicalUnit], by: ITNexus | None) -> None:
         for unit in units:

@@ -103,6 +103,8 @@ class LogicalUnit:
         self.well_known = False         # stands for the REPORT LUNS well known unit
         self.identifying_information = b""
         self.explicit_states: dict[int, int] = {}   # target port group -> access state that an initiator set
+        self.replica = False            # it is written elsewhere: nobody writes to it here ...
+        self.standby = False            # ... and whoever reaches the other one, too, takes both for one: none of it is read
         self._below_threshold = False
         self._gates: dict[ITNexus, Gate] = {}
         self._not_ready: set[ITNexus] = set()
@@ -120,11 +122,16 @@ class LogicalUnit:
 
     @property
     def write_protected(self) -> bool:
-        return self.backend.read_only or self.mode.software_write_protect
+        return self.read_only or self.mode.software_write_protect
+
+    @property
+    def read_only(self) -> bool:
+        """Whether no initiator can change that it is not written: a snapshot, or a replica."""
+        return self.backend.read_only or self.replica
 
     def protection_sense(self) -> Sense:
-        """Why a write is refused: the medium is a snapshot, or an initiator set SWP."""
-        asc = sense.WRITE_PROTECTED if self.backend.read_only else sense.SOFTWARE_WRITE_PROTECTED
+        """Why a write is refused: the medium is read-only, or an initiator set SWP."""
+        asc = sense.WRITE_PROTECTED if self.read_only else sense.SOFTWARE_WRITE_PROTECTED
         return Sense(SenseKey.DATA_PROTECT, asc)
 
     # -- the native path's permission --------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from target.iscsi import SessionRegistry
 from target.models.pool import Move
 from target.scsi import Target, TargetPort, expire_tokens
 from target.server import limits, logs
+from target.server.api import guard
 from target.server.api.commands.management import Management
 from target.server.api.commands.streams import StreamCommands
 from target.server.api.commands.target import ACCESS_STATES
@@ -44,13 +45,16 @@ from target.server.iscsi.portal import Portals
 from target.server.iscsi.sessions import SessionTable
 from target.server.iscsi.statistics import Statistics
 from target.server.iscsi.tasks import TaskManagement
+from target.server.mirroring.mirroring import Mirroring
 from target.server.notify import Notifier
 from target.server.rereading import Rereading
 from target.volumes.catalog import Catalog, parse_address
-from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, open_pool
+from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, ObjectInfo, open_pool
 from target.volumes.holds import StoredHolds
 from target.volumes.identity import Presence
+from target.volumes.mirrors import Mirrors
 from target.volumes.owner import Opening, begin
+from target.volumes.peers import Peers
 from target.volumes.rates import RateStore
 from target.volumes.replicas import Replicas
 
@@ -142,12 +146,13 @@ class Daemon:
             RateStore(self.pool, {host.id for host in self.catalog.hosts()}), self.catalog, self.reactors, self.table.sessions)
         self.statistics = Statistics(self.table, self.pool)
         self.replicas = Replicas(self.pool)
+        self.mirrors = Mirrors(self.pool, self.replicas)
         self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target), self.replicas.keeps)
         self.units = self.table.units = Units(
             self.pool, self.catalog, frozen=self.frozen, background=self.table.background,
             gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt, quiesce=self.table.quiesce,
             attention_raised=self.table.attention_raised, statistics=self.statistics.of_object,
-            keep_reservations=self._device is not None and self._device.may_move)
+            keep_reservations=self._device is not None and self._device.may_move, standing=self.mirrors.standing)
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table, self.prove)
         self.holds = Holds()
@@ -157,7 +162,7 @@ class Daemon:
         self.jobs = Jobs()
         served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
                         units=self.units, limits=self.limits, holds=self.holds, stored_holds=self.stored_holds,
-                        monitor=self.monitor, jobs=self.jobs, reclaiming=Reclaiming(self.pool, self.jobs))
+                        monitor=self.monitor, jobs=self.jobs, mirrors=self.mirrors, reclaiming=Reclaiming(self.pool, self.jobs))
         self.management = Management(served, self.enlarge)
         self.commands = self.management.table
         self.schedules = Schedules(self.pool, self.catalog, self.management.objects)
@@ -166,16 +171,39 @@ class Daemon:
         self.sending = Sending(self.pool, self.catalog, self.replicas, self.stored_holds)
         self.receiving = Receiving(self.pool, self.replicas, published=self.management.lineage.named,
                                    followed=self.units.reverted)
+        self.mirroring = self._wire_mirroring()
+        self.commands.add(*self.mirroring.commands())
+        self.commands.when_deleted(self.mirrors.forget_object)
         self.descriptors = Descriptors()
-        self.streams = StreamCommands(self.sending, self.receiving, self.descriptors)
+        self.streams = StreamCommands(self.pool, self.mirrors, self.sending, self.receiving, self.descriptors)
         self.commands.add(*self.streams.commands())
         self.commands.when_deleted(self.replicas.forget_object)
         self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
                                ownership=self.ownership, started_s=self.started_s)
         self.commands.when_deleted(self.statistics.forget_object)
         self.commands.when_deleted(self.limits.forget_object)
-        self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules,
+        self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules, self.mirroring,
                              functools.partial(self._metrics, served), self.prove, config.api_listener)
+
+    def _wire_mirroring(self) -> Mirroring:
+        """The mirrors, on parts that are wired already."""
+        def check_unused(info: ObjectInfo, otherwise: str) -> None:
+            users = self.table.users(info.id)
+            if users:
+                raise guard.in_use(info.name, users, otherwise)
+
+        async def appeared(info: ObjectInfo) -> None:
+            mirror = self.mirrors.of(info.id)
+            if mirror is not None and mirror.standby:
+                await self.management.objects.made(info.id)     # a path in standby, for whom all is open to
+
+        objects = self.management.objects
+        return Mirroring(
+            self.pool, self.catalog, peers=Peers(self.pool), mirrors=self.mirrors, replicas=self.replicas,
+            holds=self.stored_holds, sending=self.sending, receiving=self.receiving, take_snapshots=objects.take_snapshots,
+            delete_unused=objects.delete_unused, stands=functools.partial(self.units.stands, self.target),
+            quiesce=self.table.quiesce, reverted=self.units.reverted, check_unused=check_unused, appeared=appeared,
+            groups=self.target.groups, portal=self.config.peer_portal)
 
     def _metrics(self, served: Served) -> Metrics:
         from target.server.api.metrics import Metrics  # its library is a good part of a start, and not always asked for
@@ -228,15 +256,18 @@ class Daemon:
             self.descriptors.start(self.api.path)
             self.receiving.start()
             try:
+                await self.mirroring.start()
                 if self._prepare is not None:
                     await self._prepare(self)
                 self.portals.start()
                 self.schedules.start()
+                self.mirroring.begin()
                 self._device.announce([str(each) for each in bound])
                 self._announce(bound)
                 await self._stay()
             finally:
                 self.descriptors.stop()
+                await self.mirroring.stop()
                 self.receiving.stop()
                 await self.streams.stop()
                 await self.schedules.stop()

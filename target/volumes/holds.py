@@ -80,6 +80,15 @@ class StoredHolds:
             await self._store(info, tag, None)
         self._drop(info.id, tag)
 
+    def keys(self, object_ids: Iterable[int], tag: str) -> dict[str, bytes | None]:
+        """For the frame that makes objects: they are held from their first moment. `made` afterwards."""
+        return {f"hold/{each}/{tag}": json.dumps({"since_s": time.time()}).encode() for each in object_ids}
+
+    def made(self, object_ids: Iterable[int], tag: str) -> None:
+        """These were made with their holds."""
+        for each in object_ids:
+            self._tags.setdefault(each, {})[tag] = time.time()
+
     @contextlib.contextmanager
     def during(self, infos: Iterable[ObjectInfo], wanted: str) -> Iterator[str]:
         """Hold objects as long as something reads them, by a tag like the one that is wanted; that tag. LunetteError gone.

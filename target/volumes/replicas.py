@@ -137,6 +137,10 @@ class Replicas:
                 return info
         return None
 
+    def snapshots(self, volume_id: int) -> list[ObjectInfo]:
+        """A volume's own."""
+        return [info for info in self._pool.objects() if info.kind == "snapshot" and info.origin_id == volume_id]
+
     def partials(self, name: str | None = None) -> list[Partial]:
         return sorted((each for each in self._partials.values() if name in (None, each.name)), key=lambda each: each.updated_s)
 

@@ -28,10 +28,11 @@ def free_port() -> int:
 class Refused(AssertionError):
     """A command failed; `status` and `message` are its exit status and its stderr."""
 
-    def __init__(self, args: tuple[str, ...], status: int, message: str) -> None:
+    def __init__(self, args: tuple[str, ...], status: int, message: str, output: str = "") -> None:
         super().__init__(f"lunette {' '.join(args)}: status {status}: {message}")
         self.status = status
         self.message = message
+        self.output = output
 
 
 class DaemonProcess:
@@ -98,7 +99,7 @@ class DaemonProcess:
         result = subprocess.run([sys.executable, "-m", "target", *args], input=stdin, capture_output=True, text=True,
                                 timeout=timeout, env={**os.environ, "LUNETTE_API": str(self.api)}, check=False)
         if result.returncode:
-            raise Refused(args, result.returncode, result.stderr)
+            raise Refused(args, result.returncode, result.stderr, result.stdout)
         return result.stdout
 
     def ls(self) -> dict[str, dict[str, Any]]:

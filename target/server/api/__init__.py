@@ -1,1 +1,1 @@
-"""What serves the API: commands, batches, listings, metrics, HTTP. Imports `background`, `disks` and `iscsi`."""
+"""What serves the API: commands, batches, listings, metrics, HTTP. Imports `background`, `mirroring`, `disks` and `iscsi`."""

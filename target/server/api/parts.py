@@ -28,6 +28,7 @@ from target.server.background.scrub import Scrub
 from target.server.background.trim import Trim
 from target.server.identity import CALLER, Identity
 from target.server.iscsi.throttle import Throttle
+from target.server.mirroring.mirroring import Mirroring
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -45,6 +46,7 @@ class Parts:
     management: Management
     listing: Listing
     schedules: Schedules
+    mirroring: Mirroring
     tokens: Tokens
     scrub: Scrub
     trim: Trim

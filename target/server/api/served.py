@@ -16,6 +16,7 @@ from target.server.iscsi.sessions import SessionTable
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool
 from target.volumes.holds import StoredHolds
+from target.volumes.mirrors import Mirrors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,4 +34,5 @@ class Served:
     stored_holds: StoredHolds
     monitor: SpaceMonitor
     jobs: Jobs
+    mirrors: Mirrors
     reclaiming: Reclaiming

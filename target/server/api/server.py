@@ -27,6 +27,7 @@ from target.server.background.defrag import Defrag
 from target.server.background.schedules import Schedules
 from target.server.background.scrub import Scrub
 from target.server.background.trim import Trim
+from target.server.mirroring.mirroring import Mirroring
 from target.sockets import listen_unix, remove
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class ApiServer:
     """Serves one daemon's API until stopped."""
 
     def __init__(self, api_path: Path | None, served: Served, management: Management, listing: Listing, schedules: Schedules,
-                 metrics: Callable[[], Metrics], prove: Callable[[], None], tcp: ApiListener | None = None) -> None:
+                 mirroring: Mirroring, metrics: Callable[[], Metrics], prove: Callable[[], None],
+                 tcp: ApiListener | None = None) -> None:
         """`prove` is called before anything is answered: it returns only if the pool is still ours. `metrics` makes them."""
         self._api_path = api_path
         self._tcp = tcp
@@ -54,7 +56,7 @@ class ApiServer:
         tokens = Tokens(served.pool)
         tokens.changed = self._open_tcp
         management.table.add(*tokens.commands())
-        self.parts = Parts(served, management, listing, schedules, tokens, Scrub(served.pool, served.jobs),
+        self.parts = Parts(served, management, listing, schedules, mirroring, tokens, Scrub(served.pool, served.jobs),
                            Trim(served.pool, served.jobs), Defrag(served.pool, served.jobs),
                            Differences(served.pool, served.catalog, served.holds), metrics,
                            Exports(served.pool, served.catalog, served.stored_holds),

@@ -7,18 +7,19 @@ published, nothing that is there is changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from target.errors import LunetteError
 from target.server.command import Json
 from target.volumes.catalog import write_labels
-from target.volumes.gateway import HIDDEN, AsyncPool, ObjectInfo, PoolError, pool_error
+from target.volumes.gateway import HIDDEN, AsyncPool, KeysOf, ObjectInfo, PoolError, pool_error
 from target.volumes.replicas import EXPIRES_SECONDS, Begin, Partial, Replicas
 from target.volumes.streams import Source
 
@@ -61,19 +62,46 @@ class Receiving:
     # -- commands ------------------------------------------------------------------------------------------------
     async def receive(self, name: str, fd: int) -> Json:
         """Take a stream from a descriptor. LunetteError; what came up to the last MARK stays."""
-        if name in self._active:
-            raise LunetteError("busy", f"{name} is being received already")
-        self._active.add(name)
         received: list[str] = []
         notes: list[str] = []
-        try:
+        with self._alone(name):
             async with Source(self._pool, fd) as source:
-                while await self._snapshot(source, name, received, notes):
-                    pass
+                more = True
+                while more:
+                    partial, more = await self._take(source, name)
+                    label = f"{name}@{partial.begin.label}"
+                    (_, _, follows), = await self.publish([partial])
+                    received.append(label)
+                    if not follows:
+                        notes.append(f"{name} was written to since and stays as it is; lunette revert {label} gives it these "
+                                     "contents")
                 return {"name": name, "received": received, "received_bytes": source.inflow.received_bytes,
                         "note": "; ".join(notes) or None}
-        finally:
-            self._active.discard(name)
+
+    async def stage(self, name: str, fd: int) -> Partial:
+        """Take the one snapshot of a stream from a descriptor, all of it, and publish nothing. LunetteError."""
+        with self._alone(name):
+            async with Source(self._pool, fd) as source:
+                partial, more = await self._take(source, name)
+                if more:
+                    raise LunetteError("invalid", "one snapshot is wanted, and the stream has more")
+                return partial
+
+    async def publish(self, partials: Sequence[Partial], keys: KeysOf | None = None) -> list[tuple[int, int, bool]]:
+        """Let snapshots that have come whole appear, all at one instant, and `keys` of their new ids change in that frame.
+
+        Volume, snapshot and whether the volume follows, of each. LunetteError.
+        """
+        kept = _keys_of_all(self._replicas, partials, keys)
+        made: list[tuple[int, int, bool]] = await self._call(
+            partials[0], "publish", items=[self._item(each) for each in partials], keys=kept)
+        for partial, (volume_id, snapshot_id, follows) in zip(partials, made, strict=True):
+            self._replicas.published(partial, [snapshot_id] if partial.volume_id else [volume_id, snapshot_id])
+            self._published([info for each in (volume_id, snapshot_id) if (info := self._pool.info(each)) is not None])
+            if partial.volume_id and follows:
+                self._followed(volume_id)
+            log.info("%s@%s was received", partial.name, partial.begin.label)
+        return made
 
     def status(self, name: str) -> list[Json]:
         """What has come in part of a volume's snapshots."""
@@ -94,8 +122,19 @@ class Receiving:
         return [f"{each.name}@{each.begin.label}" for each in partials]
 
     # -- one snapshot --------------------------------------------------------------------------------------------
-    async def _snapshot(self, source: Source, name: str, received: list[str], notes: list[str]) -> bool:
-        """Take one; whether another follows."""
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """One stream at a time to one volume. LunetteError busy."""
+        if name in self._active:
+            raise LunetteError("busy", f"{name} is being received already")
+        self._active.add(name)
+        try:
+            yield
+        finally:
+            self._active.discard(name)
+
+    async def _take(self, source: Source, name: str) -> tuple[Partial, bool]:
+        """Take one, whole; whether another follows."""
         taken: Taken = await source.take()
         if taken.type == "error":
             raise _told(taken)
@@ -119,9 +158,7 @@ class Receiving:
             if not kept:
                 await asyncio.shield(self._drop(partial))       # nothing of it is sure: it begins anew
             raise
-        await self._publish(partial, notes)
-        received.append(f"{name}@{partial.begin.label}")
-        return taken.more
+        return partial, taken.more
 
     async def _stage(self, name: str, begin: Begin, taken: Taken) -> Partial:
         """The hidden object that a snapshot comes into: the one that has some of it, or a new one."""
@@ -178,22 +215,17 @@ class Receiving:
             await self._delete(staged)
             raise
 
-    async def _publish(self, partial: Partial, notes: list[str]) -> None:
-        begin, name = partial.begin, f"{partial.name}@{partial.begin.label}"
-        item = {"staged_id": partial.staged_id, "volume_id": partial.volume_id, "volume_name": partial.name,
-                "snapshot_name": name, "base_id": partial.base_id, "props": write_labels(begin.labels),
+    def _item(self, partial: Partial) -> Json:
+        """What is published of one, as the pool wants it."""
+        begin = partial.begin
+        base_id = partial.base_id
+        if base_id and self._pool.info(base_id) is None:
+            base_id = 0                 # deleted meanwhile: whether the volume may follow cannot be told
+        volume = self._pool.info(partial.volume_id) if partial.volume_id else None
+        name = partial.name if volume is None else volume.name      # it may have been renamed meanwhile
+        return {"staged_id": partial.staged_id, "volume_id": partial.volume_id, "volume_name": name,
+                "snapshot_name": f"{name}@{begin.label}", "base_id": base_id, "props": write_labels(begin.labels),
                 "created_us": begin.created_us}
-        if item["base_id"] and self._pool.info(partial.base_id) is None:
-            item["base_id"] = 0                 # deleted meanwhile: whether the volume may follow cannot be told
-        made = await self._call(partial, "publish", items=[item], keys=self._replicas.keys(partial))
-        (volume_id, snapshot_id, follows), = made
-        self._replicas.published(partial, [snapshot_id] if partial.volume_id else [volume_id, snapshot_id])
-        self._published([info for each in (volume_id, snapshot_id) if (info := self._pool.info(each)) is not None])
-        if partial.volume_id and follows:
-            self._followed(volume_id)
-        elif not follows:
-            notes.append(f"{partial.name} was written to since and stays as it is; lunette revert {name} gives it these contents")
-        log.info("%s was received", name)
 
     # -- inside --------------------------------------------------------------------------------------------------
     async def _call(self, partial: Partial, op: str, **args: Any) -> Any:
@@ -224,6 +256,19 @@ class Receiving:
                     except LunetteError as error:
                         log.warning("%s", error)
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def _keys_of_all(replicas: Replicas, partials: Sequence[Partial], more: KeysOf | None) -> KeysOf:
+    """What of a publication is kept, from the ids of all that it makes."""
+    def keys(ids: list[int]) -> dict[str, bytes | None]:
+        found: dict[str, bytes | None] = {}
+        at = 0
+        for each in partials:
+            count = 1 if each.volume_id else 2
+            found |= replicas.keys(each)(ids[at:at + count])
+            at += count
+        return {**found, **(more(ids) if more is not None else {})}
+    return keys
 
 
 def _told(taken: Taken) -> LunetteError:

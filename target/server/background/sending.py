@@ -82,10 +82,13 @@ class Sending:
             return {"sent": [each.name for each in chain[1:] if each is not None], "sent_bytes": sink.sent_bytes,
                     "data_bytes": sink.out.data_bytes}
         finally:
-            for info in taken:
-                await self._holds.release(info, tag)
+            await asyncio.shield(self._let_go(taken, tag))      # also of one that is cut short
 
     # -- inside --------------------------------------------------------------------------------------------------
+    async def _let_go(self, infos: Sequence[ObjectInfo], tag: str) -> None:
+        for info in infos:
+            await self._holds.release(info, tag)
+
     def _snapshot(self, name: str) -> ObjectInfo:
         info = self._catalog.find(name)
         if info.kind != "snapshot":

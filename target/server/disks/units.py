@@ -9,12 +9,13 @@ from typing import Any
 
 from target.errors import LunetteError
 from target.iscsi import normalize_name
-from target.scsi import BackendError, BlockBackend, Gate, Identity, IOStatistics, ITNexus, LogicalUnit, UnitHooks
+from target.scsi import BackendError, BlockBackend, Gate, Identity, IOStatistics, ITNexus, LogicalUnit, Target, UnitHooks
 from target.server.background.detached import Background
 from target.server.disks.backend import PoolBackend
 from target.server.disks.frozen import FrozenMedia
 from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool, ObjectInfo
+from target.volumes.mirrors import Standing
 
 log = logging.getLogger("lunette.units")
 
@@ -70,7 +71,9 @@ class Units:
     def __init__(self, pool: AsyncPool, catalog: Catalog, *, frozen: FrozenMedia, background: Background,
                  gate_changed: GateChanged, abort_tasks: AbortTasks, quiesce: Quiesce,
                  attention_raised: AttentionRaised = lambda unit, object_id, nexus, code: None,
-                 statistics: Callable[[int], IOStatistics] | None = None, keep_reservations: bool = False) -> None:
+                 statistics: Callable[[int], IOStatistics] | None = None, keep_reservations: bool = False,
+                 standing: Callable[[ObjectInfo], Standing] = lambda info: Standing(info.serial)) -> None:
+        """`standing`: as what an object is served."""
         self.pool = pool
         self.catalog = catalog
         self.frozen = frozen
@@ -80,6 +83,7 @@ class Units:
         self.quiesce = quiesce
         self.keep_reservations = keep_reservations
         self._statistics = statistics
+        self._standing = standing
         self._units: dict[int, LogicalUnit] = {}
         self.background = background
 
@@ -117,15 +121,28 @@ class Units:
             unit.medium_changed()
             self.resized(object_id)
 
+    def stands(self, target: Target, object_id: int) -> None:
+        """What the object is served as may be something else now."""
+        unit, info = self._units.get(object_id), self.pool.info(object_id)
+        if unit is not None and info is not None:
+            standing = self._standing(info)
+            if unit.identity.serial != standing.serial:
+                unit.identity = Identity(standing.serial, info.kind)
+                unit.inquiry_changed()
+            target.set_replica(unit, replica=standing.replica, standby=standing.standby)
+
     def forget(self, object_id: int) -> None:
         self._units.pop(object_id, None)
 
     def _make(self, info: ObjectInfo) -> LogicalUnit:
         hooks = _Hooks(self, info.id)
-        identity = Identity(info.serial, info.kind)
+        standing = self._standing(info)
+        identity = Identity(standing.serial, info.kind)
         backend = PoolBackend(self.pool, info, self._statistics)
         try:
-            return LogicalUnit(identity, backend, hooks=hooks, state=self.catalog.unit_state(info.id))
+            unit = LogicalUnit(identity, backend, hooks=hooks, state=self.catalog.unit_state(info.id))
+            unit.replica, unit.standby = standing.replica, standing.standby
+            return unit
         except ValueError as error:
             # Serving without its reservations could let a fenced host write: refuse the LUN instead.
             log.error("%s: its saved reservations and modes cannot be read: %s", info.name, error)

@@ -12,7 +12,7 @@ def lun_flags(unit: LogicalUnit, gate: Gate, *, fenced: bool) -> int:
     if gate & (Gate.ATTENTION | Gate.RESERVED | Gate.NOT_READY):
         flags |= LUNF_SLOW
     if gate & Gate.WRITE_PROTECTED:
-        flags |= LUNF_RO if unit.backend.read_only else LUNF_WRITE_SLOW  # software protection has another sense code
+        flags |= LUNF_RO if unit.read_only else LUNF_WRITE_SLOW  # software protection has another sense code
     if gate & (Gate.WRITE_THROUGH | Gate.RESERVED_WRITES):
         flags |= LUNF_WRITE_SLOW
     if gate & Gate.DESCRIPTOR:

@@ -168,6 +168,7 @@ class ObjectCommands(Subject):
         if volume is None:
             raise self.lineage.without_volume(snapshot)
         CALLER.get().check_names([volume.name])
+        self._served.mirrors.check_change(volume, "reverted")
         safety = args.safety
         safety_name = f"{volume.name}@{safety}" if safety else ""
         if safety:
@@ -185,6 +186,7 @@ class ObjectCommands(Subject):
         size_bytes = round_up(args.size_bytes, BLOCK_BYTES)
         if info.kind == "snapshot":
             raise LunetteError("protected", f"{info.name} is a snapshot: its size is fixed")
+        self._served.mirrors.check_change(info, "resized")
         if not args.force:
             guard.check_shrink(info, size_bytes, self._served.table.users(info.id))
         await self._call(f"resize {info.name}", "resize", object_id=info.id, size_bytes=size_bytes)

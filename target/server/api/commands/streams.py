@@ -13,12 +13,17 @@ from target.server.api.descriptors import Descriptors, while_there
 from target.server.background.receiving import Receiving
 from target.server.background.sending import Sending
 from target.server.command import Command, Json, touches
+from target.volumes.gateway import AsyncPool
+from target.volumes.mirrors import Mirrors
 
 
 class StreamCommands:
     """Streams, as commands. Each runs for as long as its stream does."""
 
-    def __init__(self, sending: Sending, receiving: Receiving, descriptors: Descriptors) -> None:
+    def __init__(self, pool: AsyncPool, mirrors: Mirrors, sending: Sending, receiving: Receiving,
+                 descriptors: Descriptors) -> None:
+        self._pool = pool
+        self._mirrors = mirrors
         self._sending = sending
         self._receiving = receiving
         self._descriptors = descriptors
@@ -53,6 +58,9 @@ class StreamCommands:
                                                                 limit_bytes=args.limit_bytes))
 
     async def receive(self, args: Receive) -> Json:
+        volume = self._pool.lookup(args.name)
+        if volume is not None:
+            self._mirrors.check_change(volume, "received into")
         async with self._descriptors.take(args.descriptor) as (fd, client):
             return await self._run(client, self._receiving.receive(args.name, fd))
 

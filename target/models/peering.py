@@ -1,0 +1,63 @@
+"""What daemons ask of each other: one model a request, checked as arguments of commands are (docs/protection.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from target.models.forms import Arguments, Form, VolumeName
+
+PROTOCOL = 1
+Guid = Annotated[str, Form("a GUID", "a GUID", "^[0-9a-f]{32}$", 32, 32)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello(Arguments):
+    """The first request of a connection. `groups` are the target port groups there."""
+
+    protocol: int
+    pool_uuid: Guid
+    groups: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask(Arguments):
+    """How volumes stand there: role, lineage, snapshots, what has come in part."""
+
+    volumes: list[Guid]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver(Arguments):
+    """A stream of one snapshot follows the answer, for a volume that is called so where it has no name yet."""
+
+    volume: Guid
+    name: VolumeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish(Arguments):
+    """What was delivered on this connection appears, at one instant: by volume its snapshot, lineage and settings."""
+
+    snapshots: dict[Guid, Guid]
+    lineages: dict[Guid, list[dict[str, str]]]
+    settings: dict[Guid, dict[str, Any]]
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follow(Arguments):
+    """The asker becomes primary by a promotion that loses nothing: follow it."""
+
+    volume: Guid
+    lineage: list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveWay(Arguments):
+    """The asker's contents are kept: go back to the newest snapshot of these, and follow."""
+
+    volume: Guid
+    lineage: list[dict[str, str]]
+    snapshots: list[Guid] = field(default_factory=list)
+    force: bool = False

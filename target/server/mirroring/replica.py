@@ -1,0 +1,220 @@
+"""What peers ask: how volumes stand here, snapshots to be taken and published, to follow one that was promoted, to give way.
+
+Whoever asks is known by its certificate, and may what `peer add` allows it, of the volumes that are named there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from target.errors import LunetteError
+from target.models.checking import check
+from target.models.peering import PROTOCOL, Ask, Deliver, Follow, GiveWay, Hello, Publish
+from target.server.background.receiving import Receiving
+from target.server.command import Json
+from target.server.mirroring.contact import DRAIN_SECONDS
+from target.server.mirroring.keeping import Keeping, hold_tag
+from target.server.mirroring.rounds import settings_of
+from target.volumes.gateway import AsyncPool, ObjectInfo
+from target.volumes.holds import StoredHolds
+from target.volumes.links import Link
+from target.volumes.mirrors import Common, Mirror, Mirrors, compare, pack_lineage, unpack_lineage
+from target.volumes.peers import Peer
+from target.volumes.replicas import Partial, Replicas
+
+log = logging.getLogger("lunette.mirror")
+
+MOST_GUIDS = 2000       # of an answer
+IDLE_SECONDS = 120.0
+GiveWayHere = Callable[[Mirror, GiveWay], Awaitable[str]]
+
+
+class Visit:
+    """One connection of a peer: what was delivered on it and is not published yet."""
+
+    def __init__(self, peer: Peer, link: Link) -> None:
+        self.peer = peer
+        self.link = link
+        self.delivered: dict[str, Partial] = {}     # by the volume's GUID
+
+
+class Replica:
+    """Answers for the volumes of one daemon."""
+
+    def __init__(self, pool: AsyncPool, mirrors: Mirrors, replicas: Replicas, holds: StoredHolds, keeping: Keeping,
+                 receiving: Receiving, *, changing: asyncio.Lock, groups: Callable[[], list[int]], stands: Callable[[int], None],
+                 give_way: GiveWayHere, appeared: Callable[[ObjectInfo], Awaitable[None]]) -> None:
+        """`changing` is held by who changes roles. `stands` is told of volumes that are served as something else now,
+        `appeared` of new ones.
+        """
+        self._pool = pool
+        self._mirrors = mirrors
+        self._replicas = replicas
+        self._holds = holds
+        self._keeping = keeping
+        self._receiving = receiving
+        self._changing = changing
+        self._groups = groups
+        self._stands = stands
+        self._give_way_here = give_way
+        self._appeared = appeared
+        self._handlers: Mapping[str, tuple[type[Any], Callable[[Visit, Any], Awaitable[Json]]]] = {
+            "hello": (Hello, self._hello), "ask": (Ask, self._ask), "deliver": (Deliver, self._deliver),
+            "publish": (Publish, self._publish), "follow": (Follow, self._follow), "give_way": (GiveWay, self._give_way)}
+
+    async def serve(self, peer: Peer, link: Link) -> None:
+        """Answer until the peer has said all, or something is wrong."""
+        visit = Visit(peer, link)
+        while (message := await link.receive(IDLE_SECONDS)) is not None:
+            try:
+                do = message.pop("do", None)
+                if do not in self._handlers:
+                    raise LunetteError("invalid", f"there is no request {do!r}")
+                model, handler = self._handlers[do]
+                answer = await handler(visit, check(model, message))
+            except LunetteError as error:
+                await link.send(error.as_json())
+                if do == "deliver":             # the rest of the stream may be on its way
+                    await self._drained(link)
+                    return
+            else:
+                await link.send({"ok": answer})
+
+    async def _drained(self, link: Link) -> None:
+        """Until the peer hangs up: one that is hung up on while it sends may not hear why."""
+        with contextlib.suppress(LunetteError, TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await link.drain()
+
+    # -- requests ------------------------------------------------------------------------------------------------
+    async def _hello(self, visit: Visit, args: Hello) -> Json:
+        if args.protocol != PROTOCOL:
+            raise LunetteError("newer", f"this daemon speaks version {PROTOCOL} with its peers, not {args.protocol}")
+        if args.pool_uuid == self._pool.pool.uuid.hex():
+            raise LunetteError("in_use", "both pools have the same identity: one is a copy of the other; "
+                                         "lunette pool new-identity makes it a pool of its own")
+        return {"protocol": PROTOCOL, "pool_uuid": self._pool.pool.uuid.hex(), "groups": self._groups()}
+
+    async def _ask(self, visit: Visit, args: Ask) -> Json:
+        return {"volumes": {guid: self._describe(visit.peer, guid, MOST_GUIDS // max(1, len(args.volumes)))
+                            for guid in args.volumes}}
+
+    def _describe(self, peer: Peer, volume_guid: str, most: int) -> Json:
+        """Nothing of a volume that the peer has no mirror with."""
+        mirror = self._mirrors.with_guid(volume_guid, peer.name)
+        volume_id = 0 if mirror is None else mirror.volume_id
+        partial = [{"guid": each.begin.guid, "from": each.begin.from_guid, "offset": each.cursor}
+                   for each in self._replicas.partials() if (each.volume_id, each.begin.volume_guid) == (volume_id, volume_guid)]
+        if mirror is None:
+            return {"role": "", "lineage": [], "snapshots": [], "partial": partial, "complete": False, "newest": ""}
+        return {"role": mirror.role, "lineage": pack_lineage(mirror.lineage), "partial": partial, "complete": mirror.complete,
+                "snapshots": self._keeping.guids(volume_id, most), "newest": "" if mirror.newest is None else mirror.newest.guid}
+
+    async def _deliver(self, visit: Visit, args: Deliver) -> Json:
+        mirror = self._mirrors.with_guid(args.volume, visit.peer.name)
+        name = args.name
+        if mirror is not None:
+            self._check_replica(mirror)
+            name = self._volume(mirror).name
+        elif (there := self._pool.lookup(name)) is not None:
+            raise LunetteError("exists", f"there is {there.name} already, and it is no replica of that volume: rename or delete "
+                                         "one of the two")
+        visit.peer.check("send", name)
+        await visit.link.send({"ok": {}})
+        partial = await self._receiving.stage(name, visit.link.fileno())
+        if partial.begin.volume_guid != args.volume:
+            raise LunetteError("invalid", "the stream is of another volume than was said")
+        visit.delivered[args.volume] = partial
+        return {}
+
+    async def _publish(self, visit: Visit, args: Publish) -> Json:
+        for guid, snapshot in args.snapshots.items():
+            partial = visit.delivered.get(guid)
+            if partial is None or partial.begin.guid != snapshot:
+                raise LunetteError("invalid", "what is to be published was not delivered")
+        if not args.snapshots:
+            raise LunetteError("invalid", "nothing is to be published")
+        async with self._changing:
+            befores = {guid: self._as_published(visit, args, guid) for guid in args.snapshots}
+            partials = [visit.delivered[guid] for guid in args.snapshots]
+            tag, mark = hold_tag(visit.peer.name), visit.peer.name
+            made = await self._receiving.publish(partials, lambda ids: self._keys(partials, befores, ids, tag, mark))
+            done = [replace(befores[partial.begin.volume_guid], volume_id=volume_id)
+                    for partial, (volume_id, _, _) in zip(partials, made, strict=True)]
+            self._mirrors.stored(*done)
+            self._mirrors.marks_stored([snapshot_id for _, snapshot_id, _ in made], mark)
+            self._holds.made([snapshot_id for _, snapshot_id, _ in made], tag)
+        for partial, mirror, (_, _, follows) in zip(partials, done, made, strict=True):
+            del visit.delivered[mirror.volume_guid]
+            if not partial.volume_id:
+                await self._keeping.hold(self._volume(mirror), visit.peer.name)
+                await self._appeared(self._volume(mirror))
+            elif not follows:
+                log.error("%s was changed here and follows no more: lunette mirror resolve", self._volume(mirror).name)
+            self._stands(mirror.volume_id)
+            await self._keeping.tidy(mirror)
+        return {"follows": {mirror.volume_guid: follows or not partial.volume_id
+                            for partial, mirror, (_, _, follows) in zip(partials, done, made, strict=True)}}
+
+    def _as_published(self, visit: Visit, args: Publish, guid: str) -> Mirror:
+        """The mirror as it is once its snapshot stands. LunetteError: it has another role meanwhile."""
+        begin = visit.delivered[guid].begin
+        lineage = unpack_lineage(args.lineages.get(guid))
+        mirror = self._mirrors.with_guid(guid, visit.peer.name)
+        if mirror is None:
+            mirror = Mirror(0, guid, visit.peer.name, "replica", lineage, 0.0)
+        else:
+            self._check_replica(mirror)
+            if compare(mirror.lineage, lineage) not in ("same", "behind"):
+                raise LunetteError("diverged", f"{self._volume(mirror).name} was promoted apart from that primary")
+        mirror = settings_of(mirror, args.settings.get(guid, {}))
+        return mirror.published(Common(begin.guid, begin.created_us), lineage=lineage, complete=args.complete)
+
+    def _keys(self, partials: list[Partial], mirrors: Mapping[str, Mirror], ids: list[int], tag: str,
+              mark: str) -> dict[str, bytes | None]:
+        """Of the new objects of a publication: roles and lineages, marks, holds."""
+        found: dict[str, bytes | None] = {}
+        at = 0
+        for partial in partials:
+            volume_id = partial.volume_id or ids[at]
+            at += 1 if partial.volume_id else 2
+            found |= self._mirrors.keys(replace(mirrors[partial.begin.volume_guid], volume_id=volume_id))
+            found |= self._mirrors.mark_keys([ids[at - 1]], mark) | self._holds.keys([ids[at - 1]], tag)
+        return found
+
+    async def _follow(self, visit: Visit, args: Follow) -> Json:
+        lineage = unpack_lineage(args.lineage)
+        async with self._changing:
+            mirror = self._known(visit, args.volume)
+            self._check_replica(mirror)
+            if compare(mirror.lineage, lineage) not in ("same", "behind"):
+                raise LunetteError("diverged", f"{self._volume(mirror).name} was promoted apart from that side")
+            await self._mirrors.save(replace(mirror, lineage=lineage, complete=False))
+        return {}
+
+    async def _give_way(self, visit: Visit, args: GiveWay) -> Json:
+        mirror = self._known(visit, args.volume)
+        visit.peer.check("send", self._volume(mirror).name)
+        return {"safety": await self._give_way_here(mirror, args)}
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    def _known(self, visit: Visit, volume_guid: str) -> Mirror:
+        mirror = self._mirrors.with_guid(volume_guid, visit.peer.name)
+        if mirror is None:
+            raise LunetteError("not_found", "there is no such mirror here")
+        return mirror
+
+    def _volume(self, mirror: Mirror) -> ObjectInfo:
+        info = self._pool.info(mirror.volume_id)
+        if info is None:
+            raise LunetteError("gone", "the volume was deleted")
+        return info
+
+    def _check_replica(self, mirror: Mirror) -> None:
+        if mirror.role != "replica":
+            raise LunetteError("diverged", f"{self._volume(mirror).name} is {mirror.role} here")

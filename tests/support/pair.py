@@ -1,0 +1,118 @@
+"""Two daemons that are peers, with what a test of mirrors asks of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.daemon import DaemonProcess, Refused, free_port
+from tests.support.libiscsi import GOOD, Answer, Initiator
+
+WAIT_SECONDS = 40
+STEP_BYTES = 4 << 20
+
+
+class Side:
+    """One daemon."""
+
+    def __init__(self, place: Path, name: str, *options: str, port: int = 0, group: int = 1) -> None:
+        self.name = name
+        place.mkdir()
+        self.peer_port = port or free_port()
+        self.daemon = DaemonProcess(place, "--peer", f"127.0.0.1:{self.peer_port}", *options, size="2G", pool="",
+                                    listen=(f"127.0.0.1:{free_port()},{group}",))
+        self.daemon.portal = self.daemon.listen[0].partition(",")[0]
+        self.cli = self.daemon.cli
+
+    def certificate(self) -> Path:
+        path = self.daemon.directory / "peer.pem"
+        path.write_text(self.cli("peer", "certificate"))
+        return path
+
+    def mirrors(self) -> dict[str, dict[str, Any]]:
+        """`mirror ls`, whatever its exit status."""
+        try:
+            text = self.cli("mirror", "ls", "--json")
+        except Refused as refused:
+            text = refused.output
+        return {row["name"]: row for row in json.loads(text)}
+
+    def mirror(self, name: str) -> dict[str, Any]:
+        return self.mirrors()[name]
+
+    @contextlib.contextmanager
+    def disk(self, name: str) -> Iterator[tuple[Initiator, int]]:
+        """A session that has been told all there was to tell, and the LUN of an object."""
+        row = self.daemon.ls()[name]
+        if row["lun"] is None:
+            self.cli("connect", name)
+            row = self.daemon.ls()[name]
+        with Initiator(self.daemon.portal, self.daemon.target) as initiator:
+            initiator.settle(row["lun"])
+            yield initiator, row["lun"]
+
+    def write(self, name: str, offset: int, data: bytes) -> Answer:
+        """As an initiator does, and flush."""
+        with self.disk(name) as (initiator, lun):
+            answer = initiator.write(lun, offset // 512, data)
+            initiator.synchronize_cache(lun)
+            return answer
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        with self.disk(name) as (initiator, lun):
+            return initiator.read(lun, offset // 512, length // 512).data
+
+    def sha256(self, name: str) -> str:
+        """Of all that an initiator reads of an object."""
+        digest = hashlib.sha256()
+        with self.disk(name) as (initiator, lun):
+            blocks, block_bytes = initiator.capacity(lun)
+            step = STEP_BYTES // block_bytes
+            for at in range(0, blocks, step):
+                answer = initiator.read(lun, at, min(step, blocks - at), block_bytes)
+                assert answer.status == GOOD, answer
+                digest.update(answer.data)
+        return digest.hexdigest()
+
+    def add_peer(self, other: Side, *allowed: str, port: int = 0) -> None:
+        words = [word for each in allowed for word in ("--allow", each)]
+        self.cli("peer", "add", other.name, "--address", f"127.0.0.1:{port or other.peer_port}", "--certificate",
+                 str(other.certificate()), *words)
+
+
+class Pair:
+    """Two sides that know each other."""
+
+    def __init__(self, place: Path, *options: str) -> None:
+        self.a = Side(place / "a", "a", *options, group=1)
+        self.b = Side(place / "b", "b", *options, group=2)
+
+    def start(self) -> Pair:
+        self.a.daemon.start()
+        self.b.daemon.start()
+        self.a.add_peer(self.b, "send", "receive")
+        self.b.add_peer(self.a, "send", "receive")
+        return self
+
+    def close(self) -> None:
+        self.a.daemon.close()
+        self.b.daemon.close()
+
+
+def until(what: Callable[[], Any], why: str = "") -> Any:
+    """Wait until something is so; what it is then."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    found = what()
+    while not found:
+        assert time.monotonic() < deadline, why or "it did not come to be"
+        time.sleep(0.1)
+        found = what()
+    return found
+
+
+__all__ = ["Pair", "Refused", "Side", "until"]
