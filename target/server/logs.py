@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import logging
 import os
@@ -10,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import IO
 
+BUFFER_BYTES = 65536
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))  # syslog(3)
 
 
@@ -44,10 +47,39 @@ def formatter(*, as_json: bool, stream: IO[str], environment: Mapping[str, str])
     return logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s")
 
 
+class Stderr(logging.StreamHandler[IO[str]]):
+    """Lines go to stderr once a turn of the event loop, together; warnings and worse, and what no loop sees, at once."""
+
+    def __init__(self) -> None:
+        super().__init__(io.TextIOWrapper(io.BufferedWriter(io.FileIO(2, "w", closefd=False), BUFFER_BYTES), encoding="utf-8",
+                                          errors="backslashreplace"))
+        self._due = False
+        self._urgent = True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._urgent = record.levelno >= logging.WARNING
+        super().emit(record)
+
+    def flush(self) -> None:
+        """What `emit` does after each line."""
+        loop = None if self._urgent else asyncio._get_running_loop()
+        if loop is None:
+            self._now()
+        elif not self._due:
+            self._due = True
+            loop.call_soon(self._now)
+
+    def _now(self) -> None:
+        self._due = False
+        super().flush()
+
+
 def begin(*, verbose: bool, as_json: bool) -> None:
     """Log to stderr from now on."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Stderr()
     handler.setFormatter(formatter(as_json=as_json, stream=sys.stderr, environment=os.environ))
+    logging._srcfile = None         # no line says where in the code it was written, nor by which thread, nor
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False      # is that worth a third of its cost
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.INFO)
 

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from target.errors import LunetteError
-from target.models.checking import check
+from target.models.checking import check, read_json
 from target.models.queries import parse_query
 from target.page import asset
 from target.server.api.authentication import identify
@@ -119,7 +119,7 @@ def _single(request: web.Request) -> dict[str, str]:
 async def _body(request: web.Request) -> dict[str, Any]:
     raw = await request.read()
     try:
-        value = json.loads(raw) if raw else {}
+        value = read_json(raw) if raw else {}
     except (ValueError, RecursionError):
         raise LunetteError("invalid", "the body is not JSON") from None
     if not isinstance(value, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import time
 from collections import deque
@@ -20,7 +19,6 @@ log = logging.getLogger("lunette.audit")
 KEPT = 1024
 MAX_TEXT = 1024         # characters of the arguments of one entry
 HIDDEN = "***"
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 Json = dict[str, Any]
 
@@ -35,7 +33,9 @@ class Audit:
     def record(self, identity: Identity, command: str, arguments: Mapping[str, Any], result: str, message: str,
                seconds: float) -> None:
         """`result` is ok or an error's code."""
-        text = _encode(arguments)
+        import msgspec  # the document that asked for the change needed it, too
+
+        text = msgspec.json.encode(arguments).decode()
         if len(text) > MAX_TEXT:
             arguments, text = {"cut": text[:MAX_TEXT]}, text[:MAX_TEXT] + "..."
         self._entries.append({"id": self._next, "at_s": time.time(), "identity": identity.name, "command": command,

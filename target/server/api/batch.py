@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from target.errors import LunetteError
+from target.models.checking import read_json
 from target.server.api.commands.table import Commands
 from target.server.command import Touches
 
@@ -145,10 +145,10 @@ class Batch:
 
     def _parse(self, raw: bytes) -> tuple[int, str, dict[str, Any]]:
         try:
-            document = json.loads(raw)
+            document = read_json(raw)
             number, command, args = int(document["line"]), document["command"], document.get("args", {})
             if not isinstance(command, str) or not isinstance(args, dict):
                 raise ValueError("command and args")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return 0, "", {}
         return number, command, args

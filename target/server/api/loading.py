@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
 import threading
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
+
+YOUNG_OBJECTS = 5000     # before the collector looks for cycles; a command leaves some tens, for its answer
 
 
 async def load_http() -> tuple[Any, Any]:
@@ -28,6 +31,7 @@ def _import(loop: asyncio.AbstractEventLoop, loaded: asyncio.Future[Any]) -> Non
             from aiohttp import web
 
             from target.server.api import application
+        _settle()
         loop.call_soon_threadsafe(_set, loaded, (web, application), None)
     except BaseException as error:
         loop.call_soon_threadsafe(_set, loaded, None, error)
@@ -43,6 +47,13 @@ def _no_authorities() -> Iterator[None]:
         yield
     finally:
         module.create_default_context = create  # type: ignore[attr-defined]
+
+
+def _settle() -> None:
+    """What is loaded by now stays for good: the collector looks at it no more, which a batch of thousands would pay for."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
 
 def _set(loaded: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

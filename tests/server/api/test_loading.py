@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from target.errors import LunetteError
-from target.models.checking import check
+from target.models.checking import check, read_json
 from target.models.objects import Create, Revert, Set, Snapshot
 from target.server.api import loading
 
@@ -39,7 +39,7 @@ async def test_what_breaks_in_the_import_is_told_to_who_waits(monkeypatch: pytes
     (Create, {"name": "a\n", "size_bytes": 4096}, "'a\\n' is not a name"),
     (Create, {"name": "a", "size_bytes": True}, "size_bytes: this has to be a whole number, not true or false"),
     (Create, {"name": "a", "size_bytes": 1 << 70}, "is not a size"),
-    (Create, {"name": "a", "size_bytes": float("nan")}, "no JSON"),
+    (Create, {"name": "a", "size_bytes": float("nan")}, "size_bytes: this has to be a whole number"),
     (Create, {"name": "a", "size_bytes": 1, "block_bytes": 1000}, "1000 is none of 512, 4096"),
     (Create, {"name": "a", "size_bytes": 1, "labels": {"k": 5}}, "labels"),
     (Create, {"name": "a", "size_bytes": 1, "labels": {"k": "\ud800"}}, "no JSON"),
@@ -62,3 +62,9 @@ def test_a_document_of_another_form_is_refused_in_one_line(model: type, document
 def test_whole_numbers_may_be_written_with_a_point() -> None:
     assert check(Create, {"name": "a", "size_bytes": 4096.0}) == Create(name="a", size_bytes=4096)
     assert check(Set, {"name": "a", "burst_seconds": 5}).burst_seconds == 5.0
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": "\\ud800"}', '{"a": Infinity}', "[" * 100_000, '{"a"}'])
+def test_what_is_nearly_json_is_none(text: str) -> None:
+    with pytest.raises((ValueError, RecursionError)):
+        read_json(text)
