@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ LIBRADOS, LIBRBD = "librados.so.2", "librbd.so.1"
 PREFIX = "rbd:"
 FENCED_OBJECT = b"lunette.fenced"      # of the cluster's pool: whose the addresses are that gateways have blocked
 GATEWAYS_OBJECT = b"lunette.gateways"   # who served each image last
+MANIFEST_OBJECT = "lunette.manifest."   # and an image's name: what its owner tells the gateways that wait
 NOTES_PAGE = 512                        # fewer than an OSD gives at once
 FOR_GOOD_SECONDS = 315_360_000      # ten years: an entry that expired would let a gateway that slept write again
 CONNECT_SECONDS = 30
@@ -58,6 +59,7 @@ int rados_wait_for_latest_osdmap(rados_t c);
 int rados_mon_command(rados_t c, const char **cmd, size_t n, const char *in, size_t in_len, char **out, size_t *out_len,
                       char **status, size_t *status_len);
 void rados_buffer_free(char *buf);
+int rados_remove(rados_ioctx_t io, const char *object);
 typedef void *rados_write_op_t; typedef void *rados_read_op_t; typedef void *rados_omap_iter_t;
 rados_write_op_t rados_create_write_op(void);
 void rados_release_write_op(rados_write_op_t op);
@@ -277,60 +279,88 @@ class Client:
             self._handle = None
 
 
-class Notes:
-    """A list that all gateways keep together, in one object of the cluster's pool: facts, as JSON, by key. OSError."""
+class Table:
+    """Bytes by key in one object of the cluster's pool, which all gateways see. Calls wait for the cluster. OSError."""
 
     def __init__(self, client: Client, name: bytes) -> None:
         self._client, self._name = client, name
         self._ffi, self._rados = client.ffi, client.rados
 
-    def put(self, key: str, facts: dict[str, Any]) -> None:
-        value = json.dumps(facts).encode()
-        texts = [self._ffi.new("char[]", key.encode()), self._ffi.new("char[]", value)]
-        keys, values = (self._ffi.new("const char *[]", [text]) for text in texts)
-        self._write(lambda op: self._rados.rados_write_op_omap_set(op, keys, values, self._ffi.new("size_t *", len(value)), 1))
+    def apply(self, changes: Mapping[str, bytes | None]) -> None:
+        """Set keys, or (None) remove them, all at once or none."""
+        wanted = {key: value for key, value in changes.items() if value is not None}
+        gone = [key for key, value in changes.items() if value is None]
+        op = self._rados.rados_create_write_op()
+        try:
+            keys, values = self._strings(map(str.encode, wanted)), self._strings(wanted.values())
+            lengths = self._ffi.new("size_t[]", [len(value) for value in wanted.values()])
+            if wanted:
+                self._rados.rados_write_op_omap_set(op, keys[0], values[0], lengths, len(wanted))
+            if gone:
+                removed = self._strings(map(str.encode, gone))
+                self._rados.rados_write_op_omap_rm_keys(op, removed[0], len(gone))
+            result = self._rados.rados_write_op_operate(op, self._client.ioctx, self._name, self._ffi.NULL, 0)
+            checked(result, f"the list {self._name.decode()}")
+        finally:
+            self._rados.rados_release_write_op(op)
 
-    def remove(self, key: str) -> None:
-        text = self._ffi.new("char[]", key.encode())
-        keys = self._ffi.new("const char *[]", [text])
-        self._write(lambda op: self._rados.rados_write_op_omap_rm_keys(op, keys, 1))
+    def remove(self) -> None:
+        """The whole of it: a cluster that is full takes that, too."""
+        result = self._rados.rados_remove(self._client.ioctx, self._name)
+        if result != -errno.ENOENT:
+            checked(result, f"the list {self._name.decode()}")
 
-    def all(self) -> dict[str, dict[str, Any]]:
-        """Everything, some hundreds at a time."""
-        found: dict[str, dict[str, Any]] = {}
+    def get(self, key: str) -> bytes | None:
+        return self._page("", key, 1).get(key)
+
+    def all(self) -> dict[str, bytes]:
+        """Everything, some hundreds at a time: whoever changes it meanwhile may be seen in part."""
+        found: dict[str, bytes] = {}
         while True:
-            page = self._page(max(found, default=""))
+            page = self._page(max(found, default=""), "", NOTES_PAGE)
             found |= page
             if len(page) < NOTES_PAGE:
                 return found
 
-    def _write(self, add: Callable[[Any], Any]) -> None:
-        op = self._rados.rados_create_write_op()
-        try:
-            add(op)
-            result = self._rados.rados_write_op_operate(op, self._client.ioctx, self._name, self._ffi.NULL, 0)
-            checked(result, "the gateways' list")
-        finally:
-            self._rados.rados_release_write_op(op)
+    def _strings(self, texts: Iterable[bytes]) -> tuple[Any, list[Any]]:
+        """An array of C strings, and what keeps them."""
+        kept = [self._ffi.new("char[]", text) for text in texts]
+        return self._ffi.new("const char *[]", kept), kept
 
-    def _page(self, after: str) -> dict[str, dict[str, Any]]:
+    def _page(self, after: str, prefix: str, most: int) -> dict[str, bytes]:
         op = self._rados.rados_create_read_op()
         found, more, result = (self._ffi.new(kind) for kind in ("rados_omap_iter_t *", "unsigned char *", "int *"))
         try:
-            self._rados.rados_read_op_omap_get_vals2(op, after.encode(), b"", NOTES_PAGE, found, more, result)
+            self._rados.rados_read_op_omap_get_vals2(op, after.encode(), prefix.encode(), most, found, more, result)
             outcome = self._rados.rados_read_op_operate(op, self._client.ioctx, self._name, 0)
             if outcome == -errno.ENOENT:
                 return {}
-            checked(outcome, "the gateways' list")
+            checked(outcome, f"the list {self._name.decode()}")
             return dict(self._pairs(found[0]))
         finally:
             self._rados.rados_release_read_op(op)
 
-    def _pairs(self, found: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _pairs(self, found: Any) -> Iterator[tuple[str, bytes]]:
         key, value, length = self._ffi.new("char **"), self._ffi.new("char **"), self._ffi.new("size_t *")
         try:
             while self._rados.rados_omap_get_next(found, key, value, length) == 0 and key[0] != self._ffi.NULL:
-                facts = json.loads(bytes(self._ffi.buffer(value[0], length[0])))
-                yield self._ffi.string(key[0]).decode(), facts if isinstance(facts, dict) else {}
+                yield self._ffi.string(key[0]).decode(), bytes(self._ffi.buffer(value[0], length[0]))
         finally:
             self._rados.rados_omap_get_end(found)
+
+
+class Notes:
+    """A table of facts, as JSON. OSError."""
+
+    def __init__(self, client: Client, name: bytes) -> None:
+        self._table = Table(client, name)
+
+    def put(self, key: str, facts: dict[str, Any]) -> None:
+        self._table.apply({key: json.dumps(facts).encode()})
+
+    def remove(self, key: str) -> None:
+        self._table.apply({key: None})
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        values = {key: json.loads(value) for key, value in self._table.all().items()}
+        return {key: facts if isinstance(facts, dict) else {} for key, facts in values.items()}

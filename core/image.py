@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from core import layout
-from core.ceph import LIBRBD, Client, Place, checked, explain, parse_place
+from core.ceph import LIBRBD, MANIFEST_OBJECT, Client, Place, Table, checked, explain, parse_place
 from core.errors import PoolError
 from core.ownership import Record
 
@@ -197,6 +197,11 @@ class ImageMedium:
 
     def close(self) -> None:
         """It has nothing of its own."""
+
+
+def manifest_of(device: ImageDevice) -> Table:
+    """The table in which the image's owner tells the gateways that wait (docs/ceph.md)."""
+    return Table(device.client, f"{MANIFEST_OBJECT}{device.place.image}".encode())
 
 
 def create_image(place: Place, size_bytes: int) -> None:

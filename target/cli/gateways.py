@@ -46,15 +46,15 @@ def takeover(ctx: click.Context) -> None:
 
 
 @gateway.command("move")
-@click.argument("address", metavar="HOST[:PORT][,TAG]")
+@click.argument("address", metavar="[HOST[:PORT][,TAG]]", required=False)
 @click.option("--then", "then", metavar="SOCKET", help="Then have the gateway that waits at this API socket take the pool over.")
 @click.pass_context
-def move(ctx: click.Context, address: str, then: str | None) -> None:
-    """Give the running daemon's pool up in good order, and send logins to ADDRESS from then on."""
+def move(ctx: click.Context, address: str | None, then: str | None) -> None:
+    """Give the running daemon's pool up in good order, and send logins to ADDRESS, or show its LUNs in standby, from then on."""
     client = connect(ctx)
-    client.command("move", {"address": address})
+    client.command("move", {"address": address} if address else {})
     _wait_for(client, lambda: client.get("/v1/gateway")["state"] == "standby")
-    click.echo(f"given up; logins are sent to {address}")
+    click.echo(f"given up; {f'logins are sent to {address}' if address else 'its LUNs are in standby'}")
     if then:
         other = Client(then)
         other.command("takeover", {})

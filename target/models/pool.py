@@ -27,10 +27,13 @@ class Grow(Arguments):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move(Arguments):
-    """Give the pool up in good order: who is logged in is asked to log out, logins are sent to ADDRESS, the daemon waits."""
+    """Give the pool up in good order: who is logged in is asked to log out, logins are sent to ADDRESS, the daemon waits.
 
-    address: Annotated[Address, Says("Where the gateway will be that is told to take it over.", argument=True,
-                                     metavar="HOST[:PORT][,TAG]")]
+    Without an address, on a Ceph cluster, it shows the LUNs in standby from then on.
+    """
+
+    address: Annotated[Address | None, Says("Where the gateway will be that is told to take it over.", argument=True,
+                                            metavar="HOST[:PORT][,TAG]")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,10 @@ async def set_target_port_groups(task: Task) -> bytes:
         state = parameters[at] & 0x0F
         if state not in SETTABLE:
             raise sense.invalid_parameter(at, 3)
-        wanted[group] = AccessState(state)
+        if group in task.target.own_groups():
+            wanted[group] = AccessState(state)
+        elif state != task.target.group_states[group]:      # no initiator moves a pool
+            raise sense.invalid_parameter(at, 3)
     if task.unit.standby:
         raise sense.illegal(sense.SET_TARGET_PORT_GROUPS_FAILED)     # who is primary, no initiator decides
     for group, access in wanted.items():

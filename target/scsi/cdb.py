@@ -41,6 +41,7 @@ class Access:
     writes: bool = False            # refused on a write-protected medium
     legacy: bool = False            # allowed under another nexus's SPC-2 reservation
     past_attention: bool = False    # answered without reporting a pending unit attention
+    told: bool = False              # answered, too, by a gateway that only was told of the unit and does not serve it
     harmless: Callable[[bytes], bool] | None = None   # CDBs that no reservation of any kind conflicts with all the same
 
 
@@ -49,11 +50,11 @@ WRITES = Access(Conflict.WRITE, Ready.MEDIUM, writes=True)
 ERASES = Access(Conflict.WRITE, Ready.ERASE, writes=True)
 MEDIUM = Access(Conflict.NEVER, Ready.MEDIUM)
 QUERY = Access(Conflict.NEVER, Ready.STANDBY)
-INSPECT = Access(Conflict.READ, Ready.STANDBY)
+INSPECT = Access(Conflict.READ, Ready.STANDBY, told=True)
 CONFIGURE = Access(Conflict.WRITE, Ready.STANDBY)
-PORTS = Access(Conflict.NEVER, Ready.ANY)
+PORTS = Access(Conflict.NEVER, Ready.ANY, told=True)
 OWN = Access(Conflict.OWN, Ready.STANDBY)
-EXEMPT = Access(Conflict.NEVER, Ready.ANY, legacy=True, past_attention=True)
+EXEMPT = Access(Conflict.NEVER, Ready.ANY, legacy=True, past_attention=True, told=True)
 
 
 class Field(NamedTuple):

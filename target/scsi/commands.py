@@ -32,7 +32,7 @@ _COPIES = Access(Conflict.WRITE, Ready.MEDIUM)
 _START_STOP = Access(Conflict.WRITE, Ready.STANDBY, harmless=lambda cdb: cdb[4] & 0xF1 == 0x01)
 _PREVENT = Access(Conflict.WRITE, Ready.STANDBY, harmless=lambda cdb: not cdb[4] & 0x03)
 # What SPC-2 lets pass beside its own reservations, too.
-_CAPACITY = Access(Conflict.NEVER, Ready.MEDIUM, legacy=True)
+_CAPACITY = Access(Conflict.NEVER, Ready.MEDIUM, legacy=True, told=True)
 _LOG = Access(Conflict.NEVER, legacy=True)
 _SET_PORTS = Access(Conflict.WRITE, Ready.ANY)
 

@@ -78,7 +78,7 @@ async def _on_unit(target: Target, nexus: ITNexus, unit: LogicalUnit, command: C
         attention = unit.attention.take(nexus)
         if attention is not None:
             raise sense.CheckCondition(attention)
-    check_ready(target, nexus, unit, access.ready)
+    check_ready(target, nexus, unit, access)
     check_erasure(unit, access)
     check_reservation(unit, nexus, operation, command.cdb)
     refused = operation.refused_bit(command.cdb)
@@ -118,9 +118,16 @@ def _transfer_bytes(task: Task) -> int:
     return 0
 
 
-def check_ready(target: Target, nexus: ITNexus, unit: LogicalUnit, ready: Ready) -> None:
-    """NOT READY when the port group's state, or a stopped unit, does not allow the command."""
-    state = target.state_of(nexus, unit)
+def check_ready(target: Target, nexus: ITNexus, unit: LogicalUnit, access: Access) -> None:
+    """NOT READY when the port group's state, or a stopped unit, does not allow the command.
+
+    A passive target answers what it was told, and nothing else: the unit's state is another gateway's.
+    """
+    state, ready = target.state_of(nexus, unit), access.ready
+    if target.passive:
+        if not access.told:
+            raise sense.CheckCondition(Sense(SenseKey.NOT_READY, STATE_SENSE.get(state, sense.LOGICAL_UNIT_STANDBY)))
+        return
     if ready is Ready.ANY:
         return
     asc = STATE_SENSE.get(state)

@@ -38,13 +38,19 @@ class TargetPort:
 class Target:
     """All that a command's nexus can reach, and nothing else: the LUN map is per nexus."""
 
-    def __init__(self, name: str, ports: Iterable[TargetPort] = (TargetPort(1, 1),), own_name: str = "") -> None:
-        """`name` is the iSCSI target name, which people choose; `own_name` another one, which no other device anywhere has."""
+    def __init__(self, name: str, ports: Iterable[TargetPort] = (TargetPort(1, 1),), own_name: str = "", *,
+                 passive: bool = False) -> None:
+        """`name` is the iSCSI target name, which people choose; `own_name` another one, which no other device anywhere has.
+
+        A `passive` target shows units that another gateway serves: what it was told of them, and no more.
+        """
+        self.passive = passive
         self.name = name
         self.own_name = own_name
         self.ports: dict[int, TargetPort] = {port.relative_id: port for port in ports}
         self.group_states: dict[int, AccessState] = {
             port.group: AccessState.ACTIVE_OPTIMIZED for port in self.ports.values()}
+        self._elsewhere: set[int] = set()       # groups of other gateways
         self.tokens = Tokens()
         self._luns: dict[ITNexus, dict[int, LogicalUnit]] = {}
         self._protocol_levels: dict[ITNexus, int] = {}
@@ -128,8 +134,24 @@ class Target:
 
     # -- asymmetric access -------------------------------------------------------------------------------------
     def groups(self) -> list[int]:
-        """The target port groups."""
+        """The target port groups, those of other gateways, too."""
         return sorted(self.group_states)
+
+    def own_groups(self) -> list[int]:
+        """The target port groups of this gateway."""
+        return sorted(self.group_states.keys() - self._elsewhere)
+
+    def set_elsewhere(self, states: Mapping[int, AccessState]) -> None:
+        """The groups that other gateways have, one port each, and their states. One that this gateway has is its own."""
+        wanted = {group: state for group, state in states.items() if group in self._elsewhere or group not in self.group_states}
+        if wanted == {group: self.group_states[group] for group in self._elsewhere}:
+            return
+        for group in self._elsewhere - wanted.keys():
+            del self.ports[group], self.group_states[group]
+        self.ports.update({group: TargetPort(group, group, group) for group in wanted})
+        self.group_states.update(wanted)
+        self._elsewhere = set(wanted)
+        self._states_changed(self.units(), None)
 
     def group_state(self, group: int, unit: LogicalUnit) -> tuple[AccessState, bool]:
         """A group's state for one unit, and whether an initiator set it."""

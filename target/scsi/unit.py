@@ -277,6 +277,14 @@ class LogicalUnit:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a logical unit's state: {error!r}") from error
 
+    def follow(self, state: bytes) -> None:
+        """Another gateway, which serves the unit, keeps this state for it now. ValueError."""
+        self.mode, self.reservations = ModePages(), Reservations(kept=self.hooks.keeps_reservations)
+        self.identifying_information, self.sanitize_failed = b"", False
+        if state:
+            self._load(state)
+        self.gate_check()
+
     async def persist(self) -> None:
         """Give the state to the server to keep; returns when it is durable."""
         await self.hooks.persist(self, self.state())

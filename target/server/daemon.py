@@ -10,14 +10,13 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from target.config import Portal, ServeConfig, own_name, round_up, target_name
 from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.models.pool import Move
-from target.scsi import Target, TargetPort, expire_tokens
+from target.scsi import AccessState, Target, TargetPort, expire_tokens
 from target.server import limits, logs
 from target.server.api import guard
 from target.server.api.commands.management import Management
@@ -37,7 +36,7 @@ from target.server.background.sending import Sending
 from target.server.command import Command
 from target.server.disks.frozen import FrozenMedia
 from target.server.disks.units import Units
-from target.server.iscsi.access import Access
+from target.server.iscsi.access import Access, addresses_of
 from target.server.iscsi.dataplane import Reactor
 from target.server.iscsi.limits import Limits
 from target.server.iscsi.netlink import LocalAddresses
@@ -49,14 +48,16 @@ from target.server.mirroring.mirroring import Mirroring
 from target.server.notify import Notifier
 from target.server.rereading import Rereading
 from target.volumes.catalog import Catalog, parse_address
-from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, ObjectInfo, open_pool
+from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, ObjectInfo, is_place, open_pool
 from target.volumes.holds import StoredHolds
 from target.volumes.identity import Presence
+from target.volumes.manifest import Waiter
 from target.volumes.mirrors import Mirrors
 from target.volumes.owner import Opening, begin
 from target.volumes.peers import Peers
 from target.volumes.rates import RateStore
 from target.volumes.replicas import Replicas
+from target.volumes.telling import Telling
 
 if TYPE_CHECKING:
     from target.server.api.metrics import Metrics
@@ -90,7 +91,9 @@ class Daemon:
         self._presence: Presence | None = None
         self.shared_identity = ""           # who serves a pool with the same identity on this machine
         self.reactors: list[Reactor] = []
-        self.moved_to = ""                  # where logins are sent once this daemon has ended
+        self.moved = False                  # the daemon is to wait once it has ended ...
+        self.moved_to = ""                  # ... and logins are sent there
+        self.telling: Telling | None = None
 
     def start_pool(self) -> None:
         """Open the pool, start the reactors, read the catalog. LunetteError in one line when that cannot be."""
@@ -259,6 +262,7 @@ class Daemon:
                 await self.mirroring.start()
                 if self._prepare is not None:
                     await self._prepare(self)
+                await self._tell(bound)
                 self.portals.start()
                 self.schedules.start()
                 self.mirroring.begin()
@@ -275,6 +279,22 @@ class Daemon:
                 await self.api.stop()
         finally:
             await self._close()
+
+    async def _tell(self, bound: list[Portal]) -> None:
+        """Tell gateways that wait what they may show, and follow which ones wait."""
+        table = self._device.manifest()
+        if table is None:
+            return
+        groups = {group: [f"{each},{group}" for each in bound if each.group == group] for group in self.access.groups()}
+        self.telling = Telling(table, self.pool, {
+            "owner": self._device.owner.owner.hex(), "pool": self._pool.uuid.hex(), "target": self.target_name,
+            "own_name": self.target.own_name, "groups": groups}, self._waiting_gateways)
+        await self.telling.start()
+
+    def _waiting_gateways(self, waiting: dict[int, Waiter]) -> None:
+        self.target.set_elsewhere({group: AccessState.STANDBY if each.alive else AccessState.UNAVAILABLE
+                                   for group, each in waiting.items()})
+        self.access.elsewhere = addresses_of(portal for each in waiting.values() if each.alive for portal in each.portals)
 
     async def _waited(self) -> bool:
         """Wait for the pool to be ours, which may take longer than its last owner may be silent; False: a stop came first."""
@@ -294,8 +314,11 @@ class Daemon:
                 await asyncio.wait_for(self._stopping.wait(), PROVE_SECONDS)
 
     async def _move(self, args: Move) -> dict[str, Any]:
-        parse_address(args.address)
-        self.moved_to = args.address
+        if args.address is not None:
+            parse_address(args.address)
+        elif not is_place(self.config.pool_path):
+            raise LunetteError("invalid", "where are logins to be sent? Only gateways of a pool on Ceph show its LUNs in standby")
+        self.moved, self.moved_to = True, args.address or ""
         asyncio.get_running_loop().call_later(MOVE_SECONDS, self.stop)      # when this has been answered
         return {"pool": str(self.config.pool_path), "state": "moving", "moved_to": args.address}
 
@@ -349,6 +372,8 @@ class Daemon:
         for reactor in reversed(self.reactors):
             await beside(reactor.stop)
             reactor.events()  # takes back what they hold of the pool, while there is one
+        if self.telling is not None:
+            await self.telling.stop()
         if hasattr(self, "pool"):
             self.pool.detach()
         if self._pool is not None:
@@ -395,12 +420,12 @@ def serve(config: ServeConfig, prepare: Prepare | None = None, opening: Opening 
             if standby:
                 from target.server.waiting import Waiting
 
-                if not await Waiting(chosen, moved_to, name).run():
+                begun = await Waiting(chosen, moved_to, name).run()
+                if begun is None:
                     return
-                chosen, begun = replace(config, takeover=True), None
             daemon = Daemon(chosen, prepare, begun or begin(chosen), read_again)
             await daemon.run()
-            if not daemon.moved_to:
+            if not daemon.moved:
                 return
             standby, moved_to, name = True, daemon.moved_to, daemon.target_name
 

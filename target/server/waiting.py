@@ -12,7 +12,8 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -36,8 +37,11 @@ from target.iscsi import (
     same_name,
 )
 from target.server.iscsi.portal import open_listener
+from target.server.standby import Standby
 from target.sockets import listen_unix, remove
 from target.volumes.catalog import parse_address
+from target.volumes.gateway import is_place
+from target.volumes.owner import Opening, begin
 from target.volumes.watching import Watching
 
 log = logging.getLogger("lunette.waiting")
@@ -48,7 +52,7 @@ LOGINS_MAX = 256
 
 
 class Waiting:
-    """One process that waits. `run` returns whether it was told to take the pool; False: it was stopped."""
+    """One process that waits. `run` returns the pool that it was told to take, None when it was stopped."""
 
     def __init__(self, config: ServeConfig, moved_to: str = "", target_name: str = "") -> None:
         """`moved_to`: logins to `target_name` that come to this gateway's portals are sent there."""
@@ -56,10 +60,10 @@ class Waiting:
         self._moved_to = moved_to
         self._target_name = target_name
         self._told = asyncio.Event()
-        self._stopped = False
+        self._stopping = asyncio.Event()
         self._since_s = time.time()
 
-    async def run(self) -> bool:
+    async def run(self) -> Opening | None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -70,14 +74,44 @@ class Waiting:
                 await stack.enter_async_context(Forwarding(self.config, self._target_name, self._moved_to))
             watch = loop.create_task(self._watch()) if self.config.decider else None
             log.info("waiting: SIGUSR1 or `lunette gateway takeover` has this gateway take %s", self.config.pool_path)
+            shown = await stack.enter_async_context(self._showing())
             await self._told.wait()
             if watch is not None:
                 watch.cancel()
+            opening = None if self._stopping.is_set() else await self._taken(shown)
         loop.remove_signal_handler(signal.SIGUSR1)
-        return not self._stopped
+        return opening
+
+    @contextlib.asynccontextmanager
+    async def _showing(self) -> AsyncIterator[Standby | None]:
+        """Show the LUNs in standby, where that is possible and logins are not sent elsewhere."""
+        if self._moved_to or not is_place(self.config.pool_path):
+            yield None
+            return
+        shown = Standby(self.config)
+        task = asyncio.create_task(shown.run(), name="standby")
+        try:
+            yield shown
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _taken(self, shown: Standby | None) -> Opening | None:
+        """The pool when it is ours, or cannot be; None: stopped meanwhile. What is shown says that it is on its way."""
+        if shown is not None:
+            shown.transition()
+        opening = begin(replace(self.config, takeover=True))
+        waits = [asyncio.ensure_future(each) for each in (asyncio.to_thread(opening.wait), self._stopping.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        waits[1].cancel()
+        if not self._stopping.is_set():
+            return opening
+        await asyncio.to_thread(opening.give_up)
+        return None
 
     def _stop(self) -> None:
-        self._stopped = True
+        self._stopping.set()
         self._told.set()
 
     async def _watch(self) -> None:
@@ -100,7 +134,8 @@ class Waiting:
         path = str(self.config.api_path)
         sock = listen_unix(path, others="another daemon answers", remedy="--api chooses another place")
         app = web.Application()
-        app.add_routes([web.get("/v1/gateway", self._describe), web.post("/v1/commands/takeover", self._takeover)])
+        app.add_routes([web.get("/v1/gateway", self._describe), web.post("/v1/commands/takeover", self._takeover),
+                        web.route("*", "/{other:.*}", self._not_here)])
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         await web.SockSite(runner, sock).start()
@@ -113,6 +148,10 @@ class Waiting:
 
     async def _describe(self, _: web.Request) -> web.Response:
         return web.json_response(self._facts())
+
+    async def _not_here(self, _: web.Request) -> web.Response:
+        error = LunetteError("not_found", f"this gateway waits, and does not serve {self.config.pool_path}")
+        return web.json_response(error.as_json(), status=error.http_status)
 
     async def _takeover(self, _: web.Request) -> web.Response:
         self._told.set()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from core import layout
 from core.ceph import is_place, parse_place
@@ -22,13 +23,14 @@ from target.volumes.owner import Opening, Owned, OwnedDevice, OwnedImage, look, 
 
 __all__ = [
     "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_FORMAT", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "KeysOf", "ObjectInfo",
-    "PoolError", "TraceEvent", "check_pool", "create_pool", "open_pool", "pool_error",
+    "PoolError", "TraceEvent", "check_pool", "create_pool", "is_place", "open_pool", "pool_error", "pool_of_nothing",
 ]
 
 ATOMIC_BYTES = layout.ATOMIC_BLOCKS * layout.BLOCK_BYTES   # the longest write_atomic
 POOL_FORMAT = layout.FORMAT_VERSION
 POOL_GRAIN_BYTES = layout.RUN_BLOCKS * layout.BLOCK_BYTES    # a pool is whole runs
 BLANK_PROBE_BYTES = 1 << 20
+NOTHING_BYTES = 24 << 20
 KeysOf = Callable[[list[int]], dict[str, bytes | None]]  # what is stored beside new objects, in one step, from their ids
 HIDDEN = "."  # what names of the daemon's own objects begin with; no name that people give does
 
@@ -49,6 +51,18 @@ def pool_error(code: str, what: str = "") -> LunetteError:
     return LunetteError(code, f"{what}: {text}" if what else text)
 
 
+class Follower(Protocol):
+    """Who is told what a pool's operations change before they are answered."""
+
+    def concerns(self, op: str, args: dict[str, Any]) -> bool: ...
+    def done(self, op: str, args: dict[str, Any], then: Callable[[], None]) -> None: ...
+
+
+def _settle(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
 class AsyncPool:
     """An open pool on the event loop. `call` may be used from the loop's thread only, any number at once."""
 
@@ -56,7 +70,8 @@ class AsyncPool:
         """`room`: bytes that the file system below could still give to the pool's file; None where there is none."""
         self.pool = pool
         self._room = room
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[Any], tuple[str, dict[str, Any]] | None]] = {}
+        self.follower: Follower | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def attach(self) -> None:
@@ -69,7 +84,7 @@ class AsyncPool:
         if self._loop is not None:
             self._loop.remove_reader(self.pool.completion_fd)
             self._loop = None
-        for future in self._waiting.values():
+        for future, _ in self._waiting.values():
             if not future.done():
                 future.set_exception(PoolError("closed", "the pool is closing"))
         self._waiting.clear()
@@ -80,7 +95,8 @@ class AsyncPool:
             raise PoolError("closed", "the pool is closing")
         token = self.pool.start(op, **args)
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting[token] = future
+        followed = self.follower is not None and self.follower.concerns(op, args)
+        self._waiting[token] = future, (op, args) if followed else None
         return future
 
     async def call(self, op: str, **args: Any) -> Any:
@@ -151,12 +167,14 @@ class AsyncPool:
 
     def _reap(self) -> None:
         for token, code, value in self.pool.reap():
-            future = self._waiting.pop(token, None)
-            if future is None or future.done():
+            future, change = self._waiting.pop(token, (None, None))
+            if future is None:
                 continue
-            if code == "ok":
-                future.set_result(value)
-            else:
+            if code == "ok" and change is not None and self.follower is not None:
+                self.follower.done(*change, functools.partial(_settle, future, value))
+            elif code == "ok":
+                _settle(future, value)
+            elif not future.done():
                 native = value if isinstance(value, int) else 0
                 future.set_exception(PoolError(code, _MESSAGES.get(code, code), native))
 
@@ -178,6 +196,24 @@ def open_pool(path: str | os.PathLike[str], *, cache_bytes: int, direct: bool = 
     except PoolError as error:
         device.close()
         raise LunetteError(error.code, f"{os.fspath(path)}: {error}") from None
+    except BaseException:
+        device.close()
+        raise
+
+
+def pool_of_nothing(cache_bytes: int) -> tuple[Any, FileDevice]:
+    """An empty pool in memory, for a data plane that is given no LUN; a few MiB. Abandon it, then close the device."""
+    from core.pool.engine import Pool
+
+    fd = os.memfd_create("lunette-nothing", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, NOTHING_BYTES)
+        device = FileDevice(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+    try:
+        Pool.create(device, name="nothing", size_bytes=NOTHING_BYTES, journal_blocks=64, area_blocks=128)
+        return Pool(device, cache_bytes=cache_bytes), device
     except BaseException:
         device.close()
         raise

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from core import fencing, ownership
-from core.ceph import explain, is_place
+from core.ceph import Table, explain, is_place
 from core.device import FileDevice
 from core.errors import PoolError
-from core.image import FENCED, ImageDevice, ImageMedium
+from core.image import FENCED, ImageDevice, ImageMedium, manifest_of
 from core.medium import FileMedium, image_opener, is_shared, opener
 from core.ownership import LostError, Opener, OwnedError, Ownership, Record, State, Verdict
 from target.config import LEASE_SECONDS, ServeConfig
@@ -116,6 +116,10 @@ class Owned:
 
     def announce(self, portals: Sequence[str]) -> None:
         """Tell where this owner serves, where there is a list of that."""
+
+    def manifest(self) -> Table | None:
+        """Where gateways that wait are told of the pool, where the medium has a place for that."""
+        return None
 
     def attach(self, pool: Any) -> None:
         """The pool's reactors are to end the process when the lease is over."""
@@ -241,6 +245,9 @@ class OwnedImage(Owned, ImageDevice):
         assert mine is not None
         self._portals = list(portals)
         self._list(mine, "active")
+
+    def manifest(self) -> Table | None:
+        return manifest_of(self)
 
     def _list(self, mine: Record, state: str) -> None:
         """For people to look at, so it may fail."""

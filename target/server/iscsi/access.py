@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from target.config import Network, Portal, plain_address
+from target.config import Network, Portal, parse_portal, plain_address
 from target.iscsi import Credentials, LoginStatus, PortalAddress, Redirect, SessionType, TargetInfo, TargetRecord, same_name
 from target.server.iscsi.netlink import LocalAddresses
 from target.server.iscsi.throttle import Throttle
@@ -27,6 +27,7 @@ class Access:
         self.portals = list(portals)
         self.addresses = addresses
         self.advertise = advertise
+        self.elsewhere: list[PortalAddress] = []    # portals of other gateways for the same pool
         self._unseen = Throttle()
 
     def allowed(self, initiator_name: str) -> bool:
@@ -88,6 +89,12 @@ class Access:
         return Gatekeeper(self, without_zone(plain_address(host)), port, group)
 
 
+def addresses_of(portals: Iterable[str]) -> list[PortalAddress]:
+    """Portals of other gateways as discovery tells them, from what `--listen` says there. Wildcards only they can resolve."""
+    found = [parse_portal(each) for each in portals]
+    return [PortalAddress(each.host, each.port, each.group) for each in found if not each.is_wildcard]
+
+
 def without_zone(host: str) -> str:
     """An address as others may know it: a zone names an interface of this machine."""
     return host.partition("%")[0]
@@ -135,4 +142,5 @@ class Gatekeeper:
                 address = PortalAddress(host, portal.port, portal.group)
                 if address not in addresses:
                     addresses.append(address)
+        addresses += [each for each in self._access.elsewhere if each not in addresses]
         return [TargetRecord(self._access.target_name, addresses or [self._local])]

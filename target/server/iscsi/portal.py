@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -84,6 +84,7 @@ class Portals:
         """`prove` is called before anything is said: it returns only if the pool is still ours."""
         self.config = config
         self._prove = prove
+        self.before: Callable[[], Awaitable[None]] | None = None    # awaited before what came is judged; OSError: no answer
         self.access = access
         self.table = table
         self.limits = Limits()
@@ -286,6 +287,8 @@ class Portals:
                 self._half_open.begun(task)
             if opening is not None and not opening.answered:
                 opening.received += data
+            if self.before is not None:
+                await self.before()
             events = protocol.receive(data, time.monotonic())
             if events:
                 return events

@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from target.iscsi import (
@@ -58,8 +58,7 @@ from target.server.iscsi.nexus import NexusSession, RunningTask
 
 log = logging.getLogger("lunette.sessions")
 
-INQUIRY, REQUEST_SENSE = 0x12, 0x03
-TEST_UNIT_READY, THIRD_PARTY_COPY = 0x00, 0x83
+INQUIRY, REQUEST_SENSE, TEST_UNIT_READY, THIRD_PARTY_COPY = 0x12, 0x03, 0x00, 0x83
 LOOKS_ONLY = frozenset({INQUIRY, REPORT_LUNS, REQUEST_SENSE})  # commands of a scan: they do not open a LUN
 BHS_W = 0x20
 EVENTS = frozenset({UnitAttention.REPORTED_LUNS_CHANGED, UnitAttention.CAPACITY_CHANGED, UnitAttention.INQUIRY_CHANGED,
@@ -74,6 +73,7 @@ class SessionTable:
         self.target = target
         self.units: Units  # the units' hooks lead back here: the daemon ties the knot
         self.limits: Limits
+        self.before: Callable[[], Awaitable[None]] | None = None    # awaited before Python answers a command; OSError: BUSY
         self.access = access
         self.reactors = reactors
         self.registry = registry
@@ -581,7 +581,11 @@ class SessionTable:
         command = Command(int.from_bytes(event.bhs[8:16]), event.cdb, event.data_out, event.edtl,
                           TaskAttribute(event.flags & 7) if event.flags & 7 <= 4 else TaskAttribute.SIMPLE)
         try:
+            if self.before is not None:
+                await self.before()
             result = await execute(self.target, session.nexus, command)
+        except OSError:
+            result = Result(Status.BUSY)
         except asyncio.CancelledError:
             raise
         except Exception:

@@ -46,7 +46,7 @@ class TargetCommands(Subject):
     async def group(self, args: SetGroup) -> Json:
         """Set a target port group's access state for all LUNs, over what initiators set; they are told 2A/06."""
         group, name = args.group, args.state
-        if group not in self._served.target.groups():
+        if group not in self._served.target.own_groups():
             raise LunetteError("not_found", f"no portal is in group {group}")
         if ACCESS_STATES[name] not in MEDIUM_STATES and not args.force:
             guard.check_luns(guard.cut_off(self._served.target, self._served.table.sessions(), group), self._pool,
@@ -61,6 +61,6 @@ class TargetCommands(Subject):
         return {"name": self._served.access.target_name, "portals": [str(each) for each in self._served.access.portals],
                 "groups": [{"group": group, "state": STATE_NAMES[self._served.target.group_states[group]],
                             "portals": [str(each) for each in self._served.access.portals if each.group == group]}
-                           for group in self._served.target.groups()],
+                           for group in self._served.target.own_groups()],
                 "redirects": [{"host": self._catalog.host_name(each.host_id), "address": each.address,
                                "permanent": each.permanent} for each in self._catalog.redirects()]}
