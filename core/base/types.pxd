@@ -25,6 +25,7 @@ cdef enum lnt_op_kind:
 cdef enum lnt_op_flag:
     OPF_FUA = 1               # WRITE/UNMAP/COMPARE_WRITE: durable when done; READ: no meaning
     OPF_NOUNMAP = 2           # UNMAP: write zeros but keep the blocks allocated where they are
+    OPF_BACKGROUND = 4        # nobody waits for it: who looks whether initiators are there does not see it
     OPF_ATOMIC = 8            # WRITE, private to the engine: nothing in place, all pieces enter the map at once
 
 cdef enum lnt_status:      # lnt_op.status; also the table behind core.errors

@@ -1,7 +1,9 @@
 """The data operations by kind, and SYNCHRONIZE CACHE."""
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport op_finish
-from core.base.types cimport OP_COMPARE_WRITE, OP_MOVE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, ST_INVALID, ST_OK
+from core.base.types cimport (
+    OPF_BACKGROUND, OP_COMPARE_WRITE, OP_MOVE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, ST_INVALID, ST_OK,
+)
 from core.log.journal cimport next_sync, wait_hard
 from core.ops.exclusive cimport locked_run
 from core.ops.parts cimport refused
@@ -29,7 +31,7 @@ cdef void data_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Run an op from its step."""
     cdef int status
     if op_state(op).step == DATA_NEW:
-        if op.kind != OP_MOVE and not op_state(op).internal:
+        if op.kind != OP_MOVE and not op.flags & OPF_BACKGROUND and not op_state(op).internal:
             budget_request(p)         # somebody's command
         status = refused(p, op)
         if status:

@@ -6,7 +6,10 @@
 #define _GNU_SOURCE
 #endif
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -18,17 +21,35 @@ static inline int lnt_is_regular(int fd)
     return !fstat(fd, &st) && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
 }
 
-static inline int lnt_wait_for(int fd, int cancel, short events)   /* 0, or -errno; -ECANCELED: told to end */
+static inline int lnt_alarm(void)           /* a descriptor that becomes readable for good when it is rung */
 {
-    struct pollfd p[2] = { { .fd = fd, .events = events }, { .fd = cancel, .events = POLLIN } };
-    while (poll(p, 2, -1) < 0)
+    return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+static inline void lnt_ring_alarm(int fd)
+{
+    uint64_t one = 1;
+    if (write(fd, &one, 8) < 0)
+        return;                             /* rung already */
+}
+
+static inline void lnt_large_pipe(int fd)   /* what is no pipe, or may not be larger, stays as it is */
+{
+    fcntl(fd, F_SETPIPE_SZ, 1 << 20);
+}
+
+/* 0, or -errno; -ECANCELED: `cancel` or `stop` (-1: none) was rung. */
+static inline int lnt_wait_for(int fd, int cancel, int stop, short events)
+{
+    struct pollfd p[3] = { { .fd = fd, .events = events }, { .fd = cancel, .events = POLLIN }, { .fd = stop, .events = POLLIN } };
+    while (poll(p, 3, -1) < 0)
         if (errno != EINTR)
             return -errno;
-    return p[1].revents ? -ECANCELED : 0;
+    return p[1].revents || p[2].revents ? -ECANCELED : 0;
 }
 
 /* Bytes read, 0 at the end, or -errno. */
-static inline ssize_t lnt_take(int fd, int cancel, int regular, void *buf, size_t n)
+static inline ssize_t lnt_take(int fd, int cancel, int stop, int regular, void *buf, size_t n)
 {
     struct iovec v = { .iov_base = buf, .iov_len = n };
     for (;;) {
@@ -41,7 +62,7 @@ static inline ssize_t lnt_take(int fd, int cancel, int regular, void *buf, size_
         }
         if (errno != EAGAIN && errno != EINTR)
             return -errno;
-        int rc = lnt_wait_for(fd, cancel, POLLIN);
+        int rc = lnt_wait_for(fd, cancel, stop, POLLIN);
         if (rc)
             return rc;
     }
@@ -65,7 +86,7 @@ static inline int lnt_give(int fd, int cancel, const void *buf, size_t n)
         }
         if (errno != EAGAIN && errno != EINTR)
             return -errno;
-        int rc = lnt_wait_for(fd, cancel, POLLOUT);
+        int rc = lnt_wait_for(fd, cancel, -1, POLLOUT);
         if (rc)
             return rc;
     }

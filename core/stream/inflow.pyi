@@ -17,12 +17,13 @@ class Inflow:
     """Takes one stream. All of it belongs to one thread."""
 
     received_bytes: int     # as they came
+    position: int           # bytes: all before it was spoken of
 
     def __init__(self, pool: Pool, fd: int, cancel: int) -> None:
         """`fd` is read; a wait for it ends when `cancel` becomes readable (ECANCELED)."""
 
     def open(self) -> None:
-        """Join the engine, on this thread. OSError."""
+        """Join the engine, on this thread, and begin to read ahead. OSError."""
 
     def close(self) -> None: ...
     def into(self, object_id: int, from_offset: int = 0) -> None:

@@ -5,7 +5,7 @@ without the GIL.
 """
 from core.base.memory cimport mem_aligned, mem_new
 from core.base.native cimport lnt_mono_us, lnt_put_le16, lnt_put_le64
-from core.base.types cimport OP_READ, ST_OK, lnt_obj, lnt_op
+from core.base.types cimport OP_READ, lnt_op
 from core.pool.engine cimport Pool
 from core.stream.frame cimport (
     FLAG_CRITICAL, FLAG_MORE, KIND_DATA, KIND_HOLE, KIND_ZERO, SN_DATA_BYTES, SN_FRAMES, SN_HOLE_BYTES, SN_SHA256, SN_ZERO_BYTES,
@@ -13,17 +13,16 @@ from core.stream.frame cimport (
     S_VERSION, all_zeros, body_write, header_write, lnt_stream_header,
 )
 from core.stream.packing cimport lnt_packer, packer_free, zstd_there
-from core.stream.worker cimport lnt_worker, worker_beside, worker_close, worker_open, worker_rest, worker_run, worker_submit
-from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t, uintptr_t
+from core.stream.pump cimport Pump
+from core.stream.worker cimport worker_beside, worker_rest, worker_run, worker_submit
+from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 import hashlib
 import os
 
-from core.errors import STATUS_CODES, PoolError
 from core.stream.frame import encode
-from core.wire.reactor import uring_library
 
 cdef extern from "stream/descriptor.h" nogil:
     int lnt_give(int fd, int cancel, const void *buf, size_t n)
@@ -58,11 +57,8 @@ cdef struct lnt_plan:             # one EXTENTS or HOLE frame
     uint32_t data_bytes
 
 
-cdef class Outflow:
-    cdef lnt_worker w
+cdef class Outflow(Pump):
     cdef lnt_packer packer
-    cdef Pool pool
-    cdef lnt_obj *obj
     cdef uint8_t *scratch
     cdef uint8_t *body
     cdef lnt_op *ops
@@ -85,9 +81,7 @@ cdef class Outflow:
     cdef object digest
 
     def __cinit__(self, Pool pool not None, *, uint64_t stream):
-        self.pool = pool
         self.stream = stream
-        self.w.wake_fd = -1
         self.digest = hashlib.sha256()
         self.scratch = <uint8_t *>mem_aligned(BATCH_BYTES)
         self.body = <uint8_t *>mem_aligned(S_MAX_BODY_BYTES)
@@ -108,36 +102,9 @@ cdef class Outflow:
         free(self.crcs)
 
     # -- on the thread -------------------------------------------------------------------------------------------------
-    def open(self):
-        cdef int rc
-        cdef bytes library = uring_library()
-        cdef const char *path = library
-        address = getattr(self.pool.device, "image_address", 0)
-        cdef int fd = -1 if address else self.pool.device.fileno()
-        cdef void *image = <void *><uintptr_t>address
-        cdef uint64_t object_bytes = self.pool.device.object_bytes if address else 0
-        with nogil:
-            rc = worker_open(&self.w, self.pool.p, path, fd, image, object_bytes)
-        if rc < 0:
-            raise OSError(-rc, f"io_uring is not usable: {os.strerror(-rc)}")
-
-    def close(self):
-        self.let_go()
-        with nogil:
-            worker_close(&self.w)
-
-    cdef int let_go(self) except -1:
-        if self.obj != NULL:
-            self.pool.close_handle(self.obj)
-            self.obj = NULL
-        return 0
-
     def begin(self, uint64_t object_id, *, uint64_t offset, uint64_t span, bytes text):
         """The BEGIN frame; what follows is of that object, from `offset` on."""
-        self.let_go()
-        self.obj = self.pool.open_handle(object_id)
-        if self.obj == NULL:
-            raise PoolError("gone", "the snapshot was deleted")
+        self.choose(object_id, "the snapshot was deleted")
         self.position = offset
         self.marked_bytes, self.marked_us = 0, lnt_mono_us()
         self.rows, self.row, self.rows_count = b"", 0, 0
@@ -183,9 +150,7 @@ cdef class Outflow:
         cdef uint64_t n
         with nogil:
             n = self.make_batch(<const lnt_row_of_three *>raw, to, room)
-        if self.w.error:
-            status, self.w.error = self.w.error, ST_OK
-            raise PoolError(STATUS_CODES[status], f"the snapshot cannot be read at byte {self.w.error_offset}")
+        self.check("the snapshot cannot be read at byte {}")
         self.digest.update((<const char *>self.crcs)[:4 * self.n_crcs])
         return n
 

@@ -17,8 +17,7 @@ cdef struct lnt_worker:
     uint64_t error_offset          # where in its object, bytes
     lnt_op *submit_head
     lnt_op *submit_tail
-    uint64_t mine                  # ops submitted so far
-    uint64_t seen                  # requests of the pool that are not mine, at the last look
+    uint64_t seen                  # requests of initiators, at the last look
     uint64_t active_us             # when there were new ones
 
 cdef int worker_open(lnt_worker *w, lnt_pool *pool, const char *library, int fd, void *image,

@@ -5,7 +5,7 @@ initiators send commands. Between two runs nothing of it is under way, so that i
 """
 from core.base.memory cimport mem_zeroed
 from core.base.native cimport lnt_mono_us
-from core.base.types cimport ST_OK, lnt_dev, lnt_io
+from core.base.types cimport OPF_BACKGROUND, ST_OK, lnt_dev, lnt_io
 from core.pool.turn cimport lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core.wire.disk cimport disk_close, disk_complete, disk_image, disk_image_woken, disk_open, disk_run_inline
 from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE, TAG_MASK, TAG_WAKE
@@ -50,6 +50,7 @@ cdef int worker_open(lnt_worker *w, lnt_pool *pool, const char *library, int fd,
     """On the thread itself. 0 or -errno."""
     cdef int rc
     w.pool = pool
+    w.seen = pool.budget.requests
     if lnt_uring_load(library) != 0:
         return -ELIBACC
     w.ring = <lnt_ring *>mem_zeroed(sizeof(lnt_ring))
@@ -106,6 +107,7 @@ cdef void op_over(lnt_op *op) noexcept nogil:
 cdef void worker_submit(lnt_worker *w, lnt_op *op) noexcept nogil:
     """Have an op run at the next `worker_run`: kind, object, offset, length and buffer are set."""
     op.dev = &w.disk.dev
+    op.flags |= OPF_BACKGROUND
     op.done = op_over
     op.owner = w
     op.next = NULL
@@ -115,7 +117,6 @@ cdef void worker_submit(lnt_worker *w, lnt_op *op) noexcept nogil:
         w.submit_head = op
     w.submit_tail = op
     w.busy += 1
-    w.mine += 1
 
 
 cdef void completions(lnt_worker *w) noexcept nogil:
@@ -183,10 +184,10 @@ cdef void worker_run(lnt_worker *w) noexcept nogil:
 
 cdef bint worker_beside(lnt_worker *w) noexcept nogil:
     """Whether initiators send commands now."""
-    cdef uint64_t others = w.pool.budget.requests - w.mine
+    cdef uint64_t requests = w.pool.budget.requests
     cdef uint64_t now_us = lnt_mono_us()
-    if others != w.seen:
-        w.seen = others
+    if requests != w.seen:
+        w.seen = requests
         w.active_us = now_us
     return w.active_us != 0 and now_us < w.active_us + SILENT_US
 

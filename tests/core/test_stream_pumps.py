@@ -147,6 +147,22 @@ def test_what_changed_comes_over(served: Served, packing: bool) -> None:
     os.close(cancel)
 
 
+def test_streams_do_not_take_each_other_for_initiators(served: Served) -> None:
+    volume = served.call("create", name="v", size_bytes=SIZE)
+    copy = served.call("create", name="copy", size_bytes=SIZE)
+    scattered(served, volume, 3, 50)
+    snap = served.call("snapshot", pairs=[(volume, "v@1")])[0]
+    r, w, cancel = *os.pipe(), os.eventfd(0)
+    before = served.pool.stats()["requests"]
+    send(served, w, cancel, 0, snap)
+    receive(served, r, cancel, copy)
+    assert served.pool.stats()["requests"] == before
+    served.call("flush")
+    assert served.pool.stats()["requests"] == before + 1
+    for fd in (r, cancel):
+        os.close(fd)
+
+
 def test_a_wait_for_either_end_is_cut_short(served: Served) -> None:
     cancel = os.eventfd(0)
     r, w = os.pipe()
