@@ -190,6 +190,35 @@ def revert(rig: Rig) -> Op | None:
     return rig.start("revert", volume_id=volume.id, snapshot_id=snap.id, safety_name=safety)
 
 
+def publish(rig: Rig) -> Op | None:
+    """What was written to a clone of a snapshot becomes the next one; the volume follows, unless somebody writes to it."""
+    r = rig.random
+    volumes = [m for m in rig.volumes() if not rig.busy(m)]
+    if not volumes or len(rig.oracle.objects) + 3 > rig.config.max_objects:
+        return None
+    volume = r.choice(volumes)
+    name = str(volume.name[0].value)
+    made = rig.do("snapshot", pairs=[(volume.id, f"{name}@{rig.new_name()}")])
+    base = rig.oracle.objects.get(made.value[0]) if made.ok else None
+    cloned = rig.do("clone", source_id=base.id, name=rig.new_name()) if base else None
+    staged = rig.oracle.objects.get(cloned.value) if cloned and cloned.ok else None
+    if base is None or staged is None:
+        return None
+    if r.random() < 0.2:
+        rig.do("resize", object_id=staged.id, size_bytes=r.choice((64 << 10, 1 << 20, 2 << 20)))
+    for _ in range(r.randrange(4)):
+        offset, length = rig.place(staged)
+        rig.do("write", object_id=staged.id, offset_bytes=offset, data=rig.oracle.make_data(staged.id, offset, length))
+    for _ in range(r.choice((0, 0, 1, 2))):
+        write(rig)                                # perhaps to the volume, and under way when it is published
+    rig.do("read", object_id=base.id, offset_bytes=0, length_bytes=rig.size_of(base))
+    if not (rig.quiet(staged) and rig.quiet(base)) or rig.busy(volume) or volume.deleting or base.deleting:
+        return None
+    item = {"staged_id": staged.id, "volume_id": volume.id, "base_id": base.id, "snapshot_name": f"{name}@{rig.new_name()}"}
+    changes = {f"from{base.id}": r.randbytes(r.choice((0, 40, 2000)))}
+    return rig.start("publish", items=[item], keys=lambda made: changes)
+
+
 def resize(rig: Rig) -> Op | None:
     volumes = [m for m in rig.volumes() if not rig.busy(m)]
     if not volumes:
@@ -243,7 +272,7 @@ def kv(rig: Rig) -> Op | None:
 
 ACTIONS: dict[Action, int] = {
     create: 4, write: 40, write_atomic: 6, unmap: 8, read: 6, flush: 9, checkpoint: 3, compare_and_write: 4, share: 6,
-    snapshot: 8, clone: 6, delete: 7, revert: 4, resize: 4, rename: 1, kv: 3, grow: 1, set_properties: 2,
+    snapshot: 8, clone: 6, delete: 7, revert: 4, publish: 3, resize: 4, rename: 1, kv: 3, grow: 1, set_properties: 2,
 }
 
 
@@ -315,6 +344,7 @@ PUNCHING: dict[Action, int] = {create: 4, write: 40, write_atomic: 30, flush: 4,
 LOCKED: dict[Action, int] = {create: 1, write: 20, write_atomic: 10, compare_and_write: 20, read: 8, snapshot: 1, delete: 1}
 REVERTING: dict[Action, int] = {create: 1, write: 60, snapshot: 8, revert: 16, delete: 6, flush: 2}
 SHARING: dict[Action, int] = {create: 1, write: 40, snapshot: 16, delete: 8, clone: 6, read: 3, flush: 3}
+RECEIVING: dict[Action, int] = {create: 2, write: 20, publish: 12, snapshot: 2, delete: 14, flush: 3, kv: 3, checkpoint: 3}
 COPYING: dict[Action, int] = {create: 1, write: 50, share: 20, write_atomic: 3, read: 3, flush: 2, delete: 1}
 UNSYNCED: dict[Action, int] = {create: 2, write: 60, write_atomic: 5, unmap: 10, flush: 1}
 
@@ -334,8 +364,8 @@ class Lives(NamedTuple):
 
 # What must fail when one rule is missing. "looking": the newest snapshot is read while writes in place that began before it
 # are under way; "huge": entries that map 2 MiB come, are shared, and go; "insisting": little but writes in place, FUA and
-# flushes, and syncs that last; "meeting": parts of few blocks are written in place, anew and under a lock; "returning": what a
-# read goes to is freed and soon used again.
+# flushes, and syncs that last; "receiving": what was received is published, and crashes come often; "meeting": parts of few
+# blocks are written in place, anew and under a lock; "returning": what a read goes to is freed and soon used again.
 DWELLING = {
     "looking": Lives(24, Config(stuck=0.2, slow="data", hot_bytes=4 << 10, parts=0.3, checksums=0, max_inflight=24, max_objects=4,
                                 settle=0.01), 600, 400, {create: 1, write: 60, snapshot: 8, look: 20, delete: 6, flush: 2}),
@@ -344,6 +374,7 @@ DWELLING = {
     "insisting": Lives(24, Config(stuck=0.5, slow="sync", hot_bytes=16 << 10, power=1, fua=0.3, checksums=0, max_inflight=4,
                                   max_objects=3, settle=0.03), 300, 12,
                         {create: 1, write: 40, flush: 20, snapshot: 1, delete: 1}),
+    "receiving": Lives(16, Config(stuck=0.2, max_objects=14, hot_bytes=24 << 10), 200, 25, RECEIVING),
     "meeting": Lives(24, Config(stuck=0.4, slow="data", hot_bytes=8 << 10, parts=0.8, max_inflight=8, max_objects=3, settle=0.01),
                      400, 150, {create: 1, write: 40, write_atomic: 20, compare_and_write: 6, read: 6, unmap: 2}),
     "returning": Lives(24, Config(size_bytes=26 << 20, volume_bytes=4 << 20, hot_bytes=16 << 10, stuck=0.6, slow="read", fua=0.5,

@@ -122,6 +122,7 @@ class Rig:
         if kind in ("snapshot", "clone", "revert", "share"):
             self.shared.update(args[key] for key in ("source_id", "volume_id", "src_id", "dst_id") if key in args)
             self.shared.update(source for source, _ in args.get("pairs", ()))
+        self.shared.update(op.publication.get(key, 0) for key in ("volume_id", "staged_id"))
         self._watch_syncs()
         return op
 
@@ -183,8 +184,10 @@ class Rig:
 
     def _look_at(self, op: Op) -> None:
         """What a new snapshot holds where most is written, as soon as it is answered: it never changes."""
-        if op.kind == "snapshot" or (op.kind == "revert" and op.args.get("safety_name")):
-            for object_id in op.value if op.kind == "snapshot" else [op.value]:
+        made = {"snapshot": op.value, "publish": [op.value[0][1]] if op.kind == "publish" else [],
+                "revert": [op.value] if op.args.get("safety_name") else []}
+        if op.kind in made:
+            for object_id in made[op.kind]:
                 length = min(self.size_of(self.oracle.objects[object_id]), max(self.config.hot_bytes, 64 << 10))
                 self.start("read", object_id=object_id, offset_bytes=0, length_bytes=length)
 
@@ -229,9 +232,10 @@ class Rig:
         ids |= {source for source, _ in op.args.get("pairs", ())}
         found: set[str] = set()
         for other in [*self.oracle.inflight, *self._recent(op)]:
-            if other is op or not ids & {other.args.get("object_id"), other.args.get("volume_id")}:
+            if other is op or not ids & {other.changed_id, other.publication.get("staged_id")}:
                 continue
             found |= {"delete": {"gone", "not_found", "busy", "aborted"}, "resize": {"range", "busy"},
+                      "publish": {"gone", "not_found", "range", "busy", "aborted"},
                       "revert": {"range", "busy"}}.get(other.kind, set())
         return found
 
@@ -445,7 +449,8 @@ class Rig:
         return min(int(v.value) for v in candidates(model.size, lambda op: op.ok))
 
     def busy(self, model: ObjectModel) -> bool:
-        return any(model.id in (op.args.get("object_id"), op.args.get("volume_id"), op.args.get("source_id"))
+        return any(model.id in (op.changed_id, op.args.get("source_id"), op.publication.get("staged_id"),
+                                op.publication.get("base_id"))
                    or any(model.id == source for source, _ in op.args.get("pairs", ()))
                    for op in self.oracle.inflight if op.kind not in MUTATING | {"read", "flush"})
 

@@ -65,6 +65,8 @@ BARRIERS = {
                      crash_every=7, weights=UNSYNCED),
     "admin_soft": Lives(10, CONFIG, crash_every=10, weights=RECORDING),
     "early_share": DWELLING["looking"],
+    "blind_publish": DWELLING["receiving"],
+    "split_publish": DWELLING["receiving"]._replace(seeds=30),
     "no_lock_grace": DWELLING["meeting"],
     "one_epoch": DWELLING["returning"]._replace(config=dataclasses.replace(
         DWELLING["returning"].config, size_bytes=24 << 20, filler_bytes=1 << 20)),

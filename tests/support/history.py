@@ -14,7 +14,7 @@ ZERO_SECTOR = bytes(SECTOR)
 FOREVER = 1 << 62
 MASK = (1 << 64) - 1
 
-ADMIN = frozenset({"create", "snapshot", "clone", "delete", "revert", "resize", "rename", "set", "kv"})
+ADMIN = frozenset({"create", "snapshot", "clone", "delete", "revert", "resize", "rename", "set", "kv", "publish"})
 MUTATING = frozenset({"write", "write_atomic", "unmap", "compare_and_write", "share"})
 # completion codes after which a write may or may not have taken place, in whole or in part
 UNCERTAIN = frozenset({"no_space", "no_memory", "io_read", "io_write", "checksum", "aborted", "closed", "read_only"})
@@ -64,6 +64,21 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<{self.kind}@{self.start} {'ok' if self.ok else 'failed' if self.end < FOREVER else 'in flight'}>"
+
+    @property
+    def publication(self) -> dict[str, Any]:
+        """Of a `publish`: its one item. Empty for all others."""
+        return self.args["items"][0] if self.kind == "publish" else {}
+
+    @property
+    def changes(self) -> dict[str, bytes | None]:
+        """Of a `kv` or `publish`: what becomes of keys."""
+        return self.args["changes"] if self.kind == "kv" else self.args["keys"](()) if self.kind == "publish" else {}
+
+    @property
+    def changed_id(self) -> int | None:
+        """The object whose size, name or existence it changes, if it is one."""
+        return self.args.get("object_id", self.args.get("volume_id", self.publication.get("volume_id")))
 
     def zeroes(self, object_id: int, first: int, last: int) -> bool:
         return self.zeros[0] == object_id and self.zeros[1] < last and first < self.zeros[2]

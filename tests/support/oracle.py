@@ -99,6 +99,8 @@ class Oracle:
             self.objects[args["object_id"]].name.append(Version(args["name"], op))
         elif kind == "delete":
             self.objects[args["object_id"]].deleting = op
+        elif kind == "publish":
+            self._begin_publish(op)
         return op
 
     def _watch(self, op: Op) -> None:
@@ -222,8 +224,20 @@ class Oracle:
                 self._add(target, first + i, value, op)
         op.zeros = (target.id, first, first + blocks)       # where neither knows anything
 
+    def _begin_publish(self, op: Op) -> None:
+        """The staged object goes, a snapshot of what it held comes, and the volume may become that, too."""
+        item = op.publication
+        staged, volume, base = self.objects[item["staged_id"]], self.objects[item["volume_id"]], self.objects[item["base_id"]]
+        staged.deleting = op
+        op.args["written"] = any(
+            None not in (seen := {self.current(model, lba) for model in (volume, base)}) and len(seen) > 1
+            for lba in set(volume.sectors) | set(base.sectors))
+        self._become(op, volume, staged)
+
     def _begin_revert(self, op: Op) -> None:
-        volume, snapshot = self.objects[op.args["volume_id"]], self.objects[op.args["snapshot_id"]]
+        self._become(op, self.objects[op.args["volume_id"]], self.objects[op.args["snapshot_id"]])
+
+    def _become(self, op: Op, volume: ObjectModel, snapshot: ObjectModel) -> None:
         for lba in sorted(set(volume.sectors) | set(snapshot.sectors)):
             value = self.current(snapshot, lba)
             assert value is not None, "the caller pins a snapshot before it reverts to it"
@@ -301,7 +315,19 @@ class Oracle:
         elif op.kind == "delete":
             self._bury(op.args["object_id"])
         elif op.kind == "kv":
-            self._apply_kv(op)
+            self._apply_kv(op.changes)
+        elif op.kind == "publish":
+            self._acknowledge_publish(op, value)
+
+    def _acknowledge_publish(self, op: Op, value: list[tuple[int, int, bool]]) -> None:
+        item, ((volume_id, snapshot_id, follows),) = op.publication, value
+        self._insert(op, snapshot_id, "snapshot", item["snapshot_name"], self._source(item["staged_id"]))
+        self._apply_kv(op.changes)
+        self._bury(item["staged_id"])
+        if follows and op.args["written"]:
+            raise Violation(f"{self._source(volume_id).label()} was written to since its snapshot, and follows another")
+        if not follows:
+            self._undo(op)
 
     def _source(self, object_id: int) -> ObjectModel:
         return self.objects.get(object_id) or self.grave[object_id]
@@ -309,12 +335,8 @@ class Oracle:
     def _bury(self, object_id: int) -> None:
         self.grave[object_id] = self.objects.pop(object_id)
 
-    def _apply_kv(self, op: Op) -> None:
-        for key, value in op.args["changes"].items():
-            if value is None:
-                self.kv.pop(key, None)
-            else:
-                self.kv[key] = value
+    def _apply_kv(self, changes: dict[str, bytes | None]) -> None:
+        self.kv = _changed(self.kv, changes)
 
     def _undo(self, op: Op) -> None:
         """It had no effect."""
@@ -322,13 +344,13 @@ class Oracle:
             history = model.sectors.get(lba)
             if history:
                 history[:] = [v for v in history if v.op is not op]
-        if op.kind in ("resize", "revert", "rename", "delete"):
-            model = self.objects.get(op.args.get("object_id", op.args.get("volume_id")))
-            if model:
-                model.size[:] = [v for v in model.size if v.op is not op]
-                model.name[:] = [v for v in model.name if v.op is not op]
-                if model.deleting is op:
-                    model.deleting = None
+        if op.kind in ("resize", "revert", "rename", "delete", "publish"):
+            for model in (self.objects.get(op.changed_id or 0), self.objects.get(op.publication.get("staged_id", 0))):
+                if model:
+                    model.size[:] = [v for v in model.size if v.op is not op]
+                    model.name[:] = [v for v in model.name if v.op is not op]
+                    if model.deleting is op:
+                        model.deleting = None
 
     def _insert(self, op: Op, object_id: int, kind: str, name: str, source: ObjectModel | None, *,
                 skip: Op | None = None) -> ObjectModel:
@@ -441,6 +463,8 @@ class Oracle:
                 found[op.args["name"]] = (op, op.args["source_id"], "clone")
             elif op.kind == "revert" and op.args.get("safety_name"):
                 found[op.args["safety_name"]] = (op, op.args["volume_id"], "snapshot")
+            elif op.kind == "publish":
+                found[op.publication["snapshot_name"]] = (op, op.publication["staged_id"], "snapshot")
         return found
 
     def _reconcile_objects(self, pool: Any) -> set[Op]:
@@ -473,13 +497,19 @@ class Oracle:
             present = {info.name for info in infos.values()}
             if any(name not in present for name in wanted):
                 raise Violation(f"a group snapshot came back in part: {wanted} of {present}")
+        for op in self.limbo:
+            if op.kind == "publish" and (op.publication["staged_id"] in infos) == (op in happened and self._is_made(op)):
+                raise Violation(f"a publication came back in part: {op.publication}")
         return happened
+
+    def _is_made(self, op: Op) -> bool:
+        """Whether a publication has happened."""
+        return any(model.name[-1].value == op.publication["snapshot_name"] for model in self.objects.values())
 
     def _reconcile_content(self, model: ObjectModel, info: Any, data: Content, power: bool) -> set[Op]:
         """Find which of the unacknowledged atomic operations on this object happened; Violation if no choice fits."""
         supersedes = self._supersedes(power or self.sync_failed)
-        atomic = [op for op in self.limbo if model.id in (op.args.get("volume_id"), op.args.get("object_id"))
-                  and op.kind in ("revert", "resize", "rename")]
+        atomic = [op for op in self.limbo if model.id == op.changed_id and op.kind in ("revert", "resize", "rename", "publish")]
         error: Violation | None = None
         for bits in range(1 << len(atomic)):
             chosen = {op for i, op in enumerate(atomic) if bits >> i & 1}
@@ -487,6 +517,8 @@ class Oracle:
             if any(op.kind == "revert" and op.args.get("safety_name") and (op in chosen) !=
                    any(o.name[-1].value == op.args["safety_name"] for o in self.objects.values()) for op in atomic):
                 continue
+            if any(op.kind == "publish" and op in chosen and (op.args["written"] or not self._is_made(op)) for op in atomic):
+                continue                        # it does not follow, or there is nothing that it could follow
             try:
                 values = self._match(model, info, data, lambda op, c=chosen: op in c or supersedes(op), dropped)
             except Violation as found:
@@ -569,21 +601,24 @@ class Oracle:
                 op.bounds[1] = min(op.bounds[1], matching[0].high)
 
     def _reconcile_kv(self, seen: dict[str, bytes]) -> set[Op]:
-        options: list[tuple[dict[str, bytes], set[Op]]] = [(dict(self.kv), set())]
+        made = dict(self.kv)
+        for op in self.limbo:
+            if op.kind == "publish" and self._is_made(op):
+                made = _changed(made, op.changes)
+        options: list[tuple[dict[str, bytes], set[Op]]] = [(made, set())]
         for op in (op for op in self.limbo if op.kind == "kv"):
             for state, ops in list(options):
-                new = dict(state)
-                for key, value in op.args["changes"].items():
-                    if value is None:
-                        new.pop(key, None)
-                    else:
-                        new[key] = value
-                options.append((new, ops | {op}))
+                options.append((_changed(state, op.changes), ops | {op}))
         for state, ops in options:
             if state == dict(seen):
                 self.kv = state
                 return ops
         raise Violation(f"kv holds {sorted(seen)}, allowed {[sorted(s) for s, _ in options]}")
+
+
+def _changed(kv: dict[str, bytes], changes: dict[str, bytes | None]) -> dict[str, bytes]:
+    both = {**kv, **changes}
+    return {key: value for key, value in both.items() if value is not None}
 
 
 def _show(versions: Iterable[Version]) -> str:
