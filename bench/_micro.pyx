@@ -7,7 +7,8 @@ from core.base.native cimport lnt_mono_us
 from core.base.object cimport lnt_object
 from core.base.pool cimport lnt_pool
 from core.base.types cimport IO_READ, IO_WRITE, OP_READ, OP_SYNC, OP_WRITE, lnt_dev, lnt_io, lnt_obj, lnt_op
-from core.log.journal cimport frame_close, journal_room, record_map
+from core.log.journal cimport frame_close, journal_room
+from core.log.records cimport record_map
 from core.pool.engine cimport Pool
 from core.pool.turn cimport lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core.space.allocation cimport alloc_extent

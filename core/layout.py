@@ -48,8 +48,8 @@ KV_VALUE_BYTES = 131072
 KV_GOES = 0xFFFFFFFF        # value_bytes of a record that removes its key
 FRAME_BLOCKS = 64           # the largest journal frame: 256 KiB
 ATOMIC_BLOCKS = 256         # the longest atomic write, 1 MiB: whatever its pieces, their records fit one frame
-DIRECTORY_ENTRIES = 252     # (home u64, crc u32, pad u32) a page
-PENDING_ITEMS = 252         # (ref u64, length u32, flags u32) a page
+DIRECTORY_ENTRIES = 252     # a page
+PENDING_ITEMS = 252         # likewise
 
 
 class Field(NamedTuple):
@@ -133,6 +133,19 @@ COUNT_BYTES = 3             # 1024 counts
 SUMMARY_BYTES = 2           # 1024 used-block counts
 CSUM_BYTES = 4              # 1008 checksums
 
+DIRECTORY_ENTRY_BYTES = 16
+DIRECTORY_ENTRY = (
+    Field(0, 8, "home", "where the image belongs"),
+    Field(8, 4, "crc", "the image's own"),
+    Field(12, 4, "reserved", "0"),
+)
+PENDING_ITEM_BYTES = 16
+PENDING_ITEM = (
+    Field(0, 8, "block", "the first one, or the node's"),
+    Field(8, 4, "length", "of data: how many blocks; of a node: its level"),
+    Field(12, 4, "kind", "1 data, 2 node"),
+)
+
 # -- journal frame ----------------------------------------------------------------------------------------------------
 FRAME_HEADER_BYTES = 64
 FRAME_HEADER = (
@@ -147,6 +160,7 @@ FRAME_HEADER = (
     Field(56, 4, "records", "number of records"),
 )
 FRAME_FLAGS = {"pad": 1}
+MAP_RECORD_FLAGS = {"map_sums": 1}
 RECORD_HEADER = (
     Field(0, 1, "type", "see RECORD_TYPES"),
     Field(1, 1, "flags", "map: 1 = `count` CRC32C values follow"),
@@ -214,6 +228,7 @@ KV_SLOT = (
 
 STRUCTURES: dict[str, tuple[Field, ...]] = {
     "SB": SUPERBLOCK, "OW": OWNER, "PG": PAGE_HEADER, "FR": FRAME_HEADER, "RC": RECORD_HEADER, "OB": OBJECT_SLOT, "KV": KV_SLOT,
+    "DE": DIRECTORY_ENTRY, "PI": PENDING_ITEM,
 }
 
 
@@ -230,7 +245,7 @@ def c_header() -> str:
     for record, parts in RECORDS.items():
         lines += [f"#define RF_{record.upper()}_{name.upper()} {offset}" for offset, _, name in parts]
         lines.append(f"#define RB_{record.upper()} {record_bytes(record)}")
-    for prefix, table in (("PK", PAGE_KINDS), ("EF", NODE_FLAGS), ("FF", FRAME_FLAGS), ("RT", RECORD_TYPES),
+    for prefix, table in (("PK", PAGE_KINDS), ("EF", NODE_FLAGS), ("FF", FRAME_FLAGS), ("RT", RECORD_TYPES), ("RL", MAP_RECORD_FLAGS),
                           ("SK", SLOT_KINDS), ("OK", OBJECT_KINDS), ("OF", OBJECT_FLAGS), ("SF", SUPERBLOCK_FLAGS)):
         lines += [f"#define {prefix}_{key.upper()} {value}" for key, value in table.items()]
     return "\n".join([*lines, "#endif", ""])

@@ -1,10 +1,6 @@
 # CRC32C for Python (RFC 7143 §13.1; the pool's checksums): the interleaved hardware version and the table one.
 from libc.stdint cimport uint32_t
 
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
-    uint32_t lnt_crc32c_portable(uint32_t seed, const void *buf, size_t n)
-
 
 def crc32c(const unsigned char[::1] data not None, uint32_t seed=0):
     cdef Py_ssize_t n = data.shape[0]

@@ -13,7 +13,8 @@ cdef struct lnt_dropped:
     uint64_t ref
     uint64_t seq              # the journal frame that holds the change
     uint64_t epoch            # I/O of this epoch may still touch the block (DROPPED_HOME: checkpoint generation)
-    uint32_t n
+    uint32_t blocks           # of a node 1
+    uint8_t level             # of a node
     uint8_t kind
     uint8_t trim              # give the space back to the medium before reuse
 

@@ -1,4 +1,4 @@
-"""The catalog when a pool is opened: a slot becomes an object here, with its checks, and nowhere else."""
+"""A slot becomes an object here, with its checks, and nowhere else; the catalog when a pool is opened."""
 from core.errors import damaged
 
 from core.base.entries cimport E_NODE, E_REF
@@ -20,8 +20,8 @@ cdef enum:
     MORE_SLOTS = 1024             # than there are
 
 
-cdef lnt_object *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
-    """A new object from its slot bytes; PoolError when they cannot be."""
+cdef lnt_object *object_from(const uint8_t *slot) except NULL:
+    """A new object from its slot bytes, that nobody knows of yet; PoolError when they cannot be."""
     cdef lnt_object *o
     if (slot[OB_NAME_BYTES] == 0 or slot[OB_NAME_BYTES] > L_NAME_BYTES and (slot[OB_KIND] != OK_SNAPSHOT or slot[OB_ORIGIN_BYTES])
             or slot[OB_ORIGIN_BYTES] > L_NAME_BYTES or slot[OB_PROPS_BYTES] > L_PROPS_BYTES
@@ -42,7 +42,6 @@ cdef lnt_object *object_from(lnt_pool *p, const uint8_t *slot) except NULL:
     o.level = slot[OB_LEVEL]
     o.root = lnt_get_le64(slot + OB_ROOT)
     o.mapped_blocks = lnt_get_le64(slot + OB_MAPPED_BLOCKS)
-    object_known(p, o.pub.id)
     return o
 
 
@@ -59,7 +58,8 @@ cdef int page_load(lnt_pool *p, lnt_frame *f, uint64_t page, list keys) except -
         if s[0] == SK_KV:
             keys.append((slot, (<const char *>s)[:L_SLOT_BYTES]))
         elif s[0] == SK_OBJECT:
-            o = object_from(p, s)
+            o = object_from(s)
+            object_known(p, o.pub.id)
             o.slot = slot
             if object_find(p, o.pub.id) != NULL:
                 raise damaged("two catalog entries have one id")

@@ -5,12 +5,14 @@ SYNC1, SUPER, SYNC2 publish, APPLY writes the pages home, SYNC3 ends it (docs/on
 """
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_begun
+from core.base.crc32c cimport lnt_crc32c
 from core.base.dropped cimport DROPPED_DATA, DROPPED_NODE, lnt_dropped, lnt_dropped_ring, ring_at, ring_count, ring_ready
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS,
-    L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_PAGES, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PK_DIRECTORY,
-    PK_PENDING, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
+    DE_CRC, DE_HOME, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_DIRECTORY_ENTRY_BYTES, L_GROUP_BLOCKS, L_NODE_ENTRIES,
+    L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_PENDING_ITEM_BYTES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_PAGES,
+    L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PI_BLOCK, PI_KIND, PI_LENGTH, PK_DIRECTORY, PK_PENDING, PK_SUMMARY,
+    SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
 )
 from core.base.log cimport (
     CHECKPOINT_APPLY, CHECKPOINT_HOMES, CHECKPOINT_IDLE, CHECKPOINT_IMAGES, CHECKPOINT_SUPER, CHECKPOINT_SYNC1, CHECKPOINT_SYNC2,
@@ -53,10 +55,6 @@ cdef enum:
     TURN_HOME_PAGES = 64          # ... and pages of them
     NO_HOMES_US = 500000          # a checkpoint without room for its nodes tries again so long after
     SETTLED_US = 30000000         # a pool with changes gets a checkpoint at least this often
-
-
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 
 # -- when ---------------------------------------------------------------------------------------------------------------------
@@ -193,14 +191,14 @@ cdef int by_id(const void *a, const void *b) noexcept nogil:
     return -1 if x < y else x > y
 
 
-cdef void pending_put(lnt_pool *p, uint64_t ref, uint32_t n, uint32_t kind, uint32_t *count, uint32_t cap) noexcept nogil:
+cdef void pending_put(lnt_pool *p, uint64_t ref, uint32_t length, uint32_t kind, uint32_t *count, uint32_t cap) noexcept nogil:
     cdef uint8_t *at
     if count[0] < cap:
         at = (p.checkpoint.pending + (count[0] // L_PENDING_ITEMS) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
-              + count[0] % L_PENDING_ITEMS * 16)
-        lnt_put_le64(at, ref)
-        lnt_put_le32(at + 8, n)
-        lnt_put_le32(at + 12, kind)
+              + count[0] % L_PENDING_ITEMS * L_PENDING_ITEM_BYTES)
+        lnt_put_le64(at + PI_BLOCK, ref)
+        lnt_put_le32(at + PI_LENGTH, length)
+        lnt_put_le32(at + PI_KIND, kind)
     count[0] += 1
 
 
@@ -210,9 +208,9 @@ cdef void pending_ring(lnt_pool *p, lnt_dropped_ring *r, uint32_t *count, uint32
     for i in range(r.head, r.tail):
         it = ring_at(r, i)
         if it.kind == DROPPED_NODE:
-            pending_put(p, it.ref, it.n >> 8, DROPPED_NODE, count, cap)
+            pending_put(p, it.ref, it.level, DROPPED_NODE, count, cap)
         else:
-            pending_put(p, it.ref, it.n, DROPPED_DATA, count, cap)
+            pending_put(p, it.ref, it.blocks, DROPPED_DATA, count, cap)
 
 
 cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
@@ -409,9 +407,9 @@ cdef void directory_store(lnt_pool *p) noexcept nogil:
     cdef uint8_t *at
     for i in range(p.checkpoint.n_images):
         at = (p.checkpoint.directory + (i // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
-              + i % L_DIRECTORY_ENTRIES * 16)
-        lnt_put_le64(at, p.checkpoint.homes[i])
-        lnt_put_le32(at + 8, lnt_get_le32(p.checkpoint.buf + <uint64_t>i * L_BLOCK_BYTES + PG_CRC))
+              + i % L_DIRECTORY_ENTRIES * L_DIRECTORY_ENTRY_BYTES)
+        lnt_put_le64(at + DE_HOME, p.checkpoint.homes[i])
+        lnt_put_le32(at + DE_CRC, lnt_get_le32(p.checkpoint.buf + <uint64_t>i * L_BLOCK_BYTES + PG_CRC))
     for i in range(p.checkpoint.n_directory):
         page_seal(p, p.checkpoint.directory + i * L_BLOCK_BYTES, PK_DIRECTORY, 0,
                   p.checkpoint.n_images - i * L_DIRECTORY_ENTRIES

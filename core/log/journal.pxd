@@ -1,5 +1,6 @@
 # The journal: records in frames, group commit, and the only place that syncs (docs/on-disk-format.md, docs/durability.md).
-from core.base.layout cimport L_BLOCK_BYTES
+from core.base.crc32c cimport lnt_crc32c
+from core.base.layout cimport FR_CRC, L_BLOCK_BYTES
 from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_op
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
@@ -10,8 +11,6 @@ cdef void frame_close(lnt_pool *p, int force) noexcept nogil
 cdef void journal_fit(lnt_pool *p, uint32_t length) noexcept nogil
 cdef int journal_reserve(lnt_pool *p, uint32_t length) noexcept nogil
 cdef uint8_t *record_new(lnt_pool *p, uint8_t type, uint32_t length) noexcept nogil
-cdef void record_map(lnt_pool *p, uint64_t obj, uint64_t lba, uint64_t pba, uint32_t n, const uint32_t *csum) noexcept nogil
-cdef void record_3(lnt_pool *p, uint8_t type, uint64_t a, uint64_t b, uint64_t c) noexcept nogil
 cdef void wait_soft(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void wait_hard(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef uint64_t next_sync(lnt_pool *p) noexcept nogil
@@ -24,6 +23,10 @@ cdef int background_commit(lnt_pool *p, bint press) noexcept nogil
 
 cdef enum:
     SPARE_FRAMES = 4              # the open one, a pad, the next, a marker
+
+cdef inline uint32_t frame_crc(const uint8_t *frame, uint32_t length) noexcept nogil:
+    """What its checksum field shall say: of all behind that, up to the end of its records."""
+    return lnt_crc32c(0, frame + FR_CRC + 4, length - FR_CRC - 4)
 
 cdef inline int frames_ready(lnt_pool *p) noexcept nogil:
     """1 when there is memory for every frame that one step of an op may begin: asked before the step changes anything."""

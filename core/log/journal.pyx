@@ -9,7 +9,7 @@ from core.base.checkpoint_wait cimport checkpoint_want
 from core.base.dropped cimport ring_count, ring_newest
 from core.base.layout cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_RECORDS, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES,
-    L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_FLAGS, RC_LENGTH, RC_TYPE, RT_MAP,
+    L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, RC_LENGTH, RC_TYPE,
 )
 from core.base.log cimport CHECKPOINT_IDLE, lnt_journal_frame
 from core.base.memory cimport mem_aligned, mem_zeroed
@@ -25,10 +25,6 @@ from libc.string cimport memcpy, memset
 cdef enum:
     COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
     SEAL_US = 1000000             # idle so long after a commit, the journal vouches for its last frame
-
-
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 
 cdef int journal_init(lnt_pool *p) noexcept nogil:
@@ -136,7 +132,7 @@ cdef void frame_submit(lnt_pool *p, lnt_journal_frame *f, uint32_t position) noe
     lnt_put_le32(f.buf + FR_LENGTH, f.length)
     lnt_put_le32(f.buf + FR_FLAGS, FF_PAD if f.pad else 0)
     lnt_put_le32(f.buf + FR_RECORDS, f.records)
-    lnt_put_le32(f.buf + FR_CRC, lnt_crc32c(0, f.buf + 8, f.length - 8))
+    lnt_put_le32(f.buf + FR_CRC, frame_crc(f.buf, f.length))
     f.position = position
     f.io.kind = IO_WRITE
     f.io.offset = (p.journal.start + position) * L_BLOCK_BYTES
@@ -220,24 +216,6 @@ cdef uint8_t *record_new(lnt_pool *p, uint8_t type, uint32_t length) noexcept no
     p.journal.record_seq = p.journal.next_seq
     p.journal.appended += 1
     return r
-
-
-cdef void record_map(lnt_pool *p, uint64_t obj, uint64_t lba, uint64_t pba, uint32_t n, const uint32_t *csum) noexcept nogil:
-    cdef uint8_t *r = record_new(p, RT_MAP, 40 + (4 * n if csum != NULL else 0))
-    lnt_put_le64(r + 8, obj)
-    lnt_put_le64(r + 16, lba)
-    lnt_put_le64(r + 24, pba)
-    lnt_put_le32(r + 32, n)
-    if csum != NULL:
-        r[RC_FLAGS] = 1
-        memcpy(r + 40, csum, 4 * n)
-
-
-cdef void record_3(lnt_pool *p, uint8_t type, uint64_t a, uint64_t b, uint64_t c) noexcept nogil:
-    cdef uint8_t *r = record_new(p, type, 32)
-    lnt_put_le64(r + 8, a)
-    lnt_put_le64(r + 16, b)
-    lnt_put_le64(r + 24, c)
 
 
 cdef void records_put(lnt_pool *p, const uint8_t *records, uint32_t length, uint32_t count) noexcept nogil:

@@ -13,20 +13,17 @@ from core.base.layout cimport (
 from core.base.memory cimport mem_zeroed
 from core.base.mutations cimport M_NO_SUPER_CRC
 from core.base.native cimport lnt_get_le32, lnt_get_le64
-from core.log.superblock cimport super_bytes
-from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from core.log.superblock cimport super_bytes, super_crc
+from libc.stdint cimport uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
-
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 
 cdef int super_valid(lnt_pool *p, bytes raw):
     cdef const uint8_t *b = raw
     if len(raw) != L_BLOCK_BYTES or p.mutations & M_NO_SUPER_CRC:
         return len(raw) == L_BLOCK_BYTES
-    return lnt_get_le32(b + SB_CRC) == lnt_crc32c(0, b + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
+    return lnt_get_le32(b + SB_CRC) == super_crc(b)
 
 
 cdef object super_read(lnt_pool *p, object device):

@@ -4,11 +4,13 @@ Runs before the pool is shared with anyone, on a device that finishes everything
 """
 from core.errors import damaged
 
+from core.base.crc32c cimport lnt_crc32c
 from core.base.dropped cimport DROPPED_DATA, DROPPED_NODE, lnt_dropped, ring_count, ring_oldest, ring_push, ring_ready
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_FORMAT_VERSION, L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_RUN_BLOCKS, L_SUMMARY_RUNS,
-    L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, PG_CRC, PG_GEN, PG_KIND, PG_N, PK_PENDING, PK_SUMMARY, SB_AREA_IMAGES,
-    SB_AREA_PENDING, SB_FLAGS, SB_FREE_BLOCKS, SB_NODE_RUNS, SB_PENDING_CRC, SF_CLEAN,
+    DE_CRC, DE_HOME, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_DIRECTORY_ENTRY_BYTES, L_FORMAT_VERSION, L_PAGE_HEADER_BYTES,
+    L_PENDING_ITEMS, L_PENDING_ITEM_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS,
+    PG_CRC, PG_GEN, PG_KIND, PG_N, PI_BLOCK, PI_KIND, PI_LENGTH, PK_PENDING, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING,
+    SB_FLAGS, SB_FREE_BLOCKS, SB_NODE_RUNS, SB_PENDING_CRC, SF_CLEAN,
 )
 from core.base.memory cimport mem_zeroed
 from core.base.mutations cimport (
@@ -41,10 +43,6 @@ from core import layout
 
 
 from core.errors import PoolError
-
-
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 
 # -- summaries -----------------------------------------------------------------------------------------------------------
@@ -170,17 +168,24 @@ cdef int area_apply(lnt_pool *p, object device, bytes raw) except -1:
                 or lnt_get_le64(g + PG_GEN) != p.checkpoint.generation and not p.mutations & M_NO_GEN):
             raise damaged("the checkpoint's pending list fails its checksum")
         for k in range(lnt_get_le16(g + PG_N)):
-            it.ref = lnt_get_le64(g + L_PAGE_HEADER_BYTES + 16 * k)
-            it.n = lnt_get_le32(g + L_PAGE_HEADER_BYTES + 16 * k + 8)
-            it.kind = <uint8_t>lnt_get_le32(g + L_PAGE_HEADER_BYTES + 16 * k + 12)
-            it.trim = 1
-            it.seq = it.epoch = 0
-            if it.kind == DROPPED_NODE:
-                it.n = 1 | (it.n << 8 if not p.mutations & M_FLAT_PENDING else 0)
+            it = pending_get(g + L_PAGE_HEADER_BYTES + k * L_PENDING_ITEM_BYTES, p.mutations & M_FLAT_PENDING != 0)
             if not ring_ready(&p.dropped_ready, 1):
                 raise MemoryError
             ring_push(&p.dropped_ready, &it)
     return 0
+
+
+cdef lnt_dropped pending_get(const uint8_t *item, bint flat) noexcept:
+    """An item of the pending list; `flat` forgets the level of a node (a mutation)."""
+    cdef lnt_dropped it
+    cdef uint32_t length = lnt_get_le32(item + PI_LENGTH)
+    it.ref = lnt_get_le64(item + PI_BLOCK)
+    it.kind = <uint8_t>lnt_get_le32(item + PI_KIND)
+    it.blocks = 1 if it.kind == DROPPED_NODE else length
+    it.level = <uint8_t>length if it.kind == DROPPED_NODE and not flat else 0
+    it.trim = 1
+    it.seq = it.epoch = 0
+    return it
 
 
 cdef int super_secure(lnt_pool *p, object device, bytes raw) except -1:
@@ -206,9 +211,9 @@ cdef int image_home(lnt_pool *p, object device, const uint8_t *d, bytes chunk, u
     cdef uint64_t home
     for i in range(k):
         at = d + ((first + i) // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
-        at += (first + i) % L_DIRECTORY_ENTRIES * 16
-        home = lnt_get_le64(at)
-        if lnt_get_le32(c + i * L_BLOCK_BYTES + PG_CRC) != lnt_get_le32(at + 8) or home >= p.total_blocks or not page_check(
+        at += (first + i) % L_DIRECTORY_ENTRIES * L_DIRECTORY_ENTRY_BYTES
+        home = lnt_get_le64(at + DE_HOME)
+        if lnt_get_le32(c + i * L_BLOCK_BYTES + PG_CRC) != lnt_get_le32(at + DE_CRC) or home >= p.total_blocks or not page_check(
                 p, c + i * L_BLOCK_BYTES, c[i * L_BLOCK_BYTES + PG_KIND], home) and not p.mutations & M_NO_IMAGE_CRC:
             raise damaged(f"the checkpoint's image of block {home} fails its checksum")
         device.write(home * L_BLOCK_BYTES, chunk[i * L_BLOCK_BYTES:(i + 1) * L_BLOCK_BYTES])

@@ -12,8 +12,8 @@ from core.base.layout cimport (
     RB_DELETE, RB_GROW, RB_KV, RB_MAP, RB_RESIZE, RB_REVERT, RB_SHARE, RB_UNMAP, RC_FLAGS, RC_LENGTH, RC_TYPE, RF_DERIVE_SLOT,
     RF_DERIVE_SOURCE, RF_GROW_TOTAL_BLOCKS, RF_KV_KEY_BYTES, RF_KV_VALUE_BYTES, RF_MAP_COUNT, RF_MAP_LBA, RF_MAP_OBJECT,
     RF_MAP_PBA, RF_OBJECT_SLOT, RF_RESIZE_SIZE_BYTES, RF_REVERT_SOURCE, RF_SHARE_COUNT, RF_SHARE_LBA, RF_SHARE_SOURCE,
-    RF_SHARE_SOURCE_LBA, RF_UNMAP_COUNT, RF_UNMAP_LBA, RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT, RT_RESIZE,
-    RT_REVERT, RT_SHARE, RT_UNMAP, SB_FLAGS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SF_CLEAN, SK_OBJECT,
+    RF_SHARE_SOURCE_LBA, RF_UNMAP_COUNT, RF_UNMAP_LBA, RL_MAP_SUMS, RT_DELETE, RT_DERIVE, RT_GROW, RT_KV, RT_MAP, RT_OBJECT,
+    RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SB_FLAGS, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SF_CLEAN, SK_OBJECT,
 )
 from core.base.mutations cimport (
     M_ACCEPT_SOFT, M_FIRST_RECORD, M_KEEP_TAIL, M_LONG_RECORD, M_NO_FRAME_CRC, M_NO_LEAP, M_NO_REWRITE, M_NO_SYNCED_UPTO,
@@ -23,8 +23,9 @@ from core.base.object cimport lnt_object
 from core.base.types cimport ST_MEMORY
 from core.catalog.changes cimport delete_apply, derive_apply, revert_apply
 from core.catalog.loading cimport object_from
-from core.catalog.slots cimport NO_SLOT, slot_alloc, slot_write
+from core.catalog.slots cimport NO_SLOT, object_known, slot_alloc, slot_write
 from core.log.growth cimport pool_resize
+from core.log.journal cimport frame_crc
 from core.log.recovery cimport drops_reclaim
 from core.objects cimport object_dirty, object_find, object_link
 from core.pages.checksums cimport csum_set
@@ -41,10 +42,6 @@ cdef enum:
 FAULTS = {SHORT: "it is too short", NOBODY: "its object is not there", IMPOSSIBLE: "it is impossible"}
 
 
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
-
-
 # -- frames --------------------------------------------------------------------------------------------------------------
 
 
@@ -58,7 +55,7 @@ cdef int frame_valid(lnt_pool *p, const uint8_t *b, uint64_t room_blocks) noexce
         return 0
     if p.mutations & M_NO_FRAME_CRC:
         return 1
-    return lnt_get_le32(b + FR_CRC) == lnt_crc32c(0, b + 8, length - 8)
+    return lnt_get_le32(b + FR_CRC) == frame_crc(b, length)
 
 
 cdef bytes ring_read(lnt_pool *p, object device, const uint8_t *sb, uint32_t position, uint64_t expect):
@@ -219,7 +216,8 @@ cdef int object_replay(lnt_pool *p, const uint8_t *r, uint32_t n) except -1:
         memcpy(o.slot_image + OB_QUOTA_BYTES, slot + OB_QUOTA_BYTES, L_SLOT_BYTES - OB_QUOTA_BYTES)
         object_dirty(p, o)
         return 0
-    o = object_from(p, slot)
+    o = object_from(slot)
+    object_known(p, o.pub.id)
     o.root = 0
     o.mapped_blocks = 0
     o.slot = slot_alloc(p, SK_OBJECT)
@@ -246,7 +244,7 @@ cdef int map_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) no
     rc = count_touch(p, NULL, pba, count)
     if rc == 0:
         rc = count_add(p, pba, count, 1)
-    if rc == 0 and r[RC_FLAGS] & 1:
+    if rc == 0 and r[RC_FLAGS] & RL_MAP_SUMS:
         if n < RB_MAP + 4 * count:
             return SHORT
         rc = csum_set(p, pba, count, r + RB_MAP)

@@ -15,9 +15,6 @@ from core.base.space cimport NODE_RUNS
 from core.base.types cimport IO_WRITE, lnt_io
 from libc.string cimport memcpy, memset
 
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
-
 
 cdef bytes super_bytes(dict values):
     raw = bytearray(L_BLOCK_BYTES)
@@ -29,7 +26,7 @@ cdef bytes super_bytes(dict values):
         elif isinstance(value, bytes):
             raw[field.offset:field.offset + len(value)] = value
     body = bytes(raw)
-    crc = lnt_crc32c(0, <const uint8_t *>body + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4)
+    crc = super_crc(body)
     raw[SB_CRC:SB_CRC + 4] = crc.to_bytes(4, "little")
     return bytes(raw)
 
@@ -65,7 +62,7 @@ cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
 
 cdef void super_seal(uint8_t *out, uint64_t sb_gen) noexcept nogil:
     lnt_put_le64(out + SB_SB_GEN, sb_gen)
-    lnt_put_le32(out + SB_CRC, lnt_crc32c(0, out + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4))
+    lnt_put_le32(out + SB_CRC, super_crc(out))
 
 
 cdef void super_next(lnt_pool *p, uint8_t *out) noexcept nogil:

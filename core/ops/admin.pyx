@@ -7,14 +7,14 @@ from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_shar
 from core.base.checkpoint_wait cimport checkpoint_wait_next, checkpoint_wait_room
 from core.base.entries cimport WAIT
 from core.base.layout cimport (
-    KV_SLOT_KIND, L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME,
-    OB_NAME_BYTES, OB_ORIGIN, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES,
-    OB_RESERVE_BYTES, OF_TAIL, RT_DELETE, RT_DERIVE, RT_GROW, RT_OBJECT, RT_RESIZE, RT_REVERT, RT_SHARE, RT_UNMAP, SK_FREE,
+    KV_SLOT_KIND, L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
+    OB_ORIGIN, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_TAIL,
+    RB_DELETE, RB_DERIVE, RB_REVERT, RB_SHARE, RB_UNMAP, SK_FREE,
 )
 from core.base.mutations cimport (
     M_ADMIN_SOFT, M_BLIND_PUBLISH, M_EARLY_REVERT, M_EARLY_SHARE, M_HASTY_COPY, M_NO_SETTLE, M_SPLIT_PUBLISH,
 )
-from core.base.native cimport lnt_get_le64, lnt_put_le64
+from core.base.native cimport lnt_get_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport (
     ADMIN_CHECKPOINT, ADMIN_CREATE, ADMIN_DELETE, ADMIN_DERIVE, ADMIN_DIFF, ADMIN_EXCLUSIVE, ADMIN_EXTENTS, ADMIN_GROW,
@@ -28,10 +28,11 @@ from core.base.types cimport (
     ST_GONE, ST_INVALID, ST_IO_WRITE, ST_MEMORY, ST_NO_SPACE, ST_OK, ST_PROTECTED, ST_RANGE, ST_READ_ONLY, lnt_op,
 )
 from core.catalog.changes cimport delete_apply, derive_apply, revert_apply
-from core.catalog.slots cimport object_store, slot_free, slot_page, slot_write
+from core.catalog.slots cimport slot_free, slot_page, slot_write
 from core.log.growth cimport pool_resize
-from core.log.journal cimport (
-    frame_close, journal_fit, journal_reserve, next_sync, record_3, record_new, records_put, wait_hard, wait_soft,
+from core.log.journal cimport frame_close, journal_fit, journal_reserve, next_sync, records_put, wait_hard, wait_soft
+from core.log.records cimport (
+    record_delete, record_derive, record_grow, record_object, record_resize, record_revert, record_share, record_unmap,
 )
 from core.objects cimport object_dirty, object_find, object_link
 from core.ops.epochs cimport memory_ready, wait_grace, wait_room
@@ -54,14 +55,6 @@ cdef inline lnt_op_state *op_state(lnt_admin *a) noexcept nogil:
 
 
 # -- operations --------------------------------------------------------------------------------------------------------
-
-
-cdef void record_object(lnt_pool *p, uint8_t type, uint64_t source, lnt_object *o) noexcept nogil:
-    cdef uint32_t head = 16 if type == RT_DERIVE else 8
-    cdef uint8_t *r = record_new(p, type, head + L_SLOT_BYTES)
-    if type == RT_DERIVE:
-        lnt_put_le64(r + 8, source)
-    object_store(p, o, r + head)
 
 
 cdef int slots_make(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
@@ -103,7 +96,7 @@ cdef int create_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     a.obj.level = <uint8_t>map_level(a.obj.pub.size_bytes // L_BLOCK_BYTES)
     object_link(p, a.obj)
     object_dirty(p, a.obj)
-    record_object(p, RT_OBJECT, 0, a.obj)
+    record_object(p, a.obj)
     return 0
 
 
@@ -156,12 +149,12 @@ cdef int derive_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
         rc = keys_touch(p, who, &a.keys)
     if rc:
         return rc
-    journal_reserve(p, a.n_made * (16 + L_SLOT_BYTES) + a.keys.records_bytes)
+    journal_reserve(p, a.n_made * RB_DERIVE + a.keys.records_bytes)
     for i in range(a.n_made):
         rc = derive_apply(p, a.sources[i], a.made[i])
         if rc:
             return rc
-        record_object(p, RT_DERIVE, a.sources[i].pub.id, a.made[i])
+        record_derive(p, a.sources[i].pub.id, a.made[i])
     keys_apply(p, who, &a.keys)
     op_state(a).target_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
     return 0
@@ -169,16 +162,14 @@ cdef int derive_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
 
 cdef int delete_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef int rc
-    cdef uint8_t *r
     if a.obj.pub.gone:
         return ST_GONE
     rc = slot_write(p, who, a.obj.slot, NULL)
     if rc:
         return rc
-    journal_fit(p, 16)
+    journal_fit(p, RB_DELETE)
     delete_apply(p, a.obj)
-    r = record_new(p, RT_DELETE, 16)
-    lnt_put_le64(r + 8, a.obj.pub.id)
+    record_delete(p, a.obj.pub.id)
     return 0
 
 
@@ -186,7 +177,6 @@ cdef int revert_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef int rc = 0
     cdef lnt_object *vol = a.obj
     cdef lnt_object *snap = a.other
-    cdef uint8_t *r
     if vol.pub.gone or snap.pub.gone:
         return ST_GONE
     if snap.root:
@@ -201,18 +191,16 @@ cdef int revert_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
         rc = slots_make(p, who, a)
     if rc:
         return rc
-    journal_reserve(p, 64 + L_SLOT_BYTES)
+    journal_reserve(p, RB_DERIVE + RB_REVERT)
     if a.n_made:
         rc = derive_apply(p, vol, a.made[0])
         if rc:
             return rc
-        record_object(p, RT_DERIVE, vol.pub.id, a.made[0])
+        record_derive(p, vol.pub.id, a.made[0])
     rc = revert_apply(p, vol, snap)
     if rc:
         return rc
-    r = record_new(p, RT_REVERT, 24)
-    lnt_put_le64(r + 8, vol.pub.id)
-    lnt_put_le64(r + 16, snap.pub.id)
+    record_revert(p, vol.pub.id, snap.pub.id)
     op_state(a).target_epoch = p.epoch + 2 if not p.mutations & M_EARLY_REVERT else 0
     return 0
 
@@ -234,33 +222,29 @@ cdef int publication_touch(lnt_pool *p, lnt_waiter *who, lnt_publication *x) noe
 cdef int publication_apply(lnt_pool *p, lnt_waiter *who, lnt_publication *x) noexcept nogil:
     """The staged object becomes a snapshot of the volume; the volume becomes what that is, unless somebody wrote to it since."""
     cdef uint64_t staged_id = x.staged.pub.id
-    cdef uint8_t *r
     cdef int rc = 0
     if x.volume == NULL:
         rc = derive_apply(p, x.staged, x.made_volume)
         if rc:
             return rc
-        record_object(p, RT_DERIVE, staged_id, x.made_volume)
+        record_derive(p, staged_id, x.made_volume)
     rc = derive_apply(p, x.staged, x.snapshot)
     if rc:
         return rc
-    record_object(p, RT_DERIVE, staged_id, x.snapshot)
+    record_derive(p, staged_id, x.snapshot)
     if p.mutations & M_SPLIT_PUBLISH:
         frame_close(p, 1)
-        journal_reserve(p, 64)
+        journal_reserve(p, RB_REVERT + RB_DELETE)
     x.follows = x.volume == NULL or (x.base != NULL and not x.base.pub.gone and (
         x.volume.root == x.base.root and x.volume.pub.size_bytes == x.base.pub.size_bytes or p.mutations & M_BLIND_PUBLISH != 0))
     if x.volume != NULL and x.follows:
         rc = revert_apply(p, x.volume, x.snapshot)
         if rc:
             return rc
-        r = record_new(p, RT_REVERT, 24)
-        lnt_put_le64(r + 8, x.volume.pub.id)
-        lnt_put_le64(r + 16, x.snapshot.pub.id)
+        record_revert(p, x.volume.pub.id, x.snapshot.pub.id)
     slot_write(p, who, x.staged.slot, NULL)
     delete_apply(p, x.staged)
-    r = record_new(p, RT_DELETE, 16)
-    lnt_put_le64(r + 8, staged_id)
+    record_delete(p, staged_id)
     return 0
 
 
@@ -277,7 +261,7 @@ cdef int publish_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
         rc = keys_touch(p, who, &a.keys)
     if rc:
         return rc
-    journal_reserve(p, a.n_made * (16 + L_SLOT_BYTES) + a.n_publications * 40 + a.keys.records_bytes)
+    journal_reserve(p, a.n_made * RB_DERIVE + a.n_publications * (RB_REVERT + RB_DELETE) + a.keys.records_bytes)
     for i in range(a.n_publications):
         rc = publication_apply(p, who, &a.publications[i])
         if rc:
@@ -297,12 +281,12 @@ cdef int clear_behind(lnt_pool *p, lnt_waiter *who, lnt_admin *a, uint64_t lba) 
     if r.cursor_block < lba:
         r.cursor_block = lba
     while r.cursor_block < end:
-        journal_fit(p, 32)
+        journal_fit(p, RB_UNMAP)
         rc = map_unmap(p, who, a.obj, r.cursor_block, end, &next_lba, &removed)
         if rc:
             return rc
         if removed:
-            record_3(p, RT_UNMAP, a.obj.pub.id, r.cursor_block, next_lba - r.cursor_block)
+            record_unmap(p, a.obj.pub.id, r.cursor_block, next_lba - r.cursor_block)
         looks += LEAF_LOOKS if removed else 1
         r.cursor_block = next_lba
         if looks >= TURN_LOOKS:
@@ -336,7 +320,7 @@ cdef int resize_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
         r.clears = a.obj.flags & OF_TAIL
         a.obj.pub.size_bytes = r.size_bytes
         object_dirty(p, a.obj)
-        record_3(p, RT_RESIZE, a.obj.pub.id, r.size_bytes, 0)
+        record_resize(p, a.obj.pub.id, r.size_bytes)
     rc = clear_behind(p, who, a, r.size_bytes // L_BLOCK_BYTES) if r.clears else 0
     if r.clears and rc == 0:
         a.obj.flags &= ~OF_TAIL
@@ -370,7 +354,7 @@ cdef int set_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     if fields & SET_PHYSICAL:
         slot_copy(a, OB_PHYSICAL_EXPONENT, 1)
     object_dirty(p, a.obj)
-    record_object(p, RT_OBJECT, 0, a.obj)
+    record_object(p, a.obj)
     return 0
 
 
@@ -385,7 +369,6 @@ cdef int summaries_dirty(lnt_pool *p) noexcept nogil:
 cdef int grow_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     """In steps, each with as many new summary pages as a checkpoint surely has room for, and checkpoints between them."""
     cdef lnt_growth *g = &a.growth
-    cdef uint8_t *r
     cdef uint32_t most = p.checkpoint.area_blocks // 64
     cdef uint64_t total, step = <uint64_t>most * L_SUMMARY_RUNS * L_RUN_BLOCKS
     if g.total_blocks < p.total_blocks:
@@ -398,8 +381,7 @@ cdef int grow_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
         g.more = total < g.total_blocks
         if pool_resize(p, total):
             return ST_MEMORY
-        r = record_new(p, RT_GROW, 16)
-        lnt_put_le64(r + 8, total)
+        record_grow(p, total)
     return 0
 
 
@@ -407,7 +389,6 @@ cdef int share_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     cdef lnt_sharing *s = &a.sharing
     cdef uint64_t done = 0
     cdef int rc, steps = 0
-    cdef uint8_t *r
     if a.obj.pub.gone or a.other.pub.gone:
         return ST_GONE
     if a.obj.pub.read_only:
@@ -420,17 +401,12 @@ cdef int share_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     while s.left_blocks:
         if not memory_ready(p):
             return ST_MEMORY
-        journal_fit(p, 48)
+        journal_fit(p, RB_SHARE)
         rc = map_share(p, who, a.obj, s.block, a.other, s.source_block, s.left_blocks, &done)
         if rc:
             return rc
         a.other.settle_epoch = a.obj.settle_epoch = p.epoch + 2 if not p.mutations & M_NO_SETTLE else 0
-        r = record_new(p, RT_SHARE, 48)
-        lnt_put_le64(r + 8, a.obj.pub.id)
-        lnt_put_le64(r + 16, s.block)
-        lnt_put_le64(r + 24, a.other.pub.id)
-        lnt_put_le64(r + 32, s.source_block)
-        lnt_put_le64(r + 40, done)
+        record_share(p, a.obj.pub.id, s.block, a.other.pub.id, s.source_block, done)
         s.block += done
         s.source_block += done
         s.left_blocks -= done

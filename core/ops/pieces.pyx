@@ -8,15 +8,12 @@ from core.base.mutations cimport M_ATOMIC_SPACE, M_ATOMIC_STAYS, M_SPLIT_ATOMIC
 from core.base.page cimport lnt_frame
 from core.base.trace cimport PF_HALF, pool_fail
 from core.base.types cimport ST_IO_WRITE, ST_MEMORY, ST_NO_SPACE
-from core.log.journal cimport frame_close, frames_ready, journal_reserve, record_map
+from core.log.journal cimport frame_close, frames_ready, journal_reserve
+from core.log.records cimport map_record_bytes, record_map
 from core.pages.cache cimport cache_ready
 from core.pages.checksums cimport csum_put, csum_touch
 from core.space.allocation cimport space_for_nodes
 from libc.stdint cimport uint32_t
-
-
-cdef inline uint32_t record_bytes(lnt_piece *a, uint8_t verify) noexcept nogil:
-    return (40 + (4 * a.n if verify else 0) + 7) & ~<uint32_t>7
 
 
 cdef int piece_ready(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece *a, uint8_t verify) noexcept nogil:
@@ -55,7 +52,7 @@ cdef int pieces_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece **
             if rc == MERGE_AGAIN:
                 first[0] = a
             return rc
-        total += record_bytes(a, verify)
+        total += map_record_bytes(a.n, verify)
         count += 1
         a = a.next
     # A leaf that merges on the way is split again by the next piece.

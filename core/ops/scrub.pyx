@@ -21,9 +21,10 @@ from core.base.page cimport FRAME_VALID, lnt_frame
 from core.base.pool cimport run_is_fixed
 from core.base.schedule cimport op_again, op_ready
 from core.base.types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
+from core.log.superblock cimport super_crc
 from core.ops.walk cimport emit
 from core.pages.cache cimport cache_find, cache_get
-from core.pages.format cimport page_check
+from core.pages.format cimport page_check, page_crc
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp, memset
 
@@ -35,10 +36,6 @@ cdef enum:
     MS_NONE = 0
     MS_READING = 1
     MS_ARRIVED = 2
-
-
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 
 cdef struct medium_page:
@@ -218,7 +215,7 @@ cdef int super_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
     if rc:
         return rc
     return judge(p, a, memcmp(page, b"LUNETTE\0", 8) == 0 and memcmp(page + SB_UUID, p.uuid, 16) == 0
-                 and lnt_get_le32(page + SB_CRC) == lnt_crc32c(0, page + SB_CRC + 4, L_BLOCK_BYTES - SB_CRC - 4))
+                 and lnt_get_le32(page + SB_CRC) == super_crc(page))
 
 
 cdef uint64_t area_pages(lnt_pool *p) noexcept nogil:
@@ -235,7 +232,7 @@ cdef int area_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
     if rc:
         return rc
     return judge(p, a, lnt_get_le32(page + PG_MAGIC) == L_PAGE_MAGIC and lnt_get_le32(page + PG_TAG) == p.tag
-                 and lnt_get_le32(page + PG_CRC) == lnt_crc32c(0, page + PG_CRC + 4, L_BLOCK_BYTES - PG_CRC - 4))
+                 and lnt_get_le32(page + PG_CRC) == page_crc(page))
 
 
 cdef int summary_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
@@ -271,7 +268,7 @@ cdef int csum_sound(lnt_pool *p, const uint8_t *page, uint64_t home) noexcept no
                 if (<uint32_t *>f.data)[i]:
                     return 0
         return named < 3
-    return named < 2 or lnt_get_le32(page + PG_CRC) == lnt_crc32c(0, page + 8, L_BLOCK_BYTES - 8)
+    return named < 2 or lnt_get_le32(page + PG_CRC) == page_crc(page)
 
 
 cdef int csum_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:

@@ -19,7 +19,8 @@ from core.base.schedule cimport io_free, io_new, io_status, op_finish, op_ready
 from core.base.types cimport (
     IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OP_READ, ST_GONE, ST_MEMORY, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io,
 )
-from core.log.journal cimport journal_data_written, journal_fit, journal_room, next_sync, record_map, wait_hard, wait_soft
+from core.log.journal cimport journal_data_written, journal_fit, journal_room, next_sync, wait_hard, wait_soft
+from core.log.records cimport map_record_bytes, record_map
 from core.ops.epochs cimport (
     epoch_enter, epoch_exit, memory_ready, unpublished, wait_grace, wait_room, waits_for_range, write_book, write_unbook,
 )
@@ -105,8 +106,9 @@ cdef void blocks_drop(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
     """Give back new blocks that did not enter the map. Their place in the ring is kept since they were taken (memory_ready)."""
     cdef lnt_dropped it
     it.ref = pba
-    it.n = n
+    it.blocks = n
     it.kind = DROPPED_DATA
+    it.level = 0
     it.trim = 0
     it.seq = it.epoch = 0
     ring_push(&p.dropped_ready, &it)
@@ -494,7 +496,7 @@ cdef int piece_commit(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_piece *a) no
             return rc if rc == WAIT or rc == ST_MEMORY else PLAN_AGAIN   # checksums cannot be kept there: taken elsewhere
     lnt_assert(not a.partial or e.entry == a.source or p.mutations & M_NO_MERGE_CHECK != 0,
                "I9: a partial write replaces the block that it was merged with")
-    journal_fit(p, 48 + 4 * a.n)
+    journal_fit(p, map_record_bytes(a.n, 1))
     rc = map_insert(p, who, o, a.lba, a.pba, a.n, E_EXCL())
     if rc:
         return rc

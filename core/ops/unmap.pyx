@@ -1,14 +1,15 @@
 """UNMAP: whole blocks leave the map, a slice a turn; what is left of a block is written with zeros (SBC-4 §5.35)."""
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, lnt_extent, map_find, map_unmap
 from core.base.entries cimport WAIT
-from core.base.layout cimport L_BLOCK_BYTES, RT_UNMAP
+from core.base.layout cimport L_BLOCK_BYTES, RB_UNMAP
 from core.base.mutations cimport M_HOLE_WRITES, M_SHORT_UNMAP
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport op_again
 from core.base.types cimport OPF_NOUNMAP, OP_WRITE, ST_GONE, ST_MEMORY, ST_OK, ST_READ_ONLY
-from core.log.journal cimport journal_fit, record_3
+from core.log.journal cimport journal_fit
+from core.log.records cimport record_unmap
 from core.ops.epochs cimport memory_ready, wait_room
 from core.ops.parts cimport first_in_line, sub_end, sub_new
 from core.ops.ranges cimport range_leave
@@ -77,7 +78,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         if not memory_ready(p):
             unmap_end(p, op, ST_MEMORY)
             return
-        journal_fit(p, 32)
+        journal_fit(p, RB_UNMAP)
         rc = map_unmap(p, &who, o, at >> 12, end >> 12, &next_lba, &removed)
         if rc == WAIT:
             return
@@ -85,7 +86,7 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
             unmap_end(p, op, <uint8_t>rc)
             return
         if removed:
-            record_3(p, RT_UNMAP, o.pub.id, at >> 12, next_lba - (at >> 12) - (1 if p.mutations & M_SHORT_UNMAP else 0))
+            record_unmap(p, o.pub.id, at >> 12, next_lba - (at >> 12) - (1 if p.mutations & M_SHORT_UNMAP else 0))
         x.cursor = next_lba * L_BLOCK_BYTES - op.offset
         looks += LEAF_LOOKS if removed else 1
         if looks >= TURN_LOOKS:

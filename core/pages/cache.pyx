@@ -19,10 +19,6 @@ cdef enum:
     TRIM_EACH = 8
 
 
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
-
-
 cdef struct page_read:
     lnt_io io
     lnt_pool *pool

@@ -1,4 +1,5 @@
 """CRC32C of data blocks, kept by block in the zone's checksum pages (docs/on-disk-format.md, csum)."""
+from core.base.crc32c cimport lnt_crc32c
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_CSUM_BLOCKS, L_CSUM_START, L_ZONE_BLOCKS, PK_CSUM
 from core.base.mutations cimport M_FIRST_BAD, M_NO_DATA_CRC, M_ZONELESS_SUMS
@@ -6,9 +7,6 @@ from core.base.native cimport lnt_get_le32, lnt_put_le32
 from core.base.page cimport lnt_frame
 from core.base.types cimport ST_CHECKSUM
 from core.pages.cache cimport cache_get, frame_dirty
-
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 
 cdef inline lnt_frame *page_of(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t *index, int *rc) noexcept nogil:

@@ -6,7 +6,7 @@ be read.
 """
 from core.base.damage cimport lnt_bad_page
 from core.base.dropped cimport (
-    DROPPED_NODE, lnt_dropped, lnt_dropped_ring, ring_count, ring_newest, ring_oldest, ring_push, ring_ready,
+    lnt_dropped, lnt_dropped_ring, ring_count, ring_newest, ring_oldest, ring_push, ring_ready,
 )
 from core.base.layout cimport (
     L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_GROUP_BLOCKS, L_RUN_BLOCKS, L_ZONE_BLOCKS, PK_COUNT, PK_CSUM,
@@ -156,16 +156,12 @@ cdef void damage_free(lnt_pool *p) noexcept nogil:
 # -- dropped references that wait for one ------------------------------------------------------------------------------
 
 
-cdef inline uint64_t blocks_of(lnt_dropped *it) noexcept nogil:
-    return 1 if it.kind == DROPPED_NODE else it.n
-
-
 cdef int aside_put(lnt_pool *p) noexcept nogil:
     """Set the topmost ready item aside; the caller takes it off its ring. 0: the pending list of a checkpoint has no room."""
     cdef lnt_dropped *it = ring_newest(&p.dropped_ready)
     if ring_count(&p.damage.aside) >= <uint64_t>p.checkpoint.area_blocks * 4:
         return 0
-    p.damage.blocks += blocks_of(it)
+    p.damage.blocks += it.blocks
     ring_push(&p.damage.aside, it)
     if p.damage.due_us == 0:
         p.damage.due_us = p.now_us + RETRY_US
@@ -186,7 +182,7 @@ cdef int aside_retry(lnt_pool *p) noexcept nogil:
         n = 0
     for _i in range(n):
         ring_push(&p.dropped_ready, ring_oldest(r))
-        p.damage.blocks -= blocks_of(ring_oldest(r))
+        p.damage.blocks -= ring_oldest(r).blocks
         r.head += 1
     p.damage.due_us = p.now_us + RETRY_US if p.damage.count or ring_count(r) else 0
     return 1

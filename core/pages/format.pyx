@@ -14,8 +14,6 @@ from core.base.native cimport (
 from core.base.pool cimport run_is_fixed
 from libc.string cimport memcpy, memset
 
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 cdef void page_seal(lnt_pool *p, uint8_t *page, uint8_t kind, uint8_t level, uint32_t n, uint64_t home,
                     uint64_t generation) noexcept nogil:
@@ -28,7 +26,7 @@ cdef void page_seal(lnt_pool *p, uint8_t *page, uint8_t kind, uint8_t level, uin
     lnt_put_le32(page + PG_TAG, p.tag)
     lnt_put_le64(page + PG_HOME, home)
     lnt_put_le64(page + PG_GEN, generation)
-    lnt_put_le32(page + PG_CRC, lnt_crc32c(0, page + 8, L_BLOCK_BYTES - 8))
+    lnt_put_le32(page + PG_CRC, page_crc(page))
 
 
 cdef int page_check(lnt_pool *p, const uint8_t *page, uint8_t kind, uint64_t home) noexcept nogil:
@@ -40,7 +38,7 @@ cdef int page_check(lnt_pool *p, const uint8_t *page, uint8_t kind, uint64_t hom
         return 0                  # another pool's, or of a checkpoint that the superblock does not know
     if p.mutations & M_NO_NODE_CRC:
         return 1
-    return lnt_get_le32(page + PG_CRC) == lnt_crc32c(0, page + 8, L_BLOCK_BYTES - 8)
+    return lnt_get_le32(page + PG_CRC) == page_crc(page)
 
 
 cdef int counts_fit(lnt_pool *p, lnt_frame *f) noexcept nogil:

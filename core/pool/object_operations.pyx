@@ -2,16 +2,14 @@
 from core.errors import PoolError
 from core.pool.info import masked_serial, object_info, object_slot
 
-from core.base.layout cimport (
-    L_BLOCK_BYTES, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_SLOT_BYTES, OB_BLOCK_BYTES, OB_FLAGS, OB_ID, OB_KIND, OB_LEVEL,
-    OB_SIZE_BYTES, OF_TAIL, OK_SNAPSHOT, SK_OBJECT,
-)
-from core.base.native cimport lnt_get_le32, lnt_get_le64, pthread_mutex_lock, pthread_mutex_unlock
+from core.base.layout cimport L_BLOCK_BYTES, L_FRAME_BLOCKS, L_FRAME_HEADER_BYTES, L_SLOT_BYTES, OF_TAIL, SK_OBJECT
+from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
 from core.base.object cimport lnt_object, lnt_range
 from core.base.operation cimport (
     ADMIN_CREATE, ADMIN_DELETE, ADMIN_DERIVE, ADMIN_RESIZE, ADMIN_REVERT, ADMIN_SET, SET_NAME, SET_PHYSICAL, SET_PROPS, SET_QUOTA,
     SET_RESERVE,
 )
+from core.catalog.loading cimport object_from
 from core.catalog.slots cimport NO_SLOT, object_number, slot_alloc
 from core.pool.figures cimport pool_figures
 from core.pool.keys cimport keys_attach, keys_with, kv_records
@@ -75,17 +73,10 @@ cdef class Renamed(Outcome):
 
 
 cdef lnt_object *object_new(bytes slot) except NULL:
-    cdef lnt_object *o = <lnt_object *>memory_for(sizeof(lnt_object))
-    cdef const uint8_t *b = slot
-    memcpy(o.slot_image, b, L_SLOT_BYTES)
-    o.pub.id = lnt_get_le64(b + OB_ID)
-    o.pub.size_bytes = lnt_get_le64(b + OB_SIZE_BYTES)
-    o.pub.block_bytes = lnt_get_le32(b + OB_BLOCK_BYTES)
-    o.kind = b[OB_KIND]
-    o.pub.read_only = o.kind == OK_SNAPSHOT
-    o.flags = b[OB_FLAGS]
-    o.level = b[OB_LEVEL]
-    return o
+    try:
+        return object_from(slot)
+    except MemoryError:
+        raise out_of_memory() from None
 
 
 cdef object claim(PoolState pool, str name):

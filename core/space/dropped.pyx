@@ -23,39 +23,40 @@ cdef enum:
     NODE_STEPS = 128              # ... and one to a node, with what it takes along
 
 
-cdef void drop(lnt_pool *p, uint64_t ref, uint32_t n, uint8_t kind, uint8_t trim) noexcept nogil:
+cdef void drop(lnt_pool *p, uint64_t ref, uint32_t blocks, uint8_t kind, uint8_t level, uint8_t trim) noexcept nogil:
     cdef lnt_dropped it
     cdef lnt_dropped *last
     cdef lnt_frame *f
     cdef uint32_t *c
     cdef int rc = 0
-    p.stat_pending_blocks += n & 0xff if kind == DROPPED_NODE else n
-    if p.mutations & M_EARLY_PUNCH and kind == DROPPED_DATA and n == 1:
+    p.stat_pending_blocks += blocks
+    if p.mutations & M_EARLY_PUNCH and kind == DROPPED_DATA and blocks == 1:
         c = count_at(p, NULL, ref, &f, &rc)
         if c != NULL and c[0] == 1:
             freed_mark(p, ref)
     if kind == DROPPED_DATA and ring_count(&p.dropped_waiting):
         last = ring_newest(&p.dropped_waiting)
-        if (last.kind == DROPPED_DATA and last.ref + last.n == ref and last.seq == p.journal.next_seq and last.epoch == p.epoch
-                and last.trim == trim and last.n + n <= L_RUN_BLOCKS):
-            last.n += n
+        if (last.kind == DROPPED_DATA and last.ref + last.blocks == ref and last.seq == p.journal.next_seq
+                and last.epoch == p.epoch and last.trim == trim and last.blocks + blocks <= L_RUN_BLOCKS):
+            last.blocks += blocks
             return
     it.ref = ref
-    it.n = n
+    it.blocks = blocks
     it.kind = kind
+    it.level = level
     it.trim = trim
     it.seq = p.journal.next_seq
     it.epoch = p.epoch
     ring_push(&p.dropped_waiting, &it)
 
 
-cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t n, uint8_t trim) noexcept nogil:
+cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t blocks, uint8_t trim) noexcept nogil:
     """An entry stopped referring to these blocks; the counts follow once that is durable and no I/O can touch them."""
-    drop(p, pba, n, DROPPED_DATA, trim)
+    drop(p, pba, blocks, DROPPED_DATA, 0, trim)
 
 
 cdef void drop_node(lnt_pool *p, uint64_t id, uint8_t level, uint8_t trim) noexcept nogil:
-    drop(p, id, 1 | <uint32_t>level << 8, DROPPED_NODE, trim)
+    drop(p, id, 1, DROPPED_NODE, level, trim)
 
 
 cdef int epochs_turn(lnt_pool *p) noexcept nogil:
@@ -106,7 +107,7 @@ cdef void homes_release(lnt_pool *p) noexcept nogil:
 cdef int release_data(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept nogil:
     """Take one reference off each block. With trim nobody is expected to want the freed ones soon."""
     cdef uint64_t ref = it.ref, free_before = p.free_blocks
-    cdef uint32_t n = it.n
+    cdef uint32_t n = it.blocks
     cdef uint8_t trim = it.trim
     cdef int rc = count_touch(p, who, ref, n)
     if rc:
@@ -127,7 +128,7 @@ cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
     cdef uint32_t *c
     cdef uint64_t id = it.ref, e, start
     cdef uint8_t trim = it.trim
-    cdef uint8_t level = it.n >> 8
+    cdef uint8_t level = it.level
     cdef int i, k
     cdef lnt_dropped sub
     if rc:
@@ -148,23 +149,24 @@ cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
             return 0
     p.dropped_ready.tail -= 1
     sub.seq = sub.epoch = 0
+    sub.level = level - 1 if level else 0
     i = 0
     while i < L_NODE_ENTRIES:
         e = (<uint64_t *>f.data)[i]
         k = 1
         if e & E_NODE():
             sub.kind = DROPPED_NODE
-            sub.n = 1 | <uint32_t>(level - 1) << 8
+            sub.blocks = 1
         elif e & E_HUGE():
             sub.kind = DROPPED_DATA
-            sub.n = L_RUN_BLOCKS
+            sub.blocks = L_RUN_BLOCKS
         elif e & E_DATA():
             start = e & E_REF()
             while (i + k < L_NODE_ENTRIES and (<uint64_t *>f.data)[i + k] & E_DATA()
                    and (<uint64_t *>f.data)[i + k] & E_REF() == start + k):
                 k += 1
             sub.kind = DROPPED_DATA
-            sub.n = k
+            sub.blocks = k
         else:
             i += 1
             continue
@@ -179,7 +181,8 @@ cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
 cdef void node_gone(lnt_pool *p, lnt_frame *f) noexcept nogil:
     """A node without references leaves the cache; its block waits for the checkpoint that no longer uses it."""
     cdef lnt_dropped it
-    it.n = 1
+    it.blocks = 1
+    it.level = f.level
     it.trim = 0
     it.seq = 0
     if f.id & VID():
@@ -224,13 +227,13 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
                 return 0
             ring_push(&p.dropped_ready, it)
             p.dropped_waiting.head += 1
-            p.stat_pending_blocks -= it.n & 0xff if it.kind == DROPPED_NODE else it.n
+            p.stat_pending_blocks -= it.blocks
         it = ring_newest(&p.dropped_ready)
         if next_images(p) >= p.cache.dirty_limit or (
                 it.kind == DROPPED_NODE and ring_count(&p.dropped_homes) >= <uint64_t>p.checkpoint.area_blocks * 4):
             checkpoint_want(p)                # the next checkpoint would not hold what this makes dirty, or what waits for it
             return 0
-        budget -= NODE_STEPS if it.kind == DROPPED_NODE else DATA_STEPS + <int>it.n
+        budget -= NODE_STEPS if it.kind == DROPPED_NODE else DATA_STEPS + <int>it.blocks
         rc = release_node(p, who, it) if it.kind == DROPPED_NODE else release_data(p, who, it)
         if rc == WAIT:
             return WAIT

@@ -3,6 +3,7 @@
 Pure: no I/O, no clock. The pumps call the functions without the GIL; `encode` and `Decoder` are the same for Python. Bytes come
 from anywhere: everything is checked before it is used, and no body is longer than the table allows.
 """
+from core.base.crc32c cimport lnt_crc32c
 from core.base.memory cimport mem_aligned
 from core.base.native cimport lnt_get_le16, lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64
 from core.stream.packing cimport packed, packer_free, unpacked, zstd_there
@@ -14,8 +15,6 @@ from typing import NamedTuple
 
 from core.stream import layout
 
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 
 cdef extern from "stream/_stream.h" nogil:
     struct lnt_stream_use:

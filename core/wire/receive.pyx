@@ -2,6 +2,7 @@
 
 Lives here and nowhere else: `lnt_connection.receive` (RFC 7143 §11.2, digests §13.1). What a PDU means is core/wire/arrival.pyx.
 """
+from core.base.crc32c cimport lnt_crc32c
 from core.wire.arrival cimport on_opcode, on_pdu_complete, settle_deferred
 from core.wire.command cimport task_step
 from core.wire.connection cimport connection_close, connection_heard
@@ -18,8 +19,6 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t recv(int fd, void *buf, size_t n, int flags)
     int MSG_DONTWAIT

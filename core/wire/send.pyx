@@ -3,6 +3,7 @@
 Lives here and nowhere else: `lnt_connection.outgoing`, and its StatSN (RFC 7143 §11.4, §11.7, §11.8; StatSN
 §4.2.2.2; digests §13.1). What has to be sent again is core/wire/kept.pyx.
 """
+from core.base.crc32c cimport lnt_crc32c
 from core.base.memory cimport mem_new
 from core.wire.answer cimport response_pdu
 from core.wire.connection cimport (
@@ -32,8 +33,6 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-cdef extern from "base/crc32c.h" nogil:
-    uint32_t lnt_crc32c(uint32_t seed, const void *buf, size_t n)
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int fd, const msghdr *m, int flags)
     int MSG_DONTWAIT

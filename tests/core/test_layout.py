@@ -15,6 +15,7 @@ SECTIONS = {
     "Journal frame header": layout.FRAME_HEADER, "Journal record header": layout.RECORD_HEADER,
     "Catalog slot: object": layout.OBJECT_SLOT,
     "Catalog slot: part of a key's value": layout.KV_SLOT,
+    "Entry of the directory": layout.DIRECTORY_ENTRY, "Item of the pending list": layout.PENDING_ITEM,
 }
 
 
@@ -60,6 +61,7 @@ def test_payloads_fit_their_pages() -> None:
     assert room >= layout.CSUM_BLOCKS * layout.CSUM_BYTES
     assert room >= layout.SUMMARY_RUNS * layout.SUMMARY_BYTES
     assert room >= layout.SLOTS_PER_PAGE * layout.SLOT_BYTES
-    assert max(layout.DIRECTORY_ENTRIES, layout.PENDING_ITEMS) * 16 <= room
+    assert room >= layout.DIRECTORY_ENTRIES * layout.DIRECTORY_ENTRY_BYTES
+    assert room >= layout.PENDING_ITEMS * layout.PENDING_ITEM_BYTES
     for zones in (f"| {layout.SUMMARY_START}..", f"| {layout.COUNT_START}..", f"| {layout.CSUM_START}..", "| 2560.. |"):
         assert zones in DOC
