@@ -232,6 +232,16 @@ STRUCTURES: dict[str, tuple[Field, ...]] = {
 }
 
 
+def field_offsets(prefix: str, fields: tuple[Field, ...]) -> list[str]:
+    """C macros of where the fields of a structure lie."""
+    return [f"#define {prefix}_{field.name.upper()} {field.offset}" for field in fields]
+
+
+def numbers(prefix: str, table: dict[str, int]) -> list[str]:
+    """C macros of the numbers that stand for words."""
+    return [f"#define {prefix}_{name.upper()} {number}" for name, number in table.items()]
+
+
 def c_header() -> str:
     """The same table as C macros: plain constants, offsets (`XX_FIELD`; of a record's fields `RF_RECORD_FIELD`), flag and type
     numbers, and bytes of records (`RB_RECORD`).
@@ -241,11 +251,12 @@ def c_header() -> str:
         if name.isupper() and isinstance(value, int):
             lines.append(f"#define L_{name} {value:#x}ULL" if value > 0x7FFFFFFF else f"#define L_{name} {value}")
     for prefix, fields in STRUCTURES.items():
-        lines += [f"#define {prefix}_{f.name.upper()} {f.offset}" for f in fields]
+        lines += field_offsets(prefix, fields)
     for record, parts in RECORDS.items():
         lines += [f"#define RF_{record.upper()}_{name.upper()} {offset}" for offset, _, name in parts]
         lines.append(f"#define RB_{record.upper()} {record_bytes(record)}")
-    for prefix, table in (("PK", PAGE_KINDS), ("EF", NODE_FLAGS), ("FF", FRAME_FLAGS), ("RT", RECORD_TYPES), ("RL", MAP_RECORD_FLAGS),
-                          ("SK", SLOT_KINDS), ("OK", OBJECT_KINDS), ("OF", OBJECT_FLAGS), ("SF", SUPERBLOCK_FLAGS)):
-        lines += [f"#define {prefix}_{key.upper()} {value}" for key, value in table.items()]
+    for prefix, table in (("PK", PAGE_KINDS), ("EF", NODE_FLAGS), ("FF", FRAME_FLAGS), ("RT", RECORD_TYPES),
+                          ("RL", MAP_RECORD_FLAGS), ("SK", SLOT_KINDS), ("OK", OBJECT_KINDS), ("OF", OBJECT_FLAGS),
+                          ("SF", SUPERBLOCK_FLAGS)):
+        lines += numbers(prefix, table)
     return "\n".join([*lines, "#endif", ""])

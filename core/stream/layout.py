@@ -5,7 +5,7 @@ The native core reads the same numbers: setup.py writes `c_header()` to core/str
 
 from __future__ import annotations
 
-from core.layout import BLOCK_BYTES, Field
+from core.layout import BLOCK_BYTES, Field, field_offsets, numbers
 
 MAGIC = 0x53544E4C          # "LNTS"
 VERSION = 1
@@ -90,10 +90,10 @@ def c_header() -> str:
                  "MAX_SIZE_BYTES"):
         lines.append(f"#define S_{name} {globals()[name]:#x}ULL")
     for prefix, fields in (("SH", HEADER), ("SX", EXTENT), ("SN", END)):
-        lines += [f"#define {prefix}_{field.name.upper()} {field.offset}" for field in fields]
+        lines += field_offsets(prefix, fields)
     for prefix, table in (("ST", TYPES), ("SF", FLAGS), ("SK", KINDS), ("SS", STATES)):
-        lines += [f"#define STREAM_{prefix}_{key.upper()} {value}" for key, value in table.items()]
-    lines += [f"#define STREAM_SE_{name.upper()} {number}" for number, (name, _) in enumerate(ERRORS)]
+        lines += numbers(f"STREAM_{prefix}", table)
+    lines += numbers("STREAM_SE", {name: number for number, (name, _) in enumerate(ERRORS)})
     uses = ", ".join(f"[{TYPES[name]}] = {{{int(offset)}, {int(span)}, {int(table)}, {most}}}"
                      for name, (offset, span, table, most) in USES.items())
     order = ", ".join(f"[{STATES[state]}][{TYPES[name]}] = {STATES[after] + 1}" for (state, name), after in ORDER.items())
