@@ -8,13 +8,13 @@ round robin in time. A command waits before its data are asked for, and before i
 part of the reactor's tasks or buffers the answer is TASK SET FULL (SAM-5 §5.3.1), as a queue of its own that is full would give
 it.
 """
+from core.wire.histogram cimport DIRECTION_NONE, DIRECTION_SYNC
 from core.wire.latency cimport direction_of
 from core.wire.limit cimport lnt_limit_take, lnt_limit_word
-from core.wire.nexus cimport (
-    ATTRIBUTE_HEAD, ATTRIBUTE_MASK, DIRECTION_NONE, DIRECTION_SYNC, LIMITS, lnt_delay,
-)
+from core.wire.nexus cimport ATTRIBUTE_HEAD, ATTRIBUTE_MASK, LIMITS, lnt_delay
 from core.wire.numbering cimport numbering_lend, numbering_return
 from core.wire.pdu cimport CMD_READ
+from core.wire.queue cimport queue_put, queue_put_first, queue_remove
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
@@ -36,16 +36,10 @@ cdef uint64_t transfer_bytes(lnt_reactor *r, lnt_task *t) noexcept nogil:
 # -- the queue of a LUN --------------------------------------------------------------------------------------------------
 
 cdef void push(lnt_reactor *r, lnt_delay *d, lnt_task *t, uint64_t held_bytes) noexcept nogil:
-    if t.flags & ATTRIBUTE_MASK == ATTRIBUTE_HEAD and d.head != NULL:
-        t.next = d.head
-        d.head = t
+    if t.flags & ATTRIBUTE_MASK == ATTRIBUTE_HEAD:
+        queue_put_first(&d.queue, t)
     else:
-        t.next = NULL
-        if d.tail != NULL:
-            d.tail.next = t
-        else:
-            d.head = t
-        d.tail = t
+        queue_put(&d.queue, t)
     d.count += 1
     d.bytes += transfer_bytes(r, t)
     t.delayed = 1
@@ -57,24 +51,14 @@ cdef void push(lnt_reactor *r, lnt_delay *d, lnt_task *t, uint64_t held_bytes) n
 
 
 cdef void remove(lnt_reactor *r, lnt_delay *d, lnt_task *t) noexcept nogil:
-    cdef lnt_task *before = NULL
-    cdef lnt_task *w = d.head
-    while w != t:
-        before = w
-        w = w.next
-    if before != NULL:
-        before.next = t.next
-    else:
-        d.head = t.next
-    if d.tail == t:
-        d.tail = before
+    queue_remove(&d.queue, t)
     d.count -= 1
     d.bytes -= transfer_bytes(r, t)
     t.delayed = 0
     r.delays.count -= 1
     r.delays.held_bytes -= t.delayed_held
     numbering_return(t)
-    if d.head == NULL:
+    if d.queue.head == NULL:
         d.granted_ops = 0
         d.granted_bytes = 0
         unlist(d)
@@ -168,7 +152,7 @@ cdef bint granted(lnt_delay *d, uint64_t bytes_wanted, uint64_t now_ns) noexcept
 cdef lnt_task *delay_next(lnt_reactor *r, lnt_lun *lun) noexcept nogil:
     # The next command of the LUN that may begin now, out of its queue; NULL: there is none.
     cdef lnt_delay *d = &lun.delay
-    cdef lnt_task *t = d.head
+    cdef lnt_task *t = d.queue.head
     cdef uint64_t n
     if t == NULL:
         return NULL
@@ -197,7 +181,7 @@ cdef lnt_wait delay_holds(lnt_reactor *r, lnt_task *t, uint64_t held_bytes) noex
     if r.delays.count >= r.tasks.max // 2 or r.delays.held_bytes + held_bytes > r.buffers.limit // 4:
         return DELAY_FULL
     push(r, &t.lun.delay, t, held_bytes)
-    if t.lun.delay.head == t and t.lun.delay.count == 1 and delay_next(r, t.lun) == t:
+    if t.lun.delay.queue.head == t and t.lun.delay.count == 1 and delay_next(r, t.lun) == t:
         return DELAY_NOT
     enlist(r, t.lun)
     return DELAY_WAITS

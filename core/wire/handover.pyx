@@ -8,11 +8,10 @@ from core.base.types cimport ST_MEMORY
 from core.wire.answer cimport answer_clear, answer_given, answer_residual, answer_status
 from core.wire.connection cimport connection_close
 from core.wire.data_in cimport data_in_from_heap
+from core.wire.histogram cimport DIRECTION_READ, DIRECTION_WRITE
 from core.wire.latency cimport direction_of
 from core.wire.mailbox cimport event_new, event_post
-from core.wire.nexus cimport (
-    CLOSE_ERROR, DIRECTION_READ, DIRECTION_WRITE, EVENTS_MAX, EV_COMMAND, EV_PDU, T_PYTHON, handle_of, lnt_event,
-)
+from core.wire.nexus cimport CLOSE_ERROR, EVENTS_MAX, EV_COMMAND, EV_PDU, T_PYTHON, handle_of, lnt_event
 from core.wire.pdu cimport (
     CMD_READ, CMD_WRITE, FAST_READ, TAG_NONE, bhs_nop_in, cdb_decode, get_be16, get_be32, lnt_cdb,
 )

@@ -1,12 +1,11 @@
 # How long commands take, by LUN and direction.
-from core.wire.nexus cimport (
-    DIRECTION_NONE, LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, lnt_latency, lnt_lun, lnt_reactor, lnt_task,
-)
+from core.wire.histogram cimport DIRECTION_NONE, LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, lnt_latency
+from core.wire.nexus cimport lnt_lun, lnt_reactor, lnt_task
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef extern from *:
     """
-    /* SPC-5, SBC-4: what an operation code does to the medium (DIRECTION_... in core/wire/nexus.pxd) */
+    /* SPC-5, SBC-4: what an operation code does to the medium (DIRECTION_... in core/wire/histogram.pxd) */
     static const uint8_t lnt_direction[256] = {
         [0 ... 255] = 255,
         [0x08] = 0, [0x28] = 0, [0xa8] = 0, [0x88] = 0,                 /* READ (6), (10), (12), (16) */

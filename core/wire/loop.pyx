@@ -255,7 +255,7 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
             r.idle_us = r.now_us + IDLE_US if buffers_idle(&r.buffers) else FOREVER
         if r.dirty != NULL:
             flush(r)
-        if r.tasks.wait_head == NULL and r.settle == NULL:
+        if r.tasks.waiting.head == NULL and r.settle == NULL:
             break
         waiting_step(r)
         if r.submit_head == NULL and r.dirty == NULL and r.settle == NULL:

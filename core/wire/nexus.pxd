@@ -7,6 +7,7 @@ from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_obj, lnt_op
 from core.wire.buffers cimport lnt_buffers
 from core.wire.disk cimport lnt_disk
+from core.wire.histogram cimport lnt_latency
 from core.wire.pdu cimport AHS_BYTES_MAX, BHS_BYTES
 from core.wire.thread cimport pthread_mutex_t, pthread_t
 from core.wire.uring cimport io_uring_buf_ring, iovec, lnt_ring, msghdr
@@ -87,12 +88,16 @@ cdef struct lnt_event:
 
 # -- a LUN of a session: core/wire/lun.pyx ------------------------------------------------------------------------------
 
+cdef struct lnt_task_queue:        # core/wire/queue.pxd: tasks in order
+    lnt_task *head
+    lnt_task *tail
+    uint8_t for_buffers            # linked by `wait_next`, else by `next`
+
 cdef struct lnt_task_set:          # core/wire/task_set.pyx: the nexus's commands on one LUN (SAM-5 §8)
     uint32_t enabled               # tasks that may run and have not ended
     uint8_t barrier                # one of them is ORDERED: nothing that came after it runs
     uint8_t settling               # in the reactor's list of sets whose dormant tasks may have become free
-    lnt_task *dormant_head         # tasks that wait for an ORDERED one, or are one
-    lnt_task *dormant_tail
+    lnt_task_queue dormant         # tasks that wait for an ORDERED one, or are one
     lnt_lun *settle_next
 
 cdef struct lnt_limit:             # core/wire/limit.pyx: what a volume, or a host, may do; reactors share it, each word is atomic
@@ -111,10 +116,9 @@ cdef struct lnt_delay:             # core/wire/delay.pyx: commands that wait unt
     uint8_t listed                 # in the reactor's list of LUNs whose commands wait
     lnt_lun *next
     lnt_lun **at                   # where that list points to it
-    lnt_task *head                 # that wait, in order
-    lnt_task *tail
+    lnt_task_queue queue           # those that wait ...
     uint32_t count
-    uint64_t bytes                 # they transfer
+    uint64_t bytes                 # ... they transfer
     uint64_t granted_ops           # taken from the limits and not used yet ...
     uint64_t granted_bytes
     uint64_t due_ns                # ... and when they may be
@@ -129,22 +133,6 @@ cdef struct lnt_lun_counters:      # each by the module that decides: core/wire/
     uint64_t errors
     uint64_t delayed               # commands that limits made wait ...
     uint64_t delayed_us            # ... and for how long in all
-
-cdef enum:                         # commands by what they do to the medium; the order of reactor.DIRECTIONS
-    DIRECTION_READ = 0
-    DIRECTION_WRITE = 1
-    DIRECTION_UNMAP = 2
-    DIRECTION_SYNC = 3
-    DIRECTIONS = 4
-    DIRECTION_NONE = 255           # they ask, they do not touch it
-
-cdef enum:
-    LATENCY_FIRST_SHIFT = 3        # the first bucket holds up to 8 microseconds, each further one twice as much ...
-    LATENCY_BUCKETS = 22           # ... and the last, after 8.4 s, the rest
-
-cdef struct lnt_latency:           # core/wire/latency.pyx: from a command's header to its last PDU, in microseconds
-    uint64_t counts[DIRECTIONS][LATENCY_BUCKETS]
-    uint64_t sum_us[DIRECTIONS]
 
 cdef struct lnt_lun:
     lnt_lun *next                  # hash chain
@@ -525,8 +513,7 @@ cdef struct lnt_task_pool:         # core/wire/task.pyx
     lnt_task *free
     uint32_t max
     uint32_t live
-    lnt_task *wait_head            # tasks that wait for a buffer
-    lnt_task *wait_tail
+    lnt_task_queue waiting         # for a buffer
 
 cdef struct lnt_kept_total:        # core/wire/kept.pyx: of all connections
     uint64_t bytes

@@ -128,7 +128,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     cdef bint answered = answered_in_turn(r)
     cdef uint32_t behind = r.pacing.behind
     r.pacing.behind = BEHIND_NONE
-    if r.tasks.wait_head != NULL and r.buffers.refused and until > now + MEMORY_RETRY_US:
+    if r.tasks.waiting.head != NULL and r.buffers.refused and until > now + MEMORY_RETRY_US:
         until = now + MEMORY_RETRY_US   # nobody says when there is memory again
     lnt_lease_prove(r.lease_us)         # what is submitted now may be writes
     if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)

@@ -7,6 +7,8 @@ from core.base.memory cimport mem_zeroed
 from core.pool.engine cimport Pool
 from core.wire.buffers cimport buffers_init
 from core.wire.delay cimport delay_init
+from core.wire.figures cimport connection_stats, loop_stats, lun_stats
+from core.wire.histogram cimport LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, lnt_latency
 from core.wire.image cimport image_load
 from core.wire.keepalive cimport keepalive_init
 from core.wire.kept cimport kept_init
@@ -18,9 +20,8 @@ from core.wire cimport nexus
 from core.wire.nexus cimport (
     CONNECTIONS_MAX, CONNECTION_OPEN, EV_ABORTED, EV_CLOSED, EV_COMMAND, EV_CONNECTION_FREED, EV_LUN_RELEASED, EV_PDU,
     EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_LIMITS, IN_LIMIT_CHANGED, IN_LUN,
-    IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, LATENCY_BUCKETS, LATENCY_FIRST_SHIFT,
-    SESSIONS_MAX, handle_of,
-    lnt_abort, lnt_connection, lnt_event, lnt_latency, lnt_limit, lnt_lun, lnt_reactor, lnt_request, lnt_session,
+    IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, SESSIONS_MAX, handle_of, lnt_abort,
+    lnt_connection, lnt_event, lnt_limit, lnt_lun, lnt_reactor, lnt_request, lnt_session,
 )
 from core.wire.numbering cimport numbering_init
 from core.wire.pdu cimport OPCODE_MASK, get_be16, lun_number
@@ -41,6 +42,7 @@ from pathlib import Path
 from core.wire.events import (
     AbortedEvent, ClosedEvent, CommandEvent, LunReleasedEvent, PduEvent, SessionClosedEvent,
 )
+from core.wire.figures import COUNTERS
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int fd, void *p, size_t n)
@@ -100,17 +102,8 @@ cdef bytes cdb_of(lnt_event *e):
     return cdb
 
 
-cdef dict lun_stats(lnt_lun *lun):
-    return {"session": lun.session.handle, "lun": lun.number, "object_id": lun.object_id,
-            "fast_reads": lun.counters.fast_reads, "fast_writes": lun.counters.fast_writes, "fast_other": lun.counters.fast_other,
-            "slow": lun.counters.slow, "read_bytes": lun.counters.read_bytes, "write_bytes": lun.counters.write_bytes,
-            "errors": lun.counters.errors, "delayed": lun.counters.delayed, "delayed_us": lun.counters.delayed_us,
-            "in_flight": lun.refs}
-
-
 DIRECTIONS = ("read", "write", "unmap", "sync")
 LATENCY_BOUNDS_US = tuple(1 << LATENCY_FIRST_SHIFT + k for k in range(LATENCY_BUCKETS - 1))
-COUNTERS = ("fast_reads", "fast_writes", "fast_other", "slow", "read_bytes", "write_bytes", "errors", "delayed", "delayed_us")
 
 
 cdef class Reactor:
@@ -559,12 +552,7 @@ cdef class Reactor:
         objects = {k: {"session": 0, "lun": -1, "object_id": k, **v, "in_flight": 0} for k, v in self.totals.items()}
         for pointer in self.conns.values():
             c = <lnt_connection *><uintptr_t>pointer
-            conns.append({"session": c.session.handle, "conn": c.handle, "cid": c.cid, "rx_bytes": c.traffic.rx_bytes,
-                          "tx_bytes": c.traffic.tx_bytes, "rx_pdus": c.traffic.rx_pdus, "tx_pdus": c.traffic.tx_pdus,
-                          "tasks": c.task_count,
-                          "digest_errors": c.traffic.digest_errors, "rejects": c.traffic.rejects, "snacks": c.traffic.snacks,
-                          "resent": c.traffic.resent,
-                          "recovery_r2ts": c.traffic.recovery_r2ts, "kept": c.kept.count, "kept_bytes": c.kept.bytes})
+            conns.append(connection_stats(c))
         for pointer in [*self.luns.values(), *self.leaving]:
             one = lun_stats(<lnt_lun *><uintptr_t>pointer)
             luns.append(one)
@@ -573,7 +561,8 @@ cdef class Reactor:
             for name in COUNTERS:
                 total[name] += one[name]
             total["in_flight"] += one["in_flight"]
-        return {"connections": conns, "luns": luns, "objects": list(objects.values()), "loop": self.loop_stats()}
+        return {"connections": conns, "luns": luns, "objects": list(objects.values()),
+                "loop": loop_stats(&self.r) | {"connections": len(self.conns), "sessions": len(self.sessions)}}
 
     def latencies(self):
         cdef lnt_latency sums
@@ -599,18 +588,3 @@ cdef class Reactor:
     def forget_object(self, uint64_t object_id):
         self.totals.pop(object_id, None)
         free(<void *><uintptr_t>self.past.pop(object_id, 0))
-
-    cdef dict loop_stats(self):
-        return {"turns": self.r.counters.turns, "wakeups": self.r.counters.wakeups, "gathers": self.r.pacing.gathers,
-                "cqes": self.r.counters.cqes, "sends": self.r.counters.sends,
-                "async_sends": self.r.counters.async_sends, "direct_recvs": self.r.counters.direct_receives,
-                "starved": self.r.counters.starved,
-                "pauses": self.r.counters.pauses,
-                "device_reads": self.r.disk.reads, "device_writes": self.r.disk.writes,
-                "device_syncs": self.r.disk.syncs, "device_read_bytes": self.r.disk.read_bytes,
-                "device_write_bytes": self.r.disk.write_bytes, "device_in_flight": self.r.disk.in_flight,
-                "inline_io": self.r.disk.inline_io, "throttled": self.r.disk.throttled,
-                "mapped_bytes": self.r.disk.map_bytes, "buffer_bytes": self.r.buffers.used,
-                "buffer_cached_bytes": self.r.buffers.cached, "python_bytes": self.r.buffers.charged,
-                "tasks": self.r.tasks.live, "delayed": self.r.delays.count, "delayed_bytes": self.r.delays.held_bytes,
-                "connections": len(self.conns), "sessions": len(self.sessions)}

@@ -12,6 +12,7 @@ from core.wire.lun cimport lun_unref
 from core.wire.nexus cimport CONNECTION_OPEN, ITT_HASH, T_DATA, T_DEVICE, T_FREE, T_PYTHON, T_SEND, handle_of
 from core.wire.numbering cimport numbering_forget, numbering_release
 from core.wire.payload cimport payload_forget
+from core.wire.queue cimport queue_put, queue_remove, queue_take_all
 from core.wire.task_set cimport task_ended
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free
@@ -28,6 +29,7 @@ cdef bint tasks_init(lnt_reactor *r, uint32_t slots) noexcept nogil:
     if r.tasks.slots == NULL:
         return False
     r.tasks.max = slots
+    r.tasks.waiting.for_buffers = 1
     for i in range(slots, 0, -1):
         r.tasks.slots[i - 1].index = i - 1
         r.tasks.slots[i - 1].generation = 1
@@ -98,32 +100,15 @@ cdef void task_answered(lnt_task *t) noexcept nogil:
 # -- buffers ----------------------------------------------------------------------------------------------------------
 
 cdef void unlink_waiting(lnt_reactor *r, lnt_task *t) noexcept nogil:
-    cdef lnt_task *w = r.tasks.wait_head
-    cdef lnt_task *before = NULL
-    while w != NULL and w != t:
-        before = w
-        w = w.wait_next
-    if w == NULL:
-        return
-    if before == NULL:
-        r.tasks.wait_head = t.wait_next
-    else:
-        before.wait_next = t.wait_next
-    if r.tasks.wait_tail == t:
-        r.tasks.wait_tail = before
-    t.waiting = 0
+    if t.waiting:
+        queue_remove(&r.tasks.waiting, t)
+        t.waiting = 0
 
 
 cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil:
-    if t.waiting:
-        return
-    t.waiting = 1
-    t.wait_next = NULL
-    if r.tasks.wait_tail != NULL:
-        r.tasks.wait_tail.wait_next = t
-    else:
-        r.tasks.wait_head = t
-    r.tasks.wait_tail = t
+    if not t.waiting:
+        t.waiting = 1
+        queue_put(&r.tasks.waiting, t)
 
 
 cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil:
@@ -287,10 +272,8 @@ cdef lnt_task *task_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
 
 cdef lnt_task *task_waiters(lnt_reactor *r) noexcept nogil:
     # Takes all that wait for a buffer off their queue, linked by `wait_next`: they are tried once each.
-    cdef lnt_task *first = r.tasks.wait_head
+    cdef lnt_task *first = queue_take_all(&r.tasks.waiting)
     cdef lnt_task *t = first
-    r.tasks.wait_head = NULL
-    r.tasks.wait_tail = NULL
     while t != NULL:
         t.waiting = 0
         t = t.wait_next

@@ -13,7 +13,7 @@ cdef inline void task_turn(lnt_task *t) noexcept nogil:
     t.ordered = 1
     if lun == NULL or t.aborted or t.is_pdu:
         return
-    if t.flags & ATTRIBUTE_MASK >= ATTRIBUTE_ORDERED or lun.task_set.barrier or lun.task_set.dormant_head != NULL:
+    if t.flags & ATTRIBUTE_MASK >= ATTRIBUTE_ORDERED or lun.task_set.barrier or lun.task_set.dormant.head != NULL:
         task_set_add(t)
     else:
         t.enabled = 1
@@ -21,7 +21,7 @@ cdef inline void task_turn(lnt_task *t) noexcept nogil:
 
 cdef inline void task_ended(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # It is answered, or goes without: it leaves the task set.
-    if t.enabled and t.lun.task_set.dormant_head == NULL and not t.lun.task_set.barrier:
+    if t.enabled and t.lun.task_set.dormant.head == NULL and not t.lun.task_set.barrier:
         t.enabled = 0
         t.lun.task_set.enabled -= 1
     elif t.enabled or t.dormant:

@@ -4,6 +4,7 @@ Lives here and nowhere else: `lnt_lun.task_set`, a task's `ordered`, `enabled` a
 settle. Only the nexus's own tasks count: in what order those of two nexuses came, neither can tell.
 """
 from core.wire.nexus cimport ATTRIBUTE_HEAD
+from core.wire.queue cimport queue_put, queue_remove
 from libc.stdint cimport uint8_t
 
 
@@ -19,31 +20,12 @@ cdef void task_set_add(lnt_task *t) noexcept nogil:
     # Enables a task unless an ORDERED one is in its way, or it is one and others are in its own (SAM-5 §8.7).
     cdef lnt_lun *lun = t.lun
     cdef uint8_t attribute = t.flags & ATTRIBUTE_MASK
-    if attribute == ATTRIBUTE_HEAD or not (lun.task_set.barrier or lun.task_set.dormant_head != NULL or
+    if attribute == ATTRIBUTE_HEAD or not (lun.task_set.barrier or lun.task_set.dormant.head != NULL or
                                            (attribute == ATTRIBUTE_ORDERED and lun.task_set.enabled)):
         enable(t)
         return
     t.dormant = 1
-    t.next = NULL
-    if lun.task_set.dormant_tail != NULL:
-        lun.task_set.dormant_tail.next = t
-    else:
-        lun.task_set.dormant_head = t
-    lun.task_set.dormant_tail = t
-
-
-cdef void dormant_unlink(lnt_lun *lun, lnt_task *t) noexcept nogil:
-    cdef lnt_task *before = NULL
-    cdef lnt_task *w = lun.task_set.dormant_head
-    while w != t:
-        before = w
-        w = w.next
-    if before != NULL:
-        before.next = t.next
-    else:
-        lun.task_set.dormant_head = t.next
-    if lun.task_set.dormant_tail == t:
-        lun.task_set.dormant_tail = before
+    queue_put(&lun.task_set.dormant, t)
 
 
 cdef void task_set_leave(lnt_reactor *r, lnt_task *t) noexcept nogil:
@@ -56,8 +38,8 @@ cdef void task_set_leave(lnt_reactor *r, lnt_task *t) noexcept nogil:
             lun.task_set.barrier = 0
     else:
         t.dormant = 0
-        dormant_unlink(lun, t)
-    if lun.task_set.dormant_head != NULL and not lun.task_set.settling:
+        queue_remove(&lun.task_set.dormant, t)
+    if lun.task_set.dormant.head != NULL and not lun.task_set.settling:
         lun.task_set.settling = 1
         lun.task_set.settle_next = r.settle
         r.settle = lun
@@ -74,12 +56,10 @@ cdef lnt_lun *task_set_to_settle(lnt_reactor *r) noexcept nogil:
 
 cdef lnt_task *task_set_next(lnt_lun *lun) noexcept nogil:
     # Enables and returns the dormant task that may run now; NULL: none may.
-    cdef lnt_task *t = lun.task_set.dormant_head
+    cdef lnt_task *t = lun.task_set.dormant.head
     if t == NULL or lun.task_set.barrier or (t.flags & ATTRIBUTE_MASK == ATTRIBUTE_ORDERED and lun.task_set.enabled):
         return NULL
-    lun.task_set.dormant_head = t.next
-    if t.next == NULL:
-        lun.task_set.dormant_tail = NULL
+    queue_remove(&lun.task_set.dormant, t)
     enable(t)
     return t
 
