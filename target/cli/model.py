@@ -87,7 +87,7 @@ def _type(name: str, hint: Any) -> Any:
         return DURATION
     if inner is int:
         form = next(iter(metadata(hint, Form)), Form())
-        return click.IntRange(form.ge, form.le)
+        return click.IntRange(None if form.ge is None else int(form.ge), form.le)
     return str
 
 

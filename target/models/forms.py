@@ -25,7 +25,7 @@ class Form:
     pattern: str | None = None
     min_length: int | None = None
     max_length: int | None = None
-    ge: int | None = None
+    ge: float | None = None
     le: int | None = None
     names: bool = False         # what it holds is an object's name: a token's prefix is held against it
     secret: bool = False        # no log and no listing shows it

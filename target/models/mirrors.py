@@ -15,7 +15,7 @@ Certificate = Annotated[str, Form("a certificate", "a certificate in PEM", None,
 Allowed = Annotated[str, Form("a right", "a right: send or receive, or one with volumes, as send:db*,web", None, 1, 1024)]
 GroupName = Annotated[str, Form("a group", "a group's name: letters, digits and . _ - only, at most 48",
                                 "^[A-Za-z0-9][A-Za-z0-9._-]*$", 1, 48)]
-Seconds = Annotated[float, Form("a time", "a time of 1s to 30d", ge=1, le=30 * 86400)]
+Seconds = Annotated[float, Form("a time", "a time of 200ms to 30d", ge=0.2, le=30 * 86400)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
+import signal
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from target.errors import LunetteError
+from target.volumes.links import Credentials, open_link
+from target.volumes.peers import make_credentials
 from tests.support.libiscsi import GOOD
-from tests.support.pair import Pair, Refused, until
+from tests.support.pair import Pair, Refused, Side, until
 from tests.support.places import pool_directory
 
 MIB = 1 << 20
@@ -28,7 +36,7 @@ def test_a_replica_follows_read_only(pair: Pair) -> None:
     source = random.Random(1)
     a.cli("create", "v", "--size", "24M")
     a.write("v", 0, source.randbytes(2 * MIB))
-    a.cli("mirror", "add", "v", "--to", "b", "--rpo", "1s")
+    a.cli("mirror", "add", "v", "--to", "b", "--rpo", "300ms")
     until(lambda: a.mirror("v")["rounds"] >= 2)
     a.write("v", 9 * MIB, source.randbytes(MIB))
     rounds = a.mirror("v")["rounds"]
@@ -37,7 +45,7 @@ def test_a_replica_follows_read_only(pair: Pair) -> None:
     answer = b.write("v", 0, bytes(4096))
     assert (answer.status, answer.key, answer.asc) == (2, 7, 0x2700)
     for side in (a, b):
-        names = [name for name, row in side.daemon.ls().items() if name.startswith("v@mirror-") and row["holds"]]
+        names = [name for name, row in side.ls().items() if name.startswith("v@mirror-") and row["holds"]]
         assert len(names) >= 2
         assert side.mirror("v")["role"] == {"a": "primary", "b": "replica"}[side.name]
     b.cli("snapshot", "v@own")
@@ -70,3 +78,156 @@ def test_roles_change_without_loss_and_back(pair: Pair) -> None:
     assert a.write("v", 6 * MIB, source.randbytes(MIB)).status == GOOD
     until(lambda: a.mirror("v")["rounds"] >= 2)
     until(lambda: a.sha256("v") == b.sha256("v"))
+
+
+def rounds(side: Side, name: str, more: int = 2) -> None:
+    """So many more of them, begun and ended."""
+    before = side.mirror(name)["rounds"]
+    until(lambda: side.mirror(name)["rounds"] >= before + more, f"no rounds of {name}")
+
+
+def test_a_forced_promotion_says_what_is_lost_and_a_primary_that_comes_back_asks_first(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    a.cli("create", "w", "--size", "8M")
+    a.write("w", 0, b"1" * 65536)
+    a.cli("mirror", "add", "w", "--to", "b", "--rpo", "300ms")
+    until(lambda: a.mirror("w")["rounds"] >= 2)
+    a.cli("mirror", "pause", "w")
+    a.daemon.stop(signal.SIGKILL)
+    with pytest.raises(Refused, match=r"cannot be reached.*--force promotes w as it was \d"):
+        b.cli("promote", "w")
+    promoted = json.loads(b.cli("promote", "w", "--force", "--json"))
+    assert 0 < promoted["lost_s"] < 60
+    assert promoted["epoch"] == 2
+    b.write("w", 0, b"2" * 65536)
+    a.daemon.start()                                # nothing was written to it since: it follows by itself
+    assert a.mirror("w")["role"] == "replica"
+    assert a.write("w", 0, bytes(4096)).asc == 0x2700
+    until(lambda: a.read("w", 0, 4096) == b"2" * 4096)
+    b.cli("demote", "w")
+    a.cli("promote", "w")
+
+
+def test_a_primary_that_was_superseded_is_not_served_and_gives_way_or_is_kept(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    a.cli("mirror", "resume", "w")
+    for number, keep in enumerate(("there", "here")):
+        rounds(a, "w")
+        a.cli("mirror", "pause", "w")
+        a.write("w", 4096, b"a" * 4096)             # what B will never see of itself
+        a.daemon.stop(signal.SIGKILL)
+        b.cli("promote", "w", "--force")
+        b.write("w", 8192, b"b" * 4096)
+        a.daemon.start()
+        assert a.mirror("w")["role"] == "superseded"
+        with a.disk("w") as (initiator, lun):
+            assert initiator.read(lun, 8, 8).asc == 0x040B          # standby: nobody takes what is gone for what is
+        with pytest.raises(Refused) as refused:
+            a.cli("mirror", "ls", "--json")
+        assert refused.value.status == 1
+        assert until(lambda: b.mirror("w")["state"] == "diverged")
+        assert b.write("w", 16384, b"c" * 4096).status == GOOD      # it goes on
+        resolved = json.loads(a.cli("mirror", "resolve", "w", "--keep", keep, "--json"))
+        loser, winner = (a, b) if keep == "there" else (b, a)
+        safety = resolved["safety"]
+        assert loser.read(safety, 4096 * (1 + number), 4096) == (b"a", b"b")[number] * 4096
+        a.cli("mirror", "resume", "w")
+        rounds(winner, "w")
+        assert loser.mirror("w")["role"] == "replica"
+        assert winner.read("w", 4096, 4096) == (b"a" if keep == "here" else b"2") * 4096
+        assert a.sha256("w") == b.sha256("w")
+        loser.cli("delete", safety)
+        if keep == "there":
+            b.cli("demote", "w")
+            a.cli("promote", "w")
+            a.write("w", 4096, b"1" * 12288)
+
+
+def test_two_primaries_part_and_both_go_on(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    a.cli("mirror", "pause", "w")
+    a.daemon.stop(signal.SIGKILL)
+    b.cli("promote", "w", "--force")
+    b.daemon.stop(signal.SIGKILL)
+    a.daemon.start()                                # its peer does not answer: it serves what it served
+    assert a.write("w", 0, b"A" * 4096).status == GOOD
+    b.daemon.start()
+    a.cli("mirror", "resume", "w")
+    for side in (a, b):
+        until(lambda side=side: side.mirror("w")["state"] == "diverged")    # type: ignore[misc]
+        assert side.write("w", 8192, side.name.encode() * 4096).status == GOOD
+    with pytest.raises(Refused, match="in use"), b.disk("w"):
+        a.cli("mirror", "resolve", "w", "--keep", "here")
+    a.cli("mirror", "resolve", "w", "--keep", "here")
+    rounds(a, "w")
+    assert a.sha256("w") == b.sha256("w")
+    assert b.read("w", 8192, 4096) == b"a" * 4096
+
+
+def test_what_happens_to_a_volume_between_rounds(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    source = random.Random(3)
+    a.cli("snapshot", "w@old")
+    a.write("w", 1 * MIB, source.randbytes(MIB))
+    rounds(a, "w")
+    a.cli("revert", "w@old")
+    a.cli("resize", "w", "16M")
+    a.write("w", 15 * MIB, source.randbytes(65536))
+    a.cli("rename", "w", "x")
+    b.cli("rename", "w", "y")
+    rounds(a, "x")
+    assert a.sha256("x") == b.sha256("y")
+    assert b.mirror("y")["role"] == "replica"
+    a.cli("resize", "x", "8M", "--force")
+    rounds(a, "x")
+    assert a.sha256("x") == b.sha256("y")
+    held = sorted(name for name, row in a.ls().items() if name.startswith("x@mirror-") and row["holds"])
+    with pytest.raises(Refused, match="held by mirror:b"):
+        a.cli("delete", held[0], "--force")
+    a.cli("mirror", "rm", "x")
+    b.cli("mirror", "rm", "y")
+    assert b.write("y", 0, b"own").status != GOOD or b.write("y", 0, bytes(4096)).status == GOOD    # a volume like others
+    for side, name in ((a, "x"), (b, "y")):
+        side.cli("delete", "--force", *(each for each in side.ls() if each.partition("@")[0] == name))
+
+
+def test_who_is_no_peer_or_may_not_gets_nowhere(pair: Pair, tmp_path: Path) -> None:
+    a, b = pair.a, pair.b
+    with socket.create_connection(("127.0.0.1", b.peer_port)) as plain:
+        plain.sendall(b'\x10\0\0\0{"do": "hello"}')
+        plain.settimeout(10)
+        assert b"hello" not in plain.recv(4096)     # an alert, and the end
+    forged = make_credentials("a")                  # says that it is A, and has another key
+    with pytest.raises(LunetteError, match=r"lost|hung up|TLS"):
+        asyncio.run(ask_as(forged, b))
+    pem = b.certificate().read_text()
+    b.cli("peer", "certificate", "--new")
+    a.cli("create", "n", "--size", "4M")
+    with pytest.raises(Refused, match="another certificate than the peer"):
+        a.cli("mirror", "add", "n", "--to", "b", "--rpo", "300ms")
+    assert b.certificate().read_text() != pem
+    a.add_peer(b, "send", "receive:v,w")
+    with pytest.raises(Refused, match="peer b may not receive n"):
+        a.cli("mirror", "add", "n", "--to", "b", "--rpo", "300ms")
+    a.add_peer(b, "send", "receive")
+    b.add_peer(a, "send:v*")
+    a.cli("mirror", "add", "n", "--to", "b", "--rpo", "300ms")
+    until(lambda: "may not send n" in str(a.mirror("n")["problem"]))
+    assert "n" not in b.ls()
+    b.add_peer(a, "send", "receive")
+    until(lambda: a.mirror("n")["rounds"])
+    a.cli("mirror", "rm", "n")
+    for words in (("peer", "rm", "b"), ("peer", "add", "c", "--address", "nowhere", "--certificate", "/etc/hostname",
+                                        "--allow", "send")):
+        with pytest.raises(Refused):
+            a.cli(*words)
+
+
+async def ask_as(credentials: Credentials, side: Side) -> None:
+    link = await open_link("127.0.0.1", side.peer_port, credentials, side.fingerprint())
+    try:
+        await link.send({"do": "hello", "protocol": 1, "pool_uuid": "0" * 32, "groups": []})
+        if await link.receive() is None:
+            raise LunetteError("unreachable", "it hung up")
+    finally:
+        await link.close()

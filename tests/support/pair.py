@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from target.client import Client
 from tests.support.daemon import DaemonProcess, Refused, free_port
 from tests.support.libiscsi import GOOD, Answer, Initiator
 
 WAIT_SECONDS = 40
 STEP_BYTES = 4 << 20
+MEDIUM_CHANGED = (6, 0x2800)
 
 
 class Side:
@@ -28,19 +30,22 @@ class Side:
                                     listen=(f"127.0.0.1:{free_port()},{group}",))
         self.daemon.portal = self.daemon.listen[0].partition(",")[0]
         self.cli = self.daemon.cli
+        self.client = Client(str(self.daemon.api))
 
     def certificate(self) -> Path:
         path = self.daemon.directory / "peer.pem"
         path.write_text(self.cli("peer", "certificate"))
         return path
 
+    def fingerprint(self) -> str:
+        found: str = json.loads(self.cli("peer", "certificate", "--json"))["fingerprint"]
+        return found
+
     def mirrors(self) -> dict[str, dict[str, Any]]:
-        """`mirror ls`, whatever its exit status."""
-        try:
-            text = self.cli("mirror", "ls", "--json")
-        except Refused as refused:
-            text = refused.output
-        return {row["name"]: row for row in json.loads(text)}
+        return {row["name"]: row for row in self.client.get("/v1/mirrors")}
+
+    def ls(self) -> dict[str, dict[str, Any]]:
+        return {row["name"]: row for row in self.client.get("/v1/objects")}
 
     def mirror(self, name: str) -> dict[str, Any]:
         return self.mirrors()[name]
@@ -48,10 +53,10 @@ class Side:
     @contextlib.contextmanager
     def disk(self, name: str) -> Iterator[tuple[Initiator, int]]:
         """A session that has been told all there was to tell, and the LUN of an object."""
-        row = self.daemon.ls()[name]
+        row = self.ls()[name]
         if row["lun"] is None:
             self.cli("connect", name)
-            row = self.daemon.ls()[name]
+            row = self.ls()[name]
         with Initiator(self.daemon.portal, self.daemon.target) as initiator:
             initiator.settle(row["lun"])
             yield initiator, row["lun"]
@@ -65,18 +70,27 @@ class Side:
 
     def read(self, name: str, offset: int, length: int) -> bytes:
         with self.disk(name) as (initiator, lun):
-            return initiator.read(lun, offset // 512, length // 512).data
+            answer = initiator.read(lun, offset // 512, length // 512)
+            while (answer.key, answer.asc) == MEDIUM_CHANGED:
+                answer = initiator.read(lun, offset // 512, length // 512)
+            return answer.data
 
     def sha256(self, name: str) -> str:
-        """Of all that an initiator reads of an object."""
-        digest = hashlib.sha256()
+        """Of all that an initiator reads of an object, from beginning to end between two changes of a replica."""
         with self.disk(name) as (initiator, lun):
-            blocks, block_bytes = initiator.capacity(lun)
-            step = STEP_BYTES // block_bytes
-            for at in range(0, blocks, step):
-                answer = initiator.read(lun, at, min(step, blocks - at), block_bytes)
-                assert answer.status == GOOD, answer
-                digest.update(answer.data)
+            return until(lambda: self._whole(initiator, lun), f"{name} does not stand still")   # type: ignore[no-any-return]
+
+    def _whole(self, initiator: Initiator, lun: int) -> str | None:
+        digest = hashlib.sha256()
+        initiator.settle(lun)
+        blocks, block_bytes = initiator.capacity(lun)
+        step = STEP_BYTES // block_bytes
+        for at in range(0, blocks, step):
+            answer = initiator.read(lun, at, min(step, blocks - at), block_bytes)
+            if (answer.key, answer.asc) == MEDIUM_CHANGED:
+                return None
+            assert answer.status == GOOD, answer
+            digest.update(answer.data)
         return digest.hexdigest()
 
     def add_peer(self, other: Side, *allowed: str, port: int = 0) -> None:
@@ -110,7 +124,7 @@ def until(what: Callable[[], Any], why: str = "") -> Any:
     found = what()
     while not found:
         assert time.monotonic() < deadline, why or "it did not come to be"
-        time.sleep(0.1)
+        time.sleep(0.05)
         found = what()
     return found
 
