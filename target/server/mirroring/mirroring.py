@@ -42,7 +42,7 @@ from target.volumes.replicas import Replicas
 
 log = logging.getLogger("lunette.mirror")
 
-RETRY_SECONDS = 1.0         # after the first failure, then twice as long ...
+RETRY_SECONDS = 1.0         # at most, after the first failure, then twice as long ...
 RETRY_MOST_SECONDS = 30.0   # ... up to this
 LATE = 2                    # times the RPO: what is further behind is late
 
@@ -131,7 +131,7 @@ class Mirroring:
                 self._failed(active, error)
             pause_s = rpo_s - (time.monotonic() - began)
             if failures:
-                pause_s = min(RETRY_SECONDS * 2 ** (failures - 1), RETRY_MOST_SECONDS)
+                pause_s = min(min(RETRY_SECONDS, rpo_s) * 2 ** (failures - 1), RETRY_MOST_SECONDS)
             elif pause_s < 0:
                 for each in active:
                     self.rounds.of(each.volume_id).skipped += int(-pause_s / rpo_s) + 1
