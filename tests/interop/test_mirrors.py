@@ -181,7 +181,10 @@ def test_what_happens_to_a_volume_between_rounds(pair: Pair) -> None:
     a.cli("resize", "x", "8M", "--force")
     rounds(a, "x")
     assert a.sha256("x") == b.sha256("y")
+    a.cli("mirror", "pause", "x")
+    until(lambda: len([name for name in a.ls() if name.startswith("x@mirror-")]) == 2)      # the last round has ended
     held = sorted(name for name, row in a.ls().items() if name.startswith("x@mirror-") and row["holds"])
+    assert len(held) == 2
     with pytest.raises(Refused, match="held by mirror:b"):
         a.cli("delete", held[0], "--force")
     a.cli("mirror", "rm", "x")
