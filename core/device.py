@@ -31,6 +31,7 @@ STATX_BYTES, STATX_MNT_ID_OFFSET = 256, 144
 STATFS_BYTES = 256          # struct statfs has 120 on 64-bit machines, and f_type is a native long at 0
 
 DIRECT_ALIGN_BYTES = 4096
+DIRECT_FLIGHTS = 16
 LOCK_WAIT_SECONDS = 2.0     # for the kernel to finish what a process that was killed had in flight
 _LIBC: tuple[Any, Any] | None = None
 
@@ -47,6 +48,7 @@ class Device(Protocol):
     cache_token: bytes
     # One that is `sparse` has no room of its own for what was never written; its `allocate(offset_bytes, length_bytes)` has it
     # found now, so that no later write there fails for want of it, or raises OSError ENOSPC.
+    # core/flights.py says what it may have besides.
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes: ...
     def write(self, offset_bytes: int, data: bytes) -> None: ...
@@ -103,6 +105,16 @@ class FileDevice:
             offset_bytes += len(part)
             length_bytes -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @property
+    def flights(self) -> int:
+        """How many calls at once are worth their threads."""
+        return DIRECT_FLIGHTS if self.direct else 1
+
+    def will_need(self, offset_bytes: int, length_bytes: int) -> None:
+        """What is read soon: the kernel may begin."""
+        if not self.direct:
+            os.posix_fadvise(self._fd, offset_bytes, length_bytes, os.POSIX_FADV_WILLNEED)
 
     def write(self, offset_bytes: int, data: bytes) -> None:
         if self.direct:

@@ -14,6 +14,7 @@ from typing import Any
 from core import layout
 from core.ceph import LIBRBD, MANIFEST_OBJECT, Client, Place, Table, checked, explain, parse_place
 from core.errors import PoolError
+from core.flights import each
 from core.ownership import Record
 
 EXCLUSIVE = 0                       # rbd_lock_mode_t
@@ -34,6 +35,7 @@ class ImageDevice:
 
     is_block = True                     # no limit of file sizes counts
     grows = True                        # when it is asked to
+    flights = 32                        # calls at once: each is a round trip
     library = LIBRBD                    # whose calls native threads look up
     cache_token = CACHE_TOKEN           # whatever has completed is seen by everybody
 
@@ -106,15 +108,18 @@ class ImageDevice:
         Each one's last sector of the range is written again as it is, at one stroke: a full cluster takes writes within objects.
         """
         end = offset_bytes + length_bytes
-        while offset_bytes < end:
-            part_end = min(end, (offset_bytes // self.object_bytes + 1) * self.object_bytes)
-            sector = self.read(part_end - SECTOR_BYTES, SECTOR_BYTES)
-            mismatch = self._ffi.new("uint64_t *")
-            data = self._ffi.from_buffer(sector)
-            result = self._rbd.rbd_compare_and_write(self.image, part_end - SECTOR_BYTES, SECTOR_BYTES, data, data, mismatch, 0)
-            if result != -errno.EILSEQ:         # somebody has written there meanwhile: so much the better
-                checked(result, f"room in {self.path}")
-            offset_bytes = part_end
+        first, last = offset_bytes // self.object_bytes, (end - 1) // self.object_bytes
+        ends = [min(end, (number + 1) * self.object_bytes) for number in range(first, last + 1)]
+        for _ in each(self, self._touch, ends):
+            pass
+
+    def _touch(self, end_bytes: int) -> None:
+        """Write the sector before it again."""
+        data = self._ffi.from_buffer(self.read(end_bytes - SECTOR_BYTES, SECTOR_BYTES))
+        mismatch = self._ffi.new("uint64_t *")
+        result = self._rbd.rbd_compare_and_write(self.image, end_bytes - SECTOR_BYTES, SECTOR_BYTES, data, data, mismatch, 0)
+        if result != -errno.EILSEQ:             # somebody has written there meanwhile: so much the better
+            checked(result, f"room in {self.path}")
 
     def room_bytes(self) -> int | None:
         return None                             # the cluster's to know

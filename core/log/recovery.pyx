@@ -43,6 +43,7 @@ from core import layout
 
 
 from core.errors import PoolError
+from core.flights import allocate_each, read_each, write_each
 
 
 # -- summaries -----------------------------------------------------------------------------------------------------------
@@ -62,9 +63,9 @@ cdef int summaries_load(lnt_pool *p, object device, bytes super_raw) except -1:
     if p.run_used == NULL or p.run_busy == NULL or p.summary_dirty == NULL or p.marks.pages == NULL:
         raise MemoryError
     p.free_blocks = p.free_runs = 0
-    for s in range(pages):
-        home = (s // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + s % 2
-        raw = device.read(home * L_BLOCK_BYTES, L_BLOCK_BYTES)
+    homes = [(s // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + s % 2 for s in range(pages)]
+    for s, raw in enumerate(read_each(device, [(home * L_BLOCK_BYTES, L_BLOCK_BYTES) for home in homes])):
+        home = homes[s]
         b = raw
         if not page_check(p, b, PK_SUMMARY, home):
             raise damaged(f"summary page at block {home} fails its checksum")
@@ -87,16 +88,19 @@ cdef int summaries_load(lnt_pool *p, object device, bytes super_raw) except -1:
 
 
 cdef int allocate(lnt_pool *p, object device, uint64_t block, uint64_t blocks) except -1:
-    """1 when the blocks are allocated below, 0: there is no room. A medium that cannot tell is not asked again."""
-    try:
-        device.allocate(block * L_BLOCK_BYTES, blocks * L_BLOCK_BYTES)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-            p.medium.sparse = 0
-            return 1
-        medium_short(p, -error.errno)
-        return 0
-    return 1
+    """1 when the blocks are allocated below, 0: there is no room."""
+    return allocated(p, allocate_each(device, [(block * L_BLOCK_BYTES, blocks * L_BLOCK_BYTES)])[0])
+
+
+cdef int allocated(lnt_pool *p, object error) except -1:
+    """What an error, or none, says of room. A medium that cannot tell is not asked again."""
+    if error is None:
+        return 1
+    if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+        p.medium.sparse = 0
+        return 1
+    medium_short(p, -error.errno)
+    return 0
 
 
 cdef int medium_open(lnt_pool *p, object device) except -1:
@@ -120,11 +124,15 @@ cdef int medium_load(lnt_pool *p, object device, bytes super_raw) except -1:
     cdef uint32_t i
     if not p.medium.sparse:
         return 0
+    cdef list used = []
     for zone in range(1, (p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS):
         for run in range(zone * runs, min((zone + 1) * runs, p.n_runs)):
             if p.run_used[run] and not p.run_busy[run]:
-                p.medium.zones[zone] = allocate(p, device, zone * L_ZONE_BLOCKS, L_ZONE_META_BLOCKS)
+                used.append(zone)
                 break
+    places = [(zone * L_ZONE_BLOCKS * L_BLOCK_BYTES, L_ZONE_META_BLOCKS * L_BLOCK_BYTES) for zone in used]
+    for zone, error in zip(used, allocate_each(device, places), strict=True):
+        p.medium.zones[zone] = allocated(p, error)
     for i in range(NODE_RUNS):
         run = lnt_get_le32(sb + SB_NODE_RUNS + 4 * i)
         if (0 < run < p.n_runs and not p.run_busy[run] and p.run_used[run] < L_RUN_BLOCKS
@@ -209,6 +217,7 @@ cdef int image_home(lnt_pool *p, object device, const uint8_t *d, bytes chunk, u
     cdef const uint8_t *at
     cdef uint32_t i
     cdef uint64_t home
+    cdef list writes = []
     for i in range(k):
         at = d + ((first + i) // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
         at += (first + i) % L_DIRECTORY_ENTRIES * L_DIRECTORY_ENTRY_BYTES
@@ -216,7 +225,8 @@ cdef int image_home(lnt_pool *p, object device, const uint8_t *d, bytes chunk, u
         if lnt_get_le32(c + i * L_BLOCK_BYTES + PG_CRC) != lnt_get_le32(at + DE_CRC) or home >= p.total_blocks or not page_check(
                 p, c + i * L_BLOCK_BYTES, c[i * L_BLOCK_BYTES + PG_KIND], home) and not p.mutations & M_NO_IMAGE_CRC:
             raise damaged(f"the checkpoint's image of block {home} fails its checksum")
-        device.write(home * L_BLOCK_BYTES, chunk[i * L_BLOCK_BYTES:(i + 1) * L_BLOCK_BYTES])
+        writes.append((home * L_BLOCK_BYTES, chunk[i * L_BLOCK_BYTES:(i + 1) * L_BLOCK_BYTES]))
+    write_each(device, writes)
     return 0
 
 
@@ -307,6 +317,7 @@ cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t j
         p.checkpoint.area_blocks = <uint32_t>area_blocks
         pages = (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
         free_blocks = 0
+        writes = []
         for s in range(pages):
             memset(page, 0, L_BLOCK_BYTES)
             for i in range(L_SUMMARY_RUNS):
@@ -317,7 +328,8 @@ cdef object pool_format(object device, str name, uint64_t size_bytes, uint64_t j
                     free_blocks += L_RUN_BLOCKS
             home = (s // 2) * L_ZONE_BLOCKS + L_SUMMARY_START + s % 2
             page_seal(p, page, PK_SUMMARY, 0, 0, home, 0)
-            device.write(home * L_BLOCK_BYTES, (<const char *>page)[:L_BLOCK_BYTES])
+            writes.append((home * L_BLOCK_BYTES, (<const char *>page)[:L_BLOCK_BYTES]))
+        write_each(device, writes)
     finally:
         free(p)
     super_raw = super_bytes({

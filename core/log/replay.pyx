@@ -3,6 +3,7 @@
 Runs before the pool is shared with anyone, on a device that finishes everything inline, so nothing here waits.
 """
 from core.errors import damaged
+from core.flights import copy_in_place
 
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap
 from core.base.dropped cimport STEP_DROPS, ring_ready
@@ -161,7 +162,7 @@ cdef int soft_rewrite(lnt_pool *p, object device, const uint8_t *ring, list fram
         for pba, n in extents:
             if (pba + n) * L_BLOCK_BYTES > device.size_bytes:
                 return 0
-            device.write(pba * L_BLOCK_BYTES, device.read(pba * L_BLOCK_BYTES, n * L_BLOCK_BYTES))
+        copy_in_place(device, [(pba * L_BLOCK_BYTES, n * L_BLOCK_BYTES) for pba, n in extents])
     except OSError:
         return 0
     return 1
