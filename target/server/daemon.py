@@ -68,21 +68,24 @@ PROVE_SECONDS = 1.0
 MOVE_SECONDS = 0.1
 
 Prepare = Callable[["Daemon"], Awaitable[None]]
+Yielded = Callable[[], Awaitable[None]]
 
 
 class Daemon:
     """Everything that runs, wired together. `run` lives from readiness to the stop."""
 
     def __init__(self, config: ServeConfig, prepare: Prepare | None = None, opening: Opening | None = None,
-                 read_again: Callable[[], ServeConfig] | None = None) -> None:
+                 read_again: Callable[[], ServeConfig] | None = None, yielded: Yielded | None = None) -> None:
         """`prepare` runs when commands work and nobody can log in yet. `opening` has begun to own the pool already.
 
-        `read_again` makes the configuration anew, on SIGHUP.
+        `read_again` makes the configuration anew, on SIGHUP. `yielded` is awaited before the portals are opened, or in the end:
+        what this process had there has gone by then.
         """
         self.config = config
         self._opening = opening
         self._prepare = prepare
         self._read_again = read_again
+        self._yielded = yielded
         self.started_s = time.time()
         self.notifier = Notifier()
         self._stopping = asyncio.Event()
@@ -244,6 +247,7 @@ class Daemon:
             self.start_pool()
             loop.add_signal_handler(signal.SIGHUP, Rereading(self.config, self._read_again, self._live(),
                                                              self.api.read_certificates).read)
+            await self._yield()
             bound = self.portals.open()
             self.pool.attach()
             self.table.start()
@@ -278,7 +282,13 @@ class Daemon:
                 await self._quiesce()
                 await self.api.stop()
         finally:
+            await self._yield()
             await self._close()
+
+    async def _yield(self) -> None:
+        if self._yielded is not None:
+            yielded, self._yielded = self._yielded, None
+            await yielded()
 
     async def _tell(self, bound: list[Portal]) -> None:
         """Tell gateways that wait what they may show, and follow which ones wait."""
@@ -415,15 +425,17 @@ def serve(config: ServeConfig, prepare: Prepare | None = None, opening: Opening 
     logs.begin(verbose=config.verbose, as_json=config.log_json)
 
     async def main() -> None:
-        chosen, begun, standby, moved_to, name = config, opening, config.standby, "", ""
+        begun, standby, moved_to, name = opening, config.standby, "", ""
+        yielded: Yielded | None = None
         while True:
             if standby:
                 from target.server.waiting import Waiting
 
-                begun = await Waiting(chosen, moved_to, name).run()
-                if begun is None:
+                told = await Waiting(config, moved_to, name).run()
+                if told is None:
                     return
-            daemon = Daemon(chosen, prepare, begun or begin(chosen), read_again)
+                begun, yielded = told
+            daemon = Daemon(config, prepare, begun or begin(config), read_again, yielded)
             await daemon.run()
             if not daemon.moved:
                 return

@@ -45,7 +45,7 @@ WAIT2_SECONDS = 0           # after which initiators may log in again, where the
 
 
 class Standby:
-    """One target in standby. `run` shows it whenever there is something to show, until it is cancelled or `stop` is called."""
+    """One target in standby, from `start` to `stop`: shown whenever there is something to show."""
 
     def __init__(self, config: ServeConfig, reading: Reading | None = None) -> None:
         self._config = config
@@ -62,7 +62,15 @@ class Standby:
         self._state = AccessState.STANDBY
         self._groups = {portal.group for portal in config.portals}
 
-    async def run(self) -> None:
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="standby")
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
         """Look again and again; the portals are open while the pool is told of and its groups are not this gateway's."""
         beat = 0
         why = ""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,7 +53,7 @@ LOGINS_MAX = 256
 
 
 class Waiting:
-    """One process that waits. `run` returns the pool that it was told to take, None when it was stopped."""
+    """One process that waits until it is told to take the pool, or stopped."""
 
     def __init__(self, config: ServeConfig, moved_to: str = "", target_name: str = "") -> None:
         """`moved_to`: logins to `target_name` that come to this gateway's portals are sent there."""
@@ -63,7 +64,8 @@ class Waiting:
         self._stopping = asyncio.Event()
         self._since_s = time.time()
 
-    async def run(self) -> Opening | None:
+    async def run(self) -> tuple[Opening, Callable[[], Awaitable[None]]] | None:
+        """The pool, and what is awaited before its portals are opened: this gateway shows it until then. None: stopped."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -74,28 +76,28 @@ class Waiting:
                 await stack.enter_async_context(Forwarding(self.config, self._target_name, self._moved_to))
             watch = loop.create_task(self._watch()) if self.config.decider else None
             log.info("waiting: SIGUSR1 or `lunette gateway takeover` has this gateway take %s", self.config.pool_path)
-            shown = await stack.enter_async_context(self._showing())
-            await self._told.wait()
-            if watch is not None:
-                watch.cancel()
-            opening = None if self._stopping.is_set() else await self._taken(shown)
+            shown = self._show()
+            try:
+                await self._told.wait()
+                if watch is not None:
+                    watch.cancel()
+                opening = None if self._stopping.is_set() else await self._taken(shown)
+            except BaseException:
+                await _hide(shown)
+                raise
         loop.remove_signal_handler(signal.SIGUSR1)
-        return opening
+        if opening is None:
+            await _hide(shown)
+            return None
+        return opening, functools.partial(_hide, shown)
 
-    @contextlib.asynccontextmanager
-    async def _showing(self) -> AsyncIterator[Standby | None]:
+    def _show(self) -> Standby | None:
         """Show the LUNs in standby, where that is possible and logins are not sent elsewhere."""
         if self._moved_to or not is_place(self.config.pool_path):
-            yield None
-            return
+            return None
         shown = Standby(self.config)
-        task = asyncio.create_task(shown.run(), name="standby")
-        try:
-            yield shown
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        shown.start()
+        return shown
 
     async def _taken(self, shown: Standby | None) -> Opening | None:
         """The pool when it is ours, or cannot be; None: stopped meanwhile. What is shown says that it is on its way."""
@@ -156,6 +158,11 @@ class Waiting:
     async def _takeover(self, _: web.Request) -> web.Response:
         self._told.set()
         return web.json_response({**self._facts(), "state": "taking over"}, dumps=json.dumps)
+
+
+async def _hide(shown: Standby | None) -> None:
+    if shown is not None:
+        await shown.stop()
 
 
 class Forwarding:

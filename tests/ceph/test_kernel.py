@@ -13,7 +13,7 @@ from tests.ceph.conftest import Images
 from tests.ceph.test_gateways import standby
 from tests.support.guest import Guest
 from tests.support.guest_image import NoGuest
-from tests.support.kernel_initiator import Node, Verifying, start_multipath, wait_for_paths
+from tests.support.kernel_initiator import Node, Verifying, forget_everything, start_multipath, wait_for_paths
 
 pytestmark = pytest.mark.skipif(os.environ.get("LUNETTE_CEPH") != "long", reason="boots a machine: LUNETTE_CEPH=long make ceph")
 QUICK = {"node.session.timeo.replacement_timeout": "1", "node.conn[0].timeo.noop_out_interval": "1",
@@ -82,3 +82,51 @@ def test_stopped_and_taken_over_below_multipath(images: Images, guest: Guest) ->
     print("from the decision to serving, s:", [round(each, 1) for each in longest])
     gateways[-1].stop()
     assert "clean" in gateways[0].check()
+
+
+def test_two_gateways_one_of_them_in_standby(images: Images, guest: Guest) -> None:
+    """The path in standby is known to multipath all the while, and serves when the other one is stopped; there and back."""
+    forget_everything(guest)
+    pair = [images.gateway("--lease", "5")]
+    pair.append(images.another(pair[0]))
+    for number, each in enumerate(pair, 1):
+        each.portal = f"127.0.0.1:{each.port},{number}"
+        each.listen = (each.portal,)
+    active, waiting = pair[0].start(), pair[1]
+    active.cli("create", "v", "--size", "128M")
+    process = standby(waiting)
+    Node(guest, active).login(QUICK)
+    guest.wait_for(f"iscsiadm -m node -T {waiting.target} -p {Node(guest, waiting).portal} -o new; "
+                   f"iscsiadm -m node -T {waiting.target} -p {Node(guest, waiting).portal} -l")
+    disk = start_multipath(guest, 1)
+    ghosts(guest, 1)
+    verifying = Verifying(guest, disk)
+    for _ in range(2):
+        time.sleep(2)
+        assert active.process is not None
+        began = time.monotonic()
+        active.process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout is not None
+        assert waiting.portal.partition(",")[0] in process.stdout.readline()
+        print("from the decision to serving, s:", round(time.monotonic() - began, 1))
+        wait_for_paths(guest, 1)
+        verifying.wait_for_a_round()
+        active.process.send_signal(signal.SIGCONT)
+        assert active.process.wait(20) == 75
+        active, waiting, process = waiting, active, standby(active)
+        ghosts(guest, 1)
+    verifying.finish()
+    print("longest I/O, s:", round(verifying.longest_s(), 1))
+    assert "serving there" in active.cli("gateway", "move", "--then", str(waiting.api))
+    wait_for_paths(guest, 1)
+    ghosts(guest, 1)
+    assert guest.run("multipath -ll | grep -c policy").strip() == "2"         # a group each
+    for each in (waiting, active):
+        each.stop()
+    assert "clean" in active.check()
+
+
+def ghosts(guest: Guest, count: int) -> None:
+    """Until so many paths are in standby."""
+    guest.wait_for(f"multipath -ll; [ $(multipath -ll | grep -cE 'active ghost +running') = {count} ]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ MULTIPATH = """defaults {
 }
 """
 VERIFY = ("fio --name=v --filename={disk} --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k-16k --size=4m "
-          "--rate=4m --verify=crc32c --verify_fatal=1 --verify_backlog=256")
+          "--rate=4m --verify=crc32c --verify_fatal=1 --verify_backlog=256 --output-format=json")
 
 
 class Verifying:
@@ -29,9 +30,10 @@ class Verifying:
 
     def __init__(self, guest: Guest, disk: str) -> None:
         self._guest = guest
-        self._running = guest.start(f"rm -f /tmp/enough; echo > /tmp/rounds; until [ -e /tmp/enough ]; do "
+        self._running = guest.start(f"rm -f /tmp/enough /tmp/all; echo > /tmp/rounds; until [ -e /tmp/enough ]; do "
                                     f"{VERIFY.format(disk=disk)} --randseed=$(wc -l < /tmp/rounds) > /tmp/fio 2>&1 || "
-                                    f"{{ cat /tmp/fio; exit 1; }}; echo >> /tmp/rounds; done")
+                                    f"{{ cat /tmp/fio; exit 1; }}; cat /tmp/fio >> /tmp/all; "
+                                    f"echo >> /tmp/rounds; done")
         guest.wait_for("pidof fio")
 
     def wait_for_a_round(self) -> None:
@@ -43,6 +45,16 @@ class Verifying:
         """Until the present round is over; no round may have failed."""
         self._guest.run("touch /tmp/enough")
         self._running.wait()
+
+    def longest_s(self) -> float:
+        """The longest read or write of all rounds, as fio saw it; after `finish`."""
+        text, decoder, longest_ns = self._guest.run("cat /tmp/all"), json.JSONDecoder(), 0
+        at = text.find("{")
+        while at >= 0:
+            round_, length = decoder.raw_decode(text[at:])
+            longest_ns = max(longest_ns, *(job[way]["clat_ns"]["max"] for job in round_["jobs"] for way in ("read", "write")))
+            at = text.find("{", at + length)
+        return longest_ns / 1e9
 
 
 @dataclass(frozen=True, slots=True)
