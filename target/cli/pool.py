@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from target.cli.configuration import export_config, import_config
 from target.cli.model import model_command
 from target.cli.request import SIZE, connect, json_option, print_json, rounded, size
 from target.cli.work import background_options, work
@@ -142,5 +143,8 @@ def info(ctx: click.Context, path: str | None, as_json: bool) -> None:
     for line in events:
         click.echo(f"event: {line}")
 
+
+pool.add_command(export_config)
+pool.add_command(import_config)
 
 COMMANDS: list[click.Command] = [pool]

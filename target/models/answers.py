@@ -288,6 +288,22 @@ class Foreseen(TypedDict):
     delete: list[str]
 
 
+class ConfigurationDocument(TypedDict):
+    """`configuration` is what an import takes; `secrets` only for who asked for them by the Unix socket."""
+
+    configuration: dict[str, Any]
+    secrets: dict[str, Any] | None
+
+
+class Imported(TypedDict):
+    """What an import changed, or would, in words; how much was so already; objects that are not there."""
+
+    changes: list[str]
+    unchanged: int
+    skipped: list[str]
+    dry_run: bool
+
+
 class GroupRow(TypedDict):
     group: int
     state: str

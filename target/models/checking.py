@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M")
 SHOWN = 80      # characters of a refused value
+_models: dict[type, Any] = {}       # of msgspec's side of each
 REFERENCES = "#/components/schemas/{name}"
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
@@ -37,14 +38,14 @@ def check(model: type[M], document: Any) -> M:
     """A model's instance from a JSON value. LunetteError invalid: which argument, and why."""
     import msgspec
 
-    decoder, names = _decoder(cast("Any", model))
+    decoder, names, flat = _decoder(cast("Any", model))
     try:
         found = decoder.decode(msgspec.json.encode(_whole(document)))
     except msgspec.ValidationError as error:
         raise LunetteError("invalid", _first(model, document, str(error))) from None
     except (ValueError, RecursionError) as error:
         raise LunetteError("invalid", f"the document is no JSON that can be read: {error}") from None
-    return model(**{name: getattr(found, name) for name in names})
+    return model(**{name: getattr(found, name) if flat else _instances(getattr(found, name)) for name in names})
 
 
 def read_json(text: bytes | str) -> Any:
@@ -64,10 +65,28 @@ def schemas(inputs: Iterable[Any]) -> tuple[list[Any], dict[str, Any]]:
 
 
 @cache
-def _decoder(model: Any) -> tuple[msgspec.json.Decoder[Any], tuple[str, ...]]:
+def _decoder(model: Any) -> tuple[msgspec.json.Decoder[Any], tuple[str, ...], bool]:
+    """What reads a model, its fields, and whether none of them holds models."""
     import msgspec
 
-    return msgspec.json.Decoder(_struct(model)), tuple(field.name for field in dataclasses.fields(model))
+    flat = not any(_holds_models(hint) for hint in hints(model).values())
+    return msgspec.json.Decoder(_struct(model)), tuple(field.name for field in dataclasses.fields(model)), flat
+
+
+def _holds_models(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint) or any(map(_holds_models, typing.get_args(hint)))
+
+
+def _instances(value: Any) -> Any:
+    """The same, with instances of models in place of msgspec's."""
+    import msgspec
+
+    if isinstance(value, msgspec.Struct):
+        made = _models[type(value)]
+        return made(**{name: _instances(getattr(value, name)) for name in value.__struct_fields__})
+    if isinstance(value, dict):
+        return {key: _instances(each) for key, each in value.items()}
+    return [_instances(each) for each in value] if isinstance(value, list) else value
 
 
 @cache
@@ -87,12 +106,16 @@ def _struct(model: Any) -> Any:
             fields.append((field.name, kind, field.default))
         else:
             fields.append((field.name, kind))
-    return msgspec.defstruct(model.__name__, fields, kw_only=True, forbid_unknown_fields=True, module=model.__module__,
+    made = msgspec.defstruct(model.__name__, fields, kw_only=True, forbid_unknown_fields=True, module=model.__module__,
                              namespace={"__doc__": model.__doc__})
+    _models[made] = model
+    return made
 
 
 def _native(hint: Any) -> Any:
-    """A type with what msgspec knows in place of our forms."""
+    """A type with what msgspec knows in place of our forms and models."""
+    if dataclasses.is_dataclass(hint):
+        return _struct(cast("Any", hint))
     if hasattr(hint, "__metadata__"):
         return reduce(_limited, (each for each in hint.__metadata__ if isinstance(each, Form)), _native(hint.__origin__))
     parts = typing.get_args(hint)

@@ -19,6 +19,7 @@ from target.models.pool import Move
 from target.scsi import AccessState, Target, TargetPort, expire_tokens
 from target.server import limits, logs
 from target.server.api import guard
+from target.server.api.commands.configuration import ConfigurationCommands
 from target.server.api.commands.management import Management
 from target.server.api.commands.streams import StreamCommands
 from target.server.api.commands.target import ACCESS_STATES
@@ -172,7 +173,8 @@ class Daemon:
         self.management = Management(served, self.enlarge)
         self.commands = self.management.table
         self.schedules = Schedules(self.pool, self.catalog, self.management.objects)
-        self.commands.add(*self.schedules.commands(), Command("move", Move, self._move, "admin"))
+        self.commands.add(*self.schedules.commands(), Command("move", Move, self._move, "admin"),
+                          *ConfigurationCommands(served, self.management.lineage, self.schedules).commands())
         self.commands.when_deleted(self.schedules.forget_object)
         self.sending = Sending(self.pool, self.catalog, self.replicas, self.stored_holds)
         self.receiving = Receiving(self.pool, self.replicas, published=self.management.lineage.named,

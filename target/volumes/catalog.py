@@ -13,7 +13,7 @@ import ipaddress
 import json
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -240,7 +240,7 @@ class Catalog:
         before = self._hosts.get(made.id)
         self._hosts[made.id] = made
         try:
-            await self._store({f"host/{made.id}": _host_value(made)})
+            await self._store(host_entry(made))
         except BaseException:
             self._restore_host(made.id, before)
             raise
@@ -281,7 +281,7 @@ class Catalog:
     async def save_redirect(self, redirect: Redirect) -> None:
         """Set a redirect. LunetteError invalid."""
         parse_address(redirect.address)
-        await self._store({f"redirect/{redirect.host_id}": {"address": redirect.address, "permanent": redirect.permanent}})
+        await self._store(redirect_entry(redirect))
         self._redirects[redirect.host_id] = redirect
 
     async def delete_redirect(self, host_id: int) -> None:
@@ -329,7 +329,7 @@ class Catalog:
         if same is not None:
             return same
         connection = Connection(host_id, self._luns.next_free(host_id, held) if lun is None else lun, info.id)
-        changes: dict[str, Any] = {_connection_key(connection): {"object": info.id}}
+        changes: dict[str, Any] = connection_entry(connection)
         if connection.lun in self._luns.kept_order(host_id):
             changes[_freed_key(connection)] = None
         self._luns.add(connection)
@@ -343,7 +343,7 @@ class Catalog:
     async def disconnect(self, connections: Iterable[Connection]) -> None:
         """Take connections away."""
         gone = list(connections)
-        await self._store(self._taking_away(gone))
+        await self._store(self.taking_away(gone))
         for each in gone:
             self._luns.drop(each)
 
@@ -372,7 +372,7 @@ class Catalog:
     async def forget_object(self, object_id: int) -> None:
         """Remove what belonged to a deleted object."""
         gone = self.connections_of(object_id)
-        changes = self._taking_away(gone)
+        changes = self.taking_away(gone)
         if object_id in self._states:
             changes[f"unit/{object_id}"] = None
         for each in gone:
@@ -396,11 +396,28 @@ class Catalog:
     # -- inside ------------------------------------------------------------------------------------------------
     async def _store(self, changes: dict[str, Any]) -> None:
         if changes:
-            await self.pool.call("kv", changes={
-                key: None if value is None else json.dumps(value, separators=(",", ":")).encode()
-                for key, value in changes.items()})
+            await self.pool.call("kv", changes=encoded(changes))
 
-    def _taking_away(self, gone: Iterable[Connection]) -> dict[str, Any]:
+    def adopt(self, changes: Mapping[str, bytes | None]) -> None:
+        """Take over what of these changes of the store concerns hosts, connections and the target. LunetteError damaged."""
+        for key, raw in changes.items():
+            kind, _, rest = key.partition("/")
+            if kind == "connection":
+                host_id, _, lun = rest.partition("/")
+                taken = self._luns.at(int(host_id), int(lun))
+                if taken is not None:
+                    self._luns.drop(taken)
+            elif raw is not None:
+                continue
+            elif kind == "host":
+                self._hosts.pop(int(rest), None)
+            elif kind == "redirect":
+                self._redirects.pop(int(rest), None)
+            elif kind == "thresholds":
+                self._thresholds = Thresholds()
+        self._load({key: raw for key, raw in changes.items() if raw is not None})
+
+    def taking_away(self, gone: Iterable[Connection]) -> dict[str, Any]:
         """The changes of the store for connections that go: each number's place in the order of the free ones is kept."""
         changes: dict[str, Any] = {}
         for each in gone:
@@ -455,6 +472,26 @@ class Catalog:
             if self._luns.at(host, which) is None:
                 self._luns.freed(host, which)
         self._hosts = names_settled(self._hosts)
+
+
+def encoded(changes: Mapping[str, Any]) -> dict[str, bytes | None]:
+    """Changes of the store, their values as JSON; None takes a key away."""
+    return {key: None if value is None else json.dumps(value, separators=(",", ":")).encode() for key, value in changes.items()}
+
+
+def host_entry(host: Host) -> dict[str, Any]:
+    """How a host is kept."""
+    return {f"host/{host.id}": _host_value(host)}
+
+
+def connection_entry(connection: Connection) -> dict[str, Any]:
+    """How a connection is kept."""
+    return {_connection_key(connection): {"object": connection.object_id}}
+
+
+def redirect_entry(redirect: Redirect) -> dict[str, Any]:
+    """How a redirect is kept."""
+    return {f"redirect/{redirect.host_id}": {"address": redirect.address, "permanent": redirect.permanent}}
 
 
 def _connection_key(connection: Connection) -> str:

@@ -7,7 +7,7 @@ again; entries of what is gone are left aside.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
 from target.errors import LunetteError
@@ -30,6 +30,12 @@ class Rates:
         return bool(self.iops or self.bandwidth_bytes)
 
 
+def rates_entry(kind: str, number: int, rates: Rates) -> dict[str, bytes | None]:
+    """How rates are kept; those that limit nothing are none."""
+    value = json.dumps(asdict(rates), separators=(",", ":")).encode() if rates.limited else None
+    return {f"rates/{kind}/{number}": value}
+
+
 class RateStore:
     """The rates of one pool's objects and hosts. Changes are durable when a coroutine returns."""
 
@@ -46,15 +52,23 @@ class RateStore:
 
     async def save(self, kind: str, number: int, rates: Rates) -> None:
         """Keep them; rates that limit nothing are none. LunetteError."""
-        value = json.dumps(asdict(rates), separators=(",", ":")).encode() if rates.limited else None
+        changes = rates_entry(kind, number, rates)
         try:
-            await self._pool.call("kv", changes={f"rates/{kind}/{number}": value})
+            await self._pool.call("kv", changes=changes)
         except PoolError as error:
             raise pool_error(error.code, "keep the limits") from None
-        if rates.limited:
-            self._rates[kind, number] = rates
-        else:
-            self._rates.pop((kind, number), None)
+        self.adopt(changes)
+
+    def adopt(self, changes: Mapping[str, bytes | None]) -> None:
+        """Take over what of these changes of the store concerns rates."""
+        for key, raw in changes.items():
+            kind, _, rest = key.partition("/")
+            if kind == "rates" and raw is not None:
+                which, _, number = rest.partition("/")
+                self._load(key, raw, {int(number)} if which == HOST else ())
+            elif kind == "rates":
+                which, _, number = rest.partition("/")
+                self._rates.pop((which, int(number)), None)
 
     def _load(self, key: str, raw: bytes, host_ids: Collection[int]) -> None:
         try:

@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from target.errors import LunetteError
+from target.volumes.catalog import encoded
 from target.volumes.gateway import AsyncPool, KeysOf, PoolError, pool_error
 from target.volumes.retention import Keep
 from target.volumes.schedules import Schedule, Trust
+
+
+def schedule_entry(schedule: Schedule) -> dict[str, Any]:
+    """How a schedule is kept."""
+    value = asdict(schedule)
+    del value["id"]
+    return {f"schedule/{schedule.id}": value}
 
 
 class ScheduleStore:
@@ -66,15 +74,22 @@ class ScheduleStore:
 
     async def save(self, schedule: Schedule) -> None:
         """Keep a schedule as it is now; in memory even when the pool cannot."""
-        value = asdict(schedule)
-        del value["id"]
         self._schedules[schedule.id] = schedule
-        await self._store({f"schedule/{schedule.id}": value})
+        await self._store(schedule_entry(schedule))
 
     def marks(self, schedule: Schedule) -> KeysOf:
         """The marks of what it takes, for the frame that makes the snapshots: none is ever without its own."""
         value = json.dumps(schedule.id).encode()
         return lambda made: {f"scheduled/{each}": value for each in made}
+
+    def adopt(self, changes: Mapping[str, bytes | None]) -> None:
+        """Take over what of these changes of the store concerns schedules."""
+        for key, raw in changes.items():
+            kind, _, rest = key.partition("/")
+            if kind == "schedule" and raw is not None:
+                self._load(key, raw)
+            elif kind == "schedule":
+                self._schedules.pop(rest, None)
 
     def taken(self, schedule: Schedule, object_ids: Iterable[int]) -> None:
         """These were taken, with their marks."""
@@ -101,9 +116,7 @@ class ScheduleStore:
     # -- inside --------------------------------------------------------------------------------------------------
     async def _store(self, changes: dict[str, Any]) -> None:
         try:
-            await self._pool.call("kv", changes={
-                key: None if value is None else json.dumps(value, separators=(",", ":")).encode()
-                for key, value in changes.items()})
+            await self._pool.call("kv", changes=encoded(changes))
         except PoolError as error:
             raise pool_error(error.code, "keep the schedules") from None
 

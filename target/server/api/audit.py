@@ -31,17 +31,19 @@ class Audit:
         self._next = 1
 
     def record(self, identity: Identity, command: str, arguments: Mapping[str, Any], result: str, message: str,
-               seconds: float) -> None:
-        """`result` is ok or an error's code."""
+               seconds: float) -> Json:
+        """`result` is ok or an error's code. The arguments as they are kept, of large ones the beginning."""
         import msgspec  # the document that asked for the change needed it, too
 
         text = msgspec.json.encode(arguments).decode()
         if len(text) > MAX_TEXT:
             arguments, text = {"cut": text[:MAX_TEXT]}, text[:MAX_TEXT] + "..."
+        kept = dict(arguments)
         self._entries.append({"id": self._next, "at_s": time.time(), "identity": identity.name, "command": command,
-                              "arguments": dict(arguments), "result": result, "message": message, "seconds": round(seconds, 6)})
+                              "arguments": kept, "result": result, "message": message, "seconds": round(seconds, 6)})
         self._next += 1
         log.info("%s: %s %s: %s%s", identity.name, command, text, result, f" ({message})" if message else "")
+        return kept
 
     def entries(self, after: int = 0) -> list[Json]:
         """Those behind a number, oldest first."""
@@ -55,7 +57,10 @@ def shown(args: Any) -> Json:
         value = getattr(args, name)
         if value is not None and value != default and value not in ([], {}):
             found[name] = HIDDEN if secret else value
-    return found
+    import msgspec
+
+    plain: Json = msgspec.to_builtins(found)        # models within models, too
+    return plain
 
 
 @cache

@@ -91,9 +91,8 @@ class Parts:
     def _told(self, outcome: Outcome) -> None:
         error = outcome.error
         code = "ok" if error is None else error.code if isinstance(error, LunetteError) else "internal"
-        arguments = shown(outcome.args)
-        self.audit.record(outcome.caller, outcome.command.name, arguments, code, "" if error is None else str(error),
-                          outcome.seconds)
+        arguments = self.audit.record(outcome.caller, outcome.command.name, shown(outcome.args), code,
+                                      "" if error is None else str(error), outcome.seconds)
         if error is None:
             self.events.publish(outcome.command.name, named_objects(outcome.args),
                                 {"by": outcome.caller.name, "arguments": arguments})

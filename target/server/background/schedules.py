@@ -82,7 +82,7 @@ class Schedules:
         self._catalog = catalog
         self._objects = objects
         self.clock = clock or Clock()
-        self._store = ScheduleStore(pool)
+        self.store = ScheduleStore(pool)
         self._outcomes: dict[str, Outcome] = {}     # by the schedule's id
         self._busy = asyncio.Lock()                 # a run, or a change of a schedule
         self._changed = asyncio.Event()
@@ -110,7 +110,7 @@ class Schedules:
         async with self._busy:
             now_s = self.clock.wall_s()
             trust = await self._look_at_clock(now_s)
-            for schedule in self._store.all():
+            for schedule in self.store.all():
                 try:
                     await self._look_at(schedule, now_s, trust)
                 except Exception:       # of one schedule: the others run
@@ -118,7 +118,7 @@ class Schedules:
 
     async def forget_object(self, object_id: int) -> None:
         """An object was deleted."""
-        await self._store.forget_object(object_id)
+        await self.store.forget_object(object_id)
 
     # -- commands ------------------------------------------------------------------------------------------------
     def commands(self) -> list[Command]:
@@ -134,8 +134,8 @@ class Schedules:
         check_cron(args.cron, args.zone)
         wanted = Schedule("", args.name, check_selector(args.select), args.cron, args.zone, Keep.parse(args.keep), args.group,
                           done_s=self.clock.wall_s())
-        async with self._changing():
-            return self.describe(await self._store.create(wanted))
+        async with self.changing():
+            return self.describe(await self.store.create(wanted))
 
     async def _pause(self, args: SchedulePause) -> Json:
         return await self._go_on(args.name, paused=True)
@@ -145,34 +145,34 @@ class Schedules:
 
     async def _go_on(self, name: str, *, paused: bool) -> Json:
         """Stop or go on. Runs that a pause left out are not made up for."""
-        async with self._changing():
-            before = self._store.find(name)
+        async with self.changing():
+            before = self.store.find(name)
             done_s = self.clock.wall_s() if before.paused and not paused else before.done_s
-            await self._store.change(replace(before, paused=paused, done_s=done_s))
-            return self.describe(self._store.find(before.name))
+            await self.store.change(replace(before, paused=paused, done_s=done_s))
+            return self.describe(self.store.find(before.name))
 
     async def _delete(self, args: ScheduleDelete) -> Json:
         """The snapshots that it took stay, and nothing deletes them by itself any more."""
-        async with self._changing():
-            schedule = self._store.find(args.name)
+        async with self.changing():
+            schedule = self.store.find(args.name)
             described = self.describe(schedule)
-            await self._store.delete(schedule)
+            await self.store.delete(schedule)
             self._outcomes.pop(schedule.id, None)
             return described
 
     async def _confirm(self, args: ScheduleConfirm) -> Json:
         """The clock is right: what is due to go goes from the next run on."""
-        async with self._changing():
+        async with self.changing():
             trust = await self._look_at_clock(self.clock.wall_s())
-            await self._store.save_trust(trust.confirmed(), self.clock.boot())
+            await self.store.save_trust(trust.confirmed(), self.clock.boot())
             return {"clock": "confirmed", "wall_s": trust.wall_s}
 
     def rows(self) -> list[Json]:
         """All schedules, by name."""
-        return [self.describe(each) for each in self._store.all()]
+        return [self.describe(each) for each in self.store.all()]
 
     def describe(self, schedule: Schedule) -> Json:
-        outcome, trust = self._outcomes.get(schedule.id), self._store.trust
+        outcome, trust = self._outcomes.get(schedule.id), self.store.trust
         doubted = trust is not None and trust.doubted_s is not None
         return {"name": schedule.name, "select": schedule.select, "cron": schedule.cron, "zone": schedule.zone,
                 "keep": str(schedule.keep), "group": schedule.group, "paused": schedule.paused,
@@ -183,7 +183,7 @@ class Schedules:
 
     async def preview(self, name: str, runs: int) -> AsyncIterator[list[Json]]:
         """The next runs: when, what is taken, what goes. LunetteError not_found, invalid."""
-        schedule = self._store.find(name)
+        schedule = self.store.find(name)
         if not 0 < runs <= MAX_RUNS:
             raise LunetteError("invalid", f"a preview has 1 to {MAX_RUNS} runs")
         volumes = [(each.id, each.name) for each in self._selected(schedule)]
@@ -206,13 +206,13 @@ class Schedules:
 
     def _pause_seconds(self) -> float | None:
         """Until the next run, and not for long; for ever without a schedule."""
-        running = [each for each in self._store.all() if not each.paused]
+        running = [each for each in self.store.all() if not each.paused]
         now_s = self.clock.wall_s()
         nexts = [at_s for each in running if (at_s := each.next_run(now_s)) is not None]
         return max(0.0, min(LOOK_SECONDS, *(at_s - now_s for at_s in nexts))) if nexts else None
 
     @contextlib.asynccontextmanager
-    async def _changing(self) -> AsyncIterator[None]:
+    async def changing(self) -> AsyncIterator[None]:
         async with self._busy:
             yield
         self._changed.set()
@@ -223,26 +223,26 @@ class Schedules:
         if due_s is not None:
             await self._run(replace(settled, done_s=due_s), now_s, trust)
         elif settled is not schedule:
-            await self._store.save(settled)
+            await self.store.save(settled)
 
     async def _look_at_clock(self, now_s: float) -> Trust:
         """Compare the clock with the machine's own; what is known of it survives a restart."""
-        machine_s, boot, before = self.clock.machine_s(), self.clock.boot(), self._store.trust
+        machine_s, boot, before = self.clock.machine_s(), self.clock.boot(), self.store.trust
         if before is None:
             trust = Trust(now_s, machine_s)
-        elif boot == self._store.boot:
+        elif boot == self.store.boot:
             trust = before.look(now_s, machine_s)
         else:
             trust = before.started(now_s, machine_s)
         doubted = trust.doubted_s is not None
         if doubted and (before is None or trust.doubted_s != before.doubted_s):
             log.warning("%s", IN_DOUBT)
-        if before is None or boot != self._store.boot or trust.doubted_s != before.doubted_s:
+        if before is None or boot != self.store.boot or trust.doubted_s != before.doubted_s:
             try:
-                await self._store.save_trust(trust, boot)
+                await self.store.save_trust(trust, boot)
             except LunetteError as error:       # known in memory all the same
                 log.warning("%s", error)
-        self._store.trust = trust
+        self.store.trust = trust
         return trust
 
     def _selected(self, schedule: Schedule) -> list[ObjectInfo]:
@@ -253,7 +253,7 @@ class Schedules:
     def _taken(self, schedule: Schedule) -> list[Taken]:
         """Its snapshots of volumes that there are. What a deleted volume left is nobody's to delete."""
         pool, found = self._pool, []
-        for info in map(pool.info, self._store.marked(schedule)):
+        for info in map(pool.info, self.store.marked(schedule)):
             if info is not None and pool.info(info.origin_id) is not None:
                 found.append(Taken(info.id, info.origin_id, info.created_s, info.name, self._must_stay(info)))
         return found
@@ -269,7 +269,7 @@ class Schedules:
     async def _run(self, schedule: Schedule, now_s: float, trust: Trust) -> None:
         taken, problems = await self._take(schedule, now_s)
         try:
-            await self._store.save(schedule)
+            await self.store.save(schedule)
         except LunetteError as error:       # the run is not done again before a restart
             problems.append(str(error))
         gone: list[Taken] = []
@@ -288,7 +288,7 @@ class Schedules:
         if not names:
             return [], [f"no volume is selected by {schedule.select!r}"]
         pieces = [names] if schedule.group else [[each] for each in names]
-        marks = self._store.marks(schedule)
+        marks = self.store.marks(schedule)
         answers = await asyncio.gather(*(self._objects.take_snapshots(each, marks) for each in pieces), return_exceptions=True)
         taken: list[ObjectInfo] = []
         problems: list[str] = []
@@ -299,7 +299,7 @@ class Schedules:
                 raise answer
             else:
                 taken += [info for each in answer if (info := self._pool.info(each["id"])) is not None]
-        self._store.taken(schedule, [each.id for each in taken])
+        self.store.taken(schedule, [each.id for each in taken])
         return taken, problems
 
     def _free_name(self, name: str) -> str:

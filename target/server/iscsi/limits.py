@@ -5,7 +5,7 @@ What the rates are is kept by target/volumes/rates.py; how they are held is core
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 
 from target.server.iscsi.dataplane import Limit, Reactor
@@ -50,8 +50,20 @@ class Limits:
                       before.bandwidth_bytes if bandwidth_bytes is None else bandwidth_bytes,
                       before.burst_seconds if burst_seconds is None else burst_seconds)
         await self._store.save(kind, number, rates)
+        self.apply(kind, number)
+
+    def adopt(self, changes: Mapping[str, bytes | None]) -> None:
+        """Take over what of these changes of the pool's store concerns limits, for whatever waits now, too."""
+        self._store.adopt(changes)
+        for key in (key for key in changes if key.startswith("rates/")):
+            _, kind, number = key.split("/")
+            self.apply(kind, int(number))
+
+    def apply(self, kind: str, number: int) -> None:
+        """Tell the data plane what the store says now."""
+        rates = self._store.of(kind, number)
         limit = self._made.get((kind, number))
-        if limit is not None and rates.limited:
+        if limit is not None and rates is not None:
             limit.change(ops_per_second=rates.iops, bytes_per_second=rates.bandwidth_bytes, burst_s=rates.burst_seconds)
             for reactor in self._reactors:
                 reactor.limit_changed(limit)
