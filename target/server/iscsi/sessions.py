@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import socket
@@ -46,6 +45,7 @@ from target.scsi.lun import encode
 from target.scsi.sense import Sense, SenseKey
 from target.server.background.detached import Background
 from target.server.disks.units import Units
+from target.server.iscsi.aborts import Aborts
 from target.server.iscsi.access import Access
 from target.server.iscsi.dataplane import AbortedEvent, ClosedEvent, CommandEvent, PduEvent, Reactor, SessionClosedEvent
 from target.server.iscsi.draining import WAIT_SECONDS, Draining
@@ -82,8 +82,7 @@ class SessionTable:
         self.on_connection_closed: Callable[[NexusSession, int], None] | None = None
         self._sessions: dict[tuple[int, int], NexusSession] = {}   # (reactor index, number)
         self._by_nexus: dict[ITNexus, NexusSession] = {}
-        self._aborts: dict[int, asyncio.Future[AbortedEvent]] = {}
-        self._tokens = itertools.count(1)
+        self._aborts = Aborts()
         self.background = Background()
         self._empty = asyncio.Event()
         self._names = NameWatch()
@@ -384,27 +383,22 @@ class SessionTable:
         """
         chosen = self.sessions() if which is None else list(which)
         targets = [each for each in chosen if each is not exclude]
-        waits: list[asyncio.Future[AbortedEvent]] = []
+        waits: dict[NexusSession, asyncio.Future[AbortedEvent]] = {}
         for session in targets:
-            token = next(self._tokens)
-            future: asyncio.Future[AbortedEvent] = asyncio.get_running_loop().create_future()
-            self._aborts[token] = future
-            waits.append(future)
             try:
-                session.reactor.abort(token, session=session.number, lun=lun, itt=itt, object_id=object_id,
-                                      before_cmd_sn=before_cmd_sn, query=query, missing_cmd_sn=missing_cmd_sn, tell=tell)
+                waits[session] = self._aborts.ask(
+                    session.reactor, session=session.number, lun=lun, itt=itt, object_id=object_id, before_cmd_sn=before_cmd_sn,
+                    query=query, missing_cmd_sn=missing_cmd_sn, tell=tell)
             except OSError:               # no memory to ask: its end does what was to be done
-                del self._aborts[token]
-                future.set_result(AbortedEvent(token, 0))
                 if query:
                     raise
                 self.end(session, "there is no memory to abort its commands", lost=True)
-        found = await asyncio.gather(*waits)
+        found = await asyncio.gather(*waits.values())
         if not query:
             await self._settle(targets, lun, object_id, itt)
             if which is None or any(session.ended for session in targets):
                 await self.draining.wait(timeout_seconds=WAIT_SECONDS)
-        for session, event in zip(targets, found, strict=True):
+        for session, event in zip(waits, found, strict=True):
             for conn, tag in event.victims:
                 full = session.connections.get(conn)
                 if full is not None:
@@ -430,13 +424,7 @@ class SessionTable:
         Copies from other units may be meant for it: all that run are waited for, later ones find it not ready. The object's
         LUNs are flagged slow: what is still to come reaches Python, and is refused or waits there.
         """
-        waits: list[asyncio.Future[AbortedEvent]] = []
-        for reactor in self.reactors:
-            token = next(self._tokens)
-            self._aborts[token] = asyncio.get_running_loop().create_future()
-            waits.append(self._aborts[token])
-            reactor.abort(token, object_id=object_id, device=True)
-        await asyncio.gather(*waits)
+        await asyncio.gather(*[self._aborts.ask(reactor, object_id=object_id, device=True) for reactor in self.reactors])
         me = asyncio.current_task()
         found = [running.task for session in self.sessions() for running in session.running.values()
                  if running.task is not me and not running.held
@@ -473,9 +461,7 @@ class SessionTable:
             self.draining.closed((index, event.session))
             return
         if isinstance(event, AbortedEvent):
-            future = self._aborts.pop(event.token, None)
-            if future is not None and not future.done():
-                future.set_result(event)
+            self._aborts.answered(event)
             return
         session = self._sessions.get((index, event.session))
         if session is None:
