@@ -1,6 +1,6 @@
 # How a command ends: status, sense data, residual.
 from core.wire.nexus cimport lnt_connection, lnt_request, lnt_task
-from core.wire.pdu cimport bhs_scsi_response, put_be32
+from core.wire.pdu cimport BHS_SNACK_TAG, bhs_scsi_response, put_be32
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef enum:
@@ -34,6 +34,6 @@ cdef inline void response_pdu(lnt_connection *c, lnt_task *t, uint8_t *h, uint8_
     bhs_scsi_response(h, t.itt, t.answer.response, t.answer.status, t.answer.residual_flags, t.answer.residual,
                       t.data_in.data_sn if t.data_in.data_sn else t.out.r2t_sn, n)
     if c.recovery:
-        put_be32(h + 20, t.kept.snack_tag)
+        put_be32(h + BHS_SNACK_TAG, t.kept.snack_tag)
     data[0] = t.sense
     length[0] = n

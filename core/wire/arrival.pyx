@@ -20,10 +20,10 @@ from core.wire.numbering cimport (
 from core.wire.pacing cimport pacing_heard
 from core.wire.payload cimport payload_drop, payload_into, payload_into_heap, payload_take_heap
 from core.wire.pdu cimport (
-    BHS_BYTES, OPCODE_IMMEDIATE, OPCODE_MASK, OP_DATA_OUT, OP_LOGIN_REQUEST, OP_LOGOUT_REQUEST, OP_NOP_OUT, OP_SCSI_COMMAND,
-    OP_SNACK, OP_TEXT_REQUEST, OP_TMF_REQUEST, REJECT_DATA_DIGEST, REJECT_IMMEDIATE, REJECT_INVALID_FIELD, REJECT_IN_PROGRESS,
-    REJECT_NOT_SUPPORTED, REJECT_PROTOCOL, TAG_NONE, bhs_nop_in, bhs_scsi_response, get_be16, get_be32, lun_number, sn_le,
-    sn_lt,
+    BHS_AHS_WORDS, BHS_BYTES, BHS_CMD_SN, BHS_EDTL, BHS_EXP_STAT_SN, BHS_FLAGS, BHS_ITT, BHS_LUN, BHS_OPCODE, BHS_TTT,
+    OPCODE_IMMEDIATE, OPCODE_MASK, OP_DATA_OUT, OP_LOGIN_REQUEST, OP_LOGOUT_REQUEST, OP_NOP_OUT, OP_SCSI_COMMAND, OP_SNACK,
+    OP_TEXT_REQUEST, OP_TMF_REQUEST, REJECT_DATA_DIGEST, REJECT_IMMEDIATE, REJECT_INVALID_FIELD, REJECT_IN_PROGRESS,
+    REJECT_NOT_SUPPORTED, REJECT_PROTOCOL, TAG_NONE, bhs_nop_in, bhs_scsi_response, get_be16, get_be32, lun_number, sn_le, sn_lt,
 )
 from core.wire.send cimport send_pdu, send_reject
 from core.wire.snack cimport snack_request
@@ -82,7 +82,7 @@ cdef void abort_missing(lnt_reactor *r, lnt_abort *a) noexcept nogil:
 
 cdef inline bint defers(lnt_connection *c, const uint8_t *h) noexcept nogil:
     # A command whose data segment may prove damaged must not count as received before (RFC 7143 §7.8).
-    return c.recovery and c.data_digest and not (h[0] & OPCODE_IMMEDIATE)
+    return c.recovery and c.data_digest and not (h[BHS_OPCODE] & OPCODE_IMMEDIATE)
 
 
 cdef void settle_deferred(lnt_reactor *r, lnt_connection *c, lnt_task *t, const uint8_t *h, bint intact) noexcept nogil:
@@ -123,8 +123,8 @@ cdef bint ahs_keep(lnt_task *t, const uint8_t *ahs, uint32_t length) noexcept no
 
 
 cdef void refuse_full(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
-    cdef uint8_t b[48]
-    bhs_scsi_response(b, get_be32(h + 16), 0, STATUS_TASK_SET_FULL, 0, 0, 0, 0)
+    cdef uint8_t b[BHS_BYTES]
+    bhs_scsi_response(b, get_be32(h + BHS_ITT), 0, STATUS_TASK_SET_FULL, 0, 0, 0, 0)
     send_pdu(r, c, b, NULL, 0, NULL, False)
 
 
@@ -133,28 +133,28 @@ cdef lnt_task *command_new(lnt_reactor *r, lnt_connection *c, const uint8_t *h) 
     cdef lnt_task *t = task_new(r, c)
     if t == NULL:
         return NULL
-    t.itt = get_be32(h + 16)
-    t.cmd_sn = get_be32(h + 24)
-    t.immediate = (h[0] & OPCODE_IMMEDIATE) != 0
-    t.flags = h[1]
-    t.edtl = get_be32(h + 20)
+    t.itt = get_be32(h + BHS_ITT)
+    t.cmd_sn = get_be32(h + BHS_CMD_SN)
+    t.immediate = (h[BHS_OPCODE] & OPCODE_IMMEDIATE) != 0
+    t.flags = h[BHS_FLAGS]
+    t.edtl = get_be32(h + BHS_EDTL)
     memcpy(t.bhs, h, BHS_BYTES)
-    memcpy(t.lun_field, h + 8, 8)
+    memcpy(t.lun_field, h + BHS_LUN, 8)
     return t
 
 
 cdef bint refused(lnt_reactor *r, lnt_connection *c, const uint8_t *h, lnt_place place) noexcept nogil:
     # A tag that is reserved or in use, or too many immediate commands. True when the command ends here.
-    cdef uint32_t itt = get_be32(h + 16)
+    cdef uint32_t itt = get_be32(h + BHS_ITT)
     cdef lnt_task *t = task_by_itt(c.session, itt)
-    if t != NULL and t.early and place == PLACE_EARLY and t.cmd_sn == get_be32(h + 24):
+    if t != NULL and t.early and place == PLACE_EARLY and t.cmd_sn == get_be32(h + BHS_CMD_SN):
         return True                     # sent again although it arrived: ignored without a trace
     if itt == <uint32_t>TAG_NONE or t != NULL:
         send_reject(r, c, REJECT_INVALID_FIELD if itt == <uint32_t>TAG_NONE else REJECT_IN_PROGRESS, h)
         if place == PLACE_NOW:
             take_turn(r, c.session, h)
         return True
-    if h[0] & OPCODE_IMMEDIATE and c.session.numbering.immediates >= IMMEDIATE_MAX:
+    if h[BHS_OPCODE] & OPCODE_IMMEDIATE and c.session.numbering.immediates >= IMMEDIATE_MAX:
         send_reject(r, c, REJECT_IMMEDIATE, h)
         return True
     return False
@@ -198,13 +198,13 @@ cdef void on_command(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint32
             take_turn(r, s, h)
         return
     task_join_lun(t, lun_find(s, lun_number(t.lun_field)))
-    if h[4] and not ahs_sound(h + BHS_BYTES, <uint32_t>h[4] * 4):
+    if h[BHS_AHS_WORDS] and not ahs_sound(h + BHS_BYTES, <uint32_t>h[BHS_AHS_WORDS] * 4):
         send_reject(r, c, REJECT_INVALID_FIELD, h)
         task_free(r, t)
         if place == PLACE_NOW:
             take_turn(r, s, h)
         return
-    if h[4] and not ahs_keep(t, h + BHS_BYTES, <uint32_t>h[4] * 4):
+    if h[BHS_AHS_WORDS] and not ahs_keep(t, h + BHS_BYTES, <uint32_t>h[BHS_AHS_WORDS] * 4):
         connection_close(r, c, CLOSE_ERROR, "out of memory")
         return
     command_plan(r, t)
@@ -224,10 +224,10 @@ cdef void on_early_pdu(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint
     cdef lnt_task *t = task_new(r, c)
     if t == NULL:
         return
-    t.cmd_sn = get_be32(h + 24)
+    t.cmd_sn = get_be32(h + BHS_CMD_SN)
     t.is_pdu = 1
     memcpy(t.bhs, h, BHS_BYTES)
-    memcpy(t.lun_field, h + 8, 8)
+    memcpy(t.lun_field, h + BHS_LUN, 8)
     if not numbering_insert(c.session, t):
         task_free(r, t)
         return
@@ -245,7 +245,7 @@ cdef void on_early_pdu(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint
 cdef void on_other(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint32_t dsl) noexcept nogil:
     # NOP-Out, Text, Logout, TMF, SNACK: kept whole and handled when complete.
     cdef lnt_place place = PLACE_NOW
-    cdef uint8_t opcode = h[0] & OPCODE_MASK
+    cdef uint8_t opcode = h[BHS_OPCODE] & OPCODE_MASK
     cdef uint8_t *heap
     if opcode != OP_SNACK:
         place = numbering_place(c.session, h)
@@ -268,19 +268,19 @@ cdef void on_other(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint32_t
 
 cdef void on_nop_out(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint8_t *data) noexcept nogil:
     # An answer to our ping, or a ping to echo (RFC 7143 §11.18, §11.19). Takes the data.
-    cdef uint8_t b[48]
+    cdef uint8_t b[BHS_BYTES]
     cdef uint32_t n = c.receive.data_length if c.receive.data_length < c.max_send else c.max_send
-    if get_be32(h + 20) != <uint32_t>TAG_NONE and get_be32(h + 20) == c.keepalive.ttt:
+    if get_be32(h + BHS_TTT) != <uint32_t>TAG_NONE and get_be32(h + BHS_TTT) == c.keepalive.ttt:
         keepalive_answered(c)
-    if get_be32(h + 16) == <uint32_t>TAG_NONE:
+    if get_be32(h + BHS_ITT) == <uint32_t>TAG_NONE:
         free(data)
         return
-    bhs_nop_in(b, h + 8, get_be32(h + 16), <uint32_t>TAG_NONE, n)
+    bhs_nop_in(b, h + BHS_LUN, get_be32(h + BHS_ITT), <uint32_t>TAG_NONE, n)
     send_pdu(r, c, b, data, n if data != NULL else 0, data, False)
 
 
 cdef void on_pdu_complete(lnt_reactor *r, lnt_connection *c, const uint8_t *h, bint intact) noexcept nogil:
-    cdef uint8_t opcode = h[0] & OPCODE_MASK
+    cdef uint8_t opcode = h[BHS_OPCODE] & OPCODE_MASK
     cdef uint8_t *data = payload_take_heap(c)
     cdef lnt_event *e
     if not intact:
@@ -311,19 +311,19 @@ cdef void on_pdu_complete(lnt_reactor *r, lnt_connection *c, const uint8_t *h, b
 
 cdef void on_opcode(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint32_t dsl) noexcept nogil:
     # What the header at h begins; its data segment of dsl bytes follows (RFC 7143 §11.2.1.2).
-    cdef uint8_t opcode = h[0] & OPCODE_MASK
+    cdef uint8_t opcode = h[BHS_OPCODE] & OPCODE_MASK
     if opcode == OP_SCSI_COMMAND:
-        pacing_heard(r, c, get_be32(h + 28))
+        pacing_heard(r, c, get_be32(h + BHS_EXP_STAT_SN))
         on_command(r, c, h, dsl)
     elif opcode == OP_DATA_OUT:
         on_data_out(r, c, h, dsl)
     elif opcode == OP_SNACK and c.recovery:
         payload_drop(c)
         snack_request(r, c, h)
-    elif h[4] and opcode != OP_SNACK:
+    elif h[BHS_AHS_WORDS] and opcode != OP_SNACK:
         payload_drop(c)
         send_reject(r, c, REJECT_INVALID_FIELD, h)
-    elif opcode == OP_NOP_OUT and get_be32(h + 16) == <uint32_t>TAG_NONE and not (h[0] & OPCODE_IMMEDIATE):
+    elif opcode == OP_NOP_OUT and get_be32(h + BHS_ITT) == <uint32_t>TAG_NONE and not (h[BHS_OPCODE] & OPCODE_IMMEDIATE):
         payload_drop(c)
         send_reject(r, c, REJECT_PROTOCOL, h)
     elif (opcode == OP_NOP_OUT or opcode == OP_TEXT_REQUEST or opcode == OP_TMF_REQUEST

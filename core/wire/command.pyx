@@ -17,8 +17,8 @@ from core.wire.lun cimport lun_flags, lun_ref, lun_unref
 from core.wire.nexus cimport CONNECTION_OPEN, LUNF_RO, LUNF_SLOW, LUNF_WRITE_SLOW, T_DATA, T_DEVICE, lnt_lun
 from core.wire.numbering cimport numbering_opens
 from core.wire.pdu cimport (
-    CMD_READ, CMD_WRITE, FAST_NONE, FAST_READ, FAST_SYNC, FAST_WRITE, OPCODE_MASK, OP_NOP_OUT, TAG_NONE, bhs_nop_in,
-    cdb_decode, lnt_cdb,
+    BHS_BYTES, BHS_CDB, BHS_OPCODE, CMD_READ, CMD_WRITE, FAST_NONE, FAST_READ, FAST_SYNC, FAST_WRITE, OPCODE_MASK, OP_NOP_OUT,
+    TAG_NONE, bhs_nop_in, cdb_decode, lnt_cdb,
 )
 from core.wire.send cimport send_pdu, send_task
 from core.wire.task cimport (
@@ -61,7 +61,7 @@ cdef void command_plan(lnt_reactor *r, lnt_task *t) noexcept nogil:
     cdef uint64_t block, capacity
     t.kind = FAST_NONE
     if lun != NULL and t.ahs == NULL and (t.flags & (CMD_READ | CMD_WRITE)) != (CMD_READ | CMD_WRITE):
-        cdb_decode(t.bhs + 32, &cdb)
+        cdb_decode(t.bhs + BHS_CDB, &cdb)
         t.kind = cdb.kind
         flags = lun_flags(lun)
         if cdb.kind == FAST_READ or cdb.kind == FAST_WRITE:
@@ -101,7 +101,7 @@ cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
     if t.is_pdu:
         if t.fail:
             task_free(r, t)
-        elif (t.bhs[0] & OPCODE_MASK) == OP_NOP_OUT:
+        elif (t.bhs[BHS_OPCODE] & OPCODE_MASK) == OP_NOP_OUT:
             echo_nop(r, t)
         else:
             pdu_to_python(r, t)
@@ -132,7 +132,7 @@ cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 cdef void tell_window(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # A NOP-In that wants no answer carries MaxCmdSN (RFC 7143 §11.19).
-    cdef uint8_t h[48]
+    cdef uint8_t h[BHS_BYTES]
     bhs_nop_in(h, t.lun_field, <uint32_t>TAG_NONE, <uint32_t>TAG_NONE, 0)
     send_pdu(r, t.connection, h, NULL, 0, NULL, False)
 

@@ -8,8 +8,8 @@ from core.wire.kept cimport kept_r2t, kept_recovered
 from core.wire.nexus cimport CLOSE_ERROR, FAIL_AMOUNT, FAIL_DIGEST, FAIL_UNSOLICITED, R2T_KEPT, T_DATA, lnt_r2t, lnt_session
 from core.wire.payload cimport payload_into
 from core.wire.pdu cimport (
-    CMD_FINAL, CMD_WRITE, OPCODE_MASK, OP_DATA_OUT, REJECT_DATA_DIGEST, REJECT_INVALID_FIELD, TAG_NONE, bhs_r2t, get_be32,
-    lun_number,
+    BHS_BUFFER_OFFSET, BHS_BYTES, BHS_DATA_SN, BHS_FLAGS, BHS_ITT, BHS_LUN, BHS_OPCODE, BHS_TTT, CMD_FINAL, CMD_WRITE,
+    OPCODE_MASK, OP_DATA_OUT, REJECT_DATA_DIGEST, REJECT_INVALID_FIELD, TAG_NONE, bhs_r2t, get_be32, lun_number,
 )
 from core.wire.send cimport send_pdu, send_reject
 from core.wire.task cimport task_buffer, task_by_itt
@@ -54,7 +54,7 @@ cdef uint32_t r2t_tag(lnt_task *t, uint32_t sn) noexcept nogil:
 
 cdef void solicit(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # R2Ts up to MaxOutstandingR2T, each at most MaxBurstLength, in order.
-    cdef uint8_t h[48]
+    cdef uint8_t h[BHS_BYTES]
     cdef uint32_t n
     cdef uint32_t burst = t.session.negotiated.max_burst_length
     if t.out.r2t_sn == 0:
@@ -79,7 +79,7 @@ cdef void solicit(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 cdef void send_r2t_again(lnt_reactor *r, lnt_task *t, uint32_t sn) noexcept nogil:
     # An exact replica of one of the last R2Ts (RFC 7143 §11.16).
-    cdef uint8_t h[48]
+    cdef uint8_t h[BHS_BYTES]
     cdef lnt_r2t *was = &t.kept.r2ts[sn % R2T_KEPT]
     bhs_r2t(h, t.lun_field, t.itt, r2t_tag(t, sn), sn, was.offset, was.length)
     t.connection.traffic.resent += 1
@@ -110,9 +110,9 @@ cdef lnt_task *find_by_ttt(lnt_reactor *r, lnt_connection *c, uint32_t ttt, bint
 
 
 cdef void on_data_out(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint32_t dsl) noexcept nogil:
-    cdef uint32_t itt = get_be32(h + 16)
-    cdef uint32_t ttt = get_be32(h + 20)
-    cdef uint32_t offset = get_be32(h + 40)
+    cdef uint32_t itt = get_be32(h + BHS_ITT)
+    cdef uint32_t ttt = get_be32(h + BHS_TTT)
+    cdef uint32_t offset = get_be32(h + BHS_BUFFER_OFFSET)
     cdef bint stale = False
     cdef lnt_task *t
     if ttt == <uint32_t>TAG_NONE:
@@ -122,7 +122,7 @@ cdef void on_data_out(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint3
             t = NULL
     else:
         t = find_by_ttt(r, c, ttt, &stale)
-        if t != NULL and (t.itt != itt or lun_number(h + 8) != lun_number(t.lun_field)):
+        if t != NULL and (t.itt != itt or lun_number(h + BHS_LUN) != lun_number(t.lun_field)):
             t = NULL
     if t == NULL:
         if not stale:
@@ -130,7 +130,7 @@ cdef void on_data_out(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint3
         return
     data_out_receiving(c, t)
     if not t.fail:
-        if get_be32(h + 36) != t.out.data_sn or offset != t.out.got:
+        if get_be32(h + BHS_DATA_SN) != t.out.data_sn or offset != t.out.got:
             if c.recovery:
                 t.out.gap = 1                     # one before it was lost: the rest of the sequence is asked for again
             else:
@@ -171,7 +171,7 @@ cdef void end_sequence(lnt_task *t) noexcept nogil:
 
 cdef bint data_arrived(lnt_reactor *r, lnt_connection *c, lnt_task *t, const uint8_t *h, bint intact) noexcept nogil:
     # A payload for a task (immediate data or Data-Out) is complete. False when the task cannot live without it.
-    cdef bint data_out = (h[0] & OPCODE_MASK) == OP_DATA_OUT
+    cdef bint data_out = (h[BHS_OPCODE] & OPCODE_MASK) == OP_DATA_OUT
     if not intact:
         send_reject(r, c, REJECT_DATA_DIGEST, h)
         if not c.recovery:
@@ -185,7 +185,7 @@ cdef bint data_arrived(lnt_reactor *r, lnt_connection *c, lnt_task *t, const uin
             t.out.want = 0
     elif not t.fail and not t.out.gap:
         t.out.got += c.receive.data_length
-    if data_out and (h[1] & CMD_FINAL or (not t.fail and not t.out.gap and t.out.got == t.out.sequence_end)):
+    if data_out and (h[BHS_FLAGS] & CMD_FINAL or (not t.fail and not t.out.gap and t.out.got == t.out.sequence_end)):
         if t.out.gap:
             if kept_recovered(t) > RECOVERIES_MAX and not t.fail:
                 t.fail = FAIL_DIGEST

@@ -13,7 +13,7 @@ from core.wire.latency cimport direction_of
 from core.wire.mailbox cimport event_new, event_post
 from core.wire.nexus cimport CLOSE_ERROR, EVENTS_MAX, EV_COMMAND, EV_PDU, T_PYTHON, handle_of, lnt_event
 from core.wire.pdu cimport (
-    CMD_READ, CMD_WRITE, FAST_READ, TAG_NONE, bhs_nop_in, cdb_decode, get_be16, get_be32, lnt_cdb,
+    BHS_BYTES, BHS_CDB, BHS_ITT, CMD_READ, CMD_WRITE, FAST_READ, TAG_NONE, bhs_nop_in, cdb_decode, get_be16, get_be32, lnt_cdb,
 )
 from core.wire.send cimport send_pdu, send_task
 from core.wire.task cimport task_charge, task_drop_buffer, task_free, task_wait
@@ -30,7 +30,7 @@ cdef uint32_t answer_bytes(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # How much data Python may come to hold for its answer. A READ is read whole, whatever the initiator expects.
     cdef lnt_cdb cdb
     cdef uint64_t n = data_in_allowed(t)
-    cdb_decode(t.bhs + 32, &cdb)
+    cdb_decode(t.bhs + BHS_CDB, &cdb)
     if cdb.kind != FAST_READ or t.lun == NULL:
         return <uint32_t>n if n < ANSWER_BYTES else ANSWER_BYTES
     n = <uint64_t>cdb.blocks * t.lun.obj.block_bytes
@@ -103,7 +103,7 @@ cdef void pdu_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 cdef void echo_nop(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # A ping that waited for its CmdSN (RFC 7143 §11.19).
-    cdef uint8_t h[48]
+    cdef uint8_t h[BHS_BYTES]
     cdef uint32_t n = t.out.got if t.out.got < t.connection.max_send else t.connection.max_send
     cdef void *data = mem_new(n) if n else NULL
     if n and data == NULL:
@@ -111,7 +111,7 @@ cdef void echo_nop(lnt_reactor *r, lnt_task *t) noexcept nogil:
         return
     if n:
         memcpy(data, t.buffer, n)
-    bhs_nop_in(h, t.lun_field, get_be32(t.bhs + 16), <uint32_t>TAG_NONE, n)
+    bhs_nop_in(h, t.lun_field, get_be32(t.bhs + BHS_ITT), <uint32_t>TAG_NONE, n)
     send_pdu(r, t.connection, h, <uint8_t *>data, n, data, False)
     task_free(r, t)
 

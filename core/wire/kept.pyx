@@ -7,7 +7,7 @@ from core.base.memory cimport mem_new
 from core.wire.answer cimport response_pdu
 from core.wire.nexus cimport SEND_AGAIN, SEND_TASK, T_SEND
 from core.wire.numbering cimport window_end
-from core.wire.pdu cimport BHS_BYTES, bhs_ask_ack, bhs_data_in, bhs_numbers, put_be24, sn_lt
+from core.wire.pdu cimport BHS_BYTES, BHS_DATA_LENGTH, bhs_ask_ack, bhs_data_in, bhs_numbers, put_be24, sn_lt
 from core.wire.task cimport task_drop_buffer, task_drop_data, task_free, task_held, task_leave_lun
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
@@ -218,7 +218,7 @@ cdef bint kept_pdu(lnt_connection *c, lnt_send *x, uint8_t *h, uint8_t **data, u
             response_pdu(c, t, h, data, length)
         else:
             memcpy(h, of.bhs, BHS_BYTES)
-            put_be24(h + 5, of.length)
+            put_be24(h + BHS_DATA_LENGTH, of.length)
             data[0] = of.data
             length[0] = of.length
     bhs_numbers(h, stat_sn, c.session.numbering.exp_cmd_sn, window_end(c.session))

@@ -1,6 +1,7 @@
 # How long commands take, by LUN and direction.
 from core.wire.histogram cimport DIRECTION_NONE, LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, lnt_latency
 from core.wire.nexus cimport lnt_lun, lnt_reactor, lnt_task
+from core.wire.pdu cimport BHS_CDB
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef extern from *:
@@ -32,7 +33,7 @@ cdef lnt_latency *latency_begin(lnt_lun *lun) noexcept nogil
 cdef bint latency_add(lnt_latency *into, lnt_lun *lun) noexcept nogil
 
 cdef inline uint8_t direction_of(lnt_task *t) noexcept nogil:
-    return lnt_direction[t.bhs[32]]
+    return lnt_direction[t.bhs[BHS_CDB]]
 
 cdef inline void latency_answered(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # The last PDU of its answer is built. Only the reactor's thread counts; whoever reads may see the last one or not.

@@ -1,6 +1,6 @@
 # Command numbering: whose turn a CmdSN is, and how many commands a session may have open (RFC 7143 §4.2.2.1).
 from core.wire.nexus cimport lnt_abort, lnt_session, lnt_task
-from core.wire.pdu cimport OPCODE_IMMEDIATE, get_be32, sn_le, sn_lt
+from core.wire.pdu cimport BHS_CMD_SN, BHS_OPCODE, OPCODE_IMMEDIATE, get_be32, sn_le, sn_lt
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
 cdef enum lnt_place:
@@ -29,8 +29,8 @@ cdef inline uint32_t window_end(lnt_session *s) noexcept nogil:
 
 cdef inline lnt_place numbering_place(lnt_session *s, const uint8_t *h) noexcept nogil:
     # The command window is enforced here: a CmdSN outside [ExpCmdSN, MaxCmdSN] is dropped.
-    cdef uint32_t cmd_sn = get_be32(h + 24)
-    if h[0] & OPCODE_IMMEDIATE:
+    cdef uint32_t cmd_sn = get_be32(h + BHS_CMD_SN)
+    if h[BHS_OPCODE] & OPCODE_IMMEDIATE:
         return PLACE_NOW
     if cmd_sn == s.numbering.exp_cmd_sn and sn_le(cmd_sn, s.numbering.max_cmd_sn):
         return PLACE_NOW if s.numbering.early == NULL or s.numbering.early.cmd_sn != cmd_sn else PLACE_DROP
@@ -40,7 +40,7 @@ cdef inline lnt_place numbering_place(lnt_session *s, const uint8_t *h) noexcept
 
 cdef inline bint numbering_advance(lnt_session *s, const uint8_t *h) noexcept nogil:
     # A PDU took its turn. True when others may have waited for it.
-    if h[0] & OPCODE_IMMEDIATE:
+    if h[BHS_OPCODE] & OPCODE_IMMEDIATE:
         return False
     s.numbering.exp_cmd_sn += 1
     return s.numbering.early != NULL or s.numbering.plug.is_set

@@ -2,6 +2,32 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+cdef enum:                         # where the fields of a BHS lie (RFC 7143 §11); one place has several names, by PDU
+    BHS_OPCODE = 0
+    BHS_FLAGS = 1
+    BHS_RESPONSE = 2               # SCSI Response
+    BHS_REASON = 2                 # Reject
+    BHS_STATUS = 3
+    BHS_AHS_WORDS = 4              # TotalAHSLength
+    BHS_DATA_LENGTH = 5            # DataSegmentLength
+    BHS_LUN = 8
+    BHS_ITT = 16
+    BHS_EDTL = 20                  # SCSI Command
+    BHS_TTT = 20
+    BHS_SNACK_TAG = 20             # SCSI Response, SNACK
+    BHS_CMD_SN = 24                # from the initiator ...
+    BHS_STAT_SN = 24               # ... to it
+    BHS_EXP_STAT_SN = 28           # from the initiator ...
+    BHS_EXP_CMD_SN = 28            # ... to it
+    BHS_CDB = 32                   # SCSI Command
+    BHS_MAX_CMD_SN = 32            # to the initiator
+    BHS_DATA_SN = 36               # also R2TSN and ExpDataSN
+    BHS_BUFFER_OFFSET = 40
+    BHS_BEGIN_RUN = 40             # SNACK
+    BHS_RESIDUAL = 44              # Data-In, SCSI Response
+    BHS_DESIRED_LENGTH = 44        # R2T
+    BHS_RUN_LENGTH = 44            # SNACK
+
 cdef enum:
     BHS_BYTES = 48
     AHS_BYTES_MAX = 1020               # TotalAHSLength is a byte of 4-byte words
@@ -97,74 +123,74 @@ cdef inline int lun_number(const uint8_t *p) noexcept nogil:
 cdef inline void bhs_data_in(uint8_t *h, uint32_t itt, uint32_t data_sn, uint32_t offset, uint32_t length,
                              bint final) noexcept nogil:
     memset(h, 0, BHS_BYTES)
-    h[0] = OP_DATA_IN
-    h[1] = 0x80 if final else 0
-    put_be24(h + 5, length)
-    put_be32(h + 16, itt)
-    put_be32(h + 20, <uint32_t>TAG_NONE)
-    put_be32(h + 36, data_sn)
-    put_be32(h + 40, offset)
+    h[BHS_OPCODE] = OP_DATA_IN
+    h[BHS_FLAGS] = 0x80 if final else 0
+    put_be24(h + BHS_DATA_LENGTH, length)
+    put_be32(h + BHS_ITT, itt)
+    put_be32(h + BHS_TTT, <uint32_t>TAG_NONE)
+    put_be32(h + BHS_DATA_SN, data_sn)
+    put_be32(h + BHS_BUFFER_OFFSET, offset)
 
 # Turns a Data-In into one that asks for a DataACK (A bit), RFC 7143 §11.7.2, §11.7.4.
 cdef inline void bhs_ask_ack(uint8_t *h, const uint8_t *lun, uint32_t ttt) noexcept nogil:
-    h[1] |= 0x40
-    put_be32(h + 8, get_be32(lun))
-    put_be32(h + 12, get_be32(lun + 4))
-    put_be32(h + 20, ttt)
+    h[BHS_FLAGS] |= 0x40
+    put_be32(h + BHS_LUN, get_be32(lun))
+    put_be32(h + BHS_LUN + 4, get_be32(lun + 4))
+    put_be32(h + BHS_TTT, ttt)
 
 # Turns the last Data-In into one that carries GOOD status (S bit) and the residual, RFC 7143 §11.7.3.
 cdef inline void bhs_data_in_status(uint8_t *h, uint8_t residual_flags, uint32_t residual) noexcept nogil:
-    h[1] |= 0x81 | residual_flags
-    put_be32(h + 44, residual)
+    h[BHS_FLAGS] |= 0x81 | residual_flags
+    put_be32(h + BHS_RESIDUAL, residual)
 
 cdef inline void bhs_scsi_response(uint8_t *h, uint32_t itt, uint8_t response, uint8_t status, uint8_t residual_flags,
                                    uint32_t residual, uint32_t exp_data_sn, uint32_t data_length) noexcept nogil:
     memset(h, 0, BHS_BYTES)
-    h[0] = OP_SCSI_RESPONSE
-    h[1] = 0x80 | residual_flags
-    h[2] = response
-    h[3] = status
-    put_be24(h + 5, data_length)
-    put_be32(h + 16, itt)
-    put_be32(h + 36, exp_data_sn)
-    put_be32(h + 44, residual)
+    h[BHS_OPCODE] = OP_SCSI_RESPONSE
+    h[BHS_FLAGS] = 0x80 | residual_flags
+    h[BHS_RESPONSE] = response
+    h[BHS_STATUS] = status
+    put_be24(h + BHS_DATA_LENGTH, data_length)
+    put_be32(h + BHS_ITT, itt)
+    put_be32(h + BHS_DATA_SN, exp_data_sn)
+    put_be32(h + BHS_RESIDUAL, residual)
 
 cdef inline void bhs_r2t(uint8_t *h, const uint8_t *lun, uint32_t itt, uint32_t ttt, uint32_t r2t_sn,
                          uint32_t offset, uint32_t length) noexcept nogil:
     memset(h, 0, BHS_BYTES)
-    h[0] = OP_R2T
-    h[1] = 0x80
-    put_be32(h + 8, get_be32(lun))
-    put_be32(h + 12, get_be32(lun + 4))
-    put_be32(h + 16, itt)
-    put_be32(h + 20, ttt)
-    put_be32(h + 36, r2t_sn)
-    put_be32(h + 40, offset)
-    put_be32(h + 44, length)
+    h[BHS_OPCODE] = OP_R2T
+    h[BHS_FLAGS] = 0x80
+    put_be32(h + BHS_LUN, get_be32(lun))
+    put_be32(h + BHS_LUN + 4, get_be32(lun + 4))
+    put_be32(h + BHS_ITT, itt)
+    put_be32(h + BHS_TTT, ttt)
+    put_be32(h + BHS_DATA_SN, r2t_sn)
+    put_be32(h + BHS_BUFFER_OFFSET, offset)
+    put_be32(h + BHS_DESIRED_LENGTH, length)
 
 cdef inline void bhs_nop_in(uint8_t *h, const uint8_t *lun, uint32_t itt, uint32_t ttt,
                             uint32_t data_length) noexcept nogil:
     memset(h, 0, BHS_BYTES)
-    h[0] = OP_NOP_IN
-    h[1] = 0x80
-    put_be24(h + 5, data_length)
-    put_be32(h + 8, get_be32(lun))
-    put_be32(h + 12, get_be32(lun + 4))
-    put_be32(h + 16, itt)
-    put_be32(h + 20, ttt)
+    h[BHS_OPCODE] = OP_NOP_IN
+    h[BHS_FLAGS] = 0x80
+    put_be24(h + BHS_DATA_LENGTH, data_length)
+    put_be32(h + BHS_LUN, get_be32(lun))
+    put_be32(h + BHS_LUN + 4, get_be32(lun + 4))
+    put_be32(h + BHS_ITT, itt)
+    put_be32(h + BHS_TTT, ttt)
 
 cdef inline void bhs_reject(uint8_t *h, uint8_t reason) noexcept nogil:
     memset(h, 0, BHS_BYTES)
-    h[0] = OP_REJECT
-    h[1] = 0x80
-    h[2] = reason
-    put_be24(h + 5, BHS_BYTES)
-    put_be32(h + 16, <uint32_t>TAG_NONE)
+    h[BHS_OPCODE] = OP_REJECT
+    h[BHS_FLAGS] = 0x80
+    h[BHS_REASON] = reason
+    put_be24(h + BHS_DATA_LENGTH, BHS_BYTES)
+    put_be32(h + BHS_ITT, <uint32_t>TAG_NONE)
 
 cdef inline void bhs_numbers(uint8_t *h, uint32_t stat_sn, uint32_t exp_cmd_sn, uint32_t max_cmd_sn) noexcept nogil:
-    put_be32(h + 24, stat_sn)
-    put_be32(h + 28, exp_cmd_sn)
-    put_be32(h + 32, max_cmd_sn)
+    put_be32(h + BHS_STAT_SN, stat_sn)
+    put_be32(h + BHS_EXP_CMD_SN, exp_cmd_sn)
+    put_be32(h + BHS_MAX_CMD_SN, max_cmd_sn)
 
 # SCSI commands the data plane decides itself (SBC-4 §5, SPC-5 §6).
 cdef enum:

@@ -24,7 +24,7 @@ from core.wire.nexus cimport (
     lnt_connection, lnt_event, lnt_limit, lnt_lun, lnt_reactor, lnt_request, lnt_session,
 )
 from core.wire.numbering cimport numbering_init
-from core.wire.pdu cimport OPCODE_MASK, get_be16, lun_number
+from core.wire.pdu cimport BHS_BYTES, BHS_CDB, BHS_FLAGS, BHS_LUN, BHS_OPCODE, OPCODE_MASK, get_be16, lun_number
 from core.wire.task cimport tasks_init
 from core.wire.thread cimport RELEASE, lnt_store32, lnt_sub32, pthread_mutex_destroy, pthread_mutex_init
 from libc.errno cimport ENOMEM
@@ -93,7 +93,7 @@ cdef bytes cdb_of(lnt_event *e):
     cdef const uint8_t *a = <const uint8_t *>(e + 1) + e.length
     cdef uint32_t at = 0
     cdef uint32_t n
-    cdef bytes cdb = e.bhs[32:48]
+    cdef bytes cdb = e.bhs[BHS_CDB:BHS_BYTES]
     while at + 4 <= e.ahs_length:
         n = get_be16(a + at)
         if a[at + 2] == 1 and n > 1 and at + 3 + n <= e.ahs_length:
@@ -433,11 +433,11 @@ cdef class Reactor:
     cdef object translate(self, lnt_event *e):
         if e.kind == EV_COMMAND:
             return CommandEvent(
-                e.task, e.session, e.connection, lun_number(e.bhs + 8), e.itt, cdb_of(e),
-                PyBytes_FromStringAndSize(<const char *>(e + 1), e.length), e.edtl, e.bhs[1], e.bhs[:48])
+                e.task, e.session, e.connection, lun_number(e.bhs + BHS_LUN), e.itt, cdb_of(e),
+                PyBytes_FromStringAndSize(<const char *>(e + 1), e.length), e.edtl, e.bhs[BHS_FLAGS], e.bhs[:BHS_BYTES])
         if e.kind == EV_PDU:
             lnt_sub32(&(<lnt_connection *>e.object).pending_events, 1, RELEASE)
-            return PduEvent(e.session, e.connection, e.bhs[0] & OPCODE_MASK, e.bhs[:48],
+            return PduEvent(e.session, e.connection, e.bhs[BHS_OPCODE] & OPCODE_MASK, e.bhs[:BHS_BYTES],
                             PyBytes_FromStringAndSize(<const char *>(e + 1), e.length))
         if e.kind == EV_CLOSED:
             return ClosedEvent(e.session, e.connection, CLOSE_REASONS[e.reason], e.detail.decode())
@@ -503,7 +503,7 @@ cdef class Reactor:
 
     def send_pdu(self, uint64_t conn, bytes bhs, bytes data=b"", *, bint close=False):
         cdef lnt_request *m
-        if len(bhs) != 48:
+        if len(bhs) != BHS_BYTES:
             raise ValueError("a BHS has 48 bytes")
         m = request_new(&self.r, IN_SEND, <uint32_t>len(data))
         if m == NULL:
@@ -511,7 +511,7 @@ cdef class Reactor:
             return
         m.handle = conn
         m.close = close
-        memcpy(m.bhs, PyBytes_AS_STRING(bhs), 48)
+        memcpy(m.bhs, PyBytes_AS_STRING(bhs), BHS_BYTES)
         memcpy(<uint8_t *>(m + 1), PyBytes_AS_STRING(data), len(data))
         request_post(&self.r, m)
 

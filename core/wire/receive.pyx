@@ -12,7 +12,10 @@ from core.wire.nexus cimport (
     CLOSE_DIGEST, CLOSE_ERROR, CLOSE_PEER, CLOSE_PROTOCOL, CONNECTION_OPEN, RECEIVE_HEADER, RECEIVE_PAYLOAD, lnt_task,
 )
 from core.wire.payload cimport payload_begin, payload_bytes, payload_nowhere
-from core.wire.pdu cimport BHS_BYTES, OPCODE_MASK, OP_DATA_OUT, OP_SCSI_COMMAND, REJECT_DATA_DIGEST, get_be24, get_be32, pad4
+from core.wire.pdu cimport (
+    BHS_AHS_WORDS, BHS_BYTES, BHS_DATA_LENGTH, BHS_EXP_STAT_SN, BHS_OPCODE, OPCODE_MASK, OP_DATA_OUT, OP_SCSI_COMMAND,
+    REJECT_DATA_DIGEST, get_be24, get_be32, pad4,
+)
 from core.wire.send cimport send_reject
 from core.wire.task cimport task_free
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -30,7 +33,7 @@ cdef enum:
 cdef void complete(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
     # The whole PDU is here.
     cdef lnt_task *t = c.payload.task
-    cdef uint8_t opcode = h[0] & OPCODE_MASK
+    cdef uint8_t opcode = h[BHS_OPCODE] & OPCODE_MASK
     cdef uint32_t wire = 0
     cdef bint intact = True
     c.receive.state = RECEIVE_HEADER
@@ -59,8 +62,8 @@ cdef void complete(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept
 
 cdef void on_header(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
     # BHS, AHS and header digest are contiguous at h.
-    cdef uint32_t dsl = get_be24(h + 5)
-    cdef uint32_t bytes = BHS_BYTES + <uint32_t>h[4] * 4
+    cdef uint32_t dsl = get_be24(h + BHS_DATA_LENGTH)
+    cdef uint32_t bytes = BHS_BYTES + <uint32_t>h[BHS_AHS_WORDS] * 4
     cdef uint32_t wire
     c.traffic.rx_pdus += 1
     r.counters.pdus += 1
@@ -76,7 +79,7 @@ cdef void on_header(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcep
     c.receive.data_length = dsl
     payload_begin(c)
     if c.recovery:
-        kept_acknowledge(r, c, get_be32(h + 28))
+        kept_acknowledge(r, c, get_be32(h + BHS_EXP_STAT_SN))
     on_opcode(r, c, h, dsl)
     if c.state != CONNECTION_OPEN:
         return

@@ -21,8 +21,8 @@ from core.wire.nexus cimport (
 )
 from core.wire.numbering cimport window_end
 from core.wire.pdu cimport (
-    BHS_BYTES, OPCODE_MASK, OP_NOP_IN, OP_R2T, TAG_NONE, bhs_ask_ack, bhs_data_in, bhs_data_in_status, bhs_numbers,
-    bhs_reject, get_be32, pad4, put_be24, put_be32,
+    BHS_BYTES, BHS_DATA_LENGTH, BHS_DATA_SN, BHS_ITT, BHS_OPCODE, OPCODE_MASK, OP_NOP_IN, OP_R2T, TAG_NONE, bhs_ask_ack,
+    bhs_data_in, bhs_data_in_status, bhs_numbers, bhs_reject, get_be32, pad4, put_be24, put_be32,
 )
 from core.wire.tags cimport TAG_SEND
 from core.wire.task cimport task_answered, task_free
@@ -132,14 +132,14 @@ cdef void send_reject(lnt_reactor *r, lnt_connection *c, uint8_t reason, const u
 
 cdef void send_reject_at(lnt_reactor *r, lnt_connection *c, uint8_t reason, const uint8_t *bhs, uint32_t data_sn) noexcept nogil:
     # A Reject that tells the next DataSN or R2TSN (RFC 7143 §11.17.2).
-    cdef uint8_t h[48]
+    cdef uint8_t h[BHS_BYTES]
     cdef uint8_t *data = <uint8_t *>mem_new(BHS_BYTES)
     if data == NULL:
         connection_close(r, c, CLOSE_ERROR, "out of memory")
         return
     memcpy(data, bhs, BHS_BYTES)
     bhs_reject(h, reason)
-    put_be32(h + 36, data_sn)
+    put_be32(h + BHS_DATA_SN, data_sn)
     c.traffic.rejects += 1
     send_pdu(r, c, h, data, BHS_BYTES, data, False)
 
@@ -161,10 +161,10 @@ cdef inline uint8_t *append(lnt_connection *c, uint8_t *at, uint32_t length) noe
 
 
 cdef inline bint consumes_stat_sn(const uint8_t *h) noexcept nogil:
-    cdef uint8_t op = h[0] & OPCODE_MASK
+    cdef uint8_t op = h[BHS_OPCODE] & OPCODE_MASK
     if op == OP_R2T:
         return False
-    return not (op == OP_NOP_IN and get_be32(h + 16) == <uint32_t>TAG_NONE)
+    return not (op == OP_NOP_IN and get_be32(h + BHS_ITT) == <uint32_t>TAG_NONE)
 
 
 cdef inline bint task_pdu(lnt_connection *c, lnt_task *t, uint8_t *h, uint8_t **data, uint32_t *length) noexcept nogil:
@@ -214,7 +214,7 @@ cdef inline void pdu_next(lnt_reactor *r, lnt_connection *c, lnt_send *x, uint8_
     memcpy(h, x.bhs, BHS_BYTES)
     data[0] = x.data
     length[0] = x.length
-    put_be24(h + 5, x.length)
+    put_be24(h + BHS_DATA_LENGTH, x.length)
     c.outgoing.sent[c.outgoing.slots] = x
     c.outgoing.head = x.next
     bhs_numbers(h, c.stat_sn, c.session.numbering.exp_cmd_sn, window_end(c.session))

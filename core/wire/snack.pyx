@@ -8,7 +8,10 @@ from core.wire.data_in cimport data_in_renumber, data_in_restart
 from core.wire.data_out cimport send_r2t_again
 from core.wire.kept cimport ack_tag, data_in_count, kept_acked, kept_drop_data, kept_recut, task_total
 from core.wire.nexus cimport HOLDS_MAX, R2T_KEPT, T_DATA, T_SEND, lnt_send
-from core.wire.pdu cimport REJECT_INVALID_ACK, REJECT_PROTOCOL, REJECT_SNACK, TAG_NONE, get_be32, lun_number, sn_le, sn_lt
+from core.wire.pdu cimport (
+    BHS_BEGIN_RUN, BHS_FLAGS, BHS_ITT, BHS_LUN, BHS_RUN_LENGTH, BHS_SNACK_TAG, BHS_TTT, REJECT_INVALID_ACK, REJECT_PROTOCOL,
+    REJECT_SNACK, TAG_NONE, get_be32, lun_number, sn_le, sn_lt,
+)
 from core.wire.send cimport send_again, send_reject, send_reject_at
 
 cdef enum:
@@ -33,14 +36,14 @@ cdef bint run(uint32_t begin, uint32_t length, uint32_t first, uint32_t after, u
 
 
 cdef void snack_r2t(lnt_reactor *r, lnt_connection *c, lnt_task *t, const uint8_t *h) noexcept nogil:
-    cdef uint32_t begin = get_be32(h + 40)
+    cdef uint32_t begin = get_be32(h + BHS_BEGIN_RUN)
     cdef uint32_t end
     cdef uint32_t first = t.out.r2t_sn - R2T_KEPT if t.out.r2t_sn > R2T_KEPT else 0
-    if begin == 0 and get_be32(h + 44) == 0:
+    if begin == 0 and get_be32(h + BHS_RUN_LENGTH) == 0:
         begin = t.out.r2t_done                    # all that are not answered
         if begin == t.out.r2t_sn:
             return
-    if not run(begin, get_be32(h + 44), first, t.out.r2t_sn, &end):
+    if not run(begin, get_be32(h + BHS_RUN_LENGTH), first, t.out.r2t_sn, &end):
         send_reject_at(r, c, REJECT_PROTOCOL, h, t.out.r2t_sn)
         return
     while begin != end:
@@ -49,8 +52,8 @@ cdef void snack_r2t(lnt_reactor *r, lnt_connection *c, lnt_task *t, const uint8_
 
 
 cdef void snack_data(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
-    cdef lnt_task *t = named(c, get_be32(h + 16))
-    cdef uint32_t begin = get_be32(h + 40)
+    cdef lnt_task *t = named(c, get_be32(h + BHS_ITT))
+    cdef uint32_t begin = get_be32(h + BHS_BEGIN_RUN)
     cdef uint32_t end
     if t == NULL or t.early:
         send_reject(r, c, REJECT_PROTOCOL, h)
@@ -58,11 +61,11 @@ cdef void snack_data(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexce
     if t.state == T_DATA:
         snack_r2t(r, c, t, h)
         return
-    if begin == 0 and get_be32(h + 44) == 0:
+    if begin == 0 and get_be32(h + BHS_RUN_LENGTH) == 0:
         begin = t.kept.acked_sn
         if begin == t.data_in.data_sn:
             return
-    if t.state != T_SEND or not run(begin, get_be32(h + 44), t.kept.acked_sn, t.data_in.data_sn, &end):
+    if t.state != T_SEND or not run(begin, get_be32(h + BHS_RUN_LENGTH), t.kept.acked_sn, t.data_in.data_sn, &end):
         send_reject_at(r, c, REJECT_PROTOCOL, h, t.data_in.data_sn if t.data_in.data_sn else t.out.r2t_sn)
     elif t.kept.dropped or t.kept.mixed or t.kept.segment != c.max_send or t.send.holds >= HOLDS_MAX:
         send_reject(r, c, REJECT_SNACK, h)      # given up for room, or to be asked for with R-Data
@@ -72,9 +75,10 @@ cdef void snack_data(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexce
 
 cdef void snack_r_data(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
     # All data that is not acknowledged, cut anew, and the response with the SNACK Tag (RFC 7143 §11.16.3).
-    cdef lnt_task *t = named(c, get_be32(h + 16))
-    cdef uint32_t tag = get_be32(h + 20)
-    if t == NULL or tag == 0 or tag == <uint32_t>TAG_NONE or get_be32(h + 40) or get_be32(h + 44) or t.state != T_SEND:
+    cdef lnt_task *t = named(c, get_be32(h + BHS_ITT))
+    cdef uint32_t tag = get_be32(h + BHS_SNACK_TAG)
+    if (t == NULL or tag == 0 or tag == <uint32_t>TAG_NONE or get_be32(h + BHS_BEGIN_RUN)
+            or get_be32(h + BHS_RUN_LENGTH) or t.state != T_SEND):
         send_reject(r, c, REJECT_PROTOCOL, h)
         return
     if ((t.kept.dropped and t.kept.acked_offset < task_total(t)) or t.send.holds >= HOLDS_MAX
@@ -90,12 +94,12 @@ cdef void snack_r_data(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noex
 
 
 cdef void data_ack(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
-    cdef uint32_t ttt = get_be32(h + 20)
+    cdef uint32_t ttt = get_be32(h + BHS_TTT)
     cdef uint32_t index = ttt & 0x3fff
-    cdef uint32_t begin = get_be32(h + 40)
+    cdef uint32_t begin = get_be32(h + BHS_BEGIN_RUN)
     cdef lnt_task *t = &r.tasks.slots[index] if index < r.tasks.max else NULL
-    if (t == NULL or t.state != T_SEND or t.connection != c or ack_tag(t) != ttt or get_be32(h + 16) != <uint32_t>TAG_NONE
-            or lun_number(h + 8) != lun_number(t.lun_field) or get_be32(h + 44)
+    if (t == NULL or t.state != T_SEND or t.connection != c or ack_tag(t) != ttt or get_be32(h + BHS_ITT) != <uint32_t>TAG_NONE
+            or lun_number(h + BHS_LUN) != lun_number(t.lun_field) or get_be32(h + BHS_RUN_LENGTH)
             or not sn_le(t.kept.acked_sn, begin) or not sn_le(begin, t.data_in.data_sn)):
         send_reject(r, c, REJECT_INVALID_ACK, h)
         return
@@ -107,14 +111,15 @@ cdef void data_ack(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept
 
 
 cdef void snack_status(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
-    cdef uint32_t begin = get_be32(h + 40)
+    cdef uint32_t begin = get_be32(h + BHS_BEGIN_RUN)
     cdef uint32_t end
     cdef lnt_send *x = c.kept.head
-    if begin == 0 and get_be32(h + 44) == 0:
+    if begin == 0 and get_be32(h + BHS_RUN_LENGTH) == 0:
         begin = c.kept.exp_stat_sn
         if begin == c.stat_sn:
             return
-    if get_be32(h + 16) != <uint32_t>TAG_NONE or not run(begin, get_be32(h + 44), c.kept.exp_stat_sn, c.stat_sn, &end):
+    if (get_be32(h + BHS_ITT) != <uint32_t>TAG_NONE
+            or not run(begin, get_be32(h + BHS_RUN_LENGTH), c.kept.exp_stat_sn, c.stat_sn, &end)):
         send_reject(r, c, REJECT_PROTOCOL, h)
         return
     if x == NULL or sn_lt(begin, x.stat_sn):
@@ -128,7 +133,7 @@ cdef void snack_status(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noex
 
 cdef void snack_request(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
     # One SNACK request. What was acknowledged or never sent is a protocol error, what is no longer held a SNACK reject.
-    cdef uint8_t kind = h[1] & 0x0f
+    cdef uint8_t kind = h[BHS_FLAGS] & 0x0f
     c.traffic.snacks += 1
     if kind == SNACK_DATA:
         snack_data(r, c, h)
