@@ -1,8 +1,12 @@
-"""UNMAP: whole blocks leave the map, a slice a turn; what is left of a block is written with zeros (SBC-4 §5.35)."""
+"""UNMAP: whole blocks leave the map, a slice a turn; what is left of a block is written with zeros (SBC-4 §5.35).
+
+The ranges of one command are one op: its records share journal frames, and it waits for them once, at its end.
+"""
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, lnt_extent, map_find, map_unmap
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, RB_UNMAP
 from core.base.mutations cimport M_HOLE_WRITES, M_SHORT_UNMAP
+from core.base.native cimport lnt_get_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
@@ -11,7 +15,7 @@ from core.base.types cimport OPF_NOUNMAP, OP_WRITE, ST_GONE, ST_MEMORY, ST_OK, S
 from core.log.journal cimport journal_fit
 from core.log.records cimport record_unmap
 from core.ops.epochs cimport memory_ready, wait_room
-from core.ops.parts cimport first_in_line, sub_end, sub_new
+from core.ops.parts cimport first_in_line, refused, sub_end, sub_new
 from core.ops.ranges cimport range_leave
 from core.ops.transfer cimport op_settle
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
@@ -28,15 +32,29 @@ cdef void unmap_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     op_settle(p, op, status)
 
 
-cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """Whole blocks leave the map; the rest, and everything with OPF_NOUNMAP, is overwritten with zeros."""
+cdef int range_next(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """A range is unmapped. 1: the op goes on with the next one; 0: that was the last, or the next is refused: it has ended."""
     cdef lnt_op_state *x = op_state(op)
-    cdef lnt_waiter who = waiter_of(op)
-    cdef lnt_object *o = <lnt_object *>op.obj
-    cdef uint64_t at, n, end = op.offset + op.length, next_lba = 0
-    cdef uint32_t removed = 0
-    cdef lnt_extent e
-    cdef int rc, looks = 0
+    cdef uint8_t status = ST_OK
+    if op.result:
+        range_leave(p, &x.place)
+        op.offset = lnt_get_le64(op.buf)
+        op.length = lnt_get_le64(op.buf + 8)
+        op.buf += 16
+        op.result -= 1
+        x.cursor = 0
+        x.step = UNMAP_NEW
+        status = <uint8_t>refused(p, op)
+        if status == 0:
+            return 1
+    unmap_end(p, op, status)
+    return 0
+
+
+cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """Go on with the range at hand, then with the others, for as long as a turn may take."""
+    cdef lnt_op_state *x = op_state(op)
+    cdef int looks = 0
     cdef uint8_t status
     if x.step == UNMAP_SUB:
         status = sub_end(p, op)
@@ -44,16 +62,33 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
             unmap_end(p, op, status)
             return
         x.step = UNMAP_PLAN
-    if x.step == UNMAP_NEW:
-        if first_in_line(p, op, 0):
+    while True:
+        if x.step == UNMAP_NEW:
+            if first_in_line(p, op, 0):
+                return
+            x.step = UNMAP_PLAN
+        if not range_unmap(p, op, &looks) or not range_next(p, op):
             return
-        x.step = UNMAP_PLAN
+
+
+cdef int range_unmap(lnt_pool *p, lnt_op *op, int *looks) noexcept nogil:
+    """Whole blocks leave the map; the rest, and everything with OPF_NOUNMAP, is overwritten with zeros. 1: the range is done."""
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_waiter who = waiter_of(op)
+    cdef lnt_object *o = <lnt_object *>op.obj
+    cdef uint64_t at, n, end = op.offset + op.length, next_lba = 0
+    cdef uint32_t removed = 0
+    cdef lnt_extent e
+    cdef int rc
     while x.cursor < op.length:
+        if looks[0] >= TURN_LOOKS:
+            op_again(p, op)
+            return 0
         if o.pub.gone or p.failed:
             unmap_end(p, op, ST_GONE if o.pub.gone else ST_READ_ONLY)
-            return
+            return 0
         if wait_room(p, op):
-            return
+            return 0
         at = op.offset + x.cursor
         n = end - at
         if op.flags & OPF_NOUNMAP or at & (L_BLOCK_BYTES - 1) or n < L_BLOCK_BYTES:
@@ -63,10 +98,10 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
                 n = n if n < L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1)) else L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1))
                 rc = map_find(p, &who, o, at >> 12, 1, 0, &e)
                 if rc == WAIT:
-                    return
+                    return 0
                 if rc:
                     unmap_end(p, op, <uint8_t>rc)
-                    return
+                    return 0
                 if e.pba == 0 and not p.mutations & M_HOLE_WRITES:
                     x.cursor += n
                     continue
@@ -74,22 +109,19 @@ cdef void unmap_run(lnt_pool *p, lnt_op *op) noexcept nogil:
             x.step = UNMAP_SUB
             if sub_new(p, op, OP_WRITE, at, n, p.zeros) == NULL:
                 unmap_end(p, op, ST_MEMORY)
-            return
+            return 0
         if not memory_ready(p):
             unmap_end(p, op, ST_MEMORY)
-            return
+            return 0
         journal_fit(p, RB_UNMAP)
         rc = map_unmap(p, &who, o, at >> 12, end >> 12, &next_lba, &removed)
         if rc == WAIT:
-            return
+            return 0
         if rc:
             unmap_end(p, op, <uint8_t>rc)
-            return
+            return 0
         if removed:
             record_unmap(p, o.pub.id, at >> 12, next_lba - (at >> 12) - (1 if p.mutations & M_SHORT_UNMAP else 0))
         x.cursor = next_lba * L_BLOCK_BYTES - op.offset
-        looks += LEAF_LOOKS if removed else 1
-        if looks >= TURN_LOOKS:
-            op_again(p, op)
-            return
-    unmap_end(p, op, ST_OK)
+        looks[0] += LEAF_LOOKS if removed else 1
+    return 1

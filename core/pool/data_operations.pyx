@@ -139,6 +139,8 @@ cdef object run_rw(PoolState pool, uint8_t kind, object_id, offset, length, byte
         if data is not None:
             memcpy(a.data, <const char *>data, len(data))
         a.op.buf = a.data
+        if kind == OP_UNMAP:
+            a.op.result = len(data) // 16
     return submit(pool, a, outcome)
 
 
@@ -150,9 +152,14 @@ def start_write(PoolState pool, *, object_id, offset_bytes, data, fua=False):
     return run_rw(pool, OP_WRITE, object_id, offset_bytes, len(data), bytes(data), OPF_FUA if fua else 0, Outcome())
 
 
-def start_unmap(PoolState pool, *, object_id, offset_bytes, length_bytes, fua=False, keep=False):
+def start_unmap(PoolState pool, *, object_id, offset_bytes, length_bytes, fua=False, keep=False, further=()):
     flags = (OPF_FUA if fua else 0) | (OPF_NOUNMAP if keep else 0)
-    return run_rw(pool, OP_UNMAP, object_id, offset_bytes, length_bytes, None, flags, Outcome())
+    if not further:
+        return run_rw(pool, OP_UNMAP, object_id, offset_bytes, length_bytes, None, flags, Outcome())
+    if not length_bytes or any(not 0 <= offset <= 1 << 60 or not 0 < length <= 1 << 60 for offset, length in further):
+        raise PoolError("range", "one of several ranges is empty, or outside the object")
+    rows = b"".join(offset.to_bytes(8, "little") + length.to_bytes(8, "little") for offset, length in further)
+    return run_rw(pool, OP_UNMAP, object_id, offset_bytes, length_bytes, rows, flags, Outcome())
 
 
 def start_compare_and_write(PoolState pool, *, object_id, offset_bytes, expected, data, fua=False):

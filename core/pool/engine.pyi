@@ -84,7 +84,8 @@ class Pool:
         set(object_id, props=None, quota_bytes=None, reserve_bytes=None, physical_block_bytes=None)
         read(object_id, offset_bytes, length_bytes) -> bytes
         write(object_id, offset_bytes, data, fua=False)
-        unmap(object_id, offset_bytes, length_bytes, fua=False, keep=False)
+        unmap(object_id, offset_bytes, length_bytes, fua=False, keep=False, further=[(offset_bytes, length_bytes), ...])
+              further ranges one after the other; where one is refused those behind it stay as they are
         compare_and_write(object_id, offset_bytes, expected, data, fua=False)   value of miscompare: byte offset
         write_atomic(object_id, offset_bytes, data, fua=False)                  at most layout.ATOMIC_BLOCKS blocks
         share(dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes)  copy by reference; multiples of 4096

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+
 from target.scsi import sense
 from target.scsi.backend import Extent
 from target.scsi.sbc import CHUNK_BYTES
 from target.scsi.task import Task
 
 UNMAP_HEADER, UNMAP_DESCRIPTOR, STATUS_DESCRIPTOR = 8, 16, 16
+DESCRIPTOR = struct.Struct(">QI4x")     # of an UNMAP parameter list: LBA, number of blocks
 MAX_STATUS_DESCRIPTORS = 1024
 MAPPED, DEALLOCATED = 0, 1
 
@@ -49,13 +52,9 @@ def unmap_list(task: Task, parameters: bytes) -> list[tuple[int, int]]:
     count = described // UNMAP_DESCRIPTOR
     if count > task.unit.limits.unmap_descriptors:
         raise sense.invalid_parameter(2)
-    pairs = []
-    for index in range(count):
-        at = UNMAP_HEADER + index * UNMAP_DESCRIPTOR
-        lba = int.from_bytes(parameters[at:at + 8], "big")
-        blocks = int.from_bytes(parameters[at + 8:at + 12], "big")
+    pairs = list(DESCRIPTOR.iter_unpack(parameters[UNMAP_HEADER:UNMAP_HEADER + count * UNMAP_DESCRIPTOR]))
+    for lba, blocks in pairs:
         task.check_range(lba, blocks)
-        pairs.append((lba, blocks))
     if sum(blocks for _, blocks in pairs) > task.unit.limits.unmap_blocks:
         raise sense.invalid_parameter(UNMAP_HEADER + 8)
     return pairs

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from core.errors import PoolError
 from core.pool.engine import Pool
 from tests.support.memdevice import MemoryDevice
 
@@ -82,3 +83,25 @@ def test_differences_of_a_leaf_and_a_huge_entry_or_a_hole() -> None:
     mapped = [(3 * 4096, 6 * 4096), (10 * 4096, 503 * 4096)]
     assert made.call("diff", a_id=clone, b_id=empty, limit=10) == mapped
     assert made.call("diff", a_id=empty, b_id=clone, limit=10) == mapped
+
+
+def test_one_unmap_of_several_ranges_ends_at_the_first_that_is_refused() -> None:
+    device = MemoryDevice(96 << 20)
+    Pool.create(device, name="test", journal_blocks=512, area_blocks=1024)
+    made = Pool(device)
+    volume = made.call("create", name="v", size_bytes=1 << 20)
+    made.call("write", object_id=volume, offset_bytes=0, data=b"x" * (1 << 20))
+    made.drain()
+    before = made.stats()["journal_frames"]
+    made.call("unmap", object_id=volume, offset_bytes=0, length_bytes=4096,
+              further=[(at, 4096) for at in range(8192, 1 << 20, 8192)])
+    assert made.stats()["journal_frames"] - before == 1, "127 records of 32 bytes"
+    with pytest.raises(PoolError) as caught:
+        made.call("unmap", object_id=volume, offset_bytes=4096, length_bytes=512,
+                  further=[(3 * 4096, 4096), (1 << 20, 4096), (5 * 4096, 4096)])
+    assert caught.value.code == "range"
+    data = made.call("read", object_id=volume, offset_bytes=0, length_bytes=6 * 4096)
+    assert data == bytes(4096) + bytes(512) + b"x" * 3584 + bytes(3 * 4096) + b"x" * 4096
+    for further in ([(0, 0)], [(-4096, 4096)]):
+        with pytest.raises(PoolError, match="empty, or outside"):
+            made.call("unmap", object_id=volume, offset_bytes=0, length_bytes=4096, further=further)

@@ -89,7 +89,8 @@ def unmap(rig: Rig) -> Op | None:
         return None
     model = rig.random.choice(rig.volumes())
     offset, length = rig.place(model)
-    return rig.start("unmap", object_id=model.id, offset_bytes=offset, length_bytes=length,
+    further = [rig.place(model) for _ in range(rig.random.choice((0, 0, 0, 1, 5)))]
+    return rig.start("unmap", object_id=model.id, offset_bytes=offset, length_bytes=length, further=further,
                      fua=rig.random.random() < rig.config.fua / 2, keep=rig.random.random() < 0.2)
 
 

@@ -6,6 +6,7 @@ import os
 import struct
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from core.pool.info import ObjectInfo
@@ -192,8 +193,10 @@ class FakePool:
         source = self._data[src_id][src_offset_bytes:src_offset_bytes + length_bytes]
         self._data[dst_id][dst_offset_bytes:dst_offset_bytes + length_bytes] = source
 
-    def _op_unmap(self, object_id: int, offset_bytes: int, length_bytes: int, fua: bool = False, keep: bool = False) -> None:
-        self._op_write(object_id, offset_bytes, bytes(length_bytes))
+    def _op_unmap(self, object_id: int, offset_bytes: int, length_bytes: int, fua: bool = False, keep: bool = False,
+                  further: Sequence[tuple[int, int]] = ()) -> None:
+        for at, length in ((offset_bytes, length_bytes), *further):
+            self._op_write(object_id, at, bytes(length))
 
     def _op_compare_and_write(self, object_id: int, offset_bytes: int, expected: bytes, data: bytes, fua: bool = False) -> None:
         have = self._op_read(object_id, offset_bytes, len(expected))

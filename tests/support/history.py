@@ -58,7 +58,7 @@ class Op:
     touched: list[tuple[ObjectModel, int]] = field(default_factory=list)   # (object, lba) it made versions of
     bounds: list[int] = field(default_factory=lambda: [-1, FOREVER])       # of the instant a snapshot was taken at
     uncertain: bool = False                                                # it failed and may have happened
-    zeros: tuple[int, int, int] = (0, 0, 0)                                # (object id, from lba, to lba) it zeroes
+    zeros: list[tuple[int, int, int]] = field(default_factory=list)        # (object id, from lba, to lba) it zeroes
     code: str = ""                                                         # what the pool answered: the status ...
     value: Any = None                                                      # ... and with it
 
@@ -81,7 +81,7 @@ class Op:
         return self.args.get("object_id", self.args.get("volume_id", self.publication.get("volume_id")))
 
     def zeroes(self, object_id: int, first: int, last: int) -> bool:
-        return self.zeros[0] == object_id and self.zeros[1] < last and first < self.zeros[2]
+        return any(number == object_id and start < last and first < end for number, start, end in self.zeros)
 
 
 class Version(NamedTuple):

@@ -84,7 +84,8 @@ class Oracle:
             for i in range(len(data) // SECTOR):
                 self._add(model, lba + i, unstamp(data[i * SECTOR:(i + 1) * SECTOR]), op)
         elif kind == "unmap":
-            self._add_zeros(self.objects[args["object_id"]], args["offset_bytes"], args["length_bytes"], op)
+            for offset_bytes, length_bytes in ((args["offset_bytes"], args["length_bytes"]), *args.get("further", ())):
+                self._add_zeros(self.objects[args["object_id"]], offset_bytes, length_bytes, op)
         elif kind == "compare_and_write":
             self._begin_compare(op)
         elif kind == "share":
@@ -177,7 +178,7 @@ class Oracle:
         first, last = offset_bytes // SECTOR, (offset_bytes + length_bytes) // SECTOR
         for lba in [lba for lba in model.sectors if first <= lba < last]:
             self._add(model, lba, 0, op)
-        op.zeros = (model.id, first, last)
+        op.zeros.append((model.id, first, last))
 
     def current(self, model: ObjectModel, lba: int) -> int | None:
         """The one value a sector can hold now; None while it is open."""
@@ -222,7 +223,7 @@ class Oracle:
             history = source.sectors.get(from_ + i, [ZERO_VERSION])
             for value in sorted({v.value for v in candidates(history, lambda other: other.ok)}):
                 self._add(target, first + i, value, op)
-        op.zeros = (target.id, first, first + blocks)       # where neither knows anything
+        op.zeros = [(target.id, first, first + blocks)]       # where neither knows anything
 
     def _begin_publish(self, op: Op) -> None:
         """The staged object goes, a snapshot of what it held comes, and the volume may become that, too."""
@@ -242,7 +243,7 @@ class Oracle:
             value = self.current(snapshot, lba)
             assert value is not None, "the caller pins a snapshot before it reverts to it"
             self._add(volume, lba, value, op)
-        op.zeros = (volume.id, 0, FOREVER)
+        op.zeros = [(volume.id, 0, FOREVER)]
         volume.size.append(Version(snapshot.current_size(), op))
 
     def _disturbed(self, op: Op) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -90,11 +89,11 @@ class PoolBackend:
             await self._call("unmap", offset_bytes=offset_bytes, length_bytes=length_bytes, fua=fua, keep=keep)
 
     async def unmap_ranges(self, ranges: list[tuple[int, int]], fua: bool) -> None:
-        """All begin at once, so that they share journal frames, and all have ended when this ends."""
-        ended = await asyncio.gather(*(self.unmap(at, length, fua, False) for at, length in ranges), return_exceptions=True)
-        for error in ended:
-            if error is not None:
-                raise error
+        """One operation, so that they share journal frames and wait for them once."""
+        wanted = [each for each in ranges if each[1]]
+        if wanted:
+            (offset_bytes, length_bytes), *further = wanted
+            await self._call("unmap", offset_bytes=offset_bytes, length_bytes=length_bytes, fua=fua, further=further)
 
     async def flush(self) -> None:
         try:
