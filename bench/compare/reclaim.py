@@ -97,8 +97,8 @@ def void(_: object) -> None:
 
 def schedule(run: Run) -> None:
     """70/30 random 4 KiB at depth 16 with a snapshot every 5 s of which six are kept, second by second; before, without."""
-    size = run.plan.size_mib * 2
-    rounds = 6 if run.plan.mode == "quick" else KEPT + 8
+    size = run.plan.size_mib
+    rounds = 6 if run.plan.mode == "quick" else KEPT + 5
     for medium in run.media:
         with Lab(run, medium, pool_mib=size * 4, only=("lunette",)) as lab:
             for target in lab.lunettes():

@@ -16,8 +16,7 @@ cdef enum lnt_op_kind:
     OP_READ = 1
     OP_WRITE = 2
     OP_SYNC = 3               # all writes completed before submission survive power loss when done
-    OP_UNMAP = 4              # [offset, offset+length) reads as zeros afterwards; whole 4 KiB blocks are freed. `result` further
-                              # ranges, none empty, lie at buf: <u64 offset, u64 length> each. Done one after the other
+    OP_UNMAP = 4              # [offset, offset+length) reads as zeros afterwards; `result` further ranges: lnt_op.buf
     OP_COMPARE_WRITE = 5      # buf = length bytes to compare, then length bytes to write; atomic
     OP_WRITE_ATOMIC = 6       # at most L_ATOMIC_BLOCKS: all of it or nothing, to other ops and after a crash
     OP_MOVE = 7               # within one region, whole blocks: what lies scattered there is put into one run; it reads the same

@@ -9,10 +9,10 @@ from core.base.layout cimport L_RUN_BLOCKS
 from core.space.marks cimport marks_hurry
 
 cdef enum:
-    REST = 7                  # of eight parts of the time seven are the initiators' alone: in memory their reactor punches
+    REST = 9                  # of ten parts of the time nine are the initiators' alone: in memory their reactor punches
     REST_MAX_US = 200000      # one discard that was slow for reasons of its own does not stop the others for long
     SILENT_US = 20000         # initiators that have sent nothing for so long are not there
-    MOMENT_US = 1000          # what one discard should take at most beside them, as each of their writes may wait for it ...
+    MOMENT_US = 500           # what one discard should take at most beside them, as each of their writes may wait for it ...
     CALM_US = 5000            # ... and when nobody is there
     BLOCKS_MAX = 8192         # 32 MiB in one discard at most ...
     BLOCKS_MIN = 16           # ... and 64 KiB at least, however long that takes

@@ -1,6 +1,7 @@
 # The reactor's lnt_dev: device requests on its io_uring, inline where that is cheaper, or by librbd.
 from core.base.types cimport lnt_dev, lnt_io
 from core.wire.image cimport lnt_image
+from core.wire.throttle cimport lnt_throttle
 from core.wire.uring cimport lnt_ring
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
@@ -21,10 +22,7 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     lnt_io *done_tail
     uint8_t *map                   # memory-backed files: all of it
     uint64_t map_bytes
-    uint64_t slow_until_us
-    uint64_t slow_pause_us         # how long the last pause was
-    uint64_t slow_over_us          # ... and when it ended
-    uint64_t throttled
+    lnt_throttle throttle
     uint32_t in_flight
     uint32_t discarding            # discards on the ring: inline writes wait for their holes
     uint32_t syncing               # syncs on the ring, done by threads of the kernel that want a core

@@ -8,6 +8,7 @@ would hand to worker threads. Lives here and nowhere else: `lnt_disk`.
 from core.base.types cimport IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE
 from core.wire.image cimport image_close, image_finished, image_open, image_submit
 from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE
+from core.wire.throttle cimport SLOW_WRITE_US, throttle_wrote, throttled
 from core.wire.uring cimport (
     IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_read_fd, lnt_prep_rw,
 )
@@ -93,9 +94,6 @@ cdef extern from "wire/mapio.h" nogil:
     int munmap(void *p, size_t n)
 
 cdef enum:
-    SLOW_WRITE_US = 3000              # an inline page-cache write that waits longer is being throttled ...
-    SLOW_PAUSE_US = 10000             # ... so for this long the ring's worker threads wait instead of this one ...
-    SLOW_PAUSE_MAX_US = 200000        # ... and twice as long, up to this, where the next one is soon throttled, too
     RW_BYTES_MAX = 0x40000000
     CACHED_MAX = 16                   # reads are tried inline until this many hits less four times the misses are used up
     NEW_BYTES = 65536                 # new blocks in a memory-backed file: from here on written, not copied
@@ -136,7 +134,7 @@ cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
         d.syncs += 1
     d.in_flight += 1
     if (d.image.handle != NULL or (d.inline_io and io.kind != IO_ALLOCATE)
-            or (io.kind == IO_WRITE and d.page_cache and d.slow_until_us == 0)
+            or (io.kind == IO_WRITE and d.page_cache and d.throttle.until_us == 0)
             or (io.kind == IO_READ and d.page_cache and (d.cached or d.reads % CACHED_MAX == 0))):
         if d.inline_tail != NULL:
             d.inline_tail.next = io
@@ -251,15 +249,10 @@ cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
 cdef void write_cached(lnt_disk *d, lnt_io *io, long waits) noexcept nogil:
     cdef uint64_t before = lnt_mono_us()
     cdef uint64_t after
-    cdef bint again
     finished(d, io, perform(d, io))
     after = lnt_mono_us()
-    if after - before > SLOW_WRITE_US and not d.discarding and lnt_blocked() != waits:
-        # A sync that was in its way is soon over; what the kernel holds back it holds back again.
-        again = after < d.slow_over_us + 2 * d.slow_pause_us
-        d.slow_pause_us = min(2 * d.slow_pause_us, <uint64_t>SLOW_PAUSE_MAX_US) if again else SLOW_PAUSE_US
-        d.slow_until_us = d.slow_over_us = after + d.slow_pause_us
-        d.throttled += 1
+    if after - before > SLOW_WRITE_US:
+        throttle_wrote(&d.throttle, before, after, lnt_blocked() != waits, d.discarding != 0)
 
 
 cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
@@ -267,8 +260,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
     cdef lnt_io *io
     cdef lnt_io *following
     cdef long waits = -1
-    if d.slow_until_us and now_us >= d.slow_until_us:
-        d.slow_until_us = 0
+    throttled(&d.throttle, now_us)
     io = d.inline_head
     if io == NULL:
         return False
@@ -291,7 +283,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
         io.next = NULL
         if io.kind == IO_READ:
             read_cached(d, io)
-        elif d.slow_until_us:
+        elif d.throttle.until_us:
             prep(d, io)
         else:
             if waits < 0:

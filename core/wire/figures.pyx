@@ -31,7 +31,7 @@ cdef dict loop_stats(lnt_reactor *r):
             "device_reads": r.disk.reads, "device_writes": r.disk.writes,
             "device_syncs": r.disk.syncs, "device_read_bytes": r.disk.read_bytes,
             "device_write_bytes": r.disk.write_bytes, "device_in_flight": r.disk.in_flight,
-            "inline_io": r.disk.inline_io, "throttled": r.disk.throttled,
+            "inline_io": r.disk.inline_io, "throttled": r.disk.throttle.times,
             "mapped_bytes": r.disk.map_bytes, "buffer_bytes": r.buffers.used,
             "buffer_cached_bytes": r.buffers.cached, "python_bytes": r.buffers.charged,
             "tasks": r.tasks.live, "delayed": r.delays.count, "delayed_bytes": r.delays.held_bytes}

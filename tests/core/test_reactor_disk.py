@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.wire.reactor import CommandEvent
+from core.wire.throttle import Throttle
 from tests.support.wire import FINAL, READ, WRITE, rig, rw
 
 SHM = Path("/dev/shm")
@@ -135,3 +136,28 @@ def test_nobody_spins_while_a_sync_is_under_way(tmp_path: Path) -> None:
                 w.command(cdb, data, flags=flags, edtl=len(data))
                 w.exp_stat_sn = int.from_bytes(w.receive().bhs[24:28], "big") + 1
         assert int(r.reactor.stats()["loop"]["wakeups"]) - before >= 50    # a sync is waited for asleep
+
+
+def test_a_write_that_the_kernel_holds_back_sends_those_behind_it_to_workers() -> None:
+    """For 10 ms; twice as long each time that it soon happens again, up to 200 ms; and not for what only looks like it."""
+    throttle = Throttle()
+    throttle.wrote(0, 2_000, True, False)
+    assert not throttle.throttled(2_000), "not long"
+    throttle.wrote(10_000, 20_000, False, False)
+    assert not throttle.throttled(20_000), "it was busy, not asleep"
+    now = 1_000_000
+    for pause in (10_000, 20_000, 40_000, 80_000, 160_000, 200_000, 200_000):
+        throttle.wrote(now - 4_000, now, True, False)
+        assert throttle.throttled(now + pause - 1)
+        assert not throttle.throttled(now + pause)
+        now += pause + 4_000
+    now += 10_000_000
+    throttle.wrote(now - 4_000, now, True, False)
+    assert not throttle.throttled(now + 10_000), "that was long ago"
+
+
+def test_a_hole_on_its_way_is_no_throttling() -> None:
+    """Writes wait for the lock that the hole has, whoever performs them: by way of the ring they would wait longer."""
+    throttle = Throttle()
+    throttle.wrote(0, 50_000, True, True)
+    assert not throttle.throttled(50_000)
