@@ -140,6 +140,7 @@ cdef class Outflow(Pump):
         lnt_put_le64(body + SN_HOLE_BYTES, self.hole_bytes)
         lnt_put_le64(body + SN_ZERO_BYTES, self.zero_bytes)
         memcpy(body + SN_SHA256, <const char *>sha256, 32)
+        self.position = size_bytes
         return self.plain("end", offset=size_bytes, payload=(<const char *>body)[:S_END_BYTES], flags=FLAG_MORE if more else 0)
 
     def make(self, unsigned char[::1] out not None):

@@ -11,6 +11,7 @@ import click
 
 from target.cli import completion
 from target.cli.request import SIZE, connect, json_option, print_json, print_table, show_note, size
+from target.cli.work import job_shown
 from target.config import format_size
 from target.errors import LunetteError
 
@@ -38,7 +39,9 @@ def send(ctx: click.Context, name: str | None, since: str | None, intermediates:
     given = {"name": name, "since": since, "intermediates": intermediates, "compress": compress, "limit_bytes": limit_bytes,
              "resume": resume}
     args = {key: value for key, value in given.items() if value is not None}
-    result = connect(ctx).command_with(sys.stdout.fileno(), "send", args)
+    client = connect(ctx)
+    with job_shown(client, "send"):
+        result = client.command_with(sys.stdout.fileno(), "send", args)
     _report(result, as_json, f"sent {', '.join(result['sent'])}: {format_size(result['sent_bytes'])}")
 
 
@@ -62,7 +65,8 @@ def receive(ctx: click.Context, name: str, only_status: bool, abort: bool, as_js
     else:
         if sys.stdin.isatty():
             raise click.UsageError("a stream is wanted on standard input")
-        result = client.command_with(sys.stdin.fileno(), "receive", {"name": name})
+        with job_shown(client, "receive"):
+            result = client.command_with(sys.stdin.fileno(), "receive", {"name": name})
         if as_json:
             print_json(result)
         else:

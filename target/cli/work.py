@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import click
 
 from target.cli.request import SIZE, connect, json_option
+from target.client import Client
+from target.config import format_size
+from target.errors import LunetteError
 
 Json = dict[str, Any]
 LOOK_SECONDS = 0.2
@@ -52,6 +56,33 @@ def work(ctx: click.Context, path: str, progress: Callable[[Json], str], *, rate
                 jobs = [row for row in client.get("/v1/jobs") if path.endswith(row["kind"]) and row["state"] == "running"]
                 show(jobs[-1]["percent"] if jobs else None, progress(state))
     return state
+
+
+@contextlib.contextmanager
+def job_shown(client: Client, kind: str) -> Iterator[None]:
+    """A bar of the job of that kind that began last, while the block waits for it: on a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    over = threading.Event()
+
+    def look() -> None:
+        with Bar(kind) as show:
+            while not over.wait(LOOK_SECONDS):
+                with contextlib.suppress(LunetteError):
+                    rows = [row for row in client.get("/v1/jobs") if row["kind"] == kind and row["state"] == "running"]
+                    if rows:
+                        show(rows[-1]["percent"], f"{format_size(int(rows[-1]['rate_per_second']))}/s")
+
+    from target.cli.terminal import Bar
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextlib.contextmanager

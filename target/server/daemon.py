@@ -34,6 +34,7 @@ from target.server.background.receiving import Receiving
 from target.server.background.reclaiming import Reclaiming
 from target.server.background.schedules import Schedules
 from target.server.background.sending import Sending
+from target.server.background.transfers import Transfers
 from target.server.command import Command
 from target.server.disks.frozen import FrozenMedia
 from target.server.disks.units import Units
@@ -167,6 +168,7 @@ class Daemon:
         self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
                                     lambda: self._device.missing_bytes() if self._device is not None else 0)
         self.jobs = Jobs()
+        self.transfers = Transfers(self.jobs)
         served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
                         units=self.units, limits=self.limits, holds=self.holds, stored_holds=self.stored_holds,
                         monitor=self.monitor, jobs=self.jobs, mirrors=self.mirrors, reclaiming=Reclaiming(self.pool, self.jobs))
@@ -183,7 +185,8 @@ class Daemon:
         self.commands.add(*self.mirroring.commands())
         self.commands.when_deleted(self.mirrors.forget_object)
         self.descriptors = Descriptors()
-        self.streams = StreamCommands(self.pool, self.mirrors, self.sending, self.receiving, self.descriptors)
+        self.streams = StreamCommands(self.pool, self.mirrors, self.sending, self.receiving, self.descriptors,
+                                      self.transfers)
         self.commands.add(*self.streams.commands())
         self.commands.when_deleted(self.replicas.forget_object)
         self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
@@ -215,8 +218,11 @@ class Daemon:
 
     def _metrics(self, served: Served) -> Metrics:
         from target.server.api.metrics import Metrics  # its library is a good part of a start, and not always asked for
+        from target.server.api.transfer_metrics import families
 
-        return Metrics(served, statistics=self.statistics, portals=self.portals, started_s=self.started_s)
+        made = Metrics(served, statistics=self.statistics, portals=self.portals, started_s=self.started_s)
+        made.add(functools.partial(families, self.transfers))
+        return made
 
     def ownership(self) -> dict[str, Any]:
         """Who this process is in the pool's ownership record, and who else on this machine goes by the pool's identity."""

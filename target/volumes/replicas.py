@@ -142,7 +142,13 @@ class Replicas:
         return [info for info in self._pool.objects() if info.kind == "snapshot" and info.origin_id == volume_id]
 
     def partials(self, name: str | None = None) -> list[Partial]:
-        return sorted((each for each in self._partials.values() if name in (None, each.name)), key=lambda each: each.updated_s)
+        """All, or those for a volume of that name, whatever it was called when they began."""
+        return sorted((each for each in self._partials.values() if name is None or self._is_for(each, name)),
+                      key=lambda each: each.updated_s)
+
+    def _is_for(self, partial: Partial, name: str) -> bool:
+        volume = self._pool.info(partial.volume_id) if partial.volume_id else None
+        return name == (partial.name if volume is None else volume.name)
 
     def keeps(self, info: ObjectInfo) -> bool:
         """Whether a hidden object is one that is being received."""

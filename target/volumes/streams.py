@@ -63,6 +63,7 @@ class Sink(_Pump):
         self._buffers = [bytearray(OUT_BYTES), bytearray(OUT_BYTES)]
         self._writing: asyncio.Future[None] | None = None
         self.sent_bytes = 0
+        self.told: Callable[[int, int], None] = lambda position, sent_bytes: None      # how far it is
 
     async def __aenter__(self) -> Sink:
         await self._run(self.out.open)
@@ -114,6 +115,7 @@ class Sink(_Pump):
         began = loop.time()
         self._writing = loop.run_in_executor(self._writer, self._write_all, self._fd, self._cancel, data)
         self.sent_bytes += len(data)
+        self.told(self.out.position, self.sent_bytes)
         if self._limit_bytes:
             await asyncio.sleep(max(0.0, len(data) / self._limit_bytes - (loop.time() - began)))
 

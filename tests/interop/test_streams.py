@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from target.client import Client
 from tests.interop.test_nbd import pool_directory, run
 from tests.support.daemon import DaemonProcess, Refused
 
@@ -174,3 +175,31 @@ def test_what_is_refused_and_what_stays_as_it_is(here: Site, there: Site, place:
     same(here, there, "v@2", "x@2")
     run("qemu-io", "-f", "raw", "-c", "read -P 3 0 4k", there.url("x"))
     assert not [tag for row in here.daemon.ls().values() for tag in row["holds"]]
+
+
+def test_streams_are_jobs_with_progress_that_can_be_cancelled_and_counted(here: Site, there: Site, place: Path) -> None:
+    whole = here.send(place / "s", "v@1", "--compress", "none")
+    there.receive(whole, "counted")
+    sends, receives = ([row for row in json.loads(site.cli("jobs", "--all", "--json")) if row["kind"] == kind]
+                       for site, kind in ((here, "send"), (there, "receive")))
+    assert sends[-1]["names"][0] == "v@1"
+    assert receives[-1]["names"] == ["counted"]
+    for row in (sends[-1], receives[-1]):
+        assert (row["state"], row["percent"], row["total"]) == ("done", 100.0, SIZE)
+    r, w = os.pipe()                                # nobody reads it
+    waiting = subprocess.Popen([sys.executable, "-m", "target", "send", "v@1"], stdout=w, stderr=subprocess.PIPE,
+                               env={**os.environ, "LUNETTE_API": str(here.daemon.api)})
+    os.close(w)
+    while not (rows := [row for row in json.loads(here.cli("jobs", "--json")) if row["state"] == "running"]):
+        assert waiting.poll() is None
+    assert here.cli("ls", "--json").count("send:") == 1
+    here.cli("jobs", "cancel", str(rows[0]["id"]))
+    assert "was cancelled" in waiting.communicate(timeout=60)[1].decode()
+    assert waiting.returncode != 0
+    os.close(r)
+    assert "send:" not in here.cli("ls", "--json")
+    text = b"".join(Client(str(here.daemon.api)).stream("/metrics", lambda said: None)).decode()
+    numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("lunette_transfer"))
+    assert float(numbers['lunette_transfer_bytes_total{kind="send"}']) > len(whole)
+    assert float(numbers['lunette_transfers_ended_total{kind="send",result="cancelled"}']) == 1
+    assert float(numbers['lunette_transfer_last_success_timestamp_seconds{kind="send",volume="v"}']) > 1e9

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from target.errors import LunetteError
+from target.server.background.transfers import Told, untold
 from target.server.command import Json
 from target.volumes.catalog import write_labels
 from target.volumes.gateway import HIDDEN, AsyncPool, KeysOf, ObjectInfo, PoolError, pool_error
@@ -60,15 +61,15 @@ class Receiving:
             self._task.cancel()
 
     # -- commands ------------------------------------------------------------------------------------------------
-    async def receive(self, name: str, fd: int) -> Json:
-        """Take a stream from a descriptor. LunetteError; what came up to the last MARK stays."""
+    async def receive(self, name: str, fd: int, told: Told = untold) -> Json:
+        """Take a stream from a descriptor; `told` hears how far it is. LunetteError; what came up to the last MARK stays."""
         received: list[str] = []
         notes: list[str] = []
         with self._alone(name):
             async with Source(self._pool, fd) as source:
                 more = True
                 while more:
-                    partial, more = await self._take(source, name)
+                    partial, more = await self._take(source, name, told)
                     label = f"{name}@{partial.begin.label}"
                     (_, _, follows), = await self.publish([partial])
                     received.append(label)
@@ -78,11 +79,11 @@ class Receiving:
                 return {"name": name, "received": received, "received_bytes": source.inflow.received_bytes,
                         "note": "; ".join(notes) or None}
 
-    async def stage(self, name: str, fd: int) -> Partial:
+    async def stage(self, name: str, fd: int, told: Told = untold) -> Partial:
         """Take the one snapshot of a stream from a descriptor, all of it, and publish nothing. LunetteError."""
         with self._alone(name):
             async with Source(self._pool, fd) as source:
-                partial, more = await self._take(source, name)
+                partial, more = await self._take(source, name, told)
                 if more:
                     raise LunetteError("invalid", "one snapshot is wanted, and the stream has more")
                 return partial
@@ -106,26 +107,29 @@ class Receiving:
     def status(self, name: str) -> list[Json]:
         """What has come in part of a volume's snapshots."""
         return [{"token": each.token, "guid": each.begin.guid, "from_guid": each.begin.from_guid or None,
-                 "name": f"{each.name}@{each.begin.label}", "offset_bytes": each.cursor, "size_bytes": each.size_bytes,
-                 "received_bytes": each.received_bytes, "updated_s": each.updated_s, "active": each.name in self._active}
+                 "name": f"{name}@{each.begin.label}", "offset_bytes": each.cursor, "size_bytes": each.size_bytes,
+                 "received_bytes": each.received_bytes, "updated_s": each.updated_s, "active": self._is_active(each)}
                 for each in self._replicas.partials(name)]
 
     async def abort(self, name: str) -> list[str]:
         """Let go of all that has come in part for a volume. LunetteError not_found, busy."""
-        if name in self._active:
-            raise LunetteError("busy", f"{name} is being received: end that first")
         partials = self._replicas.partials(name)
+        if name in self._active or any(map(self._is_active, partials)):
+            raise LunetteError("busy", f"{name} is being received: end that first")
         if not partials:
             raise LunetteError("not_found", f"nothing of {name} has come in part")
         for each in partials:
             await self._drop(each)
-        return [f"{each.name}@{each.begin.label}" for each in partials]
+        return [f"{name}@{each.begin.label}" for each in partials]
 
     # -- one snapshot --------------------------------------------------------------------------------------------
+    def _is_active(self, partial: Partial) -> bool:
+        return partial.name in self._active     # by the name that the volume had when the stream began
+
     @contextlib.contextmanager
     def _alone(self, name: str) -> Iterator[None]:
         """One stream at a time to one volume. LunetteError busy."""
-        if name in self._active:
+        if name in self._active or any(map(self._is_active, self._replicas.partials(name))):
             raise LunetteError("busy", f"{name} is being received already")
         self._active.add(name)
         try:
@@ -133,7 +137,7 @@ class Receiving:
         finally:
             self._active.discard(name)
 
-    async def _take(self, source: Source, name: str) -> tuple[Partial, bool]:
+    async def _take(self, source: Source, name: str, told: Told) -> tuple[Partial, bool]:
         """Take one, whole; whether another follows."""
         taken: Taken = await source.take()
         if taken.type == "error":
@@ -147,6 +151,7 @@ class Receiving:
                 taken = await source.take()
                 if taken.type == "error":
                     raise _told(taken)
+                told(taken.offset, partial.size_bytes, source.inflow.received_bytes)
                 await self._call(partial, "flush")
                 if taken.type == "end":
                     break
@@ -155,8 +160,9 @@ class Receiving:
                     received_bytes=before + source.inflow.received_bytes))
                 kept = True
         except BaseException:
-            if not kept:
-                await asyncio.shield(self._drop(partial))       # nothing of it is sure: it begins anew
+            if not kept:                                        # nothing of it is sure: it begins anew
+                with contextlib.suppress(LunetteError):         # a pool that cannot be written: why it ended counts
+                    await asyncio.shield(self._drop(partial))
             raise
         return partial, taken.more
 
@@ -164,20 +170,23 @@ class Receiving:
         """The hidden object that a snapshot comes into: the one that has some of it, or a new one."""
         volume = self._pool.lookup(name)
         volume_id = 0 if volume is None else volume.id
-        base = self._base(name, volume, begin)
+        self._check_new(name, volume, begin)
         for each in self._replicas.partials(name):
             same = (each.begin.guid, each.begin.from_guid) == (begin.guid, begin.from_guid)
+            if same and each.volume_id and self._pool.info(each.volume_id) is None:
+                raise LunetteError("gone", f"the volume that {name}@{begin.label} was coming into was deleted: lunette receive "
+                                           f"{name} --abort")
             if same and each.volume_id == volume_id and self._pool.info(each.staged_id) is not None:
                 if taken.offset > each.cursor:
                     raise LunetteError("invalid", f"the stream begins at byte {taken.offset}, but only {each.cursor} are here: "
                                                   "lunette receive NAME --status prints the token to send for")
-                return each
+                return replace(each, name=name)         # it may have been renamed since
         if taken.offset:
             raise LunetteError("invalid", f"the stream goes on with {name}@{begin.label}, of which nothing is here")
-        return await self._stage_new(name, volume_id, base, begin, taken.span)
+        return await self._stage_new(name, volume_id, self._base(name, volume, begin), begin, taken.span)
 
-    def _base(self, name: str, volume: ObjectInfo | None, begin: Begin) -> ObjectInfo | None:
-        """The snapshot that this one is told from. LunetteError: what stands in the way."""
+    def _check_new(self, name: str, volume: ObjectInfo | None, begin: Begin) -> None:
+        """LunetteError: there is something in the place of the snapshot that comes."""
         full = f"{name}@{begin.label}"
         if volume is not None and volume.kind == "snapshot":
             raise LunetteError("invalid", f"{name} is a snapshot")
@@ -185,6 +194,9 @@ class Receiving:
             raise LunetteError("exists", f"there is {full} already")
         if volume is not None and (there := self._replicas.find(begin.guid, volume.id)) is not None:
             raise LunetteError("exists", f"{name} has that snapshot already: {there.name}")
+
+    def _base(self, name: str, volume: ObjectInfo | None, begin: Begin) -> ObjectInfo | None:
+        """The snapshot that this one is told from. LunetteError: what stands in the way."""
         if not begin.from_guid:
             if volume is not None:
                 raise LunetteError("exists", f"{name} exists, and a whole stream makes a new volume: send --from a snapshot that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import secrets
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from target.errors import LunetteError
+from target.server.background.transfers import Told, untold
 from target.server.command import Json
 from target.volumes.catalog import Catalog, read_labels
 from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
@@ -32,7 +34,7 @@ class Sending:
         self._holds = holds
 
     async def start(self) -> None:
-        """Let go of what an earlier run held."""
+        """Let go of what earlier versions held in the pool; now a hold is in memory, and ends with the stream or the daemon."""
         for info in self._pool.objects():
             for tag in self._holds.tags(info.id):
                 if tag.startswith(TAG):
@@ -63,32 +65,25 @@ class Sending:
             raise LunetteError("invalid", f"{target.name} ends before the token's offset")
         return [base, target], offset
 
-    async def send(self, chain: Sequence[ObjectInfo | None], offset: int, fd: int, *, compress: str, limit_bytes: int) -> Json:
-        """Write a chain to a descriptor; `offset` is where its first snapshot begins. LunetteError."""
-        tag = TAG + secrets.token_hex(4)
+    async def send(self, chain: Sequence[ObjectInfo | None], offset: int, fd: int, *, compress: str, limit_bytes: int,
+                   told: Told = untold) -> Json:
+        """Write a chain to a descriptor, the first snapshot from `offset` on; `told` hears how far it is. LunetteError."""
         held = [each for each in chain if each is not None]
-        taken: list[ObjectInfo] = []
-        try:
-            for info in held:
-                await self._holds.hold(info, tag)
-                taken.append(info)
+        with self._holds.during(held, TAG + secrets.token_hex(4)):
             sink = Sink(self._pool, fd, secrets.randbits(63), compress=compress, limit_bytes=limit_bytes)
             async with sink:
+                total, before = sum(each.size_bytes for each in chain[1:] if each is not None), 0
                 for base, each in itertools.pairwise(chain):
                     assert each is not None
+                    sink.told = functools.partial(_tell, told, before, total)
+                    before += each.size_bytes
                     await self._one(sink, base, each, offset, more=each is not chain[-1])
                     offset = 0
                 await sink.flush()
             return {"sent": [each.name for each in chain[1:] if each is not None], "sent_bytes": sink.sent_bytes,
                     "data_bytes": sink.out.data_bytes}
-        finally:
-            await asyncio.shield(self._let_go(taken, tag))      # also of one that is cut short
 
     # -- inside --------------------------------------------------------------------------------------------------
-    async def _let_go(self, infos: Sequence[ObjectInfo], tag: str) -> None:
-        for info in infos:
-            await self._holds.release(info, tag)
-
     def _snapshot(self, name: str) -> ObjectInfo:
         info = self._catalog.find(name)
         if info.kind != "snapshot":
@@ -134,6 +129,10 @@ class Sending:
             pool_uuid=origin.pool_uuid if origin else self._pool.pool.uuid.hex(),
             volume=volume_name, label=label, created_us=int(info.created_s * 1e6), block_bytes=info.block_bytes,
             physical_block_bytes=info.physical_block_bytes, checksum=info.checksum, labels=read_labels(info))
+
+
+def _tell(told: Told, before: int, total: int, position: int, sent_bytes: int) -> None:
+    told(before + position, total, sent_bytes)
 
 
 def _when(info: ObjectInfo) -> tuple[float, int]:

@@ -12,6 +12,7 @@ from target.models.streams import Receive, ReceiveAbort, ReceiveStatus, Send
 from target.server.api.descriptors import Descriptors, while_there
 from target.server.background.receiving import Receiving
 from target.server.background.sending import Sending
+from target.server.background.transfers import Transfers
 from target.server.command import Command, Json, touches
 from target.volumes.gateway import AsyncPool
 from target.volumes.mirrors import Mirrors
@@ -21,16 +22,19 @@ class StreamCommands:
     """Streams, as commands. Each runs for as long as its stream does."""
 
     def __init__(self, pool: AsyncPool, mirrors: Mirrors, sending: Sending, receiving: Receiving,
-                 descriptors: Descriptors) -> None:
+                 descriptors: Descriptors, transfers: Transfers) -> None:
         self._pool = pool
         self._mirrors = mirrors
         self._sending = sending
         self._receiving = receiving
         self._descriptors = descriptors
+        self._transfers = transfers
+        self._stopping = False
         self._running: set[asyncio.Task[Json]] = set()
 
     async def stop(self) -> None:
         """Cut off what runs: receivers keep what they have."""
+        self._stopping = True
         for each in self._running:
             each.cancel()
         if self._running:
@@ -54,15 +58,17 @@ class StreamCommands:
             else:
                 assert args.name is not None
                 chain = self._sending.chain(args.name, args.since, intermediates=args.intermediates)
-            return await self._run(client, self._sending.send(chain, offset, fd, compress=args.compress,
-                                                                limit_bytes=args.limit_bytes))
+            with self._transfers.run("send", [each.name for each in reversed(chain) if each is not None]) as transfer:
+                return await self._run(client, self._sending.send(chain, offset, fd, compress=args.compress,
+                                                                    limit_bytes=args.limit_bytes, told=transfer.told))
 
     async def receive(self, args: Receive) -> Json:
         volume = self._pool.lookup(args.name)
         if volume is not None:
             self._mirrors.check_change(volume, "received into")
         async with self._descriptors.take(args.descriptor) as (fd, client):
-            return await self._run(client, self._receiving.receive(args.name, fd))
+            with self._transfers.run("receive", [args.name]) as transfer:
+                return await self._run(client, self._receiving.receive(args.name, fd, transfer.told))
 
     async def _run(self, client: socket.socket, work: Coroutine[Any, Any, Json]) -> Json:
         """As long as the client is there, and the daemon. LunetteError aborted."""
@@ -71,10 +77,10 @@ class StreamCommands:
         try:
             return await task
         except asyncio.CancelledError:
-            if not task.cancelled():
-                task.cancel()
-                raise
-            raise LunetteError("aborted", "the daemon stops") from None
+            if self._stopping:
+                raise LunetteError("aborted", "the daemon stops") from None
+            await asyncio.wait([task])              # it is cancelled, too; what it works on is closed behind it
+            raise
         finally:
             self._running.discard(task)
 
