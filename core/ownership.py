@@ -214,7 +214,7 @@ def run(steps: Steps[T], medium: Medium, sleep: Callable[[float], object] = time
 def acquire(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) -> Steps[Ownership]:
     """Find that nobody owns the pool, claim it, wait, and see whether the claim stands.
 
-    With `takeover` an owner that cannot be seen from here counts as gone. OwnedError.
+    With `takeover` an owner that cannot be seen from here counts as gone, once it is silent. OwnedError.
     """
     claim = me.claim(time.time_ns() // 1000)
     predecessor = None
@@ -253,6 +253,8 @@ def _free(me: Opener, clock: Clock, own: bytes, takeover: bool) -> Steps[Record 
         if verdict is not Verdict.WATCH or not same_sign(record, first):
             raise OwnedError(record, verdict if verdict is Verdict.UNKNOWN else Verdict.HELD)
         if clock() - since_s > record.window_s:
+            if not (takeover or record.boot == me.boot or record.host == me.host):
+                raise OwnedError(record, Verdict.UNKNOWN)       # what it had sent may still be on its way: nothing here fences it
             break
         yield Sleep(POLL_S)
         record = Record.unpack((yield Read()))

@@ -51,6 +51,7 @@ class DaemonProcess:
         self.target = "iqn.2026-11.dev.lunette:t"
         self.log = directory / "daemon.log"
         self.process: subprocess.Popen[str] | None = None
+        self.prefix: list[str] = []     # what starts the daemon's process, which it must become
         self.cli("pool", "create", str(self.pool), "--size", size, "--name", "t")
 
     def start(self) -> DaemonProcess:
@@ -58,7 +59,7 @@ class DaemonProcess:
         listens = [word for each in self.listen for word in ("--listen", each)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "target", "serve", str(self.pool), "--api", str(self.api),
+                [*self.prefix, sys.executable, "-m", "target", "serve", str(self.pool), "--api", str(self.api),
                  *(["-v"] if self.verbose else []), *listens, *self.options],
                 stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
