@@ -21,7 +21,7 @@ POOL = "lun"
 SETTINGS = {
     # everything on one host, and nobody has to prove who they are
     "auth_cluster_required": "none", "auth_service_required": "none", "auth_client_required": "none",
-    "ms_bind_ipv6": "false", "public_network": "127.0.0.0/8", "osd_crush_chooseleaf_type": "0",
+    "ms_bind_ipv6": "false", "osd_crush_chooseleaf_type": "0",
     "osd_pool_default_size": "1", "osd_pool_default_min_size": "1", "osd_pool_default_pg_num": "8",
     "osd_pool_default_pg_autoscale_mode": "off", "mon_allow_pool_size_one": "true", "mon_allow_pool_delete": "true",
     "mon_osd_min_down_reporters": "1", "osd_objectstore": "memstore", "osd_op_num_shards": "1", "osd_class_load_list": "*",
@@ -37,17 +37,19 @@ def missing() -> str:
 class Cluster:
     """Made and started when constructed; `close` ends its processes."""
 
-    def __init__(self, directory: Path, *, monitors: int = 1, osds: int = 1, size_bytes: int = 1 << 30, **settings: str) -> None:
+    def __init__(self, directory: Path, *, monitors: int = 1, osds: int = 1, size_bytes: int = 1 << 30,
+                 address: str = "127.0.0.1", **settings: str) -> None:
         self.directory = directory
         self.conf = directory / "ceph.conf"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._monitors = {chr(ord("a") + i): free_port() for i in range(monitors)}
-        values = {**SETTINGS, "memstore_device_bytes": str(size_bytes), **settings}
+        self._address = address
+        values = {**SETTINGS, "memstore_device_bytes": str(size_bytes), "public_network": f"{address}/24", **settings}
         self.conf.write_text("\n".join([
             "[global]", f"fsid = {uuid.uuid4()}", f"run_dir = {directory}", f"crash_dir = {directory}",
             f"keyring = {directory}/keyring", f"log_file = {directory}/$name.log", f"admin_socket = {directory}/$name.$pid.asok",
             f"mon_initial_members = {','.join(self._monitors)}",
-            "mon_host = " + ",".join(f"[v2:127.0.0.1:{port}/0]" for port in self._monitors.values()),
+            "mon_host = " + ",".join(f"[v2:{address}:{port}/0]" for port in self._monitors.values()),
             f"mon_data = {directory}/mon.$id", f"osd_data = {directory}/osd.$id",
             *(f"{key} = {value}" for key, value in values.items()), ""]))
         try:
@@ -120,7 +122,7 @@ class Cluster:
         caps = [word for each in ("mon", "osd") for word in ("--cap", each, "allow *")]
         self._run("ceph-authtool", keyring, "--gen-key", "-n", "client.admin", *caps)
         fsid = self.conf.read_text().split("fsid = ")[1].split("\n")[0]
-        adds = [("--addv", name, f"[v2:127.0.0.1:{port}/0]") for name, port in self._monitors.items()]
+        adds = [("--addv", name, f"[v2:{self._address}:{port}/0]") for name, port in self._monitors.items()]
         self._run("monmaptool", "--create", "--fsid", fsid, *itertools.chain(*adds), monmap)
         for name in self._monitors:
             self._run("ceph-mon", "-c", str(self.conf), "--mkfs", "-i", name, "--monmap", monmap, "--keyring", keyring)
