@@ -18,22 +18,27 @@ cdef int in_list(lnt_op *first, lnt_op *op) noexcept nogil:
     return first != NULL
 
 
+cdef inline void hand_over(lnt_pool *p, lnt_dev *dev, lnt_op **head, lnt_op **tail, lnt_op *op) noexcept nogil:
+    """Put an op behind those in a list of a device, whose thread is told when it is not ours."""
+    if LNT_CHECKS:
+        lnt_check(not in_list(dev.ready_head, op) and not in_list(dev.done_head, op), "I12: an op is in one list at most")
+    op.next = NULL
+    if tail[0] != NULL:
+        tail[0].next = op
+    else:
+        head[0] = op
+    tail[0] = op
+    if dev != p.current_device:
+        dev.wake(dev)
+
+
 cdef void op_ready(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Queue an op to run again on its own device's thread; an admin op wherever background work is done by now."""
     cdef lnt_dev *dev
     if op.kind == OP_ADMIN:
         op.dev = p.background_device
     dev = op.dev
-    if LNT_CHECKS:
-        lnt_check(not in_list(dev.ready_head, op) and not in_list(dev.done_head, op), "I12: an op is in one list at most")
-    op.next = NULL
-    if dev.ready_tail != NULL:
-        dev.ready_tail.next = op
-    else:
-        dev.ready_head = op
-    dev.ready_tail = op
-    if dev != p.current_device:
-        dev.wake(dev)
+    hand_over(p, dev, &dev.ready_head, &dev.ready_tail, op)
 
 
 cdef int op_again(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -63,16 +68,7 @@ cdef void op_finish(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     if (<lnt_op_state *>op.priv).internal:
         op_ready(p, <lnt_op *>op.owner)   # part of another op, which goes on
         return
-    if LNT_CHECKS:
-        lnt_check(not in_list(dev.ready_head, op) and not in_list(dev.done_head, op), "I12: an op is in one list at most")
-    op.next = NULL
-    if dev.done_tail != NULL:
-        dev.done_tail.next = op
-    else:
-        dev.done_head = op
-    dev.done_tail = op
-    if dev != p.current_device:
-        dev.wake(dev)
+    hand_over(p, dev, &dev.done_head, &dev.done_tail, op)
 
 
 cdef lnt_io *io_new(lnt_pool *p) noexcept nogil:
