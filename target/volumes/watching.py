@@ -12,6 +12,8 @@ from core.medium import FileMedium
 from core.ownership import Record, State, boot_clock, same_sign
 from target.volumes.owner import open_device
 
+AGAIN_SECONDS = 10.0        # whoever was asked to decide, and was not the one, is asked again as long as nobody comes
+
 
 class Watching:
     """The record of one pool. Its medium is opened anew when it could not be read."""
@@ -22,22 +24,24 @@ class Watching:
         self._medium: FileMedium | ImageMedium | None = None
         self._last: Record | None = None
         self._since_s = clock()
-        self._told = False
+        self._told_s: float | None = None
 
     def ended(self) -> bool:
-        """Once for each time that the owner has been silent for longer than its lease, or has given the pool up."""
+        """When the owner has been silent for longer than its lease, or has given the pool up; again every AGAIN_SECONDS."""
         try:
             found = Record.unpack(self._open().read_record())
         except (OSError, PoolError):
             self._medium = None
             return False                    # who cannot look knows nothing
         if not same_sign(found, self._last):
-            self._last, self._since_s, self._told = found, self._clock(), False
-        if found is None or self._told:
+            self._last, self._since_s, self._told_s = found, self._clock(), None
+        if found is None or (self._told_s is not None and self._clock() - self._told_s < AGAIN_SECONDS):
             return False
         silent = found.lease_ms > 0 and self._clock() - self._since_s > found.window_s
-        self._told = found.state is State.GIVEN_UP or silent
-        return self._told
+        if found.state is not State.GIVEN_UP and not silent:
+            return False
+        self._told_s = self._clock()
+        return True
 
     def _open(self) -> FileMedium | ImageMedium:
         if self._medium is None:

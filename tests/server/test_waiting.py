@@ -112,6 +112,8 @@ def test_when_a_lease_has_ended(tmp_path: Path) -> None:
     now[0] += 13
     assert watching.ended()
     assert not watching.ended()
+    now[0] += 11
+    assert watching.ended()                     # and nobody has come
     write(State.OWNED, 9)
     assert not watching.ended()
     write(State.GIVEN_UP, 9)
