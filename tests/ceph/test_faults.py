@@ -282,7 +282,7 @@ def test_a_gateway_is_cut_off_from_the_cluster_while_its_initiators_reach_it(net
     """It ends with its lease, and whoever takes over serves only then; no answer of either is old, none is an error."""
     first = nets.put(apart.gateway(*LEASE), 1).start()
     first.cli("create", "v", "--size", "16M")
-    hole = Session(first.portal, first.target, NAME)
+    hole = Session(first.portal, first.target, NAME + ".hole")
     assert hole.read(0, 20000, 8).data == bytes(4096)
     load = Steady(first)
     load.goes_on()
