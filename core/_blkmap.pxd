@@ -24,7 +24,8 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
 cdef int map_raise(lnt_pool *p, lnt_object *o, int level) noexcept nogil
 cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t most, int for_write,
                   lnt_extent *out) noexcept nogil
-cdef int map_goal(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *goal) noexcept nogil
+cdef int map_goal(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, bint own, uint64_t *goal) noexcept nogil
+cdef int map_filled(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t *filled) noexcept nogil
 cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t pba, uint32_t n,
                     uint64_t hint) noexcept nogil
 cdef int map_unmap(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t end, uint64_t *next,

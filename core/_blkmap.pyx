@@ -342,33 +342,66 @@ cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uin
     return hole(out, most if most < wide else wide)
 
 
-cdef int map_goal(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *goal) noexcept nogil:
-    """Where a new block for lba would sit in the run that its neighbours in the leaf have: 0 when there is none."""
+cdef lnt_frame *leaf_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *entry, int *rc) noexcept nogil:
+    """The leaf that maps lba. NULL: `entry` has what is there instead (huge, or nothing), or rc says why it cannot be had."""
     cdef int level = o.level
-    cdef int rc = 0, idx, d, i
-    cdef uint64_t e = o.root | E_NODE() if o.root else 0
-    cdef uint64_t base
     cdef lnt_frame *f = NULL
-    goal[0] = 0
-    while e & E_NODE():
-        f = cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
-        if f == NULL:
-            return rc
-        idx = (lba >> (9 * level)) & 511
-        e = entries(f)[idx]
-        if level == 0:
-            for d in range(1, L_NODE_ENTRIES):
-                i = idx - d
-                if i < 0 or not entries(f)[i] & E_DATA():
-                    i = idx + d
-                    if i >= L_NODE_ENTRIES or not entries(f)[i] & E_DATA():
-                        continue
-                base = entries(f)[i] & E_REF()
-                if base + idx >= <uint64_t>i:
-                    goal[0] = base + idx - i
-                return 0
-            return 0
+    entry[0] = o.root | E_NODE() if o.root else 0
+    while entry[0] & E_NODE():
+        f = cache_get(p, who, entry[0] & E_REF(), PK_NODE, level, rc)
+        if f == NULL or level == 0:
+            return f
+        entry[0] = entries(f)[(lba >> (9 * level)) & 511]
         level -= 1
+    return NULL
+
+
+cdef inline int nearest(lnt_frame *f, int idx, bint own) noexcept nogil:
+    """The entry nearest to idx that maps a block, of those that lie at their own places in a run only. -1: there is none."""
+    cdef int d, i, side
+    for d in range(1, L_NODE_ENTRIES):
+        for side in range(2):
+            i = idx + d if side else idx - d
+            if 0 <= i < L_NODE_ENTRIES and entries(f)[i] & E_DATA() and (
+                    not own or entries(f)[i] & E_REF() & (L_RUN_BLOCKS - 1) == <uint64_t>i):
+                return i
+    return -1
+
+
+cdef int map_goal(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, bint own, uint64_t *goal) noexcept nogil:
+    """Where a new block for lba would sit in the run that its neighbours in the leaf have: 0 when there is none.
+
+    Neighbours at their own places in a run count first, with `own` alone: what was written while the region was sparse lies
+    elsewhere.
+    """
+    cdef int rc = 0, i, idx = lba & 511
+    cdef uint64_t base, entry
+    cdef lnt_frame *f = leaf_find(p, who, o, lba, &entry, &rc)
+    goal[0] = 0
+    if f == NULL:
+        return rc
+    i = nearest(f, idx, 1)
+    if i < 0 and not own:
+        i = nearest(f, idx, 0)
+    if i >= 0:
+        base = entries(f)[i] & E_REF()
+        if base + idx >= <uint64_t>i:
+            goal[0] = base + idx - i
+    return 0
+
+
+cdef int map_filled(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t *filled) noexcept nogil:
+    """How many blocks of the region of lba are mapped."""
+    cdef int rc = 0, i
+    cdef uint32_t n = 0
+    cdef uint64_t entry
+    cdef lnt_frame *f = leaf_find(p, who, o, lba, &entry, &rc)
+    if f == NULL:
+        filled[0] = L_RUN_BLOCKS if entry & E_HUGE() else 0
+        return rc
+    for i in range(L_NODE_ENTRIES):
+        n += entries(f)[i] & E_DATA() != 0
+    filled[0] = n
     return 0
 
 

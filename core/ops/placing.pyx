@@ -2,18 +2,19 @@
 
 Lives here and nowhere else: the goals of regions that are being filled.
 """
-from core._blkmap cimport map_find, map_goal
+from core._blkmap cimport map_filled, map_find, map_goal
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES
 from core.base.native cimport lnt_get_le64
 from core.base.space cimport lnt_goal
 from core.base.types cimport ST_NO_SPACE
-from core.space.allocation cimport alloc_extent, alloc_whole, space_beyond, space_for_data
+from core.space.allocation cimport alloc_arrival, alloc_extent, alloc_whole, space_beyond, space_for_data
 from core.space.marks cimport marks_press
 
 cdef enum:
     FEW_PIECES = 2                # what a stream writes over may lie in so many pieces ...
     PIECE_BLOCKS = 32             # ... and in one more for each so many blocks
     RUNS_KEPT = 4                 # free runs that are not for what has a place already
+    SPARSE_PART = 8               # a region, or an object, is sparse while less than this part of it is mapped
 
 
 cdef inline lnt_goal *goal_of(lnt_pool *p, uint64_t key) noexcept nogil:
@@ -42,9 +43,46 @@ cdef int space_check(lnt_pool *p, lnt_object *o, uint64_t blocks, int is_new) no
     return 0
 
 
+cdef inline bint is_wide(lnt_pool *p, lnt_object *o) noexcept nogil:
+    """Little of the object is mapped, and it has more regions than there is memory for their leaves."""
+    cdef uint64_t blocks = o.pub.size_bytes // L_BLOCK_BYTES
+    return blocks // L_RUN_BLOCKS > p.cache.limit // 2 and o.mapped_blocks < blocks // SPARSE_PART
+
+
+cdef inline bint streams(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
+    """What was written last to this region, or at its start to the one before, ended at lba."""
+    cdef uint64_t key = region_key(o, lba if lba & 511 else lba - 1)
+    cdef lnt_goal *g = goal_of(p, key)
+    return lba and g.key == key and g.following == lba
+
+
+cdef int choose_arrival(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t want, uint64_t *pba,
+                        uint32_t *got) noexcept nogil:
+    """New blocks in order of arrival, for a small write to a region that is sparse; got is 0 where it is not.
+
+    Places of their own would cost such writes a page of counts and, on a file, a search of the file system for each.
+    """
+    cdef uint64_t key = region_key(o, lba)
+    cdef lnt_goal *g = goal_of(p, key)
+    cdef uint32_t filled
+    cdef int rc
+    got[0] = 0
+    if g.key == key and g.base or streams(p, o, lba):
+        return 0                      # the region is being filled
+    rc = map_filled(p, who, o, lba, &filled)
+    if rc or filled >= L_RUN_BLOCKS // SPARSE_PART:
+        return rc
+    rc = alloc_arrival(p, who, want, pba, got)
+    if rc == 0:
+        g.key = key
+        g.base = 0
+        g.following = lba + got[0]
+    return rc
+
+
 cdef int choose_blocks(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t want, bint is_new, uint64_t *pba,
                        uint32_t *got) noexcept nogil:
-    """New blocks for lba, next to what its region already has.
+    """New blocks for lba: next to what its region already has, or in order of arrival while that is next to nothing.
 
     A small overwrite that is no part of a stream takes what the medium still keeps, where there is much of it: a schedule of
     snapshots would else use a new part of a sparse medium for each, faster than holes can be punched.
@@ -53,12 +91,17 @@ cdef int choose_blocks(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba
     cdef lnt_goal *g = goal_of(p, key)
     cdef uint64_t target = 0
     cdef bint thrifty = not is_new and want < SMALL_BLOCKS and marks_press(p)
+    cdef bint wide = is_wide(p, o)
     cdef int rc
-    if g.key == key:
+    if want < SMALL_BLOCKS and not thrifty and wide:
+        rc = choose_arrival(p, who, o, lba, want, pba, got)
+        if rc or got[0]:
+            return rc
+    if g.key == key and g.base:
         thrifty = thrifty and g.following != lba
         target = g.base + (lba & 511)
     else:
-        rc = map_goal(p, who, o, lba, &target)
+        rc = map_goal(p, who, o, lba, wide, &target)
         if rc:
             return rc
     rc = alloc_extent(p, who, target, lba & 511, want, thrifty, pba, got)

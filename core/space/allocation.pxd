@@ -9,6 +9,7 @@ cdef uint64_t space_beyond(lnt_pool *p, uint64_t reserve) noexcept nogil
 cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil
 cdef int alloc_extent(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offset, uint32_t want, bint thrifty, uint64_t *pba,
                       uint32_t *got) noexcept nogil
+cdef int alloc_arrival(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil
 cdef int alloc_home(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nogil
 cdef int alloc_whole(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba,
                      uint32_t *got) noexcept nogil

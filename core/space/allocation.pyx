@@ -224,6 +224,28 @@ cdef int alloc_extent(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offs
     return take_anywhere(p, who, want, pba, got)
 
 
+cdef int alloc_arrival(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil:
+    """Claim up to `want` contiguous blocks behind those that were claimed so before, in runs that were free; else anywhere.
+
+    What arrives together lies together: one count page for 1024 writes, and for the medium one stream.
+    """
+    cdef uint64_t at = p.arrival_cursor
+    cdef int rc
+    got[0] = 0
+    if at and run_usable(p, at // L_RUN_BLOCKS):
+        rc = take_at(p, who, at, want, 1, got)
+        if rc == WAIT or rc == ST_MEMORY:
+            return rc
+        pba[0] = at
+    if not got[0]:
+        rc = alloc_extent(p, who, 0, 0, want, 0, pba, got)
+        if rc:
+            return rc
+    at = pba[0] + got[0]
+    p.arrival_cursor = at if at % L_RUN_BLOCKS else 0
+    return 0
+
+
 cdef int take_for_node(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nogil:
     """The first free block of the runs that are for nodes alone."""
     cdef uint32_t i, k

@@ -62,6 +62,7 @@ OWNER_OF = {                                    # a field of lnt_pool -> the mod
     "held_blocks": "base/runs",
     "nodes_free": "base/runs",
     "run_cursor": "base/runs",
+    "arrival_cursor": "space/allocation",
     "marked_cursor": "space/allocation",
     "fit_cursor": "space/allocation",
     "fit_block": "space/allocation",
