@@ -44,7 +44,7 @@ def response(algorithm: int, identifier: int, secret: bytes, challenge: bytes) -
 class ChapExchange:
     """One authentication: give it the security keys of each text, send what it answers; ChapError ends the login.
 
-    `initiator_name` stands in no message; the credentials were chosen by it.
+    The initiator's name stands in no message of it: whoever makes one has chosen the credentials by that name.
     """
 
     def __init__(

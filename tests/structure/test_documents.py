@@ -59,6 +59,40 @@ def test_everything_that_a_document_names_is_there(document):
     assert {span: gone for span in spans(document) if (gone := unresolved(span)) is not None} == {}
 
 
+def block_names(text: str) -> list[str]:
+    """Files, tests and compiled functions that the code blocks of a document name, as spans would."""
+    found = []
+    for block in re.findall(CODE_BLOCK, text):
+        found += re.findall(r"[\w./]*\w\.(?:pyx|pxd|py|sh)(?:::\w+)?", block)
+        for mangled in re.findall(r"__pyx_f_(\w+)", block):
+            parts = []
+            while length := re.match(r"_?(\d+)", mangled):
+                end = length.end() + int(length[1])
+                parts.append(mangled[length.end():end])
+                mangled = mangled[end:]
+            found += ["/".join(parts) + ".pyx", mangled.removeprefix("_")]
+    return [name.removeprefix("./") for name in found]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_everything_that_a_code_block_names_is_there(document):
+    assert [gone for name in block_names(document.read_text()) if (gone := unresolved(name)) is not None] == []
+
+
+def test_a_breakpoint_that_is_nowhere_is_found():
+    block = "```\nbreak _no_such.py" + "x:101\nbreak __pyx_f_4core_3log_8no_where_limits_set\n```\n"
+    assert [unresolved(name) for name in block_names(block)] == ["_no_such.py" + "x", "core/log/no_where.py" + "x", None]
+
+
+def test_each_step_of_a_walkthrough_is_in_the_files_of_its_row():
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \| ([^|]+) \|$", (ROOT / "docs" / "walkthrough.md").read_text(), re.MULTILINE)
+    rows = [(re.findall(r"`(\w+)`", names), re.findall(r"`([^`]+)`", files)) for names, files in rows]
+    assert sum(len(names) for names, _ in rows) > 40
+    lost = [name for names, files in rows for name in names if not any(
+        re.search(rf"(def|inline) [^=\n]*\b{name}\(", (ROOT / file).read_text()) for file in files)]
+    assert lost == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_link_leads_to_a_file(document):
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
