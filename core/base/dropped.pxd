@@ -1,4 +1,4 @@
-# Dropped references in rings. Which ring may be written by whom: core/base/pool.pxd.
+# Rings of dropped references. What each of the pool's rings waits for: core/space/dropped.
 from core.base.memory cimport mem_new
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport abort, free

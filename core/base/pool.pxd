@@ -1,4 +1,4 @@
-# The state of an open pool: one struct, guarded by one lock. Each part says who writes it.
+# The state of an open pool: one struct, guarded by one lock. Who writes which field: tests/core/test_owners.py.
 from core.base.damage cimport lnt_damage
 from core.base.dropped cimport lnt_dropped_ring
 from core.base.layout cimport L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS

@@ -1,8 +1,8 @@
 # The runs of a pool: how much of each is used, who keeps it from being used, and the sums of both (I15).
 #
-# Lives here and nowhere else: `run_used`, `run_busy`, `summary_dirty`, `n_runs`, `free_runs`, `free_blocks`, `held_blocks`,
-# `nodes_free` and `run_cursor`. What is free of a run that somebody keeps counts as free and as held; of one that is kept for
-# nodes it counts as theirs, too.
+# Lives here: `run_used`, `run_busy`, `summary_dirty`, `n_runs`, `free_runs`, `free_blocks`, `held_blocks`, `nodes_free` and
+# `run_cursor`. Nobody else writes them once a pool is open (core/log/recovery fills them). What is free of a run that somebody
+# keeps counts as free and as held; of one that is kept for nodes it counts as theirs, too.
 from core.base.check cimport lnt_check
 from core.base.layout cimport L_RUN_BLOCKS, L_SUMMARY_RUNS
 from core.base.memory cimport mem_widen

@@ -1,6 +1,6 @@
 """How ops come back to their device: ready, again, finished; and the requests they make.
 
-Lives here and nowhere else: the devices' lists of ops, spare requests, and who says that the pool has failed.
+Lives here and nowhere else: the devices' lists of ops, and spare requests.
 """
 from core.base.check cimport LNT_CHECKS, lnt_check
 from core.base.entries cimport WAIT

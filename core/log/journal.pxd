@@ -1,4 +1,4 @@
-# The journal: records in frames, group commit, and the only place that syncs (docs/on-disk-format.md, docs/durability.md).
+# The journal: records in frames, group commit, and the only place that syncs while a pool is open (docs/durability.md).
 from core.base.crc32c cimport lnt_crc32c
 from core.base.layout cimport FR_CRC, L_BLOCK_BYTES
 from core.base.pool cimport lnt_pool
@@ -23,6 +23,11 @@ cdef int background_commit(lnt_pool *p, bint press) noexcept nogil
 
 cdef enum:
     SPARE_FRAMES = 4              # the open one, a pad, the next, a marker
+    # Blocks of the ring that must be left (journal_room), each more careful than the next: who is last has what it needs.
+    ROOM_LONGEST = 144            # an op begins: the longest frame, a pad before it, and some
+    ROOM_SMALL_RING = 80          # the same in a ring of less than 512 blocks; what nobody waits for leaves that much, too
+    ROOM_COMMIT = 16              # an op that has begun enters its blocks into the map: its records and a pad
+    ROOM_MARKER = 8               # a frame without records that says what is hard
 
 cdef inline uint32_t frame_crc(const uint8_t *frame, uint32_t length) noexcept nogil:
     """What its checksum field shall say: of all behind that, up to the end of its records."""

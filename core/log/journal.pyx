@@ -1,4 +1,4 @@
-"""The journal: records in frames, group commit, and the only place that syncs (docs/on-disk-format.md, docs/durability.md).
+"""The journal: records in frames, group commit, and the only place that syncs while a pool is open (docs/durability.md).
 
 Two promises are kept apart. A change is *soft* once its frame is written: it survives the end of this process. It is *hard* once
 its data was synced, a later frame that says so (`hard_upto`) was written, and that frame was synced: it survives loss of power.
@@ -322,7 +322,7 @@ cdef void seal_turn(lnt_pool *p) noexcept nogil:
     if (p.journal.closed_seq == p.journal.seal_seq or p.journal.closed_seq <= p.checkpoint.cut_seq
             or p.checkpoint.state != CHECKPOINT_IDLE
             or p.journal.synced_seq < p.journal.closed_seq or p.journal.open != NULL or p.closing or p.failed
-            or journal_room(p) < 80):
+            or journal_room(p) < ROOM_SMALL_RING):
         p.journal.seal_due_us = 0
         return
     if p.journal.seal_due_us == 0 or p.journal.seal_for != p.journal.closed_seq:
@@ -343,7 +343,7 @@ cdef void background_wants(lnt_pool *p) noexcept nogil:
     cdef uint64_t last = p.journal.record_seq
     if ring_count(&p.dropped_waiting) and ring_newest(&p.dropped_waiting).seq > last:
         last = ring_newest(&p.dropped_waiting).seq
-    if last > p.journal.closed_seq and journal_room(p) > 80:
+    if last > p.journal.closed_seq and journal_room(p) > ROOM_SMALL_RING:
         frame_close(p, 1)
     if last > p.journal.closed_seq:
         last = p.journal.closed_seq
@@ -406,7 +406,7 @@ cdef int commit_turn(lnt_pool *p) noexcept nogil:
     if want_seq > p.journal.hard_seq:
         if p.journal.data_synced_seq >= want_seq:
             if p.journal.marker_seq < want_seq and (p.journal.inflight == NULL or p.journal.inflight_tail.hard_upto < want_seq):
-                if journal_room(p) < 8:
+                if journal_room(p) < ROOM_MARKER:
                     checkpoint_want(p)
                     return 0          # the checkpoint will make it hard
                 closed = p.journal.closed_seq

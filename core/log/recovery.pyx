@@ -2,7 +2,12 @@
 
 Runs before the pool is shared with anyone, on a device that finishes everything inline, so nothing here waits.
 """
-from core.errors import damaged
+import errno
+import os
+
+from core import layout
+from core.errors import PoolError, damaged
+from core.flights import allocate_each, read_each, write_each
 
 from core.base.crc32c cimport lnt_crc32c
 from core.base.dropped cimport DROPPED_DATA, DROPPED_NODE, lnt_dropped, ring_count, ring_oldest, ring_push, ring_ready
@@ -31,19 +36,6 @@ from libc.string cimport memcpy, memset
 
 cdef enum:
     SPARE_BLOCKS = 64             # for the catalog's and the keys' pages of the checkpoint that ends recovery
-
-
-import errno
-
-
-import os
-
-
-from core import layout
-
-
-from core.errors import PoolError
-from core.flights import allocate_each, read_each, write_each
 
 
 # -- summaries -----------------------------------------------------------------------------------------------------------

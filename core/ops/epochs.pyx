@@ -9,7 +9,7 @@ from core.base.layout cimport L_PENDING_ITEMS
 from core.base.log cimport CHECKPOINT_IMAGES, CHECKPOINT_SYNC2
 from core.base.pool cimport next_images
 from core.base.schedule cimport ops_ready
-from core.log.journal cimport journal_room
+from core.log.journal cimport ROOM_LONGEST, ROOM_SMALL_RING, journal_room
 from core.space.dropped cimport grace_wait
 from libc.stdint cimport uint32_t
 
@@ -28,8 +28,8 @@ cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
 cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:
     """1: the op was put to wait for a checkpoint, because too much is dirty or the journal is nearly full."""
     cdef uint32_t least = p.journal.blocks // 8
-    if least < 144:               # the longest frame, a pad before it, and some
-        least = 144 if p.journal.blocks >= 512 else 80
+    if least < ROOM_LONGEST:
+        least = ROOM_LONGEST if p.journal.blocks >= 512 else ROOM_SMALL_RING
     if (unpublished(p) < p.cache.dirty_limit and journal_room(p) >= least
             and ring_count(&p.dropped_waiting) + ring_count(&p.dropped_ready) < <uint64_t>p.checkpoint.area_blocks * 8):
         return 0

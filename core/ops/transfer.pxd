@@ -1,4 +1,4 @@
-# READ and WRITE as state machines over the map, and what every op waits for (docs/durability.md, docs/concurrency.md).
+# READ and WRITE as state machines over the map (docs/durability.md, docs/concurrency.md).
 from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_op
 from libc.stdint cimport uint8_t

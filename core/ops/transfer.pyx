@@ -1,4 +1,4 @@
-"""READ and WRITE as state machines over the map, and what every op waits for (docs/durability.md, docs/concurrency.md).
+"""READ and WRITE as state machines over the map (docs/durability.md, docs/concurrency.md). What they wait for: core/ops/epochs.
 
 An op runs until it must wait: for a page, for its I/O, for an epoch, a range lock, room, or the journal; whatever it waited for
 puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
@@ -19,7 +19,7 @@ from core.base.schedule cimport io_free, io_new, io_status, op_finish, op_ready
 from core.base.types cimport (
     IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OP_READ, ST_GONE, ST_MEMORY, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io,
 )
-from core.log.journal cimport journal_data_written, journal_fit, journal_room, next_sync, wait_hard, wait_soft
+from core.log.journal cimport ROOM_COMMIT, journal_data_written, journal_fit, journal_room, next_sync, wait_hard, wait_soft
 from core.log.records cimport map_record_bytes, record_map
 from core.ops.epochs cimport (
     epoch_enter, epoch_exit, memory_ready, unpublished, wait_grace, wait_room, waits_for_range, write_book, write_unbook,
@@ -530,7 +530,7 @@ cdef void write_commit(lnt_pool *p, lnt_op *op) noexcept nogil:
             if p.failed or o.pub.gone or op.offset + op.length > o.pub.size_bytes:   # shrunk or reverted meanwhile
                 x.error = ST_READ_ONLY if p.failed else ST_GONE if o.pub.gone else ST_RANGE
                 break
-            if journal_room(p) < 16 or unpublished(p) >= p.cache.dirty_stop:
+            if journal_room(p) < ROOM_COMMIT or unpublished(p) >= p.cache.dirty_stop:
                 checkpoint_wait_room(p, op)
                 return
             if not memory_ready(p):

@@ -25,14 +25,14 @@ cdef enum:
     RECLAIM_STEPS = 1024          # of reclaim in one turn: blocks, about
 
 
-cdef extern from "pool/tls.h" nogil:
-    void *lnt_tls_get()
-    void lnt_tls_set(void *)
+cdef extern from "pool/attached.h" nogil:
+    void *lnt_attached()
+    void lnt_attach(void *)
 
 
 cdef void lnt_enter(lnt_pool *p) noexcept nogil:
     pthread_mutex_lock(&p.lock)
-    p.current_device = <lnt_dev *>lnt_tls_get()
+    p.current_device = <lnt_dev *>lnt_attached()
 
 
 cdef void lnt_leave(lnt_pool *p) noexcept nogil:
@@ -45,7 +45,7 @@ cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     dev.ready_head = dev.ready_tail = dev.done_head = dev.done_tail = dev.later = NULL
     dev.next = p.devices
     p.devices = dev
-    lnt_tls_set(dev)
+    lnt_attach(dev)
     p.current_device = dev
     if p.background_device == NULL or p.background_device.next == NULL and p.background_device != dev:
         adopt(p, dev)
@@ -75,7 +75,7 @@ cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
         at[0] = dev.next
     if p.background_device == dev:
         adopt(p, p.devices)
-    lnt_tls_set(NULL)
+    lnt_attach(NULL)
     p.current_device = NULL
 
 
