@@ -8,7 +8,7 @@ import click
 
 from target.cli.model import model_command
 from target.cli.request import connect, json_option, print_json, print_table, show_note
-from target.config import format_duration
+from target.config import format_duration, format_size
 from target.models.mirrors import Demote, MirrorAdd, MirrorPause, MirrorRemove, MirrorResolve, MirrorResume, Promote
 
 WRONG = ("failed", "diverged", "superseded")
@@ -29,17 +29,19 @@ def ls(ctx: click.Context, as_json: bool) -> int:
         print_json(rows)
     else:
         print_table([_cells(row) for row in rows],
-                    ["VOLUME", "PEER", "ROLE", "STATE", "EPOCH", "LAG", "RPO", "ROUND", "SKIPPED"],
-                    right=frozenset({"EPOCH", "LAG", "RPO", "ROUND", "SKIPPED"}))
+                    ["VOLUME", "PEER", "ROLE", "STATE", "EPOCH", "LAG", "PENDING", "RPO", "ROUND", "SKIPPED"],
+                    right=frozenset({"EPOCH", "LAG", "PENDING", "RPO", "ROUND", "SKIPPED"}))
         for row in rows:
             if row["problem"]:
-                click.echo(f"{row['name']}: {row['error']}", err=True)
+                click.echo(f"{row['name']}: {row['problem']}", err=True)
     return int(any(row["state"] in WRONG[1:] or (row["late"] and row["state"] != "paused") for row in rows))
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
     return [row["name"], row["peer"], row["role"], row["state"] if row["state"] != row["role"] else "", row["epoch"],
-            None if row["lag_s"] is None else f"{row['lag_s']:.1f}s", format_duration(row["rpo_s"]), f"{row['round_s']:.2f}s",
+            None if row["lag_s"] is None else f"{row['lag_s']:.1f}s",
+            None if row["pending_bytes"] is None else format_size(row["pending_bytes"]),
+            format_duration(row["rpo_s"]), f"{row['round_s']:.2f}s",
             row["skipped"]]
 
 

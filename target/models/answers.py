@@ -234,6 +234,7 @@ class MirrorRow(TypedDict):
     skipped: int
     round_s: float
     sent_bytes: int
+    pending_bytes: int | None
     last_success_s: float | None
     problem: str | None
 

@@ -218,10 +218,11 @@ class Daemon:
 
     def _metrics(self, served: Served) -> Metrics:
         from target.server.api.metrics import Metrics  # its library is a good part of a start, and not always asked for
-        from target.server.api.transfer_metrics import families
+        from target.server.api import mirror_metrics, transfer_metrics
 
         made = Metrics(served, statistics=self.statistics, portals=self.portals, started_s=self.started_s)
-        made.add(functools.partial(families, self.transfers))
+        made.add(functools.partial(transfer_metrics.families, self.transfers))
+        made.add(functools.partial(mirror_metrics.families, self.mirroring.rows))
         return made
 
     def ownership(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from target.errors import LunetteError
 from target.volumes.links import Credentials, open_link
 from target.volumes.peers import make_credentials
-from tests.support.libiscsi import GOOD
+from tests.support.libiscsi import GOOD, Initiator
 from tests.support.pair import Pair, Refused, Side, until
 from tests.support.places import pool_directory
 
@@ -192,6 +192,39 @@ def test_what_happens_to_a_volume_between_rounds(pair: Pair) -> None:
     assert b.write("y", 0, b"own").status != GOOD or b.write("y", 0, bytes(4096)).status == GOOD    # a volume like others
     for side, name in ((a, "x"), (b, "y")):
         side.cli("delete", "--force", *(each for each in side.ls() if each.partition("@")[0] == name))
+
+
+def test_a_standby_is_the_same_disk_by_another_path(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    a.cli("create", "s", "--size", "8M")
+    a.write("s", 0, b"s" * 4096)
+    a.cli("mirror", "add", "s", "--to", "b", "--rpo", "300ms", "--standby")
+    until(lambda: b.ls().get("s", {}).get("url"))       # connected, for whom all is open to
+    with a.disk("s") as (one, lun), b.disk("s") as (two, there):
+        for page in (0x80, 0x83):
+            assert one.inquiry(lun, page)[4:20] == two.inquiry(there, page)[4:20]
+        assert (port_groups(one, lun), port_groups(two, there)) == ({1: 0}, {2: 2})
+        assert two.read(there, 0, 8).asc == 0x040B
+        assert two.command(there, b"\xa4\x0a" + (8).to_bytes(8) + bytes(2), write=bytes(4) + b"\0\0\0\2").asc == 0x670A
+        a.cli("demote", "s")
+        b.cli("promote", "s")
+        assert 0x2A06 in one.settle(lun)
+        assert 0x2A06 in two.settle(there)
+        assert (port_groups(one, lun), port_groups(two, there)) == ({1: 2}, {2: 0})
+        assert one.read(lun, 0, 8).asc == 0x040B
+        assert two.read(there, 0, 8).data == b"s" * 4096
+        assert two.write(there, 8, b"t" * 4096).status == GOOD
+    rounds(b, "s")
+    b.cli("demote", "s")
+    a.cli("promote", "s")
+    assert a.read("s", 4096, 4096) == b"t" * 4096
+    a.cli("mirror", "rm", "s")
+
+
+def port_groups(initiator: Initiator, lun: int) -> dict[int, int]:
+    """REPORT TARGET PORT GROUPS: group -> access state."""
+    data = initiator.command(lun, bytes.fromhex("a30a00000000000004000000"), read=1024).data
+    return {int.from_bytes(data[at + 2:at + 4]): data[at] & 15 for at in range(4, len(data), 12)}
 
 
 def test_who_is_no_peer_or_may_not_gets_nowhere(pair: Pair, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class Reading:
             Route("GET", "/v1/peers", "peers", "Other daemons, by name: what each may.", _page(parts.mirroring.peer_rows, _named),
                   "list[PeerRow]", whole=True, query=Page),
             Route("GET", "/v1/mirrors", "mirrors", "Mirrored volumes, by name: how far behind each replica is.",
-                  _page(parts.mirroring.rows, _named), "list[MirrorRow]", whole=True, query=Page),
+                  self._mirrors, "list[MirrorRow]", whole=True, query=Page),
             Route("GET", "/v1/target", "target", "The target: portals, groups, redirects.",
                   _value(parts.management.target.describe_target), "TargetRow", whole=True),
             Route("GET", "/v1/pool", "pool", "The pool: state, space, damage.", _value(listing.pool), "PoolRow", whole=True),
@@ -84,6 +84,10 @@ class Reading:
 
         return await send_rows(call.request, self._parts.schedules.preview(call.query.name, call.query.runs))
 
+    async def _mirrors(self, call: Call) -> Any:
+        await self._parts.mirroring.look()
+        return paged(call, self._parts.mirroring.rows(), _named)
+
     async def _diff(self, call: Call) -> Any:
         from target.server.api.streams import send_rows
 
@@ -110,6 +114,7 @@ class Reading:
         from aiohttp import web
 
         self._metrics = self._metrics or self._parts.metrics()
+        await self._parts.mirroring.look()
         text, content_type = await self._metrics.document(call.request.headers.get("Accept", ""))
         return web.Response(body=text, headers={"Content-Type": content_type})
 

@@ -33,7 +33,7 @@ from target.server.mirroring.listener import PeerListener
 from target.server.mirroring.replica import Replica
 from target.server.mirroring.rounds import Rounds, TakeSnapshots, There, ask, check_lineage, paced
 from target.volumes.catalog import Catalog
-from target.volumes.gateway import AsyncPool, ObjectInfo
+from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError
 from target.volumes.holds import StoredHolds
 from target.volumes.links import fingerprint
 from target.volumes.mirrors import Mirror, Mirrors, Reign
@@ -270,6 +270,15 @@ class Mirroring:
                  and (info := self._pool.info(each.volume_id)) is not None]
         return sorted(found, key=lambda row: str(row["name"]))
 
+    async def look(self) -> None:
+        """Reckon anew how much each primary is ahead of its replica."""
+        for each in self.mirrors.all():
+            if each.role == "primary":
+                try:
+                    self.rounds.of(each.volume_id).pending_bytes = await self.rounds.pending_bytes(each)
+                except PoolError as error:          # deleted meanwhile, or it cannot be read now: as it was known last
+                    log.debug("what is pending cannot be told: %s", error)
+
     def peer_rows(self) -> list[Json]:
         return [each.as_json() for each in self.peers.all()]
 
@@ -285,7 +294,9 @@ class Mirroring:
                 "standby": mirror.standby, "paused": mirror.paused, "complete": mirror.complete, "lag_s": lag_s, "late": late,
                 "published_s": None if newest is None else newest.created_us / 1e6, "guid": mirror.volume_guid,
                 "rounds": progress.rounds, "skipped": progress.skipped, "round_s": progress.round_s,
-                "sent_bytes": progress.sent_bytes, "last_success_s": progress.last_success_s or None,
+                "sent_bytes": progress.sent_bytes,
+                "pending_bytes": progress.pending_bytes if mirror.role == "primary" else None,
+                "last_success_s": progress.last_success_s or None,
                 "problem": progress.error or None}
 
     # -- inside --------------------------------------------------------------------------------------------------

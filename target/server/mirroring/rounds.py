@@ -25,6 +25,9 @@ from target.volumes.replicas import Replicas
 
 log = logging.getLogger("lunette.mirror")
 
+ROWS = 16384            # of a walk at once: start, length and kind, in blocks
+BLOCK_BYTES = 4096
+
 
 class Diverged(LunetteError):
     """Both sides have what the other has not. `theirs` is the peer's lineage, `role` what it is there."""
@@ -45,6 +48,7 @@ class Progress:
     skipped: int = 0
     round_s: float = 0.0
     sent_bytes: int = 0
+    pending_bytes: int | None = None    # when it was last reckoned
     last_success_s: float = 0.0
     began_s: float = 0.0
     told: str = field(default="", repr=False)
@@ -130,6 +134,17 @@ class Rounds:
             progress.succeeded()
             progress.round_s = time.monotonic() - began
             await self._keeping.tidy(self._mirrors.find(self._volume(each)))
+
+    async def pending_bytes(self, mirror: Mirror) -> int | None:
+        """Bytes in which a volume differs from the last snapshot that its replica has; None: it has none. PoolError."""
+        base = None if mirror.newest is None else self._replicas.find(mirror.newest.guid, mirror.volume_id)
+        if base is None:
+            return None
+        found, at = 0, 0
+        while at is not None:
+            rows, at = await self._pool.call("changes", since_id=base.id, object_id=mirror.volume_id, offset_bytes=at, limit=ROWS)
+            found += BLOCK_BYTES * sum(memoryview(rows).cast("Q")[1::3])
+        return found
 
     # -- inside --------------------------------------------------------------------------------------------------
     def _volume(self, mirror: Mirror) -> ObjectInfo:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from target.server.api.metric_names import POOL, REACTOR
 from target.server.api.volume_series import OTHERS, SNAPSHOTS, VOLUME, VolumeSeries
 from target.server.iscsi.statistics import COUNTS
 from target.volumes.gateway import ObjectInfo
+from target.volumes.mirrors import Common, Mirror, Reign
 from tests.server.conftest import Control
 
 ROOT = Path(__file__).parents[3]
@@ -180,9 +182,26 @@ async def test_what_promtool_says(control: Control, counting: Counting) -> None:
         assert status == 0, said
 
 
+def mirror_of(volume_id: int) -> Mirror:
+    return Mirror(volume_id, "1" * 32, "b", "replica", (Reign("1", "2", ""),), 30.0, common=(
+        Common("0" * 32, int((time.time() - 100) * 1e6)),))
+
+
+async def test_a_mirror_has_its_figures(control: Control) -> None:
+    (db,) = await make(control, "db")
+    assert not [name for name, _ in await samples(control) if "mirror" in name]
+    await control.daemon.mirrors.save(mirror_of(db))
+    found = {(name, dict(labels).get("state")): value for (name, labels), value in (await samples(control)).items()}
+    assert 100 <= found["lunette_mirror_lag_seconds", None] < 130
+    assert found["lunette_mirror_rpo_seconds", None] == 30
+    assert found["lunette_mirror_state", "replica"] == 1
+    assert found["lunette_mirror_state", "ok"] == 0
+
+
 async def test_rules_and_dashboard_ask_for_metrics_that_there_are(control: Control, counting: Counting) -> None:
     (db,) = await make(control, "db")
     counting.read(db, took_us=10, times=1)
+    await control.daemon.mirrors.save(mirror_of(db))
     there = {name for name, _ in await samples(control)}
     dashboard = json.loads((PACKAGING / "grafana" / "lunette.json").read_text())
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
