@@ -52,6 +52,8 @@ class MirrorAdd(Arguments):
     rpo_seconds: Annotated[Seconds, Says("From one snapshot to the next.", flag="--rpo", metavar="TIME")]
     limit_bytes: Annotated[Bytes, Says("At most so many bytes a second.", flag="--limit", metavar="RATE")] = 0
     group: Annotated[GroupName | None, Says("Volumes of a group are taken at one instant.")] = None
+    resync: Annotated[bool, Says("The peer has a volume of that name, or one without a common snapshot: what differs is found by "
+                                 "hashes; what it holds there stays as a snapshot.")] = False
     standby: Annotated[bool, Says("There it shows itself as the same disk, in ALUA standby.")] = False
 
 

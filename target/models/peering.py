@@ -28,6 +28,27 @@ class Ask(Arguments):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt(Arguments):
+    """A volume there becomes the replica, though nothing of it is common: what it holds stays as a snapshot."""
+
+    volume: Guid
+    name: VolumeName
+    lineage: list[dict[str, str]]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hashes(Arguments):
+    """SHA-256 of a snapshot there: of `count` spans of 2 MiB from `first` on, or of the chunks of 64 KiB of these spans."""
+
+    volume: Guid
+    snapshot: Guid
+    first: Annotated[int, Form(ge=0, le=1 << 40)] = 0
+    count: Annotated[int, Form(ge=0, le=4096)] = 0
+    spans: list[Annotated[int, Form(ge=0, le=1 << 40)]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deliver(Arguments):
     """A stream of one snapshot follows the answer, for a volume that is called so where it has no name yet."""
 

@@ -49,6 +49,7 @@ class Mirror:
     """One volume here. Both sides have the same `volume_guid`, settings and, when all is well, lineage.
 
     `common` are the last ones, oldest first. `complete`: the replica has all that its primary had when it was demoted.
+    `resync`: where nothing is common, what differs is found by hashes.
     """
 
     volume_id: int
@@ -63,6 +64,7 @@ class Mirror:
     paused: bool = False
     common: tuple[Common, ...] = ()
     complete: bool = False
+    resync: bool = False
 
     @property
     def newest(self) -> Common | None:
@@ -79,7 +81,7 @@ class Mirror:
     def published(self, common: Common, **changes: Any) -> Mirror:
         """With one more that both sides have."""
         kept = tuple(each for each in self.common if each.guid != common.guid)
-        return replace(self, common=(*kept, common)[-COMMON:], **changes)
+        return replace(self, common=(*kept, common)[-COMMON:], resync=False, **changes)
 
     def promoted(self, pool_uuid: str) -> Mirror:
         """A new reign, of this pool."""

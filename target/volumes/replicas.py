@@ -170,6 +170,13 @@ class Replicas:
         self._partials.pop(partial.id, None)
         self._origins.update(self.origins_of(partial, ids))
 
+    def adoption(self, volume_id: int, origin: Origin) -> dict[str, bytes | None]:
+        """For a frame by which a volume becomes a copy of another one. `adopted` afterwards."""
+        return {f"replica/{volume_id}": _json(asdict(origin))}
+
+    def adopted(self, volume_id: int, origin: Origin) -> None:
+        self._origins[volume_id] = origin
+
     async def save(self, partial: Partial) -> Partial:
         """Keep how far a receive has come. LunetteError."""
         await self._store({f"receive/{partial.id}": _json(asdict(partial))})

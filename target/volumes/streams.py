@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
@@ -152,6 +152,44 @@ class Source(_Pump):
             raise pool_error(error.code, str(error)) from None
         except OSError as error:
             raise _descriptor_error(error, "read") from None
+
+
+class Hashing(_Pump):
+    """Hashes what one object holds, for a side that compares."""
+
+    def __init__(self, pool: AsyncPool, object_id: int) -> None:
+        """LunetteError invalid: there is no library for it."""
+        from core.stream.hashes import Hashes
+
+        try:
+            self._hashes = Hashes(pool.pool)
+        except OSError as error:
+            raise LunetteError("invalid", f"nothing can be compared: {error.strerror}") from None
+        super().__init__(pool)
+        self._object_id = object_id
+
+    async def __aenter__(self) -> Hashing:
+        await self._run(self._hashes.open)
+        await self._called(self._hashes.begin, self._object_id)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._run(self._hashes.close)
+        self._close()
+
+    async def spans(self, first: int, count: int) -> bytes:
+        """Digests of spans (core.stream.hashes). LunetteError."""
+        return await self._called(self._hashes.spans, first, count)
+
+    async def chunks(self, spans: Sequence[int]) -> bytes:
+        """Digests of the chunks of spans. LunetteError."""
+        return b"".join([await self._called(self._hashes.chunks, each) for each in spans])
+
+    async def _called(self, work: Callable[..., T], *args: Any) -> T:
+        try:
+            return await self._run(work, *args)
+        except PoolError as error:
+            raise pool_error(error.code, str(error)) from None
 
 
 def _descriptor_error(error: OSError, what: str) -> LunetteError:

@@ -194,6 +194,36 @@ def test_what_happens_to_a_volume_between_rounds(pair: Pair) -> None:
         side.cli("delete", "--force", *(each for each in side.ls() if each.partition("@")[0] == name))
 
 
+def test_without_anything_common_only_what_differs_is_sent(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    data = random.Random(6).randbytes(12 * MIB)
+    for side in (a, b):
+        side.cli("create", "q", "--size", "16M")
+        for at in range(0, len(data), 4 * MIB):
+            side.write("q", at, data[at:at + 4 * MIB])
+    b.cli("resize", "q", "20M")                         # another size, other blocks, and more than A has
+    for at, text in ((5 * MIB + 4096, b"b" * 4096), (13 * MIB, b"more" * 4096)):
+        b.write("q", at, text)
+    a.write("q", 9 * MIB, bytes(65536))
+    before = b.sha256("q")
+    a.cli("mirror", "add", "q", "--to", "b", "--rpo", "300ms")
+    until(lambda: "there is q already" in str(a.mirror("q")["problem"]))
+    a.cli("mirror", "rm", "q")
+    a.cli("mirror", "add", "q", "--to", "b", "--rpo", "300ms", "--resync")
+    until(lambda: a.mirror("q")["rounds"] >= 2)
+    assert a.mirror("q")["sent_bytes"] < 512 * 1024
+    assert a.sha256("q") == b.sha256("q")
+    (kept,) = (name for name in b.ls() if name.startswith("q@before-resync-"))
+    assert b.sha256(kept) == before
+    a.cli("demote", "q")
+    b.cli("promote", "q")
+    b.write("q", 0, b"back" * 1024)
+    rounds(b, "q")
+    assert a.sha256("q") == b.sha256("q")
+    for side in (a, b):
+        side.cli("mirror", "rm", "q")
+
+
 def test_a_standby_is_the_same_disk_by_another_path(pair: Pair) -> None:
     a, b = pair.a, pair.b
     a.cli("create", "s", "--size", "8M")

@@ -83,6 +83,26 @@ class Sending:
             return {"sent": [each.name for each in chain[1:] if each is not None], "sent_bytes": sink.sent_bytes,
                     "data_bytes": sink.out.data_bytes}
 
+    async def send_rows(self, info: ObjectInfo, from_guid: str, rows: Sequence[bytes], fd: int, *, compress: str,
+                        limit_bytes: int) -> Json:
+        """Write one snapshot to a descriptor, told from one that only the receiver has, by rows of where they differ.
+
+        LunetteError.
+        """
+        tag = TAG + secrets.token_hex(4)
+        await self._holds.hold(info, tag)
+        try:
+            async with Sink(self._pool, fd, secrets.randbits(63), compress=compress, limit_bytes=limit_bytes) as sink:
+                text = self._begin(from_guid, info).pack()
+                await sink.put(sink.out.begin(info.id, offset=0, span=info.size_bytes, text=text))
+                for each in rows:
+                    await sink.rows(each)
+                await sink.put(sink.out.end(info.size_bytes, False))
+                await sink.flush()
+                return {"sent": [info.name], "sent_bytes": sink.sent_bytes, "data_bytes": sink.out.data_bytes}
+        finally:
+            await asyncio.shield(self._let_go([info], tag))
+
     # -- inside --------------------------------------------------------------------------------------------------
     def _snapshot(self, name: str) -> ObjectInfo:
         info = self._catalog.find(name)
@@ -91,7 +111,8 @@ class Sending:
         return info
 
     async def _one(self, sink: Sink, base: ObjectInfo | None, info: ObjectInfo, offset: int, *, more: bool) -> None:
-        await sink.put(sink.out.begin(info.id, offset=offset, span=info.size_bytes, text=self._begin(base, info).pack()))
+        text = self._begin(self._guid(base), info).pack()
+        await sink.put(sink.out.begin(info.id, offset=offset, span=info.size_bytes, text=text))
         try:
             await self._changes(sink, base, info, offset)
         except LunetteError as error:
@@ -120,11 +141,14 @@ class Sending:
         except PoolError as error:
             raise pool_error(error.code, f"send {info.name}") from None
 
-    def _begin(self, base: ObjectInfo | None, info: ObjectInfo) -> Begin:
+    def _guid(self, base: ObjectInfo | None) -> str:
+        return "" if base is None else self._replicas.guid(base)
+
+    def _begin(self, from_guid: str, info: ObjectInfo) -> Begin:
         origin, volume = self._replicas.origin(info), self._pool.info(info.origin_id)
         volume_name, _, label = info.name.partition("@")
         return Begin(
-            guid=self._replicas.guid(info), from_guid="" if base is None else self._replicas.guid(base),
+            guid=self._replicas.guid(info), from_guid=from_guid,
             volume_guid=origin.volume_guid if origin else self._replicas.guid(volume) if volume else info.serial,
             pool_uuid=origin.pool_uuid if origin else self._pool.pool.uuid.hex(),
             volume=volume_name, label=label, created_us=int(info.created_s * 1e6), block_bytes=info.block_bytes,

@@ -70,7 +70,8 @@ class Mirroring:
                                   stands=stands, quiesce=quiesce, reverted=reverted, check_unused=check_unused)
         self._stands = stands
         self._replica = Replica(pool, mirrors, replicas, holds, self._keeping, receiving, changing=self._changing, groups=groups,
-                                stands=stands, give_way=self._failover.asked_to_give_way, appeared=appeared)
+                                stands=stands, give_way=self._failover.asked_to_give_way, check_unused=check_unused,
+                                appeared=appeared)
         self.listener = None if portal is None else PeerListener(portal, peers, self._replica.serve)
         self._loops: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
@@ -115,20 +116,21 @@ class Mirroring:
     async def _loop(self, key: tuple[str, str]) -> None:
         failures = 0
         while self._members(key):
-            active = [each for each in self._members(key) if each.role == "primary" and not each.paused]
+            async with self._lock(key):             # whoever changes roles has it, too: they are those of this moment
+                active = [each for each in self._members(key) if each.role == "primary" and not each.paused]
+                began = time.monotonic()
+                try:
+                    if active:
+                        await self.rounds.round(active)
+                    failures = 0
+                except Exception as error:
+                    failures += 1
+                    self._failed(active, error)
             if not active:
                 await self._wakes[key].wait()
                 self._wakes[key].clear()
                 continue
-            began = time.monotonic()
             rpo_s = min(each.rpo_s for each in active)
-            try:
-                async with self._lock(key):
-                    await self.rounds.round(active)
-                failures = 0
-            except Exception as error:
-                failures += 1
-                self._failed(active, error)
             pause_s = rpo_s - (time.monotonic() - began)
             if failures:
                 pause_s = min(min(RETRY_SECONDS, rpo_s) * 2 ** (failures - 1), RETRY_MOST_SECONDS)
@@ -193,7 +195,7 @@ class Mirroring:
             if (mirror := self.mirrors.of(each.id)) is not None:
                 raise LunetteError("exists", f"{each.name} is {mirror.role} of a mirror with peer {mirror.peer} already")
         wanted = [Mirror(each.id, self._keeping.guid(each), peer.name, "primary", (self._first_reign(),), args.rpo_seconds,
-                         args.limit_bytes, args.group or "", args.standby) for each in volumes]
+                         args.limit_bytes, args.group or "", args.standby, resync=args.resync) for each in volumes]
         async with self._contacts.to(peer.name) as contact:
             both = set(contact.groups) & set(self._contacts.groups())
             if args.standby and both:

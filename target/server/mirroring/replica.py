@@ -10,22 +10,25 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from target.errors import LunetteError
 from target.models.checking import check
-from target.models.peering import PROTOCOL, Ask, Deliver, Follow, GiveWay, Hello, Publish
+from target.models.peering import PROTOCOL, Adopt, Ask, Deliver, Follow, GiveWay, Hashes, Hello, Publish
 from target.server.background.receiving import Receiving
 from target.server.command import Json
+from target.server.mirroring.comparing import FINE
 from target.server.mirroring.contact import DRAIN_SECONDS
 from target.server.mirroring.keeping import Keeping, hold_tag
 from target.server.mirroring.rounds import settings_of
-from target.volumes.gateway import AsyncPool, ObjectInfo
+from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
 from target.volumes.holds import StoredHolds
 from target.volumes.links import Link
 from target.volumes.mirrors import Common, Mirror, Mirrors, compare, pack_lineage, unpack_lineage
 from target.volumes.peers import Peer
-from target.volumes.replicas import Partial, Replicas
+from target.volumes.replicas import Origin, Partial, Replicas
+from target.volumes.streams import Hashing
 
 log = logging.getLogger("lunette.mirror")
 
@@ -48,7 +51,8 @@ class Replica:
 
     def __init__(self, pool: AsyncPool, mirrors: Mirrors, replicas: Replicas, holds: StoredHolds, keeping: Keeping,
                  receiving: Receiving, *, changing: asyncio.Lock, groups: Callable[[], list[int]], stands: Callable[[int], None],
-                 give_way: GiveWayHere, appeared: Callable[[ObjectInfo], Awaitable[None]]) -> None:
+                 give_way: GiveWayHere, check_unused: Callable[[ObjectInfo, str], None],
+                 appeared: Callable[[ObjectInfo], Awaitable[None]]) -> None:
         """`changing` is held by who changes roles. `stands` is told of volumes that are served as something else now,
         `appeared` of new ones.
         """
@@ -62,9 +66,11 @@ class Replica:
         self._groups = groups
         self._stands = stands
         self._give_way_here = give_way
+        self._check_unused = check_unused
         self._appeared = appeared
         self._handlers: Mapping[str, tuple[type[Any], Callable[[Visit, Any], Awaitable[Json]]]] = {
-            "hello": (Hello, self._hello), "ask": (Ask, self._ask), "deliver": (Deliver, self._deliver),
+            "hello": (Hello, self._hello), "ask": (Ask, self._ask),
+            "adopt": (Adopt, self._adopt), "hashes": (Hashes, self._hashes), "deliver": (Deliver, self._deliver),
             "publish": (Publish, self._publish), "follow": (Follow, self._follow), "give_way": (GiveWay, self._give_way)}
 
     async def serve(self, peer: Peer, link: Link) -> None:
@@ -114,6 +120,63 @@ class Replica:
             return {"role": "", "lineage": [], "snapshots": [], "partial": partial, "complete": False, "newest": ""}
         return {"role": mirror.role, "lineage": pack_lineage(mirror.lineage), "partial": partial, "complete": mirror.complete,
                 "snapshots": self._keeping.guids(volume_id, most), "newest": "" if mirror.newest is None else mirror.newest.guid}
+
+    async def _adopt(self, visit: Visit, args: Adopt) -> Json:
+        async with self._changing:
+            mirror = self._mirrors.with_guid(args.volume, visit.peer.name)
+            volume = self._pool.lookup(args.name) if mirror is None else self._pool.info(mirror.volume_id)
+            if volume is None or volume.kind == "snapshot":
+                raise LunetteError("not_found", f"there is no volume {args.name}: leave --resync away")
+            visit.peer.check("send", volume.name)
+            lineage = unpack_lineage(args.lineage)
+            if mirror is None:
+                if (other := self._mirrors.of(volume.id)) is not None:
+                    raise LunetteError("exists", f"{volume.name} is mirrored with {other.peer}")
+                self._check_unused(volume, "end that first: it becomes a replica")
+                mirror = settings_of(Mirror(volume.id, args.volume, visit.peer.name, "replica", lineage, 0.0), args.settings)
+            self._check_replica(mirror)
+            if compare(mirror.lineage, lineage) not in ("same", "behind"):
+                raise LunetteError("diverged", f"{volume.name} was promoted apart from that primary")
+            kept = await self._before_resync(volume, mirror)
+        self._stands(mirror.volume_id)
+        return {"snapshot": self._replicas.guid(kept)}
+
+    async def _before_resync(self, volume: ObjectInfo, mirror: Mirror) -> ObjectInfo:
+        """The snapshot of what a volume held when it became a replica: taken, with that, in one frame, unless it is there."""
+        tag, prefix = hold_tag(mirror.peer), f"{volume.name}@before-resync-"
+        if not mirror.common and self._mirrors.of(volume.id) is not None:
+            for info in self._replicas.snapshots(volume.id):
+                if info.name.startswith(prefix) and tag in self._holds.tags(info.id):
+                    return info                     # of an earlier try
+        origin = Origin(mirror.volume_guid, "", mirror.volume_guid, int(volume.created_s * 1e6))
+        name = f"{prefix}{datetime.now(UTC):%Y%m%dT%H%M%S}Z"
+        mirror = replace(mirror, common=())         # what there was is common no more
+        try:
+            (made,) = await self._pool.call("snapshot", pairs=[(volume.id, name)], keys=lambda ids: {
+                **self._holds.keys(ids, tag), **self._mirrors.keys(mirror), **self._replicas.adoption(volume.id, origin)})
+        except PoolError as error:
+            raise pool_error(error.code, f"snapshot {name}") from None
+        self._holds.made([made], tag)
+        self._mirrors.stored(mirror)
+        self._replicas.adopted(volume.id, origin)
+        await self._keeping.hold(volume, mirror.peer)
+        log.warning("%s is a replica from now on; what it held is %s", volume.name, name)
+        kept = self._pool.info(made)
+        if kept is None:
+            raise LunetteError("gone", f"{name} was deleted")
+        return kept
+
+    async def _hashes(self, visit: Visit, args: Hashes) -> Json:
+        mirror = self._known(visit, args.volume)
+        visit.peer.check("send", self._volume(mirror).name)
+        snapshot = self._replicas.find(args.snapshot, mirror.volume_id)
+        if snapshot is None:
+            raise LunetteError("not_found", "there is no such snapshot")
+        if len(args.spans) > FINE or (args.spans and args.count):
+            raise LunetteError("too_large", "so many hashes are not made at once")
+        async with Hashing(self._pool, snapshot.id) as hashing:
+            found = await (hashing.chunks(args.spans) if args.spans else hashing.spans(args.first, args.count))
+        return {"digests": found.hex()}
 
     async def _deliver(self, visit: Visit, args: Deliver) -> Json:
         mirror = self._mirrors.with_guid(args.volume, visit.peer.name)

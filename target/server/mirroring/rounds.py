@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from target.errors import LunetteError
 from target.server.background.sending import Sending
 from target.server.command import Json
+from target.server.mirroring.comparing import differences
 from target.server.mirroring.contact import Contact, Contacts
 from target.server.mirroring.keeping import Keeping, hold_tag
 from target.volumes.gateway import AsyncPool, KeysOf, ObjectInfo
@@ -158,7 +159,7 @@ class Rounds:
         for info, _ in self._mirrors.snapshots(mirror.volume_id):
             guid = self._replicas.guid(info)
             if guid == there.newest and (mirror.newest is None or guid != mirror.newest.guid):
-                mirror = mirror.published(Common(guid, int(info.created_s * 1e6)))
+                mirror = self._mirrors.find(self._volume(mirror)).published(Common(guid, int(info.created_s * 1e6)))
                 await self._mirrors.save(mirror)
         return mirror
 
@@ -195,8 +196,12 @@ class Rounds:
     async def _deliver(self, contact: Contact, mirror: Mirror, there: There, snapshot: ObjectInfo) -> None:
         guid, name = self._replicas.guid(snapshot), self._volume(mirror).name
         base, offset = self._keeping.common(mirror, there.snapshots), 0
+        if base is None and mirror.resync:
+            await self._resync(contact, mirror, snapshot, name)
+            return
         if base is None and there.role:
-            raise LunetteError("not_found", f"{name} has no snapshot in common with its replica any more")
+            raise LunetteError("not_found", f"{name} has no snapshot in common with its replica any more: mirror rm, then mirror "
+                                            "add --resync")
         for partial_guid, from_guid, at in there.partial:
             if partial_guid == guid and (from_guid == "") == (base is None):
                 found = self._replicas.find(from_guid, mirror.volume_id) if from_guid else None
@@ -205,6 +210,19 @@ class Rounds:
 
         async def sending(fd: int) -> Json:
             return await self._sending.send([base, snapshot], offset, fd, compress="auto", limit_bytes=mirror.limit_bytes)
+
+        sent = await contact.deliver(mirror.volume_guid, name, sending)
+        self.of(mirror.volume_id).sent_bytes += sent["sent_bytes"]
+
+    async def _resync(self, contact: Contact, mirror: Mirror, snapshot: ObjectInfo, name: str) -> None:
+        """Send where it differs from what the peer's volume holds, which stays there as a snapshot."""
+        adopted = await contact.request("adopt", volume=mirror.volume_guid, name=name, lineage=pack_lineage(mirror.lineage),
+                                        settings=mirror.settings())
+        base_guid = str(adopted.get("snapshot"))
+        rows = await differences(self._pool, contact, mirror.volume_guid, snapshot, base_guid)
+
+        async def sending(fd: int) -> Json:
+            return await self._sending.send_rows(snapshot, base_guid, rows, fd, compress="auto", limit_bytes=mirror.limit_bytes)
 
         sent = await contact.deliver(mirror.volume_guid, name, sending)
         self.of(mirror.volume_id).sent_bytes += sent["sent_bytes"]
