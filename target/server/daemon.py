@@ -211,14 +211,15 @@ class Daemon:
         objects = self.management.objects
         return Mirroring(
             self.pool, self.catalog, peers=Peers(self.pool), mirrors=self.mirrors, replicas=self.replicas,
-            holds=self.stored_holds, sending=self.sending, receiving=self.receiving, take_snapshots=objects.take_snapshots,
+            holds=self.stored_holds, sending=self.sending, receiving=self.receiving, transfers=self.transfers,
+            take_snapshots=objects.take_snapshots,
             delete_unused=objects.delete_unused, stands=functools.partial(self.units.stands, self.target),
             quiesce=self.table.quiesce, reverted=self.units.reverted, check_unused=check_unused, appeared=appeared,
             groups=self.target.groups, portal=self.config.peer_portal)
 
     def _metrics(self, served: Served) -> Metrics:
-        from target.server.api.metrics import Metrics  # its library is a good part of a start, and not always asked for
         from target.server.api import mirror_metrics, transfer_metrics
+        from target.server.api.metrics import Metrics  # its library is a good part of a start, and not always asked for
 
         made = Metrics(served, statistics=self.statistics, portals=self.portals, started_s=self.started_s)
         made.add(functools.partial(transfer_metrics.families, self.transfers))

@@ -84,15 +84,14 @@ class Sending:
                     "data_bytes": sink.out.data_bytes}
 
     async def send_rows(self, info: ObjectInfo, from_guid: str, rows: Sequence[bytes], fd: int, *, compress: str,
-                        limit_bytes: int) -> Json:
+                        limit_bytes: int, told: Told = untold) -> Json:
         """Write one snapshot to a descriptor, told from one that only the receiver has, by rows of where they differ.
 
         LunetteError.
         """
-        tag = TAG + secrets.token_hex(4)
-        await self._holds.hold(info, tag)
-        try:
+        with self._holds.during([info], TAG + secrets.token_hex(4)):
             async with Sink(self._pool, fd, secrets.randbits(63), compress=compress, limit_bytes=limit_bytes) as sink:
+                sink.told = functools.partial(_tell, told, 0, info.size_bytes)
                 text = self._begin(from_guid, info).pack()
                 await sink.put(sink.out.begin(info.id, offset=0, span=info.size_bytes, text=text))
                 for each in rows:
@@ -100,8 +99,6 @@ class Sending:
                 await sink.put(sink.out.end(info.size_bytes, False))
                 await sink.flush()
                 return {"sent": [info.name], "sent_bytes": sink.sent_bytes, "data_bytes": sink.out.data_bytes}
-        finally:
-            await asyncio.shield(self._let_go([info], tag))
 
     # -- inside --------------------------------------------------------------------------------------------------
     def _snapshot(self, name: str) -> ObjectInfo:

@@ -25,6 +25,7 @@ from target.models.mirrors import (
 )
 from target.server.background.receiving import Receiving
 from target.server.background.sending import Sending
+from target.server.background.transfers import Transfers
 from target.server.command import Command, Json, touches
 from target.server.mirroring.contact import Contacts
 from target.server.mirroring.failover import Failover, Refuse
@@ -51,7 +52,7 @@ class Mirroring:
     """All of it, wired together."""
 
     def __init__(self, pool: AsyncPool, catalog: Catalog, *, peers: Peers, mirrors: Mirrors, replicas: Replicas,
-                 holds: StoredHolds, sending: Sending, receiving: Receiving, take_snapshots: TakeSnapshots,
+                 holds: StoredHolds, sending: Sending, receiving: Receiving, transfers: Transfers, take_snapshots: TakeSnapshots,
                  delete_unused: Callable[[ObjectInfo], Awaitable[None]], stands: Callable[[int], None],
                  quiesce: Callable[[int], Awaitable[None]], reverted: Callable[[int], None], check_unused: Refuse,
                  appeared: Callable[[ObjectInfo], Awaitable[None]], groups: Callable[[], list[int]],
@@ -65,7 +66,8 @@ class Mirroring:
         self._changing = asyncio.Lock()
         self._contacts = Contacts(peers, pool.pool.uuid.hex(), groups)
         self._keeping = Keeping(mirrors, replicas, holds, delete_unused)
-        self.rounds = Rounds(pool, mirrors, replicas, holds, self._keeping, sending, self._contacts, take_snapshots)
+        self.rounds = Rounds(pool, mirrors, replicas, holds, self._keeping, sending, self._contacts, take_snapshots,
+                             transfers)
         self._failover = Failover(pool, mirrors, self._keeping, self.rounds, self._contacts, changing=self._changing,
                                   stands=stands, quiesce=quiesce, reverted=reverted, check_unused=check_unused)
         self._stands = stands
@@ -245,6 +247,7 @@ class Mirroring:
     async def _resolve(self, args: MirrorResolve) -> Json:
         mirror = self.mirrors.find(self._volume(args.name))
         async with self._lock(self._key(mirror)):
+            mirror = self.mirrors.find(self._volume(args.name))     # as it is after whatever was waited for
             answer = await self._failover.resolve(mirror, keep=args.keep, force=args.force)
         self._look_after(mirror)
         return answer
@@ -252,6 +255,7 @@ class Mirroring:
     async def _promote(self, args: Promote) -> Json:
         mirror = self.mirrors.find(self._volume(args.name))
         async with self._lock(self._key(mirror)):
+            mirror = self.mirrors.find(self._volume(args.name))
             answer = await self._failover.promote(mirror, force=args.force)
         self._look_after(mirror)
         return answer

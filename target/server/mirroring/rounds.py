@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from target.errors import LunetteError
 from target.server.background.sending import Sending
+from target.server.background.transfers import Told, Transfers, untold
 from target.server.command import Json
 from target.server.mirroring.comparing import differences
 from target.server.mirroring.contact import Contact, Contacts
@@ -100,7 +101,7 @@ class Rounds:
     """Runs them."""
 
     def __init__(self, pool: AsyncPool, mirrors: Mirrors, replicas: Replicas, holds: StoredHolds, keeping: Keeping,
-                 sending: Sending, contacts: Contacts, take_snapshots: TakeSnapshots) -> None:
+                 sending: Sending, contacts: Contacts, take_snapshots: TakeSnapshots, transfers: Transfers) -> None:
         self._pool = pool
         self._mirrors = mirrors
         self._replicas = replicas
@@ -109,6 +110,7 @@ class Rounds:
         self._sending = sending
         self._contacts = contacts
         self._take_snapshots = take_snapshots
+        self._transfers = transfers
         self.progress: dict[int, Progress] = {}
 
     def of(self, volume_id: int) -> Progress:
@@ -197,7 +199,8 @@ class Rounds:
         guid, name = self._replicas.guid(snapshot), self._volume(mirror).name
         base, offset = self._keeping.common(mirror, there.snapshots), 0
         if base is None and mirror.resync:
-            await self._resync(contact, mirror, snapshot, name)
+            with self._transfers.run("resync", [name]) as transfer:
+                await self._resync(contact, mirror, snapshot, name, transfer.told)
             return
         if base is None and there.role:
             raise LunetteError("not_found", f"{name} has no snapshot in common with its replica any more: mirror rm, then mirror "
@@ -208,23 +211,26 @@ class Rounds:
                 if found is not None or not from_guid:
                     base, offset = found, at
 
-        async def sending(fd: int) -> Json:
-            return await self._sending.send([base, snapshot], offset, fd, compress="auto", limit_bytes=mirror.limit_bytes)
+        async def deliver(told: Told) -> Json:
+            return await contact.deliver(mirror.volume_guid, name, lambda fd: self._sending.send(
+                [base, snapshot], offset, fd, compress="auto", limit_bytes=mirror.limit_bytes, told=told))
 
-        sent = await contact.deliver(mirror.volume_guid, name, sending)
+        if base is None:                # the first one takes its time; those after it come and go
+            with self._transfers.run("mirror", [name]) as transfer:
+                sent = await deliver(transfer.told)
+        else:
+            sent = await deliver(untold)
         self.of(mirror.volume_id).sent_bytes += sent["sent_bytes"]
 
-    async def _resync(self, contact: Contact, mirror: Mirror, snapshot: ObjectInfo, name: str) -> None:
+    async def _resync(self, contact: Contact, mirror: Mirror, snapshot: ObjectInfo, name: str, told: Told) -> None:
         """Send where it differs from what the peer's volume holds, which stays there as a snapshot."""
         adopted = await contact.request("adopt", volume=mirror.volume_guid, name=name, lineage=pack_lineage(mirror.lineage),
                                         settings=mirror.settings())
         base_guid = str(adopted.get("snapshot"))
         rows = await differences(self._pool, contact, mirror.volume_guid, snapshot, base_guid)
 
-        async def sending(fd: int) -> Json:
-            return await self._sending.send_rows(snapshot, base_guid, rows, fd, compress="auto", limit_bytes=mirror.limit_bytes)
-
-        sent = await contact.deliver(mirror.volume_guid, name, sending)
+        sent = await contact.deliver(mirror.volume_guid, name, lambda fd: self._sending.send_rows(
+            snapshot, base_guid, rows, fd, compress="auto", limit_bytes=mirror.limit_bytes, told=told))
         self.of(mirror.volume_id).sent_bytes += sent["sent_bytes"]
 
     async def _publish(self, contact: Contact, mirrors: Sequence[Mirror], snapshots: dict[int, ObjectInfo], *,
