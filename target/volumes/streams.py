@@ -159,10 +159,11 @@ class Hashing(_Pump):
 
     def __init__(self, pool: AsyncPool, object_id: int) -> None:
         """LunetteError invalid: there is no library for it."""
-        from core.stream.hashes import Hashes
+        from core.stream import hashes
 
+        self._core = hashes
         try:
-            self._hashes = Hashes(pool.pool)
+            self._hashes = hashes.Hashes(pool.pool)
         except OSError as error:
             raise LunetteError("invalid", f"nothing can be compared: {error.strerror}") from None
         super().__init__(pool)
@@ -184,6 +185,24 @@ class Hashing(_Pump):
     async def chunks(self, spans: Sequence[int]) -> bytes:
         """Digests of the chunks of spans. LunetteError."""
         return b"".join([await self._called(self._hashes.chunks, each) for each in spans])
+
+    def spans_of(self, size_bytes: int) -> int:
+        """How many spans so many bytes are."""
+        return -(-size_bytes // self._core.SPAN_BYTES)
+
+    def digest_bytes(self, *, spans: int = 0, fine: int = 0) -> int:
+        """Of the digests of so many spans, and of the chunks of so many."""
+        return self._core.DIGEST_BYTES * (spans + self._core.CHUNKS * fine)
+
+    def differing(self, ours: bytes, theirs: bytes, first: int) -> list[int]:
+        """The spans that differ, from `first` on."""
+        return self._core.differing(ours, theirs, first)
+
+    def rows(self, spans: Sequence[int], ours: bytes, theirs: bytes, size_bytes: int) -> list[bytes]:
+        """Rows of the chunks of those spans that differ, as a walk would give them."""
+        width = self.digest_bytes(fine=1)
+        return [self._core.rows(span, ours[at * width:(at + 1) * width], theirs[at * width:(at + 1) * width], size_bytes)
+                for at, span in enumerate(spans)]
 
     async def _called(self, work: Callable[..., T], *args: Any) -> T:
         try:
