@@ -33,6 +33,14 @@ cdef lnt_sha256_fn sha256 = lnt_sha256_load()
 cdef uint8_t[DIGEST] of_zeros          # of a chunk that holds nothing else
 
 
+cdef void hash_zeros(const unsigned char[::1] zeros) noexcept:
+    if sha256 != NULL:
+        sha256(&zeros[0], CHUNK, of_zeros)
+
+
+hash_zeros(bytes(CHUNK))
+
+
 cdef struct lnt_hash_row:              # as walks pack them
     uint64_t start                     # blocks
     uint64_t length
@@ -48,8 +56,6 @@ cdef class Hashes(Pump):
             raise MemoryError
         if sha256 == NULL:
             raise OSError(ELIBACC, "the library libcrypto.so.3 is not there")
-        memset(self.buf, 0, CHUNK)
-        sha256(self.buf, CHUNK, of_zeros)
 
     def __dealloc__(self):
         free(self.buf)
