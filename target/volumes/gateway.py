@@ -115,6 +115,12 @@ class AsyncPool:
         """How many objects people made, and the bytes that those which can be written promise."""
         return cast("tuple[int, int]", self.pool.provisioned(ord(HIDDEN)))
 
+    def snapshots_of(self, volume_id: int) -> list[ObjectInfo]:
+        """A volume's own snapshots: they are named after it."""
+        volume = self.info(volume_id)
+        found = [] if volume is None else cast("list[ObjectInfo]", self.pool.named(f"{volume.name}@"))
+        return [each for each in found if each.kind == "snapshot" and each.origin_id == volume_id]
+
     def hidden(self) -> list[ObjectInfo]:
         """The objects that the daemon keeps for itself."""
         return cast("list[ObjectInfo]", self.pool.named(HIDDEN))

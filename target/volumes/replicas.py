@@ -132,14 +132,14 @@ class Replicas:
 
     def find(self, guid: str, volume_id: int | None = None) -> ObjectInfo | None:
         """The snapshot with a GUID; of that volume, if one is named."""
-        for info in self._pool.objects():
-            if info.kind == "snapshot" and volume_id in (None, info.origin_id) and self.guid(info) == guid:
+        for info in self._pool.objects() if volume_id is None else self._pool.snapshots_of(volume_id):
+            if info.kind == "snapshot" and self.guid(info) == guid:
                 return info
         return None
 
     def snapshots(self, volume_id: int) -> list[ObjectInfo]:
         """A volume's own."""
-        return [info for info in self._pool.objects() if info.kind == "snapshot" and info.origin_id == volume_id]
+        return self._pool.snapshots_of(volume_id)
 
     def partials(self, name: str | None = None) -> list[Partial]:
         """All, or those for a volume of that name, whatever it was called when they began."""
