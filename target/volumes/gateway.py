@@ -118,8 +118,8 @@ class AsyncPool:
     def snapshots_of(self, volume_id: int) -> list[ObjectInfo]:
         """A volume's own snapshots: they are named after it."""
         volume = self.info(volume_id)
-        found = [] if volume is None else cast("list[ObjectInfo]", self.pool.named(f"{volume.name}@"))
-        return [each for each in found if each.kind == "snapshot" and each.origin_id == volume_id]
+        found = [] if volume is None else cast("list[ObjectInfo | None]", self.pool.named(f"{volume.name}@"))
+        return [each for each in found if each is not None and each.kind == "snapshot" and each.origin_id == volume_id]
 
     def hidden(self) -> list[ObjectInfo]:
         """The objects that the daemon keeps for itself."""
