@@ -110,6 +110,7 @@ def run_suite(run: measure.Run, name: str) -> dict[str, Any]:
         "seconds": round(time.monotonic() - clock), "mode": run.plan.mode, "nice": os.nice(0), "plan": vars(run.plan),
         "commit": machine.lunette_version(), "machine": before,
         "media": {k: machine.filesystem_of(v) for k, v in run.media.items()},
+        "media_options": {k: machine.filesystem_options(v) for k, v in run.media.items()},
         "versions": run.versions | {"initiator": clients.description()},
         "notes": run.notes, "records": run.records, "summary": report.rows(run.records),
     }

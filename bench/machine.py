@@ -22,6 +22,15 @@ def filesystem_of(path: Path) -> str:
     return first_line("stat", "-f", "-c", "%T", str(path))
 
 
+def filesystem_options(path: Path) -> str:
+    """How the file system that holds `path` is mounted, and of ext4 whether it has a journal: both decide what a sync costs."""
+    source, _, options = first_line("findmnt", "-n", "-r", "-o", "SOURCE,OPTIONS", "-T", str(path)).partition(" ")
+    journal = Path("/sys/fs/ext4") / Path(source).resolve().name / "journal_task"
+    if journal.exists():
+        options += ", no journal" if journal.read_text().strip() == "<none>" else ", a journal"
+    return options
+
+
 def describe() -> dict[str, Any]:
     """Machine description for the results file; every value is a string or a number."""
     cpuinfo = Path("/proc/cpuinfo").read_text()

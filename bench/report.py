@@ -131,5 +131,6 @@ def source(path: Path, found: dict[str, Any]) -> str:
     machine = found["machine"]
     parts = [found["date"], found["mode"], f"{machine['cpus']} x {machine['cpu']}, Linux {machine['kernel']}",
              f"load before {machine['load_before']:.1f}", *found["versions"].values(),
+             *(f"{medium}: {options}" for medium, options in found.get("media_options", {}).items()),
              f"raw: [{path.name}](../bench/results/{path.name})"]
     return "; ".join(parts)

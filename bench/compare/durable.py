@@ -11,6 +11,7 @@ from bench.measure import Run
 from bench.targets import Target, fill_file
 
 WRITERS = 16
+DATABASE_IOPS = 8000            # data of the database mix at one rate for all: what syncs take depends on what lies before them
 # fio's libiscsi engine syncs as many *blocks* as the LUN has bytes, in 32 bits. From 4 GiB that is 0: all of it. Where it is
 # not, targets refuse the sync as beyond the end, and fio goes on.
 SYNC_LUN_MIB = 4096
@@ -29,13 +30,15 @@ def sync(run: Run) -> None:
                 return [Job(url, "randwrite", "4k", 1, f"{share}m", options={"fsync": 1, "offset": f"{share * i}m"})
                         for i in range(count)]
 
-            def database(url: str, size: int = run.plan.size_mib) -> list[Job]:
-                data = Job(url, "randrw", "8k", 16, f"{size - 64}m", options={"offset": "64m", "rwmixread": 70})
+            def database(url: str, size: int = run.plan.size_mib, iops: int = 0) -> list[Job]:
+                rate: dict[str, str | int] = {"rate_iops": f"{iops * 7 // 10},{iops * 3 // 10}"} if iops else {}
+                data = Job(url, "randrw", "8k", 16, f"{size - 64}m", options={"offset": "64m", "rwmixread": 70, **rate})
                 return [data, Job(url, "write", "8k", 1, "64m", options={"fsync": 1})]
 
             loads: dict[str, Callable[[str], list[Job]]] = {
                 "fsync-1": lambda url: writers(url, 1), f"fsync-{WRITERS}": lambda url: writers(url, WRITERS),
-                "database": database}
+                "database": database,
+                f"database, {DATABASE_IOPS} data IOPS": lambda url: database(url, iops=DATABASE_IOPS)}
             for name, jobs in loads.items():
                 run.compare(lab.targets, lambda t, jobs=jobs, urls=urls: jobs(urls[t.label]),  # type: ignore[misc]
                             case=name, medium=medium)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import _bare, _initiator, clients, fio, goals, initiator, summary, svg
+from bench import _bare, _initiator, clients, fio, goals, initiator, machine, report, summary, svg
 from bench.compare import ceiling
 from bench.peers import Tgt
 from bench.targets import TargetError
@@ -30,6 +30,16 @@ def test_ratio_is_the_median_of_pairs_not_the_ratio_of_medians() -> None:
 
 def test_unpaired_repetitions_give_no_ratio() -> None:
     assert math.isnan(summary.paired_ratio([record("lunette", 0, 1.0)], [record("tgt", 1, 1.0)]))
+
+
+def test_a_result_names_its_file_systems_options(tmp_path: Path) -> None:
+    options = machine.filesystem_options(tmp_path)
+    assert options.split(",")[0] in ("rw", "ro")
+    if machine.filesystem_of(tmp_path).startswith("ext"):
+        assert "journal" in options
+    found = {"date": "d", "mode": "own", "machine": {"cpus": 1, "cpu": "c", "kernel": "k", "load_before": 0.0}, "versions": {},
+             "media_options": {"ext4": options}}
+    assert f"ext4: {options}" in report.source(Path("x.json"), found)
 
 
 def test_latency_cells_rise_without_gaps() -> None:
