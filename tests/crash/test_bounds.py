@@ -29,12 +29,12 @@ def turns(pool: Any, count: int, *, hold: range, flush_every: int = 0) -> None:
 
 
 def scattered(config: Config, leaves: int) -> tuple[SimDisk, Any]:
-    """A volume with one block in each of many leaves: its blocks lie in as many runs of the pool."""
+    """A volume with some blocks in each of many leaves, too many for order of arrival: they lie in as many runs of the pool."""
     disk = format_disk(config)
     pool = open_pool(disk, config)
     pool.call("create", name="v", size_bytes=1 << 40)
     for leaf in range(leaves):
-        pool.call("write", object_id=1, offset_bytes=leaf * LEAF, data=b"x" * BLOCK)
+        pool.call("write", object_id=1, offset_bytes=leaf * LEAF, data=b"x" * 16 * BLOCK)
     pool.call("checkpoint")
     pool.drain()
     return disk, pool
