@@ -3,18 +3,19 @@
 import { all, follow, get, token } from "./api.js";
 import { h, replace, say } from "./dom.js";
 import { familyView } from "./family.js";
-import { eventsView, hostsView, jobsView, schedulesView } from "./lists.js";
+import { eventsView, hostsView, jobsView, mirrorsView, schedulesView, tokensView } from "./lists.js";
 import { objectsView } from "./objects.js";
 import { overviewView } from "./overview.js";
 
 const PARTS = { overview: ["Overview", overviewView], objects: ["Objects", objectsView], family: ["Family", familyView],
-  hosts: ["Hosts", hostsView], jobs: ["Jobs", jobsView], schedules: ["Schedules", schedulesView], events: ["Events", eventsView] };
+  hosts: ["Hosts", hostsView], jobs: ["Jobs", jobsView], schedules: ["Schedules", schedulesView], mirrors: ["Mirrors", mirrorsView],
+  tokens: ["Tokens", tokensView], events: ["Events", eventsView] };
 const SETTLE_MS = 400;
 const LOOK_MS = 10000;
 const KEPT_EVENTS = 500;
 
 const state = {
-  objects: [], pool: null, hosts: [], sessions: [], jobs: [], schedules: [], events: [], version: "", startedSeconds: 0,
+  objects: [], pool: null, hosts: [], sessions: [], jobs: [], schedules: [], mirrors: [], peers: [], tokens: null, events: [], version: "", startedSeconds: 0,
   problems() {
     const pool = this.pool;
     if (!pool) return [];
@@ -37,10 +38,11 @@ async function load() {
     throw error;
   });
   const version = await get("v1/version");     // alone: who may not ask hears it once
-  const [objects, pool, hosts, sessions, jobs, schedules, stats] = await Promise.all([
+  const [objects, pool, hosts, sessions, jobs, schedules, mirrors, peers, tokens, stats] = await Promise.all([
     all("v1/objects"), allowed(get("v1/pool"), null), allowed(all("v1/hosts"), []), allowed(all("v1/sessions"), []), all("v1/jobs"),
-    allowed(all("v1/schedules"), []), get("v1/stats")]);
-  Object.assign(state, { objects, pool, hosts, sessions, jobs, schedules, version: version.version, startedSeconds: Date.now() / 1000 - stats.uptime_s });
+    allowed(all("v1/schedules"), []), allowed(all("v1/mirrors"), []), allowed(all("v1/peers"), []), allowed(all("v1/tokens"), null),
+    get("v1/stats")]);
+  Object.assign(state, { objects, pool, hosts, sessions, jobs, schedules, mirrors, peers, tokens, version: version.version, startedSeconds: Date.now() / 1000 - stats.uptime_s });
 }
 
 async function refresh() {

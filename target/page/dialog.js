@@ -45,6 +45,21 @@ export function ask({ title, fields = [], consequences = [], typed = null, actio
   (typed !== null ? name : inputs.values().next().value ?? go).focus();
 }
 
+/** Show something once, that can be copied. */
+export function reveal({ title, text, note }) {
+  const before = document.activeElement;
+  const shown = h("input", { id: "revealed", readonly: true, value: text, spellcheck: "false", onfocus: () => shown.select() });
+  const copy = h("button.primary", { type: "button", onclick: async () => {
+    try { await navigator.clipboard.writeText(text); say("Copied"); } catch { shown.select(); say("Copy it from the field", true); }
+  } }, "Copy");
+  const dialog = h("dialog", { "aria-labelledby": "revealed-title", onclose: () => { dialog.remove(); before?.focus?.(); } },
+    h("h2", { id: "revealed-title" }, title), h("p", {}, h("label", { for: "revealed" }, note), shown),
+    h("div.buttons", {}, copy, h("button", { type: "button", onclick: () => dialog.close() }, "Close")));
+  document.body.append(dialog);
+  dialog.showModal();
+  shown.focus();
+}
+
 function field({ name, label, value = "", kind = "text", options = null, hint = "", required = false }, inputs) {
   const id = `field-${name}`;
   const described = hint ? { "aria-describedby": `${id}-hint` } : {};

@@ -12,7 +12,7 @@ from tests.page.conftest import AXE, ROOT, Site, Watched
 from tests.support.session import Connection, read10
 
 Visit = Callable[..., Watched]
-PARTS = ("Overview", "Objects", "Family", "Hosts", "Jobs", "Schedules", "Events")
+PARTS = ("Overview", "Objects", "Family", "Hosts", "Jobs", "Schedules", "Mirrors", "Tokens", "Events")
 
 
 def test_nobody_sees_anything_without_a_token(visit: Visit) -> None:
@@ -152,6 +152,88 @@ def test_a_schedule_is_paused_and_resumed(visit: Visit) -> None:
     page.tab.get_by_role("button", name="Pause nightly").wait_for()
 
 
+def test_a_host_is_made_changed_and_deleted(visit: Visit) -> None:
+    page = visit()
+    page.sign_in()
+    page.part("Hosts")
+    tab = page.tab
+    tab.get_by_role("button", name="Create a host").click()
+    tab.get_by_label("Name", exact=True).fill("rack7")
+    tab.get_by_label("Initiators").fill("iqn.2026-01.test:rack7 iqn.2026-01.test:rack7b")
+    tab.get_by_label("CHAP secret").fill("short")
+    tab.get_by_role("dialog").get_by_role("button", name="Create").click()
+    tab.get_by_text("12 to 255 bytes", exact=False).wait_for()
+    tab.get_by_label("CHAP secret").fill("long-enough-for-chap")
+    tab.get_by_role("dialog").get_by_role("button", name="Create").click()
+    row = tab.get_by_role("row", name="rack7")
+    row.get_by_role("cell", name="yes").wait_for()
+    page.site.daemon.cli("connect", "db", "--host", "rack7", "--lun", "4")
+    tab.get_by_role("button", name="Change rack7").click()
+    tab.get_by_label("Initiators").fill("iqn.2026-01.test:rack7")
+    tab.get_by_role("dialog").get_by_role("button", name="Change").click()
+    tab.get_by_role("dialog").wait_for(state="detached")
+    found = {each["name"]: each for each in page.site.get("/v1/hosts")}
+    assert found["rack7"]["initiators"] == ["iqn.2026-01.test:rack7"]
+    assert "long-enough-for-chap" not in tab.content()
+    tab.get_by_text("4: db", exact=False).wait_for()
+    tab.get_by_role("button", name="Delete rack7").click()
+    tab.get_by_text("LUNs of it that go: 4: db", exact=False).wait_for()
+    tab.get_by_label("Type rack7 to confirm").fill("rack7")
+    tab.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    row.wait_for(state="detached")
+    assert "rack7" not in {each["name"] for each in page.site.get("/v1/hosts")}
+
+
+def test_a_token_is_made_shown_once_and_deleted(visit: Visit) -> None:
+    page = visit()
+    page.sign_in()
+    page.part("Tokens")
+    tab = page.tab
+    tab.get_by_role("button", name="Create a token").click()
+    tab.get_by_label("Name", exact=True).fill("robot")
+    tab.get_by_label("Scope").select_option("operate")
+    tab.get_by_label("Only objects whose names begin with").fill("db")
+    tab.get_by_label("Good for").fill("soon")
+    tab.get_by_role("dialog").get_by_role("button", name="Create").click()
+    tab.get_by_text("soon is not a time", exact=False).wait_for()
+    tab.get_by_label("Good for").fill("12h")
+    tab.get_by_role("dialog").get_by_role("button", name="Create").click()
+    token = tab.get_by_label("This is the only time that it is shown.").input_value()
+    assert token.startswith("lnt_")
+    tab.get_by_role("button", name="Close").click()
+    assert token not in tab.content()
+    other = visit()
+    other.sign_in(token)
+    other.part("Tokens")
+    other.tab.get_by_text("This token may not see tokens", exact=False).wait_for()
+    tab.get_by_role("button", name="Delete robot").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    tab.get_by_role("row", name="robot").wait_for(state="detached")
+    other.tab.get_by_text("The token is not valid", exact=False).wait_for(timeout=30000)
+
+
+def test_a_schedule_is_made_and_deleted(visit: Visit) -> None:
+    page = visit()
+    page.sign_in()
+    page.part("Schedules")
+    tab = page.tab
+    tab.get_by_role("button", name="Create a schedule").click()
+    tab.get_by_label("Name", exact=True).fill("hourly")
+    tab.get_by_label("Volumes", exact=True).fill("db*")
+    tab.get_by_label("When", exact=True).fill("every hour")
+    tab.get_by_role("dialog").get_by_role("button", name="Create").click()
+    tab.get_by_text("not a schedule of cron", exact=False).wait_for()
+    tab.get_by_label("When", exact=True).fill("0 * * * *")
+    tab.get_by_role("dialog").get_by_role("button", name="Create").click()
+    row = tab.get_by_role("row", name="hourly")
+    row.wait_for()
+    assert "hourly" in {each["name"] for each in page.site.get("/v1/schedules")}
+    tab.get_by_role("button", name="Delete hourly").click()
+    tab.get_by_label("Type hourly to confirm").fill("hourly")
+    tab.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    row.wait_for(state="detached")
+
+
 def test_who_has_it_open_is_said_before_it_is_deleted(visit: Visit) -> None:
     page = visit()
     daemon = page.site.daemon
@@ -220,6 +302,13 @@ def test_each_part_is_accessible_and_fits(visit: Visit, width: int, theme: str) 
     page.tab.get_by_role("gridcell", name="db", exact=True).click()
     page.tab.get_by_role("button", name="Delete").click()
     check_accessible(page, f"dialog {width} {theme}")
+    page.tab.keyboard.press("Escape")
+    for part, making in (("Hosts", "Create a host"), ("Tokens", "Create a token"), ("Schedules", "Create a schedule")):
+        page.part(part)
+        page.tab.get_by_role("button", name=making).click()
+        assert page.tab.evaluate("document.documentElement.scrollWidth") <= width, making
+        check_accessible(page, f"{making} {width} {theme}")
+        page.tab.keyboard.press("Escape")
 
 
 def check_accessible(page: Watched, where: str) -> None:
