@@ -14,6 +14,11 @@ need promtool prometheus
 need nbdinfo libnbd-bin
 need nbdcopy libnbd-bin
 need qemu-system-x86_64 qemu-system-x86
+need jq jq
+need virsh libvirt-clients
+need libvirtd libvirt-daemon
+ls /usr/lib/*/libvirt/storage-backend/*iscsi-direct.so >/dev/null 2>&1 ||
+    missing="$missing libvirt-daemon-driver-storage-iscsi-direct"
 ls /usr/lib/*/qemu/block-iscsi.so >/dev/null 2>&1 || missing="$missing qemu-block-extra"
 if [ "${1:-}" = ceph ]; then
     need ceph-mon ceph-mon
