@@ -132,6 +132,8 @@ GOALS = (
     Goal("median second, share of without", 0.80, partial(beside, suite="schedule", field="to_steady")),
     Goal("worst second, share of without", 0.50, partial(beside, suite="schedule", field="worst_to_steady")),
     Goal("p99 of the median second, of without", 4.0, partial(beside, suite="schedule", field="p99_to_steady"), at_most=True),
+    Goal("reads beside a send, share of alone", 0.90, partial(beside, suite="protect", field="to_steady")),
+    Goal("their p99, of alone", 1.5, partial(beside, suite="protect", field="p99_to_steady"), at_most=True),
     Goal("header and data digests, share of none", 0.75, digests),
     Goal("with snapshots, share of without", 0.95, snapshots),
     Goal("synced writes: x tgt", 1.0, syncs),

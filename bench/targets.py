@@ -182,6 +182,9 @@ class Lunette(Target):
             initiator.fill(url, size_mib)
         return url
 
+    def client(self) -> Client:
+        return Client(str(self.api))
+
     def objects(self) -> list[dict[str, Any]]:
         """The listing of all objects, as the API gives it."""
         found: list[dict[str, Any]] = Client(str(self.api)).get("/v1/objects")

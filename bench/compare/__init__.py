@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench.compare import basic, ceiling, cow, durable, many, parts, rbd, reclaim, scale
+from bench.compare import basic, ceiling, cow, durable, many, parts, protect, rbd, reclaim, scale
 from bench.measure import Run
 
 
@@ -30,6 +30,7 @@ SUITES: dict[str, Suite] = {
     "depth": Suite(basic.depth, False, 3),
     "idle": Suite(basic.idle, False, 0.5),
     "tebibyte": Suite(scale.tebibyte, False, 1),
+    "protect": Suite(protect.protect, False, 2.5),
     "rbd": Suite(rbd.rbd, False, 1.5),
     "micro": Suite(parts.micro, True, 1.5),
 }

@@ -1,0 +1,154 @@
+"""Suite of data protection: streams, backups and NBD, alone and beside readers; qemu-img and nbdcopy for comparison."""
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import initiator, procstat
+from bench.compare.lab import Lab
+from bench.measure import Record, Run
+from bench.targets import MIB, ROOT, Lunette
+
+READERS: Record = {"write_percent": 0, "block_bytes": 4096, "depth": 32}
+SCATTERED: Record = {"write_percent": 100, "block_bytes": 4096, "depth": 32}
+
+
+def protect(run: Run) -> None:
+    """A volume written whole, then 4 KiB here and there: sent, received, backed up, restored, exported; readers beside a send."""
+    size = run.plan.size_mib
+    for medium in run.media:
+        with Lab(run, medium, pool_mib=size * 8, only=("lunette",)) as lab:
+            for target in lab.lunettes():
+                Trial(run, target, size, medium).run()
+
+
+class Trial:
+    """One target. Each step is done three times; the median counts."""
+
+    def __init__(self, run: Run, target: Lunette, size: int, medium: str) -> None:
+        self._run = run
+        self._target = target
+        self._size = size
+        self._key: Record = {"medium": medium, "target": target.label}
+        self._place = target.directory / "streams"
+        self._place.mkdir()
+
+    def run(self) -> None:
+        target, size = self._target, self._size
+        url = target.add_lun("v", size)
+        target.cli("snapshot", "v@1")
+        initiator.run([[url]], 60, size_mib=size, most=size * 26, **SCATTERED)      # about 10 % of the blocks
+        target.cli("snapshot", "v@2")
+        whole, changes = self._place / "whole", self._place / "changes"
+        self._timed("send, whole", lambda number: self._lunette("send", "v@1", "--compress", "none", out=Path(os.devnull)))
+        self._timed("send, scattered 4 KiB",
+                    lambda number: self._lunette("send", "v@2", "--from", "v@1", "--compress", "none", out=Path(os.devnull)))
+        self._lunette("send", "v@1", "--compress", "none", out=whole)
+        self._lunette("send", "v@2", "--from", "v@1", "--compress", "none", out=changes)
+        self._timed("receive, whole", lambda number: self._lunette("receive", f"r{number}", file=whole))
+        self._timed("receive, scattered 4 KiB", lambda number: self._lunette("receive", f"r{number}", file=changes))
+        whole.unlink()
+        for number in range(self._run.plan.repeats):
+            target.cli("delete", f"r{number}@2", f"r{number}@1", f"r{number}")
+        self._repository()
+        self._exports(url)
+        self._beside(url)
+
+    def _repository(self) -> None:
+        target = self._target
+        for number in range(self._run.plan.repeats):
+            target.cli("repo", "add", f"repo{number}", str(self._place / f"repo{number}"))
+        self._timed("backup, whole", lambda number: self._lunette("backup", "v@1", "--repo", f"repo{number}"))
+        self._timed("backup, scattered 4 KiB", lambda number: self._lunette("backup", "v@2", "--repo", f"repo{number}"))
+        self._timed("restore", lambda number: self._lunette("restore", f"repo{number}:v@2", f"back{number}"))
+        for number in range(self._run.plan.repeats):
+            target.cli("delete", "--force", f"back{number}")
+            target.cli("repo", "rm", f"repo{number}")
+            shutil.rmtree(self._place / f"repo{number}")
+
+    def _exports(self, url: str) -> None:
+        if shutil.which("nbdcopy") is None or shutil.which("qemu-nbd") is None or shutil.which("qemu-img") is None:
+            self._run.note("protect: exports left out: nbdcopy, qemu-nbd or qemu-img is not installed")
+            return
+        plain = self._place / "plain"
+        with self._served() as uri:
+            self._timed("nbdcopy from lunette nbd", lambda number: tool("nbdcopy", uri, "null:"))
+            tool("nbdcopy", uri, str(plain))
+        self._timed("nbdcopy from qemu-nbd, a raw file",
+                    lambda number: tool("nbdcopy", "--", "[", "qemu-nbd", "-r", "-f", "raw", str(plain), "]", "null:"))
+        plain.unlink()
+        self._timed("qemu-img convert, by iSCSI",
+                    lambda number: tool("qemu-img", "convert", "-f", "raw", "-O", "raw", url, str(self._place / "out")))
+
+    @contextmanager
+    def _served(self) -> Iterator[str]:
+        sock = self._target.directory / "nbd"
+        process = subprocess.Popen([*self._target.program(), "nbd", "v@1", "--socket", str(sock)], stdout=subprocess.DEVNULL,
+                                   cwd=ROOT, env=self._environment())
+        try:
+            while not sock.exists() and process.poll() is None:
+                time.sleep(0.02)
+            yield f"nbd+unix:///?socket={sock}"
+        finally:
+            process.terminate()
+            process.wait()
+
+    def _beside(self, url: str) -> None:
+        """Readers alone, and while one send follows the other."""
+        seconds, size, over = self._run.plan.seconds * 2, self._size, threading.Event()
+
+        def sends() -> None:
+            while not over.is_set():
+                self._lunette("send", "v@1", "--compress", "none", out=Path(os.devnull))
+
+        with initiator.Load([[url]]) as load:
+            def measured(case: str) -> Record:
+                return self._run.load(self._target.pid, lambda: load.drive(seconds, size_mib=size, **READERS), again=False,
+                                      case=case, rep=0, **self._key)
+
+            steady = measured("4k random reads, alone")
+            thread = threading.Thread(target=sends)
+            thread.start()
+            try:
+                time.sleep(1)
+                during = measured("4k random reads, beside a send")
+            finally:
+                over.set()
+            during |= {"to_steady": during["iops"] / steady["iops"], "p99_to_steady": during["p99_us"] / steady["p99_us"]}
+        thread.join()                       # now that readers are silent it goes quickly
+
+    # -- inside --------------------------------------------------------------------------------------------------
+    def _timed(self, case: str, step: Callable[[int], Any]) -> None:
+        for repetition in range(self._run.plan.repeats):
+            moved0, cpu0, began = self._moved(case), procstat.cpu_seconds(self._target.pid), time.monotonic()
+            step(repetition)
+            took = time.monotonic() - began
+            moved = self._moved(case) - moved0 or self._size * MIB
+            self._run.add(case=case, rep=repetition, **self._key, stream_mib=moved / MIB, stream_mib_s=moved / MIB / took,
+                          took_s=took, target_cpu_s=procstat.cpu_seconds(self._target.pid) - cpu0)
+
+    def _moved(self, case: str) -> float:
+        """Bytes of streams so far, where the daemon counts them; else the whole volume is what counts."""
+        kind = case.partition(",")[0]
+        text = b"".join(self._target.client().stream("/metrics", lambda said: None)).decode()
+        name = f'lunette_transfer_bytes_total{{kind="{kind}"}}'
+        return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), 0.0)
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "LUNETTE_API": str(self._target.api)}
+
+    def _lunette(self, *args: str, out: Path | None = None, file: Path | None = None) -> None:
+        """One command, its own start included."""
+        with (open(out or os.devnull, "wb") as stdout, open(file or os.devnull, "rb") as stdin):
+            subprocess.run([*self._target.program(), *args], stdin=stdin, stdout=stdout, check=True, cwd=ROOT,
+                           env=self._environment())
+
+
+def tool(*args: str) -> None:
+    subprocess.run(args, check=True, stdout=subprocess.DEVNULL)
