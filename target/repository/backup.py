@@ -176,18 +176,19 @@ class Upload:
 
     async def _data(self, group: int, cuts: Sequence[Interval]) -> list[Interval]:
         """The parts of these intervals that are mapped."""
-        found: list[Interval] = []
-        for start, stop in cuts:
-            at = start
-            while at < stop:
-                raw = await self._source.runs(Kind.ALLOCATION, (group * GROUP_BLOCKS + at) * BLOCK_BYTES,
-                                              (stop - at) * BLOCK_BYTES, RUNS_MOST)
-                for length, state in struct.iter_unpack("<II", raw):
-                    following = min(stop, at + length // BLOCK_BYTES)
-                    if not state & State.HOLE:
-                        found.append((at, following))
-                    at = following
-        return _union(found)
+        if not cuts:
+            return []
+        mapped: list[Interval] = []
+        at, stop = cuts[0][0], cuts[-1][1]
+        while at < stop:
+            raw = await self._source.runs(Kind.ALLOCATION, (group * GROUP_BLOCKS + at) * BLOCK_BYTES,
+                                          (stop - at) * BLOCK_BYTES, RUNS_MOST)
+            for length, state in struct.iter_unpack("<II", raw):
+                following = min(stop, at + length // BLOCK_BYTES)
+                if not state & State.HOLE:
+                    mapped.append((at, following))
+                at = following
+        return list(_common(cuts, mapped))
 
     async def _frame(self, group: int, batch: Sequence[Interval]) -> Frame:
         async with self._frames:
@@ -332,6 +333,18 @@ def _union(intervals: Iterable[Interval]) -> list[Interval]:
         else:
             found.append((start, stop))
     return found
+
+
+def _common(some: Sequence[Interval], others: Sequence[Interval]) -> Iterable[Interval]:
+    """What is in both; each in order, without overlaps."""
+    at = 0
+    for start, stop in some:
+        while at < len(others) and others[at][1] <= start:
+            at += 1
+        here = at
+        while here < len(others) and others[here][0] < stop:
+            yield max(start, others[here][0]), min(stop, others[here][1])
+            here += 1
 
 
 def _batches(intervals: Iterable[Interval]) -> Iterable[list[Interval]]:

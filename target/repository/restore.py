@@ -15,6 +15,7 @@ from target.repository.repository import Repository
 
 FETCH_BYTES = 8 << 20           # of a pack at once
 FETCHES = 4                     # at once
+TAKES = 8                       # records at once
 Take = Callable[[int, Sequence[memoryview]], Awaitable[None]]
 
 
@@ -101,7 +102,8 @@ async def restore(repository: Repository, manifest: Manifest, api_path: str, nam
 
 
 async def read(repository: Repository, manifest: Manifest, take: Take, progress: Progress) -> None:
-    """All data of a backup, verified, in any order. LunetteError damaged."""
+    """All data of a backup, verified, in any order. While one group is taken, the next is read. LunetteError damaged."""
+    taking: asyncio.Future[None] | None = None
     try:
         tree = await asyncio.to_thread(repository.tree, manifest.tree)
         if len(tree.pages) != manifest.groups:
@@ -111,37 +113,72 @@ async def read(repository: Repository, manifest: Manifest, take: Take, progress:
                 runs = await asyncio.to_thread(repository.page, page, tree.sizes)
                 if runs[-1].block + runs[-1].blocks > manifest.size_bytes // BLOCK_BYTES - group * GROUP_BLOCKS:
                     raise Malformed(f"{path(PAGES, page)} reaches beyond its end")
-                await _read_group(repository, group, runs, take, progress)
+                data = await _read_group(repository, runs)
+                if taking is not None:
+                    await taking
+                taking = asyncio.ensure_future(_take_group(group, runs, data, take, progress))
+        if taking is not None:
+            await taking
     except Malformed as error:
         raise LunetteError("damaged", f"{manifest.name} in repository {repository.name} is damaged: {error}") from None
+    finally:
+        if taking is not None:
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
 
 
-async def _read_group(repository: Repository, group: int, runs: Iterable[Run], take: Take, progress: Progress) -> None:
-    """A frame is fetched once, whatever its blocks are spread over."""
+async def _read_group(repository: Repository, runs: Sequence[Run]) -> memoryview:
+    """What a group's runs hold, each block in its place. A frame is fetched once, whatever its blocks are spread over."""
+    data = memoryview(bytearray((runs[-1].block + runs[-1].blocks) * BLOCK_BYTES))
     of_frame: dict[Frame, list[Run]] = {}
     for run in runs:
         of_frame.setdefault(run.frame, []).append(run)
+    ordered = sorted(of_frame, key=lambda frame: (frame.pack.id, frame.offset_bytes))
     slots = asyncio.Semaphore(FETCHES)
 
     async def fetch(frames: Sequence[Frame]) -> None:
         async with slots:
-            start = frames[0].offset_bytes
-            stored = await asyncio.to_thread(repository.load, frames[0].pack.id, start,
-                                             frames[-1].offset_bytes + frames[-1].stored_bytes - start)
-            for frame in frames:
-                at = frame.offset_bytes - start
-                raw = await asyncio.to_thread(repository.unpack_frame, frame, stored[at:at + frame.stored_bytes])
-                if len(raw) != frame.blocks * BLOCK_BYTES:
-                    raise Malformed("a frame has another length than its page says")
-                for offset, parts in _pieces(group, of_frame[frame], memoryview(raw)):
-                    await take(offset, parts)
-                    progress.done_bytes += sum(map(len, parts))
+            await asyncio.to_thread(_fetch, repository, frames, of_frame, data)
 
-    ordered = sorted(of_frame, key=lambda frame: (frame.pack.id, frame.offset_bytes))
     results = await asyncio.gather(*(fetch(each) for each in _fetches(ordered)), return_exceptions=True)
     for each in results:
         if isinstance(each, BaseException):
             raise each
+    return data
+
+
+def _fetch(repository: Repository, frames: Sequence[Frame], of_frame: dict[Frame, list[Run]], data: memoryview) -> None:
+    """Frames that stand one behind the other, verified, and what they hold put where it belongs. Malformed."""
+    start = frames[0].offset_bytes
+    stored = repository.load(frames[0].pack.id, start, frames[-1].offset_bytes + frames[-1].stored_bytes - start)
+    for frame in frames:
+        at = frame.offset_bytes - start
+        raw = repository.unpack_frame(frame, stored[at:at + frame.stored_bytes])
+        if len(raw) != frame.blocks * BLOCK_BYTES:
+            raise Malformed("a frame has another length than its page says")
+        for run in of_frame[frame]:
+            first, length = run.first * BLOCK_BYTES, run.blocks * BLOCK_BYTES
+            data[run.block * BLOCK_BYTES:run.block * BLOCK_BYTES + length] = raw[first:first + length]
+
+
+async def _take_group(group: int, runs: Sequence[Run], data: memoryview, take: Take, progress: Progress) -> None:
+    """Give what is mapped, neighbours together."""
+    slots = asyncio.Semaphore(TAKES)
+
+    async def give(start: int, stop: int) -> None:
+        try:
+            await take(group * GROUP_BLOCKS * BLOCK_BYTES + start, [data[start:stop]])
+            progress.done_bytes += stop - start
+        finally:
+            slots.release()
+
+    try:
+        async with asyncio.TaskGroup() as giving:
+            for start, stop in _pieces(runs):
+                await slots.acquire()
+                giving.create_task(give(start, stop))
+    except BaseExceptionGroup as group:         # the others were cancelled because of the first
+        raise group.exceptions[0] from None
 
 
 def _fetches(frames: Sequence[Frame]) -> Iterable[list[Frame]]:
@@ -158,20 +195,14 @@ def _fetches(frames: Sequence[Frame]) -> Iterable[list[Frame]]:
         yield found
 
 
-def _pieces(group: int, runs: Sequence[Run], raw: memoryview) -> Iterator[tuple[int, list[memoryview]]]:
-    """What goes to neighbouring blocks together, as (offset, parts), in pieces that one record may have."""
-    parts: list[memoryview] = []
-    start = end = room = 0
-    for run in runs:
-        first, block, left = run.first, run.block, run.blocks
-        while left:
-            if parts and (block != end or not room):
-                yield (group * GROUP_BLOCKS + start) * BLOCK_BYTES, parts
-                parts = []
-            if not parts:
-                start, end, room = block, block, WRITE_MOST_BYTES // BLOCK_BYTES
-            count = min(left, room)
-            parts.append(raw[first * BLOCK_BYTES:(first + count) * BLOCK_BYTES])
-            first, block, left, end, room = first + count, block + count, left - count, end + count, room - count
-    if parts:
-        yield (group * GROUP_BLOCKS + start) * BLOCK_BYTES, parts
+def _pieces(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+    """Bytes of a group that are mapped, first and behind the last, in pieces that one record may have."""
+    start = end = runs[0].block
+    for run in [*runs, None]:
+        if run is not None and run.block == end:
+            end += run.blocks
+            continue
+        for at in range(start * BLOCK_BYTES, end * BLOCK_BYTES, WRITE_MOST_BYTES):
+            yield at, min(at + WRITE_MOST_BYTES, end * BLOCK_BYTES)
+        if run is not None:
+            start, end = run.block, run.block + run.blocks
