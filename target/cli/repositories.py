@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from target.cli.request import connect, json_option, print_json, print_table, size
+from target.cli.work import bar
 from target.config import find_api_socket
 from target.errors import LunetteError
 
@@ -170,16 +171,23 @@ def verify(ctx: click.Context, backup: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--grace", "grace_s", type=click.FloatRange(0), default=3600.0, show_default=True, metavar="SECONDS",
               help="How long ago something must have been marked to be swept.")
+@click.option("--repack/--no-repack", default=True, help="Also write anew what is needed of packs that are mostly dead.")
 @json_option
 @click.pass_context
-def collect(ctx: click.Context, name: str, grace_s: float, as_json: bool) -> None:
+def collect(ctx: click.Context, name: str, grace_s: float, repack: bool, as_json: bool) -> None:
     """Mark what no backup refers to; sweep what earlier runs marked. Safe beside backups."""
     from target.repository.collection import collect as run
+    from target.repository.repacking import repack as run_repack
 
-    found = run(_open(ctx, name), grace_s=grace_s)
+    repository = _open(ctx, name)
+    with bar("repack") as show:
+        moved = run_repack(repository, note=lambda done, of: show(100 * done / of, f"{done} of {of} packs")) if repack else None
+    found = run(repository, grace_s=grace_s)
     if as_json:
-        print_json(asdict(found))
+        print_json({**asdict(found), "repacked": moved and asdict(moved)})
     else:
+        if moved is not None and moved.packs:
+            click.echo(f"{name}: {moved.packs} packs were mostly dead, {size(moved.moved_bytes)} of them written anew")
         click.echo(f"{name}: {found.swept} objects swept ({size(found.swept_bytes)}), {found.marked} marked, "
                    f"{found.waiting} wait")
 

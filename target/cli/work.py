@@ -59,6 +59,18 @@ def work(ctx: click.Context, path: str, progress: Callable[[Json], str], *, rate
 
 
 @contextlib.contextmanager
+def bar(title: str) -> Iterator[Callable[[float | None, str], None]]:
+    """What shows percent and words: a bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda percent, words: None
+        return
+    from target.cli.terminal import Bar
+
+    with Bar(title) as show:
+        yield show
+
+
+@contextlib.contextmanager
 def job_shown(client: Client, kind: str) -> Iterator[None]:
     """A bar of the job of that kind that began last, while the block waits for it: on a terminal."""
     if not sys.stderr.isatty():

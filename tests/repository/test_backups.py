@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from typing import Any
 
 import pytest
 
 from target.errors import LunetteError
 from target.repository.collection import check, collect, damaged_backups
 from target.repository.format import PACKS, PAGES, TREES
+from target.repository.repacking import repack
 from target.repository.repository import Repository, writing
 from target.repository.restore import Progress, restore
 from target.repository.store import Store
@@ -344,6 +346,73 @@ async def test_a_name_that_is_taken_is_refused_before_anything_is_read(lab: Lab,
     with pytest.raises(LunetteError, match="there is v already"):
         await restore(repository, manifest, lab.api, "v", Progress())
     assert store_of(repository).gets == []
+
+
+async def halves(lab: Lab, repository: Repository, source: random.Random, count: int) -> None:
+    """Backups of which each writes two regions, of which the next writes the second again: a pack of two frames each."""
+    await lab.create("v", 10 * MIB)
+    for number in range(count):
+        for region in (number % 5, (number + 1) % 5):
+            await lab.call("write", object_id=lab.id("v"), offset_bytes=2 * region * MIB, data=source.randbytes(2 * MIB))
+        await lab.snapshot(f"v@{number}")
+        await lab.back_up(repository, f"v@{number}", pack_bytes=20 * MIB)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_packs_that_are_mostly_dead_are_repacked_and_the_rest_restores(
+        lab: Lab, source: random.Random, encrypted: bool) -> None:
+    repository = lab.repository(encrypted=encrypted)
+    await halves(lab, repository, source, 8)
+    manifests = repository.manifests()
+    for manifest in manifests[:6]:
+        repository.forget(manifest)
+    assert not repack(repository, share=0.0).packs
+    before = repository.store.list(PACKS)
+    reader = asyncio.ensure_future(lab.restored(repository, manifests[6], "meanwhile"))
+    done = await asyncio.to_thread(repack, repository, share=0.6, pack_bytes=5 * MIB)
+    assert await reader == lab.contents[manifests[6].name]
+    assert (done.packs, done.backups) == (3, 2)     # of the backups 3, 4 and 5 half is needed
+    assert 5.9 * MIB < done.moved_bytes <= done.freed_bytes < 6.1 * MIB
+    assert not check(repository, data=True).damage
+    for _ in range(2):
+        collect(repository, grace_s=0)
+    after = repository.store.list(PACKS)
+    kept = sum(each.size_bytes for each in after.values())
+    assert kept <= sum(each.size_bytes for each in before.values()) - done.freed_bytes
+    assert not repack(repository, share=0.6).packs
+    assert not check(repository, data=True).damage
+    await lab.check_all(repository)
+    assert not (await lab.back_up(repository, "v@7")).stored
+    await lab.scribble("v", source)
+    await lab.snapshot("v@9")
+    assert (await lab.back_up(repository, "v@9")).base == "v@7"
+    await lab.check_all(repository)
+
+
+async def test_a_backup_that_is_deleted_while_packs_are_repacked_stays_deleted_and_what_is_rotten_stays(
+        lab: Lab, source: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = lab.repository()
+    await halves(lab, repository, source, 4)
+    *others, second, third = repository.manifests()
+    for each in others:
+        repository.forget(each)
+    save = repository.save_tree
+
+    def deleting(*args: Any) -> str:
+        repository.forget(second)
+        return save(*args)
+
+    monkeypatch.setattr(repository, "save_tree", deleting)
+    assert repack(repository, share=0.6).backups == 1
+    monkeypatch.undo()
+    assert [each.guid for each in repository.manifests()] == [third.guid]
+    await lab.check_all(repository)
+    for where in repository.store.list(PACKS):
+        raw = repository.store.get(where)
+        assert raw is not None
+        repository.store.put(where, bytes(len(raw)))
+    assert repack(repository, share=1.1).packs == 0
+    assert check(repository, data=True).damage
 
 
 async def test_two_volumes_of_one_name_are_told_apart_by_their_guids(lab: Lab, source: random.Random) -> None:

@@ -1,0 +1,155 @@
+"""Repacking: what is still needed of packs that are mostly dead goes into new ones, so that collections can sweep the old.
+
+A pack is shared by backups, and stays as long as one frame of it is needed. New packs, pages and trees are written first; then
+each manifest is replaced by one that refers to them. Who reads by the old ones can do so until a later collection sweeps them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from target.repository.format import PACK_BYTES, PACKS, Frame, Malformed, Manifest, Pack, Run, Tree, path
+from target.repository.repository import Lease, Repository, writing
+
+SHARE = 0.5             # of a pack that is needed: with less it is repacked
+Key = tuple[str, int]   # a pack, and where in it a frame begins
+Note = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Repacked:
+    packs: int = 0          # that are needed no more
+    moved_bytes: int = 0    # of them, what went into new packs
+    freed_bytes: int = 0    # what sweeping them will give back beyond that
+    backups: int = 0        # that refer to new packs now
+
+
+def repack(repository: Repository, *, share: float = SHARE, pack_bytes: int = PACK_BYTES,
+           note: Note = lambda done, of: None) -> Repacked:
+    """Empty packs of which less than `share` is needed. LunetteError store. What is damaged stays as it is."""
+    result = Repacked()
+    with writing(repository) as lease:
+        trees = _trees(repository, repository.manifests(), lease)
+        pages = _pages(repository, trees.values())
+        sparse = _sparse(pages, trees.values(), lease, share)
+        moved = _Move(repository, lease, pack_bytes).run(sparse, pages, result, note)
+        renamed = {name: _new_page(repository, lease, runs, moved) for name, runs in pages.items()
+                   if any(_key(run.frame) in moved for run in runs)}
+        for guid, tree in trees.items():
+            _refer(repository, lease, guid, tree, renamed, result)
+    return result
+
+
+def _trees(repository: Repository, manifests: Iterable[Manifest], lease: Lease) -> dict[str, Tree]:
+    """Of backups that are whole as far as is known, by GUID."""
+    found = {}
+    for manifest in manifests:
+        try:
+            tree = repository.tree(manifest.tree)
+        except Malformed:
+            continue
+        if not repository.paths(manifest, tree) & lease.unusable:
+            found[manifest.guid] = tree
+    return found
+
+
+def _pages(repository: Repository, trees: Iterable[Tree]) -> dict[str, list[Run]]:
+    found: dict[str, list[Run]] = {}
+    for tree in trees:
+        for name in tree.pages:
+            if name is not None and name not in found:
+                try:
+                    found[name] = repository.page(name, tree.sizes)
+                except Malformed:
+                    found[name] = []            # a check says so
+    return found
+
+
+def _key(frame: Frame) -> Key:
+    return frame.pack.id, frame.offset_bytes
+
+
+def _sparse(pages: dict[str, list[Run]], trees: Iterable[Tree], lease: Lease, share: float) -> dict[str, list[Frame]]:
+    """The packs to be emptied, each with the frames that are needed of it. A pack that an unread page needs is left alone."""
+    needed = {_key(run.frame): run.frame for runs in pages.values() for run in runs}
+    unread = {pack for tree in trees for page, packs in zip(tree.pages, tree.packs_of, strict=True)
+              if page is not None and not pages[page] for pack in packs}
+    by_pack: dict[str, list[Frame]] = {}
+    for frame in needed.values():
+        by_pack.setdefault(frame.pack.id, []).append(frame)
+    return {pack: sorted(frames, key=lambda each: each.offset_bytes) for pack, frames in by_pack.items()
+            if pack not in unread and path(PACKS, pack) not in lease.unusable
+            and sum(each.stored_bytes for each in frames) < share * frames[0].pack.size_bytes}
+
+
+class _Move:
+    """Frames on their way into new packs."""
+
+    def __init__(self, repository: Repository, lease: Lease, pack_bytes: int) -> None:
+        self._repository = repository
+        self._lease = lease
+        self._pack_bytes = pack_bytes
+        self._pack, self._parts = Pack(), list[bytes]()
+
+    def run(self, sparse: dict[str, list[Frame]], pages: dict[str, list[Run]], result: Repacked, note: Note) -> dict[Key, Frame]:
+        """Where each frame is now. A pack of which anything is rotten stays whole."""
+        moved: dict[Key, Frame] = {}
+        for done, (pack, frames) in enumerate(sorted(sparse.items())):
+            note(done, len(sparse))
+            try:
+                stored = [self._verified(frame) for frame in frames]
+            except Malformed:
+                continue
+            for frame, raw in zip(frames, stored, strict=True):
+                moved[pack, frame.offset_bytes] = self._add(frame, raw)
+            result.packs += 1
+            result.moved_bytes += sum(map(len, stored))
+            result.freed_bytes += frames[0].pack.size_bytes - sum(map(len, stored))
+        self._close()
+        return moved
+
+    def _verified(self, frame: Frame) -> bytes:
+        stored = self._repository.load(frame.pack.id, frame.offset_bytes, frame.stored_bytes)
+        self._repository.unpack_frame(frame, stored)
+        return stored
+
+    def _add(self, frame: Frame, stored: bytes) -> Frame:
+        if self._pack.size_bytes + len(stored) > self._pack_bytes:
+            self._close()
+        new = Frame(self._pack, self._pack.size_bytes, len(stored), frame.blocks, frame.digest)
+        self._pack.size_bytes += len(stored)
+        self._parts.append(stored)
+        return new
+
+    def _close(self) -> None:
+        if self._parts:
+            self._pack.id, self._pack.size_bytes = self._repository.save_pack(b"".join(self._parts), self._lease)
+        self._pack, self._parts = Pack(), []
+
+
+def _new_page(repository: Repository, lease: Lease, runs: list[Run], moved: dict[Key, Frame]) -> tuple[str, list[Pack]]:
+    """Its name, and the packs that it refers to."""
+    renewed = [run._replace(frame=moved.get(_key(run.frame), run.frame)) for run in runs]
+    return repository.save_page(renewed, lease), [run.frame.pack for run in renewed]
+
+
+def _refer(repository: Repository, lease: Lease, guid: str, tree: Tree, renamed: dict[str, tuple[str, list[Pack]]],
+           result: Repacked) -> None:
+    """Let a backup refer to the new pages, if it is still there and as it was."""
+    groups = [group for group, page in enumerate(tree.pages) if page in renamed]
+    if not groups:
+        return
+    before = hashlib.sha256(tree.pack()).digest()
+    for group in groups:
+        page = tree.pages[group]
+        assert page is not None
+        tree.set(group, *renamed[page])
+    name = repository.save_tree(tree, lease)
+    repository.store.settle()
+    lease.renew()
+    manifest = next((each for each in repository.manifests() if each.guid == guid), None)
+    if manifest is not None and hashlib.sha256(repository.tree(manifest.tree).pack()).digest() == before:
+        repository.save_manifest(replace(manifest, tree=name), over=True)
+        result.backups += 1
