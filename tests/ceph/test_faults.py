@@ -66,7 +66,8 @@ def test_no_foreign_block_after_a_pause(cluster: Cluster, pause_s: int) -> None:
     time.sleep(pause_s)
     # an hour later: nobody that may live is forgotten, and no entry has run out
     me = image_opener("", 0.0)
-    assert device.client.sweep(lambda facts: gone({**facts, "blocked_s": time.time() - 3600}, me)) == []
+    swept = device.client.sweep(lambda facts: gone({**facts, "blocked_s": time.time() - 3600}, me))
+    assert not blocked & set(swept)                         # others' that are dead may be
     assert blocked <= device.client.blocked()
     until = {row["addr"]: row["until"] for row in cluster.ceph("osd", "blocklist", "ls")}
     assert all(int(until[each][:4]) > time.gmtime().tm_year + 8 for each in blocked)
