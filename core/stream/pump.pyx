@@ -9,7 +9,7 @@ from libc.stdint cimport uintptr_t
 import os
 
 from core.errors import STATUS_CODES, PoolError
-from core.wire.reactor import uring_library
+from core.wire.liburing import uring_library
 
 
 cdef class Pump:

@@ -1,7 +1,7 @@
 """SCSI commands of the data plane: planned at their header, stepped as data and buffers come, executed, answered.
 
 READ, WRITE, SYNCHRONIZE CACHE and TEST UNIT READY are decided and executed here; everything else goes to Python with its Data-Out
-(core/wire/handover.pyx). Lives here and nowhere else: the list of ops that the turn submits (SBC-4 §5; RFC 7143 §11.3, §11.8).
+(core/wire/handover.pyx; SBC-4 §5; RFC 7143 §11.3, §11.8).
 """
 from core.base.types cimport OPF_FUA, OP_READ, OP_SYNC, OP_WRITE, ST_OK, lnt_op
 from core.wire.answer cimport (
@@ -21,6 +21,7 @@ from core.wire.pdu cimport (
     TAG_NONE, bhs_nop_in, cdb_decode, lnt_cdb,
 )
 from core.wire.send cimport send_pdu, send_task
+from core.wire.share cimport share_submit, share_waits
 from core.wire.task cimport (
     task_buffer, task_check, task_drop_buffer, task_free, task_grow_buffer, task_held, task_wait, task_waiters,
 )
@@ -220,11 +221,8 @@ cdef void submit(lnt_reactor *r, lnt_task *t, uint8_t kind, uint64_t offset, uin
     op.done = command_done
     op.owner = t
     t.state = T_DEVICE
-    if r.submit_tail != NULL:
-        r.submit_tail.next = op
-    else:
-        r.submit_head = op
-    r.submit_tail = op
+    if kind == OP_SYNC or not share_waits(r, t.session, op):
+        share_submit(r, op)
 
 
 cdef void execute_read(lnt_reactor *r, lnt_task *t) noexcept nogil:

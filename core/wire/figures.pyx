@@ -28,6 +28,7 @@ cdef dict loop_stats(lnt_reactor *r):
             "async_sends": r.counters.async_sends, "direct_recvs": r.counters.direct_receives,
             "starved": r.counters.starved,
             "pauses": r.counters.pauses,
+            "shared": r.counters.shared,
             "device_reads": r.disk.reads, "device_writes": r.disk.writes,
             "device_syncs": r.disk.syncs, "device_read_bytes": r.disk.read_bytes,
             "device_write_bytes": r.disk.write_bytes, "device_in_flight": r.disk.in_flight,

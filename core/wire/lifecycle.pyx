@@ -12,6 +12,7 @@ from core.wire.nexus cimport (
 from core.wire.payload cimport payload_take_heap
 from core.wire.receive cimport receive_bytes
 from core.wire.send cimport send_teardown
+from core.wire.share cimport share_join, share_leave
 from core.wire.task cimport task_abort, task_free
 from libc.stdlib cimport free
 
@@ -104,6 +105,7 @@ cdef void sessions_reap(lnt_reactor *r) noexcept nogil:
             at = &s.next
             continue
         at[0] = s.next
+        share_leave(r, s)
         e = event_of(&s.ended, EV_SESSION_CLOSED, s)
         e.session = s.handle
         event_post(r, e)
@@ -130,5 +132,6 @@ cdef void stop_all(lnt_reactor *r) noexcept nogil:
 
 cdef void session_add(lnt_reactor *r, lnt_session *s) noexcept nogil:
     s.reactor = r
+    share_join(r, s)
     s.next = r.sessions
     r.sessions = s

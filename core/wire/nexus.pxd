@@ -9,6 +9,7 @@ from core.wire.buffers cimport lnt_buffers
 from core.wire.disk cimport lnt_disk
 from core.wire.histogram cimport lnt_latency
 from core.wire.pdu cimport AHS_BYTES_MAX, BHS_BYTES
+from core.wire.shares cimport lnt_share, lnt_shares
 from core.wire.thread cimport pthread_mutex_t, pthread_t
 from core.wire.uring cimport io_uring_buf_ring, iovec, lnt_ring, msghdr
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -183,6 +184,7 @@ cdef struct lnt_session:
     lnt_negotiated negotiated
     lnt_numbering numbering
     uint8_t removing
+    lnt_share *share               # core/wire/share.pyx
     uint32_t connections
     uint32_t task_count            # core/wire/task.pyx
     lnt_task *by_itt[ITT_HASH]     # core/wire/task.pyx
@@ -545,6 +547,7 @@ cdef struct lnt_loop_counters:     # each by the module that does it
     uint64_t direct_receives
     uint64_t starved               # receives that ended for want of buffers
     uint64_t pauses
+    uint64_t shared                # reads and writes that waited for a later turn, their host's share being used up
 
 cdef struct lnt_reactor:
     lnt_pool *pool
@@ -557,6 +560,7 @@ cdef struct lnt_reactor:
     lnt_kept_total kept
     lnt_pacing pacing
     lnt_delays delays
+    lnt_shares shares
     lnt_loop_counters counters
     lnt_send *free_sends           # core/wire/kept.pyx
     lnt_session *sessions          # core/wire/lifecycle.pyx
@@ -565,7 +569,7 @@ cdef struct lnt_reactor:
     lnt_connection *dirty          # core/wire/send.pyx
     lnt_connection *bulk           # core/wire/receive.pyx
     lnt_lun *settle                # core/wire/task_set.pyx: task sets to look at
-    lnt_op *submit_head            # core/wire/command.pyx: ops to submit this turn
+    lnt_op *submit_head            # core/wire/share.pyx: ops to submit this turn
     lnt_op *submit_tail
     lnt_abort *aborts              # core/wire/abort.pyx
     uint8_t abort_check

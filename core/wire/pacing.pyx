@@ -132,7 +132,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
         until = now + MEMORY_RETRY_US   # nobody says when there is memory again
     lnt_lease_prove(r.lease_us)         # what is submitted now may be writes
     if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
-            or until <= now or r.reap or r.settle != NULL):
+            or until <= now or r.reap or r.settle != NULL or r.shares.waiting):
         lnt_ring_pump(r.ring)
         return
     if pdus and behind >= GATHER_BEHIND and behind != BEHIND_NONE and until - now > GATHER_US:

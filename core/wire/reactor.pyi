@@ -88,10 +88,11 @@ class Reactor:
 
     def add_session(self, *, exp_cmd_sn: int, max_cmd_window: int = 128, initial_r2t: bool = True,
                     immediate_data: bool = True, first_burst_length: int = 65536, max_burst_length: int = 262144,
-                    max_outstanding_r2t: int = 1, tsih: int = 0, error_recovery_level: int = 0) -> int:
+                    max_outstanding_r2t: int = 1, tsih: int = 0, error_recovery_level: int = 0, host: int = 0) -> int:
         """A session (I_T nexus) after login. exp_cmd_sn: the next CmdSN expected. Keys as negotiated (RFC 7143 §13).
         error_recovery_level: from 1 on responses and their data are kept until ExpStatSN acknowledges them, at most 256
-        responses and a quarter of the buffers a connection may have; one R2T is outstanding."""
+        responses and a quarter of the buffers a connection may have; one R2T is outstanding. host: sessions of one number
+        take turns with those of others as one (0: by itself)."""
     def session_numbers(self, session: int) -> tuple[int, int]:
         """(ExpCmdSN, MaxCmdSN) at this moment, for the login of a connection that joins. KeyError: no such session."""
     def remove_session(self, session: int) -> None:

@@ -25,6 +25,7 @@ from core.wire.nexus cimport (
 )
 from core.wire.numbering cimport numbering_init
 from core.wire.pdu cimport BHS_BYTES, BHS_CDB, BHS_FLAGS, BHS_LUN, BHS_OPCODE, OPCODE_MASK, get_be16, lun_number
+from core.wire.share cimport share_new
 from core.wire.task cimport tasks_init
 from core.wire.thread cimport RELEASE, lnt_store32, lnt_sub32, pthread_mutex_destroy, pthread_mutex_init
 from libc.errno cimport ENOMEM
@@ -36,13 +37,12 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 import os
-from importlib.util import find_spec
-from pathlib import Path
 
 from core.wire.events import (
     AbortedEvent, ClosedEvent, CommandEvent, LunReleasedEvent, PduEvent, SessionClosedEvent,
 )
 from core.wire.figures import COUNTERS
+from core.wire.liburing import unloadable, uring_library
 
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int fd, void *p, size_t n)
@@ -56,14 +56,6 @@ cdef enum:
 
 LUNF_SLOW, LUNF_RO, LUNF_DSENSE, LUNF_WRITE_SLOW = nexus.LUNF_SLOW, nexus.LUNF_RO, nexus.LUNF_DSENSE, nexus.LUNF_WRITE_SLOW
 CLOSE_REASONS = ("peer", "error", "protocol", "digest", "keepalive", "requested", "stopped")
-
-
-def uring_library() -> bytes:
-    # pyuring ships liburing; the module itself is never imported.
-    spec = find_spec("pyuring")
-    if spec is None or spec.origin is None:
-        raise OSError("pyuring is not installed: its liburingwrap.so is needed")
-    return os.fsencode(Path(spec.origin).parent / "lib" / "liburingwrap.so")
 
 
 cdef object no_memory():
@@ -174,7 +166,7 @@ cdef class Reactor:
             return
         path = uring_library()
         if loop_load(path) != 0:
-            raise OSError(f"cannot load {os.fsdecode(path)}")
+            raise unloadable(path)
         self.attach_medium()
         self.r.stopping = 0
         with nogil:
@@ -209,7 +201,7 @@ cdef class Reactor:
 
     def add_session(self, *, uint32_t exp_cmd_sn, uint32_t max_cmd_window=128, bint initial_r2t=True,
                     bint immediate_data=True, uint32_t first_burst_length=65536, uint32_t max_burst_length=262144,
-                    uint32_t max_outstanding_r2t=1, uint32_t tsih=0, uint32_t error_recovery_level=0):
+                    uint32_t max_outstanding_r2t=1, uint32_t tsih=0, uint32_t error_recovery_level=0, uint64_t host=0):
         cdef lnt_session *s
         cdef lnt_request *m
         if not self.free_sessions:
@@ -218,7 +210,10 @@ cdef class Reactor:
             raise ValueError("max_burst_length, max_outstanding_r2t or max_cmd_window is too small")
         m = message(self, IN_SESSION)
         s = <lnt_session *>mem_zeroed(sizeof(lnt_session))
-        if s == NULL:
+        if s != NULL:
+            s.share = share_new(host)
+        if s == NULL or s.share == NULL:
+            free(s)
             request_free(&self.r, m)
             raise no_memory()
         self.generation += 1

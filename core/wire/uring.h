@@ -1,5 +1,5 @@
 /* io_uring as the reactor uses it: liburing's ring structure (its public ABI), constants newer than this machine's kernel
- * headers, the handful of library calls we take from pyuring's liburingwrap.so by dlopen, and inline ring access. */
+ * headers, the handful of library calls we take from liburing by dlopen (liburing.py says from which), and inline ring access. */
 #ifndef LNT_URING_H
 #define LNT_URING_H
 #ifndef _GNU_SOURCE

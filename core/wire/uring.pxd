@@ -1,4 +1,4 @@
-# io_uring for Cython: what uring.h defines (ring access inline, liburing's calls dlopened from pyuring's library).
+# io_uring for Cython: what uring.h defines (ring access inline, liburing's calls dlopened from the library of liburing.py).
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 cdef extern from "wire/uring.h" nogil:

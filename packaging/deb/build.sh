@@ -30,10 +30,16 @@ mkdir "$information"
 printf 'Metadata-Version: 2.1\nName: lunette\nVersion: %s\n' "$version" > "$information/METADATA"
 rm -rf "$lib/bin"
 
-cat > "$stage/usr/bin/lunette" <<'END'
+# The release's own liburing, where it is new enough (core/wire/liburing.py).
+ring= choice=
+if python3 -c 'import ctypes; ctypes.CDLL("liburing.so.2").io_uring_setup_buf_ring' 2> /dev/null; then
+    ring=", liburing2 (>= 2.4)"
+    choice='import os; os.environ.setdefault("LUNETTE_LIBURING", "system")'
+fi
+cat > "$stage/usr/bin/lunette" <<END
 #!/usr/bin/python3 -I
 import sys
-
+$choice
 sys.path.insert(0, "/usr/lib/lunette")
 from target.cli import main  # noqa: E402
 
@@ -53,7 +59,7 @@ Package: lunette
 Version: $version
 Architecture: $(dpkg --print-architecture)
 Maintainer: Lunette maintainers <maintainers@lunette.invalid>
-Depends: python3 (>= ${release% *}), python3 (<< ${release#* }), libc6, adduser
+Depends: python3 (>= ${release% *}), python3 (<< ${release#* }), libc6, adduser$ring
 Recommends: systemd
 Installed-Size: $(du -sk "$stage" | cut -f1)
 Section: net

@@ -40,7 +40,8 @@ deb=$("$here/build.sh" "$LUNETTE_DEB")
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
 apt-config dump | grep -E '^Acquire::(http|https|ForceIPv|Retries|Check-)' > "$LUNETTE_DEB/apt.conf" || true
-mmdebstrap --quiet --mode=root --variant=minbase --include=python3,adduser,ca-certificates \
+more=$(dpkg-deb --field "$deb" Depends | grep -o 'liburing2' || true)
+mmdebstrap --quiet --mode=root --variant=minbase --include="python3,adduser,ca-certificates${more:+,$more}" \
     --aptopt="$LUNETTE_DEB/apt.conf" "$release" "$root" "$mirror"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import zlib
 from collections.abc import Collection, Iterable, Sequence
 
 from target.config import Network, Portal, parse_portal, plain_address
@@ -14,6 +15,8 @@ from target.volumes.catalog import Catalog, parse_address
 from target.volumes.luns import Connection
 
 log = logging.getLogger("lunette.access")
+
+NO_HOST = 1 << 32      # in a number that stands for an initiator
 
 
 class Access:
@@ -44,6 +47,11 @@ class Access:
         """Whether an initiator's host asked for asynchronous SCSI events."""
         host = self.catalog.host_of(initiator_name)
         return host is not None and host.events
+
+    def host_number(self, initiator_name: str) -> int:
+        """One number for all initiators of a host, another for each that belongs to none: who takes turns as one."""
+        host = self.catalog.host_of(initiator_name)
+        return host.id if host is not None else NO_HOST | zlib.crc32(initiator_name.encode())
 
     def lun_map(self, initiator_name: str, *, without: Collection[Connection] = (),
                 added: Connection | None = None) -> dict[int, int]:

@@ -162,7 +162,7 @@ class SessionTable:
             exp_cmd_sn=params.exp_cmd_sn, max_cmd_window=128, initial_r2t=params.initial_r2t,
             immediate_data=params.immediate_data, first_burst_length=params.first_burst_length,
             max_burst_length=params.max_burst_length, max_outstanding_r2t=params.max_outstanding_r2t, tsih=params.tsih,
-            error_recovery_level=params.error_recovery_level)
+            error_recovery_level=params.error_recovery_level, host=self.access.host_number(params.initiator_name))
         nexus = ITNexus(params.initiator_name, params.isid, params.portal_group_tag)
         self._names.enters(params.initiator_name, peer, self.sessions())
         made = NexusSession(session, nexus, params, peer, reactor, number, time.time())
