@@ -35,6 +35,7 @@ COLUMNS = {     # beside ALWAYS, what carries something in rows with a rate; Non
     "first-write": ("to_steady", "spread", "p99_us", "cpu_us_per_io"),
     "reclaim": ("to_steady", "p99_us", "p99_to_steady", "back_mib_s", "cpu_us_per_io"),
     "protect": ("to_steady", "p99_us", "p99_to_steady", "cpu_us_per_io"),
+    "aging": ("to_steady", "p99_us", "cpu_us_per_io"),
     "schedule": ("to_steady", "worst_iops", "worst_to_steady", "p99_us", "p99_to_steady"),
     "snapshots": ("spread", "p50_us", "p99_us", "cpu_us_per_io"),
     "sync": ("spread", "sync_p50_us", "sync_p99_us", "cpu_us_per_io"),

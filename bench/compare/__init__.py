@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench.compare import basic, ceiling, cow, durable, many, parts, protect, rbd, reclaim, scale
+from bench.compare import aging, basic, ceiling, cow, durable, many, parts, protect, rbd, reclaim, scale
 from bench.measure import Run
 
 
@@ -20,7 +20,8 @@ SUITES: dict[str, Suite] = {
     "first-write": Suite(cow.first_write, True, 3),
     "snapshots": Suite(cow.snapshots, True, 4),
     "reclaim": Suite(reclaim.reclaim, False, 3),
-    "schedule": Suite(reclaim.schedule, False, 3.5),
+    "schedule": Suite(reclaim.schedule, False, 3),
+    "aging": Suite(aging.aging, False, 3),
     "latency": Suite(basic.latency, False, 2),
     "digests": Suite(many.digests, False, 2),
     "sync": Suite(durable.sync, False, 2),

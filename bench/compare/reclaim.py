@@ -100,7 +100,7 @@ def schedule(run: Run) -> None:
     size = run.plan.size_mib
     rounds = 6 if run.plan.mode == "quick" else KEPT + 5
     for medium in run.media:
-        with Lab(run, medium, pool_mib=size * 4, only=("lunette",)) as lab:
+        with Lab(run, medium, pool_mib=size * (KEPT + 3), only=("lunette",)) as lab:    # each may keep a copy of nearly all
             for target in lab.lunettes():
                 url = target.add_lun("v", size)
                 with initiator.Load([[url]]) as load:

@@ -55,6 +55,7 @@ cdef struct lnt_pool:
     uint64_t run_cursor               # where a free run is looked for next
     uint64_t arrival_cursor           # the block behind the last that was taken in order of arrival; 0: none was
     uint64_t marked_cursor            # where freed blocks that the medium still keeps were taken last
+    uint64_t fresh_cursor             # where a free run is looked for of which it keeps nothing
     uint64_t fit_cursor               # where blocks are taken that belong nowhere in particular: the run ...
     uint32_t fit_block                # ... and in it
     # parts

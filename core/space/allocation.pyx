@@ -14,7 +14,7 @@ from core.base.trace cimport PF_SUMMARY, pool_fail
 from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE
 from core.pages.damage cimport damage_held
 from core.space.counts cimport count_add, count_page, counts_begin
-from core.space.marks cimport is_marked
+from core.space.marks cimport is_marked, marks_of
 from core.space.medium cimport zone_need
 
 cdef extern from *:
@@ -25,6 +25,7 @@ cdef extern from *:
 
 cdef enum:
     MARKED_LOOKS = 256            # at runs, for blocks that the medium still keeps
+    FRESH_LOOKS = 4096            # at runs, for one of which it keeps none
 
 
 cdef uint64_t space_for_nodes(lnt_pool *p) noexcept nogil:
@@ -182,9 +183,36 @@ cdef int take_free_run(lnt_pool *p, lnt_waiter *who, uint32_t offset, uint32_t w
     return rc
 
 
+cdef inline bint run_is_fresh(lnt_pool *p, uint64_t run) noexcept nogil:
+    """None of it is used, and the medium keeps nothing of it: it will find one place for all of it."""
+    cdef lnt_freed_page *g = marks_of(p, run)
+    return p.run_used[run] == 0 and run_usable(p, run) and (g == NULL or g.age[run % L_SUMMARY_RUNS] == 0)
+
+
+cdef int take_fresh_run(lnt_pool *p, lnt_waiter *who, uint32_t offset, uint32_t want, uint64_t *pba,
+                        uint32_t *got) noexcept nogil:
+    """Blocks at `offset` of a run that is fresh. got is 0 where there is none, or looking would take too long."""
+    cdef uint64_t _i, run
+    cdef int rc
+    got[0] = 0
+    for _i in range(min(p.n_runs, <uint64_t>FRESH_LOOKS)):
+        run = p.fresh_cursor
+        p.fresh_cursor = run + 1 if run + 1 < p.n_runs else 0
+        if run_is_fresh(p, run):
+            pba[0] = run * L_RUN_BLOCKS + offset
+            rc = take_at(p, who, pba[0], want, want, got)
+            if search_over(p, rc, got[0]):
+                return rc
+    return 0
+
+
 cdef int alloc_whole(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba,
                      uint32_t *got) noexcept nogil:
-    """Claim all of `want` contiguous blocks, at `goal` or at `offset` of a free run, or none (got is 0). 0, WAIT, or damage."""
+    """Claim all of `want` contiguous blocks, at `goal` or at `offset` of a free run, or none (got is 0). 0, WAIT, or damage.
+
+    Of free runs one is taken of which the medium keeps nothing, if there is one. What was written there block by block lies
+    scattered below, too, and would for ever.
+    """
     cdef int rc
     got[0] = 0
     if goal and goal < p.total_blocks and run_usable(p, goal // L_RUN_BLOCKS):
@@ -192,6 +220,9 @@ cdef int alloc_whole(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offse
         if search_over(p, rc, got[0]):
             pba[0] = goal
             return rc
+    rc = take_fresh_run(p, who, offset, want, pba, got)
+    if search_over(p, rc, got[0]):
+        return rc
     rc = take_free_run(p, who, offset, want, pba, got)
     return rc if search_over(p, rc, got[0]) else 0
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from target.cli import completion
 from target.cli.configuration import export_config, import_config
 from target.cli.model import model_command
 from target.cli.request import SIZE, connect, json_option, print_json, rounded, size
@@ -103,11 +104,13 @@ def _trimmed(state: dict[str, Any]) -> str:
 
 
 @pool.command("defrag")
+@click.argument("name", required=False, default="", shell_complete=completion.objects)
 @background_options("Move at most so many bytes a second.")
 @click.pass_context
-def defrag(ctx: click.Context, rate_bytes: int, background: bool, only_status: bool, stop: bool, as_json: bool) -> int:
-    """Put volumes' blocks that snapshots have scattered into order: those that no other object shares."""
-    state = work(ctx, "/v1/defrag", _moved, rate_bytes=rate_bytes, background=background, only_status=only_status, stop=stop)
+def defrag(ctx: click.Context, name: str, rate_bytes: int, background: bool, only_status: bool, stop: bool, as_json: bool) -> int:
+    """Put blocks that snapshots have scattered into order: those of volume NAME, or of all, that no other object shares."""
+    state = work(ctx, "/v1/defrag", _moved, rate_bytes=rate_bytes, background=background, only_status=only_status, stop=stop,
+                 **({"name": name} if name else {}))
     if as_json:
         print_json(state)
     else:

@@ -35,8 +35,8 @@ def background_options(rate_help: str) -> Callable[[Callable[..., Any]], Callabl
 
 
 def work(ctx: click.Context, path: str, progress: Callable[[Json], str], *, rate_bytes: int, background: bool, only_status: bool,
-         stop: bool) -> Json:
-    """Do what the options ask; its state, in the end or now."""
+         stop: bool, **what: Any) -> Json:
+    """Do what the options ask, `what` belongs to the work; its state, in the end or now."""
     client = connect(ctx)
     state: Json
     if stop:
@@ -45,7 +45,7 @@ def work(ctx: click.Context, path: str, progress: Callable[[Json], str], *, rate
     if only_status:
         state = client.get(path)
         return state
-    state = client.post(path, {"rate_bytes": rate_bytes})
+    state = client.post(path, {"rate_bytes": rate_bytes, **what})
     if background or state["state"] != "running":
         return state
     with _shown(path.rpartition("/")[2]) as show:

@@ -52,6 +52,13 @@ class Work(Arguments):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DefragWork(Work):
+    """Put into order what lies scattered."""
+
+    name: Annotated[str, Says("The volume or clone; all of them if it is not given.")] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleCreate(Arguments):
     """Take snapshots by the clock and delete those that are past keeping."""
 

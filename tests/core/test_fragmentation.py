@@ -163,3 +163,17 @@ def test_what_is_shared_or_has_no_room_is_not_moved() -> None:
     made.device.full = False
     with pytest.raises(PoolError, match="invalid"):
         made.pool.call("move", object_id=made.volume, offset_bytes=BLOCK, length_bytes=RUN)
+
+
+def test_a_move_goes_where_the_medium_keeps_nothing() -> None:
+    """A run that was freed and is still in the file below is scattered there, too: it is taken only where there is no other."""
+    made = Scattered()
+    other = made.pool.call("create", name="w", size_bytes=made.size_bytes)
+    for at in range(0, made.size_bytes, RUN):
+        made.pool.call("write", object_id=other, offset_bytes=at, data=b"w" * RUN)
+    made.pool.call("delete", object_id=other)
+    made.settle()
+    before = set(made.device.pages)
+    moved(made)
+    assert len(set(made.device.pages) - before) >= made.size_bytes // BLOCK
+    assert made.reads() <= 4

@@ -64,6 +64,7 @@ OWNER_OF = {                                    # a field of lnt_pool -> the mod
     "run_cursor": "base/runs",
     "arrival_cursor": "space/allocation",
     "marked_cursor": "space/allocation",
+    "fresh_cursor": "space/allocation",
     "fit_cursor": "space/allocation",
     "fit_block": "space/allocation",
     "cache": "pages/cache",

@@ -41,6 +41,8 @@ POOL = (
     Name("pending_bytes", "lunette_pool_pending_bytes", "Bytes of what was deleted that are not free yet."),
     Name("reclaimed_bytes", "lunette_pool_reclaimed_bytes_total",
          "Bytes of deleted objects and unmapped ranges that became free."),
+    Name("moved_bytes", "lunette_pool_defrag_moved_bytes_total",
+         "Bytes of volumes that lay scattered and were put into runs of their own."),
     Name("read_only", "lunette_pool_read_only", "1 when an I/O error or an order of an administrator made the pool read-only."),
     Name("cut_off_bytes", "lunette_pool_cut_off_bytes",
          "Bytes by which somebody made the pool's file shorter while it was served."),

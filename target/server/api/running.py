@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from target.errors import LunetteError
-from target.models.pool import Work
+from target.models.pool import DefragWork, Work
 from target.models.queries import BatchQuery, ExportQuery, ImportQuery, Page
 from target.server.api.parts import Parts
 from target.server.api.routes import Call, Route, paged
@@ -34,7 +35,7 @@ class Running:
             Route("GET", "/v1/jobs/{id}", "job", "One job.", self._job, "JobRow"),
             Route("DELETE", "/v1/jobs/{id}", "job_cancel", "End a job.", self._cancel, "JobRow", scope="operate"),
             *self._work("/v1/scrub", self._parts.scrub), *self._work("/v1/trim", self._parts.trim),
-            *self._work("/v1/defrag", self._parts.defrag),
+            *self._work("/v1/defrag", self._parts.defrag, DefragWork),
         ]
 
     def _command(self, command: Command) -> Route:
@@ -95,14 +96,15 @@ class Running:
             raise LunetteError("not_found", f"there is no job {job.id}")
         return job
 
-    def _work(self, path: str, worker: PoolWork) -> list[Route]:
+    def _work(self, path: str, worker: PoolWork, body: type[Work] = Work) -> list[Route]:
         """Work on the whole pool in the background: POST starts it, GET tells how it stands, DELETE stops it."""
         async def status(call: Call) -> Json:
             return worker.status()
 
         async def start(call: Call) -> Json:
-            with self._parts.audited(call.identity, worker.name, {"rate_bytes": call.body.rate_bytes}):
-                worker.start(call.body.rate_bytes)
+            wanted = {field.name: getattr(call.body, field.name) for field in fields(call.body)}
+            with self._parts.audited(call.identity, worker.name, wanted):
+                worker.start(**wanted)
             return worker.status()
 
         async def stop(call: Call) -> Json:
@@ -113,6 +115,6 @@ class Running:
         changes: Scope = "operate"
         return [
             Route("GET", path, worker.name, f"How the {worker.name} stands.", status, "WorkState", whole=True),
-            Route("POST", path, f"{worker.name}_start", f"Start a {worker.name}.", start, "WorkState", changes, True, body=Work),
+            Route("POST", path, f"{worker.name}_start", f"Start a {worker.name}.", start, "WorkState", changes, True, body=body),
             Route("DELETE", path, f"{worker.name}_stop", f"Stop the {worker.name}.", stop, "WorkState", changes, True),
         ]

@@ -36,6 +36,18 @@ class Defrag(PoolWork):
         self._watching: asyncio.Task[None] | None = None
         self._polite = False        # this pass waits for initiators
         self._seen = -1             # their requests so far, when they were silent last
+        self._only = 0              # this pass is for one volume: its id
+
+    def start(self, rate_bytes: int, name: str = "") -> None:
+        """As every work on the pool; with `name` for that volume or clone alone. LunetteError: not_found, invalid, busy."""
+        info = self._pool.lookup(name) if name else None
+        if name and info is None:
+            raise LunetteError("not_found", f"no such object: {name}")
+        if info is not None and info.kind == "snapshot":
+            raise LunetteError("invalid", f"{name} is a snapshot: what it has stays where it is")
+        if self._job is None or self._job.state != "running":
+            self._only = 0 if info is None else info.id
+        super().start(rate_bytes)
 
     def watch(self) -> None:
         """From now on passes begin by themselves."""
@@ -57,7 +69,7 @@ class Defrag(PoolWork):
         return self._state.get("looked_bytes", 0), self._state.get("mapped_bytes", 0)
 
     def _volumes(self) -> list[ObjectInfo]:
-        return [info for info in self._pool.objects() if info.kind != "snapshot"]
+        return [info for info in self._pool.objects() if info.kind != "snapshot" and self._only in (0, info.id)]
 
     def _requests(self) -> int:
         return self._pool.stats().get("requests", 0)
@@ -69,13 +81,17 @@ class Defrag(PoolWork):
             await asyncio.sleep(LOOK_SECONDS)
             if requests != self._requests():
                 requests, quiet_s = self._requests(), time.monotonic()
-            elif freed != self._freed() and time.monotonic() - quiet_s >= IDLE_SECONDS and not self._pool.pool.read_only:
+            elif freed != self._freed() and time.monotonic() - quiet_s >= IDLE_SECONDS and self._is_ripe():
                 freed = self._freed()
                 with contextlib.suppress(LunetteError):      # one runs already
                     self.start(0)
                     self._polite = True
                     await self.over()
                     log.info("%d MiB of volumes lay scattered and were moved", self._state.get("moved_bytes", 0) >> 20)
+
+    def _is_ripe(self) -> bool:
+        """What was deleted has come off the counts: before that regions still look shared, and a pass would leave them."""
+        return not self._pool.pool.read_only and not self._pool.stats().get("pending_items", 0)
 
     def _freed(self) -> int:
         return self._pool.stats().get("reclaimed_bytes", 0)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from target.errors import LunetteError
 from target.server.background import defrag as module
 from target.server.background.defrag import Defrag
 from target.volumes.gateway import AsyncPool
@@ -40,6 +41,41 @@ async def test_a_pass_moves_what_lies_scattered(made: tuple[Scattered, AsyncPool
     work.start(0)
     await work.over()
     assert work.status()["moved_bytes"] == 0
+
+
+async def test_a_pass_may_be_for_one_volume(made: tuple[Scattered, AsyncPool]) -> None:
+    scattered, pool = made
+    other = await pool.call("create", name="w", size_bytes=RUN)
+    await pool.call("write", object_id=other, offset_bytes=0, data=b"w" * RUN)
+    work = Defrag(pool)
+    work.start(0, "w")
+    await work.over()
+    assert (work.status()["looked_bytes"], work.status()["moved_bytes"]) == (RUN, 0)
+    work.start(0, "v")
+    await work.over()
+    assert work.status()["moved_bytes"] == work.status()["looked_bytes"] == 2 * RUN
+    await pool.call("snapshot", pairs=[(scattered.volume, "v@s")])
+    for name, code in (("v@s", "invalid"), ("x", "not_found")):
+        with pytest.raises(LunetteError) as caught:
+            work.start(0, name)
+        assert caught.value.code == code
+
+
+async def test_a_pass_waits_until_what_was_deleted_is_off_the_counts(made: tuple[Scattered, AsyncPool],
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before that the regions look shared still: it would look at all of them and leave them."""
+    _, pool = made
+    work, pending, real = Defrag(pool), {"pending_items": 1}, pool.stats
+    freed = iter(range(10_000))
+    monkeypatch.setattr(pool, "stats", lambda: {**real(), **pending, "reclaimed_bytes": next(freed)})
+    work.watch()
+    await asyncio.sleep(0.3)
+    assert work.status()["state"] == "never run"
+    pending["pending_items"] = 0
+    async with asyncio.timeout(20):
+        while work.status()["state"] == "never run":      # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await work.quit()
 
 
 async def test_it_begins_by_itself_after_a_delete_and_waits_for_initiators(made: tuple[Scattered, AsyncPool]) -> None:
