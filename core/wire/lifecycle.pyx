@@ -7,13 +7,14 @@ from core.wire.connection cimport connection_arm, connection_close, connection_h
 from core.wire.mailbox cimport event_of, event_post
 from core.wire.nexus cimport (
     CLOSE_ERROR, CLOSE_REQUESTED, CLOSE_STOPPED, CONNECTIONS_MAX, CONNECTION_DEAD, CONNECTION_OPEN, EV_CONNECTION_FREED,
-    EV_SESSION_CLOSED, T_SEND, lnt_event, lnt_task,
+    EV_SESSION_CLOSED, LUN_HASH, T_SEND, lnt_event, lnt_lun, lnt_task,
 )
 from core.wire.payload cimport payload_take_heap
 from core.wire.receive cimport receive_bytes
 from core.wire.send cimport send_teardown
 from core.wire.share cimport share_join, share_leave
 from core.wire.task cimport task_abort, task_free
+from core.wire.task_set cimport task_set_forget
 from libc.stdlib cimport free
 
 cdef extern from "<unistd.h>" nogil:
@@ -95,6 +96,17 @@ cdef void connections_reap(lnt_reactor *r) noexcept nogil:
     sessions_reap(r)
 
 
+cdef void task_sets_forget(lnt_reactor *r, lnt_session *s) noexcept nogil:
+    # Its LUNs go with it, in Python: a set that its last tasks left in this turn is not looked at any more.
+    cdef lnt_lun *lun
+    cdef int i
+    for i in range(LUN_HASH):
+        lun = s.luns[i]
+        while lun != NULL:
+            task_set_forget(r, lun)
+            lun = lun.next
+
+
 cdef void sessions_reap(lnt_reactor *r) noexcept nogil:
     cdef lnt_session **at = &r.sessions
     cdef lnt_session *s
@@ -106,6 +118,7 @@ cdef void sessions_reap(lnt_reactor *r) noexcept nogil:
             continue
         at[0] = s.next
         share_leave(r, s)
+        task_sets_forget(r, s)
         e = event_of(&s.ended, EV_SESSION_CLOSED, s)
         e.session = s.handle
         event_post(r, e)
