@@ -90,8 +90,11 @@ class Defrag(PoolWork):
                     log.info("%d MiB of volumes lay scattered and were moved", self._state.get("moved_bytes", 0) >> 20)
 
     def _is_ripe(self) -> bool:
-        """What was deleted has come off the counts: before that regions still look shared, and a pass would leave them."""
-        return not self._pool.pool.read_only and not self._pool.stats().get("pending_items", 0)
+        """What was deleted has come off the counts: before that regions still look shared, and a pass would leave them.
+
+        Homes of nodes, which wait for a checkpoint that may be far off, are items that are pending, too, but no bytes.
+        """
+        return not self._pool.pool.read_only and not self._pool.stats().get("pending_bytes", 0)
 
     def _freed(self) -> int:
         return self._pool.stats().get("reclaimed_bytes", 0)

@@ -65,13 +65,13 @@ async def test_a_pass_waits_until_what_was_deleted_is_off_the_counts(made: tuple
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """Before that the regions look shared still: it would look at all of them and leave them."""
     _, pool = made
-    work, pending, real = Defrag(pool), {"pending_items": 1}, pool.stats
+    work, pending, real = Defrag(pool), {"pending_bytes": 4096, "pending_items": 9}, pool.stats
     freed = iter(range(10_000))
     monkeypatch.setattr(pool, "stats", lambda: {**real(), **pending, "reclaimed_bytes": next(freed)})
     work.watch()
     await asyncio.sleep(0.3)
     assert work.status()["state"] == "never run"
-    pending["pending_items"] = 0
+    pending["pending_bytes"] = 0
     async with asyncio.timeout(20):
         while work.status()["state"] == "never run":      # noqa: ASYNC110
             await asyncio.sleep(0.02)
