@@ -215,7 +215,7 @@ def test_a_page_stays_in_memory_until_it_is_home() -> None:
     """Pages that a checkpoint is writing are clean, and not yet where a miss would read them."""
     disk, pool = scattered(Config(size_bytes=2 << 30, cache_bytes=0, area_blocks=128), 400)
     for leaf in range(20):
-        pool.call("write", object_id=1, offset_bytes=leaf * LEAF + 2 * BLOCK, data=b"y" * BLOCK)
+        pool.call("write", object_id=1, offset_bytes=leaf * LEAF + 20 * BLOCK, data=b"y" * BLOCK)
     sure = disk.durable_superblock()
     held: set[int] = set()
     pool.start("checkpoint")
@@ -247,7 +247,7 @@ def test_a_page_stays_in_memory_until_it_is_home() -> None:
     for leaf in [*range(20, 400)] * 2:                   # more leaves than the cache holds
         assert read(leaf, 0) == b"x" * BLOCK
     for leaf in range(20):
-        assert read(leaf, 2) == b"y" * BLOCK
+        assert read(leaf, 20) == b"y" * BLOCK
     pool.drain()
     pool.close()
 
@@ -305,14 +305,14 @@ def test_a_changed_page_stays_in_memory() -> None:
     """Nothing but memory knows of it until a checkpoint writes it, however much is read meanwhile."""
     _, pool = scattered(Config(size_bytes=2 << 30, cache_bytes=0), 400)
     for leaf in range(20):
-        pool.call("write", object_id=1, offset_bytes=leaf * LEAF + 2 * BLOCK, data=b"y" * BLOCK)
+        pool.call("write", object_id=1, offset_bytes=leaf * LEAF + 20 * BLOCK, data=b"y" * BLOCK)
     before = pool.stats()["cache_evictions"]
     for leaf in [*range(20, 400)] * 2:                   # more leaves than the cache holds
         assert pool.call("read", object_id=1, offset_bytes=leaf * LEAF, length_bytes=BLOCK) == b"x" * BLOCK
     assert pool.stats()["cache_evictions"] > before + 300
     assert pool.stats()["dirty_pages"] >= 20
     for leaf in range(20):
-        assert pool.call("read", object_id=1, offset_bytes=leaf * LEAF + 2 * BLOCK, length_bytes=BLOCK) == b"y" * BLOCK
+        assert pool.call("read", object_id=1, offset_bytes=leaf * LEAF + 20 * BLOCK, length_bytes=BLOCK) == b"y" * BLOCK
     pool.close()
 
 

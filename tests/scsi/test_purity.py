@@ -7,7 +7,7 @@ from pathlib import Path
 
 import target.scsi
 
-ALLOWED = {"__future__", "collections", "dataclasses", "enum", "itertools", "json", "logging", "secrets", "typing"}
+ALLOWED = {"__future__", "collections", "dataclasses", "enum", "itertools", "json", "logging", "secrets", "struct", "typing"}
 
 
 def test_imports() -> None:
