@@ -11,7 +11,7 @@ import pytest
 from target.iscsi.codes import LoginStatus
 from target.iscsi.pdu import NopIn, NopOut
 from tests.interop.conftest import Start
-from tests.support.daemon import DaemonProcess
+from tests.support.daemon import DaemonProcess, logged
 from tests.support.session import Connection
 
 HOST = "iqn.2026-11.test:host"
@@ -19,17 +19,6 @@ HOST = "iqn.2026-11.test:host"
 
 def enter(daemon: DaemonProcess, number: int, name: str = HOST) -> Connection:
     return Connection(daemon.port, daemon.target, name=name, isid=b"\x80" + number.to_bytes(5, "big"))
-
-
-def logged(daemon: DaemonProcess, pattern: str) -> str:
-    """The first line of the log that has it, which may still have to be written."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for line in daemon.log.read_text().splitlines():
-            if re.search(pattern, line):
-                return line
-        time.sleep(0.02)
-    raise AssertionError(f"no line with {pattern} in:\n{daemon.log.read_text()[-3000:]}")
 
 
 def test_a_host_has_a_session_a_disk(start: Start) -> None:

@@ -15,7 +15,7 @@ from target.iscsi.pdu import AsyncMessage
 from target.iscsi.text import parse_pairs
 from target.server.iscsi.portal import open_listener
 from tests.interop.conftest import Start
-from tests.support.daemon import DaemonProcess, Refused, free_port
+from tests.support.daemon import DaemonProcess, Refused, free_port, logged
 from tests.support.libiscsi import GOOD, Initiator, discover
 from tests.support.session import Connection
 
@@ -149,7 +149,7 @@ def test_the_ipv6_wildcard_takes_both_families(start: Start) -> None:
     assert login(port, daemon.target)[0] == LoginStatus.SUCCESS
     with socket.create_connection(("::1", port), timeout=10) as six:
         assert six.getpeername()[1] == port
-    assert "session of iqn.2026-11.test:mcs from 127.0.0.1 begins" in daemon.log.read_text()
+    logged(daemon, "session of iqn.2026-11.test:mcs from 127.0.0.1 begins")
     both = start("--force-open", listen=(f"[::]:{free_port()}", f"0.0.0.0:{free_port()}"))
     assert both.alive
 

@@ -69,8 +69,8 @@ def libvirt() -> Iterator[Callable[..., str]]:
 
         def virsh(*words: str, document: str = "") -> str:
             (Path(name) / "document").write_text(document)
-            done = subprocess.run([*nobody, "virsh", "-c", "qemu:///session", *words], env=places, cwd=name, capture_output=True,
-                                  text=True, timeout=60, check=False)
+            done = subprocess.run([*nobody, "virsh", "-c", "storage:///session", *words], env=places, cwd=name,
+                                  capture_output=True, text=True, timeout=60, check=False)
             assert done.returncode == 0, done.stderr
             return done.stdout
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -130,3 +131,14 @@ class DaemonProcess:
         self.api.unlink(missing_ok=True)
         self.api.with_name(self.api.name + ".fd").unlink(missing_ok=True)
         self.api.parent.rmdir()
+
+
+def logged(daemon: DaemonProcess, pattern: str) -> str:
+    """The first line of the log that has it, which may still have to be written."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for line in daemon.log.read_text().splitlines():
+            if re.search(pattern, line):
+                return line
+        time.sleep(0.02)
+    raise AssertionError(f"no line with {pattern} in:\n{daemon.log.read_text()[-3000:]}")
