@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from target.errors import LunetteError
+from target.volumes.streams import on_thread
 
 HANDSHAKE_SECONDS = 10.0
 MESSAGE_SECONDS = 60.0          # for an answer
@@ -151,13 +152,7 @@ class Link:
         return b"".join(parts)
 
     async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            os.eventfd_write(self._cancel, 1)
-            await asyncio.wait([future])
-            raise
+        return await on_thread(self._thread, self._cancel, work, *args)
 
     def _carry(self) -> None:
         with contextlib.suppress(OSError):      # whoever waits at the plain end sees its end

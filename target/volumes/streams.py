@@ -17,6 +17,17 @@ OUT_BYTES = 5 << 20         # a batch of frames
 T = TypeVar("T")
 
 
+async def on_thread(thread: ThreadPoolExecutor, cancel: int, work: Callable[..., T], *args: Any) -> T:
+    """Do it on the thread. A task that is cancelled waits for it, cut short by the eventfd: it must not go on by itself."""
+    future = asyncio.get_running_loop().run_in_executor(thread, lambda: work(*args))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        os.eventfd_write(cancel, 1)
+        await asyncio.wait([future])
+        raise
+
+
 class _Pump:
     """A thread, and a descriptor that ends its waits."""
 
@@ -26,14 +37,7 @@ class _Pump:
         self._cancel = os.eventfd(0, os.EFD_CLOEXEC)
 
     async def _run(self, work: Callable[..., T], *args: Any) -> T:
-        """Do it on the thread. A task that is cancelled waits for it, cut short: it must not go on by itself."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, lambda: work(*args))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            os.eventfd_write(self._cancel, 1)
-            await asyncio.wait([future])
-            raise
+        return await on_thread(self._thread, self._cancel, work, *args)
 
     def cut(self) -> None:
         """End what waits for the descriptor, now and later."""

@@ -132,3 +132,19 @@ def candidates(history: Iterable[Version], supersedes: Superseding) -> list[Vers
     history = list(history)
     newest = max((v.op.start for v in history if supersedes(v.op)), default=-2)
     return [v for v in history if v.op.end >= newest or v.op.start == newest]
+
+
+def at_instant(history: list[Version], op: Op, skip: Op | None, now: int) -> list[Version]:
+    """The versions that an instant between op's start and its end may have seen, with the bounds each sets."""
+    known = [v for v in history if v.op is not skip and v.op.start < min(op.end, now)]
+    found: list[Version] = []
+    for v in candidates(known, lambda other: other.ok and other.end < op.start):
+        after = [w.op.end for w in known if w.op.ok and w.op.start > v.op.end]
+        found.append(Version(v.value, op, v.op.start, min(after, default=FOREVER)))
+    return found or [Version(0, op)]
+
+
+def show(versions: Iterable[Version]) -> str:
+    """Values and who wrote them, for a message."""
+    return "[" + ", ".join(f"{v.value}@{v.op.kind}{v.op.start}-{'…' if v.op.end >= FOREVER else v.op.end}"
+                           f"{'+' if v.op.ok else '?'}{'d' if v.op.fua else ''}" for v in versions) + "]"

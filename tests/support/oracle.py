@@ -33,10 +33,13 @@ from tests.support.history import (
     Version,
     Violation,
     Whole,
+    at_instant,
     candidates,
+    show,
     stamp,
     unstamp,
 )
+from tests.support.key_oracle import keys_changed, keys_left
 
 
 class Oracle:
@@ -264,8 +267,7 @@ class Oracle:
     def make_data(self, object_id: int, offset_bytes: int, length_bytes: int) -> bytes:
         """Fresh stamped data for a write."""
         parts = []
-        for i in range(length_bytes // SECTOR):
-            lba = offset_bytes // SECTOR + i
+        for lba in range(offset_bytes // SECTOR, offset_bytes // SECTOR + length_bytes // SECTOR):
             self.values += 1
             self.book[self.values] = (object_id, lba)
             parts.append(stamp(self.values, object_id, lba))
@@ -337,7 +339,7 @@ class Oracle:
         self.grave[object_id] = self.objects.pop(object_id)
 
     def _apply_kv(self, changes: dict[str, bytes | None]) -> None:
-        self.kv = _changed(self.kv, changes)
+        self.kv = keys_changed(self.kv, changes)
 
     def _undo(self, op: Op) -> None:
         """It had no effect."""
@@ -364,23 +366,13 @@ class Oracle:
                             checksum=source.checksum if source else op.args.get("checksum", False))
         if source is not None:
             model.taken_by = op
-            sizes = self._at_instant(source.size, op, skip)
+            sizes = at_instant(source.size, op, skip, self.clock)
             model.size = [Version(v.value, op) for v in sizes]
             for lba, history in source.sectors.items():
-                model.sectors[lba] = self._at_instant(history, op, skip)
+                model.sectors[lba] = at_instant(history, op, skip, self.clock)
             model.wholes = [whole for whole in self._wholes(source) if whole.op.end > op.start]
         self.objects[object_id] = model
         return model
-
-    def _at_instant(self, history: list[Version], op: Op, skip: Op | None) -> list[Version]:
-        """The versions that an instant between op's start and its end may have seen, with the bounds each sets."""
-        end = min(op.end, self.clock)
-        known = [v for v in history if v.op is not skip and v.op.start < end]
-        found: list[Version] = []
-        for v in candidates(known, lambda other: other.ok and other.end < op.start):
-            after = [w.op.end for w in known if w.op.ok and w.op.start > v.op.end]
-            found.append(Version(v.value, op, v.op.start, min(after, default=FOREVER)))
-        return found or [Version(0, op)]
 
     def _check_read(self, op: Op, data: bytes) -> None:
         model = self.objects.get(op.args["object_id"])
@@ -396,7 +388,7 @@ class Oracle:
             allowed = candidates(history, lambda other: other.ok and other.end < op.start)
             if value not in [v.value for v in allowed]:
                 raise Violation(f"read of {model.label()} sector {first + i}: {value}, "
-                                f"allowed {_show(allowed)} of {_show(history)}")
+                                f"allowed {show(allowed)} of {show(history)}")
             if model.kind == "snapshot" and len(history) > 1:
                 history[:] = [v for v in history if v.value == value]      # it never changes: what was seen is what it holds
         self._check_whole(f"read of {model.label()}", self._wholes(model), seen.get)
@@ -545,7 +537,7 @@ class Oracle:
         for what, history, seen in (("name", model.name, info.name), ("size", model.size, info.size_bytes)):
             allowed = candidates([v for v in history if v.op not in dropped], supersedes)
             if seen not in [v.value for v in allowed]:
-                raise Violation(f"{model.label()}: {what} {seen}, allowed {_show(allowed)}")
+                raise Violation(f"{model.label()}: {what} {seen}, allowed {show(allowed)}")
         values: dict[int, int] = {}
         blocks = {lba // 8 for lba in model.sectors}
         for block, chunk in data.blocks():
@@ -559,8 +551,8 @@ class Oracle:
                 history = [v for v in model.sectors.get(lba, [ZERO_VERSION]) if v.op not in dropped]
                 allowed = candidates(history, supersedes)
                 if value not in [v.value for v in allowed]:
-                    raise Violation(f"{model.label()} sector {lba}: {value}, allowed {_show(allowed)} "
-                                    f"of {_show(history)}")
+                    raise Violation(f"{model.label()} sector {lba}: {value}, allowed {show(allowed)} "
+                                    f"of {show(history)}")
                 if value:
                     values[lba] = value
         return values
@@ -602,26 +594,7 @@ class Oracle:
                 op.bounds[1] = min(op.bounds[1], matching[0].high)
 
     def _reconcile_kv(self, seen: dict[str, bytes]) -> set[Op]:
-        made = dict(self.kv)
-        for op in self.limbo:
-            if op.kind == "publish" and self._is_made(op):
-                made = _changed(made, op.changes)
-        options: list[tuple[dict[str, bytes], set[Op]]] = [(made, set())]
-        for op in (op for op in self.limbo if op.kind == "kv"):
-            for state, ops in list(options):
-                options.append((_changed(state, op.changes), ops | {op}))
-        for state, ops in options:
-            if state == dict(seen):
-                self.kv = state
-                return ops
-        raise Violation(f"kv holds {sorted(seen)}, allowed {[sorted(s) for s, _ in options]}")
-
-
-def _changed(kv: dict[str, bytes], changes: dict[str, bytes | None]) -> dict[str, bytes]:
-    both = {**kv, **changes}
-    return {key: value for key, value in both.items() if value is not None}
-
-
-def _show(versions: Iterable[Version]) -> str:
-    return "[" + ", ".join(f"{v.value}@{v.op.kind}{v.op.start}-{'…' if v.op.end >= FOREVER else v.op.end}"
-                           f"{'+' if v.op.ok else '?'}{'d' if v.op.fua else ''}" for v in versions) + "]"
+        perhaps = [op for op in self.limbo if op.kind == "kv"]
+        made = [op for op in self.limbo if op.kind == "publish" and self._is_made(op)]
+        self.kv, ops = keys_left(self.kv, made, perhaps, seen)
+        return ops
