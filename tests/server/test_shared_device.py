@@ -87,7 +87,7 @@ def test_who_lives_is_left_alone_and_who_is_silent_is_not_taken_for_dead(machine
     first = machines.first.start()
     first.cli("create", "v", "--size", "8M")
     session = Session(first.portal, first.target, NAME)
-    assert session.write(0, 0, stamped(1, 0, 8, 1)).status == 0
+    assert session.write(0, 0, stamped(1, 0, 8, 1), fua=True).status == 0     # the next machine sees what is on the medium only
     second = machines.another("two")
     assert "is in use: process" in why(second)
     insisting = machines.another("two", "--takeover")
