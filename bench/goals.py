@@ -114,7 +114,7 @@ def direct(rows: list[Row]) -> Iterable[tuple[str, float]]:
 
 def reactors(rows: list[Row]) -> Iterable[tuple[str, float]]:
     for row in pick(rows, suite="reactors"):
-        if "of_ideal" in row:
+        if "of_ideal" in row and "iops" in row:
             yield row["case"], row["of_ideal"]
 
 

@@ -79,6 +79,7 @@ def sessions(run: Run) -> None:
                     kib_per_session=grown / SESSIONS / 1024)
         shapes = {f"1 session, 1 LUN, qd{depth}": ([slice(0, 1)], depth) for depth in (1, 8, 32)}
         shapes |= {f"{SESSIONS} sessions, {LUNS} LUNs, qd{depth}": ([slice(0, LUNS)] * SESSIONS, depth) for depth in (1, 8)}
+        shapes |= {f"{count} sessions, a LUN each, qd8": ([slice(i, i + 1) for i in range(count)], 8) for count in (16, LUNS)}
         for case, (groups, depth) in shapes.items():
             for write_percent in (0, 30):
                 def body(target: Target, rep: int, case: str = case, groups: list[slice] = groups, depth: int = depth,

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from statistics import median
 from typing import Any
 
-from bench import _micro, initiator, procstat
+from bench import _micro, contention, initiator, procstat
 from bench.compare.lab import Lab
 from bench.measure import Record, Run
 from bench.memory import GIB, MemoryPool
@@ -54,6 +55,19 @@ def reactors(run: Run) -> None:
                     two["ideal"] = ideal(one, len(cores))
                     two["of_ideal"] = two["gain"] / two["ideal"]
             run.interleave(list(targets), body)
+            more(run, case)
+
+
+def more(run: Run, case: str) -> None:
+    """Reckons what more cores would bring: what is locked is taken to cost what two threads at once have cost the engine."""
+    direction = case.split()[0]
+    command_us = [row["cpu_us_per_io"] for row in run.records if (row["case"], row["target"]) == (case, LABELS[""])]
+    engine = (f"engine, no data: {direction} 4k", "2 threads")
+    contended = [1e6 / row["iops"] for row in run.records if (row["case"], row["target"]) == engine]
+    for reactors in contention.REACTORS if contended and command_us else ():
+        gained = contention.gain(median(command_us), median(contended), reactors)
+        run.add(case=f"{case}, reckoned", target=f"{reactors} reactors", rep=0, gain=gained, ideal=reactors,
+                of_ideal=gained / reactors)
 
 
 def pinned(run: Run, target: Lunette, urls: list[list[str]], cores: list[int], load: dict[str, Any],

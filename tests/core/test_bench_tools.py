@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import _bare, _initiator, clients, fio, goals, initiator, machine, report, summary, svg
+from bench import _bare, _initiator, clients, contention, fio, goals, initiator, machine, report, summary, svg
 from bench.compare import ceiling
 from bench.peers import Tgt
 from bench.targets import TargetError
@@ -141,3 +141,13 @@ def test_many_sessions_are_held_against_one_of_the_same_depth_and_one_of_32() ->
         ("64 sessions, 256 LUNs, qd8", 300.0))]
     assert list(goals.many(rows)) == [("64 sessions, 256 LUNs, qd1, 0 % writes", 3.0)]
     assert [share for _, share in goals.many(rows, "qd32")] == [0.45, 1.5]
+
+
+def test_reactors_gain_what_a_lock_leaves_them() -> None:
+    assert contention.gain(2.0, 0.1, 1) == pytest.approx(1)
+    gains = [contention.gain(2.0, 0.1, n) for n in (2, 4, 8, 16, 1000)]
+    assert gains == sorted(gains)
+    assert gains[0] == pytest.approx(2 / (1 + 0.05 * 0.05))        # the other one is there one time in twenty
+    assert gains[-1] == pytest.approx(20)                          # the lock is never free
+    with pytest.raises(ValueError, match="of 1 us a command 2 are to be locked"):
+        contention.gain(1, 2, 4)
