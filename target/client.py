@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -14,7 +15,12 @@ from typing import Any
 
 from target.errors import LunetteError
 
+REPORT_SECONDS = 0.2    # between two reports of a job
+END_SECONDS = 5.0       # that the daemon has to end one
 BROKEN_OFF = b'{"error":'   # how the last line of a list begins that is not whole
+
+
+Told = Callable[[int, int | None, int], None]
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -25,6 +31,47 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.connect(self._path)
+
+
+class _Reporter:
+    """The open request that a job is reported by."""
+
+    def __init__(self, connection: _UnixConnection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._over: LunetteError | None = None
+        self._row = {"done": 0, "moved": 0}
+        self._sent_s = 0.0
+        self._thread = threading.Thread(target=self._watch, args=[response], daemon=True)
+        self._thread.start()
+
+    def told(self, done: int, total: int | None = None, moved: int = 0) -> None:
+        """So much is done. LunetteError: the daemon has ended the job."""
+        if self._over is not None:
+            raise self._over
+        self._row = {"done": done, "moved": moved, **({} if total is None else {"total": total})}
+        now_s = time.monotonic()
+        if now_s - self._sent_s >= REPORT_SECONDS:
+            self._sent_s = now_s
+            self._send(self._row)
+
+    def end(self, **how: str) -> None:
+        self._send({**self._row, **how})
+        self._thread.join(END_SECONDS)
+        self._connection.close()
+
+    def _send(self, row: dict[str, Any]) -> None:
+        raw = json.dumps(row).encode() + b"\n"
+        with contextlib.suppress(OSError):      # the answer says why
+            self._connection.send(b"%x\r\n%s\r\n" % (len(raw), raw))
+
+    def _watch(self, response: http.client.HTTPResponse) -> None:
+        line = b""
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            line = response.readline()
+        if b'"error"' in line:
+            self._over = error_of(500, line)
+        elif not line:
+            self._over = LunetteError("unreachable", "the daemon is gone")
 
 
 class Client:
@@ -57,6 +104,32 @@ class Client:
             except OSError as error:
                 raise self._lost(error) from None
             return self.command(name, {**args, "descriptor": word})
+
+    @contextlib.contextmanager
+    def job(self, kind: str, **query: str) -> Iterator[Told]:
+        """Work that this process does while the block lasts, as a job of the daemon's. Call what is yielded with what is done,
+        of how much, and bytes moved: it raises LunetteError once the job was cancelled.
+        """
+        connection = _UnixConnection(self.path)
+        try:
+            connection.connect()
+            connection.putrequest("POST", "/v1/jobs?" + urllib.parse.urlencode({"kind": kind, **query}))
+            connection.putheader("Transfer-Encoding", "chunked")
+            connection.endheaders()
+            response = connection.getresponse()
+            if response.status != 200:
+                raise error_of(response.status, response.read())
+            response.readline()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._lost(error) from None
+        reporter = _Reporter(connection, response)
+        try:
+            yield reporter.told
+        except BaseException as error:
+            reporter.end(state="failed", message=str(error)[:1000] or type(error).__name__)
+            raise
+        reporter.end(state="done")
 
     def stream(self, path: str, note: Callable[[str], None], **query: str) -> Iterator[bytes]:
         """A long list, piece by piece; `note` is called with what else the daemon says. LunetteError when it breaks off."""

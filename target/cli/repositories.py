@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from target.cli.request import connect, json_option, print_json, print_table, size
-from target.cli.work import bar
+from target.cli.work import reported
 from target.config import find_api_socket
 from target.errors import LunetteError
 
@@ -133,7 +133,9 @@ def check(ctx: click.Context, name: str, data: bool, as_json: bool) -> int:
     """Look whether everything that backups need is there and whole. What is not is marked: the next backup stores it again."""
     from target.repository.collection import check as look
 
-    found = look(_open(ctx, name), data=data)
+    repository = _open(ctx, name)
+    with reported(connect(ctx), "check", repository=name, unit="packs") as told:
+        found = look(repository, data=data, told=told)
     if as_json:
         print_json(asdict(found))
     else:
@@ -155,12 +157,14 @@ def verify(ctx: click.Context, backup: str, as_json: bool) -> None:
 
     name, wanted = _split(backup)
     repository = _open(ctx, name)
-    manifest, progress = repository.find(wanted), Progress()
+    manifest = repository.find(wanted)
 
     async def ignore(offset_bytes: int, parts: Any) -> None:
         """The data are right: that is all that is asked."""
 
-    asyncio.run(read(repository, manifest, ignore, progress))
+    with reported(connect(ctx), "verify", name=manifest.name, repository=name) as told:
+        progress = Progress(told=told)
+        asyncio.run(read(repository, manifest, ignore, progress))
     if as_json:
         print_json({**_row(manifest), "verified_bytes": progress.done_bytes})
     else:
@@ -180,9 +184,9 @@ def collect(ctx: click.Context, name: str, grace_s: float, repack: bool, as_json
     from target.repository.repacking import repack as run_repack
 
     repository = _open(ctx, name)
-    with bar("repack") as show:
-        moved = run_repack(repository, note=lambda done, of: show(100 * done / of, f"{done} of {of} packs")) if repack else None
-    found = run(repository, grace_s=grace_s)
+    with reported(connect(ctx), "gc", repository=name, unit="packs") as told:
+        moved = run_repack(repository, told=told) if repack else None
+        found = run(repository, grace_s=grace_s)
     if as_json:
         print_json({**asdict(found), "repacked": moved and asdict(moved)})
     else:
@@ -205,11 +209,13 @@ def backup(ctx: click.Context, name: str, repository_name: str, as_json: bool) -
     from target.repository.jobs import back_up_volume
 
     repository = _open(ctx, repository_name)
-    objects, pool = connect(ctx).get("/v1/objects"), connect(ctx).get("/v1/pool")["name"]
-    done = asyncio.run(back_up_volume(repository, find_api_socket(ctx.find_root().obj), objects, pool, name))
+    client = connect(ctx)
+    objects, pool = client.get("/v1/objects"), client.get("/v1/pool")["name"]
+    with reported(client, "backup", name=name, repository=repository_name) as told:
+        done = asyncio.run(back_up_volume(repository, find_api_socket(ctx.find_root().obj), objects, pool, name, told=told))
     if as_json:
         print_json({**_row(done.manifest), "repository": repository_name, "base": done.base, "mended": done.mended,
-                    "stored": done.stored, **asdict(done.progress)})
+                    "stored": done.stored, **done.progress.as_json()})
         return
     for each in done.mended:
         click.echo(f"{each}: mended")

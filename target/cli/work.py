@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from target.cli.request import SIZE, connect, json_option
-from target.client import Client
+from target.client import Client, Told
 from target.config import format_size
 from target.errors import LunetteError
 
@@ -68,6 +68,17 @@ def bar(title: str) -> Iterator[Callable[[float | None, str], None]]:
 
     with Bar(title) as show:
         yield show
+
+
+@contextlib.contextmanager
+def reported(client: Client, kind: str, **query: str) -> Iterator[Told]:
+    """Work of this process's as a job of the daemon's, with a bar on a terminal: call what is yielded with how far it is."""
+    with client.job(kind, **query) as tell, bar(kind) as show:
+        def told(done: int, total: int | None = None, moved: int = 0) -> None:
+            tell(done, total, moved)
+            show(100 * done / total if total else None, format_size(moved) if moved else "")
+
+        yield told
 
 
 @contextlib.contextmanager

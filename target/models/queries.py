@@ -11,6 +11,7 @@ from target.models.checking import check
 from target.models.forms import Arguments, Form, ObjectName, Says, SnapshotName, Tag, VolumeBytes, VolumeName
 from target.models.hints import hints, inner
 from target.models.pool import ScheduleName
+from target.models.repositories import RepositoryName
 
 Q = TypeVar("Q", bound=Arguments)
 MAX_DIGITS = 19
@@ -75,6 +76,28 @@ class ImportQuery(Arguments):
     size_bytes: Annotated[VolumeBytes, Says("How large it is.")]
     block_bytes: Annotated[Literal["512", "4096"], Says("Logical block.")] = "512"
     checksum: Annotated[Switch, Says("1: keep a checksum of every data block.")] = "0"
+
+
+Count = Annotated[int, Form("a count", "a number, 0 or more", ge=0, le=1 << 62)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQuery(Arguments):
+    kind: Annotated[Literal["backup", "verify", "check", "gc"], Says("What is done.")]
+    name: Annotated[ObjectName | None, Says("The snapshot that it concerns; none: everything.")] = None
+    repository: Annotated[RepositoryName, Says("Where.")]
+    unit: Annotated[Literal["bytes", "packs"], Says("What is counted.")] = "bytes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Arguments):
+    """A line about a job that is done outside the daemon: how far it is, or how it ended."""
+
+    done: Annotated[Count, Says("So much is done.")] = 0
+    total: Annotated[Count | None, Says("Of so much.")] = None
+    moved: Annotated[Count, Says("Bytes that went to or from a repository.")] = 0
+    state: Annotated[Literal["running", "done", "failed"], Says("How it stands.")] = "running"
+    message: Annotated[Annotated[str, Form("a message", "a message", None, 0, 1000)], Says("Why it failed.")] = ""
 
 
 def parse_query(model: type[Q], words: Mapping[str, str]) -> Q:

@@ -20,6 +20,7 @@ from target.repository.format import (
     BLOCK_BYTES,
     FRAME_BLOCKS,
     GROUP_BLOCKS,
+    GROUP_BYTES,
     PACK_BYTES,
     PACKS,
     PAGES,
@@ -36,6 +37,7 @@ from target.repository.format import (
     without,
 )
 from target.repository.repository import Lease, Repository, writing
+from target.repository.telling import Told, untold
 
 ROUNDS = 3                  # what was stored and is not there is stored again, so often
 FRAMES = 4                  # read and packed at once
@@ -47,12 +49,16 @@ RENEW_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Progress:
-    """What a backup has done so far."""
+    """What a backup has done so far. `told` is called with bytes of the volume passed, of how many, and new bytes."""
 
+    told: Told = untold
     read_bytes: int = 0
     new_bytes: int = 0
     packs: int = 0
     pages: int = 0
+
+    def as_json(self) -> dict[str, int]:
+        return {"read_bytes": self.read_bytes, "new_bytes": self.new_bytes, "packs": self.packs, "pages": self.pages}
 
 
 class Packer:
@@ -133,6 +139,8 @@ class Upload:
         async for group, cuts in changed:
             await self._group(tree, base, group, cuts)
             done.add(group)
+            self._progress.told(min((group + 1) * GROUP_BYTES, self._source.size_bytes), self._source.size_bytes,
+                                self._progress.new_bytes)
             await self._store_pages(tree)
         for group in range(groups):
             if group not in done and self._is_unusable(tree, group):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from target.errors import LunetteError
 from target.repository.format import MARKS, PACKS, PAGES, TREES, Malformed, Manifest, path
 from target.repository.repository import Repository
+from target.repository.telling import Told, untold
 
 MISSING = "missing"
 GRACE_SECONDS = 3600.0          # that a mark is old before it is swept: what was listed late is listed by then
@@ -37,7 +37,7 @@ class Collected:
     waiting: int = 0            # marked before, and not swept: too young, or a writer does not know of it
 
 
-def check(repository: Repository, *, data: bool, note: Callable[[int, int], None] = lambda done, of: None) -> Checked:
+def check(repository: Repository, *, data: bool, told: Told = untold) -> Checked:
     """Look at all that backups refer to; with `data` also read all packs. What is damaged is marked, what is whole is mended."""
     found = Checked()
     listed = {**repository.store.list(PACKS), **repository.store.list(PAGES), **repository.store.list(TREES)}
@@ -60,7 +60,7 @@ def check(repository: Repository, *, data: bool, note: Callable[[int, int], None
                 looked[path(PAGES, page)] = _page_damage(repository, page, tree.sizes)
     packs = sorted({each for paths in needs.values() for each in paths if each.startswith(PACKS)})
     for done, where in enumerate(packs):
-        note(done, len(packs))
+        told(done, len(packs), 0)
         looked[where] = _pack_damage(repository, where, sizes[where], where in listed and listed[where].size_bytes, data=data)
     known = repository.damaged()
     for where, why in looked.items():

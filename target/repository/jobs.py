@@ -13,6 +13,7 @@ from target.repository.backup import Progress, back_up
 from target.repository.collection import damaged_backups
 from target.repository.format import PACK_BYTES, Manifest
 from target.repository.repository import Repository
+from target.repository.telling import Told, untold
 
 Row = dict[str, Any]        # an object as the API lists it
 
@@ -27,7 +28,7 @@ class Done:
 
 
 async def back_up_volume(repository: Repository, api_path: str, objects: Sequence[Row], pool: str, name: str, *,
-                         pack_bytes: int = PACK_BYTES) -> Done:
+                         pack_bytes: int = PACK_BYTES, told: Told = untold) -> Done:
     """Store NAME@LABEL. LunetteError: not_found, invalid (no snapshot), exists, store, and what the daemon says."""
     row = next((each for each in objects if each["name"] == name), None)
     if row is None:
@@ -47,7 +48,7 @@ async def back_up_volume(repository: Repository, api_path: str, objects: Sequenc
     if row["serial"] in there:
         return Done(there[row["serial"]], stored=False, mended=mended)
     base = _base(row, [each for guid, each in there.items() if guid in here])
-    progress = Progress()
+    progress = Progress(told=told)
     source = await Source.open(api_path, name, None if base is None else here[base.guid]["name"], f"repo:{repository.name}")
     try:
         manifest = await back_up(repository, source, base, progress, pool=pool, pack_bytes=pack_bytes)

@@ -7,15 +7,15 @@ each manifest is replaced by one that refers to them. Who reads by the old ones 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from target.repository.format import PACK_BYTES, PACKS, Frame, Malformed, Manifest, Pack, Run, Tree, path
 from target.repository.repository import Lease, Repository, writing
+from target.repository.telling import Told, untold
 
 SHARE = 0.5             # of a pack that is needed: with less it is repacked
 Key = tuple[str, int]   # a pack, and where in it a frame begins
-Note = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -27,14 +27,14 @@ class Repacked:
 
 
 def repack(repository: Repository, *, share: float = SHARE, pack_bytes: int = PACK_BYTES,
-           note: Note = lambda done, of: None) -> Repacked:
+           told: Told = untold) -> Repacked:
     """Empty packs of which less than `share` is needed. LunetteError store. What is damaged stays as it is."""
     result = Repacked()
     with writing(repository) as lease:
         trees = _trees(repository, repository.manifests(), lease)
         pages = _pages(repository, trees.values())
         sparse = _sparse(pages, trees.values(), lease, share)
-        moved = _Move(repository, lease, pack_bytes).run(sparse, pages, result, note)
+        moved = _Move(repository, lease, pack_bytes).run(sparse, pages, result, told)
         renamed = {name: _new_page(repository, lease, runs, moved) for name, runs in pages.items()
                    if any(_key(run.frame) in moved for run in runs)}
         for guid, tree in trees.items():
@@ -93,11 +93,11 @@ class _Move:
         self._pack_bytes = pack_bytes
         self._pack, self._parts = Pack(), list[bytes]()
 
-    def run(self, sparse: dict[str, list[Frame]], pages: dict[str, list[Run]], result: Repacked, note: Note) -> dict[Key, Frame]:
+    def run(self, sparse: dict[str, list[Frame]], pages: dict[str, list[Run]], result: Repacked, told: Told) -> dict[Key, Frame]:
         """Where each frame is now. A pack of which anything is rotten stays whole."""
         moved: dict[Key, Frame] = {}
         for done, (pack, frames) in enumerate(sorted(sparse.items())):
-            note(done, len(sparse))
+            told(done, len(sparse), result.moved_bytes)
             try:
                 stored = [self._verified(frame) for frame in frames]
             except Malformed:

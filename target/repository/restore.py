@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from target.errors import LunetteError
 from target.export.channel import Channel
 from target.records import WRITE, WRITE_MOST_BYTES, WRITTEN, Outcome, Step
-from target.repository.format import BLOCK_BYTES, GROUP_BLOCKS, PAGES, Frame, Malformed, Manifest, Run, path
+from target.repository.format import BLOCK_BYTES, GROUP_BLOCKS, GROUP_BYTES, PAGES, Frame, Malformed, Manifest, Run, path
 from target.repository.repository import Repository
+from target.repository.telling import Told, untold
 
 FETCH_BYTES = 8 << 20           # of a pack at once
 FETCHES = 4                     # at once
@@ -21,7 +22,10 @@ Take = Callable[[int, Sequence[memoryview]], Awaitable[None]]
 
 @dataclass(slots=True)
 class Progress:
+    """`told` is called with bytes of the volume that are passed, of how many, and bytes of data; it may raise."""
+
     done_bytes: int = 0
+    told: Told = untold
 
 
 class Sink:
@@ -109,6 +113,7 @@ async def read(repository: Repository, manifest: Manifest, take: Take, progress:
         if len(tree.pages) != manifest.groups:
             raise Malformed("its tree is of another size")
         for group, page in enumerate(tree.pages):
+            progress.told(group * GROUP_BYTES, manifest.size_bytes, progress.done_bytes)
             if page is not None:
                 runs = await asyncio.to_thread(repository.page, page, tree.sizes)
                 if runs[-1].block + runs[-1].blocks > manifest.size_bytes // BLOCK_BYTES - group * GROUP_BLOCKS:

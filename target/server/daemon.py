@@ -194,7 +194,7 @@ class Daemon:
         self.commands.when_deleted(self.statistics.forget_object)
         self.commands.when_deleted(self.limits.forget_object)
         self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules, self.mirroring,
-                             functools.partial(self._metrics, served), self.prove, config.api_listener)
+                             self.transfers, functools.partial(self._metrics, served), self.prove, config.api_listener)
 
     def _wire_mirroring(self) -> Mirroring:
         """The mirrors, on parts that are wired already."""

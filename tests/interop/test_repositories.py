@@ -85,6 +85,9 @@ def test_the_commands_of_the_page_do_what_it_says(daemon: DaemonProcess, tmp_pat
             daemon.cli("connect", "db@monday")
             run("qemu-img", "compare", "-f", "raw", "-F", "raw", daemon.url("db@monday"), daemon.url("db-old"))
     assert backups(daemon, "attic") == ["db@tuesday"]
+    jobs = json.loads(daemon.cli("jobs", "--all", "--json"))
+    assert {row["state"] for row in jobs} == {"done"}
+    assert {"backup", "verify", "check", "gc"} <= {row["kind"] for row in jobs}
     (known,) = json.loads(daemon.cli("repo", "ls", "--json"))
     assert known == {"name": "attic", "url": places["/srv/attic"], "key_file": places["/etc/lunette/attic.key"]}
     key = Path(places["/etc/lunette/attic.key"]).read_text().strip().partition(":")[2]

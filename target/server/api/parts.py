@@ -25,6 +25,7 @@ from target.server.background.defrag import Defrag
 from target.server.background.jobs import Job
 from target.server.background.schedules import Schedules
 from target.server.background.scrub import Scrub
+from target.server.background.transfers import Transfers
 from target.server.background.trim import Trim
 from target.server.identity import CALLER, Identity
 from target.server.iscsi.throttle import Throttle
@@ -55,6 +56,7 @@ class Parts:
     metrics: Callable[[], Metrics]
     exports: Exports
     imports: Imports
+    transfers: Transfers
     unready: Callable[[], str]
     prove: Callable[[], None]
     events: Events = field(default_factory=Events)

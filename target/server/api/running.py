@@ -7,7 +7,7 @@ from typing import Any
 
 from target.errors import LunetteError
 from target.models.pool import DefragWork, Work
-from target.models.queries import BatchQuery, ExportQuery, ImportQuery, Page
+from target.models.queries import BatchQuery, ExportQuery, ImportQuery, JobQuery, Page
 from target.server.api.parts import Parts
 from target.server.api.routes import Call, Route, paged
 from target.server.background.jobs import Job
@@ -32,6 +32,8 @@ class Running:
                   scope="operate", query=ImportQuery, lines=True, media=("application/octet-stream",)),
             Route("GET", "/v1/jobs", "jobs", "Long work: what runs, and the last that ended.", self._jobs, "list[JobRow]",
                   query=Page),
+            Route("POST", "/v1/jobs", "job_report", "Tell of work that a command does outside the daemon: it is a job.",
+                  self._report, scope="operate", query=JobQuery, lines=True, media=("application/x-ndjson",)),
             Route("GET", "/v1/jobs/{id}", "job", "One job.", self._job, "JobRow"),
             Route("DELETE", "/v1/jobs/{id}", "job_cancel", "End a job.", self._cancel, "JobRow", scope="operate"),
             *self._work("/v1/scrub", self._parts.scrub), *self._work("/v1/trim", self._parts.trim),
@@ -73,6 +75,16 @@ class Running:
             async with self._parts.imports.open(query.name, size_bytes=query.size_bytes, block_bytes=int(query.block_bytes),
                                                 checksum=query.checksum == "1") as volume:
                 return await send_import(call.request, volume, self._parts.prove)
+
+    async def _report(self, call: Call) -> Any:
+        from target.server.api.streams import send_job
+
+        query: JobQuery = call.query
+        if query.name is None:
+            call.identity.check_whole()
+        else:
+            call.identity.check_names([query.name])
+        return await send_job(call.request, self._parts.transfers, query)
 
     async def _jobs(self, call: Call) -> Any:
         seen = sorted((job for job in self._parts.served.jobs.all() if call.identity.sees_all(job.names)), key=lambda job: job.id)

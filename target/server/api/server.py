@@ -26,6 +26,7 @@ from target.server.api.tokens import Tokens
 from target.server.background.defrag import Defrag
 from target.server.background.schedules import Schedules
 from target.server.background.scrub import Scrub
+from target.server.background.transfers import Transfers
 from target.server.background.trim import Trim
 from target.server.mirroring.mirroring import Mirroring
 from target.sockets import listen_unix, remove
@@ -47,7 +48,7 @@ class ApiServer:
     """Serves one daemon's API until stopped."""
 
     def __init__(self, api_path: Path | None, served: Served, management: Management, listing: Listing, schedules: Schedules,
-                 mirroring: Mirroring, metrics: Callable[[], Metrics], prove: Callable[[], None],
+                 mirroring: Mirroring, transfers: Transfers, metrics: Callable[[], Metrics], prove: Callable[[], None],
                  tcp: ApiListener | None = None) -> None:
         """`prove` is called before anything is answered: it returns only if the pool is still ours. `metrics` makes them."""
         self._api_path = api_path
@@ -60,7 +61,7 @@ class ApiServer:
                            Trim(served.pool, served.jobs), Defrag(served.pool, served.jobs),
                            Differences(served.pool, served.catalog, served.holds), metrics,
                            Exports(served.pool, served.catalog, served.stored_holds),
-                           Imports(served.pool, management.objects.made), self._unready, prove)
+                           Imports(served.pool, management.objects.made), transfers, self._unready, prove)
         self._doors: list[Doorbell] = []
         self._loading: asyncio.Lock = asyncio.Lock()
         self._runner: web.AppRunner | None = None

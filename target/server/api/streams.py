@@ -11,10 +11,13 @@ from typing import Any
 from aiohttp import web
 
 from target.errors import LunetteError
+from target.models.checking import check, read_json
+from target.models.queries import JobQuery, Report
 from target.server.api.batch import MAX_LINE_BYTES, Batch
 from target.server.api.commands.table import Commands
 from target.server.api.exports import Channel
 from target.server.api.imports import Import
+from target.server.background.transfers import Transfer, Transfers
 
 FLUSH_BYTES = 16384
 NONE: Mapping[str, str] = MappingProxyType({})
@@ -114,6 +117,53 @@ async def send_import(request: web.Request, volume: Import, prove: Callable[[], 
     with contextlib.suppress(ConnectionError):
         await volume.serve(request.content.iter_any(), reply)
     return response
+
+
+async def send_job(request: web.Request, transfers: Transfers, query: JobQuery) -> web.StreamResponse:
+    """Reports of work that a command does outside the daemon, one a line: a job until one says how it ended.
+
+    The answer's first line has the job's number; the next one comes when it is over, be it by a cancel.
+    """
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+
+    async def say(row: dict[str, Any]) -> None:
+        with contextlib.suppress(ConnectionError):
+            await response.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+
+    try:
+        with transfers.run(query.kind, [query.name] if query.name else [], of="" if query.name else query.repository,
+                           unit=query.unit) as transfer:
+            await say({"id": transfer.job.id})
+            await _follow(transfer, request)
+        await say({"state": "done"})
+    except LunetteError as error:
+        await say(error.as_json())
+    return response
+
+
+async def _follow(transfer: Transfer, request: web.Request) -> None:
+    """Until it is done. LunetteError when it failed."""
+    with contextlib.suppress(ConnectionError):
+        async for line in _lines(request):
+            report = _report(line)
+            transfer.told(report.done, report.total, report.moved)
+            if report.state == "failed":
+                raise LunetteError("aborted", report.message or "it failed")
+            if report.state == "done":
+                return
+    raise LunetteError("aborted", "the command that did it ended")
+
+
+def _report(line: bytes) -> Report:
+    """LunetteError invalid."""
+    try:
+        document = read_json(line)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise LunetteError("invalid", "a report is a line with a JSON object")
+    return check(Report, document)
 
 
 async def _lines(request: web.Request) -> AsyncIterator[bytes]:

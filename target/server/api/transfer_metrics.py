@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from target.server.background.transfers import Transfers
 
-KINDS = ("send", "receive", "mirror", "resync", "backup", "restore", "verify")
+KINDS = ("send", "receive", "mirror", "resync", "backup", "restore", "verify", "check", "gc")
 RESULTS = ("done", "failed", "cancelled")
 
 

@@ -1,7 +1,7 @@
 """Transfers: snapshots on their way out of the pool or into it, each a job, and the numbers of all of them for metrics.
 
-A transfer is of one kind (send, receive, backup, restore ...) and of one volume. What it counts as done is bytes of the volume
-that it has passed; what it moves is counted beside.
+A transfer is of one kind (send, receive, backup, restore ...) and of one volume, or of one repository. What it counts as done is
+bytes of the volume that it has passed; what it moves is counted beside.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Transfer:
         self.job = job
         self.moved_bytes = 0
 
-    def told(self, passed: int, total: int, moved: int) -> None:
+    def told(self, passed: int, total: int | None, moved: int) -> None:
         self.moved_bytes = moved
         self.job.at(passed, total)
 
@@ -45,11 +45,14 @@ class Transfers:
         self.last_success_s: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     @contextlib.contextmanager
-    def run(self, kind: str, names: list[str]) -> Iterator[Transfer]:
-        """One, as long as the block lasts, in this task: a job that can be cancelled. `names`: of objects that it concerns."""
+    def run(self, kind: str, names: list[str], *, of: str = "", unit: str = "bytes") -> Iterator[Transfer]:
+        """One, as long as the block lasts, in this task: a job that can be cancelled. `names`: of objects that it concerns.
+
+        `of` is whose last success it is, where that is not the first one's volume.
+        """
         transfer = None
         try:
-            with self._jobs.run(kind, names) as job:
+            with self._jobs.run(kind, names, unit=unit) as job:
                 transfer = self._running_one(kind, job)
                 yield transfer
         except BaseException:
@@ -57,7 +60,7 @@ class Transfers:
             raise
         else:
             self.ended[kind, "done"] += 1
-            key = kind, names[0].partition("@")[0] if names else ""
+            key = kind, of or (names[0].partition("@")[0] if names else "")
             self.last_success_s[key] = time.time()
             self.last_success_s.move_to_end(key)
             while len(self.last_success_s) > SUCCESSES:

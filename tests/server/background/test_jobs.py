@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from typing import Any
 
 import pytest
 
@@ -104,3 +107,82 @@ async def test_space_that_comes_back_slowly_is_a_job(control: Control, monkeypat
     assert job.done == job.total
     with pytest.raises(LunetteError, match="is done already"):
         job.cancel()
+
+
+async def _row(control: Control, wanted: str) -> dict[str, Any]:
+    """The last job, once it is in that state or has counted."""
+    async with asyncio.timeout(30):
+        while True:
+            rows = await asyncio.to_thread(control.client.get, "/v1/jobs")
+            if rows and (rows[-1]["state"] == wanted and (wanted != "running" or rows[-1]["done"])):
+                found: dict[str, Any] = rows[-1]
+                return found
+            await asyncio.sleep(0.01)
+
+
+async def test_what_a_command_does_outside_the_daemon_is_a_job_that_counts_and_ends(control: Control) -> None:
+    def work() -> None:
+        with control.client.job("backup", name="v@s", repository="attic") as told:
+            told(4096, 8192, 100)
+            go_on.wait(30)
+            told(8192, 8192, 200)
+
+    go_on = threading.Event()
+    working = asyncio.create_task(asyncio.to_thread(work))
+    row = await _row(control, "running")
+    assert (row["kind"], row["names"], row["done"], row["total"], row["unit"]) == ("backup", ["v@s"], 4096, 8192, "bytes")
+    go_on.set()
+    await working
+    row = await _row(control, "done")
+    assert (row["done"], row["total"]) == (8192, 8192)
+    transfers = control.daemon.transfers
+    assert (transfers.moved_bytes()["backup"], transfers.ended["backup", "done"]) == (200, 1)
+    assert list(transfers.last_success_s) == [("backup", "v")]
+    text = b"".join(await asyncio.to_thread(lambda: list(control.client.stream("/metrics", print)))).decode()
+    assert 'lunette_transfer_bytes_total{kind="backup"} 200.0' in text
+    assert 'last_success_timestamp_seconds{kind="backup",volume="v"}' in text
+
+
+async def test_a_job_outside_the_daemon_is_cancelled_from_inside(control: Control) -> None:
+    def work() -> None:
+        with control.client.job("gc", repository="attic", unit="packs") as told:
+            while True:
+                told(1, 2, 0)
+                time.sleep(0.01)
+
+    working = asyncio.create_task(asyncio.to_thread(work))
+    row = await _row(control, "running")
+    await asyncio.to_thread(control.client.delete, f"/v1/jobs/{row['id']}")
+    with pytest.raises(LunetteError, match="was cancelled"):
+        await working
+    assert (await _row(control, "cancelled"))["unit"] == "packs"
+    assert control.daemon.transfers.ended["gc", "cancelled"] == 1
+
+
+async def test_a_job_whose_command_fails_or_goes_away_has_failed(control: Control) -> None:
+    def fails() -> None:
+        with control.client.job("check", repository="attic", unit="packs"):
+            raise LunetteError("store", "the store is gone")
+
+    with pytest.raises(LunetteError, match="the store is gone"):
+        await asyncio.to_thread(fails)
+    assert (await _row(control, "failed"))["message"] == "the store is gone"
+    assert not control.daemon.transfers.last_success_s
+    reader, writer = await asyncio.open_unix_connection(str(control.socket))
+    writer.write(b"POST /v1/jobs?kind=verify&repository=attic HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await reader.readuntil(b'{"id":')
+    writer.close()
+    async with asyncio.timeout(30):
+        await control.daemon.jobs.find(2).over.wait()
+    assert (await _row(control, "failed"))["message"] == "the command that did it ended"
+
+
+@pytest.mark.parametrize("line", ["no JSON", "[1]", '{"done": -1}', '{"state": "asleep"}', '{"more": 1}'])
+async def test_a_report_that_makes_no_sense_ends_the_job(control: Control, line: str) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(control.socket))
+    writer.write(b"POST /v1/jobs?kind=verify&repository=attic HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                 + b"%x\r\n%s\n\r\n" % (len(line) + 1, line.encode()))
+    said = await asyncio.wait_for(reader.readuntil(b'"code":"'), 30) + await reader.read(100)
+    writer.close()
+    assert b"invalid" in said
+    assert (await _row(control, "failed"))["message"]
