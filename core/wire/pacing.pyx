@@ -93,8 +93,10 @@ cdef bint answered_in_turn(lnt_reactor *r) noexcept nogil:
 
 
 cdef inline bint may_spin(lnt_reactor *r, uint64_t pdus, bint answered, uint32_t behind) noexcept nogil:
-    # Not while a sync is under way: the answer waits for a thread of the kernel that wants this core, longer than a spin.
-    return r.poll_us and not r.disk.syncing and (pdus or answered) and (r.pacing.pdu_mean < LONE_MEAN or behind == 0)
+    # Not while a sync is under way: the answer waits for a thread of the kernel that wants this core, longer than a spin. Nor
+    # where the pool is a network away: each of its requests takes longer than a spin, and beside that a wake-up is little.
+    return (r.poll_us and not r.disk.syncing and r.disk.image.handle == NULL and (pdus or answered)
+            and (r.pacing.pdu_mean < LONE_MEAN or behind == 0))
 
 
 cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:

@@ -79,7 +79,7 @@ class _ServeCommand(click.Command):
 @click.option("--force-open", is_flag=True, help="Let every initiator in on any address. Anyone who reaches it owns the data.")
 @click.option("--reactors", type=click.IntRange(1, 64), default=1, show_default=True, help="Data-plane threads.")
 @click.option("--poll-us", type=click.IntRange(0, 10000), default=50, show_default=True,
-              help="Spin at most so long before sleeping, while commands come one by one.")
+              help="Spin at most so long before sleeping, while commands come one by one. Never for a pool on Ceph.")
 @click.option("--cache", "cache_bytes", type=SIZE, default=256 << 20, help="Memory for map and counts. Default 256M.")
 @click.option("--max-sessions", type=click.IntRange(1, 4096), default=4096, show_default=True, help="Sessions in all.")
 @click.option("--max-sessions-per-initiator", type=click.IntRange(1, 4096), default=1024, show_default=True,

@@ -140,6 +140,17 @@ def test_serve_write_restart_kill_grow_trim_check(images: Images) -> None:
     assert "clean" in daemon.check()
 
 
+def test_nobody_spins_for_what_is_a_network_away(images: Images) -> None:
+    daemon = images.gateway("--poll-us", "10000").start()
+    daemon.cli("create", "v", "--size", "16M")
+    one = session(daemon)
+    before = daemon.stats()["reactors"][0]["wakeups"]
+    for _ in range(50):
+        assert one.write(0, 0, bytes(4096)).status == one.read(0, 0, 8).status == 0
+    assert daemon.stats()["reactors"][0]["wakeups"] - before >= 100       # each is waited for asleep
+    daemon.stop()
+
+
 def test_two_that_start_at_once(images: Images) -> None:
     """One serves, the other says who does."""
     first = images.gateway()
