@@ -189,9 +189,11 @@ cdef int revert_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
             rc = node_room(p, vol.root, 2)
     if rc == 0:
         rc = slots_make(p, who, a)
+    if rc == 0:
+        rc = keys_touch(p, who, &a.keys)
     if rc:
         return rc
-    journal_reserve(p, RB_DERIVE + RB_REVERT)
+    journal_reserve(p, RB_DERIVE + RB_REVERT + a.keys.records_bytes)
     if a.n_made:
         rc = derive_apply(p, vol, a.made[0])
         if rc:
@@ -201,6 +203,7 @@ cdef int revert_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     if rc:
         return rc
     record_revert(p, vol.pub.id, snap.pub.id)
+    keys_apply(p, who, &a.keys)
     op_state(a).target_epoch = p.epoch + 2 if not p.mutations & M_EARLY_REVERT else 0
     return 0
 

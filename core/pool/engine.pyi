@@ -78,7 +78,8 @@ class Pool:
             [(volume id, snapshot id, whether the volume follows), ...]      staged objects become snapshots (docs/durability.md)
         clone(source_id, name) -> id
         delete(object_id)                                       returns once durable; space comes back in background
-        revert(volume_id, snapshot_id, safety_name="") -> safety snapshot id or 0     to a snapshot of that very volume
+        revert(volume_id, snapshot_id, safety_name="", keys=None) -> safety snapshot id or 0     to a snapshot of that very
+            volume; `keys`, called with the safety snapshot's id in a list, as of `snapshot`
         resize(object_id, size_bytes)
         rename(object_id, name)
         set(object_id, props=None, quota_bytes=None, reserve_bytes=None, physical_block_bytes=None)

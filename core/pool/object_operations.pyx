@@ -237,7 +237,7 @@ def start_delete(PoolState pool, *, object_id):
     return submit(pool, a, Deleted(info.name, object_id))
 
 
-def start_revert(PoolState pool, *, volume_id, snapshot_id, str safety_name=""):
+def start_revert(PoolState pool, *, volume_id, snapshot_id, str safety_name="", keys=None):
     cdef lnt_admin *a = admin_on(pool, ADMIN_REVERT, volume_id, snapshot_id)
     slots, made = [], []
     try:
@@ -252,7 +252,9 @@ def start_revert(PoolState pool, *, volume_id, snapshot_id, str safety_name=""):
             raise PoolError("invalid", "the snapshot's block size or checksums differ from the volume's")
         if safety_name:
             slots = derived_slots(pool, "snapshot", [(volume_id, safety_name)])
-    except PoolError:
+        keys_beside(pool, a, keys, slots)
+    except BaseException:
+        disclaim(pool, slots)
         admin_free(pool, a)
         raise
     new_objects(pool, a, slots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,11 +56,12 @@ def state(pool: Pool) -> dict[str, Any]:
     return {**found, **{f"key {key}": value for key, value in pool.kv().items()}}
 
 
-def crashes(mutations: str = "") -> set[str]:
-    """Stop a publication before and after each of its requests, in every way; what is found is the state before or after."""
+def crashes(mutations: str = "", op: str = "publish",
+            args: Callable[[dict[str, int]], dict[str, Any]] = publication) -> set[str]:
+    """Stop an operation before and after each of its requests, in every way; what is found is the state before or after."""
     disk, pool, ids = scene(mutations)
     before = state(pool)
-    token = pool.start("publish", **publication(ids))
+    token = pool.start(op, **args(ids))
     copies = []
     for turn in itertools.count():
         for mode in MODES:
@@ -89,6 +91,21 @@ def crashes(mutations: str = "") -> set[str]:
 
 def test_all_of_it_or_nothing_wherever_it_stops() -> None:
     assert crashes() == {"before", "after"}
+
+
+def going_back(ids: dict[str, int]) -> dict[str, Any]:
+    return {"volume_id": ids["a"], "snapshot_id": ids["a@1"], "safety_name": "a@held",
+            "keys": lambda made: {"receive": None, **{f"kept/{each}": b"role" * 200 for each in made}}}
+
+
+def test_a_revert_its_safety_snapshot_and_its_keys_are_one_frame() -> None:
+    assert crashes(op="revert", args=going_back) == {"before", "after"}
+    _, pool, ids = scene()
+    with pytest.raises(PoolError, match="at most 200,000 bytes"):
+        pool.call("revert", **{**going_back(ids), "keys": lambda made: {f"k{i}": bytes(6000) for i in range(40)}})
+    made = pool.call("revert", **going_back(ids))       # its name is free still
+    assert f"kept/{made}" in pool.kv()
+    assert "receive" not in pool.kv()
 
 
 def test_two_frames_would_show_half() -> None:

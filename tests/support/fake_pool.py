@@ -149,13 +149,14 @@ class FakePool:
         self._get(object_id)
         del self._objects[object_id], self._data[object_id]
 
-    def _op_revert(self, volume_id: int, snapshot_id: int, safety_name: str = "") -> int:
+    def _op_revert(self, volume_id: int, snapshot_id: int, safety_name: str = "", keys: Any = None) -> int:
         volume, snapshot = self._get(volume_id), self._get(snapshot_id)
         if snapshot.origin_id != volume_id:
             raise Refused("invalid")
         safety = self._op_snapshot([(volume_id, safety_name)])[0] if safety_name else 0
         self._data[volume_id] = bytearray(self._data[snapshot_id])
         self._objects[volume_id] = volume._replace(size_bytes=snapshot.size_bytes)
+        self._op_kv({} if keys is None else keys([safety] if safety else []))
         return safety
 
     def _op_resize(self, object_id: int, size_bytes: int) -> None:
