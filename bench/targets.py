@@ -50,6 +50,7 @@ class Target(ABC):
         self.directory = directory / label
         self.directory.mkdir(parents=True)
         self.port = free_port()
+        self.ports = {self.port}        # all that it listens on
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -68,17 +69,17 @@ class Target(ABC):
     def version(self) -> str: ...
 
     def spawn(self, command: list[str]) -> None:
-        """Start the daemon and wait until it listens on this target's port and on no other address."""
+        """Start the daemon and wait until it listens on this target's ports and on no other address."""
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline, wanted = time.monotonic() + START_TIMEOUT_S, {("127.0.0.1", port) for port in self.ports}
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise TargetError(f"{self.label} exited with {self.process.returncode}: {self.last_words()}")
             ports = listening_ports(self.pid)
-            if ports == {("127.0.0.1", self.port)}:
+            if ports == wanted:
                 return
-            if ports:  # tgtd takes 0.0.0.0:3260 in silence when its portal cannot be had
+            if ports - wanted:  # tgtd takes 0.0.0.0:3260 in silence when its portal cannot be had
                 self.stop()
                 raise TargetError(f"{self.label} listens on {sorted(ports)}, not on 127.0.0.1:{self.port} alone")
             time.sleep(0.02)
@@ -130,6 +131,8 @@ class Lunette(Target):
         self.place = str(self.pool)     # as the command line names it
         self.pool_mib = pool_mib
         self.wanted = serve     # further arguments of `lunette serve`
+        if "--peer" in serve:
+            self.ports.add(int(serve[serve.index("--peer") + 1].rpartition(":")[2]))
         self.start_s = 0.0      # how long the last start took, Python's own included
 
     def cli(self, *arguments: str, ok: tuple[int, ...] = (0,)) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench.compare import aging, basic, ceiling, cow, durable, many, parts, protect, rbd, reclaim, scale
+from bench.compare import aging, basic, ceiling, cow, durable, many, mirror, parts, protect, rbd, reclaim, scale
 from bench.measure import Run
 
 
@@ -32,6 +32,7 @@ SUITES: dict[str, Suite] = {
     "idle": Suite(basic.idle, False, 0.5),
     "tebibyte": Suite(scale.tebibyte, False, 1),
     "protect": Suite(protect.protect, False, 2.5),
+    "mirror": Suite(mirror.mirror, False, 2.5),
     "rbd": Suite(rbd.rbd, False, 1.5),
     "micro": Suite(parts.micro, True, 1.5),
 }
