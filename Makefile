@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 SOURCES := $(shell find core bench -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h' ! -name _layout.h ! -name _stream.h) core/layout.py core/stream/layout.py setup.py
 MODULES := $(shell find core target -name '*.py')
 
-.PHONY: all help build dev run test test-one schema page deb deb-try lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions fuzz-lives
+.PHONY: all help build dev run test test-one mirrors schema page deb deb-try lint bench clean clients ceph distro distros checked fuzz fuzz-login fuzz-keys fuzz-commands fuzz-sessions fuzz-lives
 all: build
 
 # Says what each target below is for: the words after its two hashes.
@@ -50,6 +50,9 @@ test: build clients ## all tests
 ceph: build clients ## the tests of pools on a Ceph cluster of their own: some minutes
 	@sh tests/support/clients.sh ceph
 	LUNETTE_CEPH=$${LUNETTE_CEPH:-1} $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/ceph
+
+mirrors: build clients ## the tests of mirrors with a fault at each step: some minutes
+	LUNETTE_MIRROR=full $(BIN)/python -m pytest -q -n 2 --dist loadfile --timeout=900 tests/interop/test_mirror_[fls]*.py tests/interop/test_kernel_mirror.py
 
 # From a clean clone.
 RELEASE ?= trixie

@@ -1,7 +1,9 @@
 """A relay: one TLS 1.3 connection of which both ends have shown a certificate, and a plain socket that says the same."""
 
 class Relay:
-    """All of it belongs to one thread, and to one connection."""
+    """All of it belongs to one thread, and to one connection; only `received_bytes` may be looked at from others."""
+
+    received_bytes: int     # from the peer, so far
 
     def __init__(self, fd: int, plain: int, cancel: int, *, certificate: bytes, key: bytes, server: bool) -> None:
         """`fd` is a connected socket that does not block, `plain` one of a pair; waits end when `cancel` becomes readable.

@@ -93,6 +93,7 @@ cdef class Relay:
     cdef lnt_way up                   # from the plain socket to the peer
     cdef lnt_way down
     cdef short fd_events, plain_events
+    cdef readonly uint64_t received_bytes     # from the peer, so far
     cdef char[TEXT_BYTES] text
 
     def __cinit__(self, int fd, int plain, int cancel, *, bytes certificate not None, bytes key not None, bint server):
@@ -288,6 +289,7 @@ cdef class Relay:
             rc = tls.SSL_read(self.ssl, self.down.buf + self.down.last, <int>(BUFFER_BYTES - self.down.last))
             if rc > 0:
                 self.down.last += <uint64_t>rc
+                self.received_bytes += <uint64_t>rc
                 continue
             if tls.SSL_get_error(self.ssl, rc) == LNT_TLS_ZERO_RETURN:
                 self.down.ended = True

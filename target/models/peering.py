@@ -67,8 +67,15 @@ class Publish(Arguments):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StandBy(Arguments):
+    """The asker is about to be promoted: what was complete there is so no more."""
+
+    volume: Guid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Follow(Arguments):
-    """The asker becomes primary by a promotion that loses nothing: follow it."""
+    """The asker was promoted: follow it."""
 
     volume: Guid
     lineage: list[dict[str, str]]

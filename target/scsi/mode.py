@@ -29,7 +29,7 @@ async def mode_sense_10(task: Task) -> bytes:
 
 
 def _device_specific(task: Task) -> int:
-    return DPOFUA | (WP if task.unit.write_protected else 0)
+    return DPOFUA | (WP if task.unit.shown_protected else 0)
 
 
 def short_descriptor(task: Task) -> bytes:

@@ -129,6 +129,14 @@ class LogicalUnit:
         """Whether no initiator can change that it is not written: a snapshot, or a replica."""
         return self.backend.read_only or self.replica
 
+    @property
+    def shown_protected(self) -> bool:
+        """What MODE SENSE says. A path in standby is one to a disk that is written elsewhere: hosts ask once, and keep the path
+        read-only for good.
+        """
+        return self.write_protected and not (self.standby and not self.backend.read_only
+                                             and not self.mode.software_write_protect)
+
     def protection_sense(self) -> Sense:
         """Why a write is refused: the medium is read-only, or an initiator set SWP."""
         asc = sense.WRITE_PROTECTED if self.read_only else sense.SOFTWARE_WRITE_PROTECTED

@@ -22,7 +22,8 @@ from target.errors import LunetteError
 from target.volumes.streams import on_thread
 
 HANDSHAKE_SECONDS = 10.0
-MESSAGE_SECONDS = 60.0          # for an answer
+SILENT_SECONDS = 20.0           # without a word from a peer that has something to say: it is gone, or stopped
+BEAT_SECONDS = 5.0              # after which a peer that is still working on an answer says so
 MOST_MESSAGE_BYTES = 1 << 20
 SILENT_MS = 30_000              # of what was sent and not acknowledged: the other machine is gone
 LENGTH = struct.Struct("<I")
@@ -57,6 +58,7 @@ class Link:
         self._cancel = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lunette-peer")
         self._carrying: asyncio.Future[None] | None = None
+        self._sending = asyncio.Lock()
         self.peer_fingerprint = ""
         try:
             self._relay = Relay(sock.fileno(), inner.fileno(), self._cancel, certificate=credentials.certificate,
@@ -105,12 +107,18 @@ class Link:
         if len(raw) > MOST_MESSAGE_BYTES:
             raise LunetteError("too_large", "a message to a peer is too long")
         try:
-            async with asyncio.timeout(MESSAGE_SECONDS):
+            async with asyncio.timeout(SILENT_SECONDS), self._sending:
                 await asyncio.get_running_loop().sock_sendall(self._plain, LENGTH.pack(len(raw)) + raw)
         except (OSError, TimeoutError) as error:
             raise _lost(error) from None
 
-    async def receive(self, seconds: float | None = MESSAGE_SECONDS) -> Json | None:
+    @property
+    def received_bytes(self) -> int:
+        """From the peer, messages and streams together."""
+        found: int = self._relay.received_bytes
+        return found
+
+    async def receive(self, seconds: float | None = SILENT_SECONDS) -> Json | None:
         """The next message; None when the peer has said all. LunetteError unreachable, invalid."""
         try:
             async with asyncio.timeout(seconds):
@@ -182,7 +190,8 @@ async def open_link(host: str, port: int, credentials: Credentials, expected: st
                 sock.close()
                 raise
     except (OSError, TimeoutError) as error:
-        why = getattr(error, "strerror", None) or "it does not answer"
+        number = getattr(error, "errno", None)      # asyncio's own words name the address once more
+        why = os.strerror(number).lower() if number and number > 0 else "it does not answer"
         raise LunetteError("unreachable", f"{host}:{port} cannot be reached: {why}") from None
     link = Link(sock, credentials, server=False)
     try:

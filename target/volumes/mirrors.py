@@ -7,9 +7,10 @@ the beginning of the other's has seen nothing that the other has not.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -131,6 +132,7 @@ class Mirrors:
         self._replicas = replicas
         self._mirrors: dict[int, Mirror] = {}
         self._marks: dict[int, str] = {}
+        self.changing = asyncio.Lock()      # held from looking at records to storing what follows from them
         for key, raw in pool.kv().items():
             if key.startswith((PREFIX, MARK)):
                 self._load(key, raw)
@@ -192,9 +194,9 @@ class Mirrors:
     def marks_stored(self, object_ids: Iterable[int], mark: str) -> None:
         self._marks.update(dict.fromkeys(object_ids, mark))
 
-    async def save(self, *mirrors: Mirror) -> None:
-        """All of them, or none. LunetteError."""
-        await self._store(self.keys(*mirrors))
+    async def save(self, *mirrors: Mirror, beside: Mapping[str, bytes | None] | None = None) -> None:
+        """All of them and the keys beside them, or none. LunetteError."""
+        await self._store({**self.keys(*mirrors), **(beside or {})})
         self.stored(*mirrors)
 
     async def forget(self, mirror: Mirror) -> None:

@@ -14,6 +14,7 @@ from target.errors import LunetteError
 from target.volumes.gateway import AsyncPool, PoolError, pool_error
 
 OUT_BYTES = 5 << 20         # a batch of frames
+QUIET_SECONDS = 5.0         # without a frame, before a KEEPALIVE
 T = TypeVar("T")
 
 
@@ -121,7 +122,17 @@ class Sink(_Pump):
         self.sent_bytes += len(data)
         self.told(self.out.position, self.sent_bytes)
         if self._limit_bytes:
-            await asyncio.sleep(max(0.0, len(data) / self._limit_bytes - (loop.time() - began)))
+            await self._rest(len(data) / self._limit_bytes - (loop.time() - began))
+
+    async def _rest(self, seconds: float) -> None:
+        """So that no more is sent than may be; whoever waits for the rest hears that it will come."""
+        while seconds > 0:
+            await asyncio.sleep(min(seconds, QUIET_SECONDS))
+            seconds -= QUIET_SECONDS
+            if seconds > 0:
+                await self.flush()
+                self._writing = asyncio.get_running_loop().run_in_executor(
+                    self._writer, self._write_all, self._fd, self._cancel, memoryview(self.out.plain("keepalive")))
 
 
 class Source(_Pump):

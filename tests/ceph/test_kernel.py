@@ -13,11 +13,17 @@ from tests.ceph.conftest import Images
 from tests.ceph.test_gateways import standby
 from tests.support.guest import Guest
 from tests.support.guest_image import NoGuest
-from tests.support.kernel_initiator import Node, Verifying, forget_everything, start_multipath, wait_for_paths
+from tests.support.kernel_initiator import (
+    QUICK,
+    Node,
+    Verifying,
+    forget_everything,
+    start_multipath,
+    wait_for_ghosts,
+    wait_for_paths,
+)
 
 pytestmark = pytest.mark.skipif(os.environ.get("LUNETTE_CEPH") != "long", reason="boots a machine: LUNETTE_CEPH=long make ceph")
-QUICK = {"node.session.timeo.replacement_timeout": "1", "node.conn[0].timeo.noop_out_interval": "1",
-         "node.conn[0].timeo.noop_out_timeout": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +105,7 @@ def test_two_gateways_one_of_them_in_standby(images: Images, guest: Guest) -> No
     guest.wait_for(f"iscsiadm -m node -T {waiting.target} -p {Node(guest, waiting).portal} -o new; "
                    f"iscsiadm -m node -T {waiting.target} -p {Node(guest, waiting).portal} -l")
     disk = start_multipath(guest, 1)
-    ghosts(guest, 1)
+    wait_for_ghosts(guest, 1)
     verifying = Verifying(guest, disk)
     for _ in range(2):
         time.sleep(2)
@@ -115,18 +121,13 @@ def test_two_gateways_one_of_them_in_standby(images: Images, guest: Guest) -> No
         active.process.send_signal(signal.SIGCONT)
         assert active.process.wait(20) == 75
         active, waiting, process = waiting, active, standby(active)
-        ghosts(guest, 1)
+        wait_for_ghosts(guest, 1)
     verifying.finish()
     print("longest I/O, s:", round(verifying.longest_s(), 1))
     assert "serving there" in active.cli("gateway", "move", "--then", str(waiting.api))
     wait_for_paths(guest, 1)
-    ghosts(guest, 1)
+    wait_for_ghosts(guest, 1)
     assert guest.run("multipath -ll | grep -c policy").strip() == "2"         # a group each
     for each in (waiting, active):
         each.stop()
     assert "clean" in active.check()
-
-
-def ghosts(guest: Guest, count: int) -> None:
-    """Until so many paths are in standby."""
-    guest.wait_for(f"multipath -ll; [ $(multipath -ll | grep -cE 'active ghost +running') = {count} ]")

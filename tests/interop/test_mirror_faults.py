@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.support.cutter import Cutter
-from tests.support.pair import Pair, Side, until
+from tests.support.libiscsi import GOOD
+from tests.support.pair import Pair, Refused, Side, until
 from tests.support.places import pool_directory
 
 MIB = 1 << 20
-FULL = os.environ.get("LUNETTE_MIRROR") == "full"
+FULL = os.environ.get("LUNETTE_MIRROR") in ("full", "all")
 UP, DOWN = 8, 8         # records of a round in which nothing changed, the handshake's too: a test holds it
 pytestmark = pytest.mark.needs("libiscsi")
 
@@ -80,6 +82,37 @@ def test_each_step_killed(site: tuple[Pair, Cutter], who: str) -> None:
         assert cutter.done.wait(20), f"a round has no record {step}"
         side.daemon.start()
         settled(pair.a, pair.b)
+
+
+@pytest.mark.skipif(not FULL, reason="waits for a time: LUNETTE_MIRROR=full")
+def test_a_side_that_is_stopped_is_told_of_and_comes_back(site: tuple[Pair, Cutter]) -> None:
+    """Its kernel acknowledges all, and it says nothing."""
+    a, b = site[0].a, site[0].b
+    b.freeze()
+    assert a.write("v", 0, b"beside" * 2048).status == GOOD         # who writes here does not wait for who is there
+    until(lambda: a.mirror("v")["state"] == "failed")
+    assert re.search("does not answer|timed out", a.mirror("v")["problem"])
+    until(lambda: a.mirror("v")["late"])
+    b.resume()
+    settled(a, b)
+    a.freeze()
+    until(lambda: b.mirror("v")["late"])
+    with pytest.raises(Refused) as refused:
+        b.cli("mirror", "ls")
+    assert refused.value.status == 1
+    a.resume()
+    settled(a, b)
+
+
+@pytest.mark.skipif(not FULL, reason="waits for times: LUNETTE_MIRROR=full")
+@pytest.mark.parametrize("step", [("up", 1), ("up", 4), ("down", 5), ("down", 7)])
+def test_packets_that_are_lost_from_a_step_on(site: tuple[Pair, Cutter], step: tuple[str, int]) -> None:
+    pair, cutter = site
+    cutter.plan(*step, silent=True)
+    pair.a.write("v", 0, random.Random(5).randbytes(65536))
+    assert cutter.done.wait(20), f"a round has no record {step}"
+    until(lambda: pair.a.mirror("v")["problem"])
+    settled(pair.a, pair.b)
 
 
 def test_a_broken_round_goes_on_where_it_was(site: tuple[Pair, Cutter]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pair import Pair, Side, until
+from tests.support.pair import Pair, Side, paused, until
 from tests.support.places import pool_directory
 
 PAGE = Path(__file__).parents[2] / "docs" / "protection.md"
@@ -48,7 +48,7 @@ class Reader:
         for line in lines():
             if line == "# A is gone":
                 until(lambda: a.mirror("db")["rounds"] >= 2)
-                a.cli("mirror", "pause", "db")
+                paused(a, "db")
                 a.write("db", 8192, b"lost" * 1024)     # B will not see it
                 a.daemon.stop(signal.SIGKILL)
             elif line == "# A is back":
@@ -65,7 +65,7 @@ class Reader:
 
     def run(self, line: str) -> None:
         side = {"a$": self.pair.a, "b$": self.pair.b}[line[:2]]
-        text = line[3:]
+        text = line[3:].replace("/srv/pool.lunette --size 2T", f"{self.place}/{line[0]}.lunette --size 2G")
         for there, here in self.places.items():
             text = text.replace(there, here)
         words = shlex.split(text)

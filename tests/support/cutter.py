@@ -1,4 +1,4 @@
-"""A wire between two peers that counts TLS records and does something at one of them: cuts, or kills whoever a test says."""
+"""A wire between two peers that counts TLS records, and at one of them is cut, falls silent, or kills whoever a test says."""
 
 from __future__ import annotations
 
@@ -6,8 +6,27 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 HEADER_BYTES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    way: str
+    record: int
+    action: Callable[[], None]
+    silent: bool
+
+
+@dataclass(slots=True)
+class _Wire:
+    """One connection: what connected, and what it reaches."""
+
+    client: socket.socket
+    server: socket.socket
+    plan: _Plan | None
+    silent: threading.Event = field(default_factory=threading.Event)
 
 
 class Cutter:
@@ -17,18 +36,28 @@ class Cutter:
         self._upstream_port = upstream_port
         self._sock = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._sock.getsockname()[1]
-        self._plan: tuple[str, int, Callable[[], None]] | None = None
+        self._plan: _Plan | None = None
         self.done = threading.Event()           # the plan was carried out
+        self._over = threading.Event()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def plan(self, way: str, record: int, action: Callable[[], None] = lambda: None) -> None:
-        """Cut the first connection from now on that has carried so many records one way, and do that."""
+    def plan(self, way: str, record: int, action: Callable[[], None] = lambda: None, *, silent: bool = False) -> None:
+        """At the first connection from now on that has carried so many records one way: do that, and cut it.
+
+        `silent`: nothing goes either way any more, and nobody is told, as when packets are lost.
+        """
         with self._lock:
             self.done.clear()
-            self._plan = way, record, action
+            self._plan = _Plan(way, record, action, silent)
+
+    def forget(self) -> None:
+        """Plan nothing any more."""
+        with self._lock:
+            self._plan = None
 
     def close(self) -> None:
+        self._over.set()
         self._sock.close()
 
     def _accept(self) -> None:
@@ -43,24 +72,33 @@ class Cutter:
                     client.close()
                 continue
             with self._lock:
-                plan = self._plan
-            for way, one, other in (("up", client, server), ("down", server, client)):
-                threading.Thread(target=self._carry, args=(way, one, other, plan), daemon=True).start()
+                wire = _Wire(client, server, self._plan)
+            for way in ("up", "down"):
+                threading.Thread(target=self._carry, args=(wire, way), daemon=True).start()
 
-    def _carry(self, way: str, one: socket.socket, other: socket.socket,
-               plan: tuple[str, int, Callable[[], None]] | None) -> None:
+    def _carry(self, wire: _Wire, way: str) -> None:
+        one, other = (wire.client, wire.server) if way == "up" else (wire.server, wire.client)
         with contextlib.suppress(OSError):
             records = 0
             while record := self._record(one):
                 records += 1
-                if plan is not None and plan is self._plan and plan[:2] == (way, records):
-                    self._plan = None
-                    plan[2]()
+                plan = wire.plan
+                if plan is not None and plan is self._plan and (plan.way, plan.record) == (way, records):
+                    self.forget()
+                    if plan.silent:
+                        wire.silent.set()
+                    plan.action()
                     self.done.set()
-                    for each in (one, other):
-                        each.shutdown(socket.SHUT_RDWR)
+                    if not plan.silent:
+                        for each in (one, other):
+                            each.shutdown(socket.SHUT_RDWR)
+                        break
+                if wire.silent.is_set():
+                    self._over.wait()
                     break
                 other.sendall(record)
+        if wire.silent.is_set():
+            self._over.wait()
         for each in (one, other):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_WR if each is other else socket.SHUT_RD)

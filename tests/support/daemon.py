@@ -120,14 +120,18 @@ class DaemonProcess:
         """`pool check` of the stopped pool."""
         return self.cli("pool", "check", str(self.pool))
 
-    def close(self) -> None:
-        """Whatever happened, leave nothing running."""
+    def close_process(self) -> None:
+        """Whatever happened, it does not run."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             if self.process.stdout is not None:
                 self.process.stdout.close()
             self.process = None
+
+    def close(self) -> None:
+        """Whatever happened, leave nothing running."""
+        self.close_process()
         self.api.unlink(missing_ok=True)
         self.api.with_name(self.api.name + ".fd").unlink(missing_ok=True)
         self.api.parent.rmdir()

@@ -21,6 +21,8 @@ MULTIPATH = """defaults {
   fast_io_fail_tmo 1
 }
 """
+QUICK = {"node.session.timeo.replacement_timeout": "1", "node.conn[0].timeo.noop_out_interval": "1",
+         "node.conn[0].timeo.noop_out_timeout": "1"}        # for login: a path that is dead is found to be so at once
 VERIFY = ("fio --name=v --filename={disk} --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k-16k --size=4m "
           "--rate=4m --verify=crc32c --verify_fatal=1 --verify_backlog=256 --output-format=json")
 
@@ -118,3 +120,8 @@ def start_multipath(guest: Guest, paths: int) -> str:
 
 def wait_for_paths(guest: Guest, active: int) -> None:
     guest.wait_for(f"multipath -ll; [ $(multipath -ll | grep -cE 'active ready +running') = {active} ]")
+
+
+def wait_for_ghosts(guest: Guest, count: int) -> None:
+    """Until so many paths are in standby."""
+    guest.wait_for(f"multipath -ll; [ $(multipath -ll | grep -cE 'active ghost +running') = {count} ]")

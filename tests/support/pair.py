@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from target.client import Client
 from tests.support.daemon import DaemonProcess, Refused, free_port
-from tests.support.libiscsi import GOOD, Answer, Initiator
+from tests.support.libiscsi import GOOD, Answer, Initiator, InitiatorError
 
 WAIT_SECONDS = 40
 STEP_BYTES = 4 << 20
@@ -29,6 +30,7 @@ class Side:
         self.daemon = DaemonProcess(place, "--peer", f"127.0.0.1:{self.peer_port}", *options, size="2G", pool="",
                                     listen=(f"127.0.0.1:{free_port()},{group}",))
         self.daemon.portal = self.daemon.listen[0].partition(",")[0]
+        self.daemon.port = int(self.daemon.portal.rpartition(":")[2])
         self.cli = self.daemon.cli
         self.client = Client(str(self.daemon.api))
 
@@ -83,7 +85,10 @@ class Side:
     def _whole(self, initiator: Initiator, lun: int) -> str | None:
         digest = hashlib.sha256()
         initiator.settle(lun)
-        blocks, block_bytes = initiator.capacity(lun)
+        try:
+            blocks, block_bytes = initiator.capacity(lun)
+        except InitiatorError:                  # it changed at this moment
+            return None
         step = STEP_BYTES // block_bytes
         for at in range(0, blocks, step):
             answer = initiator.read(lun, at, min(step, blocks - at), block_bytes)
@@ -92,6 +97,15 @@ class Side:
             assert answer.status == GOOD, answer
             digest.update(answer.data)
         return digest.hexdigest()
+
+    def freeze(self) -> None:
+        """Stop the daemon without ending it: its kernel answers for it, and it says nothing."""
+        assert self.daemon.process is not None
+        self.daemon.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self.daemon.alive and self.daemon.process is not None:
+            self.daemon.process.send_signal(signal.SIGCONT)
 
     def add_peer(self, other: Side, *allowed: str, port: int = 0) -> None:
         words = [word for each in allowed for word in ("--allow", each)]
@@ -109,13 +123,56 @@ class Pair:
     def start(self) -> Pair:
         self.a.daemon.start()
         self.b.daemon.start()
+        self.introduce()
+        return self
+
+    def introduce(self) -> None:
+        """Each may all, of the other as it is now."""
         self.a.add_peer(self.b, "send", "receive")
         self.b.add_peer(self.a, "send", "receive")
-        return self
+
+    def mirrored(self, *names: str, size: str = "8M", options: tuple[str, ...] = (), rpo: str = "300ms") -> None:
+        """New volumes of A whose mirror has had its first rounds."""
+        for name in names:
+            self.a.cli("create", name, "--size", size)
+        self.a.cli("mirror", "add", *names, "--to", "b", "--rpo", rpo, *options)
+        for name in names:
+            rounds(self.a, name, 1)
+            until(lambda name=name: name in self.b.mirrors())       # type: ignore[misc]
+
+    def clear(self) -> None:
+        """Whatever a test has left: both daemons run, and there is nothing in their pools."""
+        for side in (self.a, self.b):
+            side.resume()
+            if not side.daemon.alive:
+                side.daemon.close_process()
+                side.daemon.start()
+        for side in (self.a, self.b):
+            for name in side.mirrors():
+                side.cli("mirror", "rm", name)
+        for side in (self.a, self.b):
+            for name, row in side.ls().items():
+                for tag in row["holds"]:
+                    side.cli("release", name, tag)
+            if names := list(side.ls()):
+                side.cli("delete", "--force", *sorted(names, key=lambda name: "@" not in name))
 
     def close(self) -> None:
         self.a.daemon.close()
         self.b.daemon.close()
+
+
+def rounds(side: Side, name: str, more: int = 2) -> None:
+    """So many more rounds of a primary, begun and ended."""
+    before = side.mirror(name)["rounds"]
+    until(lambda: side.mirror(name)["rounds"] >= before + more, f"no rounds of {name}: {side.mirror(name)['problem']}")
+
+
+def paused(side: Side, *names: str) -> None:
+    """No round is under way, and none begins."""
+    side.cli("mirror", "pause", *names)
+    for name in names:
+        until(lambda name=name: side.mirror(name)["state"] == "paused")     # type: ignore[misc]
 
 
 def until(what: Callable[[], Any], why: str = "") -> Any:
@@ -129,4 +186,4 @@ def until(what: Callable[[], Any], why: str = "") -> Any:
     return found
 
 
-__all__ = ["Pair", "Refused", "Side", "until"]
+__all__ = ["Pair", "Refused", "Side", "paused", "rounds", "until"]

@@ -17,10 +17,9 @@ from target.volumes.catalog import Catalog, read_labels
 from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
 from target.volumes.holds import StoredHolds
 from target.volumes.replicas import Begin, Replicas, unpack_token
-from target.volumes.streams import Sink
+from target.volumes.streams import QUIET_SECONDS, Sink
 
 ROWS = 4096             # of a walk at once
-QUIET_SECONDS = 5.0     # without a frame, before a KEEPALIVE
 TAG = "send:"           # of the holds
 
 

@@ -11,13 +11,12 @@ from target.volumes.streams import Hashing
 
 SPANS = 1024            # of 2 MiB in one request
 FINE = 256              # of those that differ in one request
-SECONDS = 600.0         # for an answer
 
 
 async def differences(pool: AsyncPool, contact: Contact, volume_guid: str, snapshot: ObjectInfo, base_guid: str) -> list[bytes]:
     """Rows of where `snapshot` differs from the peer's `base_guid`, as a walk would give them. LunetteError."""
     async def theirs(wanted: int, **which: object) -> bytes:
-        answer = await contact.request("hashes", SECONDS, volume=volume_guid, snapshot=base_guid, **which)
+        answer = await contact.request("hashes", volume=volume_guid, snapshot=base_guid, **which)
         try:
             found = bytes.fromhex(answer["digests"])
         except (KeyError, TypeError, ValueError):

@@ -1,6 +1,7 @@
 """Contacts: a connection to a peer that was greeted, and requests on it, one after the other.
 
-A request is a message with `do` and the fields of its model (target/models/peering.py); its answer has `ok` or `error`.
+A request is a message with `do` and the fields of its model (target/models/peering.py); its answer has `ok` or `error`. Before
+it there may be messages with `working`: an answer may take as long as it takes, but who says nothing for a while is gone.
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ class Contact:
         self.pool_uuid = ""
         self.groups: list[int] = []
 
-    async def request(self, do: str, seconds: float | None = 60.0, **fields: Any) -> Json:
+    async def request(self, do: str, **fields: Any) -> Json:
         """The answer. LunetteError: what the peer says, by its code; unreachable."""
         await self.link.send({"do": do, **fields})
-        return self.answer(await self.link.receive(seconds))
+        return self.answer(await self._heard())
+
+    async def _heard(self) -> Json | None:
+        """The next message that is an answer. LunetteError unreachable: there is none, and no word that it will come."""
+        while (message := await self.link.receive()) is not None and "working" in message:
+            pass
+        return message
 
     async def greet(self, pool_uuid: str, groups: list[int]) -> None:
         hello = await self.request("hello", protocol=PROTOCOL, pool_uuid=pool_uuid, groups=groups)
@@ -40,7 +47,7 @@ class Contact:
     async def deliver(self, volume_guid: str, name: str, sending: Callable[[int], Coroutine[Any, Any, Json]]) -> Json:
         """Have `sending` write one snapshot to the connection; what it says. LunetteError of either side."""
         await self.request("deliver", volume=volume_guid, name=name)
-        answering = asyncio.create_task(self.link.receive(None))
+        answering = asyncio.create_task(self._heard())
         work = asyncio.create_task(sending(self.link.fileno()))
         try:
             await asyncio.wait([answering, work], return_when=asyncio.FIRST_COMPLETED)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -33,7 +33,7 @@ class Failover:
     """Of the mirrors of one daemon."""
 
     def __init__(self, pool: AsyncPool, mirrors: Mirrors, keeping: Keeping, rounds: Rounds, contacts: Contacts, *,
-                 changing: asyncio.Lock, stands: Callable[[int], None], quiesce: Callable[[int], Awaitable[None]],
+                 stands: Callable[[int], None], quiesce: Callable[[int], Awaitable[None]],
                  reverted: Callable[[int], None], check_unused: Refuse) -> None:
         """`stands` is told of volumes that are served as something else now; `quiesce` waits until what writes to one is over.
 
@@ -44,11 +44,11 @@ class Failover:
         self._keeping = keeping
         self._rounds = rounds
         self._contacts = contacts
-        self._changing = changing
         self._stands = stands
         self._quiesce = quiesce
         self._reverted = reverted
         self._check_unused = check_unused
+        self._promoting: set[str] = set()       # GUIDs of volumes
 
     # -- demote --------------------------------------------------------------------------------------------------
     async def demote(self, mirrors: Sequence[Mirror]) -> None:
@@ -80,7 +80,7 @@ class Failover:
                                           "is not known: it stays read-only; demote it again, or promote it --force")
 
     async def _become(self, mirrors: Sequence[Mirror], role: str) -> None:
-        async with self._changing:
+        async with self._mirrors.changing:
             await self._mirrors.save(*(replace(self._now(each), role=role) for each in mirrors))    # type: ignore[arg-type]
         for each in mirrors:
             self._stands(each.volume_id)
@@ -91,37 +91,45 @@ class Failover:
         name = self._name(mirror)
         if mirror.role == "primary":
             raise LunetteError("exists", f"{name} is primary already")
-        lost = mirror.role == "replica" and not mirror.complete
-        note = ""
-        try:
-            async with self._contacts.to(mirror.peer) as contact:
-                there = (await ask(contact, [mirror.volume_guid]))[mirror.volume_guid]
-                lost = self._check_promotion(mirror, there, contact.peer.name, force=force)
-                promoted = self._now(mirror).promoted(self._contacts.pool_uuid)
-                if there.role == "replica":
-                    await contact.request("follow", volume=mirror.volume_guid, lineage=pack_lineage(promoted.lineage))
-        except LunetteError as error:
-            if error.code != "unreachable":
-                raise
-            if lost and not force:
-                raise LunetteError("needs_force", f"{error}; --force promotes {name} as it was {_age(mirror)}: what was written "
-                                                  "since is lost") from None
-            note = str(error)
-            promoted = self._now(mirror).promoted(self._contacts.pool_uuid)
-        async with self._changing:
-            await self._mirrors.save(promoted)
-        self._stands(mirror.volume_id)
+        with self._promotion(mirror.volume_guid):
+            try:
+                async with self._contacts.to(mirror.peer) as contact:
+                    there = (await ask(contact, [mirror.volume_guid]))[mirror.volume_guid]
+                    lost = self._check_promotion(mirror, there, contact.peer.name, force=force)
+                    if there.role == "replica":
+                        await contact.request("stand_by", volume=mirror.volume_guid)
+                    promoted = await self._begin_reign(mirror)
+                    note = await self._told(contact, there, promoted)
+            except LunetteError as error:
+                if error.code != "unreachable" or self._now(mirror).writable:
+                    raise
+                lost = self._check_alone(mirror, error, force=force)
+                promoted, note = await self._begin_reign(mirror), str(error)
         if lost:
             log.warning("%s was promoted as it was %s", name, _age(mirror))
         return {"name": name, "role": "primary", "epoch": len(promoted.lineage), "lost_s": _age_s(mirror) if lost else 0.0,
                 "note": "; ".join(filter(None, [
                     f"what was written in the last {_age_s(mirror):.1f} s before is lost" if lost else "", note])) or None}
 
+    def is_promoting(self, volume_guid: str) -> bool:
+        """Whether that volume is being promoted at this moment: of two sides that are at once, neither is."""
+        return volume_guid in self._promoting
+
+    @contextlib.contextmanager
+    def _promotion(self, volume_guid: str) -> Iterator[None]:
+        self._promoting.add(volume_guid)
+        try:
+            yield
+        finally:
+            self._promoting.discard(volume_guid)
+
     def _check_promotion(self, mirror: Mirror, there: There, peer: str, *, force: bool) -> bool:
         """Whether something is lost by it, as a peer that answers knows. LunetteError busy, needs_force."""
         name = self._name(mirror)
-        if there.role in ("primary", "demoting") and compare(mirror.lineage, there.lineage) != "apart":
-            raise LunetteError("busy", f"{peer} answers, and is {there.role} of {name}: demote it there, and nothing is lost")
+        if there.role in ("primary", "demoting"):
+            how = (f"lunette mirror resolve {name}" if compare(mirror.lineage, there.lineage) == "apart"
+                   else "demote it there, and nothing is lost")
+            raise LunetteError("busy", f"{peer} answers, and is {there.role} of {name}: {how}")
         newest = "" if mirror.newest is None else mirror.newest.guid
         if mirror.complete or (there.complete and there.newest == newest) or mirror.role == "demoting":
             return False
@@ -130,14 +138,43 @@ class Failover:
                                               f"promotes it as it was {_age(mirror)}")
         return True
 
+    def _check_alone(self, mirror: Mirror, error: LunetteError, *, force: bool) -> bool:
+        """Whether something is lost by a promotion of which the peer knows nothing. LunetteError needs_force."""
+        name = self._name(mirror)
+        if mirror.complete:
+            return False
+        if not force:
+            what = (f"promotes {name} as it was {_age(mirror)}: what was written since is lost" if mirror.role == "replica" else
+                    f"promotes {name} though {mirror.peer} may have been promoted meanwhile")
+            raise LunetteError("needs_force", f"{error}; --force {what}")
+        return mirror.role == "replica"
+
+    async def _begin_reign(self, mirror: Mirror) -> Mirror:
+        async with self._mirrors.changing:
+            promoted = self._now(mirror).promoted(self._contacts.pool_uuid)
+            await self._mirrors.save(promoted)
+        self._stands(mirror.volume_id)
+        return promoted
+
+    async def _told(self, contact: Contact, there: There, promoted: Mirror) -> str:
+        """Let the peer know whom it follows; why it does not know, which it will by the first round."""
+        if there.role != "replica":
+            return ""
+        try:
+            await contact.request("follow", volume=promoted.volume_guid, lineage=pack_lineage(promoted.lineage))
+        except LunetteError as error:
+            return str(error)
+        return ""
+
     # -- resolve -------------------------------------------------------------------------------------------------
     async def resolve(self, mirror: Mirror, *, keep: str, force: bool) -> Json:
         """End a divergence. The side that is not kept has a snapshot of what it held. LunetteError."""
         name = self._name(mirror)
         async with self._contacts.to(mirror.peer) as contact:
             there = (await ask(contact, [mirror.volume_guid]))[mirror.volume_guid]
-            if there.role == "replica" and mirror.role == "primary" and self._agrees(mirror, there):
-                raise LunetteError("invalid", f"{name} has not diverged from its replica")
+            if await self._agrees(mirror, there):
+                raise LunetteError("invalid", f"{name} has not diverged: {contact.peer.name} is {there.role}, here is "
+                                              f"{mirror.role}, and one follows the other")
             if keep == "there":
                 if there.role != "primary":
                     raise LunetteError("invalid", f"{contact.peer.name} is {there.role or 'no mirror'} of {name}: it is to be "
@@ -149,22 +186,29 @@ class Failover:
     async def _keep_here(self, contact: Contact, mirror: Mirror, there: There, *, force: bool) -> Json:
         common = self._keeping.common(mirror, there.snapshots)
         if common is None:
-            raise LunetteError("not_found", f"{self._name(mirror)} has no snapshot in common with {contact.peer.name}")
+            raise LunetteError("not_found", f"{self._name(mirror)} has no snapshot in common with {contact.peer.name} any "
+                                            "more: lunette mirror rm, then mirror add --resync on the side that is kept")
         kept = mirror if mirror.role == "primary" else self._now(mirror).promoted(self._contacts.pool_uuid)
         answer = await contact.request(
-            "give_way", seconds=300.0, volume=mirror.volume_guid, lineage=pack_lineage(kept.lineage), force=force,
+            "give_way", volume=mirror.volume_guid, lineage=pack_lineage(kept.lineage), force=force,
             snapshots=self._keeping.guids(mirror.volume_id, MOST_GUIDS))
-        async with self._changing:
+        async with self._mirrors.changing:
             await self._mirrors.save(replace(kept, role="primary", complete=False))
         self._stands(mirror.volume_id)
         return {"name": self._name(mirror), "role": "primary", "safety": answer.get("safety"), "where": contact.peer.name}
 
-    def _agrees(self, mirror: Mirror, there: There) -> bool:
+    async def _agrees(self, mirror: Mirror, there: There) -> bool:
+        """Whether one side follows the other as it should."""
+        if (mirror.role, there.role) == ("replica", "primary"):
+            newest = None if mirror.newest is None else self._keeping.common(mirror, [mirror.newest.guid])
+            return (compare(there.lineage, mirror.lineage) in ("same", "ahead") and newest is not None
+                    and await self._unchanged(mirror, newest))
         try:
             check_lineage(mirror, there, mirror.peer)
+            self._rounds.check_known(mirror, there, mirror.peer)
         except Diverged:
             return False
-        return True
+        return mirror.role == "primary" and there.role == "replica"
 
     async def asked_to_give_way(self, mirror: Mirror, args: GiveWay) -> str:
         """The peer keeps its contents."""
@@ -175,28 +219,46 @@ class Failover:
         volume = self._volume(mirror)
         common = self._keeping.common(mirror, guids)
         if common is None:
-            raise LunetteError("not_found", f"{volume.name} has no snapshot in common with the other side")
+            raise LunetteError("not_found", f"{volume.name} has no snapshot in common with the other side any more: "
+                                            "lunette mirror rm, then mirror add --resync on the side that is kept")
         if not force:
             self._check_unused(volume, f"--force takes it from them: what it holds stays as {volume.name}@diverged-...")
-        await self._become([mirror], "superseded")
-        await self._quiesce(volume.id)
         safety = f"{volume.name}@diverged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"[:-3] + "Z"
+        await self._become([mirror], "superseded")          # nobody writes to it
         try:
-            await self._pool.call("revert", volume_id=volume.id, snapshot_id=common.id, safety_name=safety)
-        except PoolError as error:
-            raise pool_error(error.code, f"go back to {common.name}") from None
+            await self._quiesce(volume.id)
+            await self._go_back(mirror, common, lineage, safety)
+        except LunetteError:
+            await self._become([mirror], mirror.role)
+            raise
         self._reverted(volume.id)
-        await self._follow(mirror, common, lineage)
+        self._stands(volume.id)
         log.warning("%s went back to %s and follows %s; what it held is %s", volume.name, common.name, mirror.peer, safety)
         return safety
 
+    async def _go_back(self, mirror: Mirror, common: ObjectInfo, lineage: tuple[Reign, ...], safety: str) -> None:
+        """The contents of a common snapshot, what was there in another one, and the role of a replica: in one frame."""
+        async with self._mirrors.changing:
+            follower, held = self._follower(mirror, common, lineage), self._keeping.hold_keys([common], mirror.peer)
+            try:
+                await self._pool.call("revert", volume_id=mirror.volume_id, snapshot_id=common.id, safety_name=safety,
+                                      keys=lambda ids: {**self._mirrors.keys(follower), **held})
+            except PoolError as error:
+                raise pool_error(error.code, f"go back to {common.name}") from None
+            self._mirrors.stored(follower)
+            self._keeping.held([common], mirror.peer)
+
     async def _follow(self, mirror: Mirror, common: ObjectInfo, lineage: tuple[Reign, ...]) -> None:
-        """A replica from now on, which holds that snapshot's contents."""
-        point = Common(self._keeping.guid(common), int(common.created_s * 1e6))
-        async with self._changing:
-            await self._mirrors.save(self._now(mirror).published(point, role="replica", lineage=lineage, complete=False))
-        await self._keeping.hold(common, mirror.peer)
+        """A replica from now on, which holds that snapshot's contents already."""
+        async with self._mirrors.changing:
+            await self._mirrors.save(self._follower(mirror, common, lineage),
+                                     beside=self._keeping.hold_keys([common], mirror.peer))
+            self._keeping.held([common], mirror.peer)
         self._stands(mirror.volume_id)
+
+    def _follower(self, mirror: Mirror, common: ObjectInfo, lineage: tuple[Reign, ...]) -> Mirror:
+        point = Common(self._keeping.guid(common), int(common.created_s * 1e6))
+        return self._now(mirror).published(point, role="replica", lineage=lineage, complete=False)
 
     # -- coming back ---------------------------------------------------------------------------------------------
     async def returning(self) -> None:

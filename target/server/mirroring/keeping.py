@@ -31,7 +31,8 @@ class Keeping:
 
     def common(self, mirror: Mirror, guids: Iterable[str]) -> ObjectInfo | None:
         """The newest snapshot of the volume that is one of these."""
-        found = [info for info, _ in self._snapshots(mirror.volume_id) if self._replicas.guid(info) in set(guids)]
+        wanted = set(guids)
+        found = [info for info, _ in self._snapshots(mirror.volume_id) if self._replicas.guid(info) in wanted]
         return max(found, key=lambda info: (info.created_s, info.id), default=None)
 
     def guid(self, info: ObjectInfo) -> str:
@@ -46,6 +47,13 @@ class Keeping:
         """LunetteError."""
         if hold_tag(peer) not in self._holds.tags(info.id):
             await self._holds.hold(info, hold_tag(peer))
+
+    def hold_keys(self, infos: Iterable[ObjectInfo], peer: str) -> dict[str, bytes | None]:
+        """For a frame that changes more: they are held from then on. `held` afterwards."""
+        return self._holds.keys([each.id for each in infos], hold_tag(peer))
+
+    def held(self, infos: Iterable[ObjectInfo], peer: str) -> None:
+        self._holds.made([each.id for each in infos], hold_tag(peer))
 
     async def release(self, info: ObjectInfo, peer: str) -> None:
         if hold_tag(peer) in self._holds.tags(info.id):

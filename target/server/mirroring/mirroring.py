@@ -63,17 +63,16 @@ class Mirroring:
         self.peers = peers
         self.mirrors = mirrors
         self._holds = holds
-        self._changing = asyncio.Lock()
         self._contacts = Contacts(peers, pool.pool.uuid.hex(), groups)
         self._keeping = Keeping(mirrors, replicas, holds, delete_unused)
         self.rounds = Rounds(pool, mirrors, replicas, holds, self._keeping, sending, self._contacts, take_snapshots,
                              transfers)
-        self._failover = Failover(pool, mirrors, self._keeping, self.rounds, self._contacts, changing=self._changing,
-                                  stands=stands, quiesce=quiesce, reverted=reverted, check_unused=check_unused)
+        self._failover = Failover(pool, mirrors, self._keeping, self.rounds, self._contacts, stands=stands,
+                                  quiesce=quiesce, reverted=reverted, check_unused=check_unused)
         self._stands = stands
-        self._replica = Replica(pool, mirrors, replicas, holds, self._keeping, receiving, changing=self._changing, groups=groups,
-                                stands=stands, give_way=self._failover.asked_to_give_way, check_unused=check_unused,
-                                appeared=appeared)
+        self._replica = Replica(pool, mirrors, replicas, holds, self._keeping, receiving, groups=groups, stands=stands,
+                                give_way=self._failover.asked_to_give_way, promoting=self._failover.is_promoting,
+                                check_unused=check_unused, appeared=appeared)
         self.listener = None if portal is None else PeerListener(portal, peers, self._replica.serve)
         self._loops: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
@@ -205,13 +204,20 @@ class Mirroring:
                                               "one: serve one side with --listen ADDR:PORT,GROUP")
             theres = await ask(contact, [each.volume_guid for each in wanted])
             made = [self._joined(each, theres[each.volume_guid], peer.name) for each in wanted]
-        for info, mirror in zip(volumes, made, strict=True):
-            await self._keeping.hold(info, mirror.peer)
-        await self.mirrors.save(*made)
+        await self._keep(volumes, made)
         for mirror in made:
             self.rounds.progress.pop(mirror.volume_id, None)
             self._look_after(mirror)
         return self.rows([each.volume_id for each in made])
+
+    async def _keep(self, volumes: Sequence[ObjectInfo], made: Sequence[Mirror]) -> None:
+        """New mirrors, and the holds of their volumes: all of it or nothing. LunetteError exists: somebody was quicker."""
+        async with self.mirrors.changing:
+            for info in volumes:
+                if self.mirrors.of(info.id) is not None:
+                    raise LunetteError("exists", f"{info.name} is mirrored already")
+            await self.mirrors.save(*made, beside=self._keeping.hold_keys(volumes, made[0].peer))
+            self._keeping.held(volumes, made[0].peer)
 
     def _joined(self, mirror: Mirror, there: There, peer: str) -> Mirror:
         """With the lineage of a replica that is there from an earlier mirror. LunetteError."""
@@ -238,8 +244,9 @@ class Mirroring:
         return await self._paused(args.names, paused=False)
 
     async def _paused(self, names: Sequence[str], *, paused: bool) -> list[Json]:
-        found = [self.mirrors.find(info) for info in map(self._volume, names)]
-        await self.mirrors.save(*(replace(each, paused=paused) for each in found))
+        async with self.mirrors.changing:
+            found = [self.mirrors.find(info) for info in map(self._volume, names)]
+            await self.mirrors.save(*(replace(each, paused=paused) for each in found))
         for each in found:
             self._look_after(each)
         return self.rows([each.volume_id for each in found])
@@ -292,7 +299,7 @@ class Mirroring:
         progress, newest = self.rounds.of(info.id), mirror.newest
         lag_s = None if newest is None else max(0.0, time.time() - newest.created_us / 1e6)
         state = progress.state if mirror.role == "primary" else mirror.role
-        if mirror.role == "primary" and mirror.paused:
+        if mirror.role == "primary" and mirror.paused and state != "sending":       # the round under way is not broken off
             state = "paused"
         late = lag_s is None or lag_s > LATE * mirror.rpo_s
         return {"name": info.name, "peer": mirror.peer, "role": mirror.role, "state": state, "epoch": len(mirror.lineage),

@@ -5,26 +5,21 @@ Whoever asks is known by its certificate, and may what `peer add` allows it, of 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from target.errors import LunetteError
-from target.models.checking import check
-from target.models.peering import PROTOCOL, Adopt, Ask, Deliver, Follow, GiveWay, Hashes, Hello, Publish
+from target.models.peering import PROTOCOL, Adopt, Ask, Deliver, Follow, GiveWay, Hashes, Hello, Publish, StandBy
 from target.server.background.receiving import Receiving
 from target.server.command import Json
 from target.server.mirroring.comparing import FINE
-from target.server.mirroring.contact import DRAIN_SECONDS
 from target.server.mirroring.keeping import Keeping, hold_tag
 from target.server.mirroring.rounds import settings_of
+from target.server.mirroring.visits import Visit, Visits, flowing
 from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
 from target.volumes.holds import StoredHolds
-from target.volumes.links import Link
 from target.volumes.mirrors import Common, Mirror, Mirrors, compare, pack_lineage, unpack_lineage
 from target.volumes.peers import Peer
 from target.volumes.replicas import Origin, Partial, Replicas
@@ -33,28 +28,18 @@ from target.volumes.streams import Hashing
 log = logging.getLogger("lunette.mirror")
 
 MOST_GUIDS = 2000       # of an answer
-IDLE_SECONDS = 120.0
 GiveWayHere = Callable[[Mirror, GiveWay], Awaitable[str]]
-
-
-class Visit:
-    """One connection of a peer: what was delivered on it and is not published yet."""
-
-    def __init__(self, peer: Peer, link: Link) -> None:
-        self.peer = peer
-        self.link = link
-        self.delivered: dict[str, Partial] = {}     # by the volume's GUID
 
 
 class Replica:
     """Answers for the volumes of one daemon."""
 
     def __init__(self, pool: AsyncPool, mirrors: Mirrors, replicas: Replicas, holds: StoredHolds, keeping: Keeping,
-                 receiving: Receiving, *, changing: asyncio.Lock, groups: Callable[[], list[int]], stands: Callable[[int], None],
-                 give_way: GiveWayHere, check_unused: Callable[[ObjectInfo, str], None],
+                 receiving: Receiving, *, groups: Callable[[], list[int]], stands: Callable[[int], None],
+                 give_way: GiveWayHere, promoting: Callable[[str], bool], check_unused: Callable[[ObjectInfo, str], None],
                  appeared: Callable[[ObjectInfo], Awaitable[None]]) -> None:
-        """`changing` is held by who changes roles. `stands` is told of volumes that are served as something else now,
-        `appeared` of new ones.
+        """`stands` is told of volumes that are served as something else now, `appeared` of new ones; `promoting` says whether one
+        is being promoted here, by its GUID.
         """
         self._pool = pool
         self._mirrors = mirrors
@@ -62,40 +47,18 @@ class Replica:
         self._holds = holds
         self._keeping = keeping
         self._receiving = receiving
-        self._changing = changing
         self._groups = groups
         self._stands = stands
         self._give_way_here = give_way
+        self._promoting = promoting
         self._check_unused = check_unused
         self._appeared = appeared
-        self._handlers: Mapping[str, tuple[type[Any], Callable[[Visit, Any], Awaitable[Json]]]] = {
+        self._visits = Visits({
             "hello": (Hello, self._hello), "ask": (Ask, self._ask),
             "adopt": (Adopt, self._adopt), "hashes": (Hashes, self._hashes), "deliver": (Deliver, self._deliver),
-            "publish": (Publish, self._publish), "follow": (Follow, self._follow), "give_way": (GiveWay, self._give_way)}
-
-    async def serve(self, peer: Peer, link: Link) -> None:
-        """Answer until the peer has said all, or something is wrong."""
-        visit = Visit(peer, link)
-        while (message := await link.receive(IDLE_SECONDS)) is not None:
-            try:
-                do = message.pop("do", None)
-                if do not in self._handlers:
-                    raise LunetteError("invalid", f"there is no request {do!r}")
-                model, handler = self._handlers[do]
-                answer = await handler(visit, check(model, message))
-            except LunetteError as error:
-                await link.send(error.as_json())
-                if do == "deliver":             # the rest of the stream may be on its way
-                    await self._drained(link)
-                    return
-            else:
-                await link.send({"ok": answer})
-
-    async def _drained(self, link: Link) -> None:
-        """Until the peer hangs up: one that is hung up on while it sends may not hear why."""
-        with contextlib.suppress(LunetteError, TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await link.drain()
+            "publish": (Publish, self._publish), "stand_by": (StandBy, self._stand_by), "follow": (Follow, self._follow),
+            "give_way": (GiveWay, self._give_way)})
+        self.serve = self._visits.serve
 
     # -- requests ------------------------------------------------------------------------------------------------
     async def _hello(self, visit: Visit, args: Hello) -> Json:
@@ -107,6 +70,8 @@ class Replica:
         return {"protocol": PROTOCOL, "pool_uuid": self._pool.pool.uuid.hex(), "groups": self._groups()}
 
     async def _ask(self, visit: Visit, args: Ask) -> Json:
+        for guid in args.volumes:
+            await self._visits.begin(visit, guid)
         return {"volumes": {guid: self._describe(visit.peer, guid, MOST_GUIDS // max(1, len(args.volumes)))
                             for guid in args.volumes}}
 
@@ -122,7 +87,8 @@ class Replica:
                 "snapshots": self._keeping.guids(volume_id, most), "newest": "" if mirror.newest is None else mirror.newest.guid}
 
     async def _adopt(self, visit: Visit, args: Adopt) -> Json:
-        async with self._changing:
+        async with self._mirrors.changing:
+            self._visits.check(visit, args.volume)
             mirror = self._mirrors.with_guid(args.volume, visit.peer.name)
             volume = self._pool.lookup(args.name) if mirror is None else self._pool.info(mirror.volume_id)
             if volume is None or volume.kind == "snapshot":
@@ -179,6 +145,7 @@ class Replica:
         return {"digests": found.hex()}
 
     async def _deliver(self, visit: Visit, args: Deliver) -> Json:
+        self._visits.check(visit, args.volume)
         mirror = self._mirrors.with_guid(args.volume, visit.peer.name)
         name = args.name
         if mirror is not None:
@@ -189,7 +156,8 @@ class Replica:
                                          "one of the two")
         visit.peer.check("send", name)
         await visit.link.send({"ok": {}})
-        partial = await self._receiving.stage(name, visit.link.fileno())
+        async with flowing(visit.link):
+            partial = await self._receiving.stage(name, visit.link.fileno())
         if partial.begin.volume_guid != args.volume:
             raise LunetteError("invalid", "the stream is of another volume than was said")
         visit.delivered[args.volume] = partial
@@ -202,9 +170,11 @@ class Replica:
                 raise LunetteError("invalid", "what is to be published was not delivered")
         if not args.snapshots:
             raise LunetteError("invalid", "nothing is to be published")
-        async with self._changing:
+        async with self._mirrors.changing:
+            for guid in args.snapshots:
+                self._visits.check(visit, guid)
             befores = {guid: self._as_published(visit, args, guid) for guid in args.snapshots}
-            partials = [visit.delivered[guid] for guid in args.snapshots]
+            partials = [self._after_newest(visit.delivered[guid], visit.peer.name) for guid in args.snapshots]
             tag, mark = hold_tag(visit.peer.name), visit.peer.name
             made = await self._receiving.publish(partials, lambda ids: self._keys(partials, befores, ids, tag, mark))
             done = [replace(befores[partial.begin.volume_guid], volume_id=volume_id)
@@ -212,10 +182,11 @@ class Replica:
             self._mirrors.stored(*done)
             self._mirrors.marks_stored([snapshot_id for _, snapshot_id, _ in made], mark)
             self._holds.made([snapshot_id for _, snapshot_id, _ in made], tag)
+            self._holds.made([volume_id for partial, (volume_id, _, _) in zip(partials, made, strict=True)
+                              if not partial.volume_id], tag)
         for partial, mirror, (_, _, follows) in zip(partials, done, made, strict=True):
             del visit.delivered[mirror.volume_guid]
             if not partial.volume_id:
-                await self._keeping.hold(self._volume(mirror), visit.peer.name)
                 await self._appeared(self._volume(mirror))
             elif not follows:
                 log.error("%s was changed here and follows no more: lunette mirror resolve", self._volume(mirror).name)
@@ -223,6 +194,14 @@ class Replica:
             await self._keeping.tidy(mirror)
         return {"follows": {mirror.volume_guid: follows or not partial.volume_id
                             for partial, mirror, (_, _, follows) in zip(partials, done, made, strict=True)}}
+
+    def _after_newest(self, partial: Partial, peer: str) -> Partial:
+        """As what follows the snapshot that was published last, whichever it was sent as a difference from: the volume holds that
+        one, and follows unless somebody wrote to it since.
+        """
+        mirror = self._mirrors.with_guid(partial.begin.volume_guid, peer)
+        newest = None if mirror is None or mirror.newest is None else self._replicas.find(mirror.newest.guid, mirror.volume_id)
+        return partial if newest is None else replace(partial, base_id=newest.id)
 
     def _as_published(self, visit: Visit, args: Publish, guid: str) -> Mirror:
         """The mirror as it is once its snapshot stands. LunetteError: it has another role meanwhile."""
@@ -246,13 +225,26 @@ class Replica:
         for partial in partials:
             volume_id = partial.volume_id or ids[at]
             at += 1 if partial.volume_id else 2
+            found |= {} if partial.volume_id else self._holds.keys([volume_id], tag)
             found |= self._mirrors.keys(replace(mirrors[partial.begin.volume_guid], volume_id=volume_id))
             found |= self._mirrors.mark_keys([ids[at - 1]], mark) | self._holds.keys([ids[at - 1]], tag)
         return found
 
+    async def _stand_by(self, visit: Visit, args: StandBy) -> Json:
+        """Nothing is complete here any more: whoever were promoted without asking would lose what the asker is about to write."""
+        async with self._mirrors.changing:
+            self._visits.check(visit, args.volume)
+            mirror = self._known(visit, args.volume)
+            self._check_replica(mirror)
+            if self._promoting(args.volume):
+                raise LunetteError("busy", f"{self._volume(mirror).name} is being promoted on the other side at this moment")
+            await self._mirrors.save(replace(mirror, complete=False))
+        return {}
+
     async def _follow(self, visit: Visit, args: Follow) -> Json:
         lineage = unpack_lineage(args.lineage)
-        async with self._changing:
+        async with self._mirrors.changing:
+            self._visits.check(visit, args.volume)
             mirror = self._known(visit, args.volume)
             self._check_replica(mirror)
             if compare(mirror.lineage, lineage) not in ("same", "behind"):
@@ -261,6 +253,7 @@ class Replica:
         return {}
 
     async def _give_way(self, visit: Visit, args: GiveWay) -> Json:
+        self._visits.check(visit, args.volume)
         mirror = self._known(visit, args.volume)
         visit.peer.check("send", self._volume(mirror).name)
         return {"safety": await self._give_way_here(mirror, args)}

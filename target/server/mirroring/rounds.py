@@ -127,6 +127,7 @@ class Rounds:
             theres = await ask(contact, [each.volume_guid for each in mirrors])
             for each in mirrors:
                 check_lineage(each, theres[each.volume_guid], contact.peer.name)
+                self.check_known(each, theres[each.volume_guid], contact.peer.name)
             mirrors = [await self._settled(each, theres[each.volume_guid]) for each in mirrors]
             snapshots = await self._snapshots(mirrors, theres, fresh=complete)
             for each in mirrors:
@@ -156,13 +157,22 @@ class Rounds:
             raise LunetteError("gone", "a mirrored volume was deleted")
         return info
 
+    def check_known(self, mirror: Mirror, there: There, peer: str) -> None:
+        """That what the replica has last came from here. Diverged: a copy of this pool gave it something else."""
+        ours = {each.guid for each in mirror.common} | {self._replicas.guid(each)
+                                                        for each in self._replicas.snapshots(mirror.volume_id)}
+        if there.role == "replica" and there.newest and there.newest not in ours and not mirror.resync:
+            raise Diverged(f"{peer} follows somebody else with this side's identity: is there a copy of the pool? Nothing is "
+                           "overwritten; lunette mirror resolve NAME --keep here|there", there.lineage, there.role)
+
     async def _settled(self, mirror: Mirror, there: There) -> Mirror:
         """What was published and not noted, because the answer was lost, is noted now."""
         for info, _ in self._mirrors.snapshots(mirror.volume_id):
             guid = self._replicas.guid(info)
             if guid == there.newest and (mirror.newest is None or guid != mirror.newest.guid):
-                mirror = self._mirrors.find(self._volume(mirror)).published(Common(guid, int(info.created_s * 1e6)))
-                await self._mirrors.save(mirror)
+                async with self._mirrors.changing:
+                    mirror = self._mirrors.find(self._volume(mirror)).published(Common(guid, int(info.created_s * 1e6)))
+                    await self._mirrors.save(mirror)
         return mirror
 
     async def _snapshots(self, mirrors: Sequence[Mirror], theres: dict[str, There], *, fresh: bool) -> dict[int, ObjectInfo]:
@@ -241,11 +251,12 @@ class Rounds:
             lineages={each.volume_guid: pack_lineage(each.lineage) for each in mirrors},
             settings={each.volume_guid: each.settings() for each in mirrors})
         done = []
-        for each in mirrors:
-            info, current = snapshots[each.volume_id], self._mirrors.find(self._volume(each))
-            common = Common(self._replicas.guid(info), int(info.created_s * 1e6))
-            done.append(current.published(common, **({"role": "replica", "complete": False} if complete else {})))
-        await self._mirrors.save(*done)
+        async with self._mirrors.changing:
+            for each in mirrors:
+                info, current = snapshots[each.volume_id], self._mirrors.find(self._volume(each))
+                common = Common(self._replicas.guid(info), int(info.created_s * 1e6))
+                done.append(current.published(common, **({"role": "replica", "complete": False} if complete else {})))
+            await self._mirrors.save(*done)
 
 
 async def ask(contact: Contact, guids: Sequence[str]) -> dict[str, There]:
