@@ -7,6 +7,7 @@ for it.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import types
 import typing
@@ -40,7 +41,10 @@ def check(model: type[M], document: Any) -> M:
 
     decoder, names, flat = _decoder(cast("Any", model))
     try:
-        found = decoder.decode(msgspec.json.encode(_whole(document)))
+        try:
+            found = decoder.decode(msgspec.json.encode(document))
+        except msgspec.ValidationError:
+            found = decoder.decode(msgspec.json.encode(_whole(document)))
     except msgspec.ValidationError as error:
         raise LunetteError("invalid", _first(model, document, str(error))) from None
     except (ValueError, RecursionError) as error:
@@ -53,6 +57,16 @@ def read_json(text: bytes | str) -> Any:
     import msgspec
 
     return msgspec.json.decode(text)
+
+
+def json_text(value: Any) -> bytes:
+    """A JSON value as text, for thousands of small ones: the standard library makes itself ready anew for each."""
+    import msgspec
+
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:          # what no file system of UTF-8 would call a file
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def schemas(inputs: Iterable[Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -74,7 +88,8 @@ def _decoder(model: Any) -> tuple[msgspec.json.Decoder[Any], tuple[str, ...], bo
 
 
 def _holds_models(hint: Any) -> bool:
-    return dataclasses.is_dataclass(hint) or any(map(_holds_models, typing.get_args(hint)))
+    """Whether values of a type may hold models; what is annotated, as a Form, is a dataclass's instance, too, and no model."""
+    return (isinstance(hint, type) and dataclasses.is_dataclass(hint)) or any(map(_holds_models, typing.get_args(hint)))
 
 
 def _instances(value: Any) -> Any:

@@ -16,6 +16,22 @@ BUFFER_BYTES = 65536
 PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))  # syslog(3)
 
 
+class LineFormatter(logging.Formatter):
+    """For people: local time, part and level before the message. A second's time is made once, for thousands of lines."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(name)s %(levelname)s: %(message)s")
+        self._second = (-1, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        second, text = self._second
+        if int(record.created) != second:
+            second = int(record.created)
+            text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            self._second = second, text
+        return f"{text},{int(record.msecs):03d}"
+
+
 class JournalFormatter(logging.Formatter):
     """`<N>` before each line says its priority; journald knows the time and the process (sd-daemon(3))."""
 
@@ -44,7 +60,7 @@ def formatter(*, as_json: bool, stream: IO[str], environment: Mapping[str, str])
         return JsonFormatter()
     if _is_journal(stream, environment):
         return JournalFormatter()
-    return logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s")
+    return LineFormatter()
 
 
 class Stderr(logging.StreamHandler[IO[str]]):

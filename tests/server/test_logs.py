@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 
-from target.server.logs import Stderr
+from target.server.logs import LineFormatter, Stderr
 
 
 @contextlib.contextmanager
@@ -55,3 +55,11 @@ def test_without_a_loop_each_line_leaves_at_once() -> None:
         log.addHandler(Stderr())
         log.info("one")
         assert read(written) == ["one"]
+
+
+def test_a_time_that_is_kept_for_a_second_is_the_time_of_each_line() -> None:
+    plain, kept = logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"), LineFormatter()
+    for created in (0.0, 0.999, 1.0, 1795977283.25, 1795977283.75, 1795977284.0):
+        record = logging.makeLogRecord({"name": "part", "levelname": "INFO", "msg": "text", "created": created,
+                                        "msecs": created % 1 * 1000})
+        assert kept.format(record) == plain.format(record)

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from target.errors import LunetteError
 from target.models.checking import read_json
@@ -49,8 +49,8 @@ class _Order:
         return [task for task in found if not task.done()]
 
     def enter(self, touches: Touches, task: asyncio.Task[Any]) -> None:
+        """Until it calls `leave`."""
         self._all.add(task)
-        task.add_done_callback(lambda done: self._leave(touches, done))
         if touches.everything:
             self._barrier = task
         for name in touches.writes:
@@ -59,7 +59,8 @@ class _Order:
         for name in touches.reads - touches.writes:
             self._readers.setdefault(name, []).append(task)
 
-    def _leave(self, touches: Touches, task: asyncio.Task[Any]) -> None:
+    def leave(self, touches: Touches, task: asyncio.Task[Any]) -> None:
+        """It has ended, or does so without another step: nobody needs to wait for it any more."""
         self._all.discard(task)
         for name in touches.writes:
             if self._writer.get(name) is task:
@@ -98,7 +99,7 @@ class Batch:
                 number, command, args = self._parse(raw)
                 touches, run = self._begun(command, args)
                 previous = self._order.before(touches)
-                task = asyncio.create_task(self._one(run, previous))
+                task = asyncio.create_task(self._one(run, touches, previous))
                 self._order.enter(touches, task)
                 queue.append((number, task))
                 while queue and (queue[0][1].done() or len(queue) >= OVERLAP):
@@ -119,16 +120,18 @@ class Batch:
             return Touches(), functools.partial(_refused, error)
         return command.touches(args), functools.partial(self._commands.perform, command, args)
 
-    async def _one(self, run: Callable[[], Awaitable[Any]], previous: list[asyncio.Task[Any]]) -> Any:
-        if previous:
-            await asyncio.wait(previous)
-            if self._failed:
-                raise LunetteError("aborted", "not run: an earlier line failed")
+    async def _one(self, run: Callable[[], Awaitable[Any]], touches: Touches, previous: list[asyncio.Task[Any]]) -> Any:
         try:
+            if previous:
+                await asyncio.wait(previous)
+                if self._failed:
+                    raise LunetteError("aborted", "not run: an earlier line failed")
             return await run()
         except LunetteError:
-            self._failed = not self._keep_going
+            self._failed = self._failed or not self._keep_going
             raise
+        finally:
+            self._order.leave(touches, cast("asyncio.Task[Any]", asyncio.current_task()))
 
     async def _report(self, number: int, task: asyncio.Task[Any]) -> None:
         if not task.done():

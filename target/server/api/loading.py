@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-YOUNG_OBJECTS = 5000     # before the collector looks for cycles; a command leaves some tens, for its answer
+YOUNG_OBJECTS = 20000    # before the collector looks for cycles: a batch has 256 commands under way, with some tens each
 
 
 async def load_http() -> tuple[Any, Any]:

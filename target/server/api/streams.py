@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from target.errors import LunetteError
-from target.models.checking import check, read_json
+from target.models.checking import check, json_text, read_json
 from target.models.queries import JobQuery, Report
 from target.server.api.batch import MAX_LINE_BYTES, Batch
 from target.server.api.commands.table import Commands
@@ -53,7 +53,7 @@ async def send_batch(request: web.Request, commands: Commands, *, keep_going: bo
 
     async def emit(row: dict[str, Any]) -> None:
         nonlocal pending_bytes
-        raw = json.dumps(row, separators=(",", ":")).encode() + b"\n"
+        raw = json_text(row) + b"\n"
         pending.append(raw)
         pending_bytes += len(raw)
         if pending_bytes >= FLUSH_BYTES or "error" in row:

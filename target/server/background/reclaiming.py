@@ -22,13 +22,21 @@ class Reclaiming:
         self._pool = pool
         self._jobs = jobs
         self._job: Job | None = None
-        self._names: tuple[str, ...] = ()
+        self._names: list[str] = []     # deleted in this turn of the loop
 
     def watch(self, names: Sequence[str]) -> None:
-        """Objects were deleted: show what of them is still to come back, if that is much."""
-        if self._pending() < LEAST_BYTES or (self._job is not None and self._job.state == "running"):
+        """Objects were deleted: show what of them is still to come back, if that is much. Thousands cost one look a turn."""
+        if self._job is not None and self._job.state == "running":
             return
-        self._job = self._jobs.start("reclaim", self._wait, names, total=self._pending(), cancellable=False)
+        if not self._names:
+            asyncio.get_running_loop().call_soon(self._look)
+        self._names += names
+
+    def _look(self) -> None:
+        names, self._names = self._names, []
+        pending = self._pending()
+        if pending >= LEAST_BYTES:
+            self._job = self._jobs.start("reclaim", self._wait, names, total=pending, cancellable=False)
 
     def _pending(self) -> int:
         return self._pool.stats().get("pending_bytes", 0)

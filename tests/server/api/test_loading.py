@@ -1,13 +1,16 @@
 """What the first visitor of the API makes the daemon load, and what not."""
 
 import asyncio
+import json
 import subprocess
 import sys
 
 import pytest
 
 from target.errors import LunetteError
+from target.models import checking
 from target.models.checking import check, read_json
+from target.models.configuration import ConfigurationImport
 from target.models.objects import Create, Revert, Set, Snapshot
 from target.server.api import loading
 
@@ -68,3 +71,14 @@ def test_whole_numbers_may_be_written_with_a_point() -> None:
 def test_what_is_nearly_json_is_none(text: str) -> None:
     with pytest.raises((ValueError, RecursionError)):
         read_json(text)
+
+
+@pytest.mark.parametrize(("model", "plain"), [(Snapshot, True), (Create, True), (ConfigurationImport, False)])
+def test_models_without_models_in_them_are_taken_as_they_are_read(model: type, plain: bool) -> None:
+    """A form is annotated to nearly every field, and is no model: thousands of snapshots a second walk through no value."""
+    assert checking._decoder(model)[2] is plain
+
+
+def test_a_row_of_a_batch_may_hold_what_is_no_unicode() -> None:
+    assert json.loads(checking.json_text({"path": "a\udc80"})) == {"path": "a\udc80"}
+    assert checking.json_text({"line": 1, "result": [{"name": "v@s"}]}) == b'{"line":1,"result":[{"name":"v@s"}]}'

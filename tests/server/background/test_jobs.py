@@ -101,6 +101,7 @@ async def test_space_that_comes_back_slowly_is_a_job(control: Control, monkeypat
     monkeypatch.setattr(control.pool, "stats", lambda: {**stats(), "pending_bytes": left.pop(0) if left else 0})
     await control.daemon.commands.run("create", {"name": "v", "size_bytes": 1 << 30})
     await control.daemon.commands.run("delete", {"names": ["v"]})
+    await asyncio.sleep(0)
     job = control.daemon.jobs.all()[0]
     await job.over.wait()
     assert (job.kind, job.names, job.state) == ("reclaim", ("v",), "done")
@@ -186,3 +187,13 @@ async def test_a_report_that_makes_no_sense_ends_the_job(control: Control, line:
     writer.close()
     assert b"invalid" in said
     assert (await _row(control, "failed"))["message"]
+
+
+async def test_thousands_of_deletes_cost_one_look_at_the_pool_a_turn(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr(control.daemon.pool, "stats", lambda: looks.append(1) or {"pending_bytes": 0})
+    watching = reclaiming.Reclaiming(control.daemon.pool, Jobs())
+    for number in range(1000):
+        watching.watch([f"v{number}"])
+    await asyncio.sleep(0)
+    assert len(looks) == 1

@@ -123,7 +123,10 @@ class ObjectCommands(Subject):
             for info in found:
                 if not force:
                     self.check_delete(info)
-            await asyncio.gather(*(self._delete(info) for info in found))
+            if len(found) == 1:
+                await self._delete(found[0])
+            else:
+                await asyncio.gather(*(self._delete(info) for info in found))
         self._served.reclaiming.watch([info.name for info in found])
 
     def check_delete(self, info: ObjectInfo) -> None:
