@@ -5,6 +5,7 @@ Imported by the first visitor of the API (listener.py).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -79,7 +80,8 @@ def _handler(route: Route, parts: Parts) -> Handler:
         CALLER.set(identity)
         query = parse_query(route.query or NoArguments, _single(request))
         body = None if route.lines or route.body is None else check(route.body, await _body(request))
-        answer = await route.handle(Call(request, identity, query, body, request.match_info))
+        with parts.lasting.lasts(request, identity) if route.lines else contextlib.nullcontext():
+            answer = await route.handle(Call(request, identity, query, body, request.match_info))
         if isinstance(answer, web.StreamResponse):
             return answer
         return _json(answer) if not isinstance(answer, Answer) else _json(answer.value, answer.status, answer.headers)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from target.errors import LunetteError
 from target.models.hints import named_objects
 from target.server.api.audit import Audit, shown
-from target.server.api.authentication import identify
 from target.server.api.commands.management import Management
 from target.server.api.commands.table import Outcome
 from target.server.api.differences import Differences
 from target.server.api.events import Events
 from target.server.api.exports import Exports
 from target.server.api.imports import Imports
+from target.server.api.lasting import Lasting
 from target.server.api.listing import Listing
 from target.server.api.served import Served
 from target.server.api.tokens import Tokens
@@ -32,8 +32,6 @@ from target.server.iscsi.throttle import Throttle
 from target.server.mirroring.mirroring import Mirroring
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from target.server.api.metrics import Metrics
 
 
@@ -59,6 +57,7 @@ class Parts:
     transfers: Transfers
     unready: Callable[[], str]
     prove: Callable[[], None]
+    lasting: Lasting
     events: Events = field(default_factory=Events)
     audit: Audit = field(default_factory=Audit)
     known: list[Callable[[object], None]] = field(default_factory=list)     # told which connections are no strangers
@@ -69,14 +68,6 @@ class Parts:
         self.management.table.told.append(self._told)
         self.served.jobs.changed = self._job
         self.served.jobs.caller = lambda: CALLER.get().name
-
-    def still(self, request: web.Request, identity: Identity) -> bool:
-        """Whether a stream that was begun may go on: its token may be gone by now."""
-        transport = request.transport
-        try:
-            return transport is not None and identify(transport, request.headers, self.tokens) == identity
-        except LunetteError:
-            return False
 
     @contextlib.contextmanager
     def audited(self, identity: Identity, command: str, arguments: Mapping[str, Any]) -> Iterator[None]:

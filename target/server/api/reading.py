@@ -108,7 +108,7 @@ class Reading:
         from target.server.api.streams import send_events
 
         events: AsyncIterator[Json | None] = self._parts.events.follow(after, call.identity)
-        return await send_events(call.request, events, lambda: self._parts.still(call.request, call.identity))
+        return await send_events(call.request, events, lambda: self._parts.lasting.still(call.request, call.identity))
 
     async def _metrics_text(self, call: Call) -> Any:
         from aiohttp import web

@@ -15,6 +15,7 @@ from target.server.api.differences import Differences
 from target.server.api.events import LogEvents
 from target.server.api.exports import Exports
 from target.server.api.imports import Imports
+from target.server.api.lasting import Lasting
 from target.server.api.listener import Doorbell, bind_tcp
 from target.server.api.listing import Listing
 from target.server.api.loading import load_http
@@ -55,13 +56,13 @@ class ApiServer:
         self._tcp = tcp
         self._prove = prove
         tokens = Tokens(served.pool)
-        tokens.changed = self._open_tcp
+        tokens.changed = self._tokens_changed
         management.table.add(*tokens.commands())
         self.parts = Parts(served, management, listing, schedules, mirroring, tokens, Scrub(served.pool, served.jobs),
                            Trim(served.pool, served.jobs), Defrag(served.pool, served.jobs),
                            Differences(served.pool, served.catalog, served.holds), metrics,
                            Exports(served.pool, served.catalog, served.stored_holds),
-                           Imports(served.pool, management.objects.made), transfers, self._unready, prove)
+                           Imports(served.pool, management.objects.made), transfers, self._unready, prove, Lasting(tokens))
         self._doors: list[Doorbell] = []
         self._loading: asyncio.Lock = asyncio.Lock()
         self._runner: web.AppRunner | None = None
@@ -120,6 +121,10 @@ class ApiServer:
                 self._secure = server_context(self._tcp)
             else:
                 read_into(self._secure, self._tcp)
+
+    def _tokens_changed(self) -> None:
+        self._open_tcp()
+        self.parts.lasting.look()
 
     def _open_tcp(self) -> None:
         """Listen on TCP as soon as somebody could get in."""

@@ -171,6 +171,8 @@ async def _lines(request: web.Request) -> AsyncIterator[bytes]:
     async for chunk in request.content.iter_any():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
+            if request.transport is None:
+                raise ConnectionResetError("the connection was cut")
             if line.strip():
                 yield line
         if len(rest) > MAX_LINE_BYTES:

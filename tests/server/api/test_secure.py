@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import ssl
@@ -17,6 +18,7 @@ import pytest
 
 from target.config import ApiListener, Portal, ServeConfig
 from target.errors import LunetteError
+from target.server.api import lasting
 from target.server.daemon import Daemon
 from target.server.identity import CALLER, Identity
 from tests.server.conftest import Control
@@ -168,6 +170,56 @@ async def test_a_refusal_names_no_object_of_others(secure: Secure) -> None:
     assert (status, body["error"]["message"]) == (409, "LUN 1 is another object already")
     with pytest.raises(LunetteError, match="LUN 1 is b-one already"):
         await secure.daemon.commands.run("connect", {"name": "a-one", "lun": 1})
+
+
+async def test_a_refusal_does_not_say_which_objects_there_are(secure: Secure) -> None:
+    await volumes(secure, "b-one")
+    token = await secure.token("t", "operate", prefix="a-")
+    said = [(await secure.ask("POST", "/v1/commands/delete", {"names": [name]}, token=token))[1]["error"]["message"]
+            for name in ("b-one", "b-two")]
+    assert said[0].replace("b-one", "b-two") == said[1]
+
+
+@pytest.mark.parametrize("given", [b"\xff\xfe", b"lnt_\xff_\xff", b"lnt_\xc3\xa4_x", b"", b"_" * 4000])
+async def test_bytes_that_are_no_token_are_nobodys(secure: Secure, given: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    await secure.token("t", "read")
+    context = ssl.create_default_context(cafile=str(secure.certificates.ca))
+    reader, writer = await asyncio.open_connection("127.0.0.1", secure.daemon.api.tcp_port, ssl=context)
+    writer.write(b"GET /v1/objects HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + given + b"\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readline(), 30)).split()[1] == b"401"
+    writer.close()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("how", ["deleted", "expired"])
+async def test_what_lasts_ends_with_its_token(secure: Secure, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is open when its token goes: it is cut, and no line that comes later is carried out."""
+    monkeypatch.setattr(lasting, "LOOK_SECONDS", 0.01)
+    token = await secure.token("t", "operate", expires_seconds=3600)
+    context = ssl.create_default_context(cafile=str(secure.certificates.ca))
+    reader, writer = await asyncio.open_connection("127.0.0.1", secure.daemon.api.tcp_port, ssl=context)
+
+    def sent(name: str) -> bytes:
+        line = json.dumps({"line": 1, "command": "create", "args": {"name": name, "size_bytes": 4096}}).encode() + b"\n"
+        return b"%x\r\n%s\r\n" % (len(line), line)
+
+    writer.write(f"POST /v1/batch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer {token}\r\n\r\n"
+                 .encode())
+    async with asyncio.timeout(30):
+        await reader.readuntil(b"\r\n\r\n")
+        if how == "deleted":
+            await secure.daemon.commands.run("token_delete", {"name": "t"})
+        else:
+            now = time.time()
+            monkeypatch.setattr(time, "time", lambda: now + 3601)
+        with contextlib.suppress(ConnectionError):
+            if how == "deleted":                # at once; what expires is looked for once a second
+                writer.write(sent("after"))
+                await writer.drain()
+            while await reader.read(65536):     # to the end of the connection
+                pass
+    assert secure.daemon.pool.lookup("after") is None
+    writer.close()
 
 
 async def test_a_batch_is_held_against_the_prefix_line_by_line(secure: Secure) -> None:

@@ -65,20 +65,27 @@ class Commands:
     async def perform(self, command: Command, args: Any) -> Any:
         """Run a command with arguments of its model, if its caller may; whatever comes of it, `told` hears it."""
         caller, began_s = CALLER.get(), time.monotonic()
+        allowed = False
         try:
-            caller.check_scope(command.scope)
-            if command.scope == "admin":
-                caller.check_whole()
-            else:
-                caller.check_names(named_objects(args))
+            self._check(caller, command, args)
+            allowed = True
             result = await command.run(args)
         except Exception as error:
             self._tell(caller, command, args, error, began_s)
-            if isinstance(error, LunetteError):
+            if allowed and isinstance(error, LunetteError):     # what was refused before holds only what its sender said
                 raise caller.veiled(error, self._known) from None
             raise
         self._tell(caller, command, args, None, began_s)
         return result
+
+    @staticmethod
+    def _check(caller: Identity, command: Command, args: Any) -> None:
+        """LunetteError forbidden; which of the names there are it does not say."""
+        caller.check_scope(command.scope)
+        if command.scope == "admin":
+            caller.check_whole()
+        else:
+            caller.check_names(named_objects(args))
 
     def _tell(self, caller: Identity, command: Command, args: Any, error: Exception | None, began_s: float) -> None:
         for each in self.told:
