@@ -255,8 +255,8 @@ class Daemon:
             if not await self._waited():
                 return
             self.start_pool()
-            loop.add_signal_handler(signal.SIGHUP, Rereading(self.config, self._read_again, self._live(),
-                                                             self.api.read_certificates).read)
+            loop.add_signal_handler(signal.SIGHUP, self._reread, Rereading(self.config, self._read_again, self._live(),
+                                                                           self.api.read_certificates))
             await self._yield()
             bound = self.portals.open()
             self.pool.attach()
@@ -345,6 +345,10 @@ class Daemon:
     def stop(self) -> None:
         """Begin the clean stop."""
         self._stopping.set()
+
+    def _reread(self, rereading: Rereading) -> None:
+        with self.notifier.reloading():
+            rereading.read()
 
     def _live(self) -> dict[str, Callable[[Any], None]]:
         """What of the configuration may change while it runs, and how."""

@@ -1,15 +1,16 @@
-"""What a service manager is told: that the daemon is ready, stops, lives (sd_notify(3): datagrams on $NOTIFY_SOCKET).
+"""What a service manager is told: that the daemon is ready, reloads, stops, lives (sd_notify(3): datagrams on $NOTIFY_SOCKET).
 
 Without a manager nothing is sent. The watchdog is petted by who proves that the event loop turns and the pool is still ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 
 log = logging.getLogger("lunette.notify")
 
@@ -24,17 +25,31 @@ class Notifier:
         self._clock = clock
         self._period_s = _watchdog_seconds(found) / 2       # 0: nobody watches
         self._due_s = 0.0
+        self._is_ready = False
         found.pop("WATCHDOG_USEC", None)
         found.pop("WATCHDOG_PID", None)
 
     def ready(self, status: str) -> None:
+        self._is_ready = True
         self._send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """The configuration is read again within the block. What is not ready yet is not made so by that."""
+        if self._is_ready:
+            self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        try:
+            yield
+        finally:
+            if self._is_ready:
+                self._send("READY=1")
 
     def waiting(self, status: str) -> None:
         """It takes longer than a start should, for a reason: the manager shows it, and waits for half a minute more."""
         self._send(f"STATUS={status}\nEXTEND_TIMEOUT_USEC=30000000")
 
     def stopping(self) -> None:
+        self._is_ready = False
         self._send("STOPPING=1\nSTATUS=asks initiators to log out, and closes the pool")
 
     def alive(self) -> None:

@@ -50,6 +50,16 @@ def test_the_watchdog_is_told_twice_in_the_time_it_waits(manager: socket.socket)
         manager.recv(64)
 
 
+def test_what_is_not_ready_does_not_become_so_by_reading_its_configuration_again(manager: socket.socket) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.getsockname()})
+    with notifier.reloading():
+        notifier.waiting("waits")
+    assert manager.recv(4096).startswith(b"STATUS=waits")
+    manager.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        manager.recv(64)
+
+
 @pytest.mark.parametrize("environment", [{}, {"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}])
 def test_without_a_manager_nothing_is_sent(environment: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     notifier = Notifier(environment)
@@ -77,6 +87,10 @@ def test_a_daemon_tells_its_manager_all_its_life(manager: socket.socket, tmp_pat
         assert daemon.process is not None
         assert ready[2] == f"MAINPID={daemon.process.pid}"
         assert [manager.recv(64) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+        daemon.process.send_signal(signal.SIGHUP)
+        reloads = [told for told in iter(lambda: manager.recv(4096), b"READY=1") if told != b"WATCHDOG=1"]
+        assert len(reloads) == 1
+        assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", reloads[0])
         daemon.stop(signal.SIGTERM)
         told = b""
         while not told.startswith(b"STOPPING=1"):
