@@ -52,6 +52,9 @@ cp "$deb" "$root/tmp/lunette.deb"
 "${inside[@]}" dpkg --install /tmp/lunette.deb
 [ "$("${inside[@]}" lunette --version | grep -c lunette)" = 1 ] || die "lunette --version says nothing"
 serves
+for each in man/man1/lunette.1.gz man/man1/lunette-create.1.gz bash-completion/completions/lunette; do
+    [ -s "$root/usr/share/$each" ] || die "$each is not installed"
+done
 "${inside[@]}" dpkg --purge lunette
 listing > "$LUNETTE_DEB/after"
 left=$(comm -13 "$LUNETTE_DEB/before" "$LUNETTE_DEB/after" | grep -v '^/etc/[a-z]*-$')

@@ -17,6 +17,8 @@ from target.models.forms import Form, Says
 from target.models.hints import hints, metadata
 from target.models.hints import inner as inner_type
 
+LISTINGS = {"a host's name": "/v1/hosts", "the name of a token": "/v1/tokens", "the name of a schedule": "/v1/schedules",
+            "a repository's name": "/v1/repositories", "a peer's name": "/v1/peers"}      # by the form's word for it
 Change = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 
 
@@ -71,10 +73,11 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> click.Parameter | No
 
 def _completion(hint: Any) -> Any:
     """How a shell completes it: names that there are, for a field that holds names."""
-    forms = [form for form in metadata(hint, Form) if form.names]
-    if not forms:
-        return None
-    return completion.hosts if forms[-1].what == "a host's name" else completion.objects
+    forms = metadata(hint, Form)
+    path = next((LISTINGS[form.what] for form in forms if form.what in LISTINGS), None)
+    if path is not None:
+        return completion.listed(path)
+    return completion.objects if any(form.names for form in forms) else None
 
 
 def _type(name: str, hint: Any) -> Any:

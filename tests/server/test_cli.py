@@ -359,7 +359,7 @@ async def test_a_hold_counts_before_it_is_stored_and_a_deletion_before_it_is_don
     await asyncio.gather(holding, releasing)
     deleting = asyncio.create_task(run("delete", {"names": ["v"]}))
     await asyncio.sleep(0)
-    with pytest.raises(LunetteError, match="v is being deleted|there is no .v."):
+    with pytest.raises(LunetteError, match=r"v is being deleted|there is no .v."):
         await run("hold", {"name": "v", "tag": "t"})
     await deleting
     assert not [key for key in pool.kv() if key.startswith("hold/")]

@@ -15,6 +15,7 @@ import click
 import pytest
 
 from target.cli import MODULES
+from target.cli.completion import BASH
 from target.cli.serve import configuration, serve
 from target.server.background.jobs import Job
 from tests.server.conftest import Control
@@ -132,6 +133,37 @@ async def test_a_shell_completes_names_of_objects(control: Control) -> None:
     out, _ = await process.communicate()
     assert out.decode().split() == ["plain,web1"]
     assert "_lunette_completion" in await control.ok("completion", "bash")
+
+
+@pytest.mark.parametrize(("line", "names", "offered"), [
+    ("lunette clone other@", ["other@a", "other@b"], ["a", "b"]),
+    ("lunette delete ot", ["other", "other@a"], ["other", "other@a"]),
+    ("lunette snapshot v@s iqn:w", ["iqn:web"], ["web"]), ("lunette delete ", ["v"], ["v"])])
+def test_bash_completes_names_that_it_breaks(tmp_path: Path, line: str, names: list[str], offered: list[str]) -> None:
+    """Of a name bash wants only what follows the last character that it breaks words at."""
+    program, told = tmp_path / "program", tmp_path / "told"
+    program.write_text("#!/bin/sh\nprintf '%s|' \"$COMP_WORDS\" $COMP_CWORD > " + str(told)
+                       + "".join(f"\necho plain,{name}" for name in names))
+    program.chmod(0o755)
+    script = f"""{BASH}
+COMP_LINE={line!r}"trailing" COMP_POINT={len(line)}
+_lunette_completion {program}
+printf '%s\\n' "${{COMPREPLY[@]}}" """
+    done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (offered, "")
+    words = line.split(" ")
+    assert told.read_text() == "\n".join(words) + f"|{len(words) - 1}|"
+
+
+@pytest.mark.parametrize(("columns", "headers"), [(30, ["NAME", "URL"]), (80, ["NAME", "URL", "HELD", "BY"])])
+def test_a_row_is_a_line_on_a_terminal_that_is_narrow(columns: int, headers: list[str], monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    from target.cli.terminal import show_table
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show_table([["web", "iscsi://192.0.2.1:3260/iqn.x:p/0", None], ["db", None, ""]], ["NAME", "URL", "HELD BY"], frozenset())
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [len(lines), lines[0], lines[1][:2]] == [3, headers, ["web", "iscsi://192.0.2.1:3260/iqn.x:p/0"]]
 
 
 async def test_a_terminal_gets_colour_and_a_pipe_does_not(control: Control) -> None:
