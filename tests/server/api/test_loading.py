@@ -82,3 +82,40 @@ def test_models_without_models_in_them_are_taken_as_they_are_read(model: type, p
 def test_a_row_of_a_batch_may_hold_what_is_no_unicode() -> None:
     assert json.loads(checking.json_text({"path": "a\udc80"})) == {"path": "a\udc80"}
     assert checking.json_text({"line": 1, "result": [{"name": "v@s"}]}) == b'{"line":1,"result":[{"name":"v@s"}]}'
+
+
+WHAT_IS_LOADED = """
+import asyncio, json, sys
+import click
+from target.cli import cli
+cli.get_command(click.Context(cli), "serve")
+import target.server.daemon
+
+def libraries():
+    roots = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"target", "core"}
+    return sorted(name for name in roots if not name.startswith("_") and name != "cython_runtime")
+
+def ours():
+    return sum(name.partition(".")[0] in ("target", "core") for name in sys.modules)
+
+started = libraries(), ours()
+from target.server.api.loading import load_http
+from target.models.checking import check
+from target.models.objects import Create
+asyncio.run(load_http())
+check(Create, {"name": "v", "size_bytes": 4096})
+print(json.dumps([*started, libraries(), ours()]))
+"""
+OURS = 340      # modules of ours that a start loads: 295, and 15 % for those to come
+
+
+def test_a_start_and_a_first_command_load_no_library_that_they_do_not_need() -> None:
+    """What is loaded stays in memory: tables, metrics, models' descriptions, certificates and stores wait."""
+    done = subprocess.run([sys.executable, "-c", WHAT_IS_LOADED], check=True, capture_output=True, text=True)
+    started, started_ours, asked, asked_ours = json.loads(done.stdout)
+    assert started == ["click"]
+    assert {"aiohttp", "msgspec"} <= set(asked)
+    assert not {"rich", "prometheus_client", "pydantic", "cryptography", "obstore", "pyroute2", "zstandard"} & set(asked)
+    assert len(asked) <= 25
+    assert started_ours <= OURS
+    assert asked_ours <= started_ours + 30
