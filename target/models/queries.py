@@ -55,7 +55,7 @@ class Preview(Arguments):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventsQuery(Arguments):
     after: Annotated[EventId | None, Says("Only what came behind this one. The header Last-Event-ID says the same.")] = None
-    limit: Annotated[Limit | None, Says("At most so many; a stream has no end.")] = None
+    limit: Annotated[Limit | None, Says("At most so many: those behind `after`, or the last ones. A stream has no end.")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,8 +45,12 @@ class Events:
             reader.set()
 
     def since(self, after: str | None, identity: Identity, limit: int | None = None) -> list[Json]:
-        """What happened behind an id, or all that is known, oldest first. LunetteError invalid."""
-        return [event for _, event in self._behind(self._number(after), identity)][:limit]
+        """What happened behind an id, or all that is known, oldest first. LunetteError invalid.
+
+        Of more than `limit` the first ones behind the id, from where the next page goes on; without an id the last ones.
+        """
+        found = [event for _, event in self._behind(self._number(after), identity)]
+        return found if limit is None else found[:limit] if after is not None else found[-limit:]
 
     async def follow(self, after: str | None, identity: Identity) -> AsyncIterator[Json | None]:
         """Events behind an id (without one: from now on) as they come; None at times when nothing comes. LunetteError limit."""

@@ -15,6 +15,7 @@ import pytest
 
 from target.models.objects import Snapshot
 from target.server.api.batch import Batch
+from target.server.identity import DAEMON
 from tests.server.conftest import Control
 
 
@@ -115,6 +116,21 @@ async def test_a_hostile_batch_costs_only_itself(control: Control) -> None:
         assert status == 200
         assert json.loads(text.splitlines()[-1])["failures"] == 1
     assert (await request(control, "GET", "/v1/objects"))[0] == 200
+
+
+async def test_a_limit_without_an_id_gives_the_last_events_and_behind_one_the_next(control: Control) -> None:
+    for number in range(5):
+        control.daemon.api.parts.events.publish("told", (), {"number": number})
+
+    async def numbers(query: str) -> list[int]:
+        status, rows = await request(control, "GET", f"/v1/events?{query}")
+        assert status == 200
+        return [row["data"]["number"] for row in rows]
+
+    first = control.daemon.api.parts.events.since(None, DAEMON)[0]["id"]
+    assert await numbers("limit=2") == [3, 4]
+    assert await numbers(f"limit=2&after={first}") == [1, 2]
+    assert await numbers(f"after={first}") == [1, 2, 3, 4]
 
 
 async def test_one_name_orders_a_batch_as_a_list_does(control: Control) -> None:
