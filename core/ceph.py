@@ -313,6 +313,10 @@ class Table:
     def get(self, key: str) -> bytes | None:
         return self._page("", key, 1).get(key)
 
+    def under(self, prefix: str) -> dict[str, bytes]:
+        """The first hundreds of those keys."""
+        return self._page("", prefix, NOTES_PAGE)
+
     def all(self) -> dict[str, bytes]:
         """Everything, some hundreds at a time: whoever changes it meanwhile may be seen in part."""
         found: dict[str, bytes] = {}

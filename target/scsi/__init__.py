@@ -20,7 +20,7 @@ This package performs no I/O and imports neither core nor target.iscsi.
 
 from target.scsi.backend import BackendError, BlockBackend, Extent, Space
 from target.scsi.copy.offload import expire as expire_tokens
-from target.scsi.dispatch import execute
+from target.scsi.dispatch import execute, execute_relayed
 from target.scsi.model import (
     SLOW_READS,
     SLOW_WRITES,
@@ -42,5 +42,5 @@ __all__ = [
     "MEDIUM_STATES", "SLOW_READS", "SLOW_WRITES", "AccessState", "BackendError", "BlockBackend", "Command", "Extent", "Gate",
     "IOStatistics", "ITNexus", "Identity", "Limits", "LogicalUnit", "Result", "Space", "Status", "Target",
     "TargetPort", "TaskAttribute", "UnitAttention", "UnitHooks", "execute",
-    "expire_tokens",
+    "execute_relayed", "expire_tokens",
 ]

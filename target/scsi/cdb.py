@@ -42,6 +42,7 @@ class Access:
     legacy: bool = False            # allowed under another nexus's SPC-2 reservation
     past_attention: bool = False    # answered without reporting a pending unit attention
     told: bool = False              # answered, too, by a gateway that only was told of the unit and does not serve it
+    relayed: bool = False           # such a gateway has the one answer it that serves the unit
     harmless: Callable[[bytes], bool] | None = None   # CDBs that no reservation of any kind conflicts with all the same
 
 
@@ -54,6 +55,7 @@ INSPECT = Access(Conflict.READ, Ready.STANDBY, told=True)
 CONFIGURE = Access(Conflict.WRITE, Ready.STANDBY)
 PORTS = Access(Conflict.NEVER, Ready.ANY, told=True)
 OWN = Access(Conflict.OWN, Ready.STANDBY)
+RESERVE = Access(Conflict.OWN, Ready.STANDBY, relayed=True)
 EXEMPT = Access(Conflict.NEVER, Ready.ANY, legacy=True, past_attention=True, told=True)
 
 

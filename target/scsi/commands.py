@@ -13,6 +13,7 @@ from target.scsi.cdb import (
     PORTS,
     QUERY,
     READS,
+    RESERVE,
     WRITES,
     Access,
     Conflict,
@@ -135,12 +136,12 @@ _PRIMARY: list[Operation] = [
 
 
 def _reserve_in(action: int, name: str, handler: Handler) -> Operation:
-    return _op(f"PERSISTENT RESERVE IN, {name}", "5e 00 0000000000 ffff 00", handler, OWN, "SPC-4 §6.15", _IN, (7, 2),
+    return _op(f"PERSISTENT RESERVE IN, {name}", "5e 00 0000000000 ffff 00", handler, RESERVE, "SPC-4 §6.15", _IN, (7, 2),
                action=action)
 
 
 def _reserve_out(action: int, name: str, handler: Handler) -> Operation:
-    return _op(f"PERSISTENT RESERVE OUT, {name}", "5f 00 ff 0000 ffffffff 00", handler, OWN,
+    return _op(f"PERSISTENT RESERVE OUT, {name}", "5f 00 ff 0000 ffffffff 00", handler, RESERVE,
                "SPC-4 §6.16", _OUT, (5, 4), action=action)
 
 

@@ -48,6 +48,19 @@ async def execute(target: Target, nexus: ITNexus, command: Command) -> Result:
         return failure(unit, error)
 
 
+async def execute_relayed(target: Target, nexus: ITNexus, unit: LogicalUnit | None, command: Command) -> Result:
+    """Run a command that came to another gateway of the target, which has told unit attentions, and let the nexus to the unit."""
+    try:
+        if unit is None:
+            raise sense.illegal(sense.LOGICAL_UNIT_NOT_SUPPORTED)
+        operation = TABLE.find(command.cdb)
+        if not operation.access.relayed:
+            raise sense.illegal(sense.INVALID_COMMAND_OPERATION_CODE)
+        return await _checked(target, nexus, unit, command, operation)
+    except ScsiError as error:
+        return failure(unit, error)
+
+
 def failure(unit: LogicalUnit | None, error: ScsiError, transfer_bytes: int = 0) -> Result:
     """An error as the result of a command, its sense in the format the unit is set to."""
     if error.sense is None:
@@ -78,7 +91,24 @@ async def _on_unit(target: Target, nexus: ITNexus, unit: LogicalUnit, command: C
         attention = unit.attention.take(nexus)
         if attention is not None:
             raise sense.CheckCondition(attention)
+    if target.passive and access.relayed:
+        result = await _relayed(unit, nexus, command)
+        if result is not None:
+            return result
     check_ready(target, nexus, unit, access)
+    return await _checked(target, nexus, unit, command, operation)
+
+
+async def _relayed(unit: LogicalUnit, nexus: ITNexus, command: Command) -> Result | None:
+    try:
+        return await unit.hooks.relay(unit, nexus, command)
+    except BackendError as error:
+        raise sense.failed(error) from None
+
+
+async def _checked(target: Target, nexus: ITNexus, unit: LogicalUnit, command: Command, operation: Operation) -> Result:
+    """Run a command for which the port's state is right, if the unit's allows it."""
+    access = operation.access
     check_erasure(unit, access)
     check_reservation(unit, nexus, operation, command.cdb)
     refused = operation.refused_bit(command.cdb)

@@ -11,7 +11,7 @@ from target.scsi import sense
 from target.scsi.backend import BlockBackend
 from target.scsi.copy.results import CopyResult, Results, RodResult
 from target.scsi.mode_pages import ModePages
-from target.scsi.model import SLOW_READS, SLOW_WRITES, Gate, Identity, ITNexus, Limits
+from target.scsi.model import SLOW_READS, SLOW_WRITES, Command, Gate, Identity, ITNexus, Limits, Result
 from target.scsi.reservations.state import Reservations
 from target.scsi.sense import Sense, SenseKey
 from target.scsi.unit_attention import AttentionQueues, UnitAttention
@@ -65,6 +65,10 @@ class UnitHooks:
     async def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run the work of a command that is answered before it ends. It handles its own errors. Default: run it now."""
         await work
+
+    async def relay(self, unit: LogicalUnit, nexus: ITNexus, command: Command) -> Result | None:
+        """Have the gateway answer that serves the unit, where this one does not. None: there is none. May raise BackendError."""
+        return None
 
     def initiator_name(self, name: str) -> str:
         """A name of a parameter list or an old state in the form that `ITNexus` has. ValueError: it is none."""

@@ -37,6 +37,7 @@ from target.server.background.sending import Sending
 from target.server.background.transfers import Transfers
 from target.server.command import Command
 from target.server.disks.frozen import FrozenMedia
+from target.server.disks.relayed import perform
 from target.server.disks.units import Units
 from target.server.iscsi.access import Access, addresses_of
 from target.server.iscsi.dataplane import Reactor
@@ -58,6 +59,7 @@ from target.volumes.mirrors import Mirrors
 from target.volumes.owner import Opening, begin
 from target.volumes.peers import Peers
 from target.volumes.rates import RateStore
+from target.volumes.relaying import Answering
 from target.volumes.replicas import Replicas
 from target.volumes.telling import Telling
 
@@ -99,6 +101,8 @@ class Daemon:
         self.moved = False                  # the daemon is to wait once it has ended ...
         self.moved_to = ""                  # ... and logins are sent there
         self.telling: Telling | None = None
+        self.answering: Answering | None = None
+        self._waited_for = False            # by another gateway of the pool
 
     def start_pool(self) -> None:
         """Open the pool, start the reactors, read the catalog. LunetteError in one line when that cannot be."""
@@ -310,8 +314,12 @@ class Daemon:
             "owner": self._device.owner.owner.hex(), "pool": self._pool.uuid.hex(), "target": self.target_name,
             "own_name": self.target.own_name, "groups": groups}, self._waiting_gateways)
         await self.telling.start()
+        self.answering = Answering(table, self._device.owner.owner.hex(), functools.partial(perform, self.target, self.units),
+                                   lambda: self._waited_for)
+        await self.answering.start()
 
     def _waiting_gateways(self, waiting: dict[int, Waiter]) -> None:
+        self._waited_for = any(each.alive for each in waiting.values())
         self.target.set_elsewhere({group: AccessState.STANDBY if each.alive else AccessState.UNAVAILABLE
                                    for group, each in waiting.items()})
         self.access.elsewhere = addresses_of(portal for each in waiting.values() if each.alive for portal in each.portals)
@@ -389,6 +397,8 @@ class Daemon:
             await self.monitor.stop()
             await self.frozen.stop()
             await self.addresses.stop()
+        if self.answering is not None:
+            await self.answering.stop()
         if hasattr(self, "table"):
             await self.table.background.stop(self.config.shutdown_seconds)
             with contextlib.suppress(Exception):

@@ -22,7 +22,8 @@ from target.iscsi import AsyncEvent, SessionRegistry
 from target.scsi import AccessState, Target, TargetPort, expire_tokens
 from target.server.api.commands.target import ACCESS_STATES
 from target.server.disks.frozen import FrozenMedia
-from target.server.disks.units import Units
+from target.server.disks.relayed import relay_to_owner
+from target.server.disks.units import Relay, Units
 from target.server.iscsi.access import Access, addresses_of
 from target.server.iscsi.dataplane import Reactor
 from target.server.iscsi.limits import Limits
@@ -81,7 +82,7 @@ class Standby:
                     await self._look()
                     await self._say(beat)
                     if self._front is None:
-                        self._front = _Front(self._config, self._pool, self.fresh)
+                        self._front = _Front(self._config, self._pool, self.fresh, relay_to_owner(self._reading))
                         await self._front.start()
                         self._follow()
                         log.info("shows %s in standby", self._config.pool_path)
@@ -176,7 +177,7 @@ class Standby:
 class _Front:
     """The portals of a target in standby, and all below them."""
 
-    def __init__(self, config: ServeConfig, pool: ToldPool, fresh: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, config: ServeConfig, pool: ToldPool, fresh: Callable[[], Awaitable[None]], relay: Relay) -> None:
         self._config = config
         self._pool = pool
         self._nothing, self._device = pool_of_nothing(CACHE_BYTES)
@@ -199,7 +200,7 @@ class _Front:
         self.units = self.table.units = Units(
             pool, catalog, frozen=FrozenMedia(pool, functools.partial(expire_tokens, self.target)),
             background=self.table.background, gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt,
-            quiesce=self.table.quiesce, attention_raised=self.table.attention_raised, keep_reservations=True,
+            quiesce=self.table.quiesce, attention_raised=self.table.attention_raised, keep_reservations=True, relay=relay,
             standing=lambda info: self._mirrors.standing(info))
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)

@@ -1,9 +1,9 @@
 """What the owner of a pool tells the gateways that wait for it: the form of it, and how it is read (docs/ceph.md, Standby).
 
 A table of the cluster, one an image. `!` says whose it is, how often it has changed, and by which portals the pool is served;
-`kv/KEY` are entries of the pool's store, `object/ID` what SCSI says of an object, `waiting/GROUP` a gateway that waits. Nothing
-in it is ever older than what the owner has answered (`telling.py`). What another than the present owner has told is worth
-nothing, so it is held against the ownership record each time that it is read.
+`kv/KEY` are entries of the pool's store, `object/ID` what SCSI says of an object, `waiting/GROUP` a gateway that waits; for
+`asked/` and `answered/` see `relaying.py`. Nothing in it is ever older than what the owner has answered (`telling.py`). What
+another than the present owner has told is worth nothing, so it is held against the ownership record each time that it is read.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Table(Protocol):
 
     def apply(self, changes: Mapping[str, bytes | None]) -> None: ...
     def get(self, key: str) -> bytes | None: ...
+    def under(self, prefix: str) -> dict[str, bytes]: ...
     def all(self) -> dict[str, bytes]: ...
     def remove(self) -> None: ...
 
@@ -146,6 +147,17 @@ class Reading:
     def put(self, changes: Mapping[str, bytes | None]) -> None:
         """OSError."""
         self._table.apply(changes)
+
+    @property
+    def table(self) -> Table:
+        """Of a pool that has been read."""
+        found: Table = self._table
+        return found
+
+    @property
+    def owner(self) -> str:
+        """Its id, as `!` says it; empty: there is none."""
+        return _owner(self._record)
 
     @property
     def owner_lives(self) -> bool:

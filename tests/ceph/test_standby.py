@@ -9,7 +9,7 @@ import pytest
 
 from tests.ceph.conftest import Images
 from tests.ceph.test_gateways import standby
-from tests.interop.test_reservations import REGISTER, keys, reserve_out
+from tests.interop.test_reservations import CONFLICT, REGISTER, RESERVE, WRITE_EXCLUSIVE, held_type, keys, reserve_out
 from tests.support import libiscsi
 from tests.support.daemon import DaemonProcess
 from tests.support.libiscsi import CHECK_CONDITION, GOOD, Answer, Initiator, InitiatorError
@@ -65,6 +65,15 @@ def refused(answer: Answer) -> bool:
     return (answer.status, answer.key, answer.asc) == (CHECK_CONDITION, 2, 0x040B)
 
 
+def holder(initiator: Initiator) -> tuple[int, int]:
+    """Key and relative target port of who holds the reservation, by READ FULL STATUS."""
+    data = initiator.command(0, bytes.fromhex("5e030000000000040000"), read=1024).data
+    at = 8
+    while not data[at + 12] & 0x01:
+        at += 24 + int.from_bytes(data[at + 20:at + 24])
+    return int.from_bytes(data[at:at + 8]), int.from_bytes(data[at + 18:at + 20])
+
+
 def capacity(initiator: Initiator) -> int:
     return initiator.capacity(0)[0] * 512
 
@@ -81,7 +90,7 @@ def test_both_gateways_show_the_same_units_and_each_other(images: Images) -> Non
     assert active.inquiry(0, 0x83)[:24] == waiting.inquiry(0, 0x83)[:24]                # the unit, before its ports
     assert (capacity(waiting), mode_sense(waiting)) == (capacity(active), mode_sense(active))
     for answer in (waiting.command(0, bytes(6)), waiting.read(0, 0, 1), waiting.write(0, 0, bytes(512)),
-                   reserve_out(waiting, REGISTER, new=1), waiting.command(0, bytes.fromhex("5e000000000000040000"), read=1024)):
+                   waiting.command(0, bytes.fromhex("160000000000"))):
         assert refused(answer)
     until(lambda: states(active) == {1: OPTIMIZED, 2: STANDBY})
     assert states(waiting) == {1: OPTIMIZED, 2: STANDBY}
@@ -143,6 +152,30 @@ def test_a_gateway_that_has_given_its_pool_up_shows_it_in_standby(images: Images
     assert keys(after) == [0xA]
     until(lambda: states(after) == states(before) == {1: STANDBY, 2: OPTIMIZED})
     first.stop()
+    second.stop()
+    assert "clean" in second.check()
+
+
+def test_reservations_are_made_and_read_by_either_path_and_kept(images: Images) -> None:
+    first, second = pair(images)
+    active, waiting = enter(first), enter(second)
+    until(lambda: states(active) == states(waiting) == {1: OPTIMIZED, 2: STANDBY})        # told by a unit attention
+    active.settle()
+    waiting.settle()
+    assert reserve_out(active, REGISTER, new=0xA).status == GOOD
+    assert reserve_out(waiting, REGISTER, new=0xB).status == GOOD
+    assert sorted(keys(active)) == sorted(keys(waiting)) == [0xA, 0xB]
+    assert reserve_out(waiting, REGISTER, key=0xC, new=0xD).status == CONFLICT
+    assert reserve_out(waiting, RESERVE, key=0xB, kind=WRITE_EXCLUSIVE).status == GOOD
+    assert active.write(0, 0, bytes(512)).status == CONFLICT
+    assert held_type(active) == held_type(waiting) == WRITE_EXCLUSIVE
+    assert refused(waiting.write(0, 0, bytes(512)))
+    assert second.cli("gateway", "takeover") == "serving\n"
+    again = enter(second)
+    again.settle()
+    assert sorted(keys(again)) == [0xA, 0xB]
+    assert holder(again) == (0xB, 2)
+    assert again.write(0, 0, bytes(512)).status == GOOD             # the same initiator port, and now this port serves
     second.stop()
     assert "clean" in second.check()
 

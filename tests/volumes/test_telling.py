@@ -37,6 +37,9 @@ class MemoryTable:
     def get(self, key: str) -> bytes | None:
         return self.entries.get(key)
 
+    def under(self, prefix: str) -> dict[str, bytes]:
+        return {key: value for key, value in self.entries.items() if key.startswith(prefix)}
+
     def all(self) -> dict[str, bytes]:
         return dict(self.entries)
 

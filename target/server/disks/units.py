@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from target.errors import LunetteError
 from target.iscsi import normalize_name
-from target.scsi import BackendError, BlockBackend, Gate, Identity, IOStatistics, ITNexus, LogicalUnit, Target, UnitHooks
+from target.scsi import (
+    BackendError,
+    BlockBackend,
+    Command,
+    Gate,
+    Identity,
+    IOStatistics,
+    ITNexus,
+    LogicalUnit,
+    Result,
+    Target,
+    UnitHooks,
+)
 from target.server.background.detached import Background
 from target.server.disks.backend import PoolBackend
 from target.server.disks.frozen import FrozenMedia
@@ -23,6 +35,7 @@ GateChanged = Callable[[int, ITNexus, Gate], None]
 AttentionRaised = Callable[[LogicalUnit, int, ITNexus, int], None]
 AbortTasks = Callable[[int, ITNexus], Coroutine[Any, Any, None]]
 Quiesce = Callable[[int], Coroutine[Any, Any, None]]
+Relay = Callable[[int, ITNexus, Command], Awaitable[Result | None]]
 
 
 class _Hooks(UnitHooks):
@@ -49,6 +62,9 @@ class _Hooks(UnitHooks):
     async def quiesce(self, unit: LogicalUnit) -> None:
         await self._units.quiesce(self._object_id)
 
+    async def relay(self, unit: LogicalUnit, nexus: ITNexus, command: Command) -> Result | None:
+        return None if self._units.relay is None else await self._units.relay(self._object_id, nexus, command)
+
     async def freeze(self, unit: LogicalUnit) -> BlockBackend | None:
         return await self._units.frozen.freeze(unit.backend)
 
@@ -72,8 +88,9 @@ class Units:
                  gate_changed: GateChanged, abort_tasks: AbortTasks, quiesce: Quiesce,
                  attention_raised: AttentionRaised = lambda unit, object_id, nexus, code: None,
                  statistics: Callable[[int], IOStatistics] | None = None, keep_reservations: bool = False,
+                 relay: Relay | None = None,
                  standing: Callable[[ObjectInfo], Standing] = lambda info: Standing(info.serial)) -> None:
-        """`standing`: as what an object is served."""
+        """`relay`: where another gateway serves the units. `standing`: as what an object is served."""
         self.pool = pool
         self.catalog = catalog
         self.frozen = frozen
@@ -82,6 +99,7 @@ class Units:
         self.abort_tasks = abort_tasks
         self.quiesce = quiesce
         self.keep_reservations = keep_reservations
+        self.relay = relay
         self._statistics = statistics
         self._standing = standing
         self._units: dict[int, LogicalUnit] = {}
