@@ -48,12 +48,18 @@ def same_name(one: str, other: str) -> bool:
         return False
 
 
+def _folded(char: str) -> str:
+    """Table B.2. Python folds by its own Unicode: small letters that came after 3.2 are in no table, their capitals stay."""
+    folded = stringprep.map_table_b2(char)
+    return char if any(stringprep.in_table_a1(each) for each in folded) else folded
+
+
 def _prepared(value: str) -> str:
     """Text that is not ASCII, by RFC 3454 §3 to §7. TextError."""
     for char in value:
         if stringprep.in_table_a1(char):
             raise TextError(f"an iSCSI name with the character U+{ord(char):04X}, which Unicode 3.2 does not assign")
-    folded = "".join(stringprep.map_table_b2(char) for char in value if not stringprep.in_table_b1(char))
+    folded = "".join(_folded(char) for char in value if not stringprep.in_table_b1(char))
     name = unicodedata.ucd_3_2_0.normalize("NFKC", folded)
     for char in name:
         if char == _IDEOGRAPHIC_FULL_STOP or any(table(char) for table in _PROHIBITED):

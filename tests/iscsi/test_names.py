@@ -61,6 +61,16 @@ def test_the_normal_form_is_its_own(text: str) -> None:
     assert normalize_name(name) == name
 
 
+def test_the_normal_form_of_each_character_is_its_own() -> None:
+    """Cherokee, Georgian: capitals whose small letters Unicode has had since 3.2 only."""
+    for char in (char for char in map(chr, range(0x110000)) if char.lower() != char):
+        try:
+            name = normalize_name(PREFIX + char)
+        except TextError:
+            continue
+        assert normalize_name(name) == name, ascii(char)
+
+
 def test_an_initiator_is_known_by_its_normal_form_at_the_door() -> None:
     asked: list[str] = []
 
