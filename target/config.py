@@ -152,6 +152,8 @@ def parse_portal(text: str) -> Portal:
     else:
         host = match["six"] if match["six"] is not None else match["four"]
         port = DEFAULT_PORT if match["port"] is None else int(match["port"])
+    if not host and (match is None or match["port"] is None or match["six"] is not None):
+        raise bad                       # a variable that was not set
     host = {"": "0.0.0.0", "*": "0.0.0.0", "localhost": "127.0.0.1"}.get(host, host)
     try:
         address = ipaddress.ip_address(host)
@@ -159,6 +161,8 @@ def parse_portal(text: str) -> Portal:
         raise bad from None
     if isinstance(address, ipaddress.IPv6Address) and address.is_link_local and not address.scope_id:
         raise LunetteError("invalid", f"{text!r} is link-local and needs its interface: [{address}%eth0]:PORT")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
     if not 0 <= port <= 65535:
         raise bad
     return Portal(str(address), port, int(tag or 1))

@@ -31,8 +31,8 @@ UCRED = struct.Struct("iII")
 def checked_name(name: str) -> str:
     """The name, if it can be part of an iSCSI name. LunetteError invalid."""
     if not POOL_NAME.fullmatch(name):
-        raise LunetteError("invalid", f"{name!r} cannot be part of an iSCSI name: lower-case letters, digits, . and - only; "
-                                      "--name gives another")
+        raise LunetteError("invalid", f"{name!r} cannot be part of an iSCSI name: lower-case letters, digits, . and -, "
+                                      "63 at most; --name gives another")
     return name
 
 
