@@ -70,6 +70,7 @@ class FileDevice:
         self.direct = direct
         self.read_only = read_only
         self.locked = lock
+        self._where = os.path.abspath(self.path)
         self._fd = _open(self.path, direct=direct, read_only=read_only, lock=lock)
         try:
             if lock:
@@ -90,8 +91,23 @@ class FileDevice:
         return self._fd
 
     def missing_bytes(self) -> int:
-        """How much shorter the file is now than it was when it was opened: somebody has cut it."""
-        return 0 if self.is_block else max(0, self.size_bytes - os.fstat(self._fd).st_size)
+        """How much shorter the file or device is now than it was when it was opened: somebody has cut it, or taken it away."""
+        try:
+            return max(0, self.size_bytes - self._size())
+        except OSError:
+            return self.size_bytes
+
+    def lost_name(self) -> str:
+        """ "deleted": the file has no name any more, and ends with who has it open. "moved": `path` names something else now."""
+        info = os.fstat(self._fd)
+        if info.st_nlink == 0:
+            return "deleted"
+        if self.is_block:
+            return ""                   # nodes of a device come and go; which one it is does not change
+        try:
+            return "" if os.path.samestat(os.stat(self._where), info) else "moved"
+        except OSError:
+            return "moved"
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         if self.direct:

@@ -127,6 +127,9 @@ class ImageDevice:
     def missing_bytes(self) -> int:
         return 0
 
+    def lost_name(self) -> str:
+        return ""
+
     def refresh(self) -> int:
         """Look at the size again; returns it in bytes."""
         found = self._ffi.new("uint64_t *")

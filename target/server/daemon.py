@@ -51,7 +51,7 @@ from target.server.mirroring.mirroring import Mirroring
 from target.server.notify import Notifier
 from target.server.rereading import Rereading
 from target.volumes.catalog import Catalog, parse_address
-from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, ObjectInfo, is_place, open_pool
+from target.volumes.gateway import POOL_GRAIN_BYTES, AsyncPool, ObjectInfo, PoolError, is_place, open_pool
 from target.volumes.holds import StoredHolds
 from target.volumes.identity import Presence
 from target.volumes.manifest import Waiter
@@ -170,7 +170,8 @@ class Daemon:
         self.holds = Holds()
         self.stored_holds = StoredHolds(self.pool)
         self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
-                                    lambda: self._device.missing_bytes() if self._device is not None else 0)
+                                    lambda: self._device.missing_bytes() if self._device is not None else 0,
+                                    lambda: self._device.lost_name() if self._device is not None else "")
         self.jobs = Jobs()
         self.transfers = Transfers(self.jobs)
         served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
@@ -410,8 +411,12 @@ class Daemon:
             await self.telling.stop()
         if hasattr(self, "pool"):
             self.pool.detach()
+        unclosed = None
         if self._pool is not None:
-            await beside(self._pool.close)
+            try:
+                await beside(self._pool.close)
+            except PoolError as error:
+                unclosed = error
         if self._presence is not None:
             asyncio.get_running_loop().remove_reader(self._presence)
             self._presence.close()
@@ -419,6 +424,9 @@ class Daemon:
             self._device.close()
         elif self._opening is not None:
             self._opening.give_up()
+        if unclosed is not None:
+            raise LunetteError(unclosed.code, f"{self.config.pool_path} could not be closed: {unclosed}; what was flushed is "
+                                              "there, and the next start recovers it")
 
 
 async def beside(work: Callable[[], Any]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,60 @@ async def test_the_ranges_of_an_unmap_are_one_operation_and_share_journal_frames
     assert await read(daemon, "v", 0, 16384) == (bytes(4096) + b"z" * 4096) * 2
     with pytest.raises(BackendError):
         await medium.unmap_ranges([(0, 4096), (8 * MIB, 4096), (8192, 4096)], False)
+
+
+async def test_a_pool_that_cannot_be_closed_is_an_error_of_one_line_and_its_medium_is_let_go() -> None:
+    class Medium:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    class Unclosable:
+        def close(self) -> None:
+            raise PoolError("io_write", "checkpoint failed: io write")
+
+    daemon, medium = Daemon(ServeConfig(pool_path=Path("t.pool"))), Medium()
+    daemon._pool, daemon._device = Unclosable(), medium  # type: ignore[assignment]
+    with pytest.raises(LunetteError, match=r"t\.pool could not be closed: checkpoint failed.*the next start recovers"):
+        await daemon._close()
+    assert medium.closed
+
+
+def save(daemon: Daemon, path: Path) -> None:
+    """As docs/operations.md says, "A file that was deleted"."""
+    held = f"/proc/{os.getpid()}/fd/{daemon._device.fileno()}"
+    subprocess.run(["cp", "--sparse=always", held, path], check=True)
+
+
+async def test_a_file_that_loses_its_name_is_told(reopen: Open, caplog: pytest.LogCaptureFixture) -> None:
+    daemon = await reopen()
+    path = daemon.config.pool_path
+    saved = path.with_suffix(".saved")
+
+    def told() -> str:
+        caplog.clear()
+        daemon.monitor.look()
+        daemon.monitor.look()
+        assert len(caplog.records) <= 1
+        return caplog.text
+
+    assert told() == ""
+    path.rename(saved)
+    assert "not where it was" in told()
+    assert daemon.listing.pool()["lost_name"] == "moved"
+    path.write_bytes(b"another")
+    assert told() == ""
+    saved.replace(path)
+    assert "where it was again" in told()
+    os.link(path, saved)
+    path.unlink()
+    assert "not where it was" in told()
+    saved.unlink()
+    assert "deleted" in told()
+    assert daemon.listing.pool()["lost_name"] == "deleted"
+    await daemon.commands.run("create", {"name": "v", "size_bytes": MIB})      # and all goes on
+    save(daemon, path)              # it is checked at the end
 
 
 async def test_a_file_that_is_cut_is_written_no_more(reopen: Open, caplog: pytest.LogCaptureFixture) -> None:

@@ -339,3 +339,15 @@ def test_an_owner_whose_medium_hangs_ends_by_itself(daemon: DaemonProcess, loop:
             if subprocess.run(["umount", str(mounted)], capture_output=True, check=False).returncode == 0:
                 break
             time.sleep(0.1)
+
+
+def test_a_device_that_was_cut_is_noticed_and_its_node_is_not_its_name(pool: Path, loop: Loop) -> None:
+    node = loop(pool)
+    device = FileDevice(node)
+    try:
+        assert (device.missing_bytes(), device.lost_name()) == (0, "")
+        os.truncate(pool, 48 * MIB)
+        subprocess.run(["losetup", "-c", str(node)], check=True)
+        assert (device.missing_bytes(), device.lost_name()) == (16 * MIB, "")
+    finally:
+        device.close()

@@ -149,7 +149,7 @@ class Listing:
                 "target": self._served.access.target_name, "portals": [str(each) for each in self._served.access.portals],
                 "open": self._served.access.open_access, "space": self._served.monitor.state,
                 "failure": self._served.pool.failure(),
-                "cut_off_bytes": self._served.monitor.missing_bytes,
+                "cut_off_bytes": self._served.monitor.missing_bytes, "lost_name": self._served.monitor.lost_name,
                 "events": [_event(event) for event in self._served.pool.trace()],
                 "damage": [describe(page, self._served.pool.info) for page in self._served.pool.damage()],
                 **asdict(self._served.catalog.thresholds), **stats}

@@ -46,6 +46,7 @@ POOL = (
     Name("read_only", "lunette_pool_read_only", "1 when an I/O error or an order of an administrator made the pool read-only."),
     Name("cut_off_bytes", "lunette_pool_cut_off_bytes",
          "Bytes by which somebody made the pool's file shorter while it was served."),
+    Name("lost_name", "lunette_pool_lost_name", "1 when somebody deleted or renamed the pool's file while it was served."),
     Name("damaged_pages", "lunette_pool_damaged_pages", "Pages of metadata that are known to be bad now."),
     Name("damage_met", "lunette_pool_damage_total", "Times that a bad page of metadata was met."),
     Name("set_aside_bytes", "lunette_pool_set_aside_bytes", "Bytes that are not used any more because of damaged metadata."),

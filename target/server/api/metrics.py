@@ -131,6 +131,7 @@ class Metrics:
         figures["read_only"] = bool(pool.pool.read_only or figures.get("failed"))
         figures["provisioned_bytes"] = pool.provisioned()[1]
         figures["cut_off_bytes"] = self._served.monitor.missing_bytes
+        figures["lost_name"] = bool(self._served.monitor.lost_name)
         for name in POOL:
             if name.key in figures:
                 yield _one(name, figures[name.key] * name.scale)

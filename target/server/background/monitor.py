@@ -16,16 +16,25 @@ log = logging.getLogger("lunette.monitor")
 
 PERIOD_SECONDS = 2.0
 REARM_PERCENT = 2   # a threshold is crossed anew only after use fell so far below it
+NAMES = {
+    "deleted": "somebody has deleted the pool's file: all goes on, but it is gone when this process ends; save it first "
+               "(docs/operations.md, A file that was deleted)",
+    "moved": "the pool's file is not where it was: somebody has renamed it, or put another in its place; a start by the old path "
+             "would serve something else",
+    "": "the pool's file is where it was again",
+}
 
 
 class SpaceMonitor:
     """Looks at the pool's use every PERIOD_SECONDS."""
 
     def __init__(self, pool: AsyncPool, catalog: Catalog, units: Callable[[], Iterable[LogicalUnit]],
-                 missing_bytes: Callable[[], int] = lambda: 0) -> None:
+                 missing_bytes: Callable[[], int] = lambda: 0, lost_name: Callable[[], str] = lambda: "") -> None:
         self._pool = pool
         self._missing_bytes = missing_bytes
         self.missing_bytes = 0              # so much was cut off the pool's file while it was served, at most
+        self._lost_name = lost_name
+        self.lost_name = ""                 # what became of the name that the pool's file had, as FileDevice.lost_name says it
         self._catalog = catalog
         self._units = units
         self._task: asyncio.Task[None] | None = None
@@ -79,6 +88,7 @@ class SpaceMonitor:
                       "zeros; make it as long as it was before the next start, then scrub", missing)
             self._pool.fail_cut()
         self.missing_bytes = max(self.missing_bytes, missing)
+        self._name()
         self._room_below(stats)
         percent = self._pool.use_percent()
         for name, limit in self._limits().items():
@@ -101,6 +111,13 @@ class SpaceMonitor:
         elif self._short and not short:
             log.warning("the file system under the pool has room again")
         self._short = short
+
+    def _name(self) -> None:
+        """Say that the file has been deleted or renamed under the daemon, which goes on with it."""
+        lost = self._lost_name()
+        if lost != self.lost_name:
+            log.log(logging.ERROR if lost else logging.WARNING, NAMES[lost])
+        self.lost_name = lost
 
     def _damage(self) -> None:
         """Name pages of metadata that turned out to be bad, and those that are sound again."""
