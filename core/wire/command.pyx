@@ -75,7 +75,7 @@ cdef void command_plan(lnt_reactor *r, lnt_task *t) noexcept nogil:
             if t.kind != FAST_NONE:
                 return
         elif cdb.kind != FAST_NONE:
-            if flags & LUNF_SLOW or lun.obj.gone:
+            if flags & LUNF_SLOW or (cdb.kind == FAST_SYNC and flags & LUNF_WRITE_SLOW) or lun.obj.gone:
                 t.kind = FAST_NONE
             elif cdb.kind == FAST_SYNC:
                 block = lun.obj.block_bytes

@@ -164,6 +164,9 @@ def test_flags_send_commands_to_python_at_once(r: Rig) -> None:
     assert event.data_out == b"w" * 512
     r.reactor.complete(event.task, 0x18)
     assert w.receive().status == 0x18
+    w.command(rw(0x35, 0, 0), flags=FINAL)           # who may not write may not flush either
+    r.reactor.complete(r.event(CommandEvent).task, 0x18)
+    assert w.receive().status == 0x18
     alive(w)
 
 

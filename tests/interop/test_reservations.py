@@ -54,6 +54,38 @@ def test_a_write_exclusive_reservation_stops_native_writes_only(daemon: DaemonPr
         assert first.read(0, 0, 1).data == b"d" * 512
 
 
+NATIVE = {  # a CDB that the data plane can decide, what comes or goes, and what it does to the medium (SBC-4 table 14)
+    "TEST UNIT READY": (bytes(6), b"", 0, "nothing"),
+    "READ (10)": (b"\x28" + bytes(7) + b"\1\0", b"", 512, "reads"),
+    "READ (16)": (b"\x88" + bytes(12) + b"\1\0\0", b"", 512, "reads"),
+    "WRITE (10)": (b"\x2a" + bytes(7) + b"\1\0", bytes(512), 0, "writes"),
+    "WRITE (16)": (b"\x8a" + bytes(12) + b"\1\0\0", bytes(512), 0, "writes"),
+    "SYNCHRONIZE CACHE (10)": (b"\x35" + bytes(9), b"", 0, "writes"),
+    "SYNCHRONIZE CACHE (16)": (b"\x91" + bytes(15), b"", 0, "writes"),
+}
+FORBIDS = {  # to whom is neither registered nor the holder; to who is registered, by the type of a reservation (SPC-4 §5.13.1)
+    1: ({"writes"}, {"writes"}), 3: ({"reads", "writes"}, {"reads", "writes"}), 5: ({"writes"}, set()),
+    6: ({"reads", "writes"}, set()), 7: ({"writes"}, set()), 8: ({"reads", "writes"}, set()),
+}
+
+
+def test_what_the_data_plane_decides_meets_every_type_of_reservation(daemon: DaemonProcess) -> None:
+    daemon.cli("create", "v", "--size", "64M")
+    with connect(daemon, "holder") as holder, connect(daemon, "registrant") as registrant, connect(daemon, "other") as other:
+        for kind, (to_others, to_registrants) in FORBIDS.items():
+            assert reserve_out(holder, REGISTER, new=1).status == GOOD
+            assert reserve_out(registrant, REGISTER, new=2).status == GOOD
+            assert reserve_out(holder, RESERVE, key=1, kind=kind).status == GOOD
+            for one, forbidden in ((holder, set()), (registrant, to_registrants), (other, to_others)):
+                one.settle()
+                for name, (cdb, out, length, does) in NATIVE.items():
+                    want = CONFLICT if does in forbidden else GOOD
+                    assert one.command(0, cdb, write=out, read=length).status == want, (kind, name)
+            assert reserve_out(holder, CLEAR, key=1).status == GOOD
+            for one in (holder, registrant):
+                one.settle()
+
+
 def test_nothing_is_written_once_another_nexus_holds_the_lun(daemon: DaemonProcess) -> None:
     daemon.cli("create", "v", "--size", "64M")
     with connect(daemon, "a") as first, connect(daemon, "b") as second:
