@@ -118,3 +118,30 @@ def test_a_snapshot_of_the_rest_and_growth_come_after(furnished: SimDisk) -> Non
     pool.drain()
     pool.close()
     assert not interrupted(judge(disk))
+
+
+def test_a_write_that_a_shrink_overtakes_does_not_come_back_when_the_volume_grows() -> None:
+    """Its data is on the way to new blocks when the end moves; it is answered later, behind the end."""
+    rig = Rig(1, CONFIG)
+    rig.do("create", name="v", size_bytes=8 << 20)
+    data = b"late" * (8 * BLOCK // 4)
+    rig.pool.start("write", object_id=1, offset_bytes=4 << 20, data=data)
+    rig.turn()
+    held = rig.held = {io_id for io_id, kind, _, length in rig.pool.pending_io() if (kind, length) == ("write", len(data))}
+    assert held
+    shrinking = rig.pool.start("resize", object_id=1, size_bytes=1 << 20)
+    ended = set()
+    for _ in range(200):
+        for io_id, kind, *_ in rig._watch_syncs():
+            if io_id not in held:
+                rig.perform(io_id, kind)
+        rig.now_us += 10
+        rig.pool.turn(rig.now_us)
+        ended |= {done.token for done in rig.pool.reap()}
+    assert ended == {shrinking}
+    rig.pool.drain()
+    rig.pool.reap()
+    rig.pool.call("resize", object_id=1, size_bytes=8 << 20)
+    assert rig.pool.call("read", object_id=1, offset_bytes=4 << 20, length_bytes=len(data)) == bytes(len(data))
+    rig.pool.close()
+    judge(rig.disk)
