@@ -135,14 +135,14 @@ class Standby:
 
     async def _say(self, beat: int) -> None:
         """That this gateway waits; who else does. LunetteError: another one waits for this one's groups."""
-        entries = await asyncio.to_thread(self._reading.entries)
+        entries = await asyncio.to_thread(self._reading.all)
         found = self._waiters.look(entries)
         for group in self._groups & found.keys():
             other = found[group]
             if other.alive and other.gateway != self._gateway:
                 raise LunetteError("in_use", f"another gateway waits with portals of group {group}: {' '.join(other.portals)}")
         portals = {group: [f"{each},{group}" for each in self._config.portals if each.group == group] for group in self._groups}
-        await asyncio.to_thread(self._reading.put, {
+        await asyncio.to_thread(self._reading.apply, {
             f"{WAITING}{group}": waiting_note(self._gateway, listed, beat) for group, listed in portals.items()})
         self._said = True
         self._others = {group: each for group, each in found.items() if group not in self._groups}
@@ -165,7 +165,7 @@ class Standby:
         """Say that this gateway waits no more."""
         with contextlib.suppress(OSError):
             if self._said:
-                self._reading.put(dict.fromkeys(f"{WAITING}{group}" for group in self._groups))
+                self._reading.apply(dict.fromkeys(f"{WAITING}{group}" for group in self._groups))
         self._reading.close()
 
     async def _hide(self) -> None:

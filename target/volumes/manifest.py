@@ -8,9 +8,12 @@ another than the present owner has told is worth nothing, so it is held against 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -27,6 +30,7 @@ KV, OBJECT, WAITING = "kv/", "object/", "waiting/"
 TOLD_KINDS = ("host/", "connection/", "redirect/", "unit/", "group/", "mirror/")
 FACTS = ("kind", "size_bytes", "block_bytes", "serial", "physical_exponent")    # of an object
 GONE_SECONDS = 10.0                         # a gateway that waits has said nothing new for this long
+CLOSE_SECONDS = 10.0                        # for calls that are under way to end
 READS_MAX = 20                              # of a table that changes all the while
 
 
@@ -109,7 +113,7 @@ class Manifest:
 
 
 class Reading:
-    """A pool's manifest, read by who does not own the pool. Its calls wait for the cluster."""
+    """A pool's manifest, read by who does not own the pool. Its calls wait for the cluster, on any thread: a `Table` as well."""
 
     def __init__(self, path: str, clock: Callable[[], float] = boot_clock) -> None:
         self._path = path
@@ -120,6 +124,9 @@ class Reading:
         self._last: Manifest | None = None
         self._record: Record | None = None
         self._since_s = clock()
+        self._idle = threading.Condition()
+        self._calls = 0                     # that are under way
+        self._closed = False
 
     def attach(self, table: Table, medium: Any) -> None:
         """Read from these."""
@@ -128,31 +135,50 @@ class Reading:
     def read(self) -> Manifest:
         """What was true at some moment after this call began. NotToldError."""
         try:
-            self._open()
-            head = self._table.get(HEAD)
-            self._look(Record.unpack(self._medium.read_record()))
-            if head is None or self._record is None or json.loads(head)["owner"] != self._record.owner.hex():
-                raise NotToldError("nobody has told of the pool, or another owner has come since")
-            if self._last is None or self._last.raw_head != head:
-                self._last = self._read_all()
-            return self._last
+            with self._called():
+                self._open()
+                return self._told()
         except (OSError, PoolError) as error:
             raise NotToldError(str(error)) from None
 
-    def entries(self) -> dict[str, bytes]:
+    def _told(self) -> Manifest:
+        head = self._table.get(HEAD)
+        self._look(Record.unpack(self._medium.read_record()))
+        if head is None or self._record is None or json.loads(head)["owner"] != self._record.owner.hex():
+            raise NotToldError("nobody has told of the pool, or another owner has come since")
+        if self._last is None or self._last.raw_head != head:
+            self._last = self._read_all()
+        return self._last
+
+    def all(self) -> dict[str, bytes]:
         """All of the table, for what gateways that wait say there. OSError."""
-        found: dict[str, bytes] = self._table.all()
-        return found
+        with self._called():
+            found: dict[str, bytes] = self._table.all()
+            return found
 
-    def put(self, changes: Mapping[str, bytes | None]) -> None:
+    def get(self, key: str) -> bytes | None:
+        with self._called():
+            value: bytes | None = self._table.get(key)
+            return value
+
+    def apply(self, changes: Mapping[str, bytes | None]) -> None:
         """OSError."""
-        self._table.apply(changes)
+        with self._called():
+            self._table.apply(changes)
 
-    @property
-    def table(self) -> Table:
-        """Of a pool that has been read."""
-        found: Table = self._table
-        return found
+    @contextlib.contextmanager
+    def _called(self) -> Iterator[None]:
+        """A call of the cluster, which must be over before its client is closed. OSError: it is closed."""
+        with self._idle:
+            if self._closed:
+                raise OSError(errno.ESHUTDOWN, "this gateway looks at the pool no more")
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._calls -= 1
+                self._idle.notify_all()
 
     @property
     def owner(self) -> str:
@@ -167,7 +193,11 @@ class Reading:
                 (not record.lease_ms or self._clock() - self._since_s < record.window_s))
 
     def close(self) -> None:
-        if self._device is not None:
+        """When the calls of other threads are over. Those of a cluster that does not answer keep its client."""
+        with self._idle:
+            self._closed = True
+            over = self._idle.wait_for(lambda: not self._calls, CLOSE_SECONDS)
+        if self._device is not None and over:
             self._device.close()
             self._device = None
 

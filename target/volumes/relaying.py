@@ -33,10 +33,15 @@ NAME_MAX = 223              # RFC 7143 §4.2.7.2
 
 
 class Table(Protocol):
-    """core.ceph.Table. Calls wait. OSError."""
+    """core.ceph.Table, for who asks. Calls wait. OSError."""
 
     def apply(self, changes: Mapping[str, bytes | None]) -> None: ...
     def get(self, key: str) -> bytes | None: ...
+
+
+class OwnersTable(Table, Protocol):
+    """The same for who answers."""
+
     def under(self, prefix: str) -> dict[str, bytes]: ...
 
 
@@ -104,8 +109,7 @@ class Answer:
 class Asking:
     """The half of a gateway that waits."""
 
-    def __init__(self, table: Callable[[], Table], clock: Callable[[], float] = time.monotonic) -> None:
-        """`table` is asked for at each command: it may be opened late."""
+    def __init__(self, table: Table, clock: Callable[[], float] = time.monotonic) -> None:
         self._table = table
         self._clock = clock
         self._gateway = os.urandom(8).hex()
@@ -116,13 +120,12 @@ class Asking:
 
         OSError: it could not be asked, so nothing was done; UnansweredError.
         """
-        table = self._table()
         number = f"{self._gateway}.{next(self._numbers):010d}"
-        await asyncio.to_thread(table.apply, {ASKED + number: asked.pack()})
+        await asyncio.to_thread(self._table.apply, {ASKED + number: asked.pack()})
         until_s = self._clock() + ANSWER_SECONDS
         try:
             while True:
-                raw = await asyncio.to_thread(table.get, ANSWERED + number)
+                raw = await asyncio.to_thread(self._table.get, ANSWERED + number)
                 if raw is not None:
                     return Answer.unpack(raw)
                 if not lives() or self._clock() > until_s:
@@ -131,18 +134,17 @@ class Asking:
         except (OSError, ValueError):
             raise UnansweredError from None
         finally:
-            await asyncio.shield(asyncio.to_thread(self._forget, table, number))
+            await asyncio.shield(asyncio.to_thread(self._forget, number))
 
-    @staticmethod
-    def _forget(table: Table, number: str) -> None:
+    def _forget(self, number: str) -> None:
         with contextlib.suppress(OSError):      # the owner does, if the cluster is full
-            table.apply({ASKED + number: None, ANSWERED + number: None})
+            self._table.apply({ASKED + number: None, ANSWERED + number: None})
 
 
 class Answering:
     """The owner's half, from `start` to `stop`."""
 
-    def __init__(self, table: Table, owner: str, perform: Callable[[Asked], Awaitable[Answer]],
+    def __init__(self, table: OwnersTable, owner: str, perform: Callable[[Asked], Awaitable[Answer]],
                  waited_for: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
         """`waited_for`: does any gateway wait for this one?"""
         self._table = table

@@ -91,7 +91,10 @@ def test_stopped_and_taken_over_below_multipath(images: Images, guest: Guest) ->
 
 
 def test_two_gateways_one_of_them_in_standby(images: Images, guest: Guest) -> None:
-    """The path in standby is known to multipath all the while, and serves when the other one is stopped; there and back."""
+    """The path in standby is known to multipath all the while, and serves when the other one is stopped; there and back.
+
+    Only registered paths may write: each was registered by itself, one of them in standby.
+    """
     forget_everything(guest)
     pair = [images.gateway("--lease", "5")]
     pair.append(images.another(pair[0]))
@@ -106,6 +109,7 @@ def test_two_gateways_one_of_them_in_standby(images: Images, guest: Guest) -> No
                    f"iscsiadm -m node -T {waiting.target} -p {Node(guest, waiting).portal} -l")
     disk = start_multipath(guest, 1)
     wait_for_ghosts(guest, 1)
+    reserve(guest)
     verifying = Verifying(guest, disk)
     for _ in range(2):
         time.sleep(2)
@@ -128,6 +132,22 @@ def test_two_gateways_one_of_them_in_standby(images: Images, guest: Guest) -> No
     wait_for_paths(guest, 1)
     wait_for_ghosts(guest, 1)
     assert guest.run("multipath -ll | grep -c policy").strip() == "2"         # a group each
+    for path in paths(guest):
+        guest.wait_for(f"[ $(sg_persist --in --read-keys {path} | grep -c 0xabc) = 2 ]")
+        guest.wait_for(f"sg_persist --in --read-reservation {path} | grep 'Registrants Only'")
     for each in (waiting, active):
         each.stop()
     assert "clean" in active.check()
+
+
+def paths(guest: Guest) -> list[str]:
+    return [f"/dev/{name}" for name in guest.run("cd /sys/block; ls -d sd*").split()]
+
+
+def reserve(guest: Guest) -> None:
+    """Register both paths; whoever is registered may write, nobody else."""
+    both = paths(guest)
+    assert len(both) == 2
+    for path in both:
+        guest.wait_for(f"sg_persist --out --register-ignore --param-sark=abc {path}")
+    guest.wait_for(f"sg_persist --out --reserve --param-rk=abc --prout-type=5 {both[0]}")

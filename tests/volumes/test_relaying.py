@@ -31,7 +31,7 @@ def test_what_is_asked_is_answered_once_and_nothing_stays() -> None:
     async def scene() -> None:
         table = MemoryTable()
         owner = Owner(table)
-        asking = Asking(lambda: table)
+        asking = Asking(table)
         await owner.answering.start()
         answers = await asyncio.gather(asking.ask(ASK, lambda: True), asking.ask(replace(ASK, object_id=4), lambda: True))
         assert answers == [ANSWER, ANSWER]
@@ -77,11 +77,11 @@ def test_who_is_not_there_any_more_leaves_it_unanswered() -> None:
     async def scene() -> None:
         table = MemoryTable()
         with pytest.raises(UnansweredError):
-            await Asking(lambda: table).ask(ASK, lambda: False)
+            await Asking(table).ask(ASK, lambda: False)
         assert table.entries == {}
         table.full = True
         with pytest.raises(OSError, match="full"):
-            await Asking(lambda: table).ask(ASK, lambda: True)
+            await Asking(table).ask(ASK, lambda: True)
 
     asyncio.run(scene())
 

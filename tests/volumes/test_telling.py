@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
@@ -205,3 +206,35 @@ def test_a_gateway_that_says_nothing_new_is_not_there() -> None:
     assert not waiters.look(entries)[2].alive
     entries[WAITING + "2"] = waiting_note("g", ["10.0.0.2:3260,2"], 2)
     assert waiters.look(entries)[2].alive
+
+
+def test_the_client_is_closed_when_no_thread_is_in_a_call_of_it() -> None:
+    events: list[str] = []
+    called, answered = threading.Event(), threading.Event()
+
+    class Device:
+        def close(self) -> None:
+            events.append("closed")
+
+    class Slow(MemoryTable):
+        def get(self, key: str) -> bytes | None:
+            called.set()
+            assert answered.wait(60)
+            events.append("answered")
+            return None
+
+    reading = Reading("rbd:none/none")
+    table = Slow()
+    reading.attach(table, table)
+    reading._device = Device()          # type: ignore[assignment]
+    call = threading.Thread(target=reading.get, args=[HEAD])
+    call.start()
+    assert called.wait(60)
+    closing = threading.Thread(target=reading.close)
+    closing.start()
+    answered.set()
+    for each in (call, closing):
+        each.join()
+    assert events == ["answered", "closed"]
+    with pytest.raises(OSError, match="no more"):
+        reading.get(HEAD)

@@ -23,7 +23,7 @@ async def perform(target: Target, units: Units, asked: Asked) -> Answer:
 
 def relay_to_owner(reading: Reading) -> Callable[[int, ITNexus, Command], Awaitable[Result | None]]:
     """The side of who waits: a command's result; None: nobody serves the pool. BackendError."""
-    asking = Asking(lambda: reading.table)
+    asking = Asking(reading)
 
     async def relay(object_id: int, nexus: ITNexus, command: Command) -> Result | None:
         if not reading.owner_lives:
