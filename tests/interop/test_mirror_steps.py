@@ -8,11 +8,14 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from target.errors import LunetteError
 from tests.support.cutter import Cutter
+from tests.support.libiscsi import GOOD
 from tests.support.pair import Pair, Refused, Side, paused, rounds, until
 from tests.support.places import pool_directory
 
@@ -115,6 +118,46 @@ def test_a_failover_that_is_disturbed_loses_nothing(pair: Pair, wired: Wired) ->
         rounds(replica, "v", 1)
         assert primary.sha256("v") == replica.sha256("v"), (one, other)
         primary, replica = replica, primary
+
+
+def test_a_demotion_of_which_nobody_knows_how_it_ended(pair: Pair, wired: Wired) -> None:
+    """B may have all, and may have been promoted: A is not, unless B says so or somebody takes it upon himself."""
+    pair.mirrored("v")
+    a, b = pair.a, pair.b
+    wired.to_b.plan("up", 5, b.daemon.close_process)
+    with pytest.raises(Refused, match="stays read-only"):
+        a.cli("demote", "v")
+    assert a.write("v", 0, bytes(4096)).status != GOOD
+    with pytest.raises(Refused, match="may have been promoted meanwhile"):
+        a.cli("promote", "v")
+    b.daemon.start()
+    a.cli("promote", "v")
+    assert a.write("v", 0, b"a" * 4096).status == GOOD
+    assert not b.mirror("v")["complete"]
+    rounds(a, "v")
+    assert a.sha256("v") == b.sha256("v")
+
+
+def test_of_two_sides_that_are_promoted_at_once_one_is_at_most(pair: Pair) -> None:
+    pair.mirrored("v")
+    a, b = pair.a, pair.b
+    a.cli("demote", "v")
+    said: list[str] = []
+
+    def promote(side: Side) -> None:
+        try:
+            side.client.command("promote", {"name": "v"})
+        except LunetteError as error:
+            said.append(error.code)
+
+    threads = [threading.Thread(target=promote, args=(side,)) for side in (a, b)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    primaries = [side for side in (a, b) if has_role(side, "primary")]
+    assert len(primaries) == 2 - len(said) <= 1
+    assert set(said) == {"busy"}
 
 
 def diverged(wired: Wired, turn: int) -> None:

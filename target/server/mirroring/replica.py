@@ -235,8 +235,7 @@ class Replica:
         async with self._mirrors.changing:
             self._visits.check(visit, args.volume)
             mirror = self._known(visit, args.volume)
-            self._check_replica(mirror)
-            if self._promoting(args.volume):
+            if self._promoting(args.volume) or mirror.role != "replica":
                 raise LunetteError("busy", f"{self._volume(mirror).name} is being promoted on the other side at this moment")
             await self._mirrors.save(replace(mirror, complete=False))
         return {}

@@ -161,7 +161,7 @@ class Rounds:
         """That what the replica has last came from here. Diverged: a copy of this pool gave it something else."""
         ours = {each.guid for each in mirror.common} | {self._replicas.guid(each)
                                                         for each in self._replicas.snapshots(mirror.volume_id)}
-        if there.role == "replica" and there.newest and there.newest not in ours and not mirror.resync:
+        if mirror.common and there.role == "replica" and there.newest and there.newest not in ours:
             raise Diverged(f"{peer} follows somebody else with this side's identity: is there a copy of the pool? Nothing is "
                            "overwritten; lunette mirror resolve NAME --keep here|there", there.lineage, there.role)
 
