@@ -56,6 +56,6 @@ def test_a_mounted_file_system_goes_on_by_the_other_side(pair: Pair, guest: Gues
     assert b.mirror("v")["role"] == "replica"
     wait_for_ghosts(guest, 1)
     change_sides(guest, a, b)
-    guest.run(f"umount /mnt/v && mount {disk} /mnt/v && sha256sum -c /tmp/kept && umount /mnt/v")
+    guest.run(f"umount /mnt/v && e2fsck -n -f {disk} 2>&1 && mount {disk} /mnt/v && sha256sum -c /tmp/kept && umount /mnt/v")
     rounds(b, "v")
     assert a.sha256("v") == b.sha256("v")
