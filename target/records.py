@@ -1,4 +1,4 @@
-"""Records of the API's channels: what a reader asks a daemon (docs/export.md), what a writer gives it (docs/repositories.md).
+"""Records of the API's export channel: what a reader asks a daemon (docs/export.md).
 
 All integers are little-endian. Lives here and nowhere else, so that daemon and reader agree.
 """
@@ -13,11 +13,7 @@ REQUEST = struct.Struct("<B3xIQQI4x")   # kind, cookie, offset_bytes, length_byt
 REPLY = struct.Struct("<IB3xII")        # cookie, outcome, runs, payload_bytes; then the runs, then the payload
 RUN = struct.Struct("<II")              # length_bytes, state
 
-WRITE = struct.Struct("<B3xIQI4x")      # kind, cookie, offset_bytes, length_bytes; then the data
-WRITTEN = struct.Struct("<IB3xI")       # cookie, outcome, payload_bytes; then the payload
-
 READ_MOST_BYTES = 4 << 20               # of one READ
-WRITE_MOST_BYTES = 1 << 20              # of one WRITE
 RUNS_MOST = 65536                       # of one answer
 
 
@@ -29,13 +25,6 @@ class Kind(enum.IntEnum):
     CHANGES = 3         # runs: what may differ from the object that was named as `since`
 
 
-class Step(enum.IntEnum):
-    """What a writer gives."""
-
-    DATA = 1            # whole blocks
-    PUBLISH = 2         # that was all: the object appears under its name
-
-
 class Outcome(enum.IntEnum):
     """How it ended; all but OK have a line of text as payload."""
 
@@ -44,7 +33,6 @@ class Outcome(enum.IntEnum):
     GONE = 2            # the object was deleted
     INVALID = 3         # outside the object, or not understood
     FAILED = 4          # anything else
-    NO_SPACE = 5        # the pool, or the object's quota, is full
 
 
 class State(enum.IntFlag):

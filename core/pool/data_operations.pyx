@@ -224,7 +224,7 @@ def start_diff(PoolState pool, *, a_id, b_id, offset_bytes=0, limit=1000):
     return submit(pool, a, Walked(2))
 
 
-def start_changes(PoolState pool, *, since_id, object_id, offset_bytes, limit):
+def start_changes(PoolState pool, *, since_id, object_id, offset_bytes, limit, end_bytes=None):
     """What an object has that another, or nothing (0), has not: blocks and whether they are data (1) or a hole (2)."""
     cdef uint64_t first = offset_bytes // L_BLOCK_BYTES
     cdef uint32_t most = limit
@@ -233,6 +233,8 @@ def start_changes(PoolState pool, *, since_id, object_id, offset_bytes, limit):
         a.other = as_other(pool, a, object_id)
     a.walk.next_block = first
     a.walk.end_block = a.other.pub.size_bytes // L_BLOCK_BYTES
+    if end_bytes is not None:
+        a.walk.end_block = min(a.walk.end_block, <uint64_t>(end_bytes // L_BLOCK_BYTES))
     a.walk.most_rows = most
     a.walk.contents = 1
     return submit(pool, a, Changes())

@@ -26,12 +26,24 @@ class Frame(NamedTuple):
     header_crc: int
     bytes: int
 
+class Taken(NamedTuple):
+    """A frame that who takes a stream decides about: BEGIN, MARK, END or ERROR; `payload` is the JSON of BEGIN and ERROR."""
+
+    type: str
+    offset: int
+    span: int
+    more: bool
+    payload: bytes
+
 def encode(type: str, *, stream: int, sequence: int, offset: int = 0, span: int = 0, extents: Sequence[Extent] = (),
            payload: bytes = b"", flags: int = 0, compress: bool = False) -> bytes:
     """The bytes of one frame, critical as all known ones are. With `compress` the body is packed where that saves 5 %.
 
     StreamError: malformed, or zstd when the library is not there.
     """
+
+def payload_of(frame: bytes) -> bytes:
+    """The payload of one EXTENTS frame that stands for itself. StreamError."""
 
 class Decoder:
     """Takes bytes as they come and gives frames back; never keeps more than one frame's bytes."""

@@ -7,6 +7,7 @@ from core.base.crc32c cimport lnt_crc32c
 from core.base.memory cimport mem_aligned
 from core.base.native cimport lnt_get_le16, lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64
 from core.stream.packing cimport packed, packer_free, unpacked, zstd_there
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
@@ -228,6 +229,14 @@ class Frame(NamedTuple):
     bytes: int
 
 
+class Taken(NamedTuple):
+    type: str
+    offset: int
+    span: int
+    more: bool
+    payload: bytes
+
+
 TYPES = {number: name for name, number in layout.TYPES.items()}
 KINDS = {number: name for name, number in layout.KINDS.items()}
 
@@ -242,8 +251,10 @@ def encode(str type, *, uint64_t stream, uint64_t sequence, uint64_t offset=0, u
     cdef lnt_stream_header h
     cdef lnt_packer z
     cdef bytes raw = table_of(list(extents)) + payload
-    cdef bytearray out = bytearray(S_HEADER_BYTES + len(raw))
-    cdef uint8_t *to = out
+    cdef const char *raw_bytes = raw
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, S_HEADER_BYTES + len(raw))
+    cdef char *to_bytes = out
+    cdef uint8_t *to = <uint8_t *>to_bytes
     cdef uint8_t *body = to + S_HEADER_BYTES
     cdef int rc
     cdef uint32_t n
@@ -257,13 +268,54 @@ def encode(str type, *, uint64_t stream, uint64_t sequence, uint64_t offset=0, u
     h.stream, h.sequence, h.offset, h.span = stream, sequence, offset, span
     h.extents = len(extents)
     h.raw_bytes = len(raw)
-    n = body_write(&z, &h, body, raw, compress)
-    packer_free(&z)
+    with nogil:
+        n = body_write(&z, &h, body, <const uint8_t *>raw_bytes, compress)
+        packer_free(&z)
     header_write(to, &h)
     rc = header_read(to, &h)
     if rc:
         raise StreamError(rc)
-    return bytes(out[:S_HEADER_BYTES + n])
+    return out[:S_HEADER_BYTES + n]
+
+
+def payload_of(bytes frame not None):
+    """The payload of one EXTENTS frame that stands for itself. StreamError."""
+    cdef lnt_stream_header h
+    cdef lnt_stream_order order
+    cdef lnt_packer z
+    cdef const char *at = frame
+    cdef uint64_t length = len(frame)
+    cdef uint8_t *raw
+    cdef int rc = SE_TRUNCATED
+    memset(&h, 0, sizeof(h))
+    memset(&order, 0, sizeof(order))
+    memset(&z, 0, sizeof(z))
+    raw = <uint8_t *>mem_aligned(S_MAX_BODY_BYTES)
+    if raw == NULL:
+        raise MemoryError
+    try:
+        with nogil:
+            if length >= S_HEADER_BYTES:
+                rc = frame_open(&h, &order, &z, <const uint8_t *>at, length, raw)
+        if rc:
+            raise StreamError(rc)
+        return (<const char *>raw)[h.extents * S_EXTENT_BYTES:h.raw_bytes]
+    finally:
+        packer_free(&z)
+        free(raw)
+
+
+cdef int frame_open(lnt_stream_header *h, lnt_stream_order *order, lnt_packer *z, const uint8_t *at, uint64_t length,
+                    uint8_t *raw) noexcept nogil:
+    """All that is asked of an EXTENTS frame whose bytes are all there, and no more."""
+    cdef int rc = header_read(at, h)
+    if rc == SE_OK and (h.type != ST_EXTENTS or length != S_HEADER_BYTES + h.stored_bytes):
+        rc = SE_MALFORMED
+    if rc == SE_OK:
+        rc = body_check(h, at + S_HEADER_BYTES)
+    if rc == SE_OK:
+        rc = body_unpack(z, h, at + S_HEADER_BYTES, raw)
+    return table_check(order, h, raw) if rc == SE_OK else rc
 
 
 cdef list extents_of(const uint8_t *raw, uint32_t n):

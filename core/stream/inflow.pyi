@@ -1,17 +1,7 @@
 """The pump in: frames from a descriptor, verified, as writes of an object, without the GIL (docs/stream-format.md)."""
 
-from typing import NamedTuple
-
 from core.pool.engine import Pool
-
-class Taken(NamedTuple):
-    """A BEGIN, MARK, END or ERROR; `payload` is the JSON of BEGIN and ERROR."""
-
-    type: str
-    offset: int
-    span: int
-    more: bool
-    payload: bytes
+from core.stream.frame import Taken
 
 class Inflow:
     """Takes one stream. All of it belongs to one thread."""

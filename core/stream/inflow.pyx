@@ -23,9 +23,8 @@ from libc.string cimport memset
 
 import hashlib
 import os
-from typing import NamedTuple
 
-from core.stream.frame import StreamError
+from core.stream.frame import StreamError, Taken
 
 cdef enum:
     BLOCK = 4096
@@ -33,14 +32,6 @@ cdef enum:
     BESIDE_BYTES = 512 << 10      # ... while initiators send commands
     OPS = 2048                    # operations under way at once
     CRCS = 16384                  # headers seen before Python adds them up
-
-
-class Taken(NamedTuple):
-    type: str
-    offset: int
-    span: int
-    more: bool
-    payload: bytes
 
 
 cdef class Inflow(Pump):

@@ -1,6 +1,7 @@
 """The pump out: blocks of an object as frames in a buffer, without the GIL (docs/stream-format.md)."""
 
 from core.pool.engine import Pool
+from core.stream.framing import Framing
 
 def write_all(fd: int, cancel: int, data: memoryview | bytes) -> None:
     """Write all of it to a descriptor, waiting as long as it takes, or until `cancel` becomes readable (ECANCELED). OSError."""
@@ -11,11 +12,7 @@ def zstd_available() -> bool:
 class Outflow:
     """Makes one stream. All of it but `feed` belongs to one thread."""
 
-    stream: int
-    sequence: int           # of the next frame
-    data_bytes: int
-    hole_bytes: int
-    zero_bytes: int
+    frames: Framing
     position: int           # bytes: all before it was said
     packing: bool
     mark_due: bool          # a second has passed since the last MARK

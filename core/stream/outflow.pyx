@@ -4,14 +4,14 @@ Lives here and nowhere else: how rows become frames. One thread makes them: `ope
 without the GIL.
 """
 from core.base.memory cimport mem_aligned, mem_new
-from core.base.native cimport lnt_mono_us, lnt_put_le16, lnt_put_le64
+from core.base.native cimport lnt_mono_us, lnt_put_le16
 from core.base.types cimport OP_READ, lnt_op
 from core.pool.engine cimport Pool
 from core.stream.frame cimport (
-    FLAG_CRITICAL, FLAG_MORE, KIND_DATA, KIND_HOLE, KIND_ZERO, SN_DATA_BYTES, SN_FRAMES, SN_HOLE_BYTES, SN_SHA256, SN_ZERO_BYTES,
-    ST_EXTENTS, ST_HOLE, ST_MARK, SX_BLOCKS, SX_DELTA, SX_KIND, S_END_BYTES, S_EXTENT_BYTES, S_HEADER_BYTES, S_MAX_BODY_BYTES,
-    S_VERSION, all_zeros, body_write, header_write, lnt_stream_header,
+    KIND_DATA, KIND_HOLE, KIND_ZERO, ST_EXTENTS, ST_HOLE, ST_MARK, SX_BLOCKS, SX_DELTA, SX_KIND, S_EXTENT_BYTES, S_HEADER_BYTES,
+    S_MAX_BODY_BYTES, all_zeros, body_write, lnt_stream_header,
 )
+from core.stream.framing cimport Framing
 from core.stream.packing cimport lnt_packer, packer_free, zstd_there
 from core.stream.pump cimport Pump
 from core.stream.worker cimport worker_beside, worker_rest, worker_run, worker_submit
@@ -19,10 +19,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-import hashlib
 import os
-
-from core.stream.frame import encode
 
 cdef extern from "stream/descriptor.h" nogil:
     int lnt_give(int fd, int cancel, const void *buf, size_t n)
@@ -64,32 +61,24 @@ cdef class Outflow(Pump):
     cdef lnt_op *ops
     cdef lnt_plan *plans
     cdef lnt_stream_piece *pieces
-    cdef uint32_t *crcs
-    cdef uint32_t n_plans, n_pieces, n_crcs
+    cdef uint32_t n_plans, n_pieces
     cdef uint64_t scratch_used
     cdef bytes rows
     cdef uint64_t row, rows_count
     cdef lnt_row_of_three now         # what is left of the row under way
-    cdef readonly uint64_t stream
-    cdef readonly uint64_t sequence
-    cdef readonly uint64_t data_bytes
-    cdef readonly uint64_t hole_bytes
-    cdef readonly uint64_t zero_bytes
+    cdef readonly Framing frames
     cdef readonly uint64_t position   # bytes: all before it was said
     cdef uint64_t marked_bytes, marked_us
     cdef public bint packing
-    cdef object digest
 
     def __cinit__(self, Pool pool not None, *, uint64_t stream):
-        self.stream = stream
-        self.digest = hashlib.sha256()
+        self.frames = Framing(stream)
         self.scratch = <uint8_t *>mem_aligned(BATCH_BYTES)
         self.body = <uint8_t *>mem_aligned(S_MAX_BODY_BYTES)
         self.ops = <lnt_op *>mem_new(PIECES * sizeof(lnt_op))
         self.plans = <lnt_plan *>mem_new(PLANS * sizeof(lnt_plan))
         self.pieces = <lnt_stream_piece *>mem_new(PIECES * sizeof(lnt_stream_piece))
-        self.crcs = <uint32_t *>mem_new((PLANS + 8) * sizeof(uint32_t))
-        if not (self.scratch and self.body and self.ops and self.plans and self.pieces and self.crcs):
+        if not (self.scratch and self.body and self.ops and self.plans and self.pieces):
             raise MemoryError
 
     def __dealloc__(self):
@@ -99,7 +88,6 @@ cdef class Outflow(Pump):
         free(self.ops)
         free(self.plans)
         free(self.pieces)
-        free(self.crcs)
 
     # -- on the thread -------------------------------------------------------------------------------------------------
     def begin(self, uint64_t object_id, *, uint64_t offset, uint64_t span, bytes text):
@@ -117,15 +105,12 @@ cdef class Outflow(Pump):
 
     def plain(self, str type, **fields):
         """A frame without extents; it counts."""
-        raw = encode(type, stream=self.stream, sequence=self.sequence, **fields)
-        self.sequence += 1
-        self.digest.update(raw[60:64])
-        return raw
+        return self.frames.plain(type, **fields)
 
     def mark(self, uint64_t position):
         """A MARK: all before `position` was said."""
         self.position = max(self.position, position)
-        self.marked_bytes, self.marked_us = self.data_bytes, lnt_mono_us()
+        self.marked_bytes, self.marked_us = self.frames.data_bytes, lnt_mono_us()
         return self.plain("mark", offset=self.position)
 
     @property
@@ -133,15 +118,8 @@ cdef class Outflow(Pump):
         return lnt_mono_us() - self.marked_us >= MARK_US
 
     def end(self, uint64_t size_bytes, bint more):
-        cdef uint8_t[64] body
-        cdef bytes sha256 = self.digest.digest()
-        lnt_put_le64(body + SN_FRAMES, self.sequence)
-        lnt_put_le64(body + SN_DATA_BYTES, self.data_bytes)
-        lnt_put_le64(body + SN_HOLE_BYTES, self.hole_bytes)
-        lnt_put_le64(body + SN_ZERO_BYTES, self.zero_bytes)
-        memcpy(body + SN_SHA256, <const char *>sha256, 32)
         self.position = size_bytes
-        return self.plain("end", offset=size_bytes, payload=(<const char *>body)[:S_END_BYTES], flags=FLAG_MORE if more else 0)
+        return self.frames.end(size_bytes, more)
 
     def make(self, unsigned char[::1] out not None):
         """Fill `out`, of at least BATCH_BYTES and some, with frames; how many bytes. 0: more rows are wanted."""
@@ -152,14 +130,13 @@ cdef class Outflow(Pump):
         with nogil:
             n = self.make_batch(<const lnt_row_of_three *>raw, to, room)
         self.check("the snapshot cannot be read at byte {}")
-        self.digest.update((<const char *>self.crcs)[:4 * self.n_crcs])
+        self.frames.add_up()
         return n
 
     # -- frames --------------------------------------------------------------------------------------------------------
     cdef uint64_t make_batch(self, const lnt_row_of_three *rows, uint8_t *to, uint64_t room) noexcept nogil:
         cdef uint64_t began_us = lnt_mono_us(), n = 0
         cdef uint32_t i
-        self.n_crcs = 0
         self.plan(rows, room, BESIDE_BYTES if worker_beside(&self.w) else BATCH_BYTES)
         if self.n_plans == 0:
             return 0
@@ -168,7 +145,7 @@ cdef class Outflow(Pump):
             return 0
         for i in range(self.n_plans):
             n += self.write_plan(&self.plans[i], to + n)
-        if self.data_bytes - self.marked_bytes >= MARK_BYTES or lnt_mono_us() - self.marked_us >= MARK_US:
+        if self.frames.data_bytes - self.marked_bytes >= MARK_BYTES or lnt_mono_us() - self.marked_us >= MARK_US:
             n += self.write_mark(to + n)
         worker_rest(&self.w, lnt_mono_us() - began_us)
         return n
@@ -240,28 +217,14 @@ cdef class Outflow(Pump):
         if self.w.busy:
             worker_run(&self.w)
 
-    cdef void header(self, lnt_stream_header *h, uint8_t type, uint64_t offset, uint64_t span) noexcept nogil:
-        memset(h, 0, sizeof(lnt_stream_header))
-        h.version = S_VERSION
-        h.type = type
-        h.flags = FLAG_CRITICAL
-        h.stream = self.stream
-        h.sequence = self.sequence
-        h.offset = offset
-        h.span = span
-        self.sequence += 1
-
     cdef uint64_t seal(self, lnt_stream_header *h, uint8_t *to) noexcept nogil:
-        header_write(to, h)
-        self.crcs[self.n_crcs] = h.header_crc
-        self.n_crcs += 1
         self.position = h.offset + h.span
-        return S_HEADER_BYTES + h.stored_bytes
+        return self.frames.seal(h, to)
 
     cdef uint64_t write_mark(self, uint8_t *to) noexcept nogil:
         cdef lnt_stream_header h
-        self.header(&h, ST_MARK, self.position, 0)
-        self.marked_bytes = self.data_bytes
+        self.frames.header(&h, ST_MARK, self.position, 0)
+        self.marked_bytes = self.frames.data_bytes
         self.marked_us = lnt_mono_us()
         return self.seal(&h, to)
 
@@ -269,9 +232,9 @@ cdef class Outflow(Pump):
         """One frame. Its body is put together where it goes, or beside it when it is to be packed."""
         cdef lnt_stream_header h
         cdef uint8_t *body = self.body if self.packing and x.data_bytes else to + S_HEADER_BYTES
-        self.header(&h, ST_EXTENTS if x.pieces else ST_HOLE, x.block * BLOCK, x.blocks * BLOCK)
+        self.frames.header(&h, ST_EXTENTS if x.pieces else ST_HOLE, x.block * BLOCK, x.blocks * BLOCK)
         if x.pieces == 0:
-            self.hole_bytes += h.span
+            self.frames.hole_bytes += h.span
             return self.seal(&h, to)
         h.extents = self.table(x, body)
         h.raw_bytes = h.extents * S_EXTENT_BYTES + self.payload(x, body + h.extents * S_EXTENT_BYTES)
@@ -299,9 +262,9 @@ cdef class Outflow(Pump):
                 lnt_put_le16(to + SX_BLOCKS, <uint16_t>run)
                 to[SX_KIND] = piece.kind if piece.kind == KIND_HOLE else KIND_ZERO if zero else KIND_DATA
                 if to[SX_KIND] == KIND_HOLE:
-                    self.hole_bytes += <uint64_t>run * BLOCK
+                    self.frames.hole_bytes += <uint64_t>run * BLOCK
                 elif to[SX_KIND] == KIND_ZERO:
-                    self.zero_bytes += <uint64_t>run * BLOCK
+                    self.frames.zero_bytes += <uint64_t>run * BLOCK
                 block = piece.block + at + run
                 at += run
                 to += S_EXTENT_BYTES
@@ -322,7 +285,7 @@ cdef class Outflow(Pump):
                 memcpy(to + n, piece.data + at * BLOCK, run * BLOCK)
                 n += run * BLOCK
                 at += run + 1
-        self.data_bytes += n
+        self.frames.data_bytes += n
         return n
 
 

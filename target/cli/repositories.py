@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from target.cli.request import connect, json_option, print_json, print_table, size
-from target.cli.work import reported
+from target.cli.work import job_shown, reported
 from target.config import find_api_socket
 from target.errors import LunetteError
 
@@ -153,18 +153,15 @@ def check(ctx: click.Context, name: str, data: bool, as_json: bool) -> int:
 @click.pass_context
 def verify(ctx: click.Context, backup: str, as_json: bool) -> None:
     """Read a backup as a restore does, decrypt it and verify each frame. Nothing is written."""
-    from target.repository.restore import Progress, read
+    from target.repository.restore import Progress
+    from target.repository.restore import verify as run
 
     name, wanted = _split(backup)
     repository = _open(ctx, name)
     manifest = repository.find(wanted)
-
-    async def ignore(offset_bytes: int, parts: Any) -> None:
-        """The data are right: that is all that is asked."""
-
     with reported(connect(ctx), "verify", name=manifest.name, repository=name) as told:
         progress = Progress(told=told)
-        asyncio.run(read(repository, manifest, ignore, progress))
+        asyncio.run(run(repository, manifest, progress))
     if as_json:
         print_json({**_row(manifest), "verified_bytes": progress.done_bytes})
     else:
@@ -235,13 +232,14 @@ def restore(ctx: click.Context, source: str, name: str, as_json: bool) -> None:
 
     repository_name, wanted = _split(source)
     repository = _open(ctx, repository_name)
-    manifest, progress = repository.find(wanted), Progress()
-    url = asyncio.run(run(repository, manifest, find_api_socket(ctx.find_root().obj), name, progress))
+    manifest, progress, client = repository.find(wanted), Progress(), connect(ctx)
+    with job_shown(client, "restore"):
+        made = asyncio.run(run(repository, manifest, client.path, name, progress))
     if as_json:
-        print_json({"name": name, "size_bytes": manifest.size_bytes, "url": url or None, "backup": manifest.name,
-                    "restored_bytes": progress.done_bytes})
+        print_json({"name": name, "size_bytes": manifest.size_bytes, "url": made.get("url"), "backup": manifest.name,
+                    "snapshot": made["received"][0], "restored_bytes": progress.done_bytes})
     else:
-        said = f"{name}  volume  {size(manifest.size_bytes)}  {size(progress.done_bytes)} restored  {url}"
+        said = f"{name}  volume  {size(manifest.size_bytes)}  {size(progress.done_bytes)} restored  {made.get('url') or ''}"
         click.echo(said.rstrip())
 
 

@@ -81,6 +81,7 @@ class Object(TypedDict):
     physical_block_bytes: int
     created_s: float
     serial: str
+    guid: str
     labels: dict[str, str]
     checksum: bool
     quota_bytes: int

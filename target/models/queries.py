@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from target.errors import LunetteError
 from target.models.checking import check
-from target.models.forms import Arguments, Form, ObjectName, Says, SnapshotName, Tag, VolumeBytes, VolumeName
+from target.models.forms import Arguments, Form, ObjectName, Says, SnapshotName, Tag
 from target.models.hints import hints, inner
 from target.models.pool import ScheduleName
 from target.models.repositories import RepositoryName
@@ -68,14 +68,6 @@ class ExportQuery(Arguments):
     name: Annotated[SnapshotName, Says("Which snapshot.")]
     since: Annotated[SnapshotName | None, Says("An earlier one: where they differ can be asked for.")] = None
     tag: Annotated[Tag, Says("What holds them meanwhile.")] = "export"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportQuery(Arguments):
-    name: Annotated[VolumeName, Says("What the volume is called once it is whole.")]
-    size_bytes: Annotated[VolumeBytes, Says("How large it is.")]
-    block_bytes: Annotated[Literal["512", "4096"], Says("Logical block.")] = "512"
-    checksum: Annotated[Switch, Says("1: keep a checksum of every data block.")] = "0"
 
 
 Count = Annotated[int, Form("a count", "a number, 0 or more", ge=0, le=1 << 62)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from target.models.forms import Arguments, Bytes, Form, Says, SnapshotName, VolumeName
+from target.models.repositories import RepositoryName
 
 Token = Annotated[str, Form("a token", "a token of lunette receive NAME --status", "^[A-Za-z0-9_-]+$", 1, 1024)]
 Descriptor = Annotated[str, Form("a descriptor", "a descriptor that was handed over", "^[0-9a-f]+$", 1, 64)]
@@ -22,6 +23,26 @@ class Send(Arguments):
     limit_bytes: Annotated[Bytes, Says("At most so many bytes a second.", flag="--limit", metavar="RATE")] = 0
     resume: Annotated[Token | None, Says("The rest of what a receiver has in part.", metavar="TOKEN")] = None
     descriptor: Annotated[Descriptor, Says(hidden=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupRead(Arguments):
+    """Write what a backup wants of a snapshot to a descriptor: a stream of a range, whole or as what differs."""
+
+    name: SnapshotName
+    since: SnapshotName | None = None
+    offset_bytes: Bytes = 0
+    end_bytes: Bytes
+    repository: Annotated[RepositoryName, Says("It is held for that one meanwhile.")]
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restore(Arguments):
+    """Make a new volume of a stream: one snapshot of it, whole. It appears when all has come, or not at all."""
+
+    name: VolumeName
+    descriptor: Descriptor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

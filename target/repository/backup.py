@@ -9,16 +9,13 @@ import asyncio
 import contextlib
 import struct
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from target.errors import LunetteError
-from target.export.source import ReadError, Source
-from target.records import READ_MOST_BYTES, RUNS_MOST, Kind, State
 from target.repository.format import (
     BLOCK_BYTES,
-    FRAME_BLOCKS,
     GROUP_BLOCKS,
     GROUP_BYTES,
     PACK_BYTES,
@@ -26,24 +23,25 @@ from target.repository.format import (
     PAGES,
     TREES,
     Frame,
-    Interval,
     Malformed,
     Manifest,
     Pack,
-    Run,
+    Page,
     Tree,
-    merged,
+    overlaid,
     path,
-    without,
 )
 from target.repository.repository import Lease, Repository, writing
+from target.repository.source import Source
 from target.repository.telling import Told, untold
 
+if TYPE_CHECKING:
+    from core.stream.gathering import Gathered
+
 ROUNDS = 3                  # what was stored and is not there is stored again, so often
-FRAMES = 4                  # read and packed at once
+FRAMES = 4                  # packed at once
 PUTS = 2                    # packs on their way to the store at once
-NEAR_BLOCKS = 16            # changed blocks no further apart are read together
-WINDOW_BLOCKS = READ_MOST_BYTES // BLOCK_BYTES
+PAGES_AT_ONCE = 8
 RENEW_SECONDS = 60.0
 
 
@@ -126,27 +124,24 @@ class Upload:
         self._progress = progress
         self._packer = Packer(repository, lease, progress, pack_bytes)
         self._frames = asyncio.Semaphore(FRAMES)
-        self._waiting: list[tuple[int, list[Run]]] = []     # groups whose packs may not be stored yet
+        self._waiting: list[tuple[int, Page]] = []      # groups whose packs may not be stored yet
+        self._anew: set[int] = set()                    # groups of which nothing that is there serves
 
-    async def run(self, base: Tree | None, changed: AsyncIterator[tuple[int, list[Interval]]], groups: int, *,
-                  shrunk: bool) -> Tree:
-        """`changed`: groups in order, each with the intervals of its blocks that differ from the base, which may be larger."""
+    async def run(self, base: Tree | None, since: str | None, groups: int, *, shrunk: bool) -> Tree:
+        """`since`: the base's snapshot, or None where the base is this snapshot's own. The base may be larger: `shrunk`."""
         tree = Tree.empty(groups)
         for group in range(min(groups, len(base.pages)) if base is not None else 0):
             assert base is not None
             tree.set(group, base.pages[group], (Pack(each, base.sizes[each]) for each in base.packs_of[group]))
-        done: set[int] = set()
-        async for group, cuts in changed:
-            await self._group(tree, base, group, cuts)
-            done.add(group)
-            self._progress.told(min((group + 1) * GROUP_BYTES, self._source.size_bytes), self._source.size_bytes,
-                                self._progress.new_bytes)
-            await self._store_pages(tree)
-        for group in range(groups):
-            if group not in done and self._is_unusable(tree, group):
-                await self._group(tree, base, group, [])
-        if shrunk and groups - 1 not in done:
-            await self._group(tree, base, groups - 1, [])     # its last page ends earlier
+        self._anew = set(range(groups)) if base is None else {each for each in range(groups) if self._is_unusable(tree, each)}
+        if since is not None:
+            done = await self._take(tree, base, since, 0, groups)
+            if shrunk and groups - 1 not in done | self._anew:
+                await self._finish(tree, base, groups - 1, b"", [])     # its last page ends earlier
+        for group in self._anew:
+            tree.set(group, None)
+        for first, behind in _ranges(sorted(self._anew)):
+            await self._take(tree, None, None, first, behind)
         await self._packer.finish()
         await self._store_pages(tree)
         assert not self._waiting
@@ -157,80 +152,79 @@ class Upload:
         return bool(unusable) and page is not None and (
             path(PAGES, page) in unusable or any(path(PACKS, each) in unusable for each in tree.packs_of[group]))
 
-    async def _group(self, tree: Tree, base: Tree | None, group: int, cuts: Sequence[Interval]) -> None:
-        """A group's new runs: the old ones outside of what changed and of what is damaged, new ones for the data there."""
-        end = min(GROUP_BLOCKS, self._source.size_bytes // BLOCK_BYTES - group * GROUP_BLOCKS)
-        old: list[Run] = []
-        page = tree.pages[group]
-        if base is not None and page is not None:
+    async def _take(self, tree: Tree, base: Tree | None, since: str | None, first: int, behind: int) -> set[int]:
+        """What the daemon sends of some groups; the groups that it spoke of. With `since` those that come anew are left out."""
+        done: set[int] = set()
+        parts: list[tuple[bytes, asyncio.Task[Frame]]] = []
+        size = self._source.size_bytes
+        try:
+            async with contextlib.aclosing(
+                    self._source.chunks(since, first * GROUP_BYTES, min(size, behind * GROUP_BYTES))) as chunks:
+                async for chunk in chunks:
+                    if since is not None and chunk.group in self._anew:
+                        continue
+                    if chunk.data:
+                        parts.append((chunk.runs, await self._pack(chunk)))
+                    if chunk.cuts is not None:
+                        await self._finish(tree, base, chunk.group, chunk.cuts, parts)
+                        done.add(chunk.group)
+                        parts = []
+                        self._progress.told(min((chunk.group + 1) * GROUP_BYTES, size), size, self._progress.new_bytes)
+        finally:
+            for _, task in parts:
+                task.cancel()
+        return done
+
+    async def _pack(self, chunk: Gathered) -> asyncio.Task[Frame]:
+        """Begin to pack what a chunk holds, when there is room for it."""
+        await self._frames.acquire()
+        self._progress.read_bytes += len(chunk.data)
+        task = asyncio.create_task(self._packer.add(chunk.data))
+        task.add_done_callback(lambda _: self._frames.release())
+        return task
+
+    async def _finish(self, tree: Tree, base: Tree | None, group: int, cuts: bytes,
+                      parts: Sequence[tuple[bytes, asyncio.Task[Frame]]]) -> None:
+        """A group's new page: the old runs outside of what changed, new ones for the data there."""
+        old = Page([], b"")
+        name = tree.pages[group]
+        if base is not None and name is not None:
             try:
-                if path(PAGES, page) in self._lease.unusable:
-                    raise Malformed("it is not to be used")
-                old = await asyncio.to_thread(self._repository.page, page, base.sizes)
+                old = await asyncio.to_thread(self._repository.page, name, base.sizes)
             except Malformed:
-                cuts = [(0, end)]
-        lost = [(run.block, run.block + run.blocks) for run in old if path(PACKS, run.frame.pack.id) in self._lease.unusable]
-        cuts = _union([*cuts, *lost])
-        kept = list(without(old, [*cuts, (end, GROUP_BLOCKS)] if end < GROUP_BLOCKS else cuts))
-        batches = list(_batches(await self._data(group, cuts)))
-        frames = await asyncio.gather(*(self._frame(group, batch) for batch in batches))
-        fresh = []
-        for batch, frame in zip(batches, frames, strict=True):
-            first = 0
-            for start, stop in batch:
-                fresh.append(Run(start, stop - start, frame, first))
-                first += stop - start
-        self._waiting.append((group, merged(kept, fresh)))
-
-    async def _data(self, group: int, cuts: Sequence[Interval]) -> list[Interval]:
-        """The parts of these intervals that are mapped."""
-        if not cuts:
-            return []
-        mapped: list[Interval] = []
-        at, stop = cuts[0][0], cuts[-1][1]
-        while at < stop:
-            raw = await self._source.runs(Kind.ALLOCATION, (group * GROUP_BLOCKS + at) * BLOCK_BYTES,
-                                          (stop - at) * BLOCK_BYTES, RUNS_MOST)
-            for length, state in struct.iter_unpack("<II", raw):
-                following = min(stop, at + length // BLOCK_BYTES)
-                if not state & State.HOLE:
-                    mapped.append((at, following))
-                at = following
-        return list(_common(cuts, mapped))
-
-    async def _frame(self, group: int, batch: Sequence[Interval]) -> Frame:
-        async with self._frames:
-            parts = []
-            for window in _windows(batch):
-                start = window[0][0]
-                _, data = await self._source.read((group * GROUP_BLOCKS + start) * BLOCK_BYTES,
-                                                  (window[-1][1] - start) * BLOCK_BYTES)
-                self._progress.read_bytes += len(data)
-                parts += [data[(low - start) * BLOCK_BYTES:(high - start) * BLOCK_BYTES] for low, high in window]
-            return await self._packer.add(b"".join(parts))
+                self._anew.add(group)       # what was sent of it is packed for nothing
+        frames = await asyncio.gather(*(task for _, task in parts))
+        if group in self._anew and base is not None:
+            return
+        end = self._source.size_bytes // BLOCK_BYTES - group * GROUP_BLOCKS
+        if end < GROUP_BLOCKS:
+            cuts += struct.pack("<II", end, GROUP_BLOCKS)
+        fresh = [(runs, frame) for (runs, _), frame in zip(parts, frames, strict=True)]
+        self._waiting.append((group, overlaid(old, cuts, fresh)))
+        await self._store_pages(tree)
 
     async def _store_pages(self, tree: Tree) -> None:
         """Those whose packs are stored."""
-        ready: list[tuple[int, list[Run]]] = []
+        ready: list[tuple[int, Page]] = []
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            (ready if all(run.frame.pack.id for run in each[1]) else self._waiting).append(each)
-        for at in range(0, len(ready), PUTS * 4):
-            await asyncio.gather(*(self._store_page(tree, group, runs) for group, runs in ready[at:at + PUTS * 4]))
+            (ready if all(frame.pack.id for frame in each[1].frames) else self._waiting).append(each)
+        for at in range(0, len(ready), PAGES_AT_ONCE):
+            await asyncio.gather(*(self._store_page(tree, group, page) for group, page in ready[at:at + PAGES_AT_ONCE]))
 
-    async def _store_page(self, tree: Tree, group: int, runs: list[Run]) -> None:
-        name = await asyncio.to_thread(self._repository.save_page, runs, self._lease) if runs else None
-        tree.set(group, name, (run.frame.pack for run in runs))
+    async def _store_page(self, tree: Tree, group: int, page: Page) -> None:
+        name = await asyncio.to_thread(self._repository.save_page, page, self._lease) if page.runs else None
+        tree.set(group, name, page.packs())
         self._progress.pages += 1
 
 
-async def back_up(repository: Repository, source: Source, base: Manifest | None, progress: Progress, *,
-                  pool: str = "", itself: bool = False, pack_bytes: int = PACK_BYTES) -> Manifest:
-    """Store a snapshot. The source was opened `since` the base's snapshot; `itself`: the base is this snapshot's own backup.
+async def back_up(repository: Repository, source: Source, base: Manifest | None, since: str | None, progress: Progress, *,
+                  pool: str = "", pack_bytes: int = PACK_BYTES) -> Manifest:
+    """Store a snapshot. `since` is the snapshot of the base, which the daemon has; None: the base is this one's own backup.
 
     LunetteError: exists, gone, store, and what the daemon says.
     """
-    about = source.hello["object"]
+    about, itself = source.row, base is not None and since is None
     manifest = Manifest(
         name=about["name"], guid=about["guid"], origin_id=about["origin_id"], pool=pool, size_bytes=source.size_bytes,
         block_bytes=about["block_bytes"], checksum=about["checksum"], created_s=about["created_s"], stored_s=time.time(), tree="",
@@ -239,7 +233,7 @@ async def back_up(repository: Repository, source: Source, base: Manifest | None,
         lease = await asyncio.to_thread(stack.enter_context, writing(repository))
         renewing = asyncio.create_task(_renew(lease))
         try:
-            tree = await _stored(repository, source, lease, base, progress, manifest.groups, itself=itself, pack_bytes=pack_bytes)
+            tree = await _stored(repository, source, lease, base, since, progress, manifest.groups, pack_bytes)
             name = await asyncio.to_thread(repository.save_tree, tree, lease)
             manifest = replace(manifest, tree=name, new_bytes=progress.new_bytes, stored_s=time.time())
             await asyncio.to_thread(repository.store.settle)
@@ -250,36 +244,32 @@ async def back_up(repository: Repository, source: Source, base: Manifest | None,
                 raise LunetteError("exists", f"repository {repository.name} has {manifest.name} already: another was first")
             await asyncio.to_thread(repository.store.settle)
             return manifest
-        except ReadError as error:
-            raise LunetteError("io_read", f"{manifest.name} cannot be read: {error}") from None
         finally:
             renewing.cancel()
             await asyncio.to_thread(stack.close)
 
 
-async def _stored(repository: Repository, source: Source, lease: Lease, base: Manifest | None, progress: Progress, groups: int, *,
-                  itself: bool, pack_bytes: int) -> Tree:
+async def _stored(repository: Repository, source: Source, lease: Lease, base: Manifest | None, since: str | None,
+                  progress: Progress, groups: int, pack_bytes: int) -> Tree:
     """Upload until all that the tree refers to is there."""
     tree: Tree | None = None
-    since = base is not None
     if base is not None:
         try:
             if path(TREES, base.tree) in lease.unusable:
                 raise Malformed("it is not to be used")
             tree = await asyncio.to_thread(repository.tree, base.tree)
         except Malformed:
-            since = itself = False
+            since = None
     for _ in range(ROUNDS):
-        changed = _nothing() if itself else _changes(source, since=since)
         shrunk = base is not None and base.size_bytes > source.size_bytes
-        tree = await Upload(repository, source, lease, progress, pack_bytes).run(tree, changed, groups, shrunk=shrunk)
+        tree = await Upload(repository, source, lease, progress, pack_bytes).run(tree, since, groups, shrunk=shrunk)
         missing = await asyncio.to_thread(missing_of, repository, None, tree)
         if not missing:
             return tree
         for where in missing:
             await asyncio.to_thread(repository.mark_damaged, where, "missing")
         lease.add_damaged(missing)
-        itself = True                           # the next round mends what this one made
+        since = None                            # the next round mends what this one made
     raise LunetteError("store", f"repository {repository.name} loses what it is given: {sorted(missing)[0]}")
 
 
@@ -302,84 +292,14 @@ async def _renew(lease: Lease) -> None:
             await asyncio.to_thread(lease.renew)
 
 
-async def _nothing() -> AsyncIterator[tuple[int, list[Interval]]]:
-    none: tuple[tuple[int, list[Interval]], ...] = ()
-    for each in none:
-        yield each
-
-
-async def _changes(source: Source, *, since: bool) -> AsyncIterator[tuple[int, list[Interval]]]:
-    """Groups with what changed in them; without a base that is what is mapped."""
-    kind = Kind.CHANGES if since else Kind.ALLOCATION
-    group, cuts, at = 0, list[Interval](), 0
-    while at < source.size_bytes:
-        raw = await source.runs(kind, at, source.size_bytes - at, RUNS_MOST)
-        for length, state in struct.iter_unpack("<II", raw):
-            start, stop = at // BLOCK_BYTES, (at + length) // BLOCK_BYTES
-            at += length
-            if (state != 0) is not since:
-                continue
-            while start < stop:
-                here = start // GROUP_BLOCKS
-                if here != group:
-                    if cuts:
-                        yield group, cuts
-                    group, cuts = here, []
-                low = start - here * GROUP_BLOCKS
-                high = min(stop - here * GROUP_BLOCKS, GROUP_BLOCKS)
-                cuts.append((low, high))
-                start = here * GROUP_BLOCKS + high
-    if cuts:
-        yield group, cuts
-
-
-def _union(intervals: Iterable[Interval]) -> list[Interval]:
-    found: list[Interval] = []
-    for start, stop in sorted(intervals):
-        if found and start <= found[-1][1]:
-            found[-1] = found[-1][0], max(found[-1][1], stop)
-        else:
-            found.append((start, stop))
-    return found
-
-
-def _common(some: Sequence[Interval], others: Sequence[Interval]) -> Iterable[Interval]:
-    """What is in both; each in order, without overlaps."""
-    at = 0
-    for start, stop in some:
-        while at < len(others) and others[at][1] <= start:
-            at += 1
-        here = at
-        while here < len(others) and others[here][0] < stop:
-            yield max(start, others[here][0]), min(stop, others[here][1])
-            here += 1
-
-
-def _batches(intervals: Iterable[Interval]) -> Iterable[list[Interval]]:
-    """Intervals cut and gathered so that each batch has at most FRAME_BLOCKS blocks."""
-    batch: list[Interval] = []
-    room = FRAME_BLOCKS
-    for begin, stop in intervals:
-        start = begin
-        while start < stop:
-            end = min(stop, start + room)
-            batch.append((start, end))
-            room -= end - start
-            start = end
-            if not room:
-                yield batch
-                batch, room = [], FRAME_BLOCKS
-    if batch:
-        yield batch
-
-
-def _windows(batch: Sequence[Interval]) -> Iterable[list[Interval]]:
-    """Intervals that are read together."""
-    window: list[Interval] = []
-    for each in batch:
-        if window and (each[0] - window[-1][1] > NEAR_BLOCKS or each[1] - window[0][0] > WINDOW_BLOCKS):
-            yield window
-            window = []
-        window.append(each)
-    if window:
-        yield window
+def _ranges(numbers: Iterable[int]) -> Iterable[tuple[int, int]]:
+    """Numbers in order as first ones and those behind the last."""
+    first = behind = -1
+    for each in numbers:
+        if each != behind:
+            if behind > first:
+                yield first, behind
+            first = each
+        behind = each + 1
+    if behind > first:
+        yield first, behind

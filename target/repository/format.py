@@ -9,9 +9,11 @@ import json
 import struct
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
+
+from core.stream import runs as placed
 
 FORMAT = 1
 BLOCK_BYTES = 4096
@@ -55,13 +57,31 @@ class Frame:
     digest: bytes           # of what it holds
 
 
-class Run(NamedTuple):
-    """Blocks of a group, and where they stand in a frame. What no run covers is a hole."""
+@dataclass(slots=True)
+class Page:
+    """Where the blocks of a group are: runs (docs/repositories.md, RUN) of frames by their numbers here.
 
-    block: int
-    blocks: int
-    frame: Frame
-    first: int
+    What no run covers is a hole. Frames that no run needs may be among them; they are not packed.
+    """
+
+    frames: list[Frame]
+    runs: bytes
+
+    def needed(self) -> list[Frame]:
+        """The frames that runs refer to, in order."""
+        return [frame for frame, blocks in zip(self.frames, self.used(), strict=True) if blocks]
+
+    def packs(self) -> list[Pack]:
+        """Of what it needs, each once."""
+        return list({frame.pack.id: frame.pack for frame in self.needed()}.values())
+
+    def covered(self, packs: Container[str]) -> list[Interval]:
+        """The blocks that stand in any of these packs."""
+        numbers = array("I", placed.covered(self.runs, bytes(frame.pack.id in packs for frame in self.frames)))
+        return list(zip(numbers[0::2], numbers[1::2], strict=True))
+
+    def used(self) -> array[int]:
+        return array("I", placed.used_blocks(self.runs, len(self.frames)))
 
 
 Interval = tuple[int, int]      # first block, and the one behind the last
@@ -72,45 +92,31 @@ def path(kind: str, name: str) -> str:
     return f"{kind}/{name[:2]}/{name}" if kind in (PACKS, PAGES) else f"{kind}/{name}"
 
 
-def without(runs: Iterable[Run], cuts: Sequence[Interval]) -> Iterator[Run]:
-    """What is left of runs outside of intervals; both in order."""
-    at = 0
-    for run in runs:
-        start, end = run.block, run.block + run.blocks
-        while at < len(cuts) and cuts[at][1] <= start:
-            at += 1
-        here = at
-        while start < end:
-            low, high = cuts[here] if here < len(cuts) else (end, end)
-            if low > start:
-                stop = min(low, end)
-                yield Run(start, stop - start, run.frame, run.first + start - run.block)
-            start = max(start, high) if low < end else end
-            here += 1
+def overlaid(page: Page, cuts: bytes, fresh: Sequence[tuple[bytes, Frame]]) -> Page:
+    """A page after a change: `cuts` are intervals (core.stream.runs) of what changed, `fresh` the data there, runs by frame."""
+    old = len(page.frames)
+    new = b"".join(placed.renumbered(runs, struct.pack("<I", old + number)) for number, (runs, _) in enumerate(fresh))
+    return Page([*page.frames, *(frame for _, frame in fresh)], placed.overlaid(page.runs, cuts, new))
 
 
-def merged(a: Iterable[Run], b: Iterable[Run]) -> list[Run]:
-    """Runs of both in order; they do not overlap."""
-    return sorted([*a, *b], key=lambda run: run.block)
-
-
-def pack_page(runs: Sequence[Run]) -> bytes:
+def pack_page(page: Page) -> bytes:
     """The bytes of a page; the packs of its frames are closed."""
     packs: dict[str, int] = {}
-    frames: dict[Frame, int] = {}
-    numbers = array("I")
-    for run in runs:
-        packs.setdefault(run.frame.pack.id, len(packs))
-        number = frames.setdefault(run.frame, len(frames))
-        numbers.extend((run.block, run.blocks, number, run.first))
-    return b"".join([
-        PAGE.pack(MAGIC, FORMAT, 0, len(packs), len(frames), len(runs)), *(bytes.fromhex(each) for each in packs),
-        *(FRAME.pack(packs[each.pack.id], each.offset_bytes, each.stored_bytes, each.blocks, each.digest) for each in frames),
-        numbers.tobytes()])
+    numbers, frames = array("I"), list[bytes]()
+    needed = iter(page.needed())
+    for blocks in page.used():
+        numbers.append(len(frames))
+        if blocks:
+            each = next(needed)
+            pack = packs.setdefault(each.pack.id, len(packs))
+            frames.append(FRAME.pack(pack, each.offset_bytes, each.stored_bytes, each.blocks, each.digest))
+    runs = placed.renumbered(page.runs, numbers.tobytes())
+    return b"".join([PAGE.pack(MAGIC, FORMAT, 0, len(packs), len(frames), len(runs) // RUN.size),
+                     *(bytes.fromhex(each) for each in packs), *frames, runs])
 
 
-def unpack_page(raw: bytes, sizes: dict[str, int]) -> list[Run]:
-    """The runs of a page; `sizes` are of the packs that its tree names. Malformed."""
+def unpack_page(raw: bytes, sizes: dict[str, int]) -> Page:
+    """A page; `sizes` are of the packs that its tree names. Malformed."""
     try:
         magic, version, _, n_packs, n_frames, n_runs = PAGE.unpack_from(raw)
         at = PAGE.size + n_packs * PACK.size
@@ -118,19 +124,15 @@ def unpack_page(raw: bytes, sizes: dict[str, int]) -> list[Run]:
         if (magic, version) != (MAGIC, FORMAT) or len(raw) != end + n_runs * RUN.size or n_runs > GROUP_BLOCKS:
             raise Malformed("a page is not one")
         packs = [Pack(name.hex(), sizes[name.hex()]) for name, in PACK.iter_unpack(raw[PAGE.size:at])]
-        frames = [Frame(packs[pack], *rest) for pack, *rest in FRAME.iter_unpack(raw[at:end])]
-        runs = [Run(block, blocks, frames[frame], first) for block, blocks, frame, first in RUN.iter_unpack(raw[end:])]
+        page = Page([Frame(packs[pack], *rest) for pack, *rest in FRAME.iter_unpack(raw[at:end])], raw[end:])
     except (struct.error, IndexError, KeyError):
         raise Malformed("a page does not hold what it says") from None
-    before = 0
-    for run in runs:
-        if run.block < before or not run.blocks or run.first + run.blocks > run.frame.blocks:
-            raise Malformed("a page has runs that cannot be")
-        before = run.block + run.blocks
-    if before > GROUP_BLOCKS or any(not 0 < each.blocks <= FRAME_BLOCKS or each.offset_bytes + each.stored_bytes
-                                    > each.pack.size_bytes for each in frames):
+    if any(not 0 < each.blocks <= FRAME_BLOCKS or each.offset_bytes + each.stored_bytes > each.pack.size_bytes
+           for each in page.frames):
         raise Malformed("a page has frames that cannot be")
-    return runs
+    if not placed.check_runs(page.runs, array("I", [each.blocks for each in page.frames]).tobytes(), GROUP_BLOCKS):
+        raise Malformed("a page has runs that cannot be")
+    return page
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from target.errors import LunetteError
-from target.export.source import Source
 from target.repository.backup import Progress, back_up
 from target.repository.collection import damaged_backups
 from target.repository.format import PACK_BYTES, Manifest
 from target.repository.repository import Repository
+from target.repository.source import Source
 from target.repository.telling import Told, untold
 
 Row = dict[str, Any]        # an object as the API lists it
@@ -35,25 +35,23 @@ async def back_up_volume(repository: Repository, api_path: str, objects: Sequenc
         raise LunetteError("not_found", f"there is no {name!r}")
     if row["kind"] != "snapshot":
         raise LunetteError("invalid", f"{name} is no snapshot: only what does not change is backed up")
-    here = {each["serial"]: each for each in objects if each["kind"] == "snapshot" and each["origin_id"] == row["origin_id"]}
+    here = {each["guid"]: each for each in objects if each["kind"] == "snapshot" and each["origin_id"] == row["origin_id"]}
     manifests = await asyncio.to_thread(repository.manifests)
     damaged = await asyncio.to_thread(damaged_backups, repository, manifests)
     mended = []
     for manifest in manifests:
         if manifest.guid in damaged and manifest.guid in here:
-            await _mend(repository, api_path, here[manifest.guid]["name"], manifest, pool, pack_bytes)
+            await _mend(repository, api_path, here[manifest.guid], manifest, pool, pack_bytes)
             mended.append(manifest.name)
     there = {each.guid: each for each in await asyncio.to_thread(repository.manifests)} if mended else {
         each.guid: each for each in manifests}
-    if row["serial"] in there:
-        return Done(there[row["serial"]], stored=False, mended=mended)
+    if row["guid"] in there:
+        return Done(there[row["guid"]], stored=False, mended=mended)
     base = _base(row, [each for guid, each in there.items() if guid in here])
     progress = Progress(told=told)
-    source = await Source.open(api_path, name, None if base is None else here[base.guid]["name"], f"repo:{repository.name}")
-    try:
-        manifest = await back_up(repository, source, base, progress, pool=pool, pack_bytes=pack_bytes)
-    finally:
-        await source.close()
+    source = Source(api_path, row, repository.name)
+    since = None if base is None else here[base.guid]["name"]
+    manifest = await back_up(repository, source, base, since, progress, pool=pool, pack_bytes=pack_bytes)
     return Done(manifest, None if base is None else base.name, mended=mended, progress=progress)
 
 
@@ -65,10 +63,7 @@ def _base(row: Row, common: Sequence[Manifest]) -> Manifest | None:
     return min(common, key=lambda each: each.created_s, default=None)
 
 
-async def _mend(repository: Repository, api_path: str, name: str, manifest: Manifest, pool: str, pack_bytes: int) -> None:
+async def _mend(repository: Repository, api_path: str, row: Row, manifest: Manifest, pool: str, pack_bytes: int) -> None:
     """Store again what is damaged of a backup whose snapshot is still here."""
-    source = await Source.open(api_path, name, None, f"repo:{repository.name}")
-    try:
-        await back_up(repository, source, manifest, Progress(), pool=pool, itself=True, pack_bytes=pack_bytes)
-    finally:
-        await source.close()
+    source = Source(api_path, row, repository.name)
+    await back_up(repository, source, manifest, None, Progress(), pool=pool, pack_bytes=pack_bytes)

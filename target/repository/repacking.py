@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from target.repository.format import PACK_BYTES, PACKS, Frame, Malformed, Manifest, Pack, Run, Tree, path
+from target.repository.format import PACK_BYTES, PACKS, Frame, Malformed, Manifest, Pack, Page, Tree, path
 from target.repository.repository import Lease, Repository, writing
 from target.repository.telling import Told, untold
 
@@ -34,9 +34,9 @@ def repack(repository: Repository, *, share: float = SHARE, pack_bytes: int = PA
         trees = _trees(repository, repository.manifests(), lease)
         pages = _pages(repository, trees.values())
         sparse = _sparse(pages, trees.values(), lease, share)
-        moved = _Move(repository, lease, pack_bytes).run(sparse, pages, result, told)
-        renamed = {name: _new_page(repository, lease, runs, moved) for name, runs in pages.items()
-                   if any(_key(run.frame) in moved for run in runs)}
+        moved = _Move(repository, lease, pack_bytes).run(sparse, result, told)
+        renamed = {name: _new_page(repository, lease, page, moved) for name, page in pages.items()
+                   if page is not None and any(_key(frame) in moved for frame in page.needed())}
         for guid, tree in trees.items():
             _refer(repository, lease, guid, tree, renamed, result)
     return result
@@ -55,15 +55,16 @@ def _trees(repository: Repository, manifests: Iterable[Manifest], lease: Lease) 
     return found
 
 
-def _pages(repository: Repository, trees: Iterable[Tree]) -> dict[str, list[Run]]:
-    found: dict[str, list[Run]] = {}
+def _pages(repository: Repository, trees: Iterable[Tree]) -> dict[str, Page | None]:
+    """By name; None: it cannot be read."""
+    found: dict[str, Page | None] = {}
     for tree in trees:
         for name in tree.pages:
             if name is not None and name not in found:
                 try:
                     found[name] = repository.page(name, tree.sizes)
                 except Malformed:
-                    found[name] = []            # a check says so
+                    found[name] = None          # a check says so
     return found
 
 
@@ -71,11 +72,11 @@ def _key(frame: Frame) -> Key:
     return frame.pack.id, frame.offset_bytes
 
 
-def _sparse(pages: dict[str, list[Run]], trees: Iterable[Tree], lease: Lease, share: float) -> dict[str, list[Frame]]:
+def _sparse(pages: dict[str, Page | None], trees: Iterable[Tree], lease: Lease, share: float) -> dict[str, list[Frame]]:
     """The packs to be emptied, each with the frames that are needed of it. A pack that an unread page needs is left alone."""
-    needed = {_key(run.frame): run.frame for runs in pages.values() for run in runs}
+    needed = {_key(frame): frame for page in pages.values() if page is not None for frame in page.needed()}
     unread = {pack for tree in trees for page, packs in zip(tree.pages, tree.packs_of, strict=True)
-              if page is not None and not pages[page] for pack in packs}
+              if page is not None and pages[page] is None for pack in packs}
     by_pack: dict[str, list[Frame]] = {}
     for frame in needed.values():
         by_pack.setdefault(frame.pack.id, []).append(frame)
@@ -93,7 +94,7 @@ class _Move:
         self._pack_bytes = pack_bytes
         self._pack, self._parts = Pack(), list[bytes]()
 
-    def run(self, sparse: dict[str, list[Frame]], pages: dict[str, list[Run]], result: Repacked, told: Told) -> dict[Key, Frame]:
+    def run(self, sparse: dict[str, list[Frame]], result: Repacked, told: Told) -> dict[Key, Frame]:
         """Where each frame is now. A pack of which anything is rotten stays whole."""
         moved: dict[Key, Frame] = {}
         for done, (pack, frames) in enumerate(sorted(sparse.items())):
@@ -129,10 +130,10 @@ class _Move:
         self._pack, self._parts = Pack(), []
 
 
-def _new_page(repository: Repository, lease: Lease, runs: list[Run], moved: dict[Key, Frame]) -> tuple[str, list[Pack]]:
+def _new_page(repository: Repository, lease: Lease, page: Page, moved: dict[Key, Frame]) -> tuple[str, list[Pack]]:
     """Its name, and the packs that it refers to."""
-    renewed = [run._replace(frame=moved.get(_key(run.frame), run.frame)) for run in runs]
-    return repository.save_page(renewed, lease), [run.frame.pack for run in renewed]
+    renewed = Page([moved.get(_key(frame), frame) for frame in page.frames], page.runs)
+    return repository.save_page(renewed, lease), renewed.packs()
 
 
 def _refer(repository: Repository, lease: Lease, guid: str, tree: Tree, renamed: dict[str, tuple[str, list[Pack]]],

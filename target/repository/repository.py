@@ -28,7 +28,7 @@ from target.repository.format import (
     Frame,
     Malformed,
     Manifest,
-    Run,
+    Page,
     Tree,
     pack_page,
     path,
@@ -124,12 +124,12 @@ class Repository:
     def save_tree(self, tree: Tree, lease: Lease) -> str:
         return self._save(TREES, tree.pack(), lease)
 
-    def page(self, name: str, sizes: dict[str, int]) -> list[Run]:
+    def page(self, name: str, sizes: dict[str, int]) -> Page:
         """Malformed when it is missing or not what its name says."""
         return unpack_page(unzip(self._named(PAGES, name)), sizes)
 
-    def save_page(self, runs: list[Run], lease: Lease) -> str:
-        return self._save(PAGES, zlib.compress(pack_page(runs), 1), lease)
+    def save_page(self, page: Page, lease: Lease) -> str:
+        return self._save(PAGES, zlib.compress(pack_page(page), 1), lease)
 
     def _named(self, kind: str, name: str) -> bytes:
         where = path(kind, name)
@@ -185,18 +185,18 @@ class Repository:
 
     def unpack_frame(self, frame: Frame, stored: bytes) -> bytes:
         """What a frame holds, verified. Malformed."""
-        from core.stream.frame import Decoder, StreamError
+        from core.stream.frame import StreamError, payload_of
 
         where = path(PACKS, frame.pack.id)
         try:
-            (found,) = Decoder(in_order=False).feed(self.sealer.open(PACKS, stored))
-        except (StreamError, ValueError) as error:
+            payload = payload_of(self.sealer.open(PACKS, stored))
+        except StreamError as error:
             raise Malformed(f"{where}: a frame is damaged: {error}") from None
         except Malformed as error:
             raise Malformed(f"{where}: {error}") from None
-        if self.sealer.digest(found.payload) != frame.digest:
+        if self.sealer.digest(payload) != frame.digest:
             raise Malformed(f"{where}: a frame is not what was stored")
-        return found.payload
+        return payload
 
     # -- damage --------------------------------------------------------------------------------------------------
     def damaged(self) -> dict[str, str]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+import json
+import os
+import secrets
+from array import array
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from core.stream import runs as placed
+from target.client import Client
 from target.errors import LunetteError
-from target.export.channel import Channel
-from target.records import WRITE, WRITE_MOST_BYTES, WRITTEN, Outcome, Step
-from target.repository.format import BLOCK_BYTES, GROUP_BLOCKS, GROUP_BYTES, PAGES, Frame, Malformed, Manifest, Run, path
+from target.repository.format import BLOCK_BYTES, GROUP_BLOCKS, GROUP_BYTES, PAGES, Frame, Malformed, Manifest, Page, path
 from target.repository.repository import Repository
 from target.repository.telling import Told, untold
 
 FETCH_BYTES = 8 << 20           # of a pack at once
 FETCHES = 4                     # at once
-TAKES = 8                       # records at once
-Take = Callable[[int, Sequence[memoryview]], Awaitable[None]]
+OUT_BYTES = 4 << 20             # of frames at once
+Take = Callable[[int, Page, memoryview], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -28,85 +32,85 @@ class Progress:
     told: Told = untold
 
 
-class Sink:
-    """A new volume that a daemon keeps hidden until it is published."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._cookies = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[str]] = {}
-        self._lost = False
-        self._task = asyncio.create_task(self._receive(), name="import channel")
-
-    @classmethod
-    async def open(cls, api_path: str, name: str, manifest: Manifest) -> Sink:
-        """LunetteError: what the daemon says, unreachable."""
-        return cls(await Channel.open(api_path, "/v1/import", {
-            "name": name, "size_bytes": str(manifest.size_bytes), "block_bytes": str(manifest.block_bytes),
-            "checksum": str(int(manifest.checksum))}))
-
-    async def write(self, offset_bytes: int, parts: Sequence[memoryview]) -> None:
-        """Neighbouring data, as many bytes as one record may have. LunetteError: no_space, io_write, unreachable."""
-        await self._ask(Step.DATA, offset_bytes, parts)
-
-    async def publish(self) -> str:
-        """Make it visible; the URL of its LUN, if it has one. LunetteError."""
-        return await self._ask(Step.PUBLISH, 0, ())
-
-    async def close(self) -> None:
-        """What was not published is gone when this returns."""
-        await self._channel.finish(self._task)
-
-    async def _ask(self, step: Step, offset_bytes: int, parts: Sequence[memoryview]) -> str:
-        if self._lost:
-            raise LunetteError("unreachable", "the daemon is gone")
-        cookie = next(self._cookies) & 0xFFFFFFFF
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting[cookie] = future
-        try:
-            self._channel.send(WRITE.pack(step, cookie, offset_bytes, sum(map(len, parts))), *parts)
-            await self._channel.drain()
-            return await future
-        except ConnectionError:
-            raise LunetteError("unreachable", "the daemon is gone") from None
-        finally:
-            self._waiting.pop(cookie, None)
-            if future.done() and not future.cancelled():
-                future.exception()      # it is known: nobody need be told that nobody asked
-
-    async def _receive(self) -> None:
-        try:
-            while True:
-                cookie, outcome, length = WRITTEN.unpack(await self._channel.take(WRITTEN.size))
-                text = (await self._channel.take(length)).decode(errors="replace")
-                future = self._waiting.get(cookie)
-                if future is not None and not future.done():
-                    if outcome == Outcome.OK:
-                        future.set_result(text)
-                    else:
-                        code = "no_space" if outcome == Outcome.NO_SPACE else "io_write"
-                        future.set_exception(LunetteError(code, text))
-        except (OSError, EOFError, ValueError):
-            pass
-        finally:
-            self._lost = True
-            for future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(LunetteError("unreachable", "the daemon is gone"))
-
-
-async def restore(repository: Repository, manifest: Manifest, api_path: str, name: str, progress: Progress) -> str:
-    """A backup as a new volume; the URL of its LUN, if it has one. LunetteError: damaged, no_space, exists, store ..."""
-    sink = await Sink.open(api_path, name, manifest)
+async def restore(repository: Repository, manifest: Manifest, api_path: str, name: str, progress: Progress) -> Any:
+    """A backup as a new volume with its snapshot; what the daemon says of it. LunetteError: damaged, no_space, exists, store."""
+    client = Client(api_path)
     try:
-        await read(repository, manifest, sink.write, progress)
-        return await sink.publish()
+        await asyncio.to_thread(client.get, "/v1/objects", name=name)
+    except LunetteError as error:
+        if error.code != "not_found":
+            raise
+    else:
+        raise LunetteError("exists", f"there is {name} already")
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    receiving = asyncio.create_task(asyncio.to_thread(_receive, client, reading, name))
+    try:
+        with os.fdopen(writing, "wb", buffering=0) as pipe:
+            await _spread(repository, manifest, pipe.fileno(), progress)
+    except BrokenPipeError:
+        pass                            # the daemon says why
+    except BaseException:
+        await asyncio.wait([receiving])
+        receiving.exception()           # it was told
+        raise
+    return await receiving
+
+
+def _receive(client: Client, reading: int, name: str) -> Any:
+    try:
+        return client.command_with(reading, "restore", {"name": name})
     finally:
-        await sink.close()
+        os.close(reading)
+
+
+async def _spread(repository: Repository, manifest: Manifest, writing: int, progress: Progress) -> None:
+    """Write a backup as a stream (docs/stream-format.md)."""
+    from core.stream.spreading import Spreading
+
+    frames, room = Spreading(secrets.randbits(63)), bytearray(OUT_BYTES)
+
+    def put(data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(writing, rest):]
+
+    def put_group(group: int, page: Page, data: memoryview) -> None:
+        frames.group(group * GROUP_BLOCKS, page.runs, data)
+        while n := frames.make(room):
+            put(memoryview(room)[:n])
+        put(frames.plain("mark", offset=min((group + 1) * GROUP_BYTES, manifest.size_bytes)))
+
+    async def take(group: int, page: Page, data: memoryview) -> None:
+        await asyncio.to_thread(put_group, group, page, data)
+
+    await asyncio.to_thread(put, frames.plain("begin", span=manifest.size_bytes, payload=_begin(manifest)))
+    try:
+        await read(repository, manifest, take, progress)
+    except LunetteError as error:
+        await asyncio.to_thread(put, frames.plain("error", payload=json.dumps(error.as_json()["error"]).encode()))
+        raise
+    await asyncio.to_thread(put, frames.end(manifest.size_bytes, False))
+
+
+def _begin(manifest: Manifest) -> bytes:
+    """Who it is: the snapshot keeps its identity, its volume is a new one."""
+    volume, _, label = manifest.name.partition("@")
+    return json.dumps({
+        "guid": manifest.guid, "from_guid": "", "volume_guid": secrets.token_hex(16), "pool_uuid": "", "volume": volume,
+        "label": label, "created_us": int(manifest.created_s * 1e6), "block_bytes": manifest.block_bytes,
+        "physical_block_bytes": BLOCK_BYTES, "checksum": manifest.checksum, "labels": {}}).encode()
+
+
+async def verify(repository: Repository, manifest: Manifest, progress: Progress) -> None:
+    """Read a backup as a restore does. LunetteError damaged."""
+    async def take(group: int, page: Page, data: memoryview) -> None:
+        """They are right: that is all that is asked."""
+
+    await read(repository, manifest, take, progress)
 
 
 async def read(repository: Repository, manifest: Manifest, take: Take, progress: Progress) -> None:
-    """All data of a backup, verified, in any order. While one group is taken, the next is read. LunetteError damaged."""
+    """All data of a backup, verified, group by group. While one group is taken, the next is read. LunetteError damaged."""
     taking: asyncio.Future[None] | None = None
     try:
         tree = await asyncio.to_thread(repository.tree, manifest.tree)
@@ -115,13 +119,14 @@ async def read(repository: Repository, manifest: Manifest, take: Take, progress:
         for group, page in enumerate(tree.pages):
             progress.told(group * GROUP_BYTES, manifest.size_bytes, progress.done_bytes)
             if page is not None:
-                runs = await asyncio.to_thread(repository.page, page, tree.sizes)
-                if runs[-1].block + runs[-1].blocks > manifest.size_bytes // BLOCK_BYTES - group * GROUP_BLOCKS:
+                found = await asyncio.to_thread(repository.page, page, tree.sizes)
+                if placed.end_block(found.runs) > manifest.size_bytes // BLOCK_BYTES - group * GROUP_BLOCKS:
                     raise Malformed(f"{path(PAGES, page)} reaches beyond its end")
-                data = await _read_group(repository, runs)
+                data = await _read_group(repository, found)
                 if taking is not None:
                     await taking
-                taking = asyncio.ensure_future(_take_group(group, runs, data, take, progress))
+                taking = asyncio.ensure_future(take(group, found, data))
+                progress.done_bytes += placed.total_blocks(found.runs) * BLOCK_BYTES
         if taking is not None:
             await taking
     except Malformed as error:
@@ -132,18 +137,19 @@ async def read(repository: Repository, manifest: Manifest, take: Take, progress:
             await asyncio.gather(taking, return_exceptions=True)
 
 
-async def _read_group(repository: Repository, runs: Sequence[Run]) -> memoryview:
+async def _read_group(repository: Repository, page: Page) -> memoryview:
     """What a group's runs hold, each block in its place. A frame is fetched once, whatever its blocks are spread over."""
-    data = memoryview(bytearray((runs[-1].block + runs[-1].blocks) * BLOCK_BYTES))
-    of_frame: dict[Frame, list[Run]] = {}
-    for run in runs:
-        of_frame.setdefault(run.frame, []).append(run)
-    ordered = sorted(of_frame, key=lambda frame: (frame.pack.id, frame.offset_bytes))
+    data = memoryview(bytearray(placed.end_block(page.runs) * BLOCK_BYTES))
+    sorted_runs, starts = placed.by_frame(page.runs, len(page.frames))
+    bounds = array("I", starts)
+    runs_of = {id(frame): sorted_runs[bounds[at] * placed.RUN_BYTES:bounds[at + 1] * placed.RUN_BYTES]
+               for at, frame in enumerate(page.frames)}
+    ordered = sorted(page.needed(), key=lambda frame: (frame.pack.id, frame.offset_bytes))
     slots = asyncio.Semaphore(FETCHES)
 
     async def fetch(frames: Sequence[Frame]) -> None:
         async with slots:
-            await asyncio.to_thread(_fetch, repository, frames, of_frame, data)
+            await asyncio.to_thread(_fetch, repository, [(each, runs_of[id(each)]) for each in frames], data)
 
     results = await asyncio.gather(*(fetch(each) for each in _fetches(ordered)), return_exceptions=True)
     for each in results:
@@ -152,38 +158,16 @@ async def _read_group(repository: Repository, runs: Sequence[Run]) -> memoryview
     return data
 
 
-def _fetch(repository: Repository, frames: Sequence[Frame], of_frame: dict[Frame, list[Run]], data: memoryview) -> None:
-    """Frames that stand one behind the other, verified, and what they hold put where it belongs. Malformed."""
-    start = frames[0].offset_bytes
-    stored = repository.load(frames[0].pack.id, start, frames[-1].offset_bytes + frames[-1].stored_bytes - start)
-    for frame in frames:
-        at = frame.offset_bytes - start
+def _fetch(repository: Repository, wanted: Sequence[tuple[Frame, bytes]], data: memoryview) -> None:
+    """Frames that stand one behind the other, verified, and what they hold put where their runs say. Malformed."""
+    first, last = wanted[0][0], wanted[-1][0]
+    stored = repository.load(first.pack.id, first.offset_bytes, last.offset_bytes + last.stored_bytes - first.offset_bytes)
+    for frame, runs in wanted:
+        at = frame.offset_bytes - first.offset_bytes
         raw = repository.unpack_frame(frame, stored[at:at + frame.stored_bytes])
         if len(raw) != frame.blocks * BLOCK_BYTES:
             raise Malformed("a frame has another length than its page says")
-        for run in of_frame[frame]:
-            first, length = run.first * BLOCK_BYTES, run.blocks * BLOCK_BYTES
-            data[run.block * BLOCK_BYTES:run.block * BLOCK_BYTES + length] = raw[first:first + length]
-
-
-async def _take_group(group: int, runs: Sequence[Run], data: memoryview, take: Take, progress: Progress) -> None:
-    """Give what is mapped, neighbours together."""
-    slots = asyncio.Semaphore(TAKES)
-
-    async def give(start: int, stop: int) -> None:
-        try:
-            await take(group * GROUP_BLOCKS * BLOCK_BYTES + start, [data[start:stop]])
-            progress.done_bytes += stop - start
-        finally:
-            slots.release()
-
-    try:
-        async with asyncio.TaskGroup() as giving:
-            for start, stop in _pieces(runs):
-                await slots.acquire()
-                giving.create_task(give(start, stop))
-    except BaseExceptionGroup as group:         # the others were cancelled because of the first
-        raise group.exceptions[0] from None
+        placed.place(runs, raw, data)
 
 
 def _fetches(frames: Sequence[Frame]) -> Iterable[list[Frame]]:
@@ -198,16 +182,3 @@ def _fetches(frames: Sequence[Frame]) -> Iterable[list[Frame]]:
         found.append(frame)
     if found:
         yield found
-
-
-def _pieces(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
-    """Bytes of a group that are mapped, first and behind the last, in pieces that one record may have."""
-    start = end = runs[0].block
-    for run in [*runs, None]:
-        if run is not None and run.block == end:
-            end += run.blocks
-            continue
-        for at in range(start * BLOCK_BYTES, end * BLOCK_BYTES, WRITE_MOST_BYTES):
-            yield at, min(at + WRITE_MOST_BYTES, end * BLOCK_BYTES)
-        if run is not None:
-            start, end = run.block, run.block + run.blocks

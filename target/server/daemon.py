@@ -176,7 +176,8 @@ class Daemon:
         self.transfers = Transfers(self.jobs)
         served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
                         units=self.units, limits=self.limits, holds=self.holds, stored_holds=self.stored_holds,
-                        monitor=self.monitor, jobs=self.jobs, mirrors=self.mirrors, reclaiming=Reclaiming(self.pool, self.jobs))
+                        monitor=self.monitor, jobs=self.jobs, mirrors=self.mirrors, replicas=self.replicas,
+                        reclaiming=Reclaiming(self.pool, self.jobs))
         self.management = Management(served, self.enlarge)
         self.commands = self.management.table
         self.schedules = Schedules(self.pool, self.catalog, self.management.objects)
@@ -191,7 +192,7 @@ class Daemon:
         self.commands.when_deleted(self.mirrors.forget_object)
         self.descriptors = Descriptors()
         self.streams = StreamCommands(self.pool, self.mirrors, self.sending, self.receiving, self.descriptors,
-                                      self.transfers)
+                                      self.transfers, self.management.objects.made)
         self.commands.add(*self.streams.commands())
         self.commands.when_deleted(self.replicas.forget_object)
         self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from core.device import FileDevice, create_file
 from core.pool.engine import Pool
+from core.wire.reactor import Reactor
 from target.config import ServeConfig
 from target.repository.format import Manifest
 from target.repository.jobs import Done, back_up_volume
@@ -19,8 +24,6 @@ from target.repository.restore import Progress, restore
 from target.repository.sealing import make_key_file
 from target.repository.store import Stat, Store
 from target.server.daemon import Daemon
-from tests.support.memdevice import MemoryDevice
-from tests.support.pumped_pool import PumpedPool
 
 MIB = 1 << 20
 SIZE = 8 * MIB
@@ -109,7 +112,9 @@ class Lab:
         info = self.daemon.pool.lookup(name)
         assert info is not None
         assert info.mapped_bytes <= sum(1 for at in range(0, len(data), 4096) if any(data[at:at + 4096])) * 4096 + 64 * 4096
-        await self.delete(name)
+        label = manifest.name.partition("@")[2]
+        assert await self.read(f"{name}@{label}") == data
+        await self.daemon.commands.run("delete", {"names": [f"{name}@{label}", name]})
         return data
 
     async def check_all(self, repository: Repository) -> None:
@@ -128,18 +133,28 @@ class Lab:
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    device = MemoryDevice(256 * MIB)
-    Pool.create(device, name="lab", journal_blocks=512, area_blocks=1024)
+    place = Path(f"/dev/shm/lunette-lab-{os.getpid()}-{secrets.token_hex(4)}")
+    create_file(place, 256 * MIB)
+    device = FileDevice(place)
+    Pool.create(device, name="lab", size_bytes=256 * MIB, journal_blocks=512, area_blocks=1024)
     pool = Pool(device)
+    reactor = Reactor(pool)
+    reactor.start()
     api = tmp_path / "api.sock"
     daemon = Daemon(ServeConfig(pool_path=tmp_path / "pool", api_path=api, open_access=True))
-    daemon.wire(PumpedPool(pool))
+    daemon.wire(pool)
     daemon.pool.attach()
     await daemon.api.start()
+    daemon.descriptors.start(str(api))
     yield Lab(daemon, str(api), tmp_path)
+    daemon.descriptors.stop()
+    await daemon.streams.stop()
     await daemon.api.stop()
     daemon.pool.detach()
+    reactor.stop()
     pool.abandon()
+    device.close()
+    await asyncio.to_thread(place.unlink)
 
 
 @pytest.fixture

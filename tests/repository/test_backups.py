@@ -337,6 +337,41 @@ async def test_a_full_pool_leaves_nothing_of_a_restore(lab: Lab, source: random.
     assert await lab.restored(repository, repository.find("v@a")) == lab.contents["v@a"]
 
 
+async def test_a_restored_volume_goes_on_with_the_backups_of_its_snapshot(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    made = await restore(repository, repository.find("v@b"), lab.api, "w", Progress())
+    assert made["received"] == ["w@b"]
+    assert not (await lab.back_up(repository, "w@b")).stored
+    await lab.call("write", object_id=lab.id("w"), offset_bytes=MIB, data=source.randbytes(4096))
+    await lab.snapshot("w@c")
+    done = await lab.back_up(repository, "w@c")
+    assert (done.base, done.progress.read_bytes) == ("v@b", 4096)
+    await lab.check_all(repository)
+
+
+async def test_a_restore_that_the_daemon_is_told_nothing_more_of_leaves_nothing(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    gate = Gate("get", "pages/")
+    store_of(repository).before = gate
+    restoring = asyncio.create_task(restore(repository, repository.find("v@b"), lab.api, "w", Progress()))
+    assert await asyncio.to_thread(gate.reached.wait, 30)
+    for _ in range(3000):
+        if lab.daemon.pool.hidden():
+            break
+        await asyncio.sleep(0.01)
+    (job,) = [each for each in lab.daemon.jobs.all() if each.kind == "restore"]
+    job.cancel()
+    await job.over.wait()
+    gate.open()
+    with pytest.raises(LunetteError, match="was cancelled"):
+        await restoring
+    assert lab.daemon.pool.hidden() == []
+    assert lab.daemon.pool.lookup("w") is None
+    assert lab.daemon.transfers.ended["restore", "cancelled"] == 1
+
+
 async def test_a_name_that_is_taken_is_refused_before_anything_is_read(lab: Lab, source: random.Random) -> None:
     repository = lab.repository()
     await _two(lab, source, repository)

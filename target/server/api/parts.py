@@ -16,7 +16,6 @@ from target.server.api.commands.table import Outcome
 from target.server.api.differences import Differences
 from target.server.api.events import Events
 from target.server.api.exports import Exports
-from target.server.api.imports import Imports
 from target.server.api.lasting import Lasting
 from target.server.api.listing import Listing
 from target.server.api.served import Served
@@ -53,7 +52,6 @@ class Parts:
     differences: Differences
     metrics: Callable[[], Metrics]
     exports: Exports
-    imports: Imports
     transfers: Transfers
     unready: Callable[[], str]
     prove: Callable[[], None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from target.errors import LunetteError
 from target.models.pool import DefragWork, Work
-from target.models.queries import BatchQuery, ExportQuery, ImportQuery, JobQuery, Page
+from target.models.queries import BatchQuery, ExportQuery, JobQuery, Page
 from target.server.api.parts import Parts
 from target.server.api.routes import Call, Route, paged
 from target.server.background.jobs import Job
@@ -28,8 +28,6 @@ class Running:
                   query=BatchQuery, lines=True, media=("application/x-ndjson",)),
             Route("POST", "/v1/export", "export", "Read a snapshot through a channel (docs/export.md).", self._export,
                   scope="operate", query=ExportQuery, lines=True, media=("application/octet-stream",)),
-            Route("POST", "/v1/import", "import", "Fill a new volume through a channel (docs/repositories.md).", self._import,
-                  scope="operate", query=ImportQuery, lines=True, media=("application/octet-stream",)),
             Route("GET", "/v1/jobs", "jobs", "Long work: what runs, and the last that ended.", self._jobs, "list[JobRow]",
                   query=Page),
             Route("POST", "/v1/jobs", "job_report", "Tell of work that a command does outside the daemon: it is a job.",
@@ -65,16 +63,6 @@ class Running:
         call.identity.check_names([query.name, *([query.since] if query.since else [])])
         with self._parts.exports.open(query.name, query.since, query.tag) as channel:
             return await send_export(call.request, channel, self._parts.prove)
-
-    async def _import(self, call: Call) -> Any:
-        from target.server.api.streams import send_import
-
-        query: ImportQuery = call.query
-        call.identity.check_names([query.name])
-        with self._parts.audited(call.identity, "import", {"name": query.name, "size_bytes": query.size_bytes}):
-            async with self._parts.imports.open(query.name, size_bytes=query.size_bytes, block_bytes=int(query.block_bytes),
-                                                checksum=query.checksum == "1") as volume:
-                return await send_import(call.request, volume, self._parts.prove)
 
     async def _report(self, call: Call) -> Any:
         from target.server.api.streams import send_job

@@ -17,6 +17,7 @@ from target.volumes.catalog import Catalog
 from target.volumes.gateway import AsyncPool
 from target.volumes.holds import StoredHolds
 from target.volumes.mirrors import Mirrors
+from target.volumes.replicas import Replicas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,4 +36,5 @@ class Served:
     monitor: SpaceMonitor
     jobs: Jobs
     mirrors: Mirrors
+    replicas: Replicas
     reclaiming: Reclaiming

@@ -14,7 +14,6 @@ from target.server.api.commands.management import Management
 from target.server.api.differences import Differences
 from target.server.api.events import LogEvents
 from target.server.api.exports import Exports
-from target.server.api.imports import Imports
 from target.server.api.lasting import Lasting
 from target.server.api.listener import Doorbell, bind_tcp
 from target.server.api.listing import Listing
@@ -62,7 +61,7 @@ class ApiServer:
                            Trim(served.pool, served.jobs), Defrag(served.pool, served.jobs),
                            Differences(served.pool, served.catalog, served.holds), metrics,
                            Exports(served.pool, served.catalog, served.stored_holds),
-                           Imports(served.pool, management.objects.made), transfers, self._unready, prove, Lasting(tokens))
+                           transfers, self._unready, prove, Lasting(tokens))
         self._doors: list[Doorbell] = []
         self._loading: asyncio.Lock = asyncio.Lock()
         self._runner: web.AppRunner | None = None

@@ -16,7 +16,6 @@ from target.models.queries import JobQuery, Report
 from target.server.api.batch import MAX_LINE_BYTES, Batch
 from target.server.api.commands.table import Commands
 from target.server.api.exports import Channel
-from target.server.api.imports import Import
 from target.server.background.transfers import Transfer, Transfers
 
 FLUSH_BYTES = 16384
@@ -101,21 +100,6 @@ async def send_export(request: web.Request, channel: Channel, prove: Callable[[]
     await write(json.dumps(channel.hello(), separators=(",", ":")).encode() + b"\n")
     with contextlib.suppress(ConnectionError):
         await channel.serve(request.content.iter_any(), write)
-    return response
-
-
-async def send_import(request: web.Request, volume: Import, prove: Callable[[], None]) -> web.StreamResponse:
-    """Data of a writer in, answers out; the volume appears whole, or not at all."""
-    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-    await response.prepare(request)
-
-    async def reply(data: bytes) -> None:
-        prove()
-        await response.write(data)
-
-    await reply(b"{}\n")
-    with contextlib.suppress(ConnectionError):
-        await volume.serve(request.content.iter_any(), reply)
     return response
 
 

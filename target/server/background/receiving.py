@@ -61,15 +61,18 @@ class Receiving:
             self._task.cancel()
 
     # -- commands ------------------------------------------------------------------------------------------------
-    async def receive(self, name: str, fd: int, told: Told = untold) -> Json:
-        """Take a stream from a descriptor; `told` hears how far it is. LunetteError; what came up to the last MARK stays."""
+    async def receive(self, name: str, fd: int, told: Told = untold, *, keep: bool = True) -> Json:
+        """Take a stream from a descriptor; `told` hears how far it is. LunetteError; what came up to the last MARK stays.
+
+        Without `keep` nothing does, not even when the daemon dies.
+        """
         received: list[str] = []
         notes: list[str] = []
         with self._alone(name):
             async with Source(self._pool, fd) as source:
                 more = True
                 while more:
-                    partial, more = await self._take(source, name, told)
+                    partial, more = await self._take(source, name, told, keep=keep)
                     label = f"{name}@{partial.begin.label}"
                     (_, _, follows), = await self.publish([partial])
                     received.append(label)
@@ -137,12 +140,12 @@ class Receiving:
         finally:
             self._active.discard(name)
 
-    async def _take(self, source: Source, name: str, told: Told) -> tuple[Partial, bool]:
+    async def _take(self, source: Source, name: str, told: Told, *, keep: bool = True) -> tuple[Partial, bool]:
         """Take one, whole; whether another follows."""
         taken: Taken = await source.take()
         if taken.type == "error":
             raise _told(taken)
-        partial = await self._stage(name, Begin.unpack(taken.payload), taken)
+        partial = await self._stage(name, Begin.unpack(taken.payload), taken, keep=keep)
         before = partial.received_bytes - source.inflow.received_bytes
         await source.into(partial.staged_id, partial.cursor)
         kept = partial.cursor > 0
@@ -152,6 +155,8 @@ class Receiving:
                 if taken.type == "error":
                     raise _told(taken)
                 told(taken.offset, partial.size_bytes, source.inflow.received_bytes)
+                if taken.type == "mark" and not keep:
+                    continue
                 await self._call(partial, "flush")
                 if taken.type == "end":
                     break
@@ -166,12 +171,12 @@ class Receiving:
             raise
         return partial, taken.more
 
-    async def _stage(self, name: str, begin: Begin, taken: Taken) -> Partial:
+    async def _stage(self, name: str, begin: Begin, taken: Taken, *, keep: bool) -> Partial:
         """The hidden object that a snapshot comes into: the one that has some of it, or a new one."""
         volume = self._pool.lookup(name)
         volume_id = 0 if volume is None else volume.id
         self._check_new(name, volume, begin)
-        for each in self._replicas.partials(name):
+        for each in self._replicas.partials(name) if keep else ():
             same = (each.begin.guid, each.begin.from_guid) == (begin.guid, begin.from_guid)
             if same and each.volume_id and self._pool.info(each.volume_id) is None:
                 raise LunetteError("gone", f"the volume that {name}@{begin.label} was coming into was deleted: lunette receive "
@@ -183,7 +188,7 @@ class Receiving:
                 return replace(each, name=name)         # it may have been renamed since
         if taken.offset:
             raise LunetteError("invalid", f"the stream goes on with {name}@{begin.label}, of which nothing is here")
-        return await self._stage_new(name, volume_id, self._base(name, volume, begin), begin, taken.span)
+        return await self._stage_new(name, volume_id, self._base(name, volume, begin), begin, taken.span, keep=keep)
 
     def _check_new(self, name: str, volume: ObjectInfo | None, begin: Begin) -> None:
         """LunetteError: there is something in the place of the snapshot that comes."""
@@ -210,7 +215,8 @@ class Receiving:
                                           f"{begin.block_bytes}")
         return base
 
-    async def _stage_new(self, name: str, volume_id: int, base: ObjectInfo | None, begin: Begin, size_bytes: int) -> Partial:
+    async def _stage_new(self, name: str, volume_id: int, base: ObjectInfo | None, begin: Begin, size_bytes: int, *,
+                         keep: bool) -> Partial:
         number = secrets.token_hex(6)
         partial = Partial(number, name, volume_id, 0 if base is None else base.id, 0, begin, size_bytes, 0, 0, self._now())
         hidden = f"{HIDDEN}receive.{number}"
@@ -222,7 +228,8 @@ class Receiving:
         try:
             if base is not None and base.size_bytes != size_bytes:
                 await self._call(partial, "resize", object_id=staged, size_bytes=size_bytes)
-            return await self._replicas.save(replace(partial, staged_id=staged))
+            partial = replace(partial, staged_id=staged)
+            return await self._replicas.save(partial) if keep else partial
         except LunetteError:
             await self._delete(staged)
             raise

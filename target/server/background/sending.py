@@ -20,6 +20,7 @@ from target.volumes.replicas import Begin, Replicas, unpack_token
 from target.volumes.streams import QUIET_SECONDS, Sink
 
 ROWS = 4096             # of a walk at once
+GRAIN_BYTES = 4096
 TAG = "send:"           # of the holds
 
 
@@ -80,7 +81,7 @@ class Sending:
                     offset = 0
                 await sink.flush()
             return {"sent": [each.name for each in chain[1:] if each is not None], "sent_bytes": sink.sent_bytes,
-                    "data_bytes": sink.out.data_bytes}
+                    "data_bytes": sink.out.frames.data_bytes}
 
     async def send_rows(self, info: ObjectInfo, from_guid: str, rows: Sequence[bytes], fd: int, *, compress: str,
                         limit_bytes: int, told: Told = untold) -> Json:
@@ -97,7 +98,20 @@ class Sending:
                     await sink.rows(each)
                 await sink.put(sink.out.end(info.size_bytes, False))
                 await sink.flush()
-                return {"sent": [info.name], "sent_bytes": sink.sent_bytes, "data_bytes": sink.out.data_bytes}
+                return {"sent": [info.name], "sent_bytes": sink.sent_bytes, "data_bytes": sink.out.frames.data_bytes}
+
+    async def send_range(self, name: str, since: str | None, offset: int, end: int, fd: int, tag: str) -> Json:
+        """Write a range of a snapshot to a descriptor, whole or as what differs from another one of its volume. LunetteError."""
+        info, base = self._snapshot(name), None if since is None else self._snapshot(since)
+        if base is not None and base.origin_id != info.origin_id:
+            raise LunetteError("invalid", f"{name} and {since} are not of one volume")
+        if not offset <= end <= info.size_bytes or (offset | end) % GRAIN_BYTES:
+            raise LunetteError("invalid", f"{name} has {info.size_bytes} bytes, in blocks of {GRAIN_BYTES}")
+        with self._holds.during([each for each in (info, base) if each is not None], tag):
+            async with Sink(self._pool, fd, secrets.randbits(63), compress="none", limit_bytes=0) as sink:
+                await self._one(sink, base, info, offset, more=False, end=end)
+                await sink.flush()
+                return {"sent": [name], "sent_bytes": sink.sent_bytes, "data_bytes": sink.out.frames.data_bytes}
 
     # -- inside --------------------------------------------------------------------------------------------------
     def _snapshot(self, name: str) -> ObjectInfo:
@@ -106,22 +120,23 @@ class Sending:
             raise LunetteError("invalid", f"{name} is no snapshot: only those are sent")
         return info
 
-    async def _one(self, sink: Sink, base: ObjectInfo | None, info: ObjectInfo, offset: int, *, more: bool) -> None:
+    async def _one(self, sink: Sink, base: ObjectInfo | None, info: ObjectInfo, offset: int, *, more: bool,
+                   end: int | None = None) -> None:
         text = self._begin(self._guid(base), info).pack()
         await sink.put(sink.out.begin(info.id, offset=offset, span=info.size_bytes, text=text))
         try:
-            await self._changes(sink, base, info, offset)
+            await self._changes(sink, base, info, offset, end)
         except LunetteError as error:
             if error.code != "aborted":         # the other end is there, and shall know why
                 await sink.put(sink.out.plain("error", payload=json.dumps(error.as_json()["error"]).encode()))
             raise
         await sink.put(sink.out.end(info.size_bytes, more))
 
-    async def _changes(self, sink: Sink, base: ObjectInfo | None, info: ObjectInfo, offset: int) -> None:
+    async def _changes(self, sink: Sink, base: ObjectInfo | None, info: ObjectInfo, offset: int, end: int | None) -> None:
         at: int | None = offset
         loop, told_s = asyncio.get_running_loop(), 0.0
         while at is not None:
-            walk = asyncio.ensure_future(self._walk(base, info, at))
+            walk = asyncio.ensure_future(self._walk(base, info, at, end))
             while not (await asyncio.wait([walk], timeout=QUIET_SECONDS))[0]:
                 await sink.put(sink.out.plain("keepalive"))
             rows, at = walk.result()
@@ -130,10 +145,10 @@ class Sending:
                 told_s = loop.time()
                 await sink.put(sink.out.mark(at))
 
-    async def _walk(self, base: ObjectInfo | None, info: ObjectInfo, at: int) -> Any:
+    async def _walk(self, base: ObjectInfo | None, info: ObjectInfo, at: int, end: int | None) -> Any:
         try:
             return await self._pool.call("changes", since_id=0 if base is None else base.id, object_id=info.id,
-                                         offset_bytes=at, limit=ROWS)
+                                         offset_bytes=at, end_bytes=end, limit=ROWS)
         except PoolError as error:
             raise pool_error(error.code, f"send {info.name}") from None
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from target.errors import LunetteError
-from target.models.streams import Receive, ReceiveAbort, ReceiveStatus, Send
+from target.models.streams import BackupRead, Receive, ReceiveAbort, ReceiveStatus, Restore, Send
 from target.server.api.descriptors import Descriptors, while_there
 from target.server.background.receiving import Receiving
 from target.server.background.sending import Sending
@@ -22,13 +22,15 @@ class StreamCommands:
     """Streams, as commands. Each runs for as long as its stream does."""
 
     def __init__(self, pool: AsyncPool, mirrors: Mirrors, sending: Sending, receiving: Receiving,
-                 descriptors: Descriptors, transfers: Transfers) -> None:
+                 descriptors: Descriptors, transfers: Transfers, made: Callable[[int], Awaitable[Json]]) -> None:
+        """`made` is told of a volume that was restored; what it says of it is the answer."""
         self._pool = pool
         self._mirrors = mirrors
         self._sending = sending
         self._receiving = receiving
         self._descriptors = descriptors
         self._transfers = transfers
+        self._made = made
         self._stopping = False
         self._running: set[asyncio.Task[Json]] = set()
 
@@ -44,6 +46,8 @@ class StreamCommands:
         return [
             Command("send", Send, self.send),
             Command("receive", Receive, self.receive, touches=touches(writes=("name",))),
+            Command("backup_read", BackupRead, self.backup_read),
+            Command("restore", Restore, self.restore, touches=touches(writes=("name",))),
             Command("receive_status", ReceiveStatus, self.status, scope="read", touches=touches(reads=("name",))),
             Command("receive_abort", ReceiveAbort, self.abort, touches=touches(writes=("name",))),
         ]
@@ -69,6 +73,21 @@ class StreamCommands:
         async with self._descriptors.take(args.descriptor) as (fd, client):
             with self._transfers.run("receive", [args.name]) as transfer:
                 return await self._run(client, self._receiving.receive(args.name, fd, transfer.told))
+
+    async def backup_read(self, args: BackupRead) -> Json:
+        """No job: the backup is one, and says so itself."""
+        async with self._descriptors.take(args.descriptor) as (fd, client):
+            return await self._run(client, self._sending.send_range(
+                args.name, args.since, args.offset_bytes, args.end_bytes, fd, f"repo:{args.repository}"))
+
+    async def restore(self, args: Restore) -> Json:
+        async with self._descriptors.take(args.descriptor) as (fd, client):
+            if self._pool.lookup(args.name) is not None:
+                raise LunetteError("exists", f"there is {args.name} already")
+            with self._transfers.run("restore", [args.name]) as transfer:
+                found = await self._run(client, self._receiving.receive(args.name, fd, transfer.told, keep=False))
+            volume = self._pool.lookup(args.name)
+            return {**found, **(await self._made(volume.id) if volume is not None else {})}
 
     async def _run(self, client: socket.socket, work: Coroutine[Any, Any, Json]) -> Json:
         """As long as the client is there, and the daemon. LunetteError aborted."""
