@@ -16,8 +16,11 @@ class Inflow:
         """Join the engine, on this thread, and begin to read ahead. OSError."""
 
     def close(self) -> None: ...
-    def into(self, object_id: int, from_offset: int = 0) -> None:
-        """What comes next is of this object, which has what lies before `from_offset` already. PoolError gone."""
+    def into(self, object_id: int, from_offset: int = 0, comparing: bool = False) -> None:
+        """What comes next is of this object, which has what lies before `from_offset` already. PoolError gone.
+
+        `comparing`: it has other contents, of which only blocks that differ are written; what a stream leaves out is a hole.
+        """
 
     def take(self) -> Taken:
         """Frames, until one is to be decided about. StreamError, OSError, PoolError when the object cannot be written."""

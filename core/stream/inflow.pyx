@@ -3,23 +3,26 @@
 Lives here and nowhere else: how frames become writes. One thread takes them: `open`, `take` and `close` belong to it, and work
 without the GIL. It returns for every frame that Python decides about: BEGIN, MARK, END, ERROR. Frames arrive ahead of it
 (core/stream/arrivals.pyx), and the writes of all that have arrived are under way at once: in one snapshot no two of them overlap.
+
+An object that has contents of its own is compared: what a whole stream says is read first, and only blocks that differ are
+written; what it does not speak of becomes a hole.
 """
 from core.base.memory cimport mem_aligned, mem_new
 from core.base.native cimport lnt_get_le16, lnt_mono_us
-from core.base.types cimport OP_UNMAP, OP_WRITE, lnt_op
+from core.base.types cimport OP_READ, OP_UNMAP, OP_WRITE, lnt_op
 from core.pool.engine cimport Pool
 from core.stream.arrivals cimport (
     arrivals_close, arrivals_free, arrivals_look, arrivals_open, arrivals_wait, lnt_arrivals, lnt_arrived,
 )
 from core.stream.frame cimport (
     FLAG_MORE, KIND_DATA, KIND_HOLE, SE_OK, SE_ORDER, SN_SHA256, ST_BEGIN, ST_END, ST_ERROR, ST_EXTENTS, ST_HOLE, ST_MARK,
-    SX_BLOCKS, SX_DELTA, SX_KIND, S_EXTENT_BYTES, S_HEADER_BYTES, S_MAX_EXTENTS, S_SPAN_BYTES, lnt_stream_header,
+    SX_BLOCKS, SX_DELTA, SX_KIND, S_EXTENT_BYTES, S_HEADER_BYTES, S_SPAN_BYTES, lnt_stream_header,
 )
 from core.stream.pump cimport Pump
 from core.stream.worker cimport worker_beside, worker_rest, worker_run, worker_submit
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 import hashlib
 import os
@@ -30,7 +33,9 @@ cdef enum:
     BLOCK = 4096
     BATCH_BYTES = 4 << 20         # written at once ...
     BESIDE_BYTES = 512 << 10      # ... while initiators send commands
-    OPS = 2048                    # operations under way at once
+    OPS = 2048                    # operations under way at once ...
+    FRAME_OPS = 2 * 512 + 2       # ... of which one frame may want so many
+    READ_BYTES = BATCH_BYTES + (2 << 20)    # what is compared at once
     CRCS = 16384                  # headers seen before Python adds them up
 
 
@@ -46,6 +51,10 @@ cdef class Inflow(Pump):
     cdef uint32_t n_crcs
     cdef readonly uint64_t received_bytes     # as they came
     cdef readonly uint64_t position   # bytes: what is before it was spoken of
+    cdef bint comparing
+    cdef uint8_t *ours                # what the object has where frames have data, in the order of the operations that read it
+    cdef const uint8_t **theirs       # what frames have there, by operation
+    cdef uint64_t ours_used
     cdef uint64_t from_offset         # what is before it was received earlier, and is not written again
     cdef object digest
 
@@ -54,7 +63,7 @@ cdef class Inflow(Pump):
         self.cancel = cancel
         self.digest = hashlib.sha256()
         self.zeros = <uint8_t *>mem_aligned(S_SPAN_BYTES)
-        self.ops = <lnt_op *>mem_new(OPS * sizeof(lnt_op))
+        self.ops = <lnt_op *>mem_new(2 * OPS * sizeof(lnt_op))      # reads, then the writes that follow of them
         self.crcs = <uint32_t *>mem_new(CRCS * sizeof(uint32_t))
         if not (self.zeros and self.ops and self.crcs):
             raise MemoryError
@@ -63,6 +72,8 @@ cdef class Inflow(Pump):
     def __dealloc__(self):
         arrivals_close(&self.arrivals)
         free(self.zeros)
+        free(self.ours)
+        free(self.theirs)
         free(self.ops)
         free(self.crcs)
 
@@ -81,10 +92,16 @@ cdef class Inflow(Pump):
             arrivals_close(&self.arrivals)
         Pump.close(self)
 
-    def into(self, uint64_t object_id, uint64_t from_offset=0):
-        """What comes next is of this object; before `from_offset` it has it already."""
+    def into(self, uint64_t object_id, uint64_t from_offset=0, bint comparing=False):
+        """What comes next is of this object; before `from_offset` it has it already. `comparing`: it has contents of its own."""
         self.choose(object_id, "what was received is gone")
-        self.from_offset = from_offset
+        self.from_offset = self.position = from_offset
+        self.comparing = comparing
+        if comparing and self.ours == NULL:
+            self.ours = <uint8_t *>mem_aligned(READ_BYTES)
+            self.theirs = <const uint8_t **>mem_new(OPS * sizeof(uint8_t *))
+            if self.ours == NULL or self.theirs == NULL:
+                raise MemoryError
 
     def take(self):
         """Take frames until one is Python's to decide about. PoolError (a write failed), OSError."""
@@ -123,6 +140,8 @@ cdef class Inflow(Pump):
             rc = self.take_batch(BESIDE_BYTES if worker_beside(&self.w) else BATCH_BYTES)
             if self.w.busy:
                 worker_run(&self.w)
+                if self.comparing and not self.w.error:
+                    self.write_differing()
                 worker_rest(&self.w, lnt_mono_us() - began_us)
             if rc or self.w.error or decides(&self.last.h) or self.n_crcs == CRCS:
                 return rc
@@ -132,7 +151,8 @@ cdef class Inflow(Pump):
         cdef lnt_arrived *x = self.last
         cdef uint64_t n = 0
         self.n_ops = 0
-        while x != NULL and self.n_crcs < CRCS and n < most_bytes and self.n_ops + S_MAX_EXTENTS <= OPS:
+        self.ours_used = 0
+        while x != NULL and self.n_crcs < CRCS and n < most_bytes and self.n_ops + FRAME_OPS <= OPS:
             if x.rc:
                 if self.taken == 0:
                     return x.rc
@@ -150,6 +170,9 @@ cdef class Inflow(Pump):
         return SE_OK
 
     cdef void write(self, lnt_arrived *x) noexcept nogil:
+        cdef uint64_t before = self.position
+        if self.comparing and x.h.type in (ST_EXTENTS, ST_HOLE, ST_END) and x.h.offset > before:
+            self.put(OP_UNMAP, before, x.h.offset - before, NULL)       # a whole stream leaves holes out
         if x.h.type in (ST_EXTENTS, ST_HOLE):
             self.position = x.h.offset + x.h.span
             if self.position > self.from_offset:
@@ -175,17 +198,47 @@ cdef class Inflow(Pump):
         cdef uint64_t at = x.h.offset, length
         cdef uint32_t _entry
         for _entry in range(x.h.extents):
-            at += <uint64_t>lnt_get_le16(entry + SX_DELTA) * BLOCK
+            length = <uint64_t>lnt_get_le16(entry + SX_DELTA) * BLOCK
+            if length and self.comparing:
+                self.put(OP_UNMAP, at, length, NULL)
+            at += length
             length = <uint64_t>lnt_get_le16(entry + SX_BLOCKS) * BLOCK
-            if entry[SX_KIND] == KIND_DATA:
-                self.put(OP_WRITE, at, length, data)
-                data += length
-            elif entry[SX_KIND] == KIND_HOLE:
+            if entry[SX_KIND] == KIND_HOLE:
                 self.put(OP_UNMAP, at, length, NULL)
             else:
-                self.put(OP_WRITE, at, length, self.zeros)
+                self.take_data(at, length, data if entry[SX_KIND] == KIND_DATA else self.zeros)
+                data += length if entry[SX_KIND] == KIND_DATA else 0
             at += length
             entry += S_EXTENT_BYTES
+        if self.comparing and at < x.h.offset + x.h.span:
+            self.put(OP_UNMAP, at, x.h.offset + x.h.span - at, NULL)
+
+    cdef void take_data(self, uint64_t at, uint64_t length, uint8_t *data) noexcept nogil:
+        """Write it; or read what is there, to write what differs."""
+        if not self.comparing:
+            self.put(OP_WRITE, at, length, data)
+            return
+        self.theirs[self.n_ops] = data
+        self.put(OP_READ, at, length, self.ours + self.ours_used)
+        self.ours_used += length
+
+    cdef void write_differing(self) noexcept nogil:
+        """The blocks that are not what frames say, neighbours together."""
+        cdef uint32_t i, n = self.n_ops
+        cdef lnt_op *op
+        cdef uint64_t at, run
+        for i in range(n):
+            op = &self.ops[i]
+            at = 0
+            while op.kind == OP_READ and at < op.length:
+                run = 0
+                while at + run < op.length and memcmp(<uint8_t *>op.buf + at + run, self.theirs[i] + at + run, BLOCK):
+                    run += BLOCK
+                if run:
+                    self.put(OP_WRITE, op.offset + at, run, <uint8_t *>self.theirs[i] + at)
+                at += run + BLOCK
+        if self.w.busy:
+            worker_run(&self.w)
 
 
 cdef bint decides(const lnt_stream_header *h) noexcept nogil:

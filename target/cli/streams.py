@@ -48,10 +48,12 @@ def send(ctx: click.Context, name: str | None, since: str | None, intermediates:
 @click.command()
 @click.argument("name", shell_complete=completion.objects)
 @click.option("--status", "only_status", is_flag=True, help="Show what has come in part, with the token to send for.")
+@click.option("--resync", is_flag=True, help="NAME is there and has no snapshot of the sender's: keep what it holds as a "
+              "snapshot, and write what differs.")
 @click.option("--abort", "abort", is_flag=True, help="Let go of what has come in part.")
 @json_option
 @click.pass_context
-def receive(ctx: click.Context, name: str, only_status: bool, abort: bool, as_json: bool) -> None:
+def receive(ctx: click.Context, name: str, only_status: bool, resync: bool, abort: bool, as_json: bool) -> None:
     """Take snapshots of the volume NAME from standard input. Each appears when it is whole, or not at all."""
     client = connect(ctx)
     if only_status and abort:
@@ -66,7 +68,7 @@ def receive(ctx: click.Context, name: str, only_status: bool, abort: bool, as_js
         if sys.stdin.isatty():
             raise click.UsageError("a stream is wanted on standard input")
         with job_shown(client, "receive"):
-            result = client.command_with(sys.stdin.fileno(), "receive", {"name": name})
+            result = client.command_with(sys.stdin.fileno(), "receive", {"name": name, "resync": resync})
         if as_json:
             print_json(result)
         else:

@@ -50,6 +50,8 @@ class Receive(Arguments):
     """Take snapshots of the volume NAME from standard input. Each appears when it is whole, or not at all."""
 
     name: Annotated[VolumeName, Says(argument=True)]
+    resync: Annotated[bool, Says("NAME exists and has no snapshot of the sender's: of a whole stream only what differs is "
+                                 "written; what it holds stays as a snapshot.")] = False
     descriptor: Annotated[Descriptor, Says(hidden=True)]
 
 

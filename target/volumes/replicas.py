@@ -85,6 +85,11 @@ class Partial:
     updated_s: float
 
     @property
+    def is_resync(self) -> bool:
+        """Whether a whole snapshot comes into a volume that was there: what is there is compared."""
+        return self.base_id != 0 and not self.begin.from_guid
+
+    @property
     def token(self) -> str:
         return pack_token(self.begin.guid, self.begin.from_guid, self.cursor)
 

@@ -152,8 +152,8 @@ class Source(_Pump):
         await self._run(self.inflow.close)
         self._close()
 
-    async def into(self, object_id: int, from_offset: int) -> None:
-        await self._run(self.inflow.into, object_id, from_offset)
+    async def into(self, object_id: int, from_offset: int, *, comparing: bool = False) -> None:
+        await self._run(self.inflow.into, object_id, from_offset, comparing)
 
     async def take(self) -> Any:
         """The next frame that is to be decided about (core.stream.inflow.Taken). LunetteError ends the stream."""

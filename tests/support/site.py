@@ -126,21 +126,21 @@ class Site:
         finally:
             os.close(fd)
 
-    async def receive(self, name: str, stream: bytes) -> dict[str, Any]:
+    async def receive(self, name: str, stream: bytes, **options: Any) -> dict[str, Any]:
         """LunetteError."""
         fd = os.memfd_create("stream")
         try:
             with os.fdopen(os.dup(fd), "wb") as file:
                 file.write(stream)
             os.lseek(fd, 0, os.SEEK_SET)
-            return await self.receiving.receive(name, fd)
+            return await self.receiving.receive(name, fd, **options)
         finally:
             os.close(fd)
 
-    async def refused(self, name: str, stream: bytes) -> LunetteError:
+    async def refused(self, name: str, stream: bytes, **options: Any) -> LunetteError:
         """The error that receiving it ends with."""
         try:
-            done = await self.receive(name, stream)
+            done = await self.receive(name, stream, **options)
         except LunetteError as error:
             return error
         raise AssertionError(f"it was received: {done}")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from target.errors import LunetteError
@@ -27,6 +29,7 @@ from target.volumes.streams import Source
 log = logging.getLogger("lunette.receive")
 
 LOOK_SECONDS = 3600.0
+BEFORE_RESYNC = "@before-resync-"
 
 
 class Taken(Protocol):
@@ -61,10 +64,12 @@ class Receiving:
             self._task.cancel()
 
     # -- commands ------------------------------------------------------------------------------------------------
-    async def receive(self, name: str, fd: int, told: Told = untold, *, keep: bool = True) -> Json:
+    async def receive(self, name: str, fd: int, told: Told = untold, *, keep: bool = True,
+                      resync: bool = False) -> Json:
         """Take a stream from a descriptor; `told` hears how far it is. LunetteError; what came up to the last MARK stays.
 
-        Without `keep` nothing does, not even when the daemon dies.
+        Without `keep` nothing does, not even when the daemon dies. With `resync` a whole stream may come into a volume that is
+        there: what that held stays as a snapshot, and only blocks that differ are written.
         """
         received: list[str] = []
         notes: list[str] = []
@@ -72,7 +77,7 @@ class Receiving:
             async with Source(self._pool, fd) as source:
                 more = True
                 while more:
-                    partial, more = await self._take(source, name, told, keep=keep)
+                    partial, more = await self._take(source, name, told, keep=keep, resync=resync)
                     label = f"{name}@{partial.begin.label}"
                     (_, _, follows), = await self.publish([partial])
                     received.append(label)
@@ -140,16 +145,17 @@ class Receiving:
         finally:
             self._active.discard(name)
 
-    async def _take(self, source: Source, name: str, told: Told, *, keep: bool = True) -> tuple[Partial, bool]:
+    async def _take(self, source: Source, name: str, told: Told, *, keep: bool = True,
+                    resync: bool = False) -> tuple[Partial, bool]:
         """Take one, whole; whether another follows."""
         taken: Taken = await source.take()
         if taken.type == "error":
             raise _told(taken)
-        partial = await self._stage(name, Begin.unpack(taken.payload), taken, keep=keep)
+        partial = await self._staged(self._stage(name, Begin.unpack(taken.payload), taken, keep=keep, resync=resync))
         before = partial.received_bytes - source.inflow.received_bytes
-        await source.into(partial.staged_id, partial.cursor)
         kept = partial.cursor > 0
         try:
+            await source.into(partial.staged_id, partial.cursor, comparing=partial.is_resync)
             while True:
                 taken = await source.take()
                 if taken.type == "error":
@@ -171,7 +177,19 @@ class Receiving:
             raise
         return partial, taken.more
 
-    async def _stage(self, name: str, begin: Begin, taken: Taken, *, keep: bool) -> Partial:
+    async def _staged(self, work: Coroutine[Any, Any, Partial]) -> Partial:
+        """What `_stage` gives; who is cancelled meanwhile leaves nothing behind that was being made."""
+        staging = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(staging)
+        except asyncio.CancelledError:
+            with contextlib.suppress(LunetteError):
+                partial = await staging
+                if not partial.cursor:
+                    await self._drop(partial)
+            raise
+
+    async def _stage(self, name: str, begin: Begin, taken: Taken, *, keep: bool, resync: bool) -> Partial:
         """The hidden object that a snapshot comes into: the one that has some of it, or a new one."""
         volume = self._pool.lookup(name)
         volume_id = 0 if volume is None else volume.id
@@ -188,7 +206,11 @@ class Receiving:
                 return replace(each, name=name)         # it may have been renamed since
         if taken.offset:
             raise LunetteError("invalid", f"the stream goes on with {name}@{begin.label}, of which nothing is here")
-        return await self._stage_new(name, volume_id, self._base(name, volume, begin), begin, taken.span, keep=keep)
+        if resync and volume is not None and not begin.from_guid:
+            base: ObjectInfo | None = await self._before_resync(volume, begin)
+        else:
+            base = self._base(name, volume, begin)
+        return await self._stage_new(name, volume_id, base, begin, taken.span, keep=keep)
 
     def _check_new(self, name: str, volume: ObjectInfo | None, begin: Begin) -> None:
         """LunetteError: there is something in the place of the snapshot that comes."""
@@ -205,15 +227,42 @@ class Receiving:
         if not begin.from_guid:
             if volume is not None:
                 raise LunetteError("exists", f"{name} exists, and a whole stream makes a new volume: send --from a snapshot that "
-                                             "both have, or receive under another name")
+                                             "both have, receive under another name, or take what differs by --resync")
             return None
         base = None if volume is None else self._replicas.find(begin.from_guid, volume.id)
         if base is None:
             raise LunetteError("not_found", f"{name} has not the snapshot that the stream is told from (GUID {begin.from_guid})")
-        if base.block_bytes != begin.block_bytes:
-            raise LunetteError("invalid", f"the blocks of {name} have {base.block_bytes} bytes, those of the stream "
-                                          f"{begin.block_bytes}")
+        _check_blocks(base, begin)
         return base
+
+    async def _before_resync(self, volume: ObjectInfo, begin: Begin) -> ObjectInfo:
+        """A snapshot of what the volume holds: the newest, if nothing was written since, or a new one. LunetteError."""
+        _check_blocks(volume, begin)
+        prefix = f"{volume.name}{BEFORE_RESYNC}"
+        for info in self._replicas.snapshots(volume.id):
+            if info.name.startswith(prefix) and await self._same(info, volume):
+                return info
+        at = f"{prefix}{datetime.now(UTC):%Y%m%dT%H%M%S}Z"
+        name = next(each for number in itertools.count(1) if self._pool.lookup(each := at + f"-{number}" * (number > 1)) is None)
+        try:
+            (made,) = await self._pool.call("snapshot", pairs=[(volume.id, name)])
+        except PoolError as error:
+            raise pool_error(error.code, f"snapshot {name}") from None
+        kept = self._pool.info(made)
+        if kept is None:
+            raise LunetteError("gone", f"{name} was deleted")
+        self._published([kept])
+        log.warning("%s is compared with what comes: what it held is %s", volume.name, name)
+        return kept
+
+    async def _same(self, snapshot: ObjectInfo, volume: ObjectInfo) -> bool:
+        """Whether a volume still is what its snapshot holds."""
+        if snapshot.size_bytes != volume.size_bytes:
+            return False
+        try:
+            return not await self._pool.call("diff", a_id=snapshot.id, b_id=volume.id, limit=1)
+        except PoolError as error:
+            raise pool_error(error.code, f"compare {snapshot.name}") from None
 
     async def _stage_new(self, name: str, volume_id: int, base: ObjectInfo | None, begin: Begin, size_bytes: int, *,
                          keep: bool) -> Partial:
@@ -275,6 +324,13 @@ class Receiving:
                     except LunetteError as error:
                         log.warning("%s", error)
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def _check_blocks(there: ObjectInfo, begin: Begin) -> None:
+    if there.block_bytes != begin.block_bytes:
+        name = there.name.partition("@")[0]
+        raise LunetteError("invalid", f"the blocks of {name} have {there.block_bytes} bytes, those of the stream "
+                                      f"{begin.block_bytes}")
 
 
 def _keys_of_all(replicas: Replicas, partials: Sequence[Partial], more: KeysOf | None) -> KeysOf:

@@ -72,7 +72,8 @@ class StreamCommands:
             self._mirrors.check_change(volume, "received into")
         async with self._descriptors.take(args.descriptor) as (fd, client):
             with self._transfers.run("receive", [args.name]) as transfer:
-                return await self._run(client, self._receiving.receive(args.name, fd, transfer.told))
+                return await self._run(client, self._receiving.receive(
+                    args.name, fd, transfer.told, resync=args.resync))
 
     async def backup_read(self, args: BackupRead) -> Json:
         """No job: the backup is one, and says so itself."""
