@@ -271,7 +271,7 @@ cdef void on_nop_out(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint8_
     cdef uint8_t b[BHS_BYTES]
     cdef uint32_t n = c.receive.data_length if c.receive.data_length < c.max_send else c.max_send
     if get_be32(h + BHS_TTT) != <uint32_t>TAG_NONE and get_be32(h + BHS_TTT) == c.keepalive.ttt:
-        keepalive_answered(c)
+        keepalive_answered(r, c)
     if get_be32(h + BHS_ITT) == <uint32_t>TAG_NONE:
         free(data)
         return

@@ -11,8 +11,9 @@ from libc.stdint cimport uint32_t, uint64_t, uint8_t
 cdef uint64_t FOREVER = <uint64_t>-1
 
 
-cdef void keepalive_answered(lnt_connection *c) noexcept nogil:
+cdef void keepalive_answered(lnt_reactor *r, lnt_connection *c) noexcept nogil:
     c.keepalive.sent_us = 0
+    r.keepalive_us = 0          # its next ping may be due before the answer would have been
 
 
 cdef void keepalive(lnt_reactor *r) noexcept nogil:
