@@ -29,7 +29,6 @@ from target.errors import LunetteError
 log = logging.getLogger("lunette.owner")
 D = TypeVar("D")
 
-EXIT_LOST = 75              # as core/lease.h
 LINGER_SECONDS = 30.0       # what a process that is gone had in flight in this kernel is over after this long, on a busy machine
 LINGER_LOOK_SECONDS = 0.1
 SWEEP_SECONDS = 600         # what a blocked client had on its way to an OSD is over after this long, whatever hung meanwhile
@@ -37,7 +36,7 @@ SWEEP_SECONDS = 600         # what a blocked client had on its way to an OSD is 
 
 def end_process(reason: str) -> None:
     """What a daemon does that has lost its pool: it hangs up, says why and ends; nothing more is answered or written."""
-    from core.pool.engine import hang_up
+    from core.pool.engine import EXIT_LOST, hang_up
 
     hang_up()
     log.error("%s; this process ends without another answer or write", reason)

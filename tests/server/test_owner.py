@@ -20,10 +20,11 @@ from core import layout
 from core.device import FileDevice
 from core.medium import FileMedium, opener
 from core.ownership import LostError, Record, State, acquire, run
+from core.pool.engine import EXIT_LOST
 from target.errors import LunetteError
 from target.iscsi.pdu import NopOut, ScsiCommand, ScsiResponse
 from target.volumes.gateway import check_pool, create_pool, open_pool
-from target.volumes.owner import EXIT_LOST, OwnedDevice, open_owned
+from target.volumes.owner import OwnedDevice, open_owned
 from tests.support.daemon import DaemonProcess, Refused, free_port
 from tests.support.session import Connection, read10
 from tests.support.waiting import PATIENCE_SECONDS, until

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -44,6 +45,17 @@ class DaemonProcess:
         self.process: subprocess.Popen[str] | None = None
         self.prefix: list[str] = []     # what starts the daemon's process, which it must become
         self.cli("pool", "create", str(self.pool), "--size", size, "--name", "t")
+
+    def another(self, *options: str) -> DaemonProcess:
+        """Another gateway for the same pool, with further options: not started, its log beside this one's."""
+        one = copy.copy(self)
+        one.process, one.options = None, [*self.options, *options]
+        one.api = Path(tempfile.mkdtemp(prefix="lnt")) / "api.sock"
+        one.port = free_port()
+        one.portal = f"127.0.0.1:{one.port}"
+        one.listen = (one.portal,)
+        one.log = self.directory / f"{one.port}.log"
+        return one
 
     def start(self) -> DaemonProcess:
         """Start and wait until it is ready."""
