@@ -82,6 +82,13 @@ class Follow(Arguments):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lead(Arguments):
+    """What was superseded there is kept: the asker gives way to it."""
+
+    volume: Guid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GiveWay(Arguments):
     """The asker's contents are kept: go back to the newest snapshot of these, and follow."""
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -176,6 +176,10 @@ class Failover:
                 raise LunetteError("invalid", f"{name} has not diverged: {contact.peer.name} is {there.role}, here is "
                                               f"{mirror.role}, and one follows the other")
             if keep == "there":
+                if there.role == "superseded":
+                    self._check_may_give_way(mirror, there.snapshots, force=force)
+                    await contact.request("lead", volume=mirror.volume_guid)
+                    there = (await ask(contact, [mirror.volume_guid]))[mirror.volume_guid]
                 if there.role != "primary":
                     raise LunetteError("invalid", f"{contact.peer.name} is {there.role or 'no mirror'} of {name}: it is to be "
                                                   "primary there")
@@ -216,13 +220,7 @@ class Failover:
 
     async def give_way(self, mirror: Mirror, guids: Sequence[str], lineage: tuple[Reign, ...], *, force: bool) -> str:
         """Go back to the newest common snapshot and follow that lineage; the name of the snapshot of what was there."""
-        volume = self._volume(mirror)
-        common = self._keeping.common(mirror, guids)
-        if common is None:
-            raise LunetteError("not_found", f"{volume.name} has no snapshot in common with the other side any more: "
-                                            "lunette mirror rm, then mirror add --resync on the side that is kept")
-        if not force:
-            self._check_unused(volume, f"--force takes it from them: what it holds stays as {volume.name}@diverged-...")
+        volume, common = self._volume(mirror), self._check_may_give_way(mirror, guids, force=force)
         safety = f"{volume.name}@diverged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"[:-3] + "Z"
         await self._become([mirror], "superseded")          # nobody writes to it
         try:
@@ -235,6 +233,21 @@ class Failover:
         self._stands(volume.id)
         log.warning("%s went back to %s and follows %s; what it held is %s", volume.name, common.name, mirror.peer, safety)
         return safety
+
+    def _check_may_give_way(self, mirror: Mirror, guids: Iterable[str], *, force: bool) -> ObjectInfo:
+        """The snapshot to go back to. LunetteError not_found, in_use."""
+        volume = self._volume(mirror)
+        common = self._keeping.common(mirror, guids)
+        if common is None:
+            raise LunetteError("not_found", f"{volume.name} has no snapshot in common with the other side any more: "
+                                            "lunette mirror rm, then mirror add --resync on the side that is kept")
+        if not force:
+            self._check_unused(volume, f"--force takes it from them: what it holds stays as {volume.name}@diverged-...")
+        return common
+
+    async def lead(self, mirror: Mirror) -> None:
+        """Be primary again with what was superseded."""
+        await self._begin_reign(mirror)
 
     async def _go_back(self, mirror: Mirror, common: ObjectInfo, lineage: tuple[Reign, ...], safety: str) -> None:
         """The contents of a common snapshot, what was there in another one, and the role of a replica: in one frame."""

@@ -71,8 +71,8 @@ class Mirroring:
                                   quiesce=quiesce, reverted=reverted, check_unused=check_unused)
         self._stands = stands
         self._replica = Replica(pool, mirrors, replicas, holds, self._keeping, receiving, groups=groups, stands=stands,
-                                give_way=self._failover.asked_to_give_way, promoting=self._failover.is_promoting,
-                                check_unused=check_unused, appeared=appeared)
+                                give_way=self._failover.asked_to_give_way, lead=self._asked_to_lead,
+                                promoting=self._failover.is_promoting, check_unused=check_unused, appeared=appeared)
         self.listener = None if portal is None else PeerListener(portal, peers, self._replica.serve)
         self._loops: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
@@ -266,6 +266,11 @@ class Mirroring:
             answer = await self._failover.promote(mirror, force=args.force)
         self._look_after(mirror)
         return answer
+
+    async def _asked_to_lead(self, mirror: Mirror) -> None:
+        """The peer gives way to what was superseded here."""
+        await self._failover.lead(mirror)
+        self._look_after(mirror)
 
     async def _demote(self, args: Demote) -> list[Json]:
         """All of its group: what was taken at one instant stays of one instant."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from target.errors import LunetteError
-from target.models.peering import PROTOCOL, Adopt, Ask, Deliver, Follow, GiveWay, Hashes, Hello, Publish, StandBy
+from target.models.peering import PROTOCOL, Adopt, Ask, Deliver, Follow, GiveWay, Hashes, Hello, Lead, Publish, StandBy
 from target.server.background.receiving import Receiving
 from target.server.command import Json
 from target.server.mirroring.comparing import FINE
@@ -36,8 +36,8 @@ class Replica:
 
     def __init__(self, pool: AsyncPool, mirrors: Mirrors, replicas: Replicas, holds: StoredHolds, keeping: Keeping,
                  receiving: Receiving, *, groups: Callable[[], list[int]], stands: Callable[[int], None],
-                 give_way: GiveWayHere, promoting: Callable[[str], bool], check_unused: Callable[[ObjectInfo, str], None],
-                 appeared: Callable[[ObjectInfo], Awaitable[None]]) -> None:
+                 give_way: GiveWayHere, lead: Callable[[Mirror], Awaitable[None]], promoting: Callable[[str], bool],
+                 check_unused: Callable[[ObjectInfo, str], None], appeared: Callable[[ObjectInfo], Awaitable[None]]) -> None:
         """`stands` is told of volumes that are served as something else now, `appeared` of new ones; `promoting` says whether one
         is being promoted here, by its GUID.
         """
@@ -50,6 +50,7 @@ class Replica:
         self._groups = groups
         self._stands = stands
         self._give_way_here = give_way
+        self._lead_here = lead
         self._promoting = promoting
         self._check_unused = check_unused
         self._appeared = appeared
@@ -57,7 +58,7 @@ class Replica:
             "hello": (Hello, self._hello), "ask": (Ask, self._ask),
             "adopt": (Adopt, self._adopt), "hashes": (Hashes, self._hashes), "deliver": (Deliver, self._deliver),
             "publish": (Publish, self._publish), "stand_by": (StandBy, self._stand_by), "follow": (Follow, self._follow),
-            "give_way": (GiveWay, self._give_way)})
+            "lead": (Lead, self._lead), "give_way": (GiveWay, self._give_way)})
         self.serve = self._visits.serve
 
     # -- requests ------------------------------------------------------------------------------------------------
@@ -249,6 +250,14 @@ class Replica:
             if compare(mirror.lineage, lineage) not in ("same", "behind"):
                 raise LunetteError("diverged", f"{self._volume(mirror).name} was promoted apart from that side")
             await self._mirrors.save(replace(mirror, lineage=lineage, complete=False))
+        return {}
+
+    async def _lead(self, visit: Visit, args: Lead) -> Json:
+        self._visits.check(visit, args.volume)
+        mirror = self._known(visit, args.volume)
+        visit.peer.check("receive", self._volume(mirror).name)
+        if mirror.role == "superseded":
+            await self._lead_here(mirror)
         return {}
 
     async def _give_way(self, visit: Visit, args: GiveWay) -> Json:
