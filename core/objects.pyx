@@ -8,17 +8,6 @@ from core.base.native cimport lnt_get_le64
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-cdef enum:
-    LISTS = 1024                  # of a pool with few objects
-
-
-cdef int objects_init(lnt_pool *p) noexcept nogil:
-    """1 when there is memory for the table."""
-    p.objects_by_id = <lnt_object **>mem_zeroed(LISTS * sizeof(lnt_object *))
-    p.objects_mask = LISTS - 1
-    return p.objects_by_id != NULL
-
-
 cdef lnt_object *object_find(lnt_pool *p, uint64_t id) noexcept nogil:
     cdef lnt_object *o = p.objects_by_id[id & p.objects_mask]
     while o != NULL and o.pub.id != id:
@@ -73,6 +62,13 @@ cdef void object_dirty(lnt_pool *p, lnt_object *o) noexcept nogil:
         if p.catalog_page_rounds[o.slot // L_SLOTS_PER_PAGE] != p.catalog_round:
             p.catalog_page_rounds[o.slot // L_SLOTS_PER_PAGE] = p.catalog_round
             p.dirty_catalog_pages += 1
+
+
+cdef void object_release(lnt_pool *p, lnt_object *o) noexcept nogil:
+    """A handle is given up. What is gone and has no other is freed, a dirty one by the next checkpoint."""
+    o.pub.handles -= 1
+    if o.pub.gone and o.pub.handles == 0 and not o.dirty:
+        free(o)
 
 
 cdef lnt_object *dirty_take(lnt_pool *p) noexcept nogil:

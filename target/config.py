@@ -78,6 +78,7 @@ class ServeConfig:
     poll_us: int = 50
     cache_bytes: int = 256 << 20
     direct: bool = False
+    defrag: bool = True                     # what snapshots scatter is put in order without anyone asking
     takeover: bool = False
     standby: bool = False                   # wait until told to take the pool over
     decider: str = ""                       # a command that is asked, while waiting, when the owner's lease has ended
@@ -186,9 +187,11 @@ def plain_address(host: str) -> str:
 def find_api_socket(given: str | None, *, serving: bool = False) -> str:
     """The API socket: --api, else LUNETTE_API, else the first of API_PLACES that exists.
 
-    Where none does, and for a daemon (`serving`): the first whose directory exists, or else the last.
+    Where none does, a daemon (`serving`) takes the first whose directory exists, or else the last.
     """
     chosen = given or os.environ.get(API_ENVIRONMENT)
-    if not chosen and not serving:
-        chosen = next((place for place in API_PLACES if os.path.exists(place)), None)
-    return chosen or next((place for place in API_PLACES if os.path.isdir(os.path.dirname(place))), API_PLACES[-1])
+    if chosen:
+        return chosen
+    if serving:
+        return next((place for place in API_PLACES if os.path.isdir(os.path.dirname(place))), API_PLACES[-1])
+    return next((place for place in API_PLACES if os.path.exists(place)), API_PLACES[0])

@@ -54,4 +54,6 @@ cpdef enum mutation:           # tests/crash switches one safeguard off at a tim
     M_ATOMIC_SPACE = 0x4000000000000   # an atomic write does not count the nodes that it may need
     M_SCRUB_ONCE = 0x8000000000000     # a page that a checkpoint has changed meanwhile is not read again
     M_KEEP_TAIL = 0x20000000000000     # replay of growth leaves the mark of a shrink under way
+    M_MOVE_LEAVES = 0x40000000000000   # between reading a slice and writing it a move has nothing for itself
+    M_JOIN_DEAF = 0x80000000000000     # a request of several pieces that fails is taken for one that was read
     M_ZONELESS_SUMS = 0x10000000000000  # borders of checksum pages are taken as if there were one zone

@@ -1,5 +1,4 @@
 # The state of an open pool: one struct, guarded by one lock. Who writes which field: tests/core/test_owners.py.
-from core.base.check cimport lnt_static_assert
 from core.base.damage cimport lnt_damage
 from core.base.dropped cimport lnt_dropped_ring
 from core.base.layout cimport L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS
@@ -7,14 +6,14 @@ from core.base.log cimport lnt_checkpoint, lnt_checkpoint_wait, lnt_journal, lnt
 from core.base.native cimport pthread_mutex_t
 from core.base.object cimport lnt_object, lnt_range
 from core.base.operation cimport lnt_piece
+from core.base.ordering cimport lnt_ordering
 from core.base.page cimport lnt_cache
 from core.base.space cimport lnt_budget, lnt_goal, lnt_holes, lnt_marks, lnt_medium
 from core.base.types cimport lnt_dev, lnt_op
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
 cdef enum:
-    TRACE_EVENTS = 64             # remembered (core/base/trace.pyx)
-    ZEROS_BYTES = 1 << 20         # lnt_pool.zeros
+    TRACE_EVENTS = 64         # remembered (core/base/trace.pyx)
 
 cdef struct lnt_trace_entry:
     uint64_t at_us            # the last time
@@ -74,10 +73,12 @@ cdef struct lnt_pool:
     lnt_holes holes
     lnt_budget budget
     lnt_medium medium
+    lnt_ordering ordering
     lnt_piece *pieces                 # pieces in flight
     lnt_piece *spare_pieces
     lnt_goal goals[4096]              # regions being filled; a hint, lost at will
     uint8_t *zeros                    # 1 MiB
+    uint8_t *scratch                  # where reads put what nobody wants (core/ops/reading.pyx)
     # epochs
     uint64_t arrivals                 # places in lines taken so far
     uint64_t epoch
@@ -113,7 +114,8 @@ cdef struct lnt_pool:
     uint8_t admin_runs
     uint64_t stat_reclaimed
     uint64_t stat_rmw
-    uint64_t stat_moved               # blocks put into runs where they had lain scattered
+    uint64_t stat_moved               # blocks put into runs where they had lain scattered ...
+    uint64_t stat_copied              # ... of which others keep the old ones, too
     uint64_t stat_pending_blocks
     uint8_t cache_token[64]
     uint8_t name[64]
@@ -139,7 +141,7 @@ cdef struct lnt_op_state:
     uint8_t verify
     uint8_t moved             # some of it went to a better place than where it lay ...
     uint8_t stays             # ... or none shall
-    uint8_t pad[1]
+    uint8_t apart             # READ: 1 a request of several pieces has failed; 2 so each gets its own
     uint32_t booked           # blocks (core/ops/epochs.pyx, write_book)
     lnt_op *sub               # compound operations: the part that runs
     uint8_t *bounce
@@ -156,5 +158,4 @@ cdef inline int run_is_fixed(lnt_pool *p, uint64_t run) noexcept nogil:
     return block < p.checkpoint.area_start + 2 * <uint64_t>p.checkpoint.area_blocks
 
 cdef inline lnt_op_state *op_state(lnt_op *op) noexcept nogil:
-    lnt_static_assert(sizeof(lnt_op_state) <= sizeof(op.priv))
     return <lnt_op_state *>op.priv

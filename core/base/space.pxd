@@ -6,6 +6,7 @@ cdef struct lnt_goal:
     uint64_t key              # object and region
     uint64_t base             # where block 0 of the region would sit
     uint64_t following        # the block of the object that a stream would write next
+    uint32_t filled           # blocks that went to that run instead of shared ones
 
 # Free blocks that the medium may still keep (docs/concurrency.md, I15), by summary page: made when one is freed there.
 cdef struct lnt_freed_page:
@@ -39,7 +40,8 @@ cdef struct lnt_holes:        # core/space/holes.pyx
 
 # What discards may take of the time (core/space/budget.pyx).
 cdef struct lnt_budget:
-    uint64_t requests         # commands of initiators so far
+    uint64_t requests         # commands of initiators so far ...
+    uint64_t changes          # ... that change data
     uint64_t seen             # ... when they were looked at last
     uint64_t active_us        # when there were new ones; 0: never
     uint64_t owed_us          # discards took so long, and nobody has rested for it

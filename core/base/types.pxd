@@ -2,6 +2,11 @@
 # Contract (docs/architecture.md, "The seams"): the engine plans, a device performs, an owner is told.
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t, uint8_t
 
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
 cdef enum lnt_io_kind:
     IO_READ = 1
     IO_WRITE = 2
@@ -19,14 +24,21 @@ cdef enum lnt_op_kind:
     OP_UNMAP = 4              # [offset, offset+length) reads as zeros afterwards; `result` further ranges: lnt_op.buf
     OP_COMPARE_WRITE = 5      # buf = length bytes to compare, then length bytes to write; atomic
     OP_WRITE_ATOMIC = 6       # at most L_ATOMIC_BLOCKS: all of it or nothing, to other ops and after a crash
-    OP_MOVE = 7               # within one region, whole blocks: what lies scattered there is put into one run; it reads the same
+    OP_MOVE = 7               # within one region, whole blocks: what lies scattered is put into one run; `result`: lnt_moved
     OP_ADMIN = 16             # private to the engine (snapshot, clone, delete ...)
+    OP_ORDERED = 17           # likewise: a region that the engine moved by itself is done (core/ops/order.pyx)
 
 cdef enum lnt_op_flag:
     OPF_FUA = 1               # WRITE/UNMAP/COMPARE_WRITE: durable when done; READ: no meaning
     OPF_NOUNMAP = 2           # UNMAP: write zeros but keep the blocks allocated where they are
     OPF_BACKGROUND = 4        # nobody waits for it: who looks whether initiators are there does not see it
     OPF_ATOMIC = 8            # WRITE, private to the engine: nothing in place, all pieces enter the map at once
+    OPF_PLACED = 16           # likewise: what is mapped goes to its places in the run at block `result`; 0: a free one, told
+
+cdef enum lnt_moved:          # `result` of OP_MOVE
+    MOVED_NOT = 0             # it lies well, or is not worth it
+    MOVED = 1
+    MOVED_NOWHERE = 2         # it would, but there is no run, or too little space
 
 cdef enum lnt_status:      # lnt_op.status; also the table behind core.errors
     ST_OK = 0
@@ -57,6 +69,9 @@ cdef struct lnt_io:
     uint64_t length           # bytes
     uint64_t done_bytes       # the device's own: how far a transfer has come
     void *buf                 # READ: destination, WRITE: source; otherwise NULL
+    iovec *vector             # READ: not NULL: destinations instead, `length` in all; the device may change those it has filled
+    uint32_t parts            # of the vector
+    uint32_t parts_done       # the device's own: those that are filled
     void (*done)(lnt_io *) noexcept nogil       # called on the device's thread, engine lock HELD
     void *owner
     lnt_io *next              # free for whoever holds the request
@@ -70,6 +85,7 @@ cdef struct lnt_dev:
     # wake: any thread, lock held: make the owner call lnt_dev_run soon (must not block).
     void (*wake)(lnt_dev *) noexcept nogil
     void *owner
+    uint32_t gap_bytes        # a read of so many that nobody wants costs less than one more request; 0: no read has a vector
     # --- engine private below ---
     lnt_op *ready_head
     lnt_op *ready_tail

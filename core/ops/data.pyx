@@ -6,9 +6,11 @@ from core.base.types cimport (
 )
 from core.log.journal cimport next_sync, wait_hard
 from core.ops.exclusive cimport locked_run
-from core.ops.parts cimport op_refused
+from core.ops.moving cimport move_run
+from core.ops.parts cimport refused
 from core.ops.ranges cimport range_leave
-from core.ops.transfer cimport read_run, write_run
+from core.ops.reading cimport read_run
+from core.ops.transfer cimport write_run
 from core.ops.unmap cimport unmap_run
 from core.space.budget cimport budget_request
 from libc.stdint cimport uint8_t
@@ -32,8 +34,8 @@ cdef void data_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef int status
     if op_state(op).step == DATA_NEW:
         if op.kind != OP_MOVE and not op.flags & OPF_BACKGROUND and not op_state(op).internal:
-            budget_request(p)         # somebody's command
-        status = op_refused(p, op)
+            budget_request(p, op.kind != OP_READ and op.kind != OP_SYNC)      # somebody's command
+        status = refused(p, op)
         if status:
             range_leave(p, &op_state(op).place)
         if status or (op.length == 0 and op.kind != OP_SYNC):
@@ -45,8 +47,10 @@ cdef void data_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         write_run(p, op)
     elif op.kind == OP_UNMAP:
         unmap_run(p, op)
-    elif op.kind == OP_COMPARE_WRITE or op.kind == OP_WRITE_ATOMIC or op.kind == OP_MOVE:
+    elif op.kind == OP_COMPARE_WRITE or op.kind == OP_WRITE_ATOMIC:
         locked_run(p, op)
+    elif op.kind == OP_MOVE:
+        move_run(p, op)
     elif op.kind == OP_SYNC:
         sync_run(p, op)
     else:

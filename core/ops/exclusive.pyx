@@ -1,24 +1,14 @@
 """COMPARE AND WRITE and WRITE ATOMIC: alone in their range, then read, compared and written (SBC-4 §5.3, §5.47).
-
-So is what lies scattered moved: alone in its range it is read and written again, and that write is one to new blocks.
 """
-from core._blkmap cimport lnt_extent, map_find
-from core.base.entries cimport WAIT
-from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS
 from core.base.memory cimport mem_aligned
 from core.base.mutations cimport M_NO_LOCK_GRACE
-from core.base.object cimport lnt_object
-from core.base.operation cimport lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport op_finish
-from core.base.types cimport (
-    OPF_ATOMIC, OP_MOVE, OP_READ, OP_WRITE, OP_WRITE_ATOMIC, ST_INVALID, ST_MEMORY, ST_MISCOMPARE,
-)
+from core.base.types cimport OPF_ATOMIC, OP_READ, OP_WRITE, OP_WRITE_ATOMIC, ST_MEMORY, ST_MISCOMPARE
 from core.ops.epochs cimport wait_grace
 from core.ops.parts cimport first_in_line, sub_end, sub_new
-from core.ops.placing cimport moves
 from core.ops.ranges cimport range_leave, range_waits
-from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.stdint cimport uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp
 
@@ -36,26 +26,6 @@ cdef void locked_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
     op_finish(p, op, status)
 
 
-cdef int may_move(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """1: the range is worth it, and there is a place. 0: it waits for a page, or has ended."""
-    cdef lnt_object *o = <lnt_object *>op.obj
-    cdef lnt_waiter who = waiter_of(op)
-    cdef uint64_t lba = op.offset // L_BLOCK_BYTES, n = op.length // L_BLOCK_BYTES
-    cdef uint32_t found = 0
-    cdef lnt_extent e
-    cdef int rc = ST_INVALID
-    if (op.offset | op.length) % L_BLOCK_BYTES == 0 and lba % L_RUN_BLOCKS + n <= L_RUN_BLOCKS:
-        rc = map_find(p, &who, o, lba, n, 1, &e)
-        if rc == 0 and e.exclusive:
-            rc = moves(p, &who, o, &e, lba, n, &found)
-    if rc == WAIT:
-        return 0
-    if rc or found == 0:
-        op_finish(p, op, <uint8_t>rc)
-        return 0
-    return 1
-
-
 cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     """Have the range alone, let what is under way there finish, read and compare (COMPARE AND WRITE), write."""
     cdef lnt_op_state *x = op_state(op)
@@ -63,8 +33,6 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef uint8_t status
     cdef uint64_t i = 0
     if x.step == EXCLUSIVE_NEW:
-        if op.kind == OP_MOVE and not x.place.stands and not may_move(p, op):
-            return
         if first_in_line(p, op, 1):
             return
         if op.kind != OP_WRITE_ATOMIC:
@@ -95,11 +63,6 @@ cdef void locked_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     status = sub_end(p, op)
     if status or x.step == EXCLUSIVE_WRITE:
         locked_end(p, op, status)
-        return
-    if op.kind == OP_MOVE:
-        x.step = EXCLUSIVE_WRITE
-        if sub_new(p, op, OP_WRITE, op.offset, op.length, x.bounce) == NULL:
-            locked_end(p, op, ST_MEMORY)
         return
     if memcmp(x.bounce, op.buf, op.length) != 0:
         while x.bounce[i] == op.buf[i]:

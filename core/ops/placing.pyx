@@ -7,13 +7,12 @@ from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES
 from core.base.native cimport lnt_get_le64
 from core.base.space cimport lnt_goal
 from core.base.types cimport ST_NO_SPACE
-from core.space.allocation cimport alloc_arrival, alloc_extent, alloc_whole, space_beyond, space_for_data
+from core.space.allocation cimport alloc_arrival, alloc_exact, alloc_extent, alloc_whole, space_beyond, space_for_data
 from core.space.marks cimport marks_press
 
 cdef enum:
-    FEW_PIECES = 2                # what a stream writes over may lie in so many pieces ...
-    PIECE_BLOCKS = 32             # ... and in one more for each so many blocks
-    RUNS_KEPT = 4                 # free runs that are not for what has a place already
+    FILLED_LEAST = 104            # blocks of a region that is being overwritten, from where on it is looked at ...
+    FILLED_STEP = 26              # ... each time so many more are
     SPARSE_PART = 8               # a region, or an object, is sparse while less than this part of it is mapped
 
 
@@ -106,6 +105,8 @@ cdef int choose_blocks(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba
             return rc
     rc = alloc_extent(p, who, target, lba & 511, want, thrifty, pba, got)
     if rc == 0 and pba[0] >= lba & 511 and not (thrifty and g.key == key):
+        if g.key != key or g.base != pba[0] - (lba & 511):
+            g.filled = 0
         g.key = key
         g.base = pba[0] - (lba & 511)
     if rc == 0 and g.key == key:
@@ -129,7 +130,7 @@ cdef int moves(lnt_pool *p, lnt_waiter *who, lnt_object *o, const lnt_extent *fi
         want = L_RUN_BLOCKS - (lba & 511)
     end = lba + want
     at = lba + first.n
-    if (want < SMALL_BLOCKS or at >= end or p.free_runs <= RUNS_KEPT + p.n_runs // 64
+    if (want < SMALL_BLOCKS or at >= end or not runs_to_spare(p)
             or space_for_data(p) < want + 4 * p.reserve_blocks or space_check(p, o, want, 0)):
         return 0
     while at < end:
@@ -143,6 +144,40 @@ cdef int moves(lnt_pool *p, lnt_waiter *who, lnt_object *o, const lnt_extent *fi
     if pieces > FEW_PIECES + want // PIECE_BLOCKS:
         n[0] = <uint32_t>want
     return 0
+
+
+cdef bint region_fills(lnt_pool *p, lnt_object *o, uint64_t lba, uint32_t n) noexcept nogil:
+    """So many blocks from lba on went to the region's own run instead of shared ones. True when it is time to look at it."""
+    cdef uint64_t key = region_key(o, lba)
+    cdef lnt_goal *g = goal_of(p, key)
+    cdef uint32_t before = g.filled
+    if g.key != key or not g.base:
+        return False
+    g.filled += n
+    return g.filled >= FILLED_LEAST and before // FILLED_STEP != g.filled // FILLED_STEP
+
+
+cdef int choose_place(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t want, uint64_t *base, uint64_t *pba,
+                      uint32_t *got) noexcept nogil:
+    """All of `want` blocks at their places in the run at `base`; 0: in a free one, which becomes it.
+
+    got is 0 where they are not free.
+    """
+    cdef lnt_goal *g = goal_of(p, region_key(o, lba))
+    cdef int rc
+    if base[0]:
+        pba[0] = base[0] + (lba & 511)
+        rc = alloc_exact(p, who, pba[0], want, got)
+    else:
+        rc = alloc_whole(p, who, 0, lba & 511, want, pba, got)
+    if rc == 0 and got[0]:
+        base[0] = pba[0] - (lba & 511)
+        p.stat_moved += got[0]
+        g.key = region_key(o, lba)    # what is written there next belongs there, too
+        g.base = base[0]
+        g.following = 0
+        g.filled = 0
+    return rc
 
 
 cdef int choose_run(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t want, uint64_t *pba,

@@ -1,4 +1,4 @@
-"""READ and WRITE as state machines over the map (docs/durability.md, docs/concurrency.md). What they wait for: core/ops/epochs.
+"""WRITE as a state machine over the map (docs/durability.md, docs/concurrency.md), and what READ has in common with it.
 
 An op runs until it must wait: for a page, for its I/O, for an epoch, a range lock, room, or the journal; whatever it waited for
 puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
@@ -17,7 +17,8 @@ from core.base.operation cimport lnt_piece, lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport io_free, io_new, io_status, op_finish, op_ready
 from core.base.types cimport (
-    IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OP_READ, ST_GONE, ST_MEMORY, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY, lnt_io,
+    IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OPF_PLACED, OP_READ, ST_GONE, ST_MEMORY, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY,
+    lnt_io,
 )
 from core.log.journal cimport ROOM_COMMIT, journal_data_written, journal_fit, journal_room, next_sync, wait_hard, wait_soft
 from core.log.records cimport map_record_bytes, record_map
@@ -25,7 +26,8 @@ from core.ops.epochs cimport (
     epoch_enter, epoch_exit, memory_ready, unpublished, wait_grace, wait_room, waits_for_range, write_book, write_unbook,
 )
 from core.ops.pieces cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
-from core.ops.placing cimport SMALL_BLOCKS, choose_blocks, choose_run, moves, space_check
+from core.ops.order cimport order_want
+from core.ops.placing cimport SMALL_BLOCKS, choose_blocks, choose_place, choose_run, moves, region_fills, space_check
 from core.ops.ranges cimport range_keep, range_leave
 from core.pages.checksums cimport csum_put, csum_touch, csum_verify
 from core.space.medium cimport medium_refused, medium_room
@@ -39,9 +41,6 @@ cdef enum:
     TRANSFER_IO = 2
     TRANSFER_COMMIT = 3
     TRANSFER_RESTART = 4
-
-
-# -- READ --------------------------------------------------------------------------------------------------------------
 
 
 cdef void error_at(lnt_op *op, uint8_t status, uint8_t *at) noexcept nogil:
@@ -69,17 +68,14 @@ cdef void io_over(lnt_pool *p, lnt_op *op, lnt_io *io) noexcept nogil:
 
 
 cdef void io_done(lnt_io *io) noexcept nogil:
-    """A request of a read or a write has finished."""
+    """A request of a write has finished."""
     cdef lnt_op *op = <lnt_op *>io.owner
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_pool *p = x.pool
     x.io_busy -= 1
     io_over(p, op, io)
     if x.io_busy == 0 and x.step >= TRANSFER_IO:
-        if op.kind == OP_READ:
-            read_end(p, op)
-        else:
-            write_end(p, op)
+        write_end(p, op)
 
 
 cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t offset, uint64_t length,
@@ -134,15 +130,6 @@ cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
     op_state(op).pieces = op_state(op).pieces_tail = NULL
 
 
-cdef void spare_pieces_free(lnt_pool *p) noexcept nogil:
-    """Pieces that were kept for the next writes."""
-    cdef lnt_piece *a = p.spare_pieces
-    while a != NULL:
-        p.spare_pieces = a.next
-        free(a)
-        a = p.spare_pieces
-
-
 cdef lnt_piece *piece_new(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_piece *a = p.spare_pieces
     if a != NULL:
@@ -181,7 +168,7 @@ cdef void piece_unlist(lnt_pool *p, lnt_piece *a) noexcept nogil:
     p.n_pieces -= 1
 
 
-cdef inline void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
+cdef void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
     """What a READ or WRITE does to the range is over."""
     cdef lnt_op_state *x = op_state(op)
     if x.pieces != NULL:
@@ -190,97 +177,6 @@ cdef inline void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil:
     epoch_exit(p, op)
     if x.place.stands:
         range_leave(p, &x.place)
-
-
-cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """All data is here. Objects with checksums are verified, whole blocks at a time."""
-    cdef lnt_op_state *x = op_state(op)
-    cdef lnt_waiter who = waiter_of(op)
-    cdef lnt_piece *a
-    cdef uint32_t bad = 0
-    cdef int rc
-    x.step = TRANSFER_COMMIT
-    if x.verify and not x.error:
-        a = x.pieces
-        while a != NULL:
-            if not a.loaded:
-                rc = csum_verify(p, &who, a.pba, a.n, a.src, &bad)
-                if rc == WAIT:
-                    return
-                if rc:
-                    error_at(op, rc, a.src + <uint64_t>bad * L_BLOCK_BYTES)
-                    break
-                a.loaded = 1
-            a = a.next
-        if x.bounce != NULL and not x.error:
-            memcpy(op.buf, x.bounce + op.offset % L_BLOCK_BYTES, op.length)
-    free(x.bounce)
-    x.bounce = NULL
-    op_leave(p, op)
-    (<lnt_object *>op.obj).reads += 1
-    op_finish(p, op, x.error)
-
-
-cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
-    cdef lnt_op_state *x = op_state(op)
-    cdef lnt_waiter who = waiter_of(op)
-    cdef lnt_object *o = <lnt_object *>op.obj
-    cdef lnt_extent e
-    cdef lnt_piece *a
-    cdef uint64_t at, n, off, start = op.offset, length = op.length
-    cdef uint8_t *buf = op.buf
-    cdef int rc
-    if x.verify:                  # whole blocks, through a bounce buffer when the request is not
-        start = op.offset & ~<uint64_t>(L_BLOCK_BYTES - 1)
-        length = ((op.offset + op.length + L_BLOCK_BYTES - 1) & ~<uint64_t>(L_BLOCK_BYTES - 1)) - start
-        if length != op.length:
-            if x.bounce == NULL:
-                x.bounce = <uint8_t *>mem_aligned(length)
-            if x.bounce == NULL:
-                error_at(op, ST_MEMORY, op.buf)
-            buf = x.bounce
-    while x.cursor < length and not x.error:
-        at = start + x.cursor
-        off = at & (L_BLOCK_BYTES - 1)
-        rc = map_find(p, &who, o, at >> 12, (off + length - x.cursor + L_BLOCK_BYTES - 1) >> 12, 0, &e)
-        if rc == WAIT:
-            return
-        if rc:
-            error_at(op, rc, buf + x.cursor)
-            break
-        n = e.n * L_BLOCK_BYTES - off
-        if n > length - x.cursor:
-            n = length - x.cursor
-        if e.pba == 0:
-            memset(buf + x.cursor, 0, n)
-        else:
-            if x.verify:
-                a = piece_new(p, op)
-                if a == NULL:
-                    error_at(op, ST_MEMORY, buf + x.cursor)
-                    break
-                a.pba = e.pba
-                a.n = <uint32_t>(n // L_BLOCK_BYTES)
-                a.src = buf + x.cursor
-            io_start(p, op, IO_READ, 0, e.pba * L_BLOCK_BYTES + off, n, buf + x.cursor)
-        x.cursor += n
-    x.step = TRANSFER_IO
-    if x.io_busy == 0:
-        read_end(p, op)
-
-
-cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
-    cdef lnt_op_state *x = op_state(op)
-    if x.step == TRANSFER_NEW:
-        if waits_for_range(p, op):
-            return
-        epoch_enter(p, op)
-        x.verify = (<lnt_object *>op.obj).flags & OF_CHECKSUM
-        x.step = TRANSFER_PLAN
-    if x.step == TRANSFER_PLAN:
-        read_plan(p, op)
-    elif x.io_busy == 0:
-        read_end(p, op)
 
 
 # -- WRITE -------------------------------------------------------------------------------------------------------------
@@ -325,6 +221,8 @@ cdef int plan_new(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint6
         rc = choose_blocks(p, who, o, lba, <uint32_t>want, e.pba == 0, &pba, &got)
     if rc:
         return rc
+    if e.pba and region_fills(p, o, lba, got):
+        order_want(p, o, lba, True)
     a = piece_at(p, op, lba, pba, got)
     if a == NULL:
         return ST_MEMORY
@@ -383,6 +281,45 @@ cdef int plan_move(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint
     return 0
 
 
+cdef inline bint is_placed(lnt_op *op, const lnt_extent *e, uint64_t lba) noexcept nogil:
+    """A hole, or where OPF_PLACED wants it."""
+    return e.pba == 0 or (op.result and e.pba == op.result + (lba & 511))
+
+
+cdef int plan_placed(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
+    """Send what is mapped and not in its place to it. 0: x.cursor has moved. WAIT, or a status."""
+    cdef lnt_op_state *x = op_state(op)
+    cdef lnt_object *o = <lnt_object *>op.obj
+    cdef lnt_extent further
+    cdef uint64_t lba = at >> 12, n = e.n, pba = 0, shared = 0 if e.exclusive else e.n
+    cdef uint32_t got = 0
+    cdef lnt_piece *a
+    cdef int rc
+    if is_placed(op, e, lba):
+        x.cursor += n * L_BLOCK_BYTES
+        return 0
+    while n < left >> 12:
+        rc = map_find(p, who, o, lba + n, (left >> 12) - n, 1, &further)
+        if rc:
+            return rc
+        if is_placed(op, &further, lba + n):
+            break
+        n += further.n
+        shared += 0 if further.exclusive else further.n
+    rc = choose_place(p, who, o, lba, <uint32_t>n, &op.result, &pba, &got) if memory_ready(p) else ST_MEMORY
+    if rc:
+        return rc
+    if got == 0:
+        return ST_NO_SPACE
+    p.stat_copied += shared
+    a = piece_at(p, op, lba, pba, got)
+    if a == NULL:
+        return ST_MEMORY
+    io_start(p, op, IO_WRITE, IOF_NEW, pba * L_BLOCK_BYTES, n * L_BLOCK_BYTES, a.src)
+    x.cursor += n * L_BLOCK_BYTES
+    return 0
+
+
 cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_waiter who = waiter_of(op)
@@ -395,7 +332,9 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         off = at & (L_BLOCK_BYTES - 1)
         left = op.length - x.cursor
         rc = map_find(p, &who, o, at >> 12, (off + left + L_BLOCK_BYTES - 1) >> 12, 1, &e)
-        if rc == 0 and (not e.exclusive or x.verify or op.flags & OPF_ATOMIC):
+        if rc == 0 and op.flags & OPF_PLACED:
+            rc = plan_placed(p, &who, op, &e, at, left)
+        elif rc == 0 and (not e.exclusive or x.verify or op.flags & OPF_ATOMIC):
             if (off or left < L_BLOCK_BYTES) and e.pba and p.epoch < o.settle_epoch:
                 x.step = TRANSFER_RESTART    # writes in place may still reach the block that would be merged
                 if x.io_busy == 0:

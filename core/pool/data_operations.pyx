@@ -1,5 +1,6 @@
 """Reads, writes and walks of maps as Python starts them, and what they answer."""
 from core.errors import PoolError
+from core.pool.info import MOVES
 
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.memory cimport mem_aligned
@@ -31,6 +32,12 @@ cdef struct lnt_run:          # little-endian, as every machine that Lunette run
 cdef class Read(Outcome):
     cdef object value(self, PoolState pool, lnt_admin *a, str code):
         return (<const char *>a.data)[:a.op.length] if code == "ok" else a.op.result
+
+
+cdef class Moved(Outcome):
+    """MOVES of core/pool/info.py."""
+    cdef object value(self, PoolState pool, lnt_admin *a, str code):
+        return MOVES[a.op.result] if code == "ok" else None
 
 
 cdef class Compared(Outcome):
@@ -175,8 +182,8 @@ def start_write_atomic(PoolState pool, *, object_id, offset_bytes, data, fua=Fal
 
 
 def start_move(PoolState pool, *, object_id, offset_bytes, length_bytes):
-    """Put what lies scattered in (part of) a region into one run, where it is the object's alone and there is space to spare."""
-    return run_rw(pool, OP_MOVE, object_id, offset_bytes, length_bytes, None, 0, Outcome())
+    """Put what lies scattered in (part of) a region into one run, where that is worth its space: MOVES says which it was."""
+    return run_rw(pool, OP_MOVE, object_id, offset_bytes, length_bytes, None, 0, Moved())
 
 
 def start_flush(PoolState pool):

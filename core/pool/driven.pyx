@@ -5,6 +5,7 @@ from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
 from core.base.pool cimport lnt_pool
 from core.base.types cimport IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, lnt_io
 from core.log.journal cimport background_due
+from core.ops.reading cimport GAP_BYTES_MOST
 from core.pool.queue cimport perform_now, queue_submit, queue_wake
 from core.pool.turn cimport LNT_IDLE, dev_link, lnt_dev_reap, lnt_dev_run
 
@@ -23,6 +24,13 @@ cdef class DrivenPool(PoolState):
         self.side.dev.submit = queue_submit
         self.side.dev.wake = queue_wake
         dev_link(self.p, &self.side.dev)
+        return 0
+
+    cdef int gap_set(self, uint32_t gap_bytes) except -1:
+        """Reads of these devices join pieces with so much between them."""
+        self.q.dev.gap_bytes = min(gap_bytes, <uint32_t>GAP_BYTES_MOST)
+        if self.side != NULL:
+            self.side.dev.gap_bytes = self.q.dev.gap_bytes
         return 0
 
     cdef int collect(self) except -1:

@@ -22,8 +22,6 @@ class ScrubStep(NamedTuple):
     pages: int              # metadata pages read from the medium
     damaged: list[tuple[int, int, int]]     # of a map: offset and length in bytes behind a page; the page's block
 
-EXIT_LOST: int     # a process's exit status when its pool is no longer its own (core/lease.h)
-
 def hang_up() -> None:
     """Shut every socket of this process, which is about to end and may have to wait for its medium first (core/lease.h)."""
 
@@ -55,11 +53,12 @@ class Pool:
         """The superblock that counts. PoolError: foreign, newer, damaged; OSError."""
     def __init__(self, device: Device, *, cache_bytes: int = 268435456, read_only: bool = False,
                  punch_delay_us: int = 2_000_000, mutations: str = "", clock: Callable[[], int] | None = None,
-                 queues: int = 1) -> None:
+                 queues: int = 1, gap_bytes: int = 0) -> None:
         """Open and recover. PoolError: foreign, newer, damaged, io_read, io_write.
 
         `punch_delay_us`: time between two looks for what overwriting freed; `mutations`: see tests/crash; `clock`: microseconds,
-        instead of the machine's, wherever no time is given; `queues`: 2 for tests of what two reactors do to each other.
+        instead of the machine's, wherever no time is given; `queues`: 2 for tests of what two reactors do to each other;
+        `gap_bytes`: reads of the pool's own device join pieces with so much between them, and what is scattered is put in order.
         """
     def close(self) -> None:
         """Checkpoint and mark clean. Idempotent."""
@@ -136,6 +135,8 @@ class Pool:
     def kv(self) -> dict[str, bytes]: ...
     def damage(self) -> list[BadPage]:
         """Pages of metadata that are known to be bad now: one that is read again later is taken off."""
+    def order(self, on: bool) -> None:
+        """Whether the engine puts scattered regions in order by itself (docs/operations.md, "Fragmentation")."""
     def hurry(self) -> None:
         """The medium has little room: for ten seconds what is free goes back to it at once, whatever it takes from initiators."""
     def failure(self) -> str:

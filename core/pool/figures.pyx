@@ -1,5 +1,5 @@
 """What a pool tells of itself: its objects, pages that are bad, all its numbers."""
-from core.pool.info import TraceEvent, bad_page, trace_event_text
+from core.pool.info import TraceEvent, trace_event_text
 
 from core.base.damage cimport lnt_bad_page
 from core.base.layout cimport L_BLOCK_BYTES, L_SLOT_BYTES, OB_NAME, OK_SNAPSHOT
@@ -53,7 +53,7 @@ cdef int objects_walk(lnt_pool *p, list rows, uint8_t hidden, uint64_t *count, u
 
 
 cdef list damage_rows(lnt_pool *p):
-    """Every page that is known to be bad, by block."""
+    """(block, kind of page, status, object or 0, times) of every page that is known to be bad."""
     cdef bytes raw                # nothing that could run other Python code is made under the lock
     cdef const lnt_bad_page *b
     cdef uint32_t i
@@ -63,8 +63,7 @@ cdef list damage_rows(lnt_pool *p):
     finally:
         pthread_mutex_unlock(&p.lock)
     b = <const lnt_bad_page *><const char *>raw
-    return sorted(bad_page(b[i].block, b[i].kind, b[i].status, b[i].object, b[i].times)
-                  for i in range(len(raw) // sizeof(lnt_bad_page)))
+    return [(b[i].block, b[i].kind, b[i].status, b[i].object, b[i].times) for i in range(len(raw) // sizeof(lnt_bad_page))]
 
 
 cdef list trace_rows(lnt_pool *p, uint64_t now_us):
@@ -105,7 +104,9 @@ cdef dict pool_figures(lnt_pool *p):
         "cache_evictions": p.cache.evictions, "journal_blocks": p.journal.blocks, "journal_room_blocks": journal_room(p),
         "journal_frames": p.journal.frames, "journal_bytes": p.journal.bytes, "journal_records": p.journal.appended,
         "syncs": p.journal.sync_done, "checkpoints": p.checkpoint.done_count, "merged_writes": p.stat_rmw,
-        "moved_bytes": p.stat_moved * L_BLOCK_BYTES, "requests": p.budget.requests, "epoch": p.epoch,
+        "moved_bytes": p.stat_moved * L_BLOCK_BYTES, "copied_bytes": p.stat_copied * L_BLOCK_BYTES,
+        "orders": not p.ordering.off, "ordered_regions": p.ordering.regions, "unordered_regions": p.ordering.nowhere,
+        "waiting_regions": p.ordering.count, "requests": p.budget.requests, "epoch": p.epoch,
         "medium_sparse": p.medium.sparse, "medium_short": p.medium.refused_us != 0,
         "node_room_bytes": p.nodes_free * L_BLOCK_BYTES,
         "free_runs": p.free_runs, "punched_bytes": p.holes.blocks * L_BLOCK_BYTES, "punch_runs": marked,

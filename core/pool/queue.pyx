@@ -2,9 +2,22 @@
 import errno
 
 from core.base.types cimport IO_ALLOCATE, IO_READ, IO_SYNC, IO_WRITE
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 import errno
+
+
+cdef void scatter(lnt_io *io, const char *data) noexcept nogil:
+    """What was read, to where it goes."""
+    cdef uint32_t i
+    cdef uint64_t at = 0
+    if io.vector == NULL:
+        memcpy(io.buf, data, io.length)
+        return
+    for i in range(io.parts):
+        memcpy(io.vector[i].iov_base, data + at, io.vector[i].iov_len)
+        at += io.vector[i].iov_len
 
 
 cdef int perform_now(object device, lnt_io *io):
@@ -15,7 +28,7 @@ cdef int perform_now(object device, lnt_io *io):
             data = device.read(io.offset, io.length)
             if len(data) != io.length:
                 return -errno.EIO
-            memcpy(io.buf, <const char *>data, io.length)
+            scatter(io, <const char *>data)
         elif io.kind == IO_WRITE:
             device.write(io.offset, (<const char *>io.buf)[:io.length])
         elif io.kind == IO_SYNC:

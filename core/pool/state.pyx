@@ -8,12 +8,13 @@ from core.base.layout cimport L_SLOT_BYTES
 from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.native cimport lnt_mono_us, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from core.base.object cimport lnt_object
-from core.base.schedule cimport spare_requests_free
+from core.base.operation cimport lnt_piece
+from core.base.types cimport lnt_io
 from core.catalog.slots cimport object_store
 from core.log.journal cimport journal_free
-from core.objects cimport object_find
-from core.ops.transfer cimport spare_pieces_free
+from core.objects cimport object_find, object_release
 from core.pages.cache cimport cache_free
+from core.ops.order cimport order_free
 from core.pages.damage cimport damage_free
 from core.space.holes cimport punch_free
 from libc.stdint cimport uint8_t
@@ -54,6 +55,20 @@ cdef lnt_pool *pool_new() noexcept nogil:
         return NULL
     memset(raw, 0, super_pad() + sizeof(lnt_pool))
     return <lnt_pool *>(raw + super_pad())
+
+
+cdef void spares_free(lnt_pool *p) noexcept nogil:
+    """Requests and pieces of writes that were kept for the next ones."""
+    cdef lnt_io *io = <lnt_io *>p.spare_requests
+    cdef lnt_piece *a = p.spare_pieces
+    while io != NULL:
+        p.spare_requests = io.next
+        free(io)
+        io = <lnt_io *>p.spare_requests
+    while a != NULL:
+        p.spare_pieces = a.next
+        free(a)
+        a = p.spare_pieces
 
 
 cdef class PoolState:
@@ -104,12 +119,13 @@ cdef class PoolState:
             free(p.medium.zones)
             free(p.summary_dirty)
             punch_free(p)
+            order_free(p)
             damage_free(p)
             free(p.slot_kind)
             free(p.catalog_page_rounds)
             free(p.zeros)
-            spare_requests_free(p)
-            spare_pieces_free(p)
+            free(p.scratch)
+            spares_free(p)
             free(p.dropped_waiting.items)
             free(p.dropped_homes.items)
             free(p.dropped_ready.items)
@@ -153,9 +169,7 @@ cdef class PoolState:
         if self.p == NULL:
             return
         pthread_mutex_lock(&self.p.lock)
-        obj.handles -= 1
-        if obj.gone and obj.handles == 0 and not (<lnt_object *>obj).dirty:
-            free(obj)             # a dirty one is freed by the next checkpoint
+        object_release(self.p, <lnt_object *>obj)
         pthread_mutex_unlock(&self.p.lock)
 
     def info(self, uint64_t object_id):

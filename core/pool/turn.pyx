@@ -1,19 +1,19 @@
 """The engine's turn: what native threads call (docs/architecture.md, "The seams"), and the background work in bounded steps."""
 from core.base.dropped cimport ring_count
 from core.base.log cimport CHECKPOINT_IDLE, CHECKPOINT_SYNC1, CHECKPOINT_SYNC2, CHECKPOINT_SYNC3
-from core.base.memory cimport mem_zeroed
 from core.base.mutations cimport M_NO_DISTRUST
 from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
 from core.base.operation cimport lnt_admin, lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_ready
 from core.base.trace cimport memory_again
-from core.base.types cimport OP_ADMIN
+from core.base.types cimport OP_ADMIN, OP_ORDERED
 from core.log.checkpoint cimport ckpt_due, ckpt_turn
 from core.log.journal cimport background_commit, commit_turn
 from core.log.superblock cimport super_distrust
 from core.ops.admin cimport admin_run
 from core.ops.data cimport data_run
+from core.ops.order cimport order_due, order_ended, order_turn
 from core.pages.cache cimport cache_trim
 from core.pages.damage cimport damage_due
 from core.space.allocation cimport space_for_data
@@ -29,17 +29,6 @@ cdef enum:
 cdef extern from "pool/attached.h" nogil:
     void *lnt_attached()
     void lnt_attach(void *)
-
-
-cdef int turn_init(lnt_pool *p, lnt_dev *dev) noexcept nogil:
-    """The first device, which runs the background work until another is attached. 0: there is no memory."""
-    p.background_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
-    p.checkpoint_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
-    if p.background_op == NULL or p.checkpoint_op == NULL:
-        return 0
-    p.background_device = p.devices = p.current_device = dev
-    p.background_op.dev = p.checkpoint_op.dev = dev
-    return 1
 
 
 cdef void lnt_enter(lnt_pool *p) noexcept nogil:
@@ -60,10 +49,10 @@ cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     lnt_attach(dev)
     p.current_device = dev
     if p.background_device == NULL or p.background_device.next == NULL and p.background_device != dev:
-        background_adopt(p, dev)
+        adopt(p, dev)
 
 
-cdef void background_adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+cdef void adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     """Background and admin work moves to this device."""
     cdef lnt_dev *old = p.background_device
     cdef lnt_op *op
@@ -86,7 +75,7 @@ cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     if at[0] == dev:
         at[0] = dev.next
     if p.background_device == dev:
-        background_adopt(p, p.devices)
+        adopt(p, p.devices)
     lnt_attach(NULL)
     p.current_device = NULL
 
@@ -101,6 +90,8 @@ cdef void op_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         p.background_waits = 0
     elif op == p.checkpoint_op:
         p.checkpoint_waits = 0
+    elif op.kind == OP_ORDERED:
+        order_ended(p, op)
     elif op.kind == OP_ADMIN:
         admin_run(p, <lnt_admin *>op)
     else:
@@ -130,6 +121,7 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         more |= reclaim_turn(p, &who, RECLAIM_STEPS) == 1
         p.background_waits = who.queued
     more |= punch_turn(p)
+    more |= order_turn(p)
     return more or p.failed       # a failure just met: those who wait must hear of it
 
 
@@ -153,6 +145,9 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
         wait = p.journal.seal_due_us - now_us if p.journal.seal_due_us > now_us else 0
     elif (p.cache.n_dirty or ring_count(&p.dropped_homes)) and p.checkpoint.state == CHECKPOINT_IDLE:
         wait = p.checkpoint.next_due_us - now_us + 1 if p.checkpoint.next_due_us > now_us else 1000
+    if due and due < now_us + wait:
+        wait = due - now_us if due > now_us else 0
+    due = order_due(p)
     if due and due < now_us + wait:
         wait = due - now_us if due > now_us else 0
     due = p.medium.retry_us

@@ -11,5 +11,6 @@ cdef int alloc_extent(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offs
                       uint32_t *got) noexcept nogil
 cdef int alloc_arrival(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pba, uint32_t *got) noexcept nogil
 cdef int alloc_home(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nogil
+cdef int alloc_exact(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t want, uint32_t *got) noexcept nogil
 cdef int alloc_whole(lnt_pool *p, lnt_waiter *who, uint64_t goal, uint32_t offset, uint32_t want, uint64_t *pba,
                      uint32_t *got) noexcept nogil

@@ -5,12 +5,12 @@ Those of a pool on Ceph are librbd's (core/wire/image.pyx).
 Inline: memory-backed files (copied through a mapping), reads the page cache can answer, and writes into it, which the kernel
 would hand to worker threads. Lives here and nowhere else: `lnt_disk`.
 """
-from core.base.types cimport IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE
+from core.base.types cimport IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, iovec
 from core.wire.image cimport image_close, image_finished, image_open, image_submit
 from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE
 from core.wire.throttle cimport SLOW_WRITE_US, throttle_wrote, throttled
 from core.wire.uring cimport (
-    IORING_OP_READ, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_read_fd, lnt_prep_rw,
+    IORING_OP_READ, IORING_OP_READV, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_read_fd, lnt_prep_rw,
 )
 from libc.errno cimport EINTR, EIO, ENOSPC, errno
 from libc.stdint cimport uintptr_t
@@ -69,6 +69,10 @@ cdef extern from *:
         struct iovec v = { .iov_base = buf, .iov_len = n };
         return preadv2(fd, &v, 1, (off_t)off, RWF_NOWAIT);
     }
+    static ssize_t lnt_read_cached_vector(int fd, const struct iovec *v, int n, uint64_t off)
+    {
+        return preadv2(fd, v, n, (off_t)off, RWF_NOWAIT);
+    }
     #define LNT_PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
     """
     int lnt_memory_backed(int fd) nogil
@@ -78,9 +82,11 @@ cdef extern from *:
     long lnt_blocked() nogil
     int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
     ssize_t lnt_read_cached(int fd, void *buf, size_t n, uint64_t off) nogil
+    ssize_t lnt_read_cached_vector(int fd, const iovec *v, int n, uint64_t off) nogil
     int LNT_PUNCH
     int FALLOC_FL_KEEP_SIZE
     ssize_t pread(int fd, void *buf, size_t n, long off) nogil
+    ssize_t preadv(int fd, const iovec *v, int n, long off) nogil
     ssize_t pwrite(int fd, const void *buf, size_t n, long off) nogil
     int fdatasync(int fd) nogil
 
@@ -97,14 +103,33 @@ cdef enum:
     RW_BYTES_MAX = 0x40000000
     CACHED_MAX = 16                   # reads are tried inline until this many hits less four times the misses are used up
     NEW_BYTES = 65536                 # new blocks in a memory-backed file: from here on written, not copied
+    GAP_BYTES = 32768                 # a request costs as much as to read so many ...
+    GAP_CACHED_BYTES = 8192           # ... of the page cache
     FOLIO_BYTES = 16384               # a new part of an ext4 file is written so much at a time (docs/performance.md)
+
+
+cdef void vector_filled(lnt_io *io, uint64_t n) noexcept nogil:
+    # So many bytes more have come.
+    cdef iovec *v
+    io.done_bytes += n
+    while n:
+        v = &io.vector[io.parts_done]
+        if n < v.iov_len:
+            v.iov_base = <uint8_t *>v.iov_base + n
+            v.iov_len -= n
+            return
+        n -= v.iov_len
+        io.parts_done += 1
 
 
 cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
     cdef uint64_t at = io.done_bytes
     cdef uint64_t left = io.length - at
     cdef uint64_t tag = <uintptr_t>io | TAG_DEVICE
-    if io.kind == IO_READ or io.kind == IO_WRITE:
+    if io.vector != NULL:
+        lnt_prep_rw(d.ring, IORING_OP_READV, <int>d.file, io.vector + io.parts_done, io.parts - io.parts_done, io.offset + at,
+                    tag)
+    elif io.kind == IO_READ or io.kind == IO_WRITE:
         if left > RW_BYTES_MAX:
             left = RW_BYTES_MAX
         lnt_prep_rw(d.ring, IORING_OP_READ if io.kind == IO_READ else IORING_OP_WRITE, <int>d.file,
@@ -123,7 +148,7 @@ cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
 cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
     cdef lnt_disk *d = <lnt_disk *>dev.owner
     io.next = NULL
-    io.done_bytes = 0
+    io.done_bytes = io.parts_done = 0
     if io.kind == IO_READ:
         d.reads += 1
         d.read_bytes += io.length
@@ -178,6 +203,8 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
     elif result == 0:
         finished(d, io, -EIO if io.kind == IO_READ else -ENOSPC)
     else:
+        if io.vector != NULL:
+            vector_filled(io, <uint64_t>result)
         io.done_bytes = at
         prep(d, io)
 
@@ -188,7 +215,11 @@ cdef int32_t file_rw(lnt_disk *d, lnt_io *io) noexcept nogil:
     cdef ssize_t n
     while at < io.length:
         part = io.length - at
-        if io.kind == IO_READ:
+        if io.vector != NULL:
+            n = preadv(d.fd, io.vector + io.parts_done, <int>(io.parts - io.parts_done), <long>(io.offset + at))
+            if n > 0:
+                vector_filled(io, <uint64_t>n)
+        elif io.kind == IO_READ:
             n = pread(d.fd, <uint8_t *>io.buf + at, part, <long>(io.offset + at))
         else:
             if d.small_folios and io.flags & IOF_NEW and part > FOLIO_BYTES - (io.offset + at) % FOLIO_BYTES:
@@ -234,14 +265,20 @@ cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
 
 cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
     # What the page cache lacks is left to the ring. Where that is most of it, only one read in sixteen is tried here.
-    cdef ssize_t n = lnt_read_cached(d.fd, io.buf, io.length, io.offset)
+    cdef ssize_t n
+    if io.vector != NULL:
+        n = lnt_read_cached_vector(d.fd, io.vector, <int>io.parts, io.offset)
+    else:
+        n = lnt_read_cached(d.fd, io.buf, io.length, io.offset)
     if n == <ssize_t>io.length:
         if d.cached < CACHED_MAX:
             d.cached += 1
         finished(d, io, 0)
         return
     d.cached = d.cached - 4 if d.cached > 4 else 0
-    if n > 0:
+    if n > 0 and io.vector != NULL:
+        vector_filled(io, <uint64_t>n)
+    elif n > 0:
         io.done_bytes = <uint64_t>n
     prep(d, io)
 
@@ -302,6 +339,7 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.inline_io = <uint8_t>(lnt_memory_backed(fd) if inline_io < 0 else inline_io)
     d.page_cache = <uint8_t>(inline_io != 0 and lnt_is_buffered_file(fd))
     d.small_folios = <uint8_t>(d.page_cache and lnt_on_ext4(fd))
+    d.dev.gap_bytes = 0 if d.inline_io else GAP_CACHED_BYTES if d.page_cache else GAP_BYTES
     d.dev.submit = disk_submit
     d.dev.owner = d
     if lnt_memory_backed(fd) and d.inline_io:
@@ -315,6 +353,7 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
 cdef int disk_image(lnt_disk *d, void *image, uint64_t object_bytes) noexcept nogil:
     # From here on the pool is an image of librbd's.
     cdef int rc = image_open(&d.image, image, object_bytes)
+    d.dev.gap_bytes = 0
     if rc == 0:
         lnt_prep_read_fd(d.ring, d.image.wake_fd, &d.image.wake_value, 8, TAG_IMAGE)
     return rc

@@ -4,7 +4,7 @@
 # All of it, and what it needs from PyPI, lies in /usr/lib/lunette, for the Python of the release that it is built on.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
-out=$(realpath -m "$1")
+out=$1
 python=$top/.venv/bin/python
 [ -x "$python" ] || { echo "build.sh: make build comes first" >&2; exit 1; }
 stage=$(mktemp -d)
@@ -48,36 +48,10 @@ END
 chmod 755 "$stage/usr/bin/lunette"
 cp "$top"/packaging/systemd/*.service "$stage/usr/lib/systemd/system/"
 cp "$top/packaging/lunette.toml" "$stage/etc/lunette/lunette.toml"
-lunette=("$python" -m target)
-cd "$top"
-"${lunette[@]}" man "$stage/usr/share/man/man1" > /dev/null
-gzip -9n "$stage"/usr/share/man/man1/*.1
-for each in bash:bash-completion/completions/lunette zsh:zsh/vendor-completions/_lunette \
-    fish:fish/vendor_completions.d/lunette.fish; do
-    mkdir -p "$stage/usr/share/$(dirname "${each#*:}")"
-    "${lunette[@]}" completion "${each%%:*}" > "$stage/usr/share/${each#*:}"
-done
 cp "$top"/packaging/prometheus/*.yml "$stage/usr/share/lunette/prometheus/"
 cp "$top"/packaging/grafana/*.json "$stage/usr/share/lunette/grafana/"
-about=$stage/usr/share/doc/lunette
-cp -r "$top/docs" "$top/README.md" "$top/CONTRIBUTING.md" "$top/CHANGELOG.md" "$about/"
-gzip -9n > "$about/changelog.gz" <<END
-lunette ($version) unstable; urgency=medium
-
-  * What changed is in CHANGELOG.md, beside this file.
-
- -- Lunette maintainers <maintainers@lunette.invalid>  $(date -R -r "$top/CHANGELOG.md")
-END
-cat > "$about/copyright" <<'END'
-Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
-
-Files: *
-Copyright: 2026 The Lunette authors
-License: Apache-2.0
- On Debian systems the whole text is in /usr/share/common-licenses/Apache-2.0.
-Comment: What comes from PyPI lies beside it in /usr/lib/lunette, each with its
- own license in its .dist-info.
-END
+cp "$top/CHANGELOG.md" "$top/README.md" "$stage/usr/share/doc/lunette/"
+cp "$top/LICENSE" "$stage/usr/share/doc/lunette/copyright"
 
 release=$("$python" -c 'import sys; print(f"{sys.version_info[0]}.{sys.version_info[1]} {sys.version_info[0]}.{sys.version_info[1] + 1}")')
 cat > "$stage/DEBIAN/control" <<END

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -36,17 +34,9 @@ def create(path: str, size_bytes: int | None, name: str | None) -> None:
 
     chosen = name or usual_name(path)
     made = create_pool(path, name=checked_name(chosen), size_bytes=size_bytes)
-    click.echo(f"{path}: pool {chosen}, {format_size(made)}{_whose(path)}")
+    click.echo(f"{path}: pool {chosen}, {format_size(made)}")
     if note := rounded({"name": "pool", "size_bytes": made, "asked_bytes": size_bytes or made}):
         click.echo(note)
-
-
-def _whose(path: str) -> str:
-    """Of a new file that is not its maker's; of an image of a Ceph cluster nothing."""
-    try:
-        return "" if os.stat(path).st_uid == os.geteuid() else f", the user {Path(path).owner()}'s, as its directory is"
-    except (OSError, KeyError):
-        return ""
 
 
 @pool.command("new-identity")
@@ -118,7 +108,7 @@ def _trimmed(state: dict[str, Any]) -> str:
 @background_options("Move at most so many bytes a second.")
 @click.pass_context
 def defrag(ctx: click.Context, name: str, rate_bytes: int, background: bool, only_status: bool, stop: bool, as_json: bool) -> int:
-    """Put blocks that snapshots have scattered into order: those of volume NAME, or of all, that no other object shares."""
+    """Put blocks that snapshots have scattered into order: those of volume NAME, or of all."""
     state = work(ctx, "/v1/defrag", _moved, rate_bytes=rate_bytes, background=background, only_status=only_status, stop=stop,
                  **({"name": name} if name else {}))
     if as_json:
@@ -129,7 +119,8 @@ def defrag(ctx: click.Context, name: str, rate_bytes: int, background: bool, onl
 
 
 def _moved(state: dict[str, Any]) -> str:
-    return f"{size(state['looked_bytes'])} of {size(state['mapped_bytes'])} looked at, {size(state['moved_bytes'])} moved"
+    left = f"; {size(state['left_bytes'])} lie scattered and find no free run of 2M" if state.get("left_bytes") else ""
+    return f"{size(state['looked_bytes'])} of {size(state['mapped_bytes'])} looked at, {size(state['moved_bytes'])} moved{left}"
 
 
 @pool.command("info")

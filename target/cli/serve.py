@@ -59,7 +59,7 @@ class _ServeCommand(click.Command):
 
 
 @click.command(cls=_ServeCommand)
-@click.argument("path", type=click.Path(readable=False))
+@click.argument("path", type=click.Path())
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), is_eager=True, callback=_configured,
               help="A file in TOML that says what these options say (listen = [\"127.0.0.1:3260\"], cache = \"1G\", path = ...). "
               "An option given here counts more. SIGHUP reads it again.")
@@ -85,6 +85,8 @@ class _ServeCommand(click.Command):
 @click.option("--max-sessions-per-initiator", type=click.IntRange(1, 4096), default=1024, show_default=True,
               help="Sessions of one initiator name; QEMU opens one a disk.")
 @click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
+@click.option("--defrag/--no-defrag", "defrag", default=True, show_default=True,
+              help="Put in order what snapshots have scattered, without anyone asking.")
 @click.option("--takeover", is_flag=True, help="Its last owner cannot be seen from here, and is gone for certain; one of a pool "
               "on Ceph is fenced, whether it lives or not.")
 @click.option("--standby", is_flag=True, help="Serve nothing until told: SIGUSR1, `gateway takeover`, or the decider.")

@@ -110,6 +110,7 @@ class Daemon:
         try:
             self._pool, self._device = open_pool(config.pool_path, cache_bytes=config.cache_bytes, direct=config.direct,
                                                  opening=self._opening)
+            self._pool.order(config.defrag)
             for _ in range(config.reactors):
                 reactor = Reactor(self._pool, poll_us=config.poll_us)
                 self.reactors.append(reactor)   # before it starts: one that cannot gives back what it holds while there is a pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import tempfile
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support import cluster as ceph
 from tests.support.cluster import Cluster
-from tests.support.daemon import DaemonProcess
+from tests.support.daemon import DaemonProcess, free_port
 
 Gateway = Callable[..., DaemonProcess]
 _numbers = itertools.count()
@@ -54,7 +55,13 @@ class Images:
 
     def another(self, daemon: DaemonProcess, *options: str) -> DaemonProcess:
         """Another gateway for the same pool, not started."""
-        one = daemon.another(*options)
+        one = copy.copy(daemon)
+        one.process, one.options = None, [*daemon.options, *options]
+        one.api = Path(tempfile.mkdtemp(prefix="lnt")) / "api.sock"
+        one.port = free_port()
+        one.portal = f"127.0.0.1:{one.port}"
+        one.listen = (one.portal,)
+        one.log = self._directory / f"{one.port}.log"
         self._made.append(one)
         return one
 

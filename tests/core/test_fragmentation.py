@@ -21,10 +21,13 @@ class Counting(MemoryDevice):
     def __init__(self, size_bytes: int) -> None:
         super().__init__(size_bytes)
         self.reads = 0
+        self.bad: set[int] = set()      # pages that cannot be read
         self.full = False
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         self.reads += 1
+        if self.bad.intersection(range(offset_bytes // BLOCK, (offset_bytes + length_bytes) // BLOCK)):
+            raise OSError(5, "unreadable")
         return super().read(offset_bytes, length_bytes)
 
     def write(self, offset_bytes: int, data: bytes) -> None:
@@ -177,3 +180,264 @@ def test_a_move_goes_where_the_medium_keeps_nothing() -> None:
     moved(made)
     assert len(set(made.device.pages) - before) >= made.size_bytes // BLOCK
     assert made.reads() <= 4
+
+
+# -- reads over gaps ----------------------------------------------------------------------------------------------------
+
+GAP = 32 << 10
+
+
+def reopened(made: Scattered, **args: Any) -> Scattered:
+    made.pool.close()
+    made.pool = Pool(made.device, **args)
+    return made
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+@pytest.mark.parametrize("step", [BLOCK, 64 << 10, MIB, RUN])
+def test_a_read_takes_a_request_for_each_run_that_it_lies_in(step: int, checksum: bool) -> None:
+    made = reopened(Scattered(checksum=checksum), gap_bytes=GAP)
+    made.pool.order(False)
+    made.reads(step)
+    assert made.reads(step) == made.size_bytes // step * (1 if step == BLOCK else 2)
+
+
+def test_a_gap_that_is_too_wide_is_not_read() -> None:
+    made = reopened(Scattered(), gap_bytes=BLOCK - 512)
+    made.pool.order(False)
+    made.reads()                              # pages of the map come
+    assert made.reads() == 1024
+
+
+def test_a_bad_place_in_a_gap_fails_nothing_and_a_bad_block_is_named() -> None:
+    """Blocks that nobody wanted were read beside those that were: the pieces are read once more, each by itself."""
+    made = reopened(Scattered(), gap_bytes=GAP)
+    made.pool.order(False)
+    snapshot = made.pool.call("snapshot", pairs=[(made.volume, "v@x")])[0]
+    run = min(page for page, data in made.device.pages.items() if data == bytes(made.content[:BLOCK]))
+    made.device.bad = {run + 7}               # in the run that has the even blocks
+    made.reads()
+    made.device.bad = {run + 6}
+    with pytest.raises(PoolError) as caught:
+        made.pool.call("read", object_id=snapshot, offset_bytes=0, length_bytes=RUN)
+    assert (caught.value.code, caught.value.value) == ("io_read", 6 * BLOCK)
+    assert made.pool.call("read", object_id=snapshot, offset_bytes=7 * BLOCK, length_bytes=MIB) == made.content[7 * BLOCK:][:MIB]
+
+
+# -- what is shared -----------------------------------------------------------------------------------------------------
+
+
+class Aged:
+    """A volume that is overwritten here and there after each of its snapshots, which stay."""
+
+    def __init__(self, *, regions: int = 2, pool_bytes: int = 160 * MIB, **args: Any) -> None:
+        self.device = Counting(pool_bytes)
+        Pool.create(self.device, name="test", journal_blocks=512, area_blocks=1024)
+        self.now_us = 0
+        self.pool = Pool(self.device, gap_bytes=GAP, clock=self.clock)
+        self.pool.order(False)
+        self.random = random.Random(2)
+        self.volume: int = self.pool.call("create", name="v", size_bytes=regions * RUN, **args)
+        self.content = bytearray(regions * RUN)
+        for at in range(0, len(self.content), RUN):
+            self.write(at, RUN)
+        self.snapshots: dict[int, bytes] = {}
+
+    def clock(self) -> int:
+        self.now_us += 20
+        return self.now_us
+
+    def write(self, at: int, length: int) -> None:
+        data = self.random.randbytes(BLOCK) * (length // BLOCK)
+        self.pool.call("write", object_id=self.volume, offset_bytes=at, data=data)
+        self.content[at:at + length] = data
+
+    def age(self, part: float) -> None:
+        """A snapshot, then so large a part of each region is overwritten."""
+        self.snapshots[self.pool.call("snapshot", pairs=[(self.volume, f"v@{len(self.snapshots)}")])[0]] = bytes(self.content)
+        for region in range(0, len(self.content), RUN):
+            for block in self.random.sample(range(512), int(512 * part)):
+                self.write(region + block * BLOCK, BLOCK)
+
+    def move(self) -> list[str]:
+        return [self.pool.call("move", object_id=self.volume, offset_bytes=at, length_bytes=RUN)
+                for at in range(0, len(self.content), RUN)]
+
+    def requests(self) -> int:
+        """Those that reading all of it takes; what it and its snapshots hold is right."""
+        before = self.device.reads
+        assert self.read(self.volume) == self.content
+        taken = self.device.reads - before
+        for snapshot, content in self.snapshots.items():
+            assert self.read(snapshot) == content
+        return taken
+
+    def read(self, number: int) -> bytes:
+        return b"".join(self.pool.call("read", object_id=number, offset_bytes=at, length_bytes=MIB)
+                        for at in range(0, len(self.content), MIB))
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_what_became_mostly_its_own_is_one_run_again_beside_its_snapshots(checksum: bool) -> None:
+    aged = Aged(checksum=checksum)
+    aged.age(0.6)
+    aged.requests()
+    used = aged.pool.stats()["free_bytes"]
+    assert aged.move() == ["moved", "moved"]
+    aged.requests()                           # pages of checksums come
+    assert aged.requests() == 4
+    assert aged.pool.stats()["copied_bytes"] == 2 * (512 - int(512 * 0.6)) * BLOCK
+    aged.pool.call("flush")
+    aged.pool.drain()
+    assert used - aged.pool.stats()["free_bytes"] <= aged.pool.stats()["copied_bytes"] + 64 * BLOCK
+    assert aged.move() == ["still", "still"]
+    aged.pool.close()
+    aged.pool = Pool(aged.device, gap_bytes=GAP)
+    aged.requests()
+
+
+def test_no_more_is_copied_than_was_written_since_the_region_was_one_run() -> None:
+    """Its own part must be as large as any that it shares: after one snapshot half of it, after more less."""
+    aged = Aged()
+    aged.age(0.4)
+    assert aged.move() == ["still", "still"]
+    aged.age(0.4)
+    assert aged.move() == ["moved", "moved"]
+    assert aged.pool.stats()["copied_bytes"] <= 2 * RUN * 0.8
+    for _ in range(12):
+        aged.age(0.1)
+    assert "moved" not in aged.move(), "a tenth of a region is never worth a copy of the rest"
+    aged.requests()
+
+
+def test_copies_leave_space_for_writers() -> None:
+    """Less than a sixteenth of the pool is free: nothing is copied. What is the volume's alone takes no space, and is moved."""
+    aged = Aged(pool_bytes=96 * MIB)
+    aged.age(0.6)
+    filler = aged.pool.call("create", name="filler", size_bytes=96 * MIB)
+    at = 0
+    while aged.pool.stats()["available_bytes"] > 5 * MIB:
+        aged.pool.call("write", object_id=filler, offset_bytes=at, data=b"f" * BLOCK * 64)
+        at += BLOCK * 64
+    assert aged.move() == ["nowhere", "nowhere"]
+    aged.pool.call("delete", object_id=next(iter(aged.snapshots)))
+    aged.snapshots.clear()
+    aged.pool.call("flush")
+    aged.pool.drain()
+    assert aged.move() == ["moved", "moved"]
+    assert aged.requests() == 4
+    assert aged.pool.stats()["copied_bytes"] == 0
+
+
+def test_without_a_free_run_a_region_is_gathered_in_the_run_that_has_most_of_it() -> None:
+    """What was in the others finds its places there, and those runs become free."""
+    aged = Aged()
+    aged.age(0.6)
+    aged.pool.call("delete", object_id=next(iter(aged.snapshots)))
+    aged.snapshots.clear()
+    aged.pool.call("flush")
+    aged.pool.drain()
+    filler = aged.pool.call("create", name="filler", size_bytes=160 * MIB)
+    at = 0
+    while aged.pool.stats()["free_runs"] > 3:
+        aged.pool.call("write", object_id=filler, offset_bytes=at, data=b"f" * RUN)
+        at += RUN
+    assert aged.move() == ["moved", "moved"]
+    assert aged.requests() == 4
+    assert aged.pool.stats()["moved_bytes"] == 2 * (512 - int(512 * 0.6)) * BLOCK, "the rest stays where it is"
+    aged.pool.call("flush")
+    aged.pool.drain()
+    assert aged.pool.stats()["free_runs"] >= 4
+
+
+def test_holes_stay_holes() -> None:
+    aged = Aged(regions=1)
+    aged.pool.call("unmap", object_id=aged.volume, offset_bytes=40 * BLOCK, length_bytes=100 * BLOCK)
+    aged.content[40 * BLOCK:140 * BLOCK] = bytes(100 * BLOCK)
+    aged.snapshots[aged.pool.call("snapshot", pairs=[(aged.volume, "v@h")])[0]] = bytes(aged.content)
+    for block in aged.random.sample([*range(40), *range(140, 512)], 300):
+        aged.write(block * BLOCK, BLOCK)
+    info = aged.pool.info(aged.volume)
+    assert info is not None
+    mapped = info.mapped_bytes
+    assert aged.move() == ["moved"]
+    aged.requests()
+    assert aged.pool.info(aged.volume).mapped_bytes == mapped == 412 * BLOCK      # type: ignore[union-attr]
+
+
+# -- what the engine does by itself --------------------------------------------------------------------------------------
+
+
+def settle(aged: Aged) -> None:
+    """Time passes until nothing waits to be moved."""
+    aged.pool.drain()
+    for _ in range(1000):
+        if not aged.pool.stats()["waiting_regions"]:
+            break
+        aged.now_us += 100_000
+        aged.pool.drain()
+    aged.pool.drain()
+
+
+def test_a_region_that_is_overwritten_is_put_in_order_behind_its_writers() -> None:
+    aged = Aged()
+    aged.pool.order(True)
+    aged.age(0.6)
+    settle(aged)
+    stats = aged.pool.stats()
+    assert stats["ordered_regions"] == 2
+    assert aged.requests() == 4
+
+
+def test_a_region_that_is_read_in_order_is_put_in_order() -> None:
+    aged = Aged()
+    aged.age(0.6)
+    aged.pool.order(True)
+    settle(aged)
+    assert aged.pool.stats()["ordered_regions"] == 0, "nobody has read it"
+    for at in range(0, 2 * RUN, BLOCK):
+        aged.pool.call("read", object_id=aged.volume, offset_bytes=at, length_bytes=BLOCK)
+    settle(aged)
+    assert aged.pool.stats()["ordered_regions"] == 0, "in small pieces it is as good as any"
+    aged.requests()
+    settle(aged)
+    assert aged.pool.stats()["ordered_regions"] == 2
+    assert aged.requests() == 4
+
+
+def test_nothing_is_put_in_order_where_that_is_switched_off() -> None:
+    aged = Aged()
+    aged.age(0.6)
+    aged.requests()
+    settle(aged)
+    assert (aged.pool.stats()["ordered_regions"], aged.pool.stats()["waiting_regions"]) == (0, 0)
+    aged.pool.order(True)
+    aged.requests()
+    aged.pool.order(False)
+    assert aged.pool.stats()["waiting_regions"] == 0, "what was noted is forgotten"
+
+
+def test_writers_keep_nine_tenths_of_the_time() -> None:
+    """After a move there is a rest of nine times what it took, while somebody writes."""
+    aged = Aged(regions=6)
+    aged.age(0.6)
+    aged.pool.order(True)
+    aged.requests()
+    times = {"moving": 0, "resting": 0}
+    while (stats := aged.pool.stats())["waiting_regions"]:
+        before = aged.now_us
+        aged.write(0, BLOCK)
+        times["moving" if aged.pool.stats()["waiting_regions"] < stats["waiting_regions"] else "resting"] += aged.now_us - before
+    assert aged.pool.stats()["ordered_regions"] >= 4
+    assert times["resting"] >= 5 * times["moving"] > 0
+
+
+def test_a_volume_may_go_while_its_regions_wait() -> None:
+    aged = Aged()
+    aged.age(0.6)
+    aged.pool.order(True)
+    aged.requests()
+    for number in (aged.volume, *aged.snapshots):
+        aged.pool.call("delete", object_id=number)
+    settle(aged)
+    aged.pool.close()

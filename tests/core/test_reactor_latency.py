@@ -1,11 +1,9 @@
 """How long commands took: counted by object and direction in powers of two (core/wire/latency.pyx)."""
 
 import struct
-import time
 from itertools import pairwise
 
 from core.wire.latency import bucket_of
-from core.wire.limit import Limit
 from core.wire.reactor import DIRECTIONS, LATENCY_BOUNDS_US, LUNF_SLOW, CommandEvent, LunReleasedEvent
 from tests.support.wire import FINAL, READ, WRITE, Rig, rw
 
@@ -63,29 +61,6 @@ def test_a_command_takes_as_long_as_it_waits_for_its_data(r: Rig) -> None:
     assert sum(counts) == 1
     assert sum(counts[:bucket_of(40_000)]) == 0
     assert sum_us >= 40_000
-
-
-def test_an_initiator_sees_what_is_counted_and_the_way_besides(r: Rig) -> None:
-    """Where the target is what takes long, its histogram and an initiator's are within a bucket. The limit is what takes long
-    here, so however slow the machine is: it is at least that, and never more than what the initiator sees.
-    """
-    count, wait_s = 8, 0.05
-    limit = Limit(ops_per_second=int(1 / wait_s), burst_s=0.0)
-    w = r.wire()
-    r.reactor.set_lun_limits(r.number, 0, volume_limit=limit)
-    began, took = {}, []
-    for _ in range(count):
-        began_s = time.monotonic()
-        began[w.command(rw(0x28, 0, 8), flags=FINAL | READ, edtl=4096)] = began_s
-    for _ in range(count):
-        itt = w.gather()[1].itt
-        took.append(time.monotonic() - began[itt])
-    counts, sum_us = r.reactor.latencies()[r.volume]["read"]
-    turn_s = 0.01                                       # the clock is read once a turn
-    assert wait_s * sum(range(count - 1)) <= sum_us / 1e6 <= sum(took) + count * turn_s
-    for rank in range(2, count):                        # of the percentiles: what waited longest is in the highest buckets
-        bucket = next(each for each in range(len(counts)) if sum(counts[:each + 1]) > rank)
-        assert bucket_of(int(1e6 * wait_s * (rank - 1))) <= bucket <= bucket_of(int(1e6 * (sorted(took)[rank] + turn_s)))
 
 
 def test_what_a_lun_has_counted_stays_its_objects_until_that_is_deleted(r: Rig) -> None:

@@ -49,13 +49,14 @@ class Config:
     sizes: tuple[int, ...] = ()         # of volumes: a few of the rig's own when empty
     queues: int = 1                     # 2: as with two reactors, turned one at a time, and only when something wakes them
     thin_pages: int = 0                 # the medium now and then has room for so many pages more, and no others
+    gap_bytes: int = 0                  # reads join pieces with so much between them, and the engine puts regions in order
     sparse: bool = False                # it is a file, whose blocks can be allocated ahead: no lack of room may fail it
 
 
 def open_pool(disk: SimDisk, config: Config, clock: Callable[[], int] | None = None) -> Any:
     from core.pool.engine import Pool
     pool = Pool(disk, cache_bytes=config.cache_bytes, punch_delay_us=config.punch_delay_us, mutations=config.mutations,
-                clock=clock, queues=config.queues)
+                clock=clock, queues=config.queues, gap_bytes=config.gap_bytes)
     if isinstance(disk, WatchedDisk):
         disk.judge()
     return pool

@@ -1,4 +1,4 @@
-"""Faults that lives do not see within their seeds: a mutation each, and the sequence that shows it (docs/crash-tests.md)."""
+"""Faults that lives do not see within their seeds: a mutation each, and the short sequence that shows it (docs/durability.md)."""
 
 from __future__ import annotations
 
@@ -233,7 +233,48 @@ def sums_of_the_second_zone(mutation: str) -> None:
     want(pool.call("read", object_id=V, offset_bytes=0, length_bytes=len(data)) == data, "other data")
 
 
+def half_overwritten(mutation: str, **config: Any) -> tuple[SimDisk, Any, bytearray]:
+    """One region of which every other block was overwritten after a snapshot that stays; what it holds."""
+    disk, pool = opened(mutation, **config)
+    pool.call("write", object_id=V, offset_bytes=0, data=b"a" * LEAF)
+    pool.call("snapshot", pairs=[(V, "v@s")])
+    pool.order(False)
+    for at in range(0, LEAF, 2 * BLOCK):
+        pool.call("write", object_id=V, offset_bytes=at, data=b"b" * BLOCK)
+    return disk, pool, bytearray(b"b" * BLOCK + b"a" * BLOCK) * (LEAF // BLOCK // 2)
+
+
+def move_amid_writes(mutation: str) -> None:
+    """What is written to a region while it is moved is there afterwards."""
+    _, pool, content = half_overwritten(mutation)
+    pool.start("move", object_id=V, offset_bytes=0, length_bytes=LEAF)
+    while not (requests := pool.pending_io()) or requests[0][1] != "write":       # the first slice has been read
+        pool.turn(pool.stats()["epoch"] + 1)
+        for io_id, kind, *_ in pool.pending_io():
+            if kind != "write":
+                pool.perform(io_id)
+    written = pool.start("write", object_id=V, offset_bytes=0, data=b"c" * BLOCK)
+    pool.turn(1)
+    for io_id, _, _, length in pool.pending_io():
+        if length == BLOCK:
+            pool.perform(io_id)                # it is over before the move's own, where that lets it
+    pool.turn(1)
+    pool.drain()
+    want(written in [each.token for each in pool.reap()], "the write is not over")
+    content[:BLOCK] = b"c" * BLOCK
+    want(pool.call("read", object_id=V, offset_bytes=0, length_bytes=LEAF) == content, "a write is lost")
+
+
+def bad_place_between(mutation: str) -> None:
+    """A request for several pieces that fails says nothing of them: each is read by itself, and only what is bad is refused."""
+    disk, pool, content = half_overwritten(mutation, gap_bytes=32 << 10)
+    disk.fail("read")
+    want(pool.call("read", object_id=V, offset_bytes=0, length_bytes=64 << 10) == content[:64 << 10],
+         "what was not read is taken for data")
+
+
 PLANTED: dict[str, Callable[[str], None]] = {
+    "move_leaves": move_amid_writes, "join_deaf": bad_place_between,
     "flat_pending": node_that_waits, "short_unmap": unmapped_to_the_end, "atomic_stays": atomic_elsewhere,
     "hasty_copy": copy_of_one_instant, "hole_writes": hole_stays, "long_record": record_within_a_leaf,
     "first_bad": first_bad_block, "atomic_space": nodes_of_an_atomic_write,

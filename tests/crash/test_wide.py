@@ -14,6 +14,7 @@ from tests.support.history import Op, Violation
 GIB, TIB = 1 << 30, 1 << 40
 STREAMS = Config(size_bytes=80 << 20, volume_bytes=2 << 20, sizes=(2 << 20, 2 << 20, 4 << 20), hot_bytes=2 << 20, max_objects=5,
                  checksums=0.1)
+ORDERED = replace(STREAMS, size_bytes=128 << 20, sizes=(2 << 20, 4 << 20), max_objects=4, gap_bytes=32 << 10)
 
 # "vast": every level of the map there is, all borders of nodes, resizes across them; "slow": idle stretches, so that what is
 # done by the clock (commits, seals, checkpoints) meets crashes; "thin": the medium runs out of space at any write and has some
@@ -22,7 +23,7 @@ STREAMS = Config(size_bytes=80 << 20, volume_bytes=2 << 20, sizes=(2 << 20, 2 <<
 # shared blocks; "two queues": as two reactors, of which one sleeps until it is woken; "groups": snapshots of several volumes and
 # reverts while writes to them are under way; "knots": comparisons and atomic writes amid UNMAPs over hundreds of leaves, copies,
 # reverts and snapshots, judged by serial order; "streams": long writes over what lies scattered, and moves of it; "thin
-# streams": where the medium may have no room for that.
+# streams": where the medium may have no room for that; "ordered": reads over gaps, and the engine moves regions by itself.
 SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "vast": (Config(size_bytes=48 << 20, cache_bytes=0, hot_bytes=256 << 10, volume_bytes=GIB,
                     sizes=(64 << 10, 4 << 20, 8 << 20, GIB, GIB + 4096, 3 * GIB, 512 * GIB, 512 * GIB + 4096, 3 * TIB,
@@ -39,6 +40,8 @@ SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "groups": (Config(hot_bytes=32 << 10, max_inflight=8, volume_bytes=1 << 20, max_objects=24, stuck=0.2), wide.GROUPS, 3),
     "streams": (STREAMS, wide.STREAMS, 1),
     "thin streams": (replace(STREAMS, thin_pages=300, sparse=True), {**wide.STREAMS, wide.thin_out: 6}, 1),
+    "ordered": (ORDERED, wide.ORDERED, 1),
+    "ordered, two queues": (replace(ORDERED, queues=2), wide.ORDERED, 1),
     "knots": (knots.CONFIG, knots.EVERYTHING, 4),
 }
 

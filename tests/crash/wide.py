@@ -95,6 +95,29 @@ def scatter(rig: Rig) -> Op | None:
     return None
 
 
+def thicken(rig: Rig) -> Op | None:
+    """About half of a region is overwritten here and there after a snapshot that stays: it may be worth a run of its own."""
+    models = [m for m in rig.volumes() if rig.size_of(m) >= 2 << 20 and not rig.busy(m)]
+    if not models:
+        return None
+    r = rig.random
+    model = r.choice(models)
+    start = r.randrange(rig.size_of(model) >> 21) << 21
+
+    def put(offset: int, length: int) -> Op:
+        return rig.start("write", object_id=model.id, offset_bytes=offset, data=rig.oracle.make_data(model.id, offset, length))
+
+    if r.random() < 0.5:
+        rig.settle(put(start, 2 << 20))
+    if len(rig.oracle.objects) < rig.config.max_objects:
+        rig.do("snapshot", pairs=[(model.id, f"{model.name[0].value}@{rig.new_name()}")])
+    for block in r.sample(range(0, 512, 8), r.choice((30, 40, 50))):
+        put(start + block * BLOCK, r.choice((4, 5, 6)) * BLOCK)
+        if len(rig.tokens) > 8:
+            rig.step()
+    return rig.start("read", object_id=model.id, offset_bytes=start, length_bytes=1 << 20)
+
+
 def stream(rig: Rig) -> Op | None:
     """A long write over whatever lies there."""
     models = [m for m in rig.volumes() if rig.size_of(m) >= 2 << 20]
@@ -132,3 +155,5 @@ GROUPS: dict[Action, int] = {create: 3, write: 40, write_atomic: 10, snapshot: 1
                              unmap: 4, clone: 2, resize: 2, idle: 2}
 STREAMS: dict[Action, int] = {create: 1, scatter: 10, move: 14, stream: 20, write: 20, read: 8, unmap: 3, snapshot: 4, delete: 5,
                               clone: 2, revert: 2, share: 2, write_atomic: 3, flush: 4, checkpoint: 2, idle: 2}
+ORDERED: dict[Action, int] = {create: 1, thicken: 30, move: 4, stream: 3, write: 40, read: 14, unmap: 2, snapshot: 2, delete: 8,
+                              clone: 1, revert: 1, share: 1, write_atomic: 2, flush: 4, checkpoint: 2}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from core.pool.engine import EXIT_LOST
-from tests.support.daemon import DaemonProcess
+from target.volumes.owner import EXIT_LOST
+from tests.support.daemon import DaemonProcess, free_port
 from tests.support.stamps import Lost, Session, stamped
 
 NAME = "iqn.2026-01.test:one"
@@ -44,7 +46,13 @@ class Machines:
         return daemon
 
     def another(self, host: str, *options: str) -> DaemonProcess:
-        one = self.first.another(*options)
+        one = copy.copy(self.first)
+        one.process, one.options = None, [*one.options, *options]
+        one.api = Path(tempfile.mkdtemp(prefix="lnt")) / "api.sock"
+        one.port = free_port()
+        one.portal = f"127.0.0.1:{one.port}"
+        one.listen = (one.portal,)
+        one.log = self._directory / f"{one.port}.log"
         self._made.append(one)
         return self.put(one, host)
 

@@ -108,7 +108,10 @@ class FakePool:
     def stats(self) -> dict[str, int]:
         used = sum(each.mapped_bytes for each in self._objects.values())
         return {"used_bytes": used, "free_bytes": self.size_bytes - used, "unswept": 0, "punched_bytes": 0, "punch_runs": 0,
-                "moved_bytes": 0}
+                "moved_bytes": 0, "copied_bytes": 0, "unordered_regions": 0}
+
+    def order(self, on: bool) -> None:
+        pass
 
     # -- operations --------------------------------------------------------------------------------------------
     def _get(self, object_id: int) -> ObjectInfo:

@@ -1,7 +1,8 @@
 """Defrag: volumes whose blocks snapshots have scattered lie in order again, without anyone asking (docs/operations.md).
 
-The engine moves one region of 2 MiB at a time (its `move` operation), where it is a volume's alone and a run is to spare. What
-is scattered and shared stays; it becomes a volume's alone when the others are deleted. So deletes are what a pass waits for.
+The engine moves one region of 2 MiB at a time (its `move` operation), where that is worth its space and there is a place. What
+is overwritten or read in order it finds by itself (core/ops/order.pyx). A pass looks at everything: deletes, which make regions a
+volume's alone, are what it waits for.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from target.volumes.gateway import ObjectInfo, PoolError
 log = logging.getLogger("lunette.defrag")
 
 RUN_BYTES = 2 << 20
+ROOM_PART = 16                  # of the pool's size the file system below has left at least
 EXTENTS = 1000                  # asked for at a time
 LOOK_SECONDS = 1.0              # between two looks for something to do
 IDLE_SECONDS = 5.0              # initiators that have sent nothing for so long are not there
@@ -37,6 +39,8 @@ class Defrag(PoolWork):
         self._polite = False        # this pass waits for initiators
         self._seen = -1             # their requests so far, when they were silent last
         self._only = 0              # this pass is for one volume: its id
+        self._unswept = -1          # free bytes that were still to go back to the medium, at the last look
+        self._orders = True         # the engine puts in order what is overwritten or read
 
     def start(self, rate_bytes: int, name: str = "") -> None:
         """As every work on the pool; with `name` for that volume or clone alone. LunetteError: not_found, invalid, busy."""
@@ -50,11 +54,14 @@ class Defrag(PoolWork):
         super().start(rate_bytes)
 
     def watch(self) -> None:
-        """From now on passes begin by themselves."""
+        """From now on passes begin by themselves, unless the engine is told not to put anything in order (serve --no-defrag)."""
+        if not self._pool.stats().get("orders", 1):
+            return
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def quit(self) -> None:
         """None begins any more, and none goes on."""
+        self._pool.pool.order(False)
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -62,8 +69,9 @@ class Defrag(PoolWork):
         await self.stop()
 
     def _figures(self) -> dict[str, Any]:
-        """Bytes that volumes have mapped, of them looked at, and of those moved."""
-        return {"mapped_bytes": sum(info.mapped_bytes for info in self._volumes()), "looked_bytes": 0, "moved_bytes": 0}
+        """Bytes that volumes have mapped, of them looked at, of those moved, and of those that found no place."""
+        return {"mapped_bytes": sum(info.mapped_bytes for info in self._volumes()), "looked_bytes": 0, "moved_bytes": 0,
+                "left_bytes": 0}
 
     def _done(self) -> tuple[int, int]:
         return self._state.get("looked_bytes", 0), self._state.get("mapped_bytes", 0)
@@ -79,6 +87,7 @@ class Defrag(PoolWork):
         requests, quiet_s = self._requests(), time.monotonic()
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            self._mind_room()
             if requests != self._requests():
                 requests, quiet_s = self._requests(), time.monotonic()
             elif freed != self._freed() and time.monotonic() - quiet_s >= IDLE_SECONDS and self._is_ripe():
@@ -89,12 +98,25 @@ class Defrag(PoolWork):
                     await self.over()
                     log.info("%d MiB of volumes lay scattered and were moved", self._state.get("moved_bytes", 0) >> 20)
 
+    def _mind_room(self) -> None:
+        """The engine copies nothing where the file system below is nearly full: copies would take what writers need."""
+        stats = self._pool.stats()
+        room = stats.get("medium_free_bytes")
+        has_room = room is None or room >= stats["size_bytes"] // ROOM_PART
+        if has_room != self._orders:
+            self._orders = has_room
+            self._pool.pool.order(has_room)
+
     def _is_ripe(self) -> bool:
         """What was deleted has come off the counts: before that regions still look shared, and a pass would leave them.
 
-        Homes of nodes, which wait for a checkpoint that may be far off, are items that are pending, too, but no bytes.
+        Homes of nodes, which wait for a checkpoint that may be far off, are items that are pending, too, but no bytes. What goes
+        back to the medium has gone, or does not: the pass wants runs of which the medium keeps nothing.
         """
-        return not self._pool.pool.read_only and not self._pool.stats().get("pending_bytes", 0)
+        stats = self._pool.stats()
+        unswept, self._unswept = self._unswept, stats.get("unswept_bytes", 0)
+        return (not self._pool.pool.read_only and not stats.get("pending_bytes", 0)
+                and self._unswept in (0, unswept))
 
     def _freed(self) -> int:
         return self._pool.stats().get("reclaimed_bytes", 0)
@@ -106,8 +128,9 @@ class Defrag(PoolWork):
                 with contextlib.suppress(PoolError):         # deleted meanwhile, or a page of it cannot be read
                     async for offset, length in self._regions(info):
                         await self._silence()
-                        await self._pool.call("move", object_id=info.id, offset_bytes=offset, length_bytes=length)
+                        done = await self._pool.call("move", object_id=info.id, offset_bytes=offset, length_bytes=length)
                         self._state["looked_bytes"] += length
+                        self._state["left_bytes"] += length if done == "nowhere" else 0
                         self._state["moved_bytes"] = moved = self._pool.stats()["moved_bytes"] - before
                         self._further()
                         if rate_bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -95,3 +96,47 @@ async def test_it_begins_by_itself_after_a_delete_and_waits_for_initiators(made:
             await asyncio.sleep(0.02)
     assert work.status()["moved_bytes"] == 2 * RUN
     await work.quit()
+
+
+async def test_what_finds_no_place_is_said(made: tuple[Scattered, AsyncPool], monkeypatch: pytest.MonkeyPatch) -> None:
+    scattered, pool = made
+    work, real = Defrag(pool), pool.call
+
+    async def call(op: str, **args: Any) -> Any:
+        return "nowhere" if op == "move" and args["offset_bytes"] else await real(op, **args)
+
+    monkeypatch.setattr(pool, "call", call)
+    work.start(0)
+    await work.over()
+    assert (work.status()["moved_bytes"], work.status()["left_bytes"]) == (RUN, RUN)
+    assert scattered.pool.stats()["moved_bytes"] == RUN
+
+
+async def test_nothing_is_copied_where_the_file_system_below_is_nearly_full(made: tuple[Scattered, AsyncPool],
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    _, pool = made
+    work, real = Defrag(pool), pool.stats
+    room = {"medium_free_bytes": real()["size_bytes"] // 16 - 1}
+    monkeypatch.setattr(pool, "stats", lambda: {**real(), **room})
+    assert real()["orders"]
+    work.watch()
+    async with asyncio.timeout(20):
+        while real()["orders"]:      # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        room["medium_free_bytes"] += 1
+        while not real()["orders"]:      # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await work.quit()
+    assert not real()["orders"]
+
+
+async def test_no_pass_begins_where_that_is_switched_off(made: tuple[Scattered, AsyncPool]) -> None:
+    """Asked for, one does: the engine moves what it is told to."""
+    _, pool = made
+    work = Defrag(pool)
+    pool.pool.order(False)
+    work.watch()
+    assert work._watching is None
+    work.start(0)
+    await work.over()
+    assert work.status()["moved_bytes"] == 2 * RUN

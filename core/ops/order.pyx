@@ -1,0 +1,142 @@
+"""Which regions the engine puts in order by itself, and how much of the time that may take (docs/operations.md, "Fragmentation").
+
+A region is noted when much of it has been overwritten since it was shared, and when a long read finds it scattered. Noted regions
+are moved (core/ops/moving.pyx, which says whether that is worth it) behind the initiators: while they write, one at a time for a
+tenth of the time; while they only read, some at a time, since it is their reads that become faster. What is noted lives in memory
+only, and is forgotten where there is no place for it. Media on which scattered reads cost little (`gap_bytes`) are left alone.
+
+Lives here and nowhere else: `ordering`.
+"""
+from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS
+from core.base.pool cimport op_state
+from core.base.schedule cimport op_ready
+from core.base.types cimport MOVED, MOVED_NOWHERE, OPF_BACKGROUND, OP_MOVE, OP_ORDERED
+from core.base.ordering cimport ORDER_MOVERS, ORDER_WANTED, lnt_mover, lnt_noted
+from core.objects cimport object_find, object_release
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+cdef enum:
+    AGAIN_US = 250000             # a region that was noted is not noted again for so long
+    SILENT_US = 20000             # initiators that have sent nothing for so long are not there
+    REST = 9                      # a move is followed by so many times as long a rest beside initiators that write ...
+    MOVE_US = 4000                # ... of what it takes the medium: what it took longer it has waited for them
+
+
+cdef void order_want(lnt_pool *p, lnt_object *o, uint64_t lba, bint anew) noexcept nogil:
+    """Look at the region of lba when there is time; where that was said a moment ago only if it has changed since (`anew`)."""
+    cdef uint64_t key = o.pub.id << 32 ^ lba >> 9
+    cdef lnt_noted *noted = &p.ordering.noted[(key * <uint64_t>0x9E3779B97F4A7C15) >> 54]
+    cdef uint32_t at = (p.ordering.first + p.ordering.count) % ORDER_WANTED
+    if (p.ordering.off or p.read_only or p.ordering.count == ORDER_WANTED or o.pub.read_only
+            or not anew and noted.key == key and p.now_us < noted.until_us
+            or p.background_device == NULL or p.background_device.gap_bytes == 0):
+        return
+    noted.key = key
+    noted.until_us = p.now_us + AGAIN_US
+    p.ordering.wanted[at].object = o.pub.id
+    p.ordering.wanted[at].lba = lba & ~<uint64_t>511
+    p.ordering.count += 1
+    if p.background_device != p.current_device:
+        p.background_device.wake(p.background_device)
+
+
+cdef inline bint beside_writers(lnt_pool *p) noexcept nogil:
+    return p.ordering.writing_us != 0 and p.now_us < p.ordering.writing_us + SILENT_US
+
+
+cdef void look_around(lnt_pool *p) noexcept nogil:
+    """Whether initiators write now."""
+    if p.ordering.changes != p.budget.changes:
+        p.ordering.changes = p.budget.changes
+        p.ordering.writing_us = p.now_us
+
+
+cdef inline bint may_begin(lnt_pool *p) noexcept nogil:
+    if beside_writers(p):
+        return p.ordering.busy == 0 and p.now_us >= p.ordering.rest_us
+    return p.ordering.busy < ORDER_MOVERS
+
+
+cdef lnt_mover *free_mover(lnt_pool *p) noexcept nogil:
+    cdef int i
+    for i in range(ORDER_MOVERS):
+        if p.ordering.movers[i].move.obj == NULL:
+            return &p.ordering.movers[i]
+    return NULL
+
+
+cdef void begin(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
+    cdef lnt_mover *m = free_mover(p)
+    memset(m, 0, sizeof(lnt_mover))
+    m.ended.kind = OP_ORDERED
+    m.ended.owner = m
+    m.ended.dev = m.move.dev = p.background_device
+    m.move.kind = OP_MOVE
+    m.move.flags = OPF_BACKGROUND
+    m.move.obj = &o.pub
+    m.move.offset = lba * L_BLOCK_BYTES
+    m.move.length = min(o.pub.size_bytes // L_BLOCK_BYTES - lba, <uint64_t>L_RUN_BLOCKS) * L_BLOCK_BYTES
+    m.move.owner = &m.ended
+    op_state(&m.move).internal = 1        # its end is told to `ended`
+    op_state(&m.move).pool = p
+    o.pub.handles += 1
+    m.began_us = p.now_us
+    p.ordering.busy += 1
+    op_ready(p, &m.move)
+
+
+cdef int order_turn(lnt_pool *p) noexcept nogil:
+    """Begin the moves that may begin. 1: one did."""
+    cdef lnt_object *o
+    cdef uint64_t lba
+    cdef int began = 0
+    look_around(p)
+    while p.ordering.count and may_begin(p):
+        o = object_find(p, p.ordering.wanted[p.ordering.first].object)
+        lba = p.ordering.wanted[p.ordering.first].lba
+        p.ordering.first = (p.ordering.first + 1) % ORDER_WANTED
+        p.ordering.count -= 1
+        if o != NULL and not o.pub.gone and lba < o.pub.size_bytes // L_BLOCK_BYTES:
+            begin(p, o, lba)
+            began = 1
+    return began
+
+
+cdef uint64_t order_due(lnt_pool *p) noexcept nogil:
+    """When the next may begin, if none ends before; 0: none waits."""
+    cdef uint64_t silent = p.ordering.writing_us + SILENT_US
+    if p.ordering.count == 0 or p.ordering.busy == ORDER_MOVERS or p.ordering.busy and beside_writers(p):
+        return 0
+    return p.ordering.rest_us if p.ordering.rest_us < silent else silent
+
+
+cdef void order_ended(lnt_pool *p, lnt_op *op) noexcept nogil:
+    """A move is over: leave the initiators their part of the time."""
+    cdef lnt_mover *m = <lnt_mover *>op.owner
+    cdef uint64_t took_us = p.now_us - m.began_us
+    p.ordering.regions += m.move.status == 0 and m.move.result == MOVED
+    p.ordering.nowhere += m.move.status == 0 and m.move.result == MOVED_NOWHERE
+    object_release(p, <lnt_object *>m.move.obj)
+    m.move.obj = NULL
+    p.ordering.busy -= 1
+    look_around(p)
+    if m.move.status == 0 and m.move.result == MOVED and beside_writers(p):
+        p.ordering.rest_us = p.now_us + REST * (took_us if took_us < MOVE_US else MOVE_US)
+
+
+cdef void order_switch(lnt_pool *p, bint on) noexcept nogil:
+    """Off: nothing is noted any more, and what was is forgotten. What is under way ends."""
+    p.ordering.off = not on
+    if not on:
+        p.ordering.count = 0
+
+
+cdef void order_free(lnt_pool *p) noexcept nogil:
+    """The pool is gone: what moves had in memory goes, too."""
+    cdef int i
+    for i in range(ORDER_MOVERS):
+        if p.ordering.movers[i].move.obj != NULL:
+            free(op_state(&p.ordering.movers[i].move).bounce)
+            free(op_state(&p.ordering.movers[i].move).sub)
