@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 
 import pytest
@@ -20,12 +21,14 @@ from tests.support.stamps import Lost, Session, stamped
 
 def standby(daemon: DaemonProcess) -> subprocess.Popen[str]:
     """Start it, and return when it waits."""
-    process = subprocess.Popen([sys.executable, "-m", "target", "serve", str(daemon.pool), "--api", str(daemon.api), "--listen",
-                                daemon.portal, *daemon.options, "--standby"],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    while "waiting:" not in process.stderr.readline():
+    before = daemon.log.stat().st_size if daemon.log.exists() else 0
+    with daemon.log.open("a") as log:           # no pipe, which it would fill if nobody read on
+        process = subprocess.Popen([sys.executable, "-m", "target", "serve", str(daemon.pool), "--api", str(daemon.api),
+                                    "--listen", daemon.portal, *daemon.options, "--standby"],
+                                   stdout=subprocess.PIPE, stderr=log, text=True)
+    while b"waiting:" not in daemon.log.read_bytes()[before:]:
         assert process.poll() is None
+        time.sleep(0.05)
     daemon.process = process
     return process
 

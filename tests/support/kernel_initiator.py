@@ -32,16 +32,19 @@ class Verifying:
 
     def __init__(self, guest: Guest, disk: str) -> None:
         self._guest = guest
-        self._running = guest.start(f"rm -f /tmp/enough /tmp/all; echo > /tmp/rounds; until [ -e /tmp/enough ]; do "
+        self._running = guest.start(f"rm -f /tmp/enough /tmp/all /tmp/failed; echo > /tmp/rounds; until [ -e /tmp/enough ]; do "
                                     f"{VERIFY.format(disk=disk)} --randseed=$(wc -l < /tmp/rounds) > /tmp/fio 2>&1 || "
-                                    f"{{ cat /tmp/fio; exit 1; }}; cat /tmp/fio >> /tmp/all; "
+                                    f"{{ cat /tmp/fio; touch /tmp/failed; exit 1; }}; cat /tmp/fio >> /tmp/all; "
                                     f"echo >> /tmp/rounds; done")
         guest.wait_for("pidof fio")
 
     def wait_for_a_round(self) -> None:
         """Until one that has begun after now is over."""
         rounds = int(self._guest.run("wc -l < /tmp/rounds"))
-        self._guest.wait_for(f"[ $(wc -l < /tmp/rounds) -ge {rounds + 2} ]")
+        self._guest.wait_for(f"multipath -ll; dmesg | tail -n 40; cat /tmp/fio | tail -n 5; "
+                             f"[ -e /tmp/failed ] || [ $(wc -l < /tmp/rounds) -ge {rounds + 2} ]", timeout=180)
+        if self._guest.run("ls /tmp/failed || true").strip():
+            self._running.wait()                # which says what fio has met
 
     def finish(self) -> None:
         """Until the present round is over; no round may have failed."""
