@@ -125,10 +125,11 @@ def test_both_at_once(images: Images) -> None:
                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in pair]
         lines = [process.stdout.readline() for process in processes if process.stdout is not None]
         serving = [process for process, line in zip(processes, lines, strict=True) if line]
-        time.sleep(0.5)
-        alive = [process for process in processes if process.poll() is None]
-        assert len(alive) <= 1
         assert serving
+        deadline = time.monotonic() + 60
+        while all(process.poll() is None for process in processes):     # who was fenced says nothing, and ends
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         for process in processes:
             process.kill()
             process.communicate()

@@ -118,7 +118,7 @@ def start_multipath(guest: Guest, paths: int) -> str:
     """Start multipathd; the device of the only disk, once it has that many paths."""
     guest.run(f"mkdir -p /etc/multipath; cat > /etc/multipath.conf <<'END'\n{MULTIPATH}END\nmultipathd")
     wait_for_paths(guest, paths)
-    return guest.run("echo /dev/mapper/3*").strip()
+    return guest.wait_for("ls -d /dev/mapper/3* && [ -b $(ls -d /dev/mapper/3*) ]").strip()       # udev may be behind
 
 
 def wait_for_paths(guest: Guest, active: int) -> None:
