@@ -99,6 +99,12 @@ cdef inline bint may_spin(lnt_reactor *r, uint64_t pdus, bint answered, uint32_t
             and (r.pacing.pdu_mean < LONE_MEAN or behind == 0))
 
 
+cdef inline bint may_gather(lnt_reactor *r, uint64_t pdus, uint32_t behind) noexcept nogil:
+    # Each initiator heard in this turn has more answers to work off than the pause takes. Taken one by one, its commands would
+    # cost a wake-up and a send each. But the device has nothing to work off: what it ends in a pause waits, and then so does it.
+    return pdus and behind >= GATHER_BEHIND and behind != BEHIND_NONE and r.disk.in_flight == r.disk.syncing
+
+
 cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
     # Spinning shortens the answer to a lone command, and to a batch whose sender has taken every answer before; else others in
     # flight hide a wake-up. Where spins keep finding nothing, only one chance in sixteen is taken. 1: there is something to do.
@@ -137,9 +143,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
             or until <= now or r.reap or r.settle != NULL or r.shares.waiting):
         lnt_ring_pump(r.ring)
         return
-    if pdus and behind >= GATHER_BEHIND and behind != BEHIND_NONE and until - now > GATHER_US:
-        # Each initiator heard in this turn has more answers to work off than this pause takes. Taken one by one, its commands
-        # would cost a wake-up and a send each.
+    if may_gather(r, pdus, behind) and until - now > GATHER_US:
         lnt_ring_pump(r.ring)
         if lnt_cqe(r.ring) == NULL:
             lnt_sleep_us(GATHER_US)
