@@ -61,7 +61,7 @@ def test_each_step_cut(site: tuple[Pair, Cutter]) -> None:
     for step in steps:
         cutter.plan(*step)
         pair.a.write("v", source.randrange(15 * MIB // 4096) * 4096, source.randbytes(65536))
-        assert cutter.done.wait(20), f"a round has no record {step}"
+        assert cutter.done.wait(60), f"a round has no record {step}"
         rounds = pair.a.mirror("v")["rounds"]
         until(lambda: pair.a.mirror("v")["rounds"] > rounds, "it does not go on")       # noqa: B023
     settled(pair.a, pair.b)
@@ -79,7 +79,7 @@ def test_each_step_killed(site: tuple[Pair, Cutter], who: str) -> None:
     for step in steps if FULL else source.sample(steps, 2):
         pair.a.write("v", source.randrange(15 * MIB // 4096) * 4096, source.randbytes(65536))
         cutter.plan(*step, restarted(side))
-        assert cutter.done.wait(20), f"a round has no record {step}"
+        assert cutter.done.wait(60), f"a round has no record {step}"
         side.daemon.start()
         settled(pair.a, pair.b)
 
@@ -110,7 +110,7 @@ def test_packets_that_are_lost_from_a_step_on(site: tuple[Pair, Cutter], step: t
     pair, cutter = site
     cutter.plan(*step, silent=True)
     pair.a.write("v", 0, random.Random(5).randbytes(65536))
-    assert cutter.done.wait(20), f"a round has no record {step}"
+    assert cutter.done.wait(60), f"a round has no record {step}"
     until(lambda: pair.a.mirror("v")["problem"])
     settled(pair.a, pair.b)
 
@@ -123,7 +123,7 @@ def test_a_broken_round_goes_on_where_it_was(site: tuple[Pair, Cutter]) -> None:
         a.write("large", at, random.Random(at).randbytes(4 * MIB))
     cutter.plan("up", 150 * MIB // 16384)
     a.cli("mirror", "add", "large", "--to", "b", "--rpo", "2s")
-    assert cutter.done.wait(30)
+    assert cutter.done.wait(60)
     until(lambda: a.mirror("large")["rounds"], "it does not go on")
     assert a.mirror("large")["sent_bytes"] < 140 * MIB      # only what had not come
     assert a.sha256("large") == b.sha256("large")

@@ -235,7 +235,7 @@ def test_a_connection_that_fell_silent_does_not_stand_in_the_way(pair: Pair) -> 
         cutter.plan("up", 400, lambda: a.daemon.close_process(), silent=True)      # in the middle of a stream
         with contextlib.suppress(Refused):
             a.cli("mirror", "resume", "v")
-        assert cutter.done.wait(20)
+        assert cutter.done.wait(60)
         a.daemon.start()
         rounds(a, "v", 1)
         assert a.sha256("v") == b.sha256("v")
