@@ -51,8 +51,8 @@ ceph: build clients ## the tests of pools on a Ceph cluster of their own: some m
 	@sh tests/support/clients.sh ceph
 	LUNETTE_CEPH=$${LUNETTE_CEPH:-1} $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/ceph
 
-mirrors: build clients ## the tests of mirrors with a fault at each step: some minutes
-	LUNETTE_MIRROR=full $(BIN)/python -m pytest -q -n 2 --dist loadfile --timeout=900 tests/interop/test_mirror_[fls]*.py tests/interop/test_kernel_mirror.py
+mirrors: build clients ## the tests of mirrors with a fault at each step of a round; LUNETTE_MIRROR=all: of each command, too
+	LUNETTE_MIRROR=$${LUNETTE_MIRROR:-full} $(BIN)/python -m pytest -q -n 2 --dist loadfile --timeout=900 tests/interop/test_mirror_[fls]*.py tests/interop/test_kernel_mirror.py
 
 # From a clean clone.
 RELEASE ?= trixie

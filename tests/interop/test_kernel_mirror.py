@@ -15,7 +15,7 @@ from tests.support.pair import Pair, Side, rounds, until
 from tests.support.places import pool_directory
 
 FILE = "/mnt/v/file"
-pytestmark = pytest.mark.skipif(not os.environ.get("LUNETTE_MIRROR"), reason="takes long: make mirrors")
+pytestmark = pytest.mark.skipif(os.environ.get("LUNETTE_MIRROR") != "all", reason="takes long: LUNETTE_MIRROR=all make mirrors")
 
 
 @pytest.fixture
