@@ -134,7 +134,7 @@ def test_two_gateways_one_of_them_in_standby(images: Images, guest: Guest) -> No
     assert guest.run("multipath -ll | grep -c policy").strip() == "2"         # a group each
     for path in paths(guest):
         guest.wait_for(f"[ $(sg_persist --in --read-keys {path} | grep -c 0xabc) = 2 ]")
-        guest.wait_for(f"sg_persist --in --read-reservation {path} | grep 'Registrants Only'")
+        guest.wait_for(f"sg_persist --in --read-reservation {path} | grep -i 'registrants only'")
     for each in (waiting, active):
         each.stop()
     assert "clean" in active.check()

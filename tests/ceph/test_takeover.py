@@ -119,20 +119,22 @@ def test_both_at_once(images: Images) -> None:
     """Whoever is granted the pool at the same time as another, one of them serves, or none; the pool is clean."""
     pair = [images.gateway(*LEASE, "--takeover", "--same-identity")]
     pair.append(images.another(pair[0]))
+    served = 0
     for _ in range(int(os.environ.get("LUNETTE_STORMS", "3"))):
         processes = [subprocess.Popen([sys.executable, "-m", "target", "serve", str(each.pool), "--api", str(each.api),
                                        "--listen", each.portal, *each.options],
                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in pair]
         lines = [process.stdout.readline() for process in processes if process.stdout is not None]
-        serving = [process for process, line in zip(processes, lines, strict=True) if line]
-        assert serving
+        served += any(lines)
         deadline = time.monotonic() + 60
         while all(process.poll() is None for process in processes):     # who was fenced says nothing, and ends
             assert time.monotonic() < deadline
             time.sleep(0.05)
         for process in processes:
             process.kill()
-            process.communicate()
+            said = process.communicate()[1]
+            assert process.returncode in (-signal.SIGKILL, EXIT_LOST) or "in use" in said or "try again" in said, said
+    assert served                           # none may: on a slow machine each may find that the other was quicker
     assert "clean" in pair[0].check()
 
 

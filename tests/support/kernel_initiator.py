@@ -43,7 +43,7 @@ class Verifying:
         rounds = int(self._guest.run("wc -l < /tmp/rounds"))
         self._guest.wait_for(f"multipath -ll; dmesg | tail -n 40; cat /tmp/fio | tail -n 5; "
                              f"[ -e /tmp/failed ] || [ $(wc -l < /tmp/rounds) -ge {rounds + 2} ]", timeout=180)
-        if self._guest.run("ls /tmp/failed || true").strip():
+        if self._guest.run("if [ -e /tmp/failed ]; then echo failed; fi").strip():
             self._running.wait()                # which says what fio has met
 
     def finish(self) -> None:
