@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -189,6 +190,36 @@ def test_nothing_freed_is_forgotten(desk: Desk) -> None:
     assert kept <= used
     assert desk.pool.stats()["punch_runs"] == 0
     assert desk.punched() >= 8 * MIB
+
+
+def all_given_back(how: str, *refusals: int) -> int:
+    """What a deleted snapshot had goes back while the medium refuses the first discards; how many bytes that were."""
+    desk, refuse = Desk(), list(refusals)
+    take = desk.device.discard
+
+    def discard(offset_bytes: int, length_bytes: int) -> None:
+        if refuse:
+            raise OSError(refuse.pop(), "not now")
+        take(offset_bytes, length_bytes)
+
+    desk.device.discard = discard  # type: ignore[method-assign]
+    desk.free(how)
+    desk.pool.drain()
+    for _ in range(400):
+        desk.turns(1000, busy=False)
+        if not desk.pool.stats()["punch_runs"]:
+            break
+    assert not refuse
+    assert desk.pool.stats()["punch_runs"] == 0
+    punched = desk.punched()
+    desk.pool.abandon()
+    return punched
+
+
+@pytest.mark.parametrize("how", [SCATTERED, WHOLE])
+def test_what_the_medium_does_not_take_back_now_it_gets_again(how: str) -> None:
+    """A file system without room for the extents of a hole says so; what was refused stays marked."""
+    assert all_given_back(how, errno.ENOSPC, errno.EINTR, errno.ENOMEM) == all_given_back(how)
 
 
 def test_where_no_run_is_free_what_the_medium_keeps_is_taken_first() -> None:
