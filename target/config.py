@@ -122,7 +122,9 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `10s`, `500ms`, `2m`, `1h`, `30d`, `2w`. LunetteError: invalid."""
+    """Seconds in `10s`, `500ms`, `2m`, `1h`, `30d`, `2w`, `0`. LunetteError: invalid."""
+    if text.strip() == "0":
+        return 0.0
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|w)", text.strip())
     if match is None:
         raise LunetteError("invalid", f"{text!r} is not a time: a number with ms, s, m, h, d or w")
