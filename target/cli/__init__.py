@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from target.cli.group import Group
 from target.config import API_ENVIRONMENT
 from target.errors import LunetteError
 from target.version import VERSION
@@ -34,7 +35,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """The commands of all modules, each imported when it is wanted."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

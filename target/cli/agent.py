@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from target.cli.group import Group
 from target.cli.request import print_table
 from target.errors import LunetteError
 
@@ -24,7 +25,7 @@ def _etcd(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--prefix", default="/lunette/", show_default=True, help="What all keys begin with.")(command)
 
 
-@click.group()
+@click.group(cls=Group)
 def agent() -> None:
     """Many pools on many gateways: an agent on each machine, a table in etcd."""
 

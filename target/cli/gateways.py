@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from target.cli.group import Group
 from target.cli.request import connect, json_option, print_json, print_table
 from target.client import Client
 from target.errors import LunetteError
@@ -15,7 +16,7 @@ WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.1
 
 
-@click.group()
+@click.group(cls=Group)
 def gateway() -> None:
     """Gateways: one serves a pool, others may take it over."""
 

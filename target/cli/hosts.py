@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from target.cli.group import Group
 from target.cli.model import model_command
 from target.cli.request import connect, json_option, limits, print_json, print_table
 from target.errors import LunetteError
@@ -18,7 +19,7 @@ MAX_SECRET_FILE = 4096  # bytes; a secret has 255 bytes at most
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-@click.group()
+@click.group(cls=Group)
 def host() -> None:
     """Initiators by name: their IQNs and CHAP secrets."""
 
@@ -89,7 +90,7 @@ def _no_secret(raw: bytes) -> str:
     return ""
 
 
-@click.group()
+@click.group(cls=Group)
 def target() -> None:
     """The target as a whole: its portals, and logins that are sent elsewhere."""
 

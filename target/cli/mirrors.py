@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from target.cli.group import Group
 from target.cli.model import model_command
 from target.cli.request import connect, json_option, print_json, print_table, show_note
 from target.config import format_duration, format_size
@@ -14,7 +15,7 @@ from target.models.mirrors import Demote, MirrorAdd, MirrorPause, MirrorRemove, 
 WRONG = ("failed", "diverged", "superseded")
 
 
-@click.group()
+@click.group(cls=Group)
 def mirror() -> None:
     """Mirrors: volumes kept on a peer, a little behind."""
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
+from target.cli.group import Group
 from target.cli.model import model_command
 from target.cli.request import connect, json_option, print_json, print_table
 from target.models.mirrors import PeerAdd, PeerCertificate, PeerRemove
 
 
-@click.group()
+@click.group(cls=Group)
 def peer() -> None:
     """Peers: other daemons that volumes are mirrored to and from."""
 

@@ -8,6 +8,7 @@ import click
 
 from target.cli import completion
 from target.cli.configuration import export_config, import_config
+from target.cli.group import Group
 from target.cli.model import model_command
 from target.cli.request import SIZE, connect, json_option, print_json, rounded, size
 from target.cli.work import background_options, work
@@ -15,7 +16,7 @@ from target.config import format_size
 from target.models.pool import Grow, SetThresholds
 
 
-@click.group()
+@click.group(cls=Group)
 def pool() -> None:
     """The pool: one file or block device that everything lives in."""
 

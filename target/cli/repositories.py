@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from target.cli.group import Group
 from target.cli.request import connect, json_option, print_json, print_table, size
 from target.cli.work import job_shown, reported
 from target.config import find_api_socket
@@ -41,7 +42,7 @@ def _split(text: str) -> tuple[str, str]:
     return name, backup
 
 
-@click.group()
+@click.group(cls=Group)
 def repo() -> None:
     """Repositories: where backups are kept, in a directory or an S3 store."""
 

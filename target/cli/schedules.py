@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from target.cli.group import Group
 from target.cli.model import model_command
 from target.cli.request import connect, json_option, print_json, print_table, show_note
 from target.models.pool import ScheduleConfirm, ScheduleCreate, ScheduleDelete, SchedulePause, ScheduleResume
@@ -14,7 +15,7 @@ from target.models.pool import ScheduleConfirm, ScheduleCreate, ScheduleDelete, 
 SHOWN = 8   # of many volumes, so many are named
 
 
-@click.group()
+@click.group(cls=Group)
 def schedule() -> None:
     """Snapshots by the clock, and how many of them stay."""
 

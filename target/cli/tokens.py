@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from target.cli.group import Group
 from target.cli.model import model_command
 from target.cli.request import connect, json_option, print_json, print_table
 from target.models.tokens import TokenCreate, TokenDelete
 
 
-@click.group()
+@click.group(cls=Group)
 def token() -> None:
     """Who may use the API over TCP, what for, and until when."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from target.cli.group import Group
 from target.cli.request import connect, json_option, print_json, print_table, size
 
 Json = dict[str, Any]
@@ -15,7 +16,7 @@ AGAIN_SECONDS = 1.0     # after a daemon went away
 NUMBERS = frozenset({"ID", "DONE", "TOTAL", "RATE/S", "LEFT"})
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.option("--all", "ended", is_flag=True, help="Also the last ones that ended.")
 @json_option
 @click.pass_context

@@ -188,6 +188,15 @@ def test_every_command_has_a_page_that_man_can_read(tmp_path: Path) -> None:
     assert all(page.startswith('.TH "LUNETTE') for page in pages.values())
 
 
+def test_help_says_what_each_command_does_in_whole_sentences() -> None:
+    for words in ([], ["pool"], ["host"], ["jobs"]):
+        done = subprocess.run([sys.executable, "-m", "target", *words, "--help"], check=True, capture_output=True, text=True,
+                              env={**os.environ, "COLUMNS": "60"})
+        listed = done.stdout.partition("Commands:")[2]
+        assert listed
+        assert "..." not in listed
+
+
 def test_each_command_is_where_the_command_line_looks_for_it() -> None:
     for module, names in MODULES.items():
         assert tuple(each.name for each in importlib.import_module(f"target.cli.{module}").COMMANDS) == names
