@@ -1,9 +1,11 @@
 """How long commands took: counted by object and direction in powers of two (core/wire/latency.pyx)."""
 
 import struct
+import time
 from itertools import pairwise
 
 from core.wire.latency import bucket_of
+from core.wire.limit import Limit
 from core.wire.reactor import DIRECTIONS, LATENCY_BOUNDS_US, LUNF_SLOW, CommandEvent, LunReleasedEvent
 from tests.support.wire import FINAL, READ, WRITE, Rig, rw
 
@@ -61,6 +63,30 @@ def test_a_command_takes_as_long_as_it_waits_for_its_data(r: Rig) -> None:
     assert sum(counts) == 1
     assert sum(counts[:bucket_of(40_000)]) == 0
     assert sum_us >= 40_000
+
+
+def test_an_initiator_sees_what_is_counted_and_the_way_besides(r: Rig) -> None:
+    """Where the target is what takes long, its histogram and what an initiator sees are within a bucket or two: here a limit
+    that lets nothing through until it is taken away, so all wait at least as long as that lasts, however slow the machine is.
+    """
+    count, held_s, limit = 8, 0.3, Limit(bytes_per_second=1)
+    began_s = time.monotonic()
+    w = r.wire()
+    r.reactor.set_lun_limits(r.number, 0, volume_limit=limit)
+    for _ in range(count):
+        w.command(rw(0x28, 0, 8), flags=FINAL | READ, edtl=4096)
+    r.until(lambda: r.reactor.stats()["loop"]["delayed"] == count - 1)      # a limit lets the first one through
+    time.sleep(held_s)
+    limit.change()
+    r.reactor.limit_changed(limit)
+    for _ in range(count):
+        w.gather()
+    seen_s = time.monotonic() - began_s
+    counts, sum_us = r.reactor.latencies()[r.volume]["read"]
+    assert sum(counts) == count
+    assert sum(counts[:bucket_of(int(1e6 * held_s))]) <= 1
+    assert sum(counts[bucket_of(int(1e6 * seen_s)) + 2:]) == 0
+    assert held_s * (count - 1) <= sum_us / 1e6 <= (seen_s + 1) * count
 
 
 def test_what_a_lun_has_counted_stays_its_objects_until_that_is_deleted(r: Rig) -> None:
