@@ -4,7 +4,7 @@
 # All of it, and what it needs from PyPI, lies in /usr/lib/lunette, for the Python of the release that it is built on.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
-out=$1
+out=$(realpath -m "$1")
 python=$top/.venv/bin/python
 [ -x "$python" ] || { echo "build.sh: make build comes first" >&2; exit 1; }
 stage=$(mktemp -d)
@@ -48,6 +48,15 @@ END
 chmod 755 "$stage/usr/bin/lunette"
 cp "$top"/packaging/systemd/*.service "$stage/usr/lib/systemd/system/"
 cp "$top/packaging/lunette.toml" "$stage/etc/lunette/lunette.toml"
+lunette=("$python" -m target)
+cd "$top"
+"${lunette[@]}" man "$stage/usr/share/man/man1" > /dev/null
+gzip -9n "$stage"/usr/share/man/man1/*.1
+for each in bash:bash-completion/completions/lunette zsh:zsh/vendor-completions/_lunette \
+    fish:fish/vendor_completions.d/lunette.fish; do
+    mkdir -p "$stage/usr/share/$(dirname "${each#*:}")"
+    "${lunette[@]}" completion "${each%%:*}" > "$stage/usr/share/${each#*:}"
+done
 cp "$top"/packaging/prometheus/*.yml "$stage/usr/share/lunette/prometheus/"
 cp "$top"/packaging/grafana/*.json "$stage/usr/share/lunette/grafana/"
 cp "$top/CHANGELOG.md" "$top/README.md" "$stage/usr/share/doc/lunette/"
