@@ -116,6 +116,7 @@ FUZZ ?= 1
 FUZZER = cd $(CHECKED) && env LUNETTE_CHECKED=1 LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
 	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	LUNETTE_FUZZ_SECONDS=$$(($(EACH) * $(FUZZ))) LUNETTE_FUZZ_EXAMPLES=$$(($(EACH) * $(FUZZ))) \
+	LUNETTE_EXPLORE=$(filter-out 1,$(FUZZ)) \
 	$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider --timeout=0 --capture=sys
 fuzz: fuzz-login fuzz-keys fuzz-commands fuzz-sessions fuzz-lives ## the fuzzers on build/checked; FUZZ=60 makes it hours
 

@@ -12,8 +12,10 @@ from core.log.records cimport record_map
 from core.pool.engine cimport Pool
 from core.pool.turn cimport lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core.space.allocation cimport alloc_extent
+from core.wire.operations cimport FAST_NONE
 from core.wire.pdu cimport (
-    BHS_BYTES, FAST_NONE, bhs_data_in, bhs_data_in_status, bhs_numbers, cdb_decode, get_be24, get_be32, lnt_cdb, lun_number,
+    BHS_AHS_WORDS, BHS_BYTES, BHS_CDB, BHS_CMD_SN, BHS_DATA_LENGTH, BHS_EDTL, BHS_EXP_STAT_SN, BHS_FLAGS, BHS_ITT, BHS_LUN,
+    BHS_OPCODE, bhs_data_in, bhs_data_in_status, bhs_numbers, cdb_decode, get_be24, get_be32, lnt_cdb, lun_number,
 )
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -317,17 +319,18 @@ def pdu_parses(bytes headers, uint64_t count):
         started = now_ns()
         for i in range(count):
             at = h + i % n * BHS_BYTES
-            cdb_decode(at + 32, &cdb)
-            total += (at[0] ^ at[1]) + get_be24(at + 5) + at[4] + <uint64_t>lun_number(at + 8)
-            total += get_be32(at + 16) + get_be32(at + 20)
-            total += get_be32(at + 24) + get_be32(at + 28) + cdb.lba + cdb.blocks + (cdb.kind != FAST_NONE)
+            cdb_decode(at + BHS_CDB, &cdb)
+            total += (at[BHS_OPCODE] ^ at[BHS_FLAGS]) + get_be24(at + BHS_DATA_LENGTH) + at[BHS_AHS_WORDS]
+            total += <uint64_t>lun_number(at + BHS_LUN) + get_be32(at + BHS_ITT) + get_be32(at + BHS_EDTL)
+            total += get_be32(at + BHS_CMD_SN) + get_be32(at + BHS_EXP_STAT_SN)
+            total += cdb.lba + cdb.blocks + (cdb.kind != FAST_NONE)
         started = now_ns() - started
     return started, total
 
 
 def pdu_builds(uint64_t count):
     """Nanoseconds to build `count` Data-In headers with status and sequence numbers, into a ring of 64."""
-    cdef uint8_t ring[64 * 48]
+    cdef uint8_t ring[64 * BHS_BYTES]
     cdef uint8_t *h
     cdef uint64_t i, started
     with nogil:

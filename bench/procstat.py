@@ -29,6 +29,15 @@ def ticks_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
+def python_seconds(pid: int) -> float:
+    """CPU time of a daemon's main thread, where its Python runs."""
+    fields = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
+    if fields[0] != "0":
+        return int(fields[0]) / 1e9
+    ticks = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(ticks[11]) + int(ticks[12])) / TICKS_PER_S
+
+
 def rss_bytes(pid: int) -> int:
     """Resident memory of `pid` that is its own: anonymous pages, not the mapped pool file."""
     found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)

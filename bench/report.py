@@ -18,6 +18,7 @@ HEADINGS = {
     "p99_to_steady": "p99 of steady", "worst_p99_us": "worst p99 us", "back_mib_s": "back MiB/s", "back_mib": "back MiB",
     "back_s": "in s", "of_none": "of none", "gain": "gain", "ideal": "ideal gain", "of_ideal": "of ideal",
     "of_ceiling": "of ceiling", "stream_mib": "MiB", "stream_mib_s": "MiB/s", "took_s": "s", "target_cpu_s": "target CPU s",
+    "per_core_mib_s": "MiB/s a core",
     "lag_p50_s": "lag p50 s", "lag_p99_s": "lag p99 s", "skipped": "skipped", "python_percent": "Python % of a core",
     "replica_python_percent": "replica's", "demote_ms": "demote ms", "promote_ms": "promote ms",
     "p50_us": "p50 us", "p99_us": "p99 us", "p999_us": "p99.9 us", "cpu_us_per_io": "target us/IO",

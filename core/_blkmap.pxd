@@ -1,7 +1,7 @@
 # The map of a LUN: a copy-on-write radix table of 512-entry nodes, with huge entries (docs/on-disk-format.md, node).
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
@@ -17,10 +17,10 @@ cdef struct lnt_extent:
     uint8_t exclusive     # may be overwritten in place
 
 cdef int map_level(uint64_t blocks) noexcept nogil
-cdef lnt_frame *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t level, int *rc) noexcept nogil
-cdef lnt_frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil
-cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int level, lnt_frame **node,
-                  lnt_frame **parent) noexcept nogil
+cdef lnt_page *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t level, int *rc) noexcept nogil
+cdef lnt_page *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil
+cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int level, lnt_page **node,
+                  lnt_page **parent) noexcept nogil
 cdef int map_raise(lnt_pool *p, lnt_object *o, int level) noexcept nogil
 cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t most, int for_write,
                   lnt_extent *out) noexcept nogil

@@ -9,7 +9,7 @@ from core.base.layout cimport L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_FIRST_HINT
 from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE
 from core.objects cimport object_dirty
-from core.pages.cache cimport cache_get, cache_new, frame_dirty, node_homeless
+from core.pages.cache cimport cache_get, cache_new, node_homeless, page_dirty
 from core.space.allocation cimport space_for_nodes
 from core.space.counts cimport (
     count_add, count_at, count_is_one, count_may_be_one, count_touch, node_ref, node_touch, shares_room,
@@ -17,7 +17,7 @@ from core.space.counts cimport (
 from core.space.dropped cimport drop_data, drop_node, node_gone
 
 
-cdef inline uint64_t *entries(lnt_frame *f) noexcept nogil:
+cdef inline uint64_t *entries(lnt_page *f) noexcept nogil:
     return <uint64_t *>f.data
 
 
@@ -37,10 +37,10 @@ cdef int map_level(uint64_t blocks) noexcept nogil:
 # -- nodes -------------------------------------------------------------------------------------------------------------
 
 
-cdef lnt_frame *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t level, int *rc) noexcept nogil:
+cdef lnt_page *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t level, int *rc) noexcept nogil:
     """A node whose `references` are known; 0 where its count cannot be read: it may be shared, so it is treated as if it were."""
-    cdef lnt_frame *f = cache_get(p, who, id, PK_NODE, level, rc)
-    cdef lnt_frame *cf
+    cdef lnt_page *f = cache_get(p, who, id, PK_NODE, level, rc)
+    cdef lnt_page *cf
     cdef uint32_t *c
     if f == NULL or f.references:
         return f
@@ -57,9 +57,9 @@ cdef lnt_frame *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t leve
     return f
 
 
-cdef lnt_frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
+cdef lnt_page *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
     """A new, empty, dirty node with one reference and no home yet."""
-    cdef lnt_frame *f
+    cdef lnt_page *f
     if space_for_nodes(p) <= NODES_KEPT and not p.replaying:
         rc[0] = ST_NO_SPACE
         return NULL
@@ -70,11 +70,11 @@ cdef lnt_frame *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noex
         return NULL
     f.references = 1
     node_homeless(p)
-    frame_dirty(p, f)
+    page_dirty(p, f)
     return f
 
 
-cdef int touch_children(lnt_pool *p, lnt_waiter *who, lnt_frame *f) noexcept nogil:
+cdef int touch_children(lnt_pool *p, lnt_waiter *who, lnt_page *f) noexcept nogil:
     cdef int i, rc, worst = 0
     cdef uint64_t e, group, last = ~<uint64_t>0
     for i in range(L_NODE_ENTRIES):
@@ -94,7 +94,7 @@ cdef int touch_children(lnt_pool *p, lnt_waiter *who, lnt_frame *f) noexcept nog
     return worst
 
 
-cdef void children_unref(lnt_pool *p, lnt_frame *f, int end) noexcept nogil:
+cdef void children_unref(lnt_pool *p, lnt_page *f, int end) noexcept nogil:
     """Take back what a copy of the node has added for its entries before `end`."""
     cdef int i
     cdef uint64_t e
@@ -108,9 +108,9 @@ cdef void children_unref(lnt_pool *p, lnt_frame *f, int end) noexcept nogil:
             count_add(p, e & E_REF(), 1, -1)
 
 
-cdef lnt_frame *shadow(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int *rc) noexcept nogil:
+cdef lnt_page *shadow(lnt_pool *p, lnt_waiter *who, lnt_page *f, int *rc) noexcept nogil:
     """A copy of a shared node for one owner: everything it refers to gets one more reference, the node itself one less."""
-    cdef lnt_frame *g
+    cdef lnt_page *g
     cdef int i, k
     cdef uint64_t e, start
     rc[0] = touch_children(p, who, f)
@@ -145,28 +145,28 @@ cdef lnt_frame *shadow(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int *rc) noex
     return g
 
 
-cdef lnt_frame *split_huge(lnt_pool *p, lnt_frame *f, int idx, int *rc) noexcept nogil:
+cdef lnt_page *split_huge(lnt_pool *p, lnt_page *f, int idx, int *rc) noexcept nogil:
     """Turn a huge entry of an owned node into a leaf that says the same."""
     cdef uint64_t e = entries(f)[idx]
-    cdef lnt_frame *leaf = node_new(p, PK_NODE, 0, rc)
+    cdef lnt_page *leaf = node_new(p, PK_NODE, 0, rc)
     cdef int i
     if leaf == NULL:
         return NULL
     for i in range(L_NODE_ENTRIES):
         entries(leaf)[i] = ((e & E_REF()) + i) | E_DATA() | (e & E_EXCL())
-    frame_dirty(p, f)
+    page_dirty(p, f)
     f.refers_to_homeless = 1
     entries(f)[idx] = leaf.id | E_NODE()
     return leaf
 
 
-cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int level, lnt_frame **node,
-                  lnt_frame **parent) noexcept nogil:
+cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int level, lnt_page **node,
+                  lnt_page **parent) noexcept nogil:
     """The node of `level` on the path to lba, made (and made this object's own) where needed. 0, WAIT or a status."""
     cdef int rc = 0
-    cdef lnt_frame *f
-    cdef lnt_frame *up = NULL
-    cdef lnt_frame *g
+    cdef lnt_page *f
+    cdef lnt_page *up = NULL
+    cdef lnt_page *g
     cdef int idx = 0
     cdef int at = o.level
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
@@ -195,7 +195,7 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
                 o.root = g.id
                 object_dirty(p, o)
             else:
-                frame_dirty(p, up)
+                page_dirty(p, up)
                 up.refers_to_homeless = 1
                 entries(up)[idx] = g.id | E_NODE()
         if at == level:
@@ -213,7 +213,7 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
 cdef int map_raise(lnt_pool *p, lnt_object *o, int level) noexcept nogil:
     """Put levels above the root until it has this one."""
     cdef int rc = 0
-    cdef lnt_frame *f
+    cdef lnt_page *f
     while o.level < level:
         if o.root:
             f = node_new(p, PK_NODE, o.level + 1, &rc)
@@ -230,7 +230,7 @@ cdef int map_raise(lnt_pool *p, lnt_object *o, int level) noexcept nogil:
 # -- lookup ------------------------------------------------------------------------------------------------------------
 
 
-cdef int hint_exclusive(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int idx, int n) noexcept nogil:
+cdef int hint_exclusive(lnt_pool *p, lnt_waiter *who, lnt_page *f, int idx, int n) noexcept nogil:
     """Look the counts of n blocks up and remember which have one reference only. 0 or WAIT.
 
     From the first count that cannot be read on, nothing is claimed: what may be shared is written elsewhere.
@@ -262,7 +262,7 @@ cdef inline int hole(lnt_extent *out, uint64_t blocks) noexcept nogil:
     return 0
 
 
-cdef inline int huge_extent(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int idx, uint64_t lba, uint64_t most, int own,
+cdef inline int huge_extent(lnt_pool *p, lnt_waiter *who, lnt_page *f, int idx, uint64_t lba, uint64_t most, int own,
                             lnt_extent *out) noexcept nogil:
     """What a huge entry maps at lba. 0 or WAIT."""
     cdef uint64_t e = entries(f)[idx]
@@ -285,7 +285,7 @@ cdef inline int huge_extent(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int idx,
     return rc
 
 
-cdef inline int leaf_extent(lnt_pool *p, lnt_waiter *who, lnt_frame *f, int idx, uint64_t most, int own,
+cdef inline int leaf_extent(lnt_pool *p, lnt_waiter *who, lnt_page *f, int idx, uint64_t most, int own,
                             lnt_extent *out) noexcept nogil:
     """What the entries of a leaf from idx on map: contiguous blocks that are alike in whose they are, or a hole. 0 or WAIT."""
     cdef uint64_t *v = entries(f)
@@ -322,7 +322,7 @@ cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uin
     cdef int rc = 0, idx = 0, own = for_write
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
     cdef uint64_t wide
-    cdef lnt_frame *f = NULL
+    cdef lnt_page *f = NULL
     if lba >> (9 * (level + 1)):      # behind what the tree spans: a revert has made it lower since the op was let in
         e = 0
     while e & E_NODE():
@@ -342,10 +342,10 @@ cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uin
     return hole(out, most if most < wide else wide)
 
 
-cdef lnt_frame *leaf_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *entry, int *rc) noexcept nogil:
+cdef lnt_page *leaf_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *entry, int *rc) noexcept nogil:
     """The leaf that maps lba. NULL: `entry` has what is there instead (huge, or nothing), or rc says why it cannot be had."""
     cdef int level = o.level
-    cdef lnt_frame *f = NULL
+    cdef lnt_page *f = NULL
     entry[0] = o.root | E_NODE() if o.root else 0
     while entry[0] & E_NODE():
         f = cache_get(p, who, entry[0] & E_REF(), PK_NODE, level, rc)
@@ -356,7 +356,7 @@ cdef lnt_frame *leaf_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t 
     return NULL
 
 
-cdef inline int nearest(lnt_frame *f, int idx, bint own) noexcept nogil:
+cdef inline int nearest(lnt_page *f, int idx, bint own) noexcept nogil:
     """The entry nearest to idx that maps a block, of those that lie at their own places in a run only. -1: there is none."""
     cdef int d, i, side
     for d in range(1, L_NODE_ENTRIES):
@@ -376,7 +376,7 @@ cdef int map_goal(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, bin
     """
     cdef int rc = 0, i, idx = lba & 511
     cdef uint64_t base, entry
-    cdef lnt_frame *f = leaf_find(p, who, o, lba, &entry, &rc)
+    cdef lnt_page *f = leaf_find(p, who, o, lba, &entry, &rc)
     goal[0] = 0
     if f == NULL:
         return rc
@@ -395,7 +395,7 @@ cdef int map_filled(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
     cdef int rc = 0, i
     cdef uint32_t n = 0
     cdef uint64_t entry
-    cdef lnt_frame *f = leaf_find(p, who, o, lba, &entry, &rc)
+    cdef lnt_page *f = leaf_find(p, who, o, lba, &entry, &rc)
     if f == NULL:
         filled[0] = L_RUN_BLOCKS if entry & E_HUGE() else 0
         return rc
@@ -408,7 +408,7 @@ cdef int map_filled(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
 # -- change ------------------------------------------------------------------------------------------------------------
 
 
-cdef void try_merge(lnt_pool *p, lnt_frame *leaf, lnt_frame *up, int idx) noexcept nogil:
+cdef void try_merge(lnt_pool *p, lnt_page *leaf, lnt_page *up, int idx) noexcept nogil:
     """A full leaf whose blocks are one run becomes a huge entry again."""
     cdef uint64_t *v = entries(leaf)
     cdef uint64_t first = v[0] & E_REF()
@@ -420,7 +420,7 @@ cdef void try_merge(lnt_pool *p, lnt_frame *leaf, lnt_frame *up, int idx) noexce
         if not v[i] & E_DATA() or v[i] & E_REF() != first + i:
             return
         hint &= v[0] if p.mutations & M_FIRST_HINT else v[i]
-    frame_dirty(p, up)
+    page_dirty(p, up)
     entries(up)[idx] = first | E_HUGE() | hint
     node_gone(p, leaf)
 
@@ -428,8 +428,8 @@ cdef void try_merge(lnt_pool *p, lnt_frame *leaf, lnt_frame *up, int idx) noexce
 cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t pba, uint32_t n,
                     uint64_t hint) noexcept nogil:
     """Map n blocks within one leaf's span; the reference that the blocks were allocated with becomes the map's."""
-    cdef lnt_frame *leaf
-    cdef lnt_frame *up
+    cdef lnt_page *leaf
+    cdef lnt_page *up
     cdef int rc, i
     cdef int idx = lba & 511
     cdef uint64_t e, old
@@ -440,7 +440,7 @@ cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
         idx = (lba >> 9) & 511
         e = entries(leaf)[idx]
         if not e & E_NODE():
-            frame_dirty(p, leaf)
+            page_dirty(p, leaf)
             entries(leaf)[idx] = pba | E_HUGE() | hint
             if e & E_HUGE():
                 drop_data(p, e & E_REF(), L_RUN_BLOCKS, 0)
@@ -452,7 +452,7 @@ cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
         if rc:
             return rc
         idx = 0
-    frame_dirty(p, leaf)
+    page_dirty(p, leaf)
     for i in range(<int>n):
         old = entries(leaf)[idx + i]
         if old & E_DATA():
@@ -467,8 +467,8 @@ cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
 
 cdef int unmap_whole(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint32_t *removed) noexcept nogil:
     """Take one entry of a level-1 node away, with all it maps."""
-    cdef lnt_frame *up
-    cdef lnt_frame *leaf
+    cdef lnt_page *up
+    cdef lnt_page *leaf
     cdef int rc, i, idx = (lba >> 9) & 511
     cdef uint64_t e
     rc = path_own(p, who, o, lba, 1, &up, NULL)
@@ -483,10 +483,10 @@ cdef int unmap_whole(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, 
         removed[0] = 0
         for i in range(L_NODE_ENTRIES):
             removed[0] += entries(leaf)[i] & E_DATA() != 0
-        frame_dirty(p, up)
+        page_dirty(p, up)
         drop_node(p, e & E_REF(), 0, 1)
     else:
-        frame_dirty(p, up)
+        page_dirty(p, up)
         drop_data(p, e & E_REF(), L_RUN_BLOCKS, 1)
     entries(up)[idx] = 0
     return 0
@@ -496,8 +496,8 @@ cdef int map_unmap(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, ui
                    uint32_t *removed) noexcept nogil:
     """Unmap one step from lba towards end; `next` is where to go on, `removed` how many blocks were mapped."""
     cdef lnt_extent x
-    cdef lnt_frame *leaf
-    cdef lnt_frame *up
+    cdef lnt_page *leaf
+    cdef lnt_page *up
     cdef int rc, i, first, left = 0
     removed[0] = 0
     rc = map_find(p, who, o, lba, end - lba, 0, &x)
@@ -515,7 +515,7 @@ cdef int map_unmap(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, ui
         rc = path_own(p, who, o, lba, 0, &leaf, &up)
         if rc == 0:
             first = lba & 511
-            frame_dirty(p, leaf)
+            page_dirty(p, leaf)
             for i in range(first, first + <int>(next[0] - lba)):
                 if entries(leaf)[i] & E_DATA():
                     drop_data(p, entries(leaf)[i] & E_REF(), 1, 1)
@@ -524,7 +524,7 @@ cdef int map_unmap(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, ui
             for i in range(L_NODE_ENTRIES):
                 left |= entries(leaf)[i] & E_DATA() != 0
             if not left:
-                frame_dirty(p, up)
+                page_dirty(p, up)
                 entries(up)[(lba >> 9) & 511] = 0
                 node_gone(p, leaf)
     if rc == 0:
@@ -537,7 +537,7 @@ cdef int clear_hint(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
     """Blocks of o are about to be shared: its leaf (in memory, just looked up) must not claim them any more."""
     cdef int level = o.level, rc = 0, i, idx
     cdef uint64_t e = o.root | E_NODE()
-    cdef lnt_frame *f = NULL
+    cdef lnt_page *f = NULL
     while e & E_NODE():
         f = cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
         if f == NULL:
@@ -558,8 +558,8 @@ cdef int map_share(lnt_pool *p, lnt_waiter *who, lnt_object *dst, uint64_t lba, 
                    uint64_t *done) noexcept nogil:
     """Let blocks of dst refer to what src maps, one step within one leaf of each. `done`: blocks handled; 0 with rc WAIT."""
     cdef lnt_extent x
-    cdef lnt_frame *leaf
-    cdef lnt_frame *up
+    cdef lnt_page *leaf
+    cdef lnt_page *up
     cdef uint64_t n = most, at
     cdef uint32_t removed
     cdef int rc

@@ -8,7 +8,6 @@ recovered on a copy-on-write overlay in memory, because what it means is what re
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ from core import layout
 from core._check import Counts, data_blocks
 from core.base.crc32c import crc32c
 from core.check_data import DataCheck, csum_page
+from core.check_format import DIRECTORY_ENTRY, PAGE_SUMMED_FROM, PENDING_ITEM, SUPERBLOCK_SUMMED_FROM, PageHeader, unpack
 from core.device import Device
 from core.errors import PoolError
 from core.units import format_size
@@ -127,15 +127,6 @@ def _recover(overlay: Overlay) -> None:
         raise
 
 
-def _unpack(fields: Iterable[layout.Field], page: bytes) -> dict[str, Any]:
-    """Fields of a structure: numbers for sizes 1, 2, 4 and 8, bytes otherwise."""
-    found: dict[str, Any] = {}
-    for f in fields:
-        raw = page[f.offset:f.offset + f.size]
-        found[f.name] = int.from_bytes(raw, "little") if f.size in (1, 2, 4, 8) and f.name != "magic" else raw
-    return found
-
-
 @dataclass(slots=True)
 class Node:
     """What the subtree below a node refers to, in data blocks: how many, and where the last of them ends."""
@@ -172,10 +163,10 @@ class Checker:
         problems = []
         for slot in layout.SUPERBLOCK_SLOTS:
             page = self.read(slot)
-            sb = _unpack(layout.SUPERBLOCK, page)
+            sb = unpack(layout.SUPERBLOCK, page)
             if sb["magic"] != layout.SUPERBLOCK_MAGIC:
                 problems.append(f"superblock {slot}: no Lunette superblock")
-            elif crc32c(page[12:]) != sb["crc"]:
+            elif crc32c(page[SUPERBLOCK_SUMMED_FROM:]) != sb["crc"]:
                 problems.append(f"superblock {slot}: checksum fails")
             elif sb["version"] > layout.FORMAT_VERSION:
                 self.error(f"superblock {slot}: format version {sb['version']} is newer than this program knows")
@@ -232,18 +223,18 @@ class Checker:
 
     def page_fault(self, page: bytes, kind: str, home: int) -> str:
         """What is wrong with a metadata page; empty when nothing is."""
-        magic, crc = struct.unpack_from("<II", page)
-        if magic != layout.PAGE_MAGIC:
+        header = PageHeader.of(page)
+        if header.magic != layout.PAGE_MAGIC:
             return "cannot be read" if home in self.unreadable else "is not a metadata page"
-        if crc32c(page[8:]) != crc:
+        if crc32c(page[PAGE_SUMMED_FROM:]) != header.crc:
             return "fails its checksum"
-        if page[8] != layout.PAGE_KINDS[kind]:
-            return f"has kind {page[8]}, not {layout.PAGE_KINDS[kind]} ({kind})"
-        if int.from_bytes(page[12:16], "little") != self.tag:
+        if header.kind != layout.PAGE_KINDS[kind]:
+            return f"has kind {header.kind}, not {layout.PAGE_KINDS[kind]} ({kind})"
+        if header.tag != self.tag:
             return "belongs to another pool"
-        if int.from_bytes(page[16:24], "little") != home:
-            return f"says it belongs to block {int.from_bytes(page[16:24], 'little')}"
-        if int.from_bytes(page[24:32], "little") > self.sb["ckpt_gen"]:
+        if header.home != home:
+            return f"says it belongs to block {header.home}"
+        if header.gen > self.sb["ckpt_gen"]:
             return "is of a checkpoint that the superblock does not know"
         return ""
 
@@ -291,7 +282,7 @@ class Checker:
                 self.error(f"checkpoint area: directory page {i} {problem}")
                 continue
             n = min(layout.DIRECTORY_ENTRIES, images - i * layout.DIRECTORY_ENTRIES)
-            if int.from_bytes(page[10:12], "little") != n:
+            if PageHeader.of(page).n != n:
                 self.error(f"checkpoint area: directory page {i} lists another number of images")
                 continue
             self._check_images(page, n, start + directories + i * layout.DIRECTORY_ENTRIES)
@@ -301,21 +292,22 @@ class Checker:
     def _check_images(self, directory: bytes, n: int, at: int) -> None:
         images = self.read(at, n)
         for k in range(n):
-            home, crc = struct.unpack_from("<QI", directory, layout.PAGE_HEADER_BYTES + k * 16)
+            home, crc = DIRECTORY_ENTRY.unpack_from(directory, layout.PAGE_HEADER_BYTES + k * DIRECTORY_ENTRY.size)
             image = images[k * BLOCK:(k + 1) * BLOCK]
-            if struct.unpack_from("<II", image) != (layout.PAGE_MAGIC, crc) or crc32c(image[8:]) != crc:
+            header = PageHeader.of(image)
+            if (header.magic, header.crc) != (layout.PAGE_MAGIC, crc) or crc32c(image[PAGE_SUMMED_FROM:]) != crc:
                 self.error(f"checkpoint area: the image of block {home} fails its checksum")
 
     def _load_pending(self, page: bytes, index: int) -> None:
         problem = self.page_fault(page, "pending", index)
-        n = int.from_bytes(page[10:12], "little")
-        if not problem and int.from_bytes(page[24:32], "little") != self.sb["ckpt_gen"]:
+        n = PageHeader.of(page).n
+        if not problem and PageHeader.of(page).gen != self.sb["ckpt_gen"]:
             problem = "is of another checkpoint"
         if problem or n > layout.PENDING_ITEMS:
             self.error(f"pending list: page {index} {problem or 'lists too much'}")
             return
         for k in range(n):
-            ref, length, flags = struct.unpack_from("<QII", page, layout.PAGE_HEADER_BYTES + k * 16)
+            ref, length, flags = PENDING_ITEM.unpack_from(page, layout.PAGE_HEADER_BYTES + k * PENDING_ITEM.size)
             self.pending.append((ref, length, flags))
 
     # -- map ---------------------------------------------------------------------------------------------------------
@@ -363,15 +355,16 @@ class Checker:
             return False
         page = self.read(block)
         problem = self.page_fault(page, "node", block)
-        if not problem and (page[9] > layout.MAX_LEVEL or (level is not None and page[9] != level)):
-            problem = f"has level {page[9]}, not {level}"
+        its_level = PageHeader.of(page).level
+        if not problem and (its_level > layout.MAX_LEVEL or level not in (None, its_level)):
+            problem = f"has level {its_level}, not {level}"
         if problem:
             self.error(f"{what}: the node at block {block} {problem}")
             return False
-        children, data, end, bad = self.counts.scan(page, page[9], catalog)
+        children, data, end, bad = self.counts.scan(page, its_level, catalog)
         if bad >= 0:
             self.error(f"{what}: entry {bad} of the node at block {block} makes no sense")
-        self.nodes[block] = Node(page[9], data, end, children)
+        self.nodes[block] = Node(its_level, data, end, children)
         return True
 
     # -- catalog -----------------------------------------------------------------------------------------------------
@@ -416,9 +409,9 @@ class Checker:
         if number >= self.sb["catalog_slots"]:
             self.error(f"catalog: slot {number} is used, beyond the {self.sb['catalog_slots']} slots there are")
         if kind == layout.SLOT_KINDS["object"]:
-            objects.append(_unpack(layout.OBJECT_SLOT, slot))
+            objects.append(unpack(layout.OBJECT_SLOT, slot))
         elif kind == layout.SLOT_KINDS["kv"]:
-            part = _unpack(layout.KV_SLOT, slot)
+            part = unpack(layout.KV_SLOT, slot)
             parts = keys.setdefault(part["key"][:part["key_bytes"]], {})
             if part["part"] in parts:
                 self.error(f"catalog: part {part['part']} of a key's value is there twice")
@@ -517,7 +510,7 @@ class Checker:
         if ref in self.nodes or ref in self.catalog_pages:
             return
         page = self.read(ref)
-        if page[8] == layout.PAGE_KINDS["catalog"] and not self.page_fault(page, "catalog", ref):
+        if PageHeader.of(page).kind == layout.PAGE_KINDS["catalog"] and not self.page_fault(page, "catalog", ref):
             self.catalog_pages[ref] = page
         else:
             self.walk(ref, None, "pending list")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -271,6 +272,7 @@ def create_file(path: str | os.PathLike[str], size_bytes: int) -> None:
         raise PoolError("io_write", f"cannot create {os.fspath(path)}: {error.strerror}") from None
     try:
         os.ftruncate(fd, size_bytes)
+        _give_away(fd, path)
         os.fsync(fd)
         _sync_directory(path)         # its name, too
     except OSError as error:
@@ -278,6 +280,14 @@ def create_file(path: str | os.PathLike[str], size_bytes: int) -> None:
         raise PoolError("io_write", f"cannot create {os.fspath(path)}: {error.strerror}") from None
     finally:
         os.close(fd)
+
+
+def _give_away(fd: int, path: str | os.PathLike[str]) -> None:
+    """What root makes in another user's directory is that user's, whose daemon is to open it."""
+    directory = os.stat(os.path.dirname(os.path.abspath(path)))
+    if os.geteuid() == 0 and directory.st_uid:
+        with contextlib.suppress(PermissionError):      # a root that may not, as on NFS
+            os.fchown(fd, directory.st_uid, directory.st_gid)
 
 
 def _sync_directory(path: str | os.PathLike[str]) -> None:
@@ -298,6 +308,10 @@ def _open(path: str, *, direct: bool, read_only: bool, lock: bool) -> int:
         return os.open(path, flags)
     except FileNotFoundError:
         raise PoolError("not_found", f"{path} does not exist") from None
+    except PermissionError as error:
+        with contextlib.suppress(OSError, KeyError):
+            raise PoolError("io_read", f"cannot open {path}: {error.strerror}; it is the user {Path(path).owner()}'s") from None
+        raise PoolError("io_read", f"cannot open {path}: {error.strerror}") from None
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise PoolError("locked", f"{path} is in use by another process or mounted") from None

@@ -34,6 +34,7 @@ PAGE_KINDS = {"node": 1, "count": 2, "csum": 3, "catalog": 4, "summary": 5, "dir
 
 # -- limits ----------------------------------------------------------------------------------------------------------
 NODE_ENTRIES = 512
+POOL_BLOCKS_MAX = 1 << 38   # 1 PiB
 MAX_LEVEL = 4               # root level: 0 spans 2 MiB, 1 1 GiB, 2 512 GiB, 3 256 TiB, 4 128 PiB
 PBA_BITS = 40
 COUNT_MAX = (1 << 24) - 1

@@ -8,6 +8,17 @@ from core.base.native cimport lnt_get_le64
 from libc.stdlib cimport free
 from libc.string cimport memset
 
+cdef enum:
+    LISTS = 1024                  # of a pool with few objects
+
+
+cdef int objects_init(lnt_pool *p) noexcept nogil:
+    """1 when there is memory for the table."""
+    p.objects_by_id = <lnt_object **>mem_zeroed(LISTS * sizeof(lnt_object *))
+    p.objects_mask = LISTS - 1
+    return p.objects_by_id != NULL
+
+
 cdef lnt_object *object_find(lnt_pool *p, uint64_t id) noexcept nogil:
     cdef lnt_object *o = p.objects_by_id[id & p.objects_mask]
     while o != NULL and o.pub.id != id:

@@ -25,7 +25,8 @@ GONE_S = 1.0                # what a process that is gone had in flight has ende
 POLL_S = 0.25               # how often a silent owner is looked at
 ROUNDS = 8
 
-_BODY = struct.Struct("<I16sQQIIQQ16s24s64s64s")
+_BODY = struct.Struct("<I16sQQIIQQ16s24s64s64s")     # layout.OWNER, from `state` on
+_BODY_AT = next(field.offset for field in layout.OWNER if field.name == "state")       # behind the magic and the checksum
 
 
 class State(enum.IntEnum):
@@ -66,14 +67,14 @@ class Record:
         """The record's block, ready to be written."""
         body = _BODY.pack(self.state, self.owner, self.counter, self.since_us, self.lease_ms, self.pid, self.started,
                           self.pid_namespace, self.boot, self.place, self.host.encode()[:63], self.client.encode()[:63])
-        body = body.ljust(layout.OWNER_BYTES - 12, b"\0")
+        body = body.ljust(layout.OWNER_BYTES - _BODY_AT, b"\0")
         return (layout.OWNER_MAGIC + crc32c(body).to_bytes(4, "little") + body).ljust(layout.BLOCK_BYTES, b"\0")
 
     @staticmethod
     def unpack(raw: bytes) -> Record | None:
         """What a block says; None when it is no record (a pool from before, or a torn or rotten one): nobody owns."""
-        body = raw[12:layout.OWNER_BYTES]
-        if raw[:8] != layout.OWNER_MAGIC or int.from_bytes(raw[8:12], "little") != crc32c(body):
+        body = raw[_BODY_AT:layout.OWNER_BYTES]
+        if raw[:_BODY_AT] != layout.OWNER_MAGIC + crc32c(body).to_bytes(4, "little"):
             return None
         state, owner, counter, since, lease, pid, started, namespace, boot, place, host, client = _BODY.unpack_from(body)
         if state not in set(State):

@@ -189,11 +189,9 @@ def plain_address(host: str) -> str:
 def find_api_socket(given: str | None, *, serving: bool = False) -> str:
     """The API socket: --api, else LUNETTE_API, else the first of API_PLACES that exists.
 
-    Where none does, a daemon (`serving`) takes the first whose directory exists, or else the last.
+    Where none does, and for a daemon (`serving`): the first whose directory exists, or else the last.
     """
     chosen = given or os.environ.get(API_ENVIRONMENT)
-    if chosen:
-        return chosen
-    if serving:
-        return next((place for place in API_PLACES if os.path.isdir(os.path.dirname(place))), API_PLACES[-1])
-    return next((place for place in API_PLACES if os.path.exists(place)), API_PLACES[0])
+    if not chosen and not serving:
+        chosen = next((place for place in API_PLACES if os.path.exists(place)), None)
+    return chosen or next((place for place in API_PLACES if os.path.isdir(os.path.dirname(place))), API_PLACES[-1])

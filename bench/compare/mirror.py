@@ -1,12 +1,9 @@
 """Suite of mirrors: how far a replica is behind under steady writes, what that costs, how long a failover takes."""
 
 import json
-import os
 import signal
 import threading
 import time
-from pathlib import Path
-from typing import Any
 
 from bench import initiator, procstat
 from bench.compare.lab import Lab
@@ -69,7 +66,7 @@ class Trial:
                 samples.append(next(row for row in client.get("/v1/mirrors") if row["name"] == name))
 
         watch = threading.Thread(target=sample)
-        before = {side: (procstat.cpu_seconds(side.pid), python_seconds(side.pid)) for side in (self._a, self._b)}
+        before = {side: (procstat.cpu_seconds(side.pid), procstat.python_seconds(side.pid)) for side in (self._a, self._b)}
         began = time.monotonic()
         watch.start()
         try:
@@ -79,7 +76,7 @@ class Trial:
             watch.join()
         took = time.monotonic() - began
         lags = sorted(row["lag_s"] for row in samples)
-        cpu = {side: (procstat.cpu_seconds(side.pid) - whole, python_seconds(side.pid) - python)
+        cpu = {side: (procstat.cpu_seconds(side.pid) - whole, procstat.python_seconds(side.pid) - python)
                for side, (whole, python) in before.items()}
         self._run.add(case=case, rep=0, **self._key, stream_mib_s=written / MIB / took, took_s=took,
                       lag_p50_s=lags[len(lags) // 2], lag_p99_s=lags[min(len(lags) - 1, int(len(lags) * 0.99))],
@@ -142,12 +139,3 @@ def steady(url: str, seconds: float, block_bytes: int, size_mib: int) -> int:
             written += block_bytes * load.drive(WAIT_S, write_percent=100, block_bytes=block_bytes, depth=32,
                                                 size_mib=size_mib, most=most)["ios"]
     return written
-
-
-def python_seconds(pid: int) -> float:
-    """CPU time of a daemon's main thread, where its Python runs."""
-    fields: Any = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
-    if fields[0] != "0":
-        return int(fields[0]) / 1e9
-    ticks = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")

@@ -45,6 +45,10 @@ class Trial:
         target.cli("snapshot", "v@1")
         initiator.run([[url]], 60, size_mib=size, most=size * 26, **SCATTERED)      # about 10 % of the blocks
         target.cli("snapshot", "v@2")
+        for repetition in range(self._run.plan.repeats):
+            self._run.load(target.pid, lambda: initiator.run([[url]], self._run.plan.seconds, size_mib=size, write_percent=0,
+                                                             block_bytes=MIB, depth=8), again=False,
+                           case="1 MiB reads by iSCSI", rep=repetition, **self._key)
         whole, changes = self._place / "whole", self._place / "changes"
         self._timed("send, whole", lambda number: self._lunette("send", "v@1", "--compress", "none", out=Path(os.devnull)))
         self._timed("send, scattered 4 KiB",
@@ -126,12 +130,15 @@ class Trial:
     # -- inside --------------------------------------------------------------------------------------------------
     def _timed(self, case: str, step: Callable[[int], Any]) -> None:
         for repetition in range(self._run.plan.repeats):
-            moved0, cpu0, began = self._moved(case), procstat.cpu_seconds(self._target.pid), time.monotonic()
+            moved0, pid = self._moved(case), self._target.pid
+            cpu0, python0, began = procstat.cpu_seconds(pid), procstat.python_seconds(pid), time.monotonic()
             step(repetition)
-            took = time.monotonic() - began
+            took, cpu_s = time.monotonic() - began, procstat.cpu_seconds(pid) - cpu0
+            python_s = procstat.python_seconds(pid) - python0
             moved = self._moved(case) - moved0 or self._size * MIB
             self._run.add(case=case, rep=repetition, **self._key, stream_mib=moved / MIB, stream_mib_s=moved / MIB / took,
-                          took_s=took, target_cpu_s=procstat.cpu_seconds(self._target.pid) - cpu0)
+                          took_s=took, target_cpu_s=cpu_s,
+                          per_core_mib_s=moved / MIB / max(cpu_s, 0.001), python_percent=100 * python_s / took)
 
     def _moved(self, case: str) -> float:
         """Bytes of streams so far, where the daemon counts them; else the whole volume is what counts."""

@@ -12,6 +12,7 @@ static inline void lnt_assert(int holds, const char *what)
         abort();
     }
 }
+#define lnt_static_assert(holds) ((void)sizeof(char[(holds) ? 1 : -1]))     /* by the compiler; it costs nothing */
 #ifdef LNT_CHECKED
 #define LNT_CHECKS 1
 #define lnt_check lnt_assert

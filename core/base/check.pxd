@@ -4,5 +4,6 @@
 cdef extern from "base/check.h" nogil:
     enum:
         LNT_CHECKS            # 1 where the core is built with its checks
+    void lnt_static_assert(bint holds)
     void lnt_assert(bint holds, const char *what)
     void lnt_check(bint holds, const char *what)

@@ -1,7 +1,9 @@
 # The constants of the format, from core/layout.py.
+from libc.stdint cimport uint64_t
 
 
 cdef extern from "_layout.h" nogil:
+    const uint64_t L_POOL_BLOCKS_MAX            # no enumerator: those are ints
     enum:
         L_BLOCK_BYTES, L_RUN_BLOCKS, L_GROUP_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, L_FORMAT_VERSION
         L_SUMMARY_START, L_SUMMARY_PAGES, L_SUMMARY_RUNS, L_COUNT_START, L_COUNT_PAGES, L_CSUM_START, L_CSUM_BLOCKS

@@ -1,5 +1,5 @@
 # Journal and checkpoint. Written by core/log/journal.pyx and core/log/checkpoint.pyx.
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.types cimport lnt_io, lnt_op
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
@@ -87,7 +87,7 @@ cdef struct lnt_checkpoint:
     uint64_t area_start
     uint32_t area_blocks      # of one half
     void *order               # while they are sorted
-    uint32_t n_frames
+    uint32_t n_pages
     uint32_t n_images         # frames and summary pages
     uint32_t n_serialised     # serialised so far
     uint32_t n_pending

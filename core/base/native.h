@@ -21,13 +21,6 @@ static inline uint64_t lnt_mono_us(void)
     return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-static inline uint64_t lnt_real_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
-}
-
 /* A node on disk has 7-byte entries; in memory 8. Both ends are little-endian. */
 static inline void lnt_node_unpack(uint64_t *out, const uint8_t *in, int n)
 {

@@ -17,7 +17,6 @@ cdef extern from "native.h" nogil:
     void lnt_put_le32(void *, uint32_t)
     void lnt_put_le16(void *, uint16_t)
     uint64_t lnt_mono_us()
-    uint64_t lnt_real_us()
     void lnt_node_unpack(uint64_t *, const uint8_t *, int)
     void lnt_node_pack(uint8_t *, const uint64_t *, int)
     void lnt_count_unpack(uint32_t *, const uint8_t *, int)

@@ -2,18 +2,18 @@
 from core.base.types cimport lnt_op
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
-cdef enum frame_state:
-    FRAME_READING = 1
-    FRAME_VALID = 2
-    FRAME_BAD = 3
+cdef enum page_state:
+    PAGE_READING = 1
+    PAGE_VALID = 2
+    PAGE_BAD = 3
 
-cdef struct lnt_frame:
-    # What walks of many frames look at lies in its first 64 bytes, and all of them apart from their pages.
+cdef struct lnt_page:
+    # What walks of many pages look at lies in its first 64 bytes, and all of them apart from their data.
     uint64_t id                 # pba of the home, or VID | number
-    lnt_frame *hash_next
-    lnt_frame *dirty_prev       # list of dirty frames
-    lnt_frame *dirty_next
-    uint64_t home               # of a VID frame: the home chosen for it, 0: none yet
+    lnt_page *hash_next
+    lnt_page *dirty_prev       # list of dirty pages
+    lnt_page *dirty_next
+    uint64_t home               # of a VID page: the home chosen for it, 0: none yet
     uint32_t references         # nodes: references to it; 0: not known yet
     uint32_t slot               # image slot in the running checkpoint
     uint8_t kind
@@ -23,27 +23,27 @@ cdef struct lnt_frame:
     uint8_t dirty
     uint8_t in_checkpoint       # belongs to the running checkpoint and is not yet serialised
     uint8_t writing             # its image is not yet at home
-    uint8_t error               # lnt_status, when FRAME_BAD
+    uint8_t error               # lnt_status, when PAGE_BAD
     uint8_t *data               # 4096 bytes decoded: u64[512], u32[1024], or the payload as it is
-    lnt_frame *prev             # list of all frames (clock)
-    lnt_frame *next
+    lnt_page *prev             # list of all pages (clock)
+    lnt_page *next
     lnt_op *waiters
     uint8_t refers_to_homeless  # a node that may refer to nodes without a home
     uint8_t pinned              # the catalog's: never evicted, and not in cache.limit
     uint8_t pad[38]             # two cache lines
 
 cdef struct lnt_cache:
-    lnt_frame **hash
+    lnt_page **hash
     uint64_t mask
-    lnt_frame *clock
-    lnt_frame *spare          # dropped frames
-    void *slabs               # memory of all frames
+    lnt_page *clock
+    lnt_page *spare          # dropped pages
+    void *slabs               # memory of all pages
     void *reads               # reads that are over, for the next ones
     uint64_t count
-    uint64_t limit            # frames wanted at most, beside the pinned ones
+    uint64_t limit            # pages wanted at most, beside the pinned ones
     uint64_t pinned
-    lnt_frame **frozen        # pages of the running checkpoint, by slot; NULL: it is gone
-    lnt_frame *dirty
+    lnt_page **frozen        # pages of the running checkpoint, by slot; NULL: it is gone
+    lnt_page *dirty
     uint64_t n_dirty
     uint64_t dirty_limit      # above it writers wait for a checkpoint before they begin ...
     uint64_t dirty_stop       # ... and above this one those that have begun, too

@@ -1,4 +1,5 @@
 # The state of an open pool: one struct, guarded by one lock. Who writes which field: tests/core/test_owners.py.
+from core.base.check cimport lnt_static_assert
 from core.base.damage cimport lnt_damage
 from core.base.dropped cimport lnt_dropped_ring
 from core.base.layout cimport L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS
@@ -13,7 +14,8 @@ from core.base.types cimport lnt_dev, lnt_op
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
 cdef enum:
-    TRACE_EVENTS = 64         # remembered (core/base/trace.pyx)
+    TRACE_EVENTS = 64             # remembered (core/base/trace.pyx)
+    ZEROS_BYTES = 1 << 20         # lnt_pool.zeros
 
 cdef struct lnt_trace_entry:
     uint64_t at_us            # the last time
@@ -158,4 +160,5 @@ cdef inline int run_is_fixed(lnt_pool *p, uint64_t run) noexcept nogil:
     return block < p.checkpoint.area_start + 2 * <uint64_t>p.checkpoint.area_blocks
 
 cdef inline lnt_op_state *op_state(lnt_op *op) noexcept nogil:
+    lnt_static_assert(sizeof(lnt_op_state) <= sizeof(op.priv))
     return <lnt_op_state *>op.priv

@@ -10,4 +10,5 @@ cdef void op_finish(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil
 cdef lnt_io *io_new(lnt_pool *p) noexcept nogil
 cdef void io_free(lnt_pool *p, lnt_io *io) noexcept nogil
 cdef uint8_t io_status(const lnt_io *io) noexcept nogil
+cdef void spare_requests_free(lnt_pool *p) noexcept nogil
 cdef int no_room(int32_t result) noexcept nogil

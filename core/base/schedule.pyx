@@ -8,6 +8,7 @@ from core.base.memory cimport mem_zeroed
 from core.base.pool cimport lnt_op_state
 from core.base.types cimport IO_READ, OP_ADMIN, ST_IO_READ, ST_IO_WRITE, ST_NO_SPACE, lnt_dev
 from libc.errno cimport EDQUOT, EFBIG, ENOSPC
+from libc.stdlib cimport free
 from libc.string cimport memset
 
 
@@ -83,6 +84,15 @@ cdef lnt_io *io_new(lnt_pool *p) noexcept nogil:
 cdef void io_free(lnt_pool *p, lnt_io *io) noexcept nogil:
     io.next = <lnt_io *>p.spare_requests
     p.spare_requests = io
+
+
+cdef void spare_requests_free(lnt_pool *p) noexcept nogil:
+    """Requests that were kept for the next ones."""
+    cdef lnt_io *io = <lnt_io *>p.spare_requests
+    while io != NULL:
+        p.spare_requests = io.next
+        free(io)
+        io = <lnt_io *>p.spare_requests
 
 
 cdef int no_room(int32_t result) noexcept nogil:

@@ -9,7 +9,7 @@ from core.base.layout cimport (
 )
 from core.base.memory cimport mem_zeroed
 from core.base.native cimport lnt_get_le32, lnt_get_le64
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.catalog.slots cimport object_known, slot_keep, slots_room
 from core.objects cimport object_dirty, object_find, object_link
 from core.pages.cache cimport cache_get, cache_pin
@@ -45,7 +45,7 @@ cdef lnt_object *object_from(const uint8_t *slot) except NULL:
     return o
 
 
-cdef int page_load(lnt_pool *p, lnt_frame *f, uint64_t page, list keys) except -1:
+cdef int page_load(lnt_pool *p, lnt_page *f, uint64_t page, list keys) except -1:
     cdef uint32_t i, slot
     cdef const uint8_t *s
     cdef lnt_object *o
@@ -77,8 +77,8 @@ cdef void object_dirty_reserve(lnt_pool *p, lnt_object *o) noexcept:
 
 cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list keys) except -1:
     cdef int rc = 0, i
-    cdef lnt_frame *f = cache_get(p, NULL, id, PK_NODE, <uint8_t>level, &rc)
-    cdef lnt_frame *g
+    cdef lnt_page *f = cache_get(p, NULL, id, PK_NODE, <uint8_t>level, &rc)
+    cdef lnt_page *g
     cdef uint64_t[512] v
     if f == NULL:
         raise damaged(f"catalog node at block {id} cannot be read")

@@ -1,14 +1,14 @@
 # Slots of the catalog: where they are, who has them, and an object's bytes in one (docs/on-disk-format.md).
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef enum:
     NO_SLOT = 0x7fffffff
 
-cdef lnt_frame *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) noexcept nogil
+cdef lnt_page *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) noexcept nogil
 cdef int slot_write(lnt_pool *p, lnt_waiter *who, uint32_t slot, const uint8_t *bytes) noexcept nogil
 cdef void object_store(lnt_pool *p, lnt_object *o, uint8_t *slot) noexcept nogil
 cdef uint32_t slot_alloc(lnt_pool *p, uint8_t kind) noexcept nogil

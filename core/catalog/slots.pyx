@@ -11,16 +11,16 @@ from core.base.memory cimport mem_widen
 from core.base.native cimport lnt_put_le64
 from core.base.types cimport ST_NO_SPACE
 from core.objects cimport dirty_room
-from core.pages.cache cimport cache_get, cache_pin, frame_dirty
+from core.pages.cache cimport cache_get, cache_pin, page_dirty
 from core.space.allocation cimport space_for_nodes
 from libc.string cimport memcpy, memset
 
-cdef lnt_frame *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) noexcept nogil:
+cdef lnt_page *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) noexcept nogil:
     """The catalog page of a slot, owned and about to change; made when it is not there."""
     cdef uint64_t page = slot // L_SLOTS_PER_PAGE
-    cdef lnt_frame *leaf
-    cdef lnt_frame *up
-    cdef lnt_frame *f
+    cdef lnt_page *leaf
+    cdef lnt_page *up
+    cdef lnt_page *f
     cdef uint64_t e
     rc[0] = path_own(p, who, &p.catalog, page, 0, &leaf, &up)
     if rc[0]:
@@ -36,21 +36,21 @@ cdef lnt_frame *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) 
         f = node_new(p, PK_CATALOG, 0, rc)
         if f == NULL:
             return NULL
-        frame_dirty(p, leaf)
+        page_dirty(p, leaf)
         leaf.refers_to_homeless = 1
         cache_pin(p, f)
         (<uint64_t *>leaf.data)[page & 511] = f.id | E_NODE()
         return f
     f = cache_get(p, who, e & E_REF(), PK_CATALOG, 0, rc)
     if f != NULL:
-        frame_dirty(p, f)
+        page_dirty(p, f)
     return f
 
 
 cdef int slot_write(lnt_pool *p, lnt_waiter *who, uint32_t slot, const uint8_t *bytes) noexcept nogil:
     """Write (NULL: clear) one catalog slot. 0, WAIT or a status."""
     cdef int rc = 0
-    cdef lnt_frame *f = slot_page(p, who, slot, &rc)
+    cdef lnt_page *f = slot_page(p, who, slot, &rc)
     if f == NULL:
         return rc
     if bytes != NULL:

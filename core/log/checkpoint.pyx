@@ -10,8 +10,8 @@ from core.base.dropped cimport DROPPED_DATA, DROPPED_NODE, lnt_dropped, lnt_drop
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
     DE_CRC, DE_HOME, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_DIRECTORY_ENTRY_BYTES, L_GROUP_BLOCKS, L_NODE_ENTRIES,
-    L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_PENDING_ITEM_BYTES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_PAGES,
-    L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PI_BLOCK, PI_KIND, PI_LENGTH, PK_DIRECTORY, PK_PENDING, PK_SUMMARY,
+    L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_PENDING_ITEM_BYTES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_RUNS,
+    PG_CRC, PI_BLOCK, PI_KIND, PI_LENGTH, PK_DIRECTORY, PK_PENDING, PK_SUMMARY,
     SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
 )
 from core.base.log cimport (
@@ -23,9 +23,9 @@ from core.base.mutations cimport M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, 
 from core.base.native cimport lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_piece
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.pool cimport next_images
-from core.base.runs cimport summary_pages, summary_take
+from core.base.runs cimport summary_home, summary_pages, summary_pages_of, summary_take
 from core.base.schedule cimport ops_ready
 from core.base.trace cimport PF_AREA, PF_CHECKPOINT, PF_HOMES, PF_PAGE, memory_short, pool_fail
 from core.base.types cimport IO_WRITE, ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE, lnt_io
@@ -34,9 +34,9 @@ from core.log.journal cimport checkpoint_sync, frame_close, frames_ready, journa
 from core.log.superblock cimport super_build, super_next
 from core.objects cimport dirty_take
 from core.pages.cache cimport (
-    cache_find, cache_freeze, cache_freeze_room, cache_limits, cache_rekey, cache_thaw, frame_undirty, node_housed,
+    cache_find, cache_freeze, cache_freeze_room, cache_limits, cache_rekey, cache_thaw, node_housed, page_undirty,
 )
-from core.pages.format cimport frame_serialise, page_seal
+from core.pages.format cimport page_seal, page_serialise
 from core.space.allocation cimport alloc_home
 from core.space.counts cimport count_add
 from core.space.dropped cimport homes_release
@@ -72,7 +72,7 @@ cdef void limits_set(lnt_pool *p) noexcept nogil:
     shared leaf raises the counts of 512 blocks, anywhere in the pool.
     """
     cdef uint64_t room = ckpt_capacity(p)
-    cdef uint64_t summaries = (p.total_blocks // L_RUN_BLOCKS + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+    cdef uint64_t summaries = summary_pages_of(p.total_blocks)
     cdef uint64_t most = p.total_blocks // L_GROUP_BLOCKS + 16
     cdef uint64_t stop, goal
     room -= summaries if summaries < room // 2 else room // 2
@@ -93,6 +93,11 @@ cdef void limits_set(lnt_pool *p) noexcept nogil:
     cache_limits(p, stop, most if most < stop // 4 else stop // 4)
 
 
+cdef void ckpt_settled(lnt_pool *p) noexcept nogil:
+    """What is durable now may rest for a while before a checkpoint is made for its sake."""
+    p.checkpoint.next_due_us = p.now_us + SETTLED_US
+
+
 cdef int ckpt_due(lnt_pool *p) noexcept nogil:
     if p.checkpoint_wait.wanted or next_images(p) > p.cache.dirty_limit // 2 or journal_room(p) < p.journal.blocks // 2:
         return 1
@@ -107,7 +112,7 @@ cdef int ckpt_due(lnt_pool *p) noexcept nogil:
 cdef int choose_homes(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """A page in the catalog for each changed object, then a home for each new node. 0 when both are complete, or MORE_HOMES."""
     cdef lnt_object *o = p.dirty_objects
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef int rc = 0, budget = TURN_HOMES
     while o != NULL:
         if not o.pub.gone and slot_page(p, who, o.slot, &rc) == NULL:
@@ -129,7 +134,7 @@ cdef int choose_homes(lnt_pool *p, lnt_waiter *who) noexcept nogil:
 
 
 cdef inline uint64_t at_home(lnt_pool *p, uint64_t ref) noexcept nogil:
-    cdef lnt_frame *f
+    cdef lnt_page *f
     if not ref & VID():
         return ref
     f = cache_find(p, ref)
@@ -147,7 +152,7 @@ cdef void translate_ring(lnt_pool *p, lnt_dropped_ring *r) noexcept nogil:
 
 cdef int translate(lnt_pool *p) noexcept nogil:
     """Replace every reference to a homeless node by its home."""
-    cdef lnt_frame *f = p.cache.dirty
+    cdef lnt_page *f = p.cache.dirty
     cdef lnt_object *o = p.dirty_objects
     cdef uint64_t *v
     cdef int i, rc
@@ -158,7 +163,7 @@ cdef int translate(lnt_pool *p) noexcept nogil:
             for i in range(L_NODE_ENTRIES):
                 if v[i] & E_NODE() and v[i] & VID():
                     if f.in_checkpoint:
-                        frame_serialise(p, f)
+                        page_serialise(p, f)
                     v[i] = at_home(p, v[i] & E_REF()) | (v[i] & ~E_REF())
         f = f.dirty_next
     while o != NULL:
@@ -182,7 +187,7 @@ cdef int translate(lnt_pool *p) noexcept nogil:
 
 cdef struct ranked:
     uint64_t id
-    lnt_frame *f
+    lnt_page *f
 
 
 cdef int by_id(const void *a, const void *b) noexcept nogil:
@@ -228,13 +233,14 @@ cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
     return n
 
 
-cdef void summary_image(lnt_pool *p, uint64_t index, uint8_t *out, uint64_t home) noexcept nogil:
+cdef void summary_image(lnt_pool *p, uint64_t index, uint8_t *out, uint64_t generation) noexcept nogil:
+    """A summary page as checkpoint `generation` has it."""
     cdef uint64_t first = index * L_SUMMARY_RUNS
     cdef uint64_t i
     memset(out, 0, L_BLOCK_BYTES)
     for i in range(L_SUMMARY_RUNS):
-        lnt_put_le16(out + L_PAGE_HEADER_BYTES + 2 * i, p.run_used[first + i] if first + i < p.n_runs else 512)
-    page_seal(p, out, PK_SUMMARY, 0, 0, home, p.checkpoint.generation + 1)
+        lnt_put_le16(out + L_PAGE_HEADER_BYTES + 2 * i, p.run_used[first + i] if first + i < p.n_runs else L_RUN_BLOCKS)
+    page_seal(p, out, PK_SUMMARY, 0, 0, summary_home(index), generation)
 
 
 cdef void instant_free(lnt_pool *p, uint32_t written) noexcept nogil:
@@ -256,7 +262,7 @@ cdef int instant_room(lnt_pool *p) noexcept nogil:
     cdef uint32_t npages = (pending_store(p, 0) + L_PENDING_ITEMS - 1) // L_PENDING_ITEMS
     for s in range(summary_pages(p)):
         ns += p.summary_dirty[s]
-    p.checkpoint.n_frames = n
+    p.checkpoint.n_pages = n
     p.checkpoint.n_images = n + ns
     p.checkpoint.n_pending = npages
     p.checkpoint.n_directory = (p.checkpoint.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
@@ -280,7 +286,7 @@ cdef int objects_freeze(lnt_pool *p) noexcept nogil:
     """Changed objects into the catalog's pages, which are in memory and owned since choose_homes. 0 or a status."""
     cdef lnt_object *o = dirty_take(p)
     cdef lnt_object *after
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef int rc = 0
     while o != NULL:
         after = o.dirty_next
@@ -311,15 +317,15 @@ cdef void pending_freeze(lnt_pool *p) noexcept nogil:
 cdef void pages_freeze(lnt_pool *p) noexcept nogil:
     """What is dirty, in the order of the homes."""
     cdef ranked *order = <ranked *>p.checkpoint.order
-    cdef lnt_frame *f = p.cache.dirty
-    cdef lnt_frame *after
+    cdef lnt_page *f = p.cache.dirty
+    cdef lnt_page *after
     cdef uint32_t i, n = 0
     while f != NULL:
         after = f.dirty_next
         order[n].id = f.id
         order[n].f = f
         n += 1
-        frame_undirty(p, f)
+        page_undirty(p, f)
         f = after
     qsort(order, n, sizeof(ranked), by_id)
     for i in range(n):
@@ -331,12 +337,12 @@ cdef void pages_freeze(lnt_pool *p) noexcept nogil:
 
 cdef void summaries_freeze(lnt_pool *p) noexcept nogil:
     """Summary pages, behind the cache's."""
-    cdef uint32_t n = p.checkpoint.n_frames
+    cdef uint32_t n = p.checkpoint.n_pages
     cdef uint64_t s
     for s in range(summary_pages(p)):
         if summary_take(p, s):
-            p.checkpoint.homes[n] = s // L_SUMMARY_PAGES * L_ZONE_BLOCKS + L_SUMMARY_START + s % L_SUMMARY_PAGES
-            summary_image(p, s, p.checkpoint.buf + <uint64_t>n * L_BLOCK_BYTES, p.checkpoint.homes[n])
+            p.checkpoint.homes[n] = summary_home(s)
+            summary_image(p, s, p.checkpoint.buf + <uint64_t>n * L_BLOCK_BYTES, p.checkpoint.generation + 1)
             n += 1
 
 
@@ -426,13 +432,13 @@ cdef int images_turn(lnt_pool *p) noexcept nogil:
     cdef uint32_t stop = p.checkpoint.n_serialised + TURN_PAGES
     lnt_assert(lnt_get_le64(p.checkpoint.live_buf + SB_CKPT_GEN) == p.checkpoint.generation,
                "I7: images go to the half that the superblock does not name")
-    if stop > p.checkpoint.n_frames:
-        stop = p.checkpoint.n_frames
+    if stop > p.checkpoint.n_pages:
+        stop = p.checkpoint.n_pages
     for i in range(p.checkpoint.n_serialised, stop):
         if p.cache.frozen[i] != NULL and p.cache.frozen[i].in_checkpoint:
-            frame_serialise(p, p.cache.frozen[i])
+            page_serialise(p, p.cache.frozen[i])
     p.checkpoint.n_serialised = stop
-    if stop == p.checkpoint.n_frames:
+    if stop == p.checkpoint.n_pages:
         stop = p.checkpoint.n_images
     while p.checkpoint.io_next < stop and p.checkpoint.io_busy < 4:
         n = stop - p.checkpoint.io_next
@@ -487,9 +493,9 @@ cdef void published(lnt_pool *p) noexcept nogil:
 
 
 cdef void finished(lnt_pool *p) noexcept nogil:
-    instant_free(p, p.checkpoint.n_frames)
+    instant_free(p, p.checkpoint.n_pages)
     p.checkpoint.done_count += 1
-    p.checkpoint.next_due_us = p.now_us + SETTLED_US
+    ckpt_settled(p)
     nodes_tidy(p)
     ops_ready(p, &p.checkpoint_wait.done)
     ops_ready(p, &p.checkpoint_wait.room)
@@ -546,7 +552,7 @@ cdef int ckpt_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
                 p.checkpoint.directory_written = 0
                 return 1
             return want_sync(p, CHECKPOINT_SYNC1)
-        return p.checkpoint.n_serialised < p.checkpoint.n_frames and p.checkpoint.io_busy < 4
+        return p.checkpoint.n_serialised < p.checkpoint.n_pages and p.checkpoint.io_busy < 4
     if p.checkpoint.state == CHECKPOINT_SYNC1:
         if p.journal.sync_done < p.checkpoint.need_sync:
             return 0

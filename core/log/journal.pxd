@@ -48,6 +48,17 @@ cdef inline uint32_t journal_room(lnt_pool *p) noexcept nogil:
     cdef uint32_t opened = (p.journal.open.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES * 2 if p.journal.open != NULL else 0
     return room - opened if room > opened else 0
 
+cdef inline void journal_number(lnt_pool *p, uint64_t seq) noexcept nogil:
+    """Replay: the frame whose records are applied now."""
+    p.journal.next_seq = seq
+
+cdef inline void journal_continue(lnt_pool *p, uint32_t position, uint64_t next_seq) noexcept nogil:
+    """A pool is opened: the next frame gets this place in the ring, and this number. Nothing before it is known to be hard."""
+    p.journal.head = p.journal.tail = position
+    p.journal.next_seq = next_seq
+    p.journal.closed_seq = p.journal.written_seq = p.journal.seal_seq = next_seq - 1
+    p.journal.hard_seq = p.journal.synced_seq = p.journal.marker_seq = p.journal.data_synced_seq = 0
+
 cdef inline void journal_data_written(lnt_pool *p) noexcept nogil:
     """A write of data has ended: the next sync proves it."""
     p.journal.data_writes += 1

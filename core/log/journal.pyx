@@ -30,7 +30,7 @@ cdef enum:
 cdef int journal_init(lnt_pool *p) noexcept nogil:
     p.journal.sync_io.kind = IO_SYNC
     p.journal.sync_io.owner = p
-    p.journal.sync_io.done = synced
+    p.journal.sync_io.done = sync_ended
     return frames_ready(p)
 
 
@@ -268,7 +268,7 @@ cdef void journal_cut(lnt_pool *p, uint64_t seq, uint32_t position) noexcept nog
     p.journal.tail = position
 
 
-cdef void synced(lnt_io *io) noexcept nogil:
+cdef void sync_ended(lnt_io *io) noexcept nogil:
     cdef lnt_pool *p = <lnt_pool *>io.owner
     p.journal.syncing = 0
     if io.result != 0:
@@ -294,7 +294,7 @@ cdef void sync_start(lnt_pool *p) noexcept nogil:
     p.journal.cut_marker = p.journal.marker_seq
     p.journal.cut_writes = p.journal.data_writes
     if p.current_device.submit(p.current_device, &p.journal.sync_io):
-        synced(&p.journal.sync_io)
+        sync_ended(&p.journal.sync_io)
 
 
 cdef void fail_waiters(lnt_pool *p) noexcept nogil:

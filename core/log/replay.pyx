@@ -26,11 +26,11 @@ from core.catalog.changes cimport delete_apply, derive_apply, revert_apply
 from core.catalog.loading cimport object_from
 from core.catalog.slots cimport NO_SLOT, object_known, slot_alloc, slot_write
 from core.log.growth cimport pool_resize
-from core.log.journal cimport frame_crc
-from core.log.recovery cimport drops_reclaim
+from core.log.journal cimport frame_crc, journal_continue, journal_number
 from core.objects cimport object_dirty, object_find, object_link
 from core.pages.checksums cimport csum_set
-from core.space.counts cimport count_add, count_touch, node_touch
+from core.space.counts cimport count_add, count_touch, counts_high_take, node_touch
+from core.space.dropped cimport reclaim_until
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
@@ -119,22 +119,19 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
     if trusted and last > hard and not soft_rewrite(p, device, r, [at for at in frames if lnt_get_le64(
             r + <uint64_t>at * L_BLOCK_BYTES + FR_SEQ) > hard]):
         last = hard
-    p.journal.next_seq = lnt_get_le64(sb + SB_JOURNAL_SEQ)
+    journal_number(p, lnt_get_le64(sb + SB_JOURNAL_SEQ))
     for at in frames:
         b = r + <uint64_t>at * L_BLOCK_BYTES
         if lnt_get_le64(b + FR_SEQ) > last:
             break
-        p.journal.next_seq = lnt_get_le64(b + FR_SEQ)
+        journal_number(p, lnt_get_le64(b + FR_SEQ))
         frame_replay(p, b, lnt_get_le32(b + FR_LENGTH), changes)
         if p.total_blocks * L_BLOCK_BYTES > device.size_bytes:
             raise damaged("its file or device is shorter than the pool")
-    p.journal.head = position
-    p.journal.tail = position
     # Frames that were not replayed may still lie in the ring: numbers far ahead keep them from ever continuing a chain
     # (the checkpoint that follows publishes the new number). A pool closed cleanly has none.
-    p.journal.next_seq = expect if lnt_get_le32(sb + SB_FLAGS) & SF_CLEAN or p.mutations & M_NO_LEAP else expect + (1 << 20)
-    p.journal.closed_seq = p.journal.written_seq = p.journal.seal_seq = p.journal.next_seq - 1
-    p.journal.hard_seq = p.journal.synced_seq = p.journal.marker_seq = p.journal.data_synced_seq = 0
+    journal_continue(p, position, expect if lnt_get_le32(sb + SB_FLAGS) & SF_CLEAN or p.mutations & M_NO_LEAP
+                     else expect + (1 << 20))
     return len(frames)
 
 
@@ -190,9 +187,8 @@ cdef int frame_replay(lnt_pool *p, const uint8_t *b, uint32_t length, list chang
             if rc:
                 raise damaged(f"journal record of type {b[at]} cannot be replayed ({FAULTS.get(rc) or f'status {rc}'})")
         at += n
-    if p.counts_high:             # what was off the counts when this was written must not push one over its limit now
-        p.counts_high = 0
-        drops_reclaim(p, ~<uint64_t>0)
+    if counts_high_take(p):       # what was off the counts when this was written must not push one over its limit now
+        reclaim_until(p, ~<uint64_t>0)
     return 0
 
 

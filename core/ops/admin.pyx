@@ -466,7 +466,7 @@ cdef void admin_submit(lnt_pool *p, lnt_admin *a) noexcept nogil:
         serial_next(p)
 
 
-cdef void settle(lnt_pool *p, lnt_admin *a, uint8_t hard) noexcept nogil:
+cdef void admin_settle(lnt_pool *p, lnt_admin *a, uint8_t hard) noexcept nogil:
     """Applied: wait until no I/O planned before can still change what is now shared, then for durability."""
     cdef lnt_op_state *x = op_state(a)
     if p.epoch < x.target_epoch and not p.mutations & (M_EARLY_SHARE if hard else M_HASTY_COPY):
@@ -482,7 +482,7 @@ cdef void serial_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     cdef lnt_waiter who = waiter_of(&a.op)
     cdef int rc
     if a.applied:
-        settle(p, a, 1)
+        admin_settle(p, a, 1)
         return
     if p.failed or p.read_only:
         rc = ST_READ_ONLY
@@ -500,7 +500,7 @@ cdef void serial_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
         op_finish(p, &a.op, <uint8_t>rc)
         return
     op_state(a).need_seq = p.journal.record_seq
-    settle(p, a, 1)
+    admin_settle(p, a, 1)
 
 
 cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
@@ -518,7 +518,7 @@ cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
         checkpoint_wait_next(p, &a.op)
         return
     if a.applied:
-        settle(p, a, 0)
+        admin_settle(p, a, 0)
         return
     if a.kind == ADMIN_SHARE and (places_wait(p, a) or wait_room(p, &a.op)):
         return
@@ -529,6 +529,6 @@ cdef void admin_run(lnt_pool *p, lnt_admin *a) noexcept nogil:
     if a.kind == ADMIN_SHARE and rc == 0:
         op_state(a).need_seq = p.journal.record_seq
         a.applied = 1
-        settle(p, a, 0)
+        admin_settle(p, a, 0)
         return
     op_finish(p, &a.op, <uint8_t>rc)

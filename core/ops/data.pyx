@@ -7,7 +7,7 @@ from core.base.types cimport (
 from core.log.journal cimport next_sync, wait_hard
 from core.ops.exclusive cimport locked_run
 from core.ops.moving cimport move_run
-from core.ops.parts cimport refused
+from core.ops.parts cimport op_refused
 from core.ops.ranges cimport range_leave
 from core.ops.reading cimport read_run
 from core.ops.transfer cimport write_run
@@ -35,7 +35,7 @@ cdef void data_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     if op_state(op).step == DATA_NEW:
         if op.kind != OP_MOVE and not op.flags & OPF_BACKGROUND and not op_state(op).internal:
             budget_request(p, op.kind != OP_READ and op.kind != OP_SYNC)      # somebody's command
-        status = refused(p, op)
+        status = op_refused(p, op)
         if status:
             range_leave(p, &op_state(op).place)
         if status or (op.length == 0 and op.kind != OP_SYNC):

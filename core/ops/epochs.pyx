@@ -22,7 +22,7 @@ cdef void wait_grace(lnt_pool *p, lnt_op *op, uint64_t target) noexcept nogil:
 
 cdef uint64_t unpublished(lnt_pool *p) noexcept nogil:
     """Pages that no published checkpoint has: a recovery now makes all of them dirty, and one area half must hold them."""
-    return next_images(p) + (p.checkpoint.n_frames if CHECKPOINT_IMAGES <= p.checkpoint.state <= CHECKPOINT_SYNC2 else 0)
+    return next_images(p) + (p.checkpoint.n_pages if CHECKPOINT_IMAGES <= p.checkpoint.state <= CHECKPOINT_SYNC2 else 0)
 
 
 cdef int wait_room(lnt_pool *p, lnt_op *op) noexcept nogil:

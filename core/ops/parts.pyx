@@ -9,7 +9,7 @@ from core.ops.ranges cimport range_stand, range_waits
 from libc.stdlib cimport free
 
 
-cdef int refused(lnt_pool *p, lnt_op *op) noexcept nogil:
+cdef int op_refused(lnt_pool *p, lnt_op *op) noexcept nogil:
     """The status that ends an op before it starts, or 0."""
     cdef lnt_object *o = <lnt_object *>op.obj
     if op.kind == OP_SYNC:

@@ -5,7 +5,7 @@ Everything that the change may have to wait for, or that may refuse it, is touch
 from core._blkmap cimport NODES_KEPT, lnt_extent, map_find, map_insert, path_own
 from core.base.entries cimport E_EXCL
 from core.base.mutations cimport M_ATOMIC_SPACE, M_ATOMIC_STAYS, M_SPLIT_ATOMIC
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.trace cimport PF_HALF, pool_fail
 from core.base.types cimport ST_IO_WRITE, ST_MEMORY, ST_NO_SPACE
 from core.log.journal cimport frame_close, frames_ready, journal_reserve
@@ -19,7 +19,7 @@ from libc.stdint cimport uint32_t
 cdef int piece_ready(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_piece *a, uint8_t verify) noexcept nogil:
     """Own the leaf that a piece goes to. 0, WAIT, a status, MERGE_AGAIN or PLAN_AGAIN."""
     cdef lnt_extent e
-    cdef lnt_frame *leaf
+    cdef lnt_page *leaf
     cdef int rc
     if a.partial:
         rc = map_find(p, who, o, a.lba, 1, 0, &e)

@@ -7,9 +7,8 @@ from core.base.checkpoint_wait cimport checkpoint_wait_running
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_PAGE_MAGIC,
-    L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SUMMARY_PAGES, L_SUMMARY_RUNS, L_SUMMARY_START, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND,
-    PG_LEVEL, PG_MAGIC, PG_TAG, PK_CATALOG, PK_COUNT, PK_CSUM, PK_NODE, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CRC,
-    SB_UUID,
+    L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_TAG,
+    PK_CATALOG, PK_COUNT, PK_CSUM, PK_NODE, PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CRC, SB_UUID,
 )
 from core.base.log cimport CHECKPOINT_HOMES
 from core.base.memory cimport mem_aligned
@@ -17,12 +16,13 @@ from core.base.mutations cimport M_SCRUB_ONCE
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_scrub
-from core.base.page cimport FRAME_VALID, lnt_frame
+from core.base.page cimport PAGE_VALID, lnt_page
 from core.base.pool cimport run_is_fixed
+from core.base.runs cimport summary_home, summary_pages
 from core.base.schedule cimport op_again, op_ready
 from core.base.types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
 from core.log.superblock cimport super_crc
-from core.ops.walk cimport emit
+from core.ops.walk cimport row_add
 from core.pages.cache cimport cache_find, cache_get
 from core.pages.format cimport page_check, page_crc
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
@@ -82,7 +82,7 @@ cdef int fetch(lnt_pool *p, lnt_admin *a, uint64_t block) noexcept nogil:
     return WAIT
 
 
-cdef int judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
+cdef int page_judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
     """0: sound. WAIT: to be read again after the checkpoint. Else the status that says what is wrong."""
     cdef medium_page *m = page_under(a)
     m.state = MS_NONE
@@ -105,7 +105,7 @@ cdef int judge(lnt_pool *p, lnt_admin *a, int ok) noexcept nogil:
 
 cdef int node_page(lnt_pool *p, lnt_admin *a, uint64_t home, uint8_t kind, uint8_t level) noexcept nogil:
     """Verify a node's or catalog page's home. A page only dirty in memory still has its last checkpoint's image there."""
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef int rc
     if home & VID():
         return 0
@@ -117,17 +117,17 @@ cdef int node_page(lnt_pool *p, lnt_admin *a, uint64_t home, uint8_t kind, uint8
     rc = fetch(p, a, home)
     if rc:
         return rc
-    return judge(p, a, page_check(p, a.scrub.page, kind, home) and a.scrub.page[PG_LEVEL] == level)
+    return page_judge(p, a, page_check(p, a.scrub.page, kind, home) and a.scrub.page[PG_LEVEL] == level)
 
 
 cdef inline uint64_t span(int level) noexcept nogil:
     return <uint64_t>1 << (9 * level)
 
 
-cdef int step(lnt_pool *p, lnt_waiter *who, uint64_t *e, int *level, uint64_t lba) noexcept nogil:
+cdef int path_step(lnt_pool *p, lnt_waiter *who, uint64_t *e, int *level, uint64_t lba) noexcept nogil:
     """Go from a reference to a node of `level` - 1 to its entry for lba."""
     cdef int rc = 0
-    cdef lnt_frame *f = cache_get(p, who, e[0] & E_REF(), PK_NODE, <uint8_t>(level[0] - 1), &rc)
+    cdef lnt_page *f = cache_get(p, who, e[0] & E_REF(), PK_NODE, <uint8_t>(level[0] - 1), &rc)
     if f == NULL:
         return rc
     level[0] -= 1
@@ -148,7 +148,7 @@ cdef int verify_at(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, ln
     n[0] = span(xl) - (lba & (span(xl) - 1))
     while x & E_NODE():
         while y & E_NODE() and yl > xl:
-            rc = step(p, who, &y, &yl, lba)
+            rc = path_step(p, who, &y, &yl, lba)
             if rc == WAIT:
                 return WAIT
             if rc:
@@ -161,13 +161,13 @@ cdef int verify_at(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, ln
             if rc == WAIT:
                 return WAIT
             if rc:
-                rc = emit(a, lba, span(xl), x & E_REF())      # the page's block is what says where the damage is
+                rc = row_add(a, lba, span(xl), x & E_REF())      # the page's block is what says where the damage is
             if rc:
                 return rc
             a.scrub.verified_level = <uint8_t>xl
         if xl == 0 or (xl == 1 and not catalog):
             return 0                  # below are catalog slots, or data
-        rc = step(p, who, &x, &xl, lba)
+        rc = path_step(p, who, &x, &xl, lba)
         if rc == WAIT:
             return WAIT
         if rc:
@@ -202,7 +202,7 @@ cdef int run_in_use(lnt_pool *p, uint64_t run) noexcept nogil:
 
 
 cdef int changing(lnt_pool *p, uint64_t home) noexcept nogil:
-    cdef lnt_frame *f = cache_find(p, home)
+    cdef lnt_page *f = cache_find(p, home)
     return f != NULL and (f.dirty or f.writing)
 
 
@@ -214,8 +214,8 @@ cdef int super_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
     rc = fetch(p, a, number)
     if rc:
         return rc
-    return judge(p, a, memcmp(page, b"LUNETTE\0", 8) == 0 and memcmp(page + SB_UUID, p.uuid, 16) == 0
-                 and lnt_get_le32(page + SB_CRC) == super_crc(page))
+    return page_judge(p, a, memcmp(page, b"LUNETTE\0", 8) == 0 and memcmp(page + SB_UUID, p.uuid, 16) == 0
+                      and lnt_get_le32(page + SB_CRC) == super_crc(page))
 
 
 cdef uint64_t area_pages(lnt_pool *p) noexcept nogil:
@@ -231,17 +231,17 @@ cdef int area_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
     cdef int rc = fetch(p, a, half + number)
     if rc:
         return rc
-    return judge(p, a, lnt_get_le32(page + PG_MAGIC) == L_PAGE_MAGIC and lnt_get_le32(page + PG_TAG) == p.tag
-                 and lnt_get_le32(page + PG_CRC) == page_crc(page))
+    return page_judge(p, a, lnt_get_le32(page + PG_MAGIC) == L_PAGE_MAGIC and lnt_get_le32(page + PG_TAG) == p.tag
+                      and lnt_get_le32(page + PG_CRC) == page_crc(page))
 
 
 cdef int summary_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
-    cdef uint64_t home = (number // L_SUMMARY_PAGES) * L_ZONE_BLOCKS + L_SUMMARY_START + number % L_SUMMARY_PAGES
+    cdef uint64_t home = summary_home(number)
     cdef int rc
     if p.summary_dirty[number]:
         return FRESH
     rc = fetch(p, a, home)
-    return rc if rc else judge(p, a, p.summary_dirty[number] or page_check(p, a.scrub.page, PK_SUMMARY, home))
+    return rc if rc else page_judge(p, a, p.summary_dirty[number] or page_check(p, a.scrub.page, PK_SUMMARY, home))
 
 
 cdef int count_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
@@ -251,19 +251,19 @@ cdef int count_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
     if not run_in_use(p, 2 * number) and not run_in_use(p, 2 * number + 1) or changing(p, home):
         return FRESH
     rc = fetch(p, a, home)
-    return rc if rc else judge(p, a, changing(p, home) or page_check(p, a.scrub.page, PK_COUNT, home))
+    return rc if rc else page_judge(p, a, changing(p, home) or page_check(p, a.scrub.page, PK_COUNT, home))
 
 
 cdef int csum_sound(lnt_pool *p, const uint8_t *page, uint64_t home) noexcept nogil:
     """A page that was never written may hold anything, but not most of what a checksum page's header says."""
     cdef int named = (page[PG_KIND] == PK_CSUM) + (lnt_get_le32(page + PG_TAG) == p.tag) + (lnt_get_le64(page + PG_HOME) == home)
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef uint32_t i
     if page_check(p, page, PK_CSUM, home):
         return 1
     if lnt_get_le32(page + PG_MAGIC) != L_PAGE_MAGIC:
         f = cache_find(p, home)
-        if f != NULL and f.state == FRAME_VALID:
+        if f != NULL and f.state == PAGE_VALID:
             for i in range(L_CSUM_BLOCKS):
                 if (<uint32_t *>f.data)[i]:
                     return 0
@@ -284,7 +284,7 @@ cdef int csum_page(lnt_pool *p, lnt_admin *a, uint64_t number) noexcept nogil:
     if not used or changing(p, home):
         return FRESH
     rc = fetch(p, a, home)
-    return rc if rc else judge(p, a, changing(p, home) or csum_sound(p, a.scrub.page, home))
+    return rc if rc else page_judge(p, a, changing(p, home) or csum_sound(p, a.scrub.page, home))
 
 
 cdef uint64_t phase_end(lnt_pool *p, uint64_t phase) noexcept nogil:
@@ -293,7 +293,7 @@ cdef uint64_t phase_end(lnt_pool *p, uint64_t phase) noexcept nogil:
     if phase == SP_AREA:
         return area_pages(p)
     if phase == SP_SUMMARY:
-        return (p.n_runs + L_SUMMARY_RUNS - 1) // L_SUMMARY_RUNS
+        return summary_pages(p)
     if phase == SP_COUNT:
         return (p.total_blocks + L_GROUP_BLOCKS - 1) // L_GROUP_BLOCKS
     if phase == SP_CSUM:
@@ -322,7 +322,7 @@ cdef int scrub_fixed(lnt_pool *p, lnt_waiter *who, lnt_admin *a, int *steps) noe
         if rc == WAIT:
             return WAIT
         if rc > 0:
-            rc = emit(a, s.next, 0, page_under(a).block)
+            rc = row_add(a, s.next, 0, page_under(a).block)
             if rc:
                 return rc
         s.next += 1

@@ -11,3 +11,4 @@ cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void op_settle(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil
 cdef void write_run(lnt_pool *p, lnt_op *op) noexcept nogil
+cdef void spare_pieces_free(lnt_pool *p) noexcept nogil

@@ -130,6 +130,15 @@ cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
     op_state(op).pieces = op_state(op).pieces_tail = NULL
 
 
+cdef void spare_pieces_free(lnt_pool *p) noexcept nogil:
+    """Pieces that were kept for the next writes."""
+    cdef lnt_piece *a = p.spare_pieces
+    while a != NULL:
+        p.spare_pieces = a.next
+        free(a)
+        a = p.spare_pieces
+
+
 cdef lnt_piece *piece_new(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_piece *a = p.spare_pieces
     if a != NULL:

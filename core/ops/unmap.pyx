@@ -9,22 +9,26 @@ from core.base.mutations cimport M_HOLE_WRITES, M_SHORT_UNMAP
 from core.base.native cimport lnt_get_le64
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter, waiter_of
-from core.base.pool cimport lnt_op_state, op_state
+from core.base.pool cimport ZEROS_BYTES, lnt_op_state, op_state
 from core.base.schedule cimport op_again
 from core.base.types cimport OPF_NOUNMAP, OP_WRITE, ST_GONE, ST_MEMORY, ST_OK, ST_READ_ONLY
 from core.log.journal cimport journal_fit
 from core.log.records cimport record_unmap
 from core.ops.epochs cimport memory_ready, wait_room
-from core.ops.parts cimport first_in_line, refused, sub_end, sub_new
+from core.ops.parts cimport first_in_line, op_refused, sub_end, sub_new
 from core.ops.ranges cimport range_leave
 from core.ops.transfer cimport op_settle
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
+
+cdef enum:                    # a further range in the buffer, as `start_unmap` of core/pool/data_operations.pyx puts it
+    FURTHER_OFFSET = 0
+    FURTHER_LENGTH = 8
+    FURTHER_BYTES = 16
 
 cdef enum:
     UNMAP_NEW = 0
     UNMAP_PLAN = 1
     UNMAP_SUB = 5
-    ZERO_BYTES = 1048576
 
 
 cdef void unmap_end(lnt_pool *p, lnt_op *op, uint8_t status) noexcept nogil:
@@ -38,13 +42,13 @@ cdef int range_next(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef uint8_t status = ST_OK
     if op.result:
         range_leave(p, &x.place)
-        op.offset = lnt_get_le64(op.buf)
-        op.length = lnt_get_le64(op.buf + 8)
-        op.buf += 16
+        op.offset = lnt_get_le64(op.buf + FURTHER_OFFSET)
+        op.length = lnt_get_le64(op.buf + FURTHER_LENGTH)
+        op.buf += FURTHER_BYTES
         op.result -= 1
         x.cursor = 0
         x.step = UNMAP_NEW
-        status = <uint8_t>refused(p, op)
+        status = <uint8_t>op_refused(p, op)
         if status == 0:
             return 1
     unmap_end(p, op, status)
@@ -93,7 +97,7 @@ cdef int range_unmap(lnt_pool *p, lnt_op *op, int *looks) noexcept nogil:
         n = end - at
         if op.flags & OPF_NOUNMAP or at & (L_BLOCK_BYTES - 1) or n < L_BLOCK_BYTES:
             if op.flags & OPF_NOUNMAP:
-                n = n if n < ZERO_BYTES else ZERO_BYTES
+                n = n if n < ZEROS_BYTES else ZEROS_BYTES
             else:
                 n = n if n < L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1)) else L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1))
                 rc = map_find(p, &who, o, at >> 12, 1, 0, &e)

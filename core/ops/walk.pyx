@@ -9,7 +9,7 @@ from core.base.memory cimport mem_wider
 from core.base.mutations cimport M_SHORT_DIFF
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_row, lnt_sole, lnt_walk
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.schedule cimport op_again
 from core.base.types cimport ST_CHECKSUM, ST_GONE, ST_MEMORY
 from core.pages.cache cimport cache_find, cache_get
@@ -26,7 +26,7 @@ cdef enum:
     FULL = -3                 # no room for one more in the answer: the walk ends here
 
 
-cdef int emit(lnt_admin *a, uint64_t start, uint64_t length, uint64_t value) noexcept nogil:
+cdef int row_add(lnt_admin *a, uint64_t start, uint64_t length, uint64_t value) noexcept nogil:
     """Add a row to the answer. ST_MEMORY, and nothing added, when memory for it cannot be had."""
     cdef lnt_row *wider
     if a.n_rows == a.cap_rows:
@@ -48,7 +48,7 @@ cdef int extend(lnt_admin *a, uint64_t start, uint64_t length, uint64_t value) n
     if a.n_rows and last.start + last.length == start and last.value == value:
         last.length += length
         return 0
-    return emit(a, start, length, value) if a.n_rows < a.walk.most_rows else FULL
+    return row_add(a, start, length, value) if a.n_rows < a.walk.most_rows else FULL
 
 
 cdef int walk_extents(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
@@ -76,7 +76,7 @@ cdef struct side:
     # Where the descent into one of two maps is.
     uint64_t e
     int level                 # the entry spans 512^level blocks
-    lnt_frame *f
+    lnt_page *f
     int idx
 
 
@@ -102,7 +102,7 @@ cdef inline uint64_t span_left(int level, uint64_t lba) noexcept nogil:
     return span - (lba & (span - 1))
 
 
-cdef void leaves_ahead(lnt_pool *p, lnt_frame *node, lnt_frame *beside, int idx) noexcept nogil:
+cdef void leaves_ahead(lnt_pool *p, lnt_page *node, lnt_page *beside, int idx) noexcept nogil:
     """A leaf below a level-1 node is on its way: ask for the next ones too, where the other map has none or another."""
     cdef uint64_t e
     cdef int i, rc = 0
@@ -122,8 +122,8 @@ cdef int content_of(side *x, side *y, uint64_t lba) noexcept nogil:
 cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob, uint64_t lba, uint64_t *n,
                     int *content) noexcept nogil:
     """How the second map differs from the first at lba, and for how many blocks that holds at least. No first one: a hole."""
-    cdef lnt_frame *xf
-    cdef lnt_frame *yf
+    cdef lnt_page *xf
+    cdef lnt_page *yf
     cdef side x, y
     cdef int rc = 0
     cdef uint64_t k, most
@@ -211,8 +211,8 @@ cdef int sole_at(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
     cdef int level = o.level + 1
     cdef int rc = 0, i
-    cdef lnt_frame *f = NULL
-    cdef lnt_frame *cf
+    cdef lnt_page *f = NULL
+    cdef lnt_page *cf
     cdef uint32_t *c
     cdef uint64_t pba
     blocks[0] = 0

@@ -1,49 +1,49 @@
 # Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header).
 from core.base.operation cimport lnt_waiter
-from core.base.page cimport FRAME_VALID, lnt_frame
+from core.base.page cimport PAGE_VALID, lnt_page
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
-cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil
+cdef int cache_init(lnt_pool *p, uint64_t limit_pages) except -1 nogil
 cdef void cache_free(lnt_pool *p) noexcept nogil
-cdef void cache_drop(lnt_pool *p, lnt_frame *f) noexcept nogil
-cdef void cache_rekey(lnt_pool *p, lnt_frame *f, uint64_t id) noexcept nogil
+cdef void cache_drop(lnt_pool *p, lnt_page *f) noexcept nogil
+cdef void cache_rekey(lnt_pool *p, lnt_page *f, uint64_t id) noexcept nogil
 cdef void cache_trim(lnt_pool *p) noexcept nogil
-cdef void cache_pin(lnt_pool *p, lnt_frame *f) noexcept nogil
+cdef void cache_pin(lnt_pool *p, lnt_page *f) noexcept nogil
 cdef int cache_ready(lnt_pool *p, uint32_t n) noexcept nogil
-cdef lnt_frame *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil
-cdef lnt_frame *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_frame *f, uint64_t id, uint8_t kind, uint8_t level,
-                            int *rc) noexcept nogil
-cdef void frame_dirtied(lnt_pool *p, lnt_frame *f) noexcept nogil
+cdef lnt_page *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil
+cdef lnt_page *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_page *f, uint64_t id, uint8_t kind, uint8_t level,
+                           int *rc) noexcept nogil
+cdef void page_dirtied(lnt_pool *p, lnt_page *f) noexcept nogil
 cdef int cache_freeze_room(lnt_pool *p, uint32_t n) noexcept nogil
-cdef void cache_freeze(lnt_pool *p, lnt_frame *f, uint32_t slot) noexcept nogil
+cdef void cache_freeze(lnt_pool *p, lnt_page *f, uint32_t slot) noexcept nogil
 cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil
-cdef void frame_undirty(lnt_pool *p, lnt_frame *f) noexcept nogil
+cdef void page_undirty(lnt_pool *p, lnt_page *f) noexcept nogil
 
-cdef inline uint64_t frame_hash(lnt_pool *p, uint64_t id) noexcept nogil:
+cdef inline uint64_t page_hash(lnt_pool *p, uint64_t id) noexcept nogil:
     return ((id * <uint64_t>0x9E3779B97F4A7C15) >> 20) & p.cache.mask
 
-cdef inline lnt_frame *cache_find(lnt_pool *p, uint64_t id) noexcept nogil:
-    cdef lnt_frame *f = p.cache.hash[frame_hash(p, id)]
+cdef inline lnt_page *cache_find(lnt_pool *p, uint64_t id) noexcept nogil:
+    cdef lnt_page *f = p.cache.hash[page_hash(p, id)]
     while f != NULL and f.id != id:
         f = f.hash_next
     return f
 
-cdef inline lnt_frame *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kind, uint8_t level,
-                                 int *rc) noexcept nogil:
+cdef inline lnt_page *cache_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t kind, uint8_t level,
+                                int *rc) noexcept nogil:
     """The page at `id`, or NULL and rc: WAIT (it runs again), or a status when it cannot be read."""
-    cdef lnt_frame *f = cache_find(p, id)
-    if f != NULL and f.state == FRAME_VALID and f.kind == kind and f.level == level:
+    cdef lnt_page *f = cache_find(p, id)
+    if f != NULL and f.state == PAGE_VALID and f.kind == kind and f.level == level:
         f.used = 1
         p.cache.hits += 1
         return f
     return cache_fetch(p, who, f, id, kind, level, rc)
 
-cdef inline void frame_dirty(lnt_pool *p, lnt_frame *f) noexcept nogil:
+cdef inline void page_dirty(lnt_pool *p, lnt_page *f) noexcept nogil:
     """Must be called before the first change of a page, each time."""
     f.used = 1
     if f.in_checkpoint or not f.dirty:
-        frame_dirtied(p, f)
+        page_dirtied(p, f)
 
 cdef inline void node_homeless(lnt_pool *p) noexcept nogil:
     """A node was made: it will need a block."""

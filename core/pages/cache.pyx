@@ -4,42 +4,42 @@ from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.memory cimport mem_aligned, mem_new, mem_zeroed
 from core.base.operation cimport waiter_queue
-from core.base.page cimport FRAME_BAD, FRAME_READING, FRAME_VALID
+from core.base.page cimport PAGE_BAD, PAGE_READING, PAGE_VALID
 from core.base.schedule cimport ops_ready
 from core.base.types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
 from core.pages.damage cimport damage_met, damage_over, damage_recent
-from core.pages.format cimport frame_serialise, page_decode
+from core.pages.format cimport page_decode, page_serialise
 from libc.stdlib cimport free
 from libc.string cimport memset
 
 cdef enum:
     SLAB_FRAMES = 256
-    SLAB_HEAD = 9 * 4096          # of a slab: a pointer to the next, the frames; their pages follow
-    TRIM_LOOKS = 256              # frames looked at in one turn at least, and for each frame too many
+    SLAB_HEAD = 9 * 4096          # of a slab: a pointer to the next, the pages; their data follow
+    TRIM_LOOKS = 256              # pages looked at in one turn at least, and for each page too many
     TRIM_EACH = 8
 
 
 cdef struct page_read:
     lnt_io io
     lnt_pool *pool
-    lnt_frame *f
+    lnt_page *f
     page_read *next
     uint8_t *raw
 
 
-# -- frames ------------------------------------------------------------------------------------------------------------
+# -- pages -------------------------------------------------------------------------------------------------------------
 
 
-cdef int cache_init(lnt_pool *p, uint64_t limit_frames) except -1 nogil:
+cdef int cache_init(lnt_pool *p, uint64_t limit_pages) except -1 nogil:
     cdef uint64_t n = 1024
-    while n < 2 * limit_frames:
+    while n < 2 * limit_pages:
         n *= 2
-    p.cache.hash = <lnt_frame **>mem_zeroed(n * sizeof(lnt_frame *))
+    p.cache.hash = <lnt_page **>mem_zeroed(n * sizeof(lnt_page *))
     if p.cache.hash == NULL:
         with gil:
             raise MemoryError
     p.cache.mask = n - 1
-    p.cache.limit = limit_frames
+    p.cache.limit = limit_pages
     return 0
 
 
@@ -60,21 +60,21 @@ cdef void cache_free(lnt_pool *p) noexcept nogil:
     p.cache.hash = NULL
 
 
-cdef void unhash(lnt_pool *p, lnt_frame *f) noexcept nogil:
-    cdef lnt_frame **at = &p.cache.hash[frame_hash(p, f.id)]
+cdef void unhash(lnt_pool *p, lnt_page *f) noexcept nogil:
+    cdef lnt_page **at = &p.cache.hash[page_hash(p, f.id)]
     while at[0] != f:
         at = &at[0].hash_next
     at[0] = f.hash_next
 
 
-cdef void cache_drop(lnt_pool *p, lnt_frame *f) noexcept nogil:
-    """Forget a frame that nobody waits for."""
+cdef void cache_drop(lnt_pool *p, lnt_page *f) noexcept nogil:
+    """Forget a page that nobody waits for."""
     lnt_assert(f.waiters == NULL, "I13: a page goes when no op needs it")
     if f.in_checkpoint:
-        frame_serialise(p, f)
+        page_serialise(p, f)
     if f.writing:
         p.cache.frozen[f.slot] = NULL
-    frame_undirty(p, f)
+    page_undirty(p, f)
     unhash(p, f)
     p.cache.pinned -= f.pinned
     if f.next == f:
@@ -89,23 +89,23 @@ cdef void cache_drop(lnt_pool *p, lnt_frame *f) noexcept nogil:
     p.cache.spare = f
 
 
-cdef void cache_rekey(lnt_pool *p, lnt_frame *f, uint64_t id) noexcept nogil:
+cdef void cache_rekey(lnt_pool *p, lnt_page *f, uint64_t id) noexcept nogil:
     cdef uint64_t h
     unhash(p, f)
     f.id = id
-    h = frame_hash(p, id)
+    h = page_hash(p, id)
     f.hash_next = p.cache.hash[h]
     p.cache.hash[h] = f
 
 
 cdef void cache_trim(lnt_pool *p) noexcept nogil:
-    """Evict clean, unused frames while there are more than wanted. Runs between ops only: ops hold bare pointers.
+    """Evict clean, unused pages while there are more than wanted. Runs between ops only: ops hold bare pointers.
 
     Where most are dirty it gives up early: the next turn goes on, and the checkpoint makes them clean.
     """
     cdef uint64_t tries = 0
     cdef uint64_t limit = p.cache.limit + p.cache.pinned
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef uint64_t most
     if p.cache.count <= limit:
         return
@@ -116,29 +116,29 @@ cdef void cache_trim(lnt_pool *p) noexcept nogil:
         tries += 1
         if f.used:
             f.used = 0
-        elif (not f.dirty and not f.writing and not f.in_checkpoint and not f.pinned and f.state != FRAME_READING
+        elif (not f.dirty and not f.writing and not f.in_checkpoint and not f.pinned and f.state != PAGE_READING
                 and not f.id & VID()):
             cache_drop(p, f)
             p.cache.evictions += 1
 
 
-cdef void cache_pin(lnt_pool *p, lnt_frame *f) noexcept nogil:
+cdef void cache_pin(lnt_pool *p, lnt_page *f) noexcept nogil:
     """A page of the catalog, which every checkpoint may need: it stays, so that it need not be readable a second time."""
     p.cache.pinned += f.pinned == 0
     f.pinned = 1
 
 
 cdef int slab_new(lnt_pool *p) noexcept nogil:
-    """Memory for more frames. 0: there is none."""
+    """Memory for more pages. 0: there is none."""
     cdef uint8_t *slab = <uint8_t *>mem_aligned(SLAB_HEAD + SLAB_FRAMES * L_BLOCK_BYTES)
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef int i
     if slab == NULL:
         return 0
     (<void **>slab)[0] = p.cache.slabs
     p.cache.slabs = slab
     for i in range(SLAB_FRAMES - 1, -1, -1):
-        f = <lnt_frame *>(slab + 128 + i * sizeof(lnt_frame))
+        f = <lnt_page *>(slab + 128 + i * sizeof(lnt_page))
         f.data = slab + SLAB_HEAD + i * L_BLOCK_BYTES
         f.next = p.cache.spare
         p.cache.spare = f
@@ -147,7 +147,7 @@ cdef int slab_new(lnt_pool *p) noexcept nogil:
 
 cdef int cache_ready(lnt_pool *p, uint32_t n) noexcept nogil:
     """1 when there is memory for so many new pages."""
-    cdef lnt_frame *f = p.cache.spare
+    cdef lnt_page *f = p.cache.spare
     while n and f != NULL:
         f = f.next
         n -= 1
@@ -158,17 +158,17 @@ cdef int cache_ready(lnt_pool *p, uint32_t n) noexcept nogil:
     return 1
 
 
-cdef lnt_frame *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil:
-    """A valid, clean, zeroed frame. NULL: out of memory."""
-    cdef lnt_frame *f = frame_take(p, id, kind, level)
+cdef lnt_page *cache_new(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil:
+    """A valid, clean, zeroed page. NULL: out of memory."""
+    cdef lnt_page *f = page_spare(p, id, kind, level)
     if f != NULL:
         memset(f.data, 0, L_BLOCK_BYTES)
     return f
 
 
-cdef lnt_frame *frame_take(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil:
-    """A frame whose page holds anything."""
-    cdef lnt_frame *f
+cdef lnt_page *page_spare(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level) noexcept nogil:
+    """A page whose data is anything."""
+    cdef lnt_page *f
     cdef uint8_t *data
     cdef uint64_t h
     if p.cache.spare == NULL and not slab_new(p):
@@ -176,14 +176,14 @@ cdef lnt_frame *frame_take(lnt_pool *p, uint64_t id, uint8_t kind, uint8_t level
     f = p.cache.spare
     p.cache.spare = f.next
     data = f.data
-    memset(f, 0, sizeof(lnt_frame))
+    memset(f, 0, sizeof(lnt_page))
     f.data = data
     f.id = id
     f.kind = kind
     f.level = level
-    f.state = FRAME_VALID
+    f.state = PAGE_VALID
     f.used = 1
-    h = frame_hash(p, id)
+    h = page_hash(p, id)
     f.hash_next = p.cache.hash[h]
     p.cache.hash[h] = f
     if p.cache.clock == NULL:
@@ -207,13 +207,13 @@ cdef void page_take(page_read *r, lnt_op *reader) noexcept nogil:
     """`reader`: an op that needs the page, or NULL."""
     cdef lnt_io *io = &r.io
     cdef lnt_pool *p = r.pool
-    cdef lnt_frame *f = r.f
+    cdef lnt_page *f = r.f
     if io.result == 0 and page_decode(p, f, r.raw):
-        f.state = FRAME_VALID
+        f.state = PAGE_VALID
         if p.damage.pages != NULL:
             damage_over(p, f.id, f.kind)      # of more than are remembered, too
     else:
-        f.state = FRAME_BAD
+        f.state = PAGE_BAD
         f.error = ST_IO_READ if io.result else ST_CHECKSUM
         damage_met(p, f, reader)
     read_free(p, r)
@@ -242,7 +242,7 @@ cdef page_read *read_new(lnt_pool *p) noexcept nogil:
     return r
 
 
-cdef void read_aim(page_read *r, lnt_frame *f) noexcept nogil:
+cdef void read_aim(page_read *r, lnt_page *f) noexcept nogil:
     r.f = f
     r.io.kind = IO_READ
     r.io.offset = f.id * L_BLOCK_BYTES
@@ -251,14 +251,14 @@ cdef void read_aim(page_read *r, lnt_frame *f) noexcept nogil:
     r.io.done = page_arrived
 
 
-cdef lnt_frame *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_frame *f, uint64_t id, uint8_t kind, uint8_t level,
-                            int *rc) noexcept nogil:
+cdef lnt_page *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_page *f, uint64_t id, uint8_t kind, uint8_t level,
+                           int *rc) noexcept nogil:
     """`cache_get` where the page is not in memory, or is not what it should be (`f`)."""
     cdef page_read *r
-    if f != NULL and f.state == FRAME_VALID:
+    if f != NULL and f.state == PAGE_VALID:
         rc[0] = ST_CHECKSUM
         return NULL
-    if f != NULL and f.state == FRAME_BAD:
+    if f != NULL and f.state == PAGE_BAD:
         rc[0] = f.error
         if f.waiters == NULL:
             cache_drop(p, f)      # the next touch reads it again
@@ -273,17 +273,17 @@ cdef lnt_frame *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_frame *f, uint64_t
                 return NULL
         p.cache.misses += 1
         r = read_new(p)
-        f = frame_take(p, id, kind, level) if r != NULL else NULL
+        f = page_spare(p, id, kind, level) if r != NULL else NULL
         if f == NULL:
             if r != NULL:
                 read_free(p, r)
             rc[0] = ST_MEMORY
             return NULL
-        f.state = FRAME_READING
+        f.state = PAGE_READING
         read_aim(r, f)
         if p.current_device.submit(p.current_device, &r.io):
             page_take(r, who.op if who != NULL else NULL)
-            if f.state == FRAME_VALID:
+            if f.state == PAGE_VALID:
                 return f
             rc[0] = f.error
             cache_drop(p, f)
@@ -298,11 +298,11 @@ cdef lnt_frame *cache_fetch(lnt_pool *p, lnt_waiter *who, lnt_frame *f, uint64_t
 
 cdef int cache_freeze_room(lnt_pool *p, uint32_t n) noexcept nogil:
     """1 when there is memory for so many frozen pages."""
-    p.cache.frozen = <lnt_frame **>mem_new((n + 1) * sizeof(lnt_frame *))
+    p.cache.frozen = <lnt_page **>mem_new((n + 1) * sizeof(lnt_page *))
     return p.cache.frozen != NULL
 
 
-cdef void cache_freeze(lnt_pool *p, lnt_frame *f, uint32_t slot) noexcept nogil:
+cdef void cache_freeze(lnt_pool *p, lnt_page *f, uint32_t slot) noexcept nogil:
     """The running checkpoint holds the page as it is now: it is serialised before its next change."""
     p.cache.frozen[slot] = f
     f.slot = slot
@@ -320,10 +320,10 @@ cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil:
     p.cache.frozen = NULL
 
 
-cdef void frame_dirtied(lnt_pool *p, lnt_frame *f) noexcept nogil:
-    """`frame_dirty` of a page that is clean, or belongs to the running checkpoint."""
+cdef void page_dirtied(lnt_pool *p, lnt_page *f) noexcept nogil:
+    """`page_dirty` of a page that is clean, or belongs to the running checkpoint."""
     if f.in_checkpoint:
-        frame_serialise(p, f)
+        page_serialise(p, f)
     if f.dirty:
         return
     f.dirty = 1
@@ -335,7 +335,7 @@ cdef void frame_dirtied(lnt_pool *p, lnt_frame *f) noexcept nogil:
     p.cache.n_dirty += 1
 
 
-cdef void frame_undirty(lnt_pool *p, lnt_frame *f) noexcept nogil:
+cdef void page_undirty(lnt_pool *p, lnt_page *f) noexcept nogil:
     if not f.dirty:
         return
     f.dirty = 0

@@ -4,12 +4,12 @@ from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_CSUM_BLOCKS, L_CSUM_START, L_ZONE_BLOCKS, PK_CSUM
 from core.base.mutations cimport M_FIRST_BAD, M_NO_DATA_CRC, M_ZONELESS_SUMS
 from core.base.native cimport lnt_get_le32, lnt_put_le32
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.types cimport ST_CHECKSUM
-from core.pages.cache cimport cache_get, frame_dirty
+from core.pages.cache cimport cache_get, page_dirty
 
 
-cdef inline lnt_frame *page_of(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t *index, int *rc) noexcept nogil:
+cdef inline lnt_page *page_of(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t *index, int *rc) noexcept nogil:
     cdef uint64_t zone = pba // L_ZONE_BLOCKS
     cdef uint64_t at = pba % L_ZONE_BLOCKS
     index[0] = <uint32_t>(at % L_CSUM_BLOCKS)
@@ -39,12 +39,12 @@ cdef void csum_put(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *data, u
 cdef int csum_set(lnt_pool *p, uint64_t pba, uint32_t n, const uint8_t *sums) noexcept nogil:
     cdef uint32_t i, index
     cdef int rc = 0
-    cdef lnt_frame *f
+    cdef lnt_page *f
     for i in range(n):
         f = page_of(p, NULL, pba + i, &index, &rc)
         if f == NULL:
             return rc
-        frame_dirty(p, f)
+        page_dirty(p, f)
         lnt_put_le32(f.data + 4 * index, lnt_get_le32(sums + 4 * i))
     return 0
 
@@ -53,7 +53,7 @@ cdef int csum_verify(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n, con
     """0, WAIT, or ST_CHECKSUM when a block is not what was written: `bad` is the first."""
     cdef uint32_t i, index
     cdef int rc = csum_touch(p, who, pba, n)
-    cdef lnt_frame *f
+    cdef lnt_page *f
     if rc:
         return rc
     for i in range(n):

@@ -1,11 +1,11 @@
 # Metadata pages that cannot be had: noted, not asked for again at once, no hindrance to others (docs/durability.md, Failures).
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_op
 from libc.stdint cimport uint64_t, uint8_t
 
 cdef uint64_t damage_held(lnt_pool *p) noexcept nogil
-cdef void damage_met(lnt_pool *p, lnt_frame *f, lnt_op *op) noexcept nogil
+cdef void damage_met(lnt_pool *p, lnt_page *f, lnt_op *op) noexcept nogil
 cdef void damage_over(lnt_pool *p, uint64_t block, uint8_t kind) noexcept nogil
 cdef int damage_recent(lnt_pool *p, uint64_t block) noexcept nogil
 cdef uint64_t damage_probe(lnt_pool *p) noexcept nogil

@@ -83,7 +83,7 @@ cdef lnt_bad_page *place(lnt_pool *p) noexcept nogil:
     return b
 
 
-cdef void damage_met(lnt_pool *p, lnt_frame *f, lnt_op *op) noexcept nogil:
+cdef void damage_met(lnt_pool *p, lnt_page *f, lnt_op *op) noexcept nogil:
     """The page of `f` could not be read, or is not what it should be; `op` asked for it, or is the first who waits."""
     cdef lnt_bad_page *b = known(p, f.id)
     cdef uint64_t run = 0, end = 0

@@ -41,7 +41,7 @@ cdef int page_check(lnt_pool *p, const uint8_t *page, uint8_t kind, uint64_t hom
     return lnt_get_le32(page + PG_CRC) == page_crc(page)
 
 
-cdef int counts_fit(lnt_pool *p, lnt_frame *f) noexcept nogil:
+cdef int counts_fit(lnt_pool *p, lnt_page *f) noexcept nogil:
     """1 when as many blocks are in use as the summary says: else this page or that is not the newest that was written."""
     cdef const uint32_t *c = <const uint32_t *>f.data
     cdef uint64_t run = (f.id // L_ZONE_BLOCKS * 1024 + f.id % L_ZONE_BLOCKS - L_COUNT_START) * 2
@@ -55,7 +55,7 @@ cdef int counts_fit(lnt_pool *p, lnt_frame *f) noexcept nogil:
     return 1
 
 
-cdef int page_decode(lnt_pool *p, lnt_frame *f, const uint8_t *raw) noexcept nogil:
+cdef int page_decode(lnt_pool *p, lnt_page *f, const uint8_t *raw) noexcept nogil:
     if not page_check(p, raw, f.kind, f.id) or raw[PG_LEVEL] != f.level:
         if f.kind != PK_CSUM:
             return 0
@@ -72,7 +72,7 @@ cdef int page_decode(lnt_pool *p, lnt_frame *f, const uint8_t *raw) noexcept nog
     return 1
 
 
-cdef void frame_serialise(lnt_pool *p, lnt_frame *f) noexcept nogil:
+cdef void page_serialise(lnt_pool *p, lnt_page *f) noexcept nogil:
     """Put the page's image into its slot of the running checkpoint."""
     cdef uint8_t *out = p.checkpoint.buf + <uint64_t>f.slot * L_BLOCK_BYTES
     f.in_checkpoint = 0

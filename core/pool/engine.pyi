@@ -22,6 +22,8 @@ class ScrubStep(NamedTuple):
     pages: int              # metadata pages read from the medium
     damaged: list[tuple[int, int, int]]     # of a map: offset and length in bytes behind a page; the page's block
 
+EXIT_LOST: int     # a process's exit status when its pool is no longer its own (core/lease.h)
+
 def hang_up() -> None:
     """Shut every socket of this process, which is about to end and may have to wait for its medium first (core/lease.h)."""
 

@@ -2,7 +2,7 @@
 """The pool: objects, map, space and durability behind one class, and the same for native threads (docs/architecture.md)."""
 from core.base.mutations import mutation
 from core.errors import PoolError, STATUS_CODES
-from core.pool.info import bad_pages, failure_text, key_part, object_info
+from core.pool.info import failure_text, key_part, object_info
 from core.pool.submission import Completion
 from core.pool import data_operations, keys, object_operations, publication, upkeep
 
@@ -11,20 +11,21 @@ from core.base.layout cimport (
     SF_UNSWEPT,
 )
 from core.base.log cimport CHECKPOINT_IDLE
-from core.base.memory cimport mem_aligned, mem_zeroed
+from core.base.memory cimport mem_aligned
 from core.base.mutations cimport M_NO_CLOSE_SYNC
 from core.base.native cimport lnt_get_le32, lnt_put_le32, pthread_mutex_lock, pthread_mutex_unlock
 from core.base.object cimport lnt_object
-from core.base.pool cimport lnt_pool
+from core.base.pool cimport ZEROS_BYTES, lnt_pool
 from core.base.trace cimport PF_CUT, pool_fail
-from core.base.types cimport lnt_op
 from core.catalog.loading cimport catalog_load
-from core.log.checkpoint cimport limits_set
+from core.log.checkpoint cimport ckpt_settled, limits_set
+from core.log.creation cimport pool_create
 from core.log.journal cimport journal_init
 from core.log.opening cimport super_change, super_current, super_load, super_read
-from core.log.recovery cimport area_apply, blocks_for_nodes, medium_load, medium_open, pool_format, summaries_load
+from core.log.recovery cimport area_apply, blocks_for_nodes, summaries_load
 from core.log.replay cimport journal_replay
 from core.log.superblock cimport node_runs_store, super_next
+from core.objects cimport objects_init
 from core.ops.order cimport order_switch
 from core.ops.reading cimport GAP_BYTES_MOST
 from core.pages.cache cimport cache_init
@@ -34,14 +35,18 @@ from core.pool.object_operations cimport shrinks_resume
 from core.pool.queue cimport queue_submit, queue_wake
 from core.pool.state cimport PoolState, mailbox
 from core.pool.submission cimport Outcome, Untold, admin_free
+from core.pool.turn cimport turn_clock, turn_init
 from core.space.budget cimport budget_hurry
-from core.space.holes cimport punch_flags
-from core.space.medium cimport nodes_prepare
+from core.space.dropped cimport epochs_begin
+from core.space.holes cimport holes_load, punch_flags
+from core.space.marks cimport marks_delay
+from core.space.medium cimport medium_load, medium_open, nodes_prepare
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "lease.h" nogil:
     void lnt_hang_up()
+    int LNT_EXIT_LOST
 
 cdef extern from *:
     """
@@ -59,6 +64,9 @@ STARTERS = {name[6:]: value for module in (data_operations, keys, object_operati
             for name, value in vars(module).items() if name.startswith("start_")}
 
 
+EXIT_LOST = LNT_EXIT_LOST
+
+
 def hang_up():
     lnt_hang_up()
 
@@ -66,7 +74,7 @@ def hang_up():
 cdef class Pool(DrivenPool):
     @staticmethod
     def create(device, *, str name, size_bytes=0, journal_blocks=0, area_blocks=0):
-        pool_format(device, name, size_bytes, journal_blocks, area_blocks)
+        pool_create(device, name, size_bytes, journal_blocks, area_blocks)
 
     @staticmethod
     def identify(device, *, bytes identity, str name=""):
@@ -89,7 +97,7 @@ cdef class Pool(DrivenPool):
         try:
             PoolState.__init__(self)
             self.p.mutations = MUTATIONS[mutations]
-            self.p.marks.delay_us = punch_delay_us
+            marks_delay(self.p, punch_delay_us)
             self.recover(cache_bytes)
             if queues == 2:
                 self.side_attach()
@@ -110,23 +118,16 @@ cdef class Pool(DrivenPool):
         if not journal_init(p):
             raise MemoryError
         limits_set(p)
-        p.objects_by_id = <lnt_object **>mem_zeroed(1024 * sizeof(lnt_object *))
-        p.objects_mask = 1023
-        p.zeros = <uint8_t *>mem_aligned(1048576)
+        p.zeros = <uint8_t *>mem_aligned(ZEROS_BYTES)
         p.scratch = <uint8_t *>mem_aligned(GAP_BYTES_MOST)
-        p.background_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
-        p.checkpoint_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
-        if p.objects_by_id == NULL or p.zeros == NULL or p.scratch == NULL or p.background_op == NULL or p.checkpoint_op == NULL:
+        if p.zeros == NULL or p.scratch == NULL or not (objects_init(p) and turn_init(p, &self.q.dev)):
             raise MemoryError
-        memset(p.zeros, 0, 1048576)
-        p.can_discard = 1
-        p.epoch = 2
+        memset(p.zeros, 0, ZEROS_BYTES)
+        epochs_begin(p)
         self.q.dev.submit = queue_submit
         self.q.dev.wake = queue_wake
         self.q.device = <void *>self.device
         self.q.inline_ = 1
-        p.background_device = p.devices = p.current_device = &self.q.dev
-        p.background_op.dev = p.checkpoint_op.dev = p.background_device
         return 0
 
     cdef int recover(self, uint64_t cache_bytes) except -1:
@@ -139,7 +140,7 @@ cdef class Pool(DrivenPool):
         if p.total_blocks * L_BLOCK_BYTES > self.device.size_bytes:
             raise PoolError("damaged", "pool is damaged: its file or device is shorter than the pool")
         self.prepare(cache_bytes)
-        p.now_us = self.clock_us()    # what is met on the way is met now
+        turn_clock(p, self.clock_us())    # what is met on the way is met now
         memcpy(p.checkpoint.live_buf, <const char *>raw, L_BLOCK_BYTES)
         self.name = raw[SB_NAME:SB_NAME + 64].rstrip(b"\0").decode(errors="replace")
         self.identity = raw[SB_IDENTITY:SB_IDENTITY + 16].strip(b"\0") and raw[SB_IDENTITY:SB_IDENTITY + 16]
@@ -149,7 +150,7 @@ cdef class Pool(DrivenPool):
         flags = lnt_get_le32(<const uint8_t *>raw + SB_FLAGS)
         trusted = token.strip(b"\0") and raw[SB_CACHE_TOKEN:SB_CACHE_TOKEN + 64] == token and not flags & SF_DISTRUST
         memcpy(p.cache_token, <const char *>token, 64)
-        p.holes.unswept = 1 if flags & SF_UNSWEPT else 0
+        holes_load(p, flags)
         p.replaying = 1
         if flags & SF_CLEAN:
             summaries_load(p, self.device, raw)
@@ -158,7 +159,6 @@ cdef class Pool(DrivenPool):
             catalog_load(p, slots)
             self.keys_load(slots)
             journal_replay(p, self.device, raw, 0, changes)   # nothing to replay: sets the ring up
-            p.journal.record_seq = 0
             nodes_prepare(p, NULL)
             self.reopen(raw)
         else:
@@ -171,8 +171,8 @@ cdef class Pool(DrivenPool):
             if p.failed:
                 raise PoolError("damaged", "pool is damaged: the journal does not fit the map")
         self.names_load()
-        p.now_us = self.clock_us()
-        p.checkpoint.next_due_us = p.now_us + 30000000
+        turn_clock(p, self.clock_us())
+        ckpt_settled(p)
         if not flags & SF_CLEAN:
             blocks_for_nodes(p)
         for key, value in changes:
@@ -404,7 +404,7 @@ cdef class Pool(DrivenPool):
         return self.info(self.ids[name]) if name in self.ids else None
 
     def damage(self):
-        return bad_pages(damage_rows(self.open_pool()))
+        return damage_rows(self.open_pool())
 
     def hurry(self):
         cdef lnt_pool *p = self.open_pool()

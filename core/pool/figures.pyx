@@ -1,5 +1,5 @@
 """What a pool tells of itself: its objects, pages that are bad, all its numbers."""
-from core.pool.info import TraceEvent, trace_event_text
+from core.pool.info import TraceEvent, bad_page, trace_event_text
 
 from core.base.damage cimport lnt_bad_page
 from core.base.layout cimport L_BLOCK_BYTES, L_SLOT_BYTES, OB_NAME, OK_SNAPSHOT
@@ -53,7 +53,7 @@ cdef int objects_walk(lnt_pool *p, list rows, uint8_t hidden, uint64_t *count, u
 
 
 cdef list damage_rows(lnt_pool *p):
-    """(block, kind of page, status, object or 0, times) of every page that is known to be bad."""
+    """Every page that is known to be bad, by block."""
     cdef bytes raw                # nothing that could run other Python code is made under the lock
     cdef const lnt_bad_page *b
     cdef uint32_t i
@@ -63,7 +63,8 @@ cdef list damage_rows(lnt_pool *p):
     finally:
         pthread_mutex_unlock(&p.lock)
     b = <const lnt_bad_page *><const char *>raw
-    return [(b[i].block, b[i].kind, b[i].status, b[i].object, b[i].times) for i in range(len(raw) // sizeof(lnt_bad_page))]
+    return sorted(bad_page(b[i].block, b[i].kind, b[i].status, b[i].object, b[i].times)
+                  for i in range(len(raw) // sizeof(lnt_bad_page)))
 
 
 cdef list trace_rows(lnt_pool *p, uint64_t now_us):

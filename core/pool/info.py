@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import struct
 import time
-from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from core import layout
@@ -55,24 +53,42 @@ class BadPage(NamedTuple):
     times: int
 
 
-# Why a pool is read-only for good, by the engine's number (core/base/trace.pxd, pool_failure), and what its detail is.
+class Wording(NamedTuple):
+    """What a number of the engine means in words; `detail` is what the number beside it is: errno, status, or its unit."""
+
+    text: str
+    detail: str = ""
+
+
+# Why a pool is read-only for good, by the engine's number (core/base/trace.pxd, pool_failure).
 FAILURES = (
-    ("", ""),
-    ("a sync of its medium failed", "errno"), ("its journal could not be written", "errno"),
-    ("a checkpoint could not be written", "errno"), ("a reference count would fall below zero: its metadata is damaged", "block"),
-    ("its summaries promise free blocks that are not there: its metadata is damaged", "block"),
-    ("more of its metadata is damaged than it can set aside", "block"),
-    ("its file or device was made shorter while it was served", ""),
-    ("a page of metadata that the checkpoint needs cannot be had", "status"),
-    ("internal error: a change was refused half-way", "block"), ("internal error: the journal was full", "blocks"),
-    ("internal error: a checkpoint did not fit its area", ""), ("internal error: no blocks for the map's nodes", ""),
+    Wording(""),
+    Wording("a sync of its medium failed", "errno"),
+    Wording("its journal could not be written", "errno"),
+    Wording("a checkpoint could not be written", "errno"),
+    Wording("a reference count would fall below zero: its metadata is damaged", "block"),
+    Wording("its summaries promise free blocks that are not there: its metadata is damaged", "block"),
+    Wording("more of its metadata is damaged than it can set aside", "block"),
+    Wording("its file or device was made shorter while it was served"),
+    Wording("a page of metadata that the checkpoint needs cannot be had", "status"),
+    Wording("internal error: a change was refused half-way", "block"),
+    Wording("internal error: the journal was full", "blocks"),
+    Wording("internal error: a checkpoint did not fit its area"),
+    Wording("internal error: no blocks for the map's nodes"),
 )
-# What the engine remembers, by its number (core/base/trace.pxd, trace_event): text, and what the two numbers are.
+# What the engine remembers, by its number (core/base/trace.pxd, trace_event); {a} and {b} are the two numbers beside it.
 EVENTS = (
-    ("", ""), ("the pool became read-only: {failure}", ""), ("block {a} has as many references as it may have", ""),
-    ("the medium takes no space back ({errno})", ""), ("the medium has no room", ""), ("the medium has room again", ""),
-    ("memory was short", ""), ("a page of metadata at block {a} is bad", ""), ("another run is kept for nodes, now run {b}", ""),
+    "",
+    "the pool became read-only: {failure}",
+    "block {a} has as many references as it may have",
+    "the medium takes no space back ({errno})",
+    "the medium has no room",
+    "the medium has room again",
+    "memory was short",
+    "a page of metadata at block {a} is bad",
+    "another run is kept for nodes, now run {b}",
 )
+_FAILED, _NO_DISCARD = 1, 3         # those whose numbers are a failure and its detail, and an errno
 
 
 class TraceEvent(NamedTuple):
@@ -85,26 +101,25 @@ class TraceEvent(NamedTuple):
 
 def failure_text(reason: int, detail: int) -> str:
     """Why the pool is read-only, in words."""
-    text, unit = FAILURES[reason]
-    if unit == "errno":
-        return f"{text} ({os.strerror(detail)})"
-    if unit == "status":
-        return f"{text} ({STATUS_CODES[detail] if detail < len(STATUS_CODES) else detail})"
-    return f"{text} ({unit} {detail})" if unit else text
+    failure = FAILURES[reason]
+    if failure.detail == "errno":
+        return f"{failure.text} ({os.strerror(detail)})"
+    if failure.detail == "status":
+        return f"{failure.text} ({STATUS_CODES[detail] if detail < len(STATUS_CODES) else detail})"
+    return f"{failure.text} ({failure.detail} {detail})" if failure.detail else failure.text
 
 
 def trace_event_text(event: int, a: int, b: int) -> str:
-    failure = failure_text(a, b) if event == 1 else ""
-    return EVENTS[event][0].format(a=a, b=b, failure=failure, errno=os.strerror(a) if event == 3 else "")
+    return EVENTS[event].format(a=a, b=b, failure=failure_text(a, b) if event == _FAILED else "",
+                                errno=os.strerror(a) if event == _NO_DISCARD else "")
 
 
 _PAGE_KINDS = {number: name for name, number in layout.PAGE_KINDS.items()}
 
 
-def bad_pages(rows: Iterable[tuple[int, int, int, int, int]]) -> list[BadPage]:
-    """What the engine knows of them, by block."""
-    return sorted(BadPage(block, _PAGE_KINDS[kind], STATUS_CODES[status], object_id, times)
-                  for block, kind, status, object_id, times in rows)
+def bad_page(block: int, kind: int, status: int, object_id: int, times: int) -> BadPage:
+    """From the engine's numbers for the kind of page and the status."""
+    return BadPage(block, _PAGE_KINDS[kind], STATUS_CODES[status], object_id, times)
 
 
 def _slot_struct(fields: tuple[layout.Field, ...]) -> struct.Struct:
@@ -118,9 +133,34 @@ def _slot_struct(fields: tuple[layout.Field, ...]) -> struct.Struct:
 
 _SLOT = _slot_struct(layout.OBJECT_SLOT)
 _KEY_SLOT = _slot_struct(layout.KV_SLOT)
-_VALUES = operator.itemgetter(*(list(_FIELDS).index(name) for name in (
-    "id", "kind", "size_bytes", "block_bytes", "mapped_blocks", "created_us", "origin_id", "flags", "quota_bytes",
-    "reserve_bytes", "serial", "physical_exponent", "name", "name_bytes", "origin", "origin_bytes", "props", "props_bytes")))
+
+
+class ObjectSlot(NamedTuple):
+    """The fields of layout.OBJECT_SLOT as they stand in the slot, in their order."""
+
+    slot_kind: int
+    kind: int
+    flags: int
+    level: int
+    block_bytes: int
+    id: int
+    size_bytes: int
+    root: int
+    mapped_blocks: int
+    created_us: int
+    origin_id: int
+    quota_bytes: int
+    reserve_bytes: int
+    serial: bytes
+    name_bytes: int
+    origin_bytes: int
+    props_bytes: int
+    physical_exponent: int
+    name: bytes
+    origin: bytes
+    props: bytes
+
+
 _CHECKSUM = layout.OBJECT_FLAGS["checksum"]
 
 
@@ -131,16 +171,16 @@ def masked_serial(serial: str, mask: int) -> str:
 
 def object_info(slot: bytes, serial_mask: int = 0) -> ObjectInfo:
     """The record in a slot of 512 bytes."""
-    (number, kind, size, block, mapped, created_us, origin_id, flags, quota, reserve, serial, exponent, name, name_bytes,
-     origin, origin_bytes, props, props_bytes) = _VALUES(_SLOT.unpack(slot))
-    text, source = name[:name_bytes].decode(errors="replace"), origin[:origin_bytes].decode(errors="replace")
-    if name_bytes > layout.NAME_BYTES:
-        text = (name + origin)[:name_bytes].decode(errors="replace")
-        source = text.partition("@")[0]
-    return ObjectInfo(
-        number, _KINDS[kind], text, size, block, mapped * layout.BLOCK_BYTES, created_us / 1e6, source, origin_id,
-        bool(flags & _CHECKSUM), quota, reserve,
-        masked_serial(serial.hex(), serial_mask), props[:props_bytes], exponent)
+    raw = ObjectSlot._make(_SLOT.unpack(slot))
+    name = raw.name[:raw.name_bytes].decode(errors="replace")
+    origin = raw.origin[:raw.origin_bytes].decode(errors="replace")
+    if raw.name_bytes > layout.NAME_BYTES:
+        name = (raw.name + raw.origin)[:raw.name_bytes].decode(errors="replace")
+        origin = name.partition("@")[0]
+    return ObjectInfo(                      # by place: this runs for every object of a start
+        raw.id, _KINDS[raw.kind], name, raw.size_bytes, raw.block_bytes, raw.mapped_blocks * layout.BLOCK_BYTES,
+        raw.created_us / 1e6, origin, raw.origin_id, bool(raw.flags & _CHECKSUM), raw.quota_bytes, raw.reserve_bytes,
+        masked_serial(raw.serial.hex(), serial_mask), raw.props[:raw.props_bytes], raw.physical_exponent)
 
 
 def _cut(origin: str) -> bytes:

@@ -8,11 +8,11 @@ from core.base.layout cimport L_SLOT_BYTES
 from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.native cimport lnt_mono_us, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 from core.base.object cimport lnt_object
-from core.base.operation cimport lnt_piece
-from core.base.types cimport lnt_io
+from core.base.schedule cimport spare_requests_free
 from core.catalog.slots cimport object_store
 from core.log.journal cimport journal_free
 from core.objects cimport object_find, object_release
+from core.ops.transfer cimport spare_pieces_free
 from core.pages.cache cimport cache_free
 from core.ops.order cimport order_free
 from core.pages.damage cimport damage_free
@@ -55,20 +55,6 @@ cdef lnt_pool *pool_new() noexcept nogil:
         return NULL
     memset(raw, 0, super_pad() + sizeof(lnt_pool))
     return <lnt_pool *>(raw + super_pad())
-
-
-cdef void spares_free(lnt_pool *p) noexcept nogil:
-    """Requests and pieces of writes that were kept for the next ones."""
-    cdef lnt_io *io = <lnt_io *>p.spare_requests
-    cdef lnt_piece *a = p.spare_pieces
-    while io != NULL:
-        p.spare_requests = io.next
-        free(io)
-        io = <lnt_io *>p.spare_requests
-    while a != NULL:
-        p.spare_pieces = a.next
-        free(a)
-        a = p.spare_pieces
 
 
 cdef class PoolState:
@@ -125,7 +111,8 @@ cdef class PoolState:
             free(p.catalog_page_rounds)
             free(p.zeros)
             free(p.scratch)
-            spares_free(p)
+            spare_requests_free(p)
+            spare_pieces_free(p)
             free(p.dropped_waiting.items)
             free(p.dropped_homes.items)
             free(p.dropped_ready.items)

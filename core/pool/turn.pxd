@@ -6,6 +6,7 @@ from libc.stdint cimport uint64_t
 cdef enum:
     LNT_IDLE = 0x7fffffff
 
+cdef int turn_init(lnt_pool *p, lnt_dev *dev) noexcept nogil
 cdef void lnt_enter(lnt_pool *p) noexcept nogil
 cdef void lnt_leave(lnt_pool *p) noexcept nogil
 cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil
@@ -13,6 +14,10 @@ cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil
 cdef void lnt_submit(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef uint64_t lnt_dev_run(lnt_pool *p, lnt_dev *dev, uint64_t now_us) noexcept nogil
 cdef int lnt_dev_reap(lnt_pool *p, lnt_dev *dev) noexcept nogil
+
+cdef inline void turn_clock(lnt_pool *p, uint64_t now_us) noexcept nogil:
+    """The time of what is done now."""
+    p.now_us = now_us
 
 cdef inline void dev_link(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     """One more device; it does not take the background work over."""

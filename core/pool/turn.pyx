@@ -1,6 +1,7 @@
 """The engine's turn: what native threads call (docs/architecture.md, "The seams"), and the background work in bounded steps."""
 from core.base.dropped cimport ring_count
 from core.base.log cimport CHECKPOINT_IDLE, CHECKPOINT_SYNC1, CHECKPOINT_SYNC2, CHECKPOINT_SYNC3
+from core.base.memory cimport mem_zeroed
 from core.base.mutations cimport M_NO_DISTRUST
 from core.base.native cimport pthread_mutex_lock, pthread_mutex_unlock
 from core.base.operation cimport lnt_admin, lnt_waiter, waiter_of
@@ -31,6 +32,17 @@ cdef extern from "pool/attached.h" nogil:
     void lnt_attach(void *)
 
 
+cdef int turn_init(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+    """The first device, which runs the background work until another is attached. 0: there is no memory."""
+    p.background_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
+    p.checkpoint_op = <lnt_op *>mem_zeroed(sizeof(lnt_op))
+    if p.background_op == NULL or p.checkpoint_op == NULL:
+        return 0
+    p.background_device = p.devices = p.current_device = dev
+    p.background_op.dev = p.checkpoint_op.dev = dev
+    return 1
+
+
 cdef void lnt_enter(lnt_pool *p) noexcept nogil:
     pthread_mutex_lock(&p.lock)
     p.current_device = <lnt_dev *>lnt_attached()
@@ -49,10 +61,10 @@ cdef void lnt_dev_attach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     lnt_attach(dev)
     p.current_device = dev
     if p.background_device == NULL or p.background_device.next == NULL and p.background_device != dev:
-        adopt(p, dev)
+        background_adopt(p, dev)
 
 
-cdef void adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
+cdef void background_adopt(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     """Background and admin work moves to this device."""
     cdef lnt_dev *old = p.background_device
     cdef lnt_op *op
@@ -75,7 +87,7 @@ cdef void lnt_dev_detach(lnt_pool *p, lnt_dev *dev) noexcept nogil:
     if at[0] == dev:
         at[0] = dev.next
     if p.background_device == dev:
-        adopt(p, p.devices)
+        background_adopt(p, p.devices)
     lnt_attach(NULL)
     p.current_device = NULL
 

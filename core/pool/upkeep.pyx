@@ -4,9 +4,10 @@ from typing import NamedTuple
 from core.errors import PoolError
 from core.pool.info import METADATA_PARTS
 
-from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_PAGES, L_SUMMARY_START, L_ZONE_BLOCKS
+from core.base.layout cimport L_BLOCK_BYTES, L_POOL_BLOCKS_MAX, L_RUN_BLOCKS, L_SUMMARY_PAGES, L_ZONE_BLOCKS
 from core.base.object cimport lnt_object
 from core.base.operation cimport ADMIN_CHECKPOINT, ADMIN_GROW, ADMIN_SCRUB, ADMIN_TRIM, lnt_admin
+from core.base.runs cimport summary_home
 from core.ops.scrub cimport SP_MAP
 from core.pool.state cimport PoolState
 from core.pool.submission cimport Outcome, admin_new, admin_on, submit
@@ -68,7 +69,7 @@ cdef int grow_room(PoolState pool, uint64_t total) except -1:
     cdef uint64_t zone, first = (pool.p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS
     try:
         for zone in range(first, (total + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS):
-            pool.device.allocate((zone * L_ZONE_BLOCKS + L_SUMMARY_START) * L_BLOCK_BYTES, L_SUMMARY_PAGES * L_BLOCK_BYTES)
+            pool.device.allocate(summary_home(zone * L_SUMMARY_PAGES) * L_BLOCK_BYTES, L_SUMMARY_PAGES * L_BLOCK_BYTES)
     except OSError as error:
         raise PoolError("no_space", f"the file system has no room for the metadata of a larger pool ({error.strerror})") from None
     return 0
@@ -77,7 +78,7 @@ cdef int grow_room(PoolState pool, uint64_t total) except -1:
 def start_grow(PoolState pool, *, size_bytes):
     cdef lnt_admin *a
     total = size_bytes // RUN_BYTES * L_RUN_BLOCKS
-    if total * L_BLOCK_BYTES > pool.device.size_bytes or total > 1 << 38:
+    if total * L_BLOCK_BYTES > pool.device.size_bytes or total > L_POOL_BLOCKS_MAX:
         raise PoolError("invalid", "the device is smaller than that")
     if total < pool.p.total_blocks:
         raise PoolError("invalid", "a pool cannot shrink")

@@ -7,7 +7,7 @@ from core.base.dropped cimport ring_at
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_GROUP_BLOCKS, L_RUN_BLOCKS, L_SUMMARY_RUNS, L_ZONE_BLOCKS
 from core.base.mutations cimport M_NO_PUNCH_HOLD
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.runs cimport runs_search_from
 from core.base.space cimport RB_COUNTS, RB_NODES, lnt_freed_page
 from core.base.trace cimport PF_SUMMARY, pool_fail
@@ -61,7 +61,7 @@ cdef uint64_t available_blocks(lnt_pool *p) noexcept nogil:
 cdef int take_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t want, uint32_t least, uint32_t *got) noexcept nogil:
     """Claim free blocks from pba on, within its run. got is 0 when there are not so many as `least`."""
     cdef int rc = 0
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef uint32_t *c
     cdef uint32_t n = 0
     cdef uint64_t room = L_RUN_BLOCKS - pba % L_RUN_BLOCKS
@@ -97,7 +97,7 @@ cdef int take_anywhere(lnt_pool *p, lnt_waiter *who, uint32_t want, uint64_t *pb
     cdef uint64_t i, run, b
     cdef uint32_t j, k
     cdef int rc = 0
-    cdef lnt_frame *f
+    cdef lnt_page *f
     for i in range(p.n_runs):
         run = p.fit_cursor + i
         if run >= p.n_runs:
@@ -288,7 +288,7 @@ cdef int take_for_node(lnt_pool *p, lnt_waiter *who, uint64_t *pba) noexcept nog
     cdef uint32_t i, k
     cdef uint64_t b
     cdef int rc = 0
-    cdef lnt_frame *f
+    cdef lnt_page *f
     for i in range(p.medium.n_runs):
         b = <uint64_t>p.medium.runs[i] * L_RUN_BLOCKS
         if p.run_used[p.medium.runs[i]] == L_RUN_BLOCKS or p.run_busy[p.medium.runs[i]] & RB_COUNTS:

@@ -1,4 +1,4 @@
-# How much discards may take from the initiators (docs/durability.md, "Space goes back").
+# How much discards may take from the initiators (docs/space.md, "Space goes back").
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint64_t
 

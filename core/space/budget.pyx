@@ -1,4 +1,4 @@
-"""How much discards may take from the initiators (docs/durability.md, "Space goes back").
+"""How much discards may take from the initiators (docs/space.md, "Space goes back").
 
 A hole in a file is punched under the lock that each write of the file needs, so what matters is the share of the time in which
 a discard is under way. While initiators send commands one discard is, and then none for REST times as long as it took. When

@@ -5,12 +5,12 @@ core/space/marks.pyx.
 """
 from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_COUNT_MAX, L_COUNT_PAGES, L_COUNT_START, L_GROUP_BLOCKS, L_ZONE_BLOCKS, PK_COUNT
-from core.base.page cimport FRAME_VALID
+from core.base.page cimport PAGE_VALID
 from core.base.pool cimport run_is_fixed
 from core.base.runs cimport run_changed
 from core.base.trace cimport PF_COUNTS, TE_COUNT_LIMIT, pool_fail, trace_add
 from core.base.types cimport ST_CHECKSUM, ST_LIMIT, ST_MEMORY
-from core.pages.cache cimport cache_find, cache_get, cache_new, frame_dirty
+from core.pages.cache cimport cache_find, cache_get, cache_new, page_dirty
 from core.space.marks cimport freed_clear, freed_mark, marks_of
 from libc.stdint cimport int64_t
 
@@ -32,16 +32,16 @@ cdef inline void block_freed(lnt_pool *p, uint64_t pba) noexcept nogil:
 
 # -- counts ------------------------------------------------------------------------------------------------------------
 
-cdef lnt_frame *count_page(lnt_pool *p, lnt_waiter *who, uint64_t pba, int *rc) noexcept nogil:
+cdef lnt_page *count_page(lnt_pool *p, lnt_waiter *who, uint64_t pba, int *rc) noexcept nogil:
     cdef uint64_t group = pba // L_GROUP_BLOCKS
     cdef uint64_t home = (pba // L_ZONE_BLOCKS) * L_ZONE_BLOCKS + L_COUNT_START + group % L_COUNT_PAGES
     cdef uint64_t run = group * 2
-    cdef lnt_frame *f
+    cdef lnt_page *f
     if pba >= p.total_blocks or run_is_fixed(p, pba // L_RUN_BLOCKS):
         rc[0] = ST_CHECKSUM
         return NULL
     f = cache_find(p, home)
-    if f != NULL and f.state == FRAME_VALID:
+    if f != NULL and f.state == PAGE_VALID:
         f.used = 1
         return f
     if f == NULL and (run_is_fixed(p, run) or p.run_used[run] == 0) and (
@@ -53,7 +53,7 @@ cdef lnt_frame *count_page(lnt_pool *p, lnt_waiter *who, uint64_t pba, int *rc) 
     return cache_get(p, who, home, PK_COUNT, 0, rc)
 
 
-cdef uint32_t *count_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, lnt_frame **f, int *rc) noexcept nogil:
+cdef uint32_t *count_at(lnt_pool *p, lnt_waiter *who, uint64_t pba, lnt_page **f, int *rc) noexcept nogil:
     f[0] = count_page(p, who, pba, rc)
     if f[0] == NULL:
         return NULL
@@ -77,7 +77,7 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
     cdef uint32_t i
     cdef uint32_t *c
     cdef uint32_t was
-    cdef lnt_frame *f = NULL
+    cdef lnt_page *f = NULL
     cdef int rc = 0
     cdef uint64_t b
     for i in range(n):
@@ -86,7 +86,7 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
             f = count_page(p, NULL, b, &rc)
             if f == NULL:
                 return rc             # before anything has changed: callers touch ranges first
-            frame_dirty(p, f)
+            page_dirty(p, f)
         c = <uint32_t *>f.data + b % L_GROUP_BLOCKS
         was = c[0]
         if <int64_t>was + delta < 0:
@@ -105,11 +105,11 @@ cdef int count_add(lnt_pool *p, uint64_t pba, uint32_t n, int32_t delta) noexcep
     return 0
 
 
-cdef void counts_begin(lnt_pool *p, lnt_frame *f, uint64_t pba, uint32_t n) noexcept nogil:
+cdef void counts_begin(lnt_pool *p, lnt_page *f, uint64_t pba, uint32_t n) noexcept nogil:
     """Free blocks of one run, whose count page is `f`, get their first reference."""
     cdef uint32_t *c = <uint32_t *>f.data + pba % L_GROUP_BLOCKS
     cdef uint32_t i
-    frame_dirty(p, f)
+    page_dirty(p, f)
     for i in range(n):
         c[i] = 1
     if marks_of(p, pba // L_RUN_BLOCKS) != NULL:
@@ -133,7 +133,7 @@ cdef int shares_room(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
     """
     cdef uint32_t i
     cdef int rc = 0
-    cdef lnt_frame *f = NULL
+    cdef lnt_page *f = NULL
     if p.replaying:
         return 0
     for i in range(n):
@@ -149,7 +149,7 @@ cdef int shares_room(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
 cdef int count_is_one(lnt_pool *p, lnt_waiter *who, uint64_t pba, uint32_t n, int *rc) noexcept nogil:
     """1 when every block of the range has exactly one reference."""
     cdef uint32_t i
-    cdef lnt_frame *f = NULL
+    cdef lnt_page *f = NULL
     for i in range(n):
         if i == 0 or (pba + i) % L_GROUP_BLOCKS == 0:
             f = count_page(p, who, pba + i, rc)
@@ -168,7 +168,7 @@ cdef int node_touch(lnt_pool *p, lnt_waiter *who, uint64_t id) noexcept nogil:
 
 cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil:
     """0 when so many more may refer to a node whose count was touched, else ST_LIMIT or a status."""
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef uint32_t *c
     cdef uint32_t refs
     cdef int rc = 0
@@ -184,7 +184,7 @@ cdef int node_room(lnt_pool *p, uint64_t id, uint32_t more) noexcept nogil:
 
 cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
     """Add to the references of a node whose count was touched."""
-    cdef lnt_frame *f = cache_find(p, id)
+    cdef lnt_page *f = cache_find(p, id)
     cdef int rc
     if id & VID():
         f.references = <uint32_t>(<int64_t>f.references + delta)
@@ -200,10 +200,10 @@ cdef int node_ref(lnt_pool *p, uint64_t id, int32_t delta) noexcept nogil:
 
 cdef int counts_may_be(lnt_pool *p, uint64_t pba, uint64_t n, uint32_t count) noexcept nogil:
     cdef uint64_t b
-    cdef lnt_frame *f
+    cdef lnt_page *f
     for b in range(pba, pba + n):
         f = cache_find(p, b // L_ZONE_BLOCKS * L_ZONE_BLOCKS + L_COUNT_START + b // L_GROUP_BLOCKS % L_COUNT_PAGES)
-        if f != NULL and f.state == FRAME_VALID and (<uint32_t *>f.data)[b % L_GROUP_BLOCKS] != count:
+        if f != NULL and f.state == PAGE_VALID and (<uint32_t *>f.data)[b % L_GROUP_BLOCKS] != count:
             return 0
     return 1
 

@@ -2,6 +2,7 @@
 
 Lives here and nowhere else: the rings of dropped references and the epochs.
 """
+from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_want
 from core.base.dropped cimport (
     DROPPED_DATA, DROPPED_HOME, DROPPED_NODE, lnt_dropped, ring_count, ring_newest, ring_oldest, ring_push, ring_ready,
@@ -21,12 +22,13 @@ from core.space.marks cimport freed_give_up, freed_mark
 cdef enum:
     DATA_STEPS = 4                # of a turn's budget: a dropped reference to data, beside its blocks ...
     NODE_STEPS = 128              # ... and one to a node, with what it takes along
+    RECOVERY_STEPS = 64           # of one look at what is free, while a pool is opened
 
 
-cdef void drop(lnt_pool *p, uint64_t ref, uint32_t blocks, uint8_t kind, uint8_t level, uint8_t trim) noexcept nogil:
+cdef void drop_add(lnt_pool *p, uint64_t ref, uint32_t blocks, uint8_t kind, uint8_t level, uint8_t trim) noexcept nogil:
     cdef lnt_dropped it
     cdef lnt_dropped *last
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef uint32_t *c
     cdef int rc = 0
     p.stat_pending_blocks += blocks
@@ -52,11 +54,11 @@ cdef void drop(lnt_pool *p, uint64_t ref, uint32_t blocks, uint8_t kind, uint8_t
 
 cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t blocks, uint8_t trim) noexcept nogil:
     """An entry stopped referring to these blocks; the counts follow once that is durable and no I/O can touch them."""
-    drop(p, pba, blocks, DROPPED_DATA, 0, trim)
+    drop_add(p, pba, blocks, DROPPED_DATA, 0, trim)
 
 
 cdef void drop_node(lnt_pool *p, uint64_t id, uint8_t level, uint8_t trim) noexcept nogil:
-    drop(p, id, 1, DROPPED_NODE, level, trim)
+    drop_add(p, id, 1, DROPPED_NODE, level, trim)
 
 
 cdef int epochs_turn(lnt_pool *p) noexcept nogil:
@@ -81,6 +83,8 @@ cdef int epochs_turn(lnt_pool *p) noexcept nogil:
 
 
 cdef int item_is_ripe(lnt_pool *p, lnt_dropped *it) noexcept nogil:
+    if p.replaying:
+        return 1                  # no I/O is under way, and only the area is written before the checkpoint that ends recovery
     if it.seq > p.journal.hard_seq and not p.mutations & M_EARLY_FREE:
         return 0
     return it.epoch + (1 if p.mutations & M_ONE_EPOCH else 2) <= p.epoch or p.mutations & M_NO_EPOCH
@@ -104,6 +108,27 @@ cdef void homes_release(lnt_pool *p) noexcept nogil:
         p.dropped_homes.head += 1
 
 
+cdef int home_give_up(lnt_pool *p) noexcept nogil:
+    """While a pool is opened: the oldest of the blocks that wait for a checkpoint is free at once. 0: none is left; ST_MEMORY."""
+    lnt_assert(p.replaying, "I6: only recovery uses the home of a node before a checkpoint without the node is durable")
+    if ring_count(&p.dropped_homes) == 0:
+        return 0
+    if not ring_ready(&p.dropped_ready, 1):
+        return ST_MEMORY
+    ring_oldest(&p.dropped_homes).kind = DROPPED_DATA
+    ring_push(&p.dropped_ready, ring_oldest(&p.dropped_homes))
+    p.dropped_homes.head += 1
+    return 1
+
+
+cdef int drop_load(lnt_pool *p, lnt_dropped *it) noexcept nogil:
+    """An item of the checkpoint's pending list: nothing can need what it refers to. 0, or ST_MEMORY."""
+    if not ring_ready(&p.dropped_ready, 1):
+        return ST_MEMORY
+    ring_push(&p.dropped_ready, it)
+    return 0
+
+
 cdef int release_data(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept nogil:
     """Take one reference off each block. With trim nobody is expected to want the freed ones soon."""
     cdef uint64_t ref = it.ref, free_before = p.free_blocks
@@ -123,8 +148,8 @@ cdef int release_data(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
 cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept nogil:
     """Take one reference off a node; the last one takes what it refers to along."""
     cdef int rc = node_touch(p, who, it.ref)
-    cdef lnt_frame *f
-    cdef lnt_frame *cf
+    cdef lnt_page *f
+    cdef lnt_page *cf
     cdef uint32_t *c
     cdef uint64_t id = it.ref, e, start
     cdef uint8_t trim = it.trim
@@ -178,7 +203,7 @@ cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
     return 0
 
 
-cdef void node_gone(lnt_pool *p, lnt_frame *f) noexcept nogil:
+cdef void node_gone(lnt_pool *p, lnt_page *f) noexcept nogil:
     """A node without references leaves the cache; its block waits for the checkpoint that no longer uses it."""
     cdef lnt_dropped it
     it.blocks = 1
@@ -248,3 +273,11 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
         if p.failed:
             return 0
     return 1
+
+
+cdef void reclaim_until(lnt_pool *p, uint64_t free_blocks) noexcept nogil:
+    """While a pool is opened: take what was dropped off the counts until so many blocks are free or nothing is left."""
+    lnt_assert(p.replaying, "I5: only recovery takes references off the counts before their frames are hard")
+    while p.free_blocks < free_blocks:
+        if reclaim_turn(p, NULL, RECOVERY_STEPS) != 1:
+            break

@@ -1,4 +1,4 @@
-"""Holes for what is free and the medium may still keep: where and in which order (docs/durability.md, "Space goes back").
+"""Holes for what is free and the medium may still keep: where and in which order (docs/space.md, "Space goes back").
 
 A look every two seconds finds runs with freed blocks that nothing was taken from or added to since the look before; what UNMAP
 and deletes have freed is found at once. It goes back, whole neighbouring runs together, then extents of some length, and what is
@@ -7,7 +7,7 @@ left extent by extent, as much as initiators can spare (core/space/budget.pyx). 
 from core.base.check cimport LNT_CHECKS, lnt_check
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, SF_UNSWEPT
-from core.base.page cimport lnt_frame
+from core.base.page cimport lnt_page
 from core.base.runs cimport run_keep, run_release
 from core.base.schedule cimport io_free, io_new
 from core.base.space cimport RB_HELD, lnt_freed_page, lnt_holes
@@ -41,7 +41,7 @@ cdef int hold(lnt_pool *p, uint64_t run) noexcept nogil:
     return 1
 
 
-cdef int begin(lnt_pool *p, uint64_t run) noexcept nogil:
+cdef int hole_begin(lnt_pool *p, uint64_t run) noexcept nogil:
     """Hold this run, and those behind it when all are free. 0: not now."""
     cdef uint32_t n = 1, most = budget_blocks(p) // L_RUN_BLOCKS
     if not hold(p, run):
@@ -141,7 +141,7 @@ cdef uint32_t extent_next(lnt_pool *p, uint32_t most) noexcept nogil:
 # -- steps -------------------------------------------------------------------------------------------------------------
 
 
-cdef int step(lnt_pool *p) noexcept nogil:
+cdef int hole_step(lnt_pool *p) noexcept nogil:
     """Go on with what is held, as far as the budget allows. 1 when it is over."""
     cdef lnt_holes *s = &p.holes
     cdef uint32_t n
@@ -173,7 +173,7 @@ cdef int look_at(lnt_pool *p, lnt_freed_page *g) noexcept nogil:
     if not s.small and p.run_used[s.at] and not any_large(g, s.at):
         s.left = 1
         return 0
-    return begin(p, s.at)
+    return hole_begin(p, s.at)
 
 
 cdef int look(lnt_pool *p) noexcept nogil:
@@ -222,7 +222,7 @@ cdef int look_next(lnt_pool *p) noexcept nogil:
 cdef int punch_turn(lnt_pool *p) noexcept nogil:
     """A bounded step. 1: there is more to do now."""
     if p.holes.runs:
-        return step(p)
+        return hole_step(p)
     if p.marks.due_us == 0 or p.now_us < p.marks.due_us:
         return 0
     if not p.can_discard or p.read_only:
@@ -237,7 +237,7 @@ cdef int punch_turn(lnt_pool *p) noexcept nogil:
 cdef int trim_mark(lnt_pool *p, lnt_waiter *who, uint64_t run, uint64_t *found) noexcept nogil:
     """Mark all that is free in a run, as if it had been freed and come to rest. 0, WAIT or ST_MEMORY."""
     cdef uint32_t *c = NULL
-    cdef lnt_frame *f
+    cdef lnt_page *f
     cdef uint32_t i
     cdef int rc = 0
     if p.run_used[run] == L_RUN_BLOCKS or p.run_busy[run] & ~RB_HELD:
@@ -281,6 +281,11 @@ cdef uint64_t punch_runs(lnt_pool *p) noexcept nogil:
         if p.marks.pages[i] != NULL:
             n += p.marks.pages[i].live
     return n
+
+
+cdef void holes_load(lnt_pool *p, uint32_t flags) noexcept nogil:
+    """What the superblock said of it when the pool was opened."""
+    p.holes.unswept = 1 if flags & SF_UNSWEPT else 0
 
 
 cdef uint32_t punch_flags(lnt_pool *p) noexcept nogil:

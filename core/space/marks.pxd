@@ -1,4 +1,4 @@
-# Which free blocks the medium may still keep, by run, and when somebody looks for them (docs/durability.md, "Space goes back").
+# Which free blocks the medium may still keep, by run, and when somebody looks for them (docs/space.md, "Space goes back").
 from core.base.layout cimport L_RUN_BLOCKS, L_SUMMARY_RUNS
 from core.base.pool cimport lnt_pool
 from core.base.space cimport lnt_freed_page
@@ -32,6 +32,10 @@ cdef inline bint is_marked(lnt_pool *p, uint64_t pba) noexcept nogil:
 cdef inline int any_marked(lnt_freed_page *g, uint64_t run) noexcept nogil:
     cdef uint64_t *v = run_marks(g, run)
     return (v[0] | v[1] | v[2] | v[3] | v[4] | v[5] | v[6] | v[7]) != 0
+
+cdef inline void marks_delay(lnt_pool *p, uint64_t delay_us) noexcept nogil:
+    """How long what is freed comes to rest before it is given back."""
+    p.marks.delay_us = delay_us
 
 cdef inline void marks_look(lnt_pool *p, uint64_t due_us) noexcept nogil:
     """When free blocks are looked for; 0: not before another one is marked."""

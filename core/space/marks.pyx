@@ -1,4 +1,4 @@
-"""Which free blocks the medium may still keep, by run, and when somebody looks for them (docs/durability.md, "Space goes back").
+"""Which free blocks the medium may still keep, by run, and when somebody looks for them (docs/space.md, "Space goes back").
 
 Lives here and nowhere else: the marks of freed blocks (I15). They are in memory only, and made when a block is freed.
 """
@@ -39,10 +39,13 @@ cdef inline void bit_clear(lnt_pool *p, lnt_freed_page *g, uint64_t pba) noexcep
 
 
 cdef void freed_mark(lnt_pool *p, uint64_t pba) noexcept nogil:
-    """A block became free that the medium still keeps. Runs for nodes stay allocated below: nothing goes back there (I16)."""
+    """A block became free that the medium still keeps. Runs for nodes stay allocated below: nothing goes back there (I16).
+
+    What becomes free while a pool is opened is not marked: until a checkpoint is durable the one before it may need that back.
+    """
     cdef uint64_t run = pba // L_RUN_BLOCKS
     cdef lnt_freed_page *g
-    if p.run_busy[run] & RB_NODES or marks_of(p, run) == NULL and not p.can_discard:
+    if p.run_busy[run] & RB_NODES or p.replaying or marks_of(p, run) == NULL and not p.can_discard:
         return
     g = page_for(p, run)
     if g == NULL:

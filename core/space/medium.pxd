@@ -1,4 +1,4 @@
-# Room below the pool: a file is sparse, and the file system under it may be full (docs/durability.md, "Room below").
+# Room below the pool: a file is sparse, and the file system under it may be full (docs/space.md, "Room below").
 from core.base.operation cimport lnt_waiter
 from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_io
@@ -19,3 +19,5 @@ cdef void medium_later(lnt_pool *p, uint64_t after_us) noexcept nogil
 cdef void medium_goal(lnt_pool *p, uint64_t blocks) noexcept nogil
 cdef int zones_widen(lnt_pool *p, uint64_t total_blocks) noexcept nogil
 cdef void medium_turn(lnt_pool *p) noexcept nogil
+cdef int medium_open(lnt_pool *p, object device) except -1
+cdef int medium_load(lnt_pool *p, object device, bytes super_raw) except -1

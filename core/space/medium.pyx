@@ -1,12 +1,17 @@
-"""Room below the pool: a file is sparse, and the file system under it may be full (docs/durability.md, "Room below").
+"""Room below the pool: a file is sparse, and the file system under it may be full (docs/space.md, "Room below").
 
 Two things must never meet a full file system: fixed pages, and the homes of nodes, since both are written when it is too late to
 refuse. So a zone's fixed pages are allocated before the first block of the zone is taken, and nodes live in runs that were
 allocated for them as a whole. Data needs no such thing: the write of it fails, and only that one.
 """
+import errno
+
+from core.flights import allocate_each
+
 from core.base.entries cimport WAIT
-from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS
-from core.base.memory cimport mem_widen
+from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, SB_NODE_RUNS
+from core.base.memory cimport mem_widen, mem_zeroed
+from core.base.native cimport lnt_get_le32
 from core.base.operation cimport waiter_queue
 from core.base.runs cimport run_keep, run_release
 from core.base.schedule cimport no_room, ops_ready
@@ -17,6 +22,7 @@ from core.space.budget cimport budget_hurry
 from core.space.marks cimport freed_forget
 from libc.errno cimport EINTR, ENOMEM
 from libc.stdint cimport uint32_t, uint8_t
+from libc.string cimport memset
 
 cdef enum:
     RETRY_US = 500000             # a medium without room is not asked again before
@@ -67,7 +73,7 @@ cdef void medium_room(lnt_pool *p) noexcept nogil:
     p.medium.is_short = 0
 
 
-cdef void asked(lnt_io *io) noexcept nogil:
+cdef void ask_ended(lnt_io *io) noexcept nogil:
     cdef lnt_pool *p = <lnt_pool *>io.owner
     cdef lnt_medium *m = &p.medium
     cdef uint8_t what = m.asking
@@ -85,7 +91,7 @@ cdef void asked(lnt_io *io) noexcept nogil:
     ops_ready(p, &m.waiters)
 
 
-cdef void ask(lnt_pool *p, uint8_t what, uint64_t target) noexcept nogil:
+cdef void medium_ask(lnt_pool *p, uint8_t what, uint64_t target) noexcept nogil:
     """Have a zone's fixed pages, or a run, allocated below."""
     cdef lnt_medium *m = &p.medium
     m.asking = what
@@ -94,14 +100,14 @@ cdef void ask(lnt_pool *p, uint8_t what, uint64_t target) noexcept nogil:
     m.io.offset = target * (L_ZONE_BLOCKS if what == ASK_ZONE else L_RUN_BLOCKS) * L_BLOCK_BYTES
     m.io.length = <uint64_t>(L_ZONE_META_BLOCKS if what == ASK_ZONE else L_RUN_BLOCKS) * L_BLOCK_BYTES
     m.io.owner = p
-    m.io.done = asked
+    m.io.done = ask_ended
     if what == ASK_RUN:
         run_keep(p, target, RB_HELD)
     if p.current_device.submit(p.current_device, &m.io):
-        asked(&m.io)
+        ask_ended(&m.io)
 
 
-cdef int wait(lnt_pool *p, lnt_waiter *who) noexcept nogil:
+cdef int medium_wait(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """The op that runs now runs again when the medium has answered."""
     waiter_queue(who, &p.medium.waiters)
     return WAIT
@@ -112,10 +118,10 @@ cdef int zone_need(lnt_pool *p, lnt_waiter *who, uint64_t zone) noexcept nogil:
     if p.medium.zones[zone]:
         return 0
     if not p.medium.asking and not p.medium.is_short:
-        ask(p, ASK_ZONE, zone)
+        medium_ask(p, ASK_ZONE, zone)
     if p.medium.zones[zone]:
         return 0
-    return wait(p, who) if p.medium.asking else ST_NO_SPACE
+    return medium_wait(p, who) if p.medium.asking else ST_NO_SPACE
 
 
 # -- runs for nodes ----------------------------------------------------------------------------------------------------
@@ -181,16 +187,16 @@ cdef int nodes_prepare(lnt_pool *p, lnt_waiter *who) noexcept nogil:
         return 0
     while p.nodes_free < p.nodes_without_home + m.goal and not m.is_short:
         if m.asking:
-            return wait(p, who)
+            return medium_wait(p, who)
         run = node_run_candidate(p)
         if run == NO_RUN:
             break
         if m.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS]:
-            ask(p, ASK_RUN, run)
+            medium_ask(p, ASK_RUN, run)
         else:
-            ask(p, ASK_ZONE, run * L_RUN_BLOCKS // L_ZONE_BLOCKS)
+            medium_ask(p, ASK_ZONE, run * L_RUN_BLOCKS // L_ZONE_BLOCKS)
         if m.asking:
-            return wait(p, who)
+            return medium_wait(p, who)
     return 0
 
 
@@ -205,7 +211,7 @@ cdef void medium_turn(lnt_pool *p) noexcept nogil:
     if p.nodes_free < p.nodes_without_home + m.goal:
         run = node_run_candidate(p)
         if run != NO_RUN and m.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS]:
-            ask(p, ASK_RUN, run)
+            medium_ask(p, ASK_RUN, run)
 
 
 cdef void medium_later(lnt_pool *p, uint64_t after_us) noexcept nogil:
@@ -227,3 +233,61 @@ cdef int zones_widen(lnt_pool *p, uint64_t total_blocks) noexcept nogil:
     for zone in range((p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS, total_blocks // L_ZONE_BLOCKS + 2):
         p.medium.zones[zone] = not p.medium.sparse
     return 1
+
+
+# -- a pool is opened: the device finishes everything inline -------------------------------------------------------------
+
+
+cdef int allocate_now(lnt_pool *p, object device, uint64_t block, uint64_t blocks) except -1:
+    """1 when the blocks are allocated below, 0: there is no room."""
+    return allocated(p, allocate_each(device, [(block * L_BLOCK_BYTES, blocks * L_BLOCK_BYTES)])[0])
+
+
+cdef int allocated(lnt_pool *p, object error) except -1:
+    """What an error, or none, says of room: as `allocate_now`. A medium that cannot tell is not asked again."""
+    if error is None:
+        return 1
+    if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+        p.medium.sparse = 0
+        return 1
+    medium_short(p, -error.errno)
+    return 0
+
+
+cdef int medium_open(lnt_pool *p, object device) except -1:
+    """Have what every pool needs allocated: superblocks, the first zone's fixed pages, journal, both area halves."""
+    cdef uint64_t zones = (p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS
+    p.medium.zones = <uint8_t *>mem_zeroed(zones + 1)
+    if p.medium.zones == NULL:
+        raise MemoryError
+    p.can_discard = 1                 # until it refuses
+    p.medium.sparse = 1 if getattr(device, "sparse", False) else 0
+    if p.medium.sparse:
+        p.medium.zones[0] = allocate_now(p, device, 0, p.checkpoint.area_start + 2 * <uint64_t>p.checkpoint.area_blocks)
+    if not p.medium.sparse:
+        memset(p.medium.zones, 1, zones + 1)
+    return 0
+
+
+cdef int medium_load(lnt_pool *p, object device, bytes super_raw) except -1:
+    """The same for the fixed pages of zones in use, and for the runs that nodes are put in."""
+    cdef const uint8_t *sb = super_raw
+    cdef uint64_t zone, run, runs = L_ZONE_BLOCKS // L_RUN_BLOCKS
+    cdef uint32_t i
+    if not p.medium.sparse:
+        return 0
+    cdef list used = []
+    for zone in range(1, (p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS):
+        for run in range(zone * runs, min((zone + 1) * runs, p.n_runs)):
+            if p.run_used[run] and not p.run_busy[run]:
+                used.append(zone)
+                break
+    places = [(zone * L_ZONE_BLOCKS * L_BLOCK_BYTES, L_ZONE_META_BLOCKS * L_BLOCK_BYTES) for zone in used]
+    for zone, error in zip(used, allocate_each(device, places), strict=True):
+        p.medium.zones[zone] = allocated(p, error)
+    for i in range(NODE_RUNS):
+        run = lnt_get_le32(sb + SB_NODE_RUNS + 4 * i)
+        if (0 < run < p.n_runs and not p.run_busy[run] and p.run_used[run] < L_RUN_BLOCKS
+                and p.medium.zones[run // runs] and allocate_now(p, device, run * L_RUN_BLOCKS, L_RUN_BLOCKS)):
+            node_run_join(p, run)
+    return 0

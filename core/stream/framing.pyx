@@ -5,8 +5,8 @@ Lives here and nowhere else: which number a frame has, and what an END says of a
 from core.base.memory cimport mem_new
 from core.base.native cimport lnt_put_le64
 from core.stream.frame cimport (
-    FLAG_CRITICAL, FLAG_MORE, SN_DATA_BYTES, SN_FRAMES, SN_HOLE_BYTES, SN_SHA256, SN_ZERO_BYTES, S_END_BYTES, S_HEADER_BYTES,
-    S_VERSION, header_write, lnt_stream_header,
+    FLAG_CRITICAL, FLAG_MORE, SH_HEADER_CRC, SN_DATA_BYTES, SN_FRAMES, SN_HOLE_BYTES, SN_SHA256, SN_ZERO_BYTES, S_END_BYTES,
+    S_HEADER_BYTES, S_VERSION, header_write, lnt_stream_header,
 )
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
@@ -37,7 +37,7 @@ cdef class Framing:
         """A frame without extents; it counts."""
         raw = encode(type, stream=self.stream, sequence=self.sequence, **fields)
         self.sequence += 1
-        self.digest.update(raw[60:64])
+        self.digest.update(raw[SH_HEADER_CRC:S_HEADER_BYTES])
         return raw
 
     def end(self, uint64_t size_bytes, bint more):

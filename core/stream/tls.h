@@ -2,7 +2,7 @@
  * headers are not. */
 #ifndef LNT_TLS_H
 #define LNT_TLS_H
-#include <dlfcn.h>
+#include "../base/library.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,7 +47,7 @@ enum {
 
 static int lnt_tls_load(struct lnt_tls_api *api)      /* 0, or -1 when the library or a symbol is missing */
 {
-    static const struct { const char *name; size_t at; } table[] = {
+    static const struct lnt_symbol symbols[] = {
 #define LNT_SYM(f) { #f, offsetof(struct lnt_tls_api, f) }
         LNT_SYM(TLS_method), LNT_SYM(SSL_CTX_new), LNT_SYM(SSL_CTX_free), LNT_SYM(SSL_CTX_ctrl), LNT_SYM(SSL_CTX_set_options),
         LNT_SYM(SSL_CTX_set_num_tickets), LNT_SYM(SSL_CTX_set_verify), LNT_SYM(SSL_CTX_set_cert_verify_callback),
@@ -58,16 +58,7 @@ static int lnt_tls_load(struct lnt_tls_api *api)      /* 0, or -1 when the libra
         LNT_SYM(ERR_error_string_n), LNT_SYM(ERR_clear_error),
 #undef LNT_SYM
     };
-    void *lib = dlopen("libssl.so.3", RTLD_NOW | RTLD_LOCAL);
-    if (!lib)
-        return -1;
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        void *f = dlsym(lib, table[i].name);        /* those of libcrypto are found below it */
-        if (!f)
-            return -1;
-        __builtin_memcpy((char *)api + table[i].at, &f, sizeof f);
-    }
-    return 0;
+    return lnt_library_load("libssl.so.3", symbols, sizeof symbols / sizeof symbols[0], api);
 }
 
 /* Whose certificate it is, is decided by who knows the peers: here anyone's is taken. That its owner has the key is proven. */

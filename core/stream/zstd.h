@@ -1,7 +1,7 @@
 /* The five calls that streams take from the system's libzstd, by dlopen: it is on every Debian, its headers are not. */
 #ifndef LNT_ZSTD_H
 #define LNT_ZSTD_H
-#include <dlfcn.h>
+#include "../base/library.h"
 #include <stddef.h>
 
 struct lnt_zstd_api {
@@ -16,21 +16,12 @@ struct lnt_zstd_api {
 
 static int lnt_zstd_load(struct lnt_zstd_api *api)      /* 0, or -1 when the library or a symbol is missing */
 {
-    static const struct { const char *name; size_t at; } table[] = {
+    static const struct lnt_symbol symbols[] = {
 #define LNT_SYM(f) { "ZSTD_" #f, offsetof(struct lnt_zstd_api, f) }
         LNT_SYM(createCCtx), LNT_SYM(freeCCtx), LNT_SYM(compressCCtx), LNT_SYM(createDCtx), LNT_SYM(freeDCtx),
         LNT_SYM(decompressDCtx), LNT_SYM(isError),
 #undef LNT_SYM
     };
-    void *lib = dlopen("libzstd.so.1", RTLD_NOW | RTLD_LOCAL);
-    if (!lib)
-        return -1;
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        void *f = dlsym(lib, table[i].name);
-        if (!f)
-            return -1;
-        __builtin_memcpy((char *)api + table[i].at, &f, sizeof f);
-    }
-    return 0;
+    return lnt_library_load("libzstd.so.1", symbols, sizeof symbols / sizeof symbols[0], api);
 }
 #endif

@@ -7,6 +7,22 @@ cdef enum:
     RESIDUAL_UNDER = 0x02
     RESIDUAL_OVER = 0x04
 
+cdef enum:                         # SAM-5 §5.3.1
+    STATUS_GOOD = 0x00
+    STATUS_CHECK = 0x02
+    STATUS_BUSY = 0x08
+    STATUS_TASK_SET_FULL = 0x28
+
+cdef enum:                         # ASC and ASCQ (SPC-5 annex F)
+    ASC_WRITE_ERROR = 0x0c00
+    ASC_INVALID_FIELD_IN_COMMAND_IU = 0x0e03
+    ASC_UNRECOVERED_READ = 0x1100
+    ASC_LBA_OUT_OF_RANGE = 0x2100
+    ASC_LUN_NOT_SUPPORTED = 0x2500
+    ASC_WRITE_PROTECTED = 0x2700
+    ASC_SPACE_ALLOCATION = 0x2707  # SPACE ALLOCATION FAILED WRITE PROTECT
+    ASC_INTERNAL_FAILURE = 0x4400
+
 cdef enum:                         # sense keys
     KEY_MEDIUM = 3
     KEY_ILLEGAL = 5

@@ -4,6 +4,7 @@ Owns nothing: numbering, tasks and payloads have their own modules; this one dec
 command numbering, §11 formats, §7 error handling).
 """
 from core.base.memory cimport mem_new
+from core.wire.answer cimport STATUS_TASK_SET_FULL
 from core.wire.command cimport command_plan, task_step
 from core.wire.connection cimport connection_close
 from core.wire.data_out cimport data_out_immediate, data_out_plan, data_out_receiving, on_data_out
@@ -32,10 +33,6 @@ from core.wire.task_set cimport task_turn
 from core.wire.thread cimport ACQUIRE, lnt_add32
 from libc.stdlib cimport free
 from libc.string cimport memcpy
-
-cdef enum:
-    STATUS_TASK_SET_FULL = 0x28
-
 
 # -- turns -----------------------------------------------------------------------------------------------------------
 
@@ -143,7 +140,7 @@ cdef lnt_task *command_new(lnt_reactor *r, lnt_connection *c, const uint8_t *h) 
     return t
 
 
-cdef bint refused(lnt_reactor *r, lnt_connection *c, const uint8_t *h, lnt_place place) noexcept nogil:
+cdef bint pdu_refused(lnt_reactor *r, lnt_connection *c, const uint8_t *h, lnt_place place) noexcept nogil:
     # A tag that is reserved or in use, or too many immediate commands. True when the command ends here.
     cdef uint32_t itt = get_be32(h + BHS_ITT)
     cdef lnt_task *t = task_by_itt(c.session, itt)
@@ -177,7 +174,7 @@ cdef void on_command(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint32
     cdef lnt_session *s = c.session
     cdef lnt_place place = numbering_place(s, h)
     cdef lnt_task *t
-    if place == PLACE_DROP or refused(r, c, h, place):
+    if place == PLACE_DROP or pdu_refused(r, c, h, place):
         return
     t = command_new(r, c, h)
     if t == NULL:
@@ -271,7 +268,7 @@ cdef void on_nop_out(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint8_
     cdef uint8_t b[BHS_BYTES]
     cdef uint32_t n = c.receive.data_length if c.receive.data_length < c.max_send else c.max_send
     if get_be32(h + BHS_TTT) != <uint32_t>TAG_NONE and get_be32(h + BHS_TTT) == c.keepalive.ttt:
-        keepalive_answered(c)
+        keepalive_answered(r, c)
     if get_be32(h + BHS_ITT) == <uint32_t>TAG_NONE:
         free(data)
         return

@@ -5,10 +5,11 @@ READ, WRITE, SYNCHRONIZE CACHE and TEST UNIT READY are decided and executed here
 """
 from core.base.types cimport OPF_FUA, OP_READ, OP_SYNC, OP_WRITE, ST_OK, lnt_op
 from core.wire.answer cimport (
-    KEY_ABORTED, KEY_ILLEGAL, KEY_PROTECT, answer_full, answer_residual, answer_sense, answer_status,
+    ASC_INVALID_FIELD_IN_COMMAND_IU, ASC_LBA_OUT_OF_RANGE, ASC_WRITE_PROTECTED, KEY_ABORTED, KEY_ILLEGAL, KEY_PROTECT,
+    answer_full, answer_residual, answer_sense, answer_status,
 )
 from core.wire.data_in cimport data_in_expect, data_in_ready
-from core.wire.data_out cimport data_out_want, solicit
+from core.wire.data_out cimport data_out_solicit, data_out_want
 from core.wire.delay cimport (
     DELAY_FULL, DELAY_NOT, DELAY_WAITS, delay_active, delay_holds, delay_next, delay_settled, lnt_wait,
 )
@@ -16,9 +17,9 @@ from core.wire.handover cimport command_to_python, echo_nop, pdu_to_python
 from core.wire.lun cimport lun_flags, lun_ref, lun_unref
 from core.wire.nexus cimport CONNECTION_OPEN, LUNF_RO, LUNF_SLOW, LUNF_WRITE_SLOW, T_DATA, T_DEVICE, lnt_lun
 from core.wire.numbering cimport numbering_opens
+from core.wire.operations cimport FAST_NONE, FAST_READ, FAST_SYNC, FAST_WRITE
 from core.wire.pdu cimport (
-    BHS_BYTES, BHS_CDB, BHS_OPCODE, CMD_READ, CMD_WRITE, FAST_NONE, FAST_READ, FAST_SYNC, FAST_WRITE, OPCODE_MASK, OP_NOP_OUT,
-    TAG_NONE, bhs_nop_in, cdb_decode, lnt_cdb,
+    BHS_BYTES, BHS_CDB, BHS_OPCODE, CMD_READ, CMD_WRITE, OPCODE_MASK, OP_NOP_OUT, TAG_NONE, bhs_nop_in, cdb_decode, lnt_cdb,
 )
 from core.wire.send cimport send_pdu, send_task
 from core.wire.share cimport share_submit, share_waits
@@ -46,10 +47,10 @@ cdef void plan_transfer(lnt_reactor *r, lnt_task *t, lnt_cdb *cdb, uint32_t flag
     if flags & LUNF_SLOW or (cdb.kind == FAST_WRITE and flags & LUNF_WRITE_SLOW) or t.lun.obj.gone:
         t.kind = FAST_NONE
     elif cdb.kind == FAST_WRITE and (flags & LUNF_RO or t.lun.obj.read_only):
-        answer_sense(t, KEY_PROTECT, 0x2700, False, 0)
+        answer_sense(t, KEY_PROTECT, ASC_WRITE_PROTECTED, False, 0)
         t.expected = 0
     elif cdb.lba > capacity or cdb.blocks > capacity - cdb.lba:
-        answer_sense(t, KEY_ILLEGAL, 0x2100, True, cdb.lba if cdb.lba >= capacity else capacity)
+        answer_sense(t, KEY_ILLEGAL, ASC_LBA_OUT_OF_RANGE, True, cdb.lba if cdb.lba >= capacity else capacity)
         t.expected = 0
 
 
@@ -81,7 +82,7 @@ cdef void command_plan(lnt_reactor *r, lnt_task *t) noexcept nogil:
                 block = lun.obj.block_bytes
                 capacity = lun.obj.size_bytes // block
                 if cdb.lba > capacity or cdb.blocks > capacity - cdb.lba:
-                    answer_sense(t, KEY_ILLEGAL, 0x2100, True, cdb.lba)
+                    answer_sense(t, KEY_ILLEGAL, ASC_LBA_OUT_OF_RANGE, True, cdb.lba)
             if t.kind != FAST_NONE:
                 return
     if writes:
@@ -124,7 +125,7 @@ cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
             return
     if t.out.got < t.out.want:
         if task_grow_buffer(r, t, t.out.want):
-            solicit(r, t)
+            data_out_solicit(r, t)
         else:
             task_wait(r, t)
         return
@@ -249,7 +250,7 @@ cdef void execute_write(lnt_reactor *r, lnt_task *t) noexcept nogil:
     t.lun.counters.fast_writes += 1
     if n % t.lun.obj.block_bytes:
         # The initiator declared a part of a block: nothing is written (SAM-5 §5.8.4, SPC-4 annex F 0Eh/03h).
-        answer_sense(t, KEY_ILLEGAL, 0x0e03, False, 0)
+        answer_sense(t, KEY_ILLEGAL, ASC_INVALID_FIELD_IN_COMMAND_IU, False, 0)
         data_in_expect(t, 0)
         task_drop_buffer(r, t)
         t.lun.counters.errors += 1

@@ -4,7 +4,7 @@ from core.wire.payload cimport payload_for
 from libc.stdint cimport uint32_t, uint8_t
 
 cdef void data_out_plan(lnt_reactor *r, lnt_connection *c, lnt_task *t, uint32_t dsl) noexcept nogil
-cdef void solicit(lnt_reactor *r, lnt_task *t) noexcept nogil
+cdef void data_out_solicit(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void send_r2t_again(lnt_reactor *r, lnt_task *t, uint32_t sn) noexcept nogil
 cdef void on_data_out(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint32_t dsl) noexcept nogil
 cdef bint data_arrived(lnt_reactor *r, lnt_connection *c, lnt_task *t, const uint8_t *h, bint intact) noexcept nogil

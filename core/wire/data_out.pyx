@@ -13,9 +13,12 @@ from core.wire.pdu cimport (
 )
 from core.wire.send cimport send_pdu, send_reject
 from core.wire.task cimport task_buffer, task_by_itt
+from core.wire.transfer_tag cimport is_r2t_tag, r2t_tag, r2t_tag_age, r2ts_since, slot_of_tag
 
 cdef enum:
     RECOVERIES_MAX = 64               # recovery R2Ts of one task for damaged Data-Out
+    STALE_AGE = 8                     # Data-Out for a task that was the slot's so many tasks ago may still be on its way ...
+    STALE_R2TS = 16                   # ... as may that for an R2T of the same task that was answered so many R2Ts ago
 
 
 # -- planning ---------------------------------------------------------------------------------------------------------
@@ -48,11 +51,7 @@ cdef void data_out_plan(lnt_reactor *r, lnt_connection *c, lnt_task *t, uint32_t
 
 # -- asking ----------------------------------------------------------------------------------------------------------
 
-cdef uint32_t r2t_tag(lnt_task *t, uint32_t sn) noexcept nogil:
-    return t.index | (sn & 0xff) << 14 | (t.generation & 0x1ff) << 22
-
-
-cdef void solicit(lnt_reactor *r, lnt_task *t) noexcept nogil:
+cdef void data_out_solicit(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # R2Ts up to MaxOutstandingR2T, each at most MaxBurstLength, in order.
     cdef uint8_t h[BHS_BYTES]
     cdef uint32_t n
@@ -89,22 +88,21 @@ cdef void send_r2t_again(lnt_reactor *r, lnt_task *t, uint32_t sn) noexcept nogi
 # -- receiving -------------------------------------------------------------------------------------------------------
 
 
-cdef lnt_task *find_by_ttt(lnt_reactor *r, lnt_connection *c, uint32_t ttt, bint *stale) noexcept nogil:
-    cdef uint32_t index = ttt & 0x3fff
+cdef lnt_task *task_by_ttt(lnt_reactor *r, lnt_connection *c, uint32_t ttt, bint *stale) noexcept nogil:
+    # The task whose next sequence an R2T of this tag asked for. `stale`: it belongs to one that is over.
     cdef uint32_t age
-    cdef lnt_task *t
+    cdef lnt_task *t = slot_of_tag(r, ttt) if is_r2t_tag(ttt) else NULL
     stale[0] = False
-    if index >= r.tasks.max or ttt >> 31:
+    if t == NULL:
         return NULL
-    t = &r.tasks.slots[index]
-    age = ((t.generation & 0x1ff) - (ttt >> 22)) & 0x1ff
+    age = r2t_tag_age(t, ttt)
     if age or t.state != T_DATA or t.connection != c:
-        stale[0] = age <= 8             # answers to an R2T of a task that ended meanwhile: swallowed
+        stale[0] = age <= STALE_AGE     # answers to an R2T of a task that ended meanwhile: swallowed
         return NULL
-    if c.recovery and ((t.out.r2t_done - 1 - (ttt >> 14)) & 0xff) < 16 and t.out.r2t_done:
+    if c.recovery and t.out.r2t_done and r2ts_since(ttt, t.out.r2t_done - 1) < STALE_R2TS:
         stale[0] = True                 # to one that a recovery R2T has replaced
         return NULL
-    if (ttt >> 14 & 0xff) != (t.out.r2t_done & 0xff) or t.out.r2t_done >= t.out.r2t_sn:
+    if r2ts_since(ttt, t.out.r2t_done) or t.out.r2t_done >= t.out.r2t_sn:
         return NULL
     return t
 
@@ -121,7 +119,7 @@ cdef void on_data_out(lnt_reactor *r, lnt_connection *c, const uint8_t *h, uint3
         if t != NULL and (t.connection != c or t.state != T_DATA or t.is_pdu or not t.out.unsolicited):
             t = NULL
     else:
-        t = find_by_ttt(r, c, ttt, &stale)
+        t = task_by_ttt(r, c, ttt, &stale)
         if t != NULL and (t.itt != itt or lun_number(h + BHS_LUN) != lun_number(t.lun_field)):
             t = NULL
     if t == NULL:

@@ -8,11 +8,11 @@ round robin in time. A command waits before its data are asked for, and before i
 part of the reactor's tasks or buffers the answer is TASK SET FULL (SAM-5 §5.3.1), as a queue of its own that is full would give
 it.
 """
-from core.wire.histogram cimport DIRECTION_NONE, DIRECTION_SYNC
 from core.wire.latency cimport direction_of
 from core.wire.limit cimport lnt_limit_take, lnt_limit_word
 from core.wire.nexus cimport ATTRIBUTE_HEAD, ATTRIBUTE_MASK, LIMITS, lnt_delay
 from core.wire.numbering cimport numbering_lend, numbering_return
+from core.wire.operations cimport DIRECTION_NONE, DIRECTION_SYNC
 from core.wire.pdu cimport CMD_READ
 from core.wire.queue cimport queue_put, queue_put_first, queue_remove
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -35,7 +35,7 @@ cdef uint64_t transfer_bytes(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 # -- the queue of a LUN --------------------------------------------------------------------------------------------------
 
-cdef void push(lnt_reactor *r, lnt_delay *d, lnt_task *t, uint64_t held_bytes) noexcept nogil:
+cdef void delay_push(lnt_reactor *r, lnt_delay *d, lnt_task *t, uint64_t held_bytes) noexcept nogil:
     if t.flags & ATTRIBUTE_MASK == ATTRIBUTE_HEAD:
         queue_put_first(&d.queue, t)
     else:
@@ -107,7 +107,7 @@ cdef uint64_t quantum(lnt_delay *d, bint ops) noexcept nogil:
     return least
 
 
-cdef void take(lnt_delay *d, bint ops, uint64_t amount, uint64_t now_ns) noexcept nogil:
+cdef void limits_take(lnt_delay *d, bint ops, uint64_t amount, uint64_t now_ns) noexcept nogil:
     # From all limits; due when the last of them says so.
     cdef lnt_limit *limit
     cdef uint64_t due_ns
@@ -135,14 +135,14 @@ cdef bint granted(lnt_delay *d, uint64_t bytes_wanted, uint64_t now_ns) noexcept
         if d.granted_ops == 0:
             most = quantum(d, True)
             n = d.count if d.count < most else most
-            take(d, True, n, now_ns)
+            limits_take(d, True, n, now_ns)
             d.granted_ops = n
         elif d.granted_bytes < bytes_wanted:
             most = quantum(d, False)
             n = d.bytes - d.granted_bytes
             if n > most:
                 n = most
-            take(d, False, n, now_ns)
+            limits_take(d, False, n, now_ns)
             d.granted_bytes += n
         else:
             return True
@@ -180,7 +180,7 @@ cdef lnt_wait delay_holds(lnt_reactor *r, lnt_task *t, uint64_t held_bytes) noex
         return DELAY_NOT
     if r.delays.count >= r.tasks.max // 2 or r.delays.held_bytes + held_bytes > r.buffers.limit // 4:
         return DELAY_FULL
-    push(r, &t.lun.delay, t, held_bytes)
+    delay_push(r, &t.lun.delay, t, held_bytes)
     if t.lun.delay.queue.head == t and t.lun.delay.count == 1 and delay_next(r, t.lun) == t:
         return DELAY_NOT
     enlist(r, t.lun)

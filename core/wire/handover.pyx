@@ -8,12 +8,13 @@ from core.base.types cimport ST_MEMORY
 from core.wire.answer cimport answer_clear, answer_given, answer_residual, answer_status
 from core.wire.connection cimport connection_close
 from core.wire.data_in cimport data_in_from_heap
-from core.wire.histogram cimport DIRECTION_READ, DIRECTION_WRITE
+from core.wire.handle cimport handle_of
 from core.wire.latency cimport direction_of
 from core.wire.mailbox cimport event_new, event_post
-from core.wire.nexus cimport CLOSE_ERROR, EVENTS_MAX, EV_COMMAND, EV_PDU, T_PYTHON, handle_of, lnt_event
+from core.wire.nexus cimport CLOSE_ERROR, EVENTS_MAX, EV_COMMAND, EV_PDU, T_PYTHON, lnt_event
+from core.wire.operations cimport DIRECTION_READ, DIRECTION_WRITE, FAST_READ
 from core.wire.pdu cimport (
-    BHS_BYTES, BHS_CDB, BHS_ITT, CMD_READ, CMD_WRITE, FAST_READ, TAG_NONE, bhs_nop_in, cdb_decode, get_be16, get_be32, lnt_cdb,
+    BHS_BYTES, BHS_CDB, BHS_ITT, CMD_READ, CMD_WRITE, TAG_NONE, bhs_nop_in, cdb_decode, get_be16, get_be32, lnt_cdb,
 )
 from core.wire.send cimport send_pdu, send_task
 from core.wire.task cimport task_charge, task_drop_buffer, task_free, task_wait
@@ -37,7 +38,7 @@ cdef uint32_t answer_bytes(lnt_reactor *r, lnt_task *t) noexcept nogil:
     return <uint32_t>n if n <= r.max_transfer else 0    # a longer one is refused
 
 
-cdef void busy(lnt_reactor *r, lnt_task *t) noexcept nogil:
+cdef void answer_busy(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # There is no memory to ask Python: the initiator tries again.
     answer_clear(t)
     answer_status(t, ST_MEMORY)
@@ -61,7 +62,7 @@ cdef void command_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
         n = 0
     e = event_new(EV_COMMAND, n + t.ahs_length)
     if e == NULL:
-        busy(r, t)
+        answer_busy(r, t)
         return
     if t.lun != NULL:
         t.lun.counters.slow += 1
@@ -72,7 +73,7 @@ cdef void command_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
         memcpy(<uint8_t *>(e + 1), t.buffer, n)
     if t.ahs_length:
         memcpy(<uint8_t *>(e + 1) + n, t.ahs, t.ahs_length)
-    memcpy(e.bhs, t.bhs, 48)
+    memcpy(e.bhs, t.bhs, BHS_BYTES)
     e.task = handle_of(t.index, t.generation)
     e.session = t.session.handle
     e.connection = t.connection.handle
@@ -94,7 +95,7 @@ cdef void pdu_to_python(lnt_reactor *r, lnt_task *t) noexcept nogil:
     e.session = t.session.handle
     e.connection = t.connection.handle
     e.object = t.connection
-    memcpy(e.bhs, t.bhs, 48)
+    memcpy(e.bhs, t.bhs, BHS_BYTES)
     if t.out.got:
         memcpy(<uint8_t *>(e + 1), t.buffer, t.out.got)
     event_post(r, e)

@@ -1,13 +1,6 @@
 # The histogram of how long commands take: by what they do to the medium, in buckets of time. core/wire/latency.pyx counts in it.
+from core.wire.operations cimport DIRECTIONS
 from libc.stdint cimport uint64_t
-
-cdef enum:                         # commands by what they do to the medium; the order of reactor.DIRECTIONS
-    DIRECTION_READ = 0
-    DIRECTION_WRITE = 1
-    DIRECTION_UNMAP = 2
-    DIRECTION_SYNC = 3
-    DIRECTIONS = 4
-    DIRECTION_NONE = 255           # they ask, they do not touch it
 
 cdef enum:
     LATENCY_FIRST_SHIFT = 3        # the first bucket holds up to 8 microseconds, each further one twice as much ...

@@ -106,7 +106,7 @@ cdef void completed(void *completion, void *arg) noexcept nogil:
     finish(m, io, <int32_t>result if result < 0 else 0)
 
 
-cdef int start(lnt_image *m, lnt_io *io, void *completion) noexcept nogil:
+cdef int image_start(lnt_image *m, lnt_io *io, void *completion) noexcept nogil:
     if io.kind == IO_READ:
         return lnt_rbd.aio_read(m.handle, io.offset, io.length, <char *>io.buf, completion)
     if io.kind == IO_WRITE:
@@ -129,7 +129,7 @@ cdef void image_submit(lnt_image *m, lnt_io *io) noexcept nogil:
         io.took_us = lnt_mono_us()
     rc = lnt_rbd.aio_create_completion(io, completed, &completion)
     if rc == 0:
-        rc = start(m, io, completion)
+        rc = image_start(m, io, completion)
         if rc < 0:
             lnt_rbd.aio_release(completion)
     if rc < 0:

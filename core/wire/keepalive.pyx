@@ -4,23 +4,24 @@ Lives here and nowhere else: `lnt_connection.keepalive` and the reactor's next d
 """
 from core.wire.connection cimport connection_close
 from core.wire.nexus cimport CLOSE_KEEPALIVE, CONNECTION_OPEN
-from core.wire.pdu cimport TAG_NONE, bhs_nop_in
+from core.wire.pdu cimport BHS_BYTES, TAG_NONE, bhs_nop_in
 from core.wire.send cimport send_pdu
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef uint64_t FOREVER = <uint64_t>-1
 
 
-cdef void keepalive_answered(lnt_connection *c) noexcept nogil:
+cdef void keepalive_answered(lnt_reactor *r, lnt_connection *c) noexcept nogil:
     c.keepalive.sent_us = 0
+    r.keepalive_us = 0          # its next ping may be due before the answer would have been
 
 
-cdef void keepalive(lnt_reactor *r) noexcept nogil:
+cdef void keepalive_turn(lnt_reactor *r) noexcept nogil:
     # Pings connections that were silent for their interval, closes those that did not answer, finds the next deadline.
     cdef lnt_connection *c = r.connections
     cdef uint64_t due
     cdef uint64_t next_us = FOREVER
-    cdef uint8_t h[48]
+    cdef uint8_t h[BHS_BYTES]
     cdef uint8_t lun[8]
     cdef int i
     for i in range(8):

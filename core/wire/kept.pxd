@@ -13,7 +13,6 @@ cdef void kept_shed(lnt_reactor *r, lnt_connection *c) noexcept nogil
 cdef void kept_acknowledge(lnt_reactor *r, lnt_connection *c, uint32_t exp_stat_sn) noexcept nogil
 cdef uint32_t task_total(lnt_task *t) noexcept nogil
 cdef bint asks_ack(lnt_task *t) noexcept nogil
-cdef uint32_t ack_tag(lnt_task *t) noexcept nogil
 cdef uint32_t data_in_count(lnt_task *t) noexcept nogil
 cdef uint32_t data_in_at(lnt_task *t, uint32_t sn, uint32_t *length) noexcept nogil
 cdef bint kept_pdu(lnt_connection *c, lnt_send *x, uint8_t *h, uint8_t **data, uint32_t *length) noexcept nogil

@@ -9,6 +9,7 @@ from core.wire.nexus cimport SEND_AGAIN, SEND_TASK, T_SEND
 from core.wire.numbering cimport window_end
 from core.wire.pdu cimport BHS_BYTES, BHS_DATA_LENGTH, bhs_ask_ack, bhs_data_in, bhs_numbers, put_be24, sn_lt
 from core.wire.task cimport task_drop_buffer, task_drop_data, task_free, task_held, task_leave_lun
+from core.wire.transfer_tag cimport ack_tag
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -162,11 +163,6 @@ cdef uint32_t task_total(lnt_task *t) noexcept nogil:
 cdef bint asks_ack(lnt_task *t) noexcept nogil:
     # Reads longer than a burst ask for an acknowledgement at the end of each (RFC 7143 §11.7.2).
     return task_total(t) > t.session.negotiated.max_burst_length
-
-
-cdef uint32_t ack_tag(lnt_task *t) noexcept nogil:
-    # The Target Transfer Tag of a Data-In that asks for an acknowledgement; bit 30 is never set.
-    return t.index | (t.generation & 0xffff) << 14 | <uint32_t>1 << 31
 
 
 cdef uint32_t data_in_count(lnt_task *t) noexcept nogil:

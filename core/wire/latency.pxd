@@ -1,20 +1,12 @@
 # How long commands take, by LUN and direction.
-from core.wire.histogram cimport DIRECTION_NONE, LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, lnt_latency
+from core.wire.histogram cimport LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, lnt_latency
 from core.wire.nexus cimport lnt_lun, lnt_reactor, lnt_task
+from core.wire.operations cimport DIRECTION_NONE, lnt_operations
 from core.wire.pdu cimport BHS_CDB
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef extern from *:
     """
-    /* SPC-5, SBC-4: what an operation code does to the medium (DIRECTION_... in core/wire/histogram.pxd) */
-    static const uint8_t lnt_direction[256] = {
-        [0 ... 255] = 255,
-        [0x08] = 0, [0x28] = 0, [0xa8] = 0, [0x88] = 0,                 /* READ (6), (10), (12), (16) */
-        [0x0a] = 1, [0x2a] = 1, [0xaa] = 1, [0x8a] = 1,                 /* WRITE (6), (10), (12), (16) */
-        [0x2e] = 1, [0xae] = 1, [0x8e] = 1, [0x89] = 1, [0x9c] = 1,     /* WRITE AND VERIFY, COMPARE AND WRITE, WRITE ATOMIC */
-        [0x42] = 2, [0x41] = 2, [0x93] = 2,                             /* UNMAP, WRITE SAME (10), (16) */
-        [0x35] = 3, [0x91] = 3,                                         /* SYNCHRONIZE CACHE (10), (16) */
-    };
     static uint32_t lnt_latency_bucket(uint64_t us, uint32_t first_shift, uint32_t buckets)
     {
         uint32_t bits = us > 1 ? 64 - (uint32_t)__builtin_clzll(us - 1) : 0;    /* the least power of two not below it */
@@ -24,7 +16,6 @@ cdef extern from *:
     static void lnt_publish(void **at, void *made) { __atomic_store_n(at, made, __ATOMIC_RELEASE); }
     static void *lnt_published(void **at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
     """
-    const uint8_t lnt_direction[256]
     uint32_t lnt_latency_bucket(uint64_t us, uint32_t first_shift, uint32_t buckets) nogil
     void lnt_publish(void **at, void *made) nogil
     void *lnt_published(void **at) nogil
@@ -33,7 +24,7 @@ cdef lnt_latency *latency_begin(lnt_lun *lun) noexcept nogil
 cdef bint latency_add(lnt_latency *into, lnt_lun *lun) noexcept nogil
 
 cdef inline uint8_t direction_of(lnt_task *t) noexcept nogil:
-    return lnt_direction[t.bhs[BHS_CDB]]
+    return lnt_operations[t.bhs[BHS_CDB]].direction
 
 cdef inline void latency_answered(lnt_reactor *r, lnt_task *t) noexcept nogil:
     # The last PDU of its answer is built. Only the reactor's thread counts; whoever reads may see the last one or not.

@@ -5,7 +5,7 @@ last PDU was built for, so waits for data, buffers, limits and the socket are in
 command. A LUN that nobody uses has no histogram.
 """
 from core.base.memory cimport mem_zeroed
-from core.wire.histogram cimport DIRECTIONS
+from core.wire.operations cimport DIRECTIONS
 
 
 cdef lnt_latency *latency_begin(lnt_lun *lun) noexcept nogil:

@@ -1,7 +1,7 @@
 /* librbd's asynchronous calls (rbd/librbd.h), found at run time: nothing of Ceph is needed to build or to serve other pools. */
 #ifndef LNT_LIBRBD_H
 #define LNT_LIBRBD_H
-#include <dlfcn.h>
+#include "../base/library.h"
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -24,21 +24,12 @@ static struct lnt_rbd_api lnt_rbd;
 
 static inline int lnt_rbd_load(const char *library)     /* 0, or -1 when the library or one of its calls is missing */
 {
-    static const struct { const char *name; size_t at; } table[] = {
+    static const struct lnt_symbol symbols[] = {
 #define LNT_SYM(f) { "rbd_" #f, offsetof(struct lnt_rbd_api, f) }
         LNT_SYM(aio_create_completion), LNT_SYM(aio_get_return_value), LNT_SYM(aio_release), LNT_SYM(aio_read),
         LNT_SYM(aio_write), LNT_SYM(aio_discard), LNT_SYM(aio_flush), LNT_SYM(aio_compare_and_write),
 #undef LNT_SYM
     };
-    void *lib = dlopen(library, RTLD_NOW | RTLD_LOCAL);
-    if (!lib)
-        return -1;
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        void *f = dlsym(lib, table[i].name);
-        if (!f)
-            return -1;
-        memcpy((char *)&lnt_rbd + table[i].at, &f, sizeof f);
-    }
-    return 0;
+    return lnt_library_load(library, symbols, sizeof symbols / sizeof symbols[0], &lnt_rbd);
 }
 #endif

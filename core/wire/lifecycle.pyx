@@ -4,6 +4,7 @@ Lives here and nowhere else: the reactor's lists of both and the table of connec
 it, when nothing in the ring and no task refers to it any more.
 """
 from core.wire.connection cimport connection_arm, connection_close, connection_heard
+from core.wire.handle cimport handle_index
 from core.wire.mailbox cimport event_of, event_post
 from core.wire.nexus cimport (
     CLOSE_ERROR, CLOSE_REQUESTED, CLOSE_STOPPED, CONNECTIONS_MAX, CONNECTION_DEAD, CONNECTION_OPEN, EV_CONNECTION_FREED,
@@ -22,7 +23,7 @@ cdef extern from "<unistd.h>" nogil:
 
 
 cdef lnt_connection *connection_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
-    cdef uint64_t index = (handle & 0xffffff) - 1
+    cdef uint64_t index = handle_index(handle)
     cdef lnt_connection *c
     if index >= CONNECTIONS_MAX:
         return NULL

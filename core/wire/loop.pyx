@@ -12,7 +12,7 @@ from core.wire.connection cimport connection_arm, connection_close, connection_d
 from core.wire.control cimport requests_take
 from core.wire.delay cimport delay_begin
 from core.wire.disk cimport disk_close, disk_complete, disk_image, disk_image_woken, disk_open, disk_run_inline, lnt_disk
-from core.wire.keepalive cimport keepalive
+from core.wire.keepalive cimport keepalive_turn
 from core.wire.lifecycle cimport connections_reap, sessions_reap
 from core.wire.mailbox cimport mailbox_arm, mailbox_wake, mailbox_woken
 from core.wire.nexus cimport (
@@ -222,7 +222,7 @@ cdef void engine(lnt_reactor *r) noexcept nogil:
             break
 
 
-cdef void flush(lnt_reactor *r) noexcept nogil:
+cdef void send_all(lnt_reactor *r) noexcept nogil:
     # Sending makes nothing dirty again: what a connection has to send goes out until its queue is empty or its socket full.
     # After the work, before the words: a process that was stopped in the midst of a turn must not say what it knew then.
     cdef lnt_connection *c
@@ -251,13 +251,13 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
             dormant_step(r)
         engine(r)
         if r.now_us >= r.keepalive_us:
-            keepalive(r)
+            keepalive_turn(r)
         if r.buffers.grown and r.idle_us == FOREVER:
             r.idle_us = r.now_us
         if r.now_us >= r.idle_us:
             r.idle_us = r.now_us + IDLE_US if buffers_idle(&r.buffers) else FOREVER
         if r.dirty != NULL:
-            flush(r)
+            send_all(r)
         if r.tasks.waiting.head == NULL and r.settle == NULL:
             break
         waiting_step(r)
@@ -321,7 +321,7 @@ cdef void tear_down(lnt_reactor *r) noexcept nogil:
     buffers_free_all(&r.buffers)
 
 
-cdef void drain(lnt_reactor *r) noexcept nogil:
+cdef void engine_drain(lnt_reactor *r) noexcept nogil:
     # After the last connection: lets the engine finish what runs, waits for device requests and leaves the pool.
     cdef uint64_t give_up = lnt_mono_us() + DRAIN_US
     cdef lnt_io *io
@@ -377,7 +377,7 @@ cdef void *thread_main(void *arg) noexcept nogil:
         if r.stopping and r.connections == NULL:
             break
         pacing_wait(r)
-    drain(r)
+    engine_drain(r)
     sessions_reap(r)
     tear_down(r)
     return NULL

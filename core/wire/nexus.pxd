@@ -593,8 +593,3 @@ cdef struct lnt_reactor:
     uint8_t *receive_memory
     pthread_t thread
     int32_t started                # 0 no, 1 running, <0 -errno
-
-cdef inline uint64_t handle_of(uint32_t index, uint32_t generation) noexcept nogil:
-    # Python's number of a session, connection or task. An index is at most 2^24; generations make a stale number harmless. 0 is
-    # never a number.
-    return <uint64_t>(generation & 0x7fffffff) << 24 | (index + 1)

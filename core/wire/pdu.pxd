@@ -192,16 +192,9 @@ cdef inline void bhs_numbers(uint8_t *h, uint32_t stat_sn, uint32_t exp_cmd_sn, 
     put_be32(h + BHS_EXP_CMD_SN, exp_cmd_sn)
     put_be32(h + BHS_MAX_CMD_SN, max_cmd_sn)
 
-# SCSI commands the data plane decides itself (SBC-4 §5, SPC-5 §6).
-cdef enum:
-    FAST_NONE = 0
-    FAST_READ = 1
-    FAST_WRITE = 2
-    FAST_SYNC = 3
-    FAST_TUR = 4
-
+# What a SCSI command asks for that the data plane decides itself (SBC-4 §5, SPC-5 §6).
 cdef struct lnt_cdb:
-    uint8_t kind              # FAST_...
+    uint8_t kind              # FAST_... (core/wire/operations.h)
     uint8_t fua
     uint64_t lba
     uint32_t blocks

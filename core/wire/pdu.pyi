@@ -3,6 +3,10 @@
 def decode_cdb(cdb: bytes) -> tuple[int, int, int, int]:
     """(kind, lba, blocks, fua) of a CDB of at least 16 bytes; kind: 0 slow, 1 read, 2 write, 3 sync, 4 test unit ready."""
 
+def operation_rows() -> list[tuple[int, int, int]]:
+    """What core/wire/operations.h says of each of the 256 operation codes: how it runs here, what it does to the medium, and
+    the bits of byte 1 that make it Python's."""
+
 def build_data_in(itt: int, data_sn: int, offset_bytes: int, length_bytes: int, final: bool) -> bytes: ...
 def build_data_in_status(itt: int, data_sn: int, offset_bytes: int, length_bytes: int, residual_flags: int,
                          residual: int) -> bytes: ...

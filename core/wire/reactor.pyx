@@ -5,9 +5,11 @@ owns them in between).
 """
 from core.base.memory cimport mem_zeroed
 from core.pool.engine cimport Pool
+from core.wire.answer cimport STATUS_BUSY
 from core.wire.buffers cimport buffers_init
 from core.wire.delay cimport delay_init
 from core.wire.figures cimport connection_stats, loop_stats, lun_stats
+from core.wire.handle cimport handle_index, handle_of
 from core.wire.histogram cimport LATENCY_BUCKETS, LATENCY_FIRST_SHIFT, lnt_latency
 from core.wire.image cimport image_load
 from core.wire.keepalive cimport keepalive_init
@@ -20,7 +22,7 @@ from core.wire cimport nexus
 from core.wire.nexus cimport (
     CONNECTIONS_MAX, CONNECTION_OPEN, EV_ABORTED, EV_CLOSED, EV_COMMAND, EV_CONNECTION_FREED, EV_LUN_RELEASED, EV_PDU,
     EV_SESSION_CLOSED, IN_ABORT, IN_COMPLETE, IN_CONNECTION, IN_CONNECTION_CLOSE, IN_LIMITS, IN_LIMIT_CHANGED, IN_LUN,
-    IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, SESSIONS_MAX, handle_of, lnt_abort,
+    IN_LUN_REMOVE, IN_MAX_SEND, IN_SEND, IN_SESSION, IN_SESSION_REMOVE, IN_STOP, SESSIONS_MAX, lnt_abort,
     lnt_connection, lnt_event, lnt_limit, lnt_lun, lnt_reactor, lnt_request, lnt_session,
 )
 from core.wire.numbering cimport numbering_init
@@ -28,6 +30,7 @@ from core.wire.pdu cimport BHS_BYTES, BHS_CDB, BHS_FLAGS, BHS_LUN, BHS_OPCODE, O
 from core.wire.share cimport share_new
 from core.wire.task cimport tasks_init
 from core.wire.thread cimport RELEASE, lnt_store32, lnt_sub32, pthread_mutex_destroy, pthread_mutex_init
+from core.wire.transfer_tag cimport SLOTS_MAX
 from libc.errno cimport ENOMEM
 from libc.stdint cimport uint32_t, uint64_t, uint8_t, uintptr_t
 from libc.stdlib cimport free
@@ -50,7 +53,6 @@ cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned int us)
 
 cdef enum:
-    STATUS_BUSY = 0x08
     SPARE_WAIT_US = 200
     SPARE_TRIES = 25000
 
@@ -119,8 +121,8 @@ cdef class Reactor:
         self.event_fd = -1
         self.r.mailbox.wake_fd = -1
         self.pool = pool
-        if not 1 <= max_tasks <= 16384:
-            raise ValueError("max_tasks is 1 to 16384")
+        if not 1 <= max_tasks <= SLOTS_MAX:
+            raise ValueError(f"max_tasks is 1 to {SLOTS_MAX}")
         if not 65536 <= max_transfer_bytes <= 16 << 20:
             raise ValueError("max_transfer_bytes is 64 KiB to 16 MiB")
         if buffer_bytes < 4 * max_transfer_bytes:
@@ -444,7 +446,7 @@ cdef class Reactor:
             return self.on_session_closed(<lnt_session *>e.object)
         if e.kind == EV_CONNECTION_FREED:
             self.conns.pop(e.connection, None)
-            self.free_conns.append((e.connection & 0xffffff) - 1)
+            self.free_conns.append(handle_index(e.connection))
             free(e.object)
         return None
 
@@ -466,7 +468,7 @@ cdef class Reactor:
         cdef uint64_t handle = s.handle
         for key in [k for k in self.luns if k[0] == handle]:
             self.free_lun(<lnt_lun *><uintptr_t>self.luns.pop(key))
-        self.free_sessions.append((handle & 0xffffff) - 1)
+        self.free_sessions.append(handle_index(handle))
         free(s)
         return SessionClosedEvent(handle)
 

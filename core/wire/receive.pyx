@@ -30,7 +30,7 @@ cdef enum:
     DIRECT_BYTES = 16384              # payloads with at least this much still to come are received in place
 
 
-cdef void complete(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
+cdef void pdu_complete(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
     # The whole PDU is here.
     cdef lnt_task *t = c.payload.task
     cdef uint8_t opcode = h[BHS_OPCODE] & OPCODE_MASK
@@ -88,7 +88,7 @@ cdef void on_header(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcep
     c.receive.trail_left = 0
     c.receive.crc = 0
     if dsl == 0:
-        complete(r, c, h)
+        pdu_complete(r, c, h)
         return
     c.receive.trail_left = pad4(dsl) + (4 if c.data_digest else 0)
     c.receive.state = RECEIVE_PAYLOAD
@@ -96,7 +96,7 @@ cdef void on_header(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcep
         memcpy(c.receive.header, h, BHS_BYTES)
 
 
-cdef inline void payload(lnt_connection *c, const uint8_t *p, uint32_t n) noexcept nogil:
+cdef inline void payload_take(lnt_connection *c, const uint8_t *p, uint32_t n) noexcept nogil:
     # n payload bytes: to their place (unless received there) and into the digest.
     if c.data_digest:
         c.receive.crc = lnt_crc32c(c.receive.crc, p, n)
@@ -114,7 +114,7 @@ cdef void receive_bytes(lnt_reactor *r, lnt_connection *c, const uint8_t *p, uin
         if c.receive.state == RECEIVE_PAYLOAD:
             if c.receive.data_left:
                 k = n if n < c.receive.data_left else c.receive.data_left
-                payload(c, p, k)
+                payload_take(c, p, k)
             else:
                 k = n if n < c.receive.trail_left else c.receive.trail_left
                 memcpy(c.receive.trail + c.receive.trail_have, p, k)
@@ -123,7 +123,7 @@ cdef void receive_bytes(lnt_reactor *r, lnt_connection *c, const uint8_t *p, uin
             p += k
             n -= k
             if c.receive.data_left == 0 and c.receive.trail_left == 0:
-                complete(r, c, c.receive.header)
+                pdu_complete(r, c, c.receive.header)
             continue
         if c.receive.header_have == 0 and n >= BHS_BYTES:
             need = BHS_BYTES + <uint32_t>p[4] * 4 + digest
@@ -166,9 +166,9 @@ cdef void receive_direct(lnt_reactor *r, lnt_connection *c) noexcept nogil:
         r.counters.direct_receives += 1
         c.traffic.rx_bytes += <uint64_t>n
         connection_heard(c, r.now_us)
-        payload(c, c.payload.to, <uint32_t>n)
+        payload_take(c, c.payload.to, <uint32_t>n)
         if c.receive.data_left == 0 and c.receive.trail_left == 0:
-            complete(r, c, c.receive.header)
+            pdu_complete(r, c, c.receive.header)
 
 
 cdef lnt_connection *receive_bulk(lnt_reactor *r) noexcept nogil:

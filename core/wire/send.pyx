@@ -11,7 +11,7 @@ from core.wire.connection cimport (
 )
 from core.wire.data_in cimport data_in_advance, data_in_start
 from core.wire.kept cimport (
-    ack_tag, asks_ack, kept_add, kept_begin, kept_drop_oldest, kept_pdu, kept_segment_changed, kept_sent, kept_shed,
+    asks_ack, kept_add, kept_begin, kept_drop_oldest, kept_pdu, kept_segment_changed, kept_sent, kept_shed,
     send_free, send_hold, send_let_go, send_take,
 )
 from core.wire.latency cimport latency_answered
@@ -27,6 +27,7 @@ from core.wire.pdu cimport (
 from core.wire.tags cimport TAG_SEND
 from core.wire.task cimport task_answered, task_free
 from core.wire.task_set cimport task_ended
+from core.wire.transfer_tag cimport ack_tag
 from core.wire.uring cimport iovec, lnt_prep_sendmsg, msghdr
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EPIPE, errno
 from libc.stdint cimport uintptr_t
@@ -224,7 +225,7 @@ cdef inline void pdu_next(lnt_reactor *r, lnt_connection *c, lnt_send *x, uint8_
         c.stat_sn += 1
 
 
-cdef inline uint8_t *frame(lnt_connection *c, uint8_t *h, const uint8_t *data, uint32_t length) noexcept nogil:
+cdef inline uint8_t *pdu_frame(lnt_connection *c, uint8_t *h, const uint8_t *data, uint32_t length) noexcept nogil:
     # Header, data, padding and digests of one PDU enter the gather list; where the arena goes on.
     cdef uint8_t *at = h + BHS_BYTES
     cdef uint32_t pad, crc
@@ -247,7 +248,7 @@ cdef inline uint8_t *frame(lnt_connection *c, uint8_t *h, const uint8_t *data, u
     return append(c, at, pad)
 
 
-cdef void fill(lnt_reactor *r, lnt_connection *c) noexcept nogil:
+cdef void batch_fill(lnt_reactor *r, lnt_connection *c) noexcept nogil:
     # Generates PDUs from the queue into the connection's arena and gather list.
     cdef lnt_send *x
     cdef uint8_t *at = c.outgoing.arena
@@ -271,12 +272,12 @@ cdef void fill(lnt_reactor *r, lnt_connection *c) noexcept nogil:
             c.outgoing.head = x.next
         if c.outgoing.head == NULL:
             c.outgoing.tail = NULL
-        at = frame(c, at, data, length)
+        at = pdu_frame(c, at, data, length)
         c.outgoing.slots += 1
     c.traffic.tx_pdus += c.outgoing.slots
 
 
-cdef void release(lnt_reactor *r, lnt_connection *c) noexcept nogil:
+cdef void batch_release(lnt_reactor *r, lnt_connection *c) noexcept nogil:
     # The batch is on its way: frees what it held.
     cdef uint32_t i, n = c.outgoing.slots
     cdef lnt_send *x
@@ -317,7 +318,7 @@ cdef bint advance(lnt_reactor *r, lnt_connection *c, size_t n) noexcept nogil:
             return False
         n -= v.iov_len
         c.outgoing.iov_at += 1
-    release(r, c)
+    batch_release(r, c)
     return True
 
 
@@ -338,7 +339,7 @@ cdef void send_flush(lnt_reactor *r, lnt_connection *c) noexcept nogil:
         if c.outgoing.iov_at == c.outgoing.iov_count:
             if c.outgoing.head == NULL:
                 return
-            fill(r, c)
+            batch_fill(r, c)
         c.outgoing.msg.msg_iov = &c.outgoing.iov[c.outgoing.iov_at]
         c.outgoing.msg.msg_iovlen = c.outgoing.iov_count - c.outgoing.iov_at
         n = sendmsg(c.fd, &c.outgoing.msg, MSG_DONTWAIT | MSG_NOSIGNAL | (MSG_MORE if c.outgoing.head != NULL else 0))

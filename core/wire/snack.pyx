@@ -6,13 +6,14 @@ Owns nothing: it decides what core/wire/kept.pyx and core/wire/data_out.pyx send
 """
 from core.wire.data_in cimport data_in_renumber, data_in_restart
 from core.wire.data_out cimport send_r2t_again
-from core.wire.kept cimport ack_tag, data_in_count, kept_acked, kept_drop_data, kept_recut, task_total
+from core.wire.kept cimport data_in_count, kept_acked, kept_drop_data, kept_recut, task_total
 from core.wire.nexus cimport HOLDS_MAX, R2T_KEPT, T_DATA, T_SEND, lnt_send
 from core.wire.pdu cimport (
     BHS_BEGIN_RUN, BHS_FLAGS, BHS_ITT, BHS_LUN, BHS_RUN_LENGTH, BHS_SNACK_TAG, BHS_TTT, REJECT_INVALID_ACK, REJECT_PROTOCOL,
     REJECT_SNACK, TAG_NONE, get_be32, lun_number, sn_le, sn_lt,
 )
 from core.wire.send cimport send_again, send_reject, send_reject_at
+from core.wire.transfer_tag cimport ack_tag, slot_of_tag
 
 cdef enum:
     SNACK_DATA = 0
@@ -29,7 +30,7 @@ cdef lnt_task *named(lnt_connection *c, uint32_t itt) noexcept nogil:
     return t
 
 
-cdef bint run(uint32_t begin, uint32_t length, uint32_t first, uint32_t after, uint32_t *end) noexcept nogil:
+cdef bint run_within(uint32_t begin, uint32_t length, uint32_t first, uint32_t after, uint32_t *end) noexcept nogil:
     # Whether begin and length (0: all from there) lie between `first` and `after`; the end of the run.
     end[0] = begin + length if length else after
     return sn_le(first, begin) and sn_lt(begin, end[0]) and sn_le(end[0], after)
@@ -43,7 +44,7 @@ cdef void snack_r2t(lnt_reactor *r, lnt_connection *c, lnt_task *t, const uint8_
         begin = t.out.r2t_done                    # all that are not answered
         if begin == t.out.r2t_sn:
             return
-    if not run(begin, get_be32(h + BHS_RUN_LENGTH), first, t.out.r2t_sn, &end):
+    if not run_within(begin, get_be32(h + BHS_RUN_LENGTH), first, t.out.r2t_sn, &end):
         send_reject_at(r, c, REJECT_PROTOCOL, h, t.out.r2t_sn)
         return
     while begin != end:
@@ -65,7 +66,7 @@ cdef void snack_data(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexce
         begin = t.kept.acked_sn
         if begin == t.data_in.data_sn:
             return
-    if t.state != T_SEND or not run(begin, get_be32(h + BHS_RUN_LENGTH), t.kept.acked_sn, t.data_in.data_sn, &end):
+    if t.state != T_SEND or not run_within(begin, get_be32(h + BHS_RUN_LENGTH), t.kept.acked_sn, t.data_in.data_sn, &end):
         send_reject_at(r, c, REJECT_PROTOCOL, h, t.data_in.data_sn if t.data_in.data_sn else t.out.r2t_sn)
     elif t.kept.dropped or t.kept.mixed or t.kept.segment != c.max_send or t.send.holds >= HOLDS_MAX:
         send_reject(r, c, REJECT_SNACK, h)      # given up for room, or to be asked for with R-Data
@@ -95,9 +96,8 @@ cdef void snack_r_data(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noex
 
 cdef void data_ack(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
     cdef uint32_t ttt = get_be32(h + BHS_TTT)
-    cdef uint32_t index = ttt & 0x3fff
     cdef uint32_t begin = get_be32(h + BHS_BEGIN_RUN)
-    cdef lnt_task *t = &r.tasks.slots[index] if index < r.tasks.max else NULL
+    cdef lnt_task *t = slot_of_tag(r, ttt)
     if (t == NULL or t.state != T_SEND or t.connection != c or ack_tag(t) != ttt or get_be32(h + BHS_ITT) != <uint32_t>TAG_NONE
             or lun_number(h + BHS_LUN) != lun_number(t.lun_field) or get_be32(h + BHS_RUN_LENGTH)
             or not sn_le(t.kept.acked_sn, begin) or not sn_le(begin, t.data_in.data_sn)):
@@ -119,7 +119,7 @@ cdef void snack_status(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noex
         if begin == c.stat_sn:
             return
     if (get_be32(h + BHS_ITT) != <uint32_t>TAG_NONE
-            or not run(begin, get_be32(h + BHS_RUN_LENGTH), c.kept.exp_stat_sn, c.stat_sn, &end)):
+            or not run_within(begin, get_be32(h + BHS_RUN_LENGTH), c.kept.exp_stat_sn, c.stat_sn, &end)):
         send_reject(r, c, REJECT_PROTOCOL, h)
         return
     if x == NULL or sn_lt(begin, x.stat_sn):

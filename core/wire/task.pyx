@@ -9,7 +9,8 @@ from core.wire.buffers cimport buffer_bytes, buffer_charge, buffer_give, buffer_
 from core.wire.data_in cimport data_in_free_heap
 from core.wire.delay cimport delay_forget
 from core.wire.lun cimport lun_unref
-from core.wire.nexus cimport CONNECTION_OPEN, ITT_HASH, T_DATA, T_DEVICE, T_FREE, T_PYTHON, T_SEND, handle_of
+from core.wire.handle cimport handle_index, handle_of
+from core.wire.nexus cimport CONNECTION_OPEN, ITT_HASH, T_DATA, T_DEVICE, T_FREE, T_PYTHON, T_SEND
 from core.wire.numbering cimport numbering_forget, numbering_release
 from core.wire.payload cimport payload_forget
 from core.wire.queue cimport queue_put, queue_remove, queue_take_all
@@ -262,7 +263,7 @@ cdef void task_check(lnt_task *t) noexcept nogil:
 
 cdef lnt_task *task_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
     # The task that Python knows by this number; NULL when it is gone.
-    cdef uint64_t index = (handle & 0xffffff) - 1
+    cdef uint64_t index = handle_index(handle)
     cdef lnt_task *t
     if index >= r.tasks.max:
         return NULL

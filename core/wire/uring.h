@@ -5,7 +5,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include <dlfcn.h>
+#include "../base/library.h"
 #include <errno.h>
 #include <linux/io_uring.h>
 #include <linux/time_types.h>
@@ -65,23 +65,14 @@ static struct lnt_uring_api lnt_uring;   /* filled in the module that loads the 
 
 static int lnt_uring_load(const char *path)    /* 0, or -1 when the library or a symbol is missing (see dlerror) */
 {
-    static const struct { const char *name; size_t at; } table[] = {
+    static const struct lnt_symbol symbols[] = {
 #define LNT_SYM(f) { "io_uring_" #f, offsetof(struct lnt_uring_api, f) }
         LNT_SYM(queue_init_params), LNT_SYM(queue_exit), LNT_SYM(submit), LNT_SYM(submit_and_get_events),
         LNT_SYM(submit_and_wait_timeout), LNT_SYM(register_ring_fd), LNT_SYM(register_files_sparse),
         LNT_SYM(register_files_update), LNT_SYM(setup_buf_ring), LNT_SYM(free_buf_ring),
 #undef LNT_SYM
     };
-    void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!lib)
-        return -1;
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        void *f = dlsym(lib, table[i].name);
-        if (!f)
-            return -1;
-        memcpy((char *)&lnt_uring + table[i].at, &f, sizeof f);
-    }
-    return 0;
+    return lnt_library_load(path, symbols, sizeof symbols / sizeof symbols[0], &lnt_uring);
 }
 
 static inline struct io_uring_sqe *lnt_sqe(struct lnt_ring *r)   /* zeroed; never NULL: a full queue is submitted first */
@@ -92,11 +83,6 @@ static inline struct io_uring_sqe *lnt_sqe(struct lnt_ring *r)   /* zeroed; neve
     struct io_uring_sqe *e = &q->sqes[q->sqe_tail++ & q->ring_mask];
     memset(e, 0, sizeof *e);
     return e;
-}
-
-static inline unsigned lnt_sq_pending(struct lnt_ring *r)
-{
-    return r->sq.sqe_tail - __atomic_load_n(r->sq.khead, __ATOMIC_ACQUIRE);
 }
 
 static inline struct io_uring_cqe *lnt_cqe(struct lnt_ring *r)   /* the oldest completion or NULL */

@@ -39,7 +39,6 @@ cdef extern from "wire/uring.h" nogil:
     int lnt_cq_overflowed(lnt_ring *r)
     int lnt_ring_pump(lnt_ring *r)
     void lnt_cqe_seen(lnt_ring *r)
-    unsigned lnt_sq_pending(lnt_ring *r)
     void lnt_prep_rw(lnt_ring *r, int op, int file, void *buf, unsigned len, uint64_t off, uint64_t tag)
     void lnt_prep_fdatasync(lnt_ring *r, int file, uint64_t tag)
     void lnt_prep_fallocate(lnt_ring *r, int file, int mode, uint64_t off, uint64_t len, uint64_t tag)

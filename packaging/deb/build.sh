@@ -59,8 +59,25 @@ for each in bash:bash-completion/completions/lunette zsh:zsh/vendor-completions/
 done
 cp "$top"/packaging/prometheus/*.yml "$stage/usr/share/lunette/prometheus/"
 cp "$top"/packaging/grafana/*.json "$stage/usr/share/lunette/grafana/"
-cp "$top/CHANGELOG.md" "$top/README.md" "$stage/usr/share/doc/lunette/"
-cp "$top/LICENSE" "$stage/usr/share/doc/lunette/copyright"
+about=$stage/usr/share/doc/lunette
+cp -r "$top/docs" "$top/README.md" "$top/CONTRIBUTING.md" "$top/CHANGELOG.md" "$about/"
+gzip -9n > "$about/changelog.gz" <<END
+lunette ($version) unstable; urgency=medium
+
+  * What changed is in CHANGELOG.md, beside this file.
+
+ -- Lunette maintainers <maintainers@lunette.invalid>  $(date -R -r "$top/CHANGELOG.md")
+END
+cat > "$about/copyright" <<'END'
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: 2026 The Lunette authors
+License: Apache-2.0
+ On Debian systems the whole text is in /usr/share/common-licenses/Apache-2.0.
+Comment: What comes from PyPI lies beside it in /usr/lib/lunette, each with its
+ own license in its .dist-info.
+END
 
 release=$("$python" -c 'import sys; print(f"{sys.version_info[0]}.{sys.version_info[1]} {sys.version_info[0]}.{sys.version_info[1] + 1}")')
 cat > "$stage/DEBIAN/control" <<END

@@ -35,7 +35,7 @@ def page(root: click.Command, name: str, command: click.Command) -> str:
     ctx = click.Context(command, info_name=name)
     words = inspect.cleandoc(command.help or "").split("\n\n")
     lines = [f'.TH "{_escaped(name.replace(" ", "-").upper())}" 1 "" "Lunette"', ".ad l", ".SH NAME",
-             f"{_escaped(name)} \\- {_escaped(_joined(words[0]))}", ".SH SYNOPSIS",
+             f"{_escaped(name.replace(' ', '-'))} \\- {_escaped(_joined(words[0]))}", ".SH SYNOPSIS",
              f".B {_escaped(name)}", _escaped(" ".join(command.collect_usage_pieces(ctx)))]
     if len(words) > 1:
         lines += [".SH DESCRIPTION", *_paragraphs(words[1:])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -35,9 +37,17 @@ def create(path: str, size_bytes: int | None, name: str | None) -> None:
 
     chosen = name or usual_name(path)
     made = create_pool(path, name=checked_name(chosen), size_bytes=size_bytes)
-    click.echo(f"{path}: pool {chosen}, {format_size(made)}")
+    click.echo(f"{path}: pool {chosen}, {format_size(made)}{_whose(path)}")
     if note := rounded({"name": "pool", "size_bytes": made, "asked_bytes": size_bytes or made}):
         click.echo(note)
+
+
+def _whose(path: str) -> str:
+    """Of a new file that is not its maker's; of an image of a Ceph cluster nothing."""
+    try:
+        return "" if os.stat(path).st_uid == os.geteuid() else f", the user {Path(path).owner()}'s, as its directory is"
+    except (OSError, KeyError):
+        return ""
 
 
 @pool.command("new-identity")

@@ -59,7 +59,7 @@ class _ServeCommand(click.Command):
 
 
 @click.command(cls=_ServeCommand)
-@click.argument("path", type=click.Path())
+@click.argument("path", type=click.Path(readable=False))
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), is_eager=True, callback=_configured,
               help="A file in TOML that says what these options say (listen = [\"127.0.0.1:3260\"], cache = \"1G\", path = ...). "
               "An option given here counts more. SIGHUP reads it again.")

@@ -22,6 +22,7 @@ from target.errors import LunetteError
 from target.iscsi.names import normalize_name
 from target.iscsi.text import TextError
 from target.models.forms import MAX_LABEL, MAX_NAME, MAX_SNAPSHOT_NAME
+from target.volumes.entries import Entries, Kind
 from target.volumes.gateway import AsyncPool, ObjectInfo
 from target.volumes.luns import EVERYONE, MAX_LUN, PERIPHERAL_LUNS, Connection, LunTables
 
@@ -194,7 +195,19 @@ class Catalog:
         self._redirects: dict[int, Redirect] = {}
         self._group_states: dict[int, str] = {}
         self._thresholds = Thresholds()
-        self._load(pool.kv())
+        self._became_free: list[tuple[int, int, int]] = []      # order, host, LUN: read, and not yet put into order
+        self._entries = Entries(pool, "configuration", {
+            "host": Kind(self._load_host, lambda rest: self._hosts.pop(int(rest), None), secret=True),
+            "connection": Kind(self._load_connection, self._drop_connection),
+            "freed_lun": Kind(self._load_freed),
+            "redirect": Kind(self._load_redirect, lambda rest: self._redirects.pop(int(rest), None)),
+            "thresholds": Kind(self._load_thresholds, self._drop_thresholds),
+            "group": Kind(self._load_group),
+            "renaming": Kind(self._load_renaming),
+            "unit": Kind(self._load_unit, opaque=True),
+        })
+        self._entries.load()
+        self._settle()
 
     # -- objects -----------------------------------------------------------------------------------------------
     def find(self, name: str) -> ObjectInfo:
@@ -240,7 +253,7 @@ class Catalog:
         before = self._hosts.get(made.id)
         self._hosts[made.id] = made
         try:
-            await self._store(host_entry(made))
+            await self._entries.store(host_entry(made))
         except BaseException:
             self._restore_host(made.id, before)
             raise
@@ -252,7 +265,7 @@ class Catalog:
         gone = self.connections(host.id)
         changes.update({_connection_key(each): None for each in gone})
         changes.update({f"freed_lun/{host.id}/{lun}": None for lun in self._luns.kept_order(host.id)})
-        await self._store(changes)
+        await self._entries.store(changes)
         for connection in self.connections(host.id):
             self._luns.drop(connection)
         self._hosts.pop(host.id, None)
@@ -266,7 +279,7 @@ class Catalog:
 
     async def save_group_state(self, group: int, state: str) -> None:
         """Keep a group's access state."""
-        await self._store({f"group/{group}": state})
+        await self._entries.store({f"group/{group}": state})
         self._group_states[group] = state
 
     # -- redirects ---------------------------------------------------------------------------------------------
@@ -281,12 +294,12 @@ class Catalog:
     async def save_redirect(self, redirect: Redirect) -> None:
         """Set a redirect. LunetteError invalid."""
         parse_address(redirect.address)
-        await self._store(redirect_entry(redirect))
+        await self._entries.store(redirect_entry(redirect))
         self._redirects[redirect.host_id] = redirect
 
     async def delete_redirect(self, host_id: int) -> None:
         """Let the host log in here again."""
-        await self._store({f"redirect/{host_id}": None})
+        await self._entries.store({f"redirect/{host_id}": None})
         self._redirects.pop(host_id, None)
 
     # -- connections -------------------------------------------------------------------------------------------
@@ -334,7 +347,7 @@ class Catalog:
             changes[_freed_key(connection)] = None
         self._luns.add(connection)
         try:
-            await self._store(changes)
+            await self._entries.store(changes)
         except BaseException:
             self._luns.drop(connection)
             raise
@@ -343,7 +356,7 @@ class Catalog:
     async def disconnect(self, connections: Iterable[Connection]) -> None:
         """Take connections away."""
         gone = list(connections)
-        await self._store(self.taking_away(gone))
+        await self._entries.store(self.taking_away(gone))
         for each in gone:
             self._luns.drop(each)
 
@@ -356,7 +369,7 @@ class Catalog:
         """Set both. LunetteError invalid."""
         if not 0 < thresholds.soft_percent <= thresholds.hard_percent <= 100:
             raise LunetteError("invalid", "thresholds are 1 to 100 percent, the soft one not above the hard one")
-        await self._store({"thresholds": asdict(thresholds)})
+        await self._entries.store({"thresholds": asdict(thresholds)})
         self._thresholds = thresholds
 
     # -- what logical units and deleted objects leave ----------------------------------------------------------
@@ -366,7 +379,7 @@ class Catalog:
 
     async def save_unit_state(self, object_id: int, state: bytes) -> None:
         """Keep a logical unit's state (reservations, saved mode pages); durable on return."""
-        await self.pool.call("kv", changes={f"unit/{object_id}": state})
+        await self._entries.store({f"unit/{object_id}": state})
         self._states[object_id] = state
 
     async def forget_object(self, object_id: int) -> None:
@@ -378,8 +391,7 @@ class Catalog:
         for each in gone:
             self._luns.drop(each)
         self._states.pop(object_id, None)
-        if changes:
-            await self._store(changes)
+        await self._entries.store(changes)
 
     def renaming(self) -> dict[int, tuple[str, str]]:
         """Volumes that are being renamed with their snapshots: by id, the old name and the new one."""
@@ -387,35 +399,17 @@ class Catalog:
 
     async def save_renaming(self, object_id: int, names: tuple[str, str] | None) -> None:
         """Keep what a rename of several objects means to do; None when it is over."""
-        await self._store({f"renaming/{object_id}": names})
+        await self._entries.store({f"renaming/{object_id}": names})
         if names is None:
             self._renaming.pop(object_id, None)
         else:
             self._renaming[object_id] = names
 
     # -- inside ------------------------------------------------------------------------------------------------
-    async def _store(self, changes: dict[str, Any]) -> None:
-        if changes:
-            await self.pool.call("kv", changes=encoded(changes))
-
     def adopt(self, changes: Mapping[str, bytes | None]) -> None:
         """Take over what of these changes of the store concerns hosts, connections and the target. LunetteError damaged."""
-        for key, raw in changes.items():
-            kind, _, rest = key.partition("/")
-            if kind == "connection":
-                host_id, _, lun = rest.partition("/")
-                taken = self._luns.at(int(host_id), int(lun))
-                if taken is not None:
-                    self._luns.drop(taken)
-            elif raw is not None:
-                continue
-            elif kind == "host":
-                self._hosts.pop(int(rest), None)
-            elif kind == "redirect":
-                self._redirects.pop(int(rest), None)
-            elif kind == "thresholds":
-                self._thresholds = Thresholds()
-        self._load({key: raw for key, raw in changes.items() if raw is not None})
+        self._entries.adopt(changes)
+        self._settle()
 
     def taking_away(self, gone: Iterable[Connection]) -> dict[str, Any]:
         """The changes of the store for connections that go: each number's place in the order of the free ones is kept."""
@@ -433,50 +427,60 @@ class Catalog:
         else:
             self._hosts[host_id] = before
 
-    def _load(self, stored: dict[str, bytes]) -> None:
-        """Read the store; entries about objects that are gone (a crash between two changes) are left aside."""
-        freed: list[tuple[int, int, int]] = []
-        for key, raw in stored.items():
-            kind, _, rest = key.partition("/")
-            try:
-                if kind == "host":
-                    self._hosts[int(rest)] = _host_from(int(rest), json.loads(raw))
-                elif kind == "renaming":
-                    old, new = json.loads(raw)
-                    self._renaming[int(rest)] = str(old), str(new)
-                elif kind == "freed_lun":
-                    host_id, _, lun = rest.partition("/")
-                    freed.append((int(json.loads(raw)), int(host_id), int(lun)))
-                elif kind == "connection":
-                    host_id, _, lun = rest.partition("/")
-                    object_id = int(json.loads(raw)["object"])
-                    if self.pool.info(object_id) is None:
-                        freed.append((LAST, int(host_id), int(lun)))
-                    else:
-                        self._luns.add(Connection(int(host_id), int(lun), object_id))
-                elif kind == "group":
-                    self._group_states[int(rest)] = str(json.loads(raw))
-                elif kind == "thresholds":
-                    value = json.loads(raw)
-                    self._thresholds = Thresholds(int(value["soft_percent"]), int(value["hard_percent"]))
-                elif kind == "redirect":
-                    value = json.loads(raw)
-                    parse_address(value["address"])
-                    self._redirects[int(rest)] = Redirect(int(rest), str(value["address"]), bool(value["permanent"]))
-                elif kind == "unit" and self.pool.info(int(rest)) is not None:
-                    self._states[int(rest)] = raw
-            except (ValueError, KeyError, TypeError, LunetteError) as error:
-                raise LunetteError("damaged", f"the configuration entry {key!r} cannot be read: {error}") from None
-        for number, host, which in sorted(freed):
-            self._freed = max(self._freed, number if number != LAST else 0)
-            if self._luns.at(host, which) is None:
-                self._luns.freed(host, which)
+    # -- entries of the store: those about objects that are gone (a crash between two changes) are left aside -----------
+    def _load_host(self, rest: str, value: Any) -> None:
+        self._hosts[int(rest)] = _host_from(int(rest), value)
+
+    def _load_connection(self, rest: str, value: Any) -> None:
+        host_id, lun = _host_and_lun(rest)
+        object_id = int(value["object"])
+        if self.pool.info(object_id) is None:
+            self._became_free.append((LAST, host_id, lun))
+        else:
+            self._luns.add(Connection(host_id, lun, object_id))
+
+    def _drop_connection(self, rest: str) -> None:
+        taken = self._luns.at(*_host_and_lun(rest))
+        if taken is not None:
+            self._luns.drop(taken)
+
+    def _load_freed(self, rest: str, value: Any) -> None:
+        self._became_free.append((int(value), *_host_and_lun(rest)))
+
+    def _load_redirect(self, rest: str, value: Any) -> None:
+        parse_address(value["address"])
+        self._redirects[int(rest)] = Redirect(int(rest), str(value["address"]), bool(value["permanent"]))
+
+    def _load_thresholds(self, rest: str, value: Any) -> None:
+        self._thresholds = Thresholds(int(value["soft_percent"]), int(value["hard_percent"]))
+
+    def _drop_thresholds(self, rest: str) -> None:
+        self._thresholds = Thresholds()
+
+    def _load_group(self, rest: str, value: Any) -> None:
+        self._group_states[int(rest)] = str(value)
+
+    def _load_renaming(self, rest: str, value: Any) -> None:
+        old, new = value
+        self._renaming[int(rest)] = str(old), str(new)
+
+    def _load_unit(self, rest: str, raw: bytes) -> None:
+        if self.pool.info(int(rest)) is not None:
+            self._states[int(rest)] = raw
+
+    def _settle(self) -> None:
+        """What only all entries together say: in which order numbers became free, and whose each initiator is."""
+        for order, host_id, lun in sorted(self._became_free):
+            self._freed = max(self._freed, order if order != LAST else 0)
+            if self._luns.at(host_id, lun) is None:
+                self._luns.freed(host_id, lun)
+        self._became_free.clear()
         self._hosts = names_settled(self._hosts)
 
 
-def encoded(changes: Mapping[str, Any]) -> dict[str, bytes | None]:
-    """Changes of the store, their values as JSON; None takes a key away."""
-    return {key: None if value is None else json.dumps(value, separators=(",", ":")).encode() for key, value in changes.items()}
+def _host_and_lun(rest: str) -> tuple[int, int]:
+    host_id, _, lun = rest.partition("/")
+    return int(host_id), int(lun)
 
 
 def host_entry(host: Host) -> dict[str, Any]:

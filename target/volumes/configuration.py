@@ -20,10 +20,10 @@ from target.volumes.catalog import (
     check_chap,
     check_initiator,
     connection_entry,
-    encoded,
     host_entry,
 )
 from target.volumes.cron import check_cron
+from target.volumes.entries import encoded
 from target.volumes.gateway import ObjectInfo
 from target.volumes.luns import EVERYONE, Connection
 from target.volumes.rates import HOST, OBJECT, Rates, rates_entry
@@ -49,8 +49,7 @@ class Plan:
 
     def keys(self) -> dict[str, bytes | None]:
         """The changes as the store takes them."""
-        kept = {key: value for key, value in self.changes.items() if not isinstance(value, bytes)}
-        return {**{key: value for key, value in self.changes.items() if isinstance(value, bytes)}, **encoded(kept)}
+        return encoded(self.changes)
 
 
 def described(catalog: Catalog, schedules: list[Schedule], rates: Callable[[str, int], Rates | None], pool: str) -> Json:

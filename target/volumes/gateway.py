@@ -19,7 +19,7 @@ from core.ownership import Record
 from core.pool.info import METADATA_PARTS, BadPage, ObjectInfo, TraceEvent
 from target.config import format_size, round_up
 from target.errors import LunetteError
-from target.volumes.owner import Opening, Owned, OwnedDevice, OwnedImage, look, open_device, open_owned, whose
+from target.volumes.owner import Opening, Owned, OwnedDevice, OwnedImage, look, open_device, open_owned, opened
 
 __all__ = [
     "ATOMIC_BYTES", "HIDDEN", "METADATA_PARTS", "POOL_FORMAT", "POOL_GRAIN_BYTES", "AsyncPool", "BadPage", "KeysOf", "ObjectInfo",
@@ -304,15 +304,14 @@ def check_pool(path: str | os.PathLike[str], *, data: bool = False) -> tuple[boo
     """
     from core.check import check
 
+    device = opened(lambda: open_device(path, read_only=True), path)
     try:
-        device = open_device(path, read_only=True)
-        try:
-            owner = look(device)
-            report = check(device, data=data)
-        finally:
-            device.close()
+        owner = look(device)
+        report = check(device, data=data)
     except PoolError as error:
-        raise LunetteError(error.code, f"{error}{whose(path, error)}") from None
+        raise LunetteError(error.code, str(error)) from None
+    finally:
+        device.close()
     summary = ", ".join([*(f"{key.replace('_', ' ')} {value}" for key, value in report.counts.items()), *report.notes,
                          *([owner] if owner else [])])
     return report.ok, list(report.errors), summary

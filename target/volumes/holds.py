@@ -14,9 +14,11 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from target.errors import LunetteError
-from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
+from target.volumes.entries import Entries, Kind
+from target.volumes.gateway import AsyncPool, ObjectInfo
 
 MAX_TAG = 64        # characters
 MAX_TAGS = 32       # of one object
@@ -46,9 +48,8 @@ class StoredHolds:
         self._tags: dict[int, dict[str, float]] = {}    # object id -> tag -> since when
         self._ending: set[int] = set()                  # objects whose deletion has begun
         self._passing: set[tuple[int, str]] = set()     # object id and tag that no restart brings back
-        for key, raw in pool.kv().items():
-            if key.startswith("hold/"):
-                self._load(key, raw)
+        self._entries = Entries(pool, "holds", {"hold": Kind(self._load)})
+        self._entries.load()
 
     def tags(self, object_id: int) -> list[str]:
         """The tags of an object, the oldest first."""
@@ -67,7 +68,7 @@ class StoredHolds:
             raise LunetteError("limit", f"{info.name} is held by {MAX_TAGS} tags already, and cannot be by more")
         tags[tag] = time.time()                         # before it is stored: nothing may delete the object meanwhile
         try:
-            await self._store(info, tag, json.dumps({"since_s": tags[tag]}).encode())
+            await self._entries.store({f"hold/{info.id}/{tag}": {"since_s": tags[tag]}}, of=info.name)
         except LunetteError:
             self._drop(info.id, tag)
             raise
@@ -77,7 +78,7 @@ class StoredHolds:
         if tag not in self._tags.get(info.id, {}):
             raise LunetteError("not_found", f"{info.name} is not held by {tag!r}")
         if (info.id, tag) not in self._passing:
-            await self._store(info, tag, None)
+            await self._entries.store({f"hold/{info.id}/{tag}": None}, of=info.name)
         self._drop(info.id, tag)
 
     def keys(self, object_ids: Iterable[int], tag: str) -> dict[str, bytes | None]:
@@ -137,17 +138,7 @@ class StoredHolds:
         if not tags:
             self._tags.pop(object_id, None)
 
-    async def _store(self, info: ObjectInfo, tag: str, value: bytes | None) -> None:
-        try:
-            await self._pool.call("kv", changes={f"hold/{info.id}/{tag}": value})
-        except PoolError as error:
-            raise pool_error(error.code, f"keep the holds of {info.name}") from None
-
-    def _load(self, key: str, raw: bytes) -> None:
-        try:
-            _, object_id, tag = key.split("/", 2)
-            if self._pool.info(int(object_id)) is None:
-                return                                  # ids are never used again
-            self._tags.setdefault(int(object_id), {})[tag] = float(json.loads(raw)["since_s"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
+    def _load(self, rest: str, value: Any) -> None:
+        object_id, tag = rest.split("/", 1)
+        if self._pool.info(int(object_id)) is not None:     # ids are never used again
+            self._tags.setdefault(int(object_id), {})[tag] = float(value["since_s"])

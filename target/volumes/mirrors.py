@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from target.errors import LunetteError
-from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
+from target.volumes.entries import Entries, Kind
+from target.volumes.gateway import AsyncPool, ObjectInfo
 from target.volumes.replicas import Replicas
 
 COMMON = 2              # snapshots that both sides keep
@@ -133,9 +134,8 @@ class Mirrors:
         self._mirrors: dict[int, Mirror] = {}
         self._marks: dict[int, str] = {}
         self.changing = asyncio.Lock()      # held from looking at records to storing what follows from them
-        for key, raw in pool.kv().items():
-            if key.startswith((PREFIX, MARK)):
-                self._load(key, raw)
+        self._entries = Entries(pool, "mirrors", {"mirror": Kind(self._load_mirror), "mirrored": Kind(self._load_mark)})
+        self._entries.load()
 
     def all(self) -> list[Mirror]:
         """Of the volumes that there are."""
@@ -196,13 +196,13 @@ class Mirrors:
 
     async def save(self, *mirrors: Mirror, beside: Mapping[str, bytes | None] | None = None) -> None:
         """All of them and the keys beside them, or none. LunetteError."""
-        await self._store({**self.keys(*mirrors), **(beside or {})})
+        await self._entries.store({**self.keys(*mirrors), **(beside or {})})
         self.stored(*mirrors)
 
     async def forget(self, mirror: Mirror) -> None:
         """It is a volume like others from now on, and so are its snapshots."""
         marked = [info.id for info, _ in self.snapshots(mirror.volume_id)]
-        await self._store({f"{PREFIX}{mirror.volume_id}": None, **{f"{MARK}{each}": None for each in marked}})
+        await self._entries.store({f"{PREFIX}{mirror.volume_id}": None, **{f"{MARK}{each}": None for each in marked}})
         self._mirrors.pop(mirror.volume_id, None)
         for each in marked:
             self._marks.pop(each, None)
@@ -214,27 +214,16 @@ class Mirrors:
         if self._marks.pop(object_id, None) is not None:
             gone[f"{MARK}{object_id}"] = None
         if gone:
-            await self._store(gone)
+            await self._entries.store(gone)
 
     # -- inside --------------------------------------------------------------------------------------------------
-    async def _store(self, changes: dict[str, bytes | None]) -> None:
-        try:
-            await self._pool.call("kv", changes=changes)
-        except PoolError as error:
-            raise pool_error(error.code, "keep the mirrors") from None
+    def _load_mirror(self, rest: str, value: Any) -> None:
+        self._mirrors[int(rest)] = Mirror(**{
+            **value, "volume_id": int(rest), "lineage": tuple(Reign(**each) for each in value["lineage"]),
+            "common": tuple(Common(**each) for each in value["common"])})
 
-    def _load(self, key: str, raw: bytes) -> None:
-        kind, _, rest = key.partition("/")
-        try:
-            value = json.loads(raw)
-            if kind == "mirror":
-                self._mirrors[int(rest)] = Mirror(**{
-                    **value, "volume_id": int(rest), "lineage": tuple(Reign(**each) for each in value["lineage"]),
-                    "common": tuple(Common(**each) for each in value["common"])})
-            else:
-                self._marks[int(rest)] = str(value)
-        except (ValueError, KeyError, TypeError) as error:
-            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
+    def _load_mark(self, rest: str, value: Any) -> None:
+        self._marks[int(rest)] = str(value)
 
 
 def _packed(mirror: Mirror) -> dict[str, Any]:

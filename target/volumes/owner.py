@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core import fencing, ownership
 from core.ceph import Table, explain, is_place
@@ -27,14 +27,16 @@ from target.config import LEASE_SECONDS, ServeConfig
 from target.errors import LunetteError
 
 log = logging.getLogger("lunette.owner")
+D = TypeVar("D")
 
-EXIT_LOST = 75              # as core/lease.h
+LINGER_SECONDS = 30.0       # what a process that is gone had in flight in this kernel is over after this long, on a busy machine
+LINGER_LOOK_SECONDS = 0.1
 SWEEP_SECONDS = 600         # what a blocked client had on its way to an OSD is over after this long, whatever hung meanwhile
 
 
 def end_process(reason: str) -> None:
     """What a daemon does that has lost its pool: it hangs up, says why and ends; nothing more is answered or written."""
-    from core.pool.engine import hang_up
+    from core.pool.engine import EXIT_LOST, hang_up
 
     hang_up()
     log.error("%s; this process ends without another answer or write", reason)
@@ -370,10 +372,8 @@ def begin(config: ServeConfig) -> Opening:
 def open_owned(path: str | os.PathLike[str], *, takeover: bool = False, own: bool = True,
                **options: Any) -> OwnedDevice | OwnedImage:
     """Open and, unless that comes later, own. LunetteError: not_found, locked, invalid, io_read."""
-    try:
-        device = (OwnedImage if is_place(path) else OwnedDevice)(path, **options)
-    except PoolError as error:
-        raise LunetteError(error.code, f"{error}{whose(path, error)}") from None
+    device: OwnedDevice | OwnedImage = opened(
+        lambda: (OwnedImage if is_place(path) else OwnedDevice)(path, **options), path, options.get("stopping"))
     try:
         if own:
             device.own(takeover=takeover)
@@ -383,19 +383,35 @@ def open_owned(path: str | os.PathLike[str], *, takeover: bool = False, own: boo
     return device
 
 
-def whose(path: str | os.PathLike[str], error: PoolError) -> str:
-    """What the record adds to the refusal of a pool that is locked, for people: ": process ..."."""
-    found = None
-    if error.code == "locked":
-        with contextlib.suppress(OSError, PoolError):
-            device = FileDevice(path, read_only=True, lock=False)
-            try:
-                medium = FileMedium(device)
-                found = Record.unpack(medium.read_record())
-                medium.close()
-            finally:
-                device.close()
-    return f": {found.describe()}" if found is not None and found.state is not State.GIVEN_UP else ""
+def opened(make: Callable[[], D], path: str | os.PathLike[str], stopping: threading.Event | None = None) -> D:
+    """What `make` opens for this process alone. LunetteError with its code and, where the pool is locked, who has it.
+
+    A process that is gone keeps its lock until the kernel has finished what it had in flight: that is waited for.
+    """
+    give_up_s, stopping = time.monotonic() + LINGER_SECONDS, stopping or threading.Event()
+    while True:
+        try:
+            return make()
+        except PoolError as error:
+            holder = _holder(path) if error.code == "locked" else None
+            lingers = holder is not None and holder[1] is Verdict.GONE
+            if not lingers or time.monotonic() > give_up_s or stopping.wait(LINGER_LOOK_SECONDS):
+                raise LunetteError(error.code, f"{error}: {holder[0].describe()}" if holder else str(error)) from None
+
+
+def _holder(path: str | os.PathLike[str]) -> tuple[Record, Verdict] | None:
+    """Whom the record of a pool names that somebody else has locked, and what is to be thought of it."""
+    with contextlib.suppress(OSError, PoolError):
+        device = FileDevice(path, read_only=True, lock=False)
+        try:
+            medium = FileMedium(device)
+            found = Record.unpack(medium.read_record())
+            medium.close()
+            if found is not None and found.state is not State.GIVEN_UP:
+                return found, ownership.judge(found, opener(device, LEASE_SECONDS))
+        finally:
+            device.close()
+    return None
 
 
 def look(device: FileDevice | ImageDevice) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
-import json
 import re
 import secrets
 from dataclasses import asdict, dataclass
@@ -17,7 +16,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from target.errors import LunetteError
-from target.volumes.gateway import AsyncPool, PoolError, pool_error
+from target.volumes.entries import Entries, Kind
+from target.volumes.gateway import AsyncPool
 from target.volumes.links import Credentials, fingerprint
 
 RIGHTS = ("send", "receive")
@@ -108,9 +108,9 @@ class Peers:
         self._pool = pool
         self._peers: dict[str, Peer] = {}
         self._credentials: Credentials | None = None
-        for key, raw in pool.kv().items():
-            if key == IDENTITY or key.startswith(PREFIX):
-                self._load(key, raw)
+        self._entries = Entries(pool, "peers", {
+            IDENTITY: Kind(self._load_credentials, secret=True), "peer": Kind(self._load_peer, secret=True)})
+        self._entries.load()
 
     def all(self) -> list[Peer]:
         return sorted(self._peers.values(), key=lambda each: each.name)
@@ -129,7 +129,7 @@ class Peers:
         if self._credentials is None or new:
             made = make_credentials(self._pool.pool.name)
             texts = {"certificate": base64.b64encode(made.certificate).decode(), "key": base64.b64encode(made.key).decode()}
-            await self._store({IDENTITY: _json(texts)})
+            await self._entries.store({IDENTITY: texts})
             self._credentials = made
         return self._credentials
 
@@ -142,31 +142,15 @@ class Peers:
             raise LunetteError("invalid", "that is this pool's own certificate: the peer's is wanted")
         value = asdict(peer)
         del value["name"]
-        await self._store({PREFIX + peer.name: _json(value)})
+        await self._entries.store({PREFIX + peer.name: value})
         self._peers[peer.name] = peer
 
     async def forget(self, name: str) -> None:
-        await self._store({PREFIX + name: None})
+        await self._entries.store({PREFIX + name: None})
         self._peers.pop(name, None)
 
-    async def _store(self, changes: dict[str, bytes | None]) -> None:
-        try:
-            await self._pool.call("kv", changes=changes)
-        except PoolError as error:
-            raise pool_error(error.code, "keep the peers") from None
+    def _load_credentials(self, rest: str, value: Any) -> None:
+        self._credentials = Credentials(base64.b64decode(value["certificate"]), base64.b64decode(value["key"]))
 
-    def _load(self, key: str, raw: bytes) -> None:
-        try:
-            value = json.loads(raw)
-            if key == IDENTITY:
-                self._credentials = Credentials(base64.b64decode(value["certificate"]), base64.b64decode(value["key"]))
-            else:
-                name = key.removeprefix(PREFIX)
-                self._peers[name] = Peer(name, value["address"], value["fingerprint"], tuple(value["send"]),
-                                         tuple(value["receive"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {type(error).__name__}") from None
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    def _load_peer(self, rest: str, value: Any) -> None:
+        self._peers[rest] = Peer(rest, value["address"], value["fingerprint"], tuple(value["send"]), tuple(value["receive"]))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from target.errors import LunetteError
-from target.volumes.gateway import AsyncPool, PoolError, pool_error
+from target.volumes.entries import Entries, Kind
+from target.volumes.gateway import AsyncPool
 
 BURST_SECONDS = 0.1         # unless somebody says otherwise
 OBJECT, HOST = "object", "host"
@@ -42,9 +43,10 @@ class RateStore:
     def __init__(self, pool: AsyncPool, host_ids: Collection[int]) -> None:
         self._pool = pool
         self._rates: dict[tuple[str, int], Rates] = {}
-        for key, raw in pool.kv().items():
-            if key.startswith("rates/"):
-                self._load(key, raw, host_ids)
+        self._entries = Entries(pool, "limits", {"rates": Kind(self._load, self._drop)})
+        self._entries.load()
+        for kind, number in [each for each in self._rates if each[0] == HOST and each[1] not in host_ids]:
+            del self._rates[kind, number]
 
     def of(self, kind: str, number: int) -> Rates | None:
         """None: no limit."""
@@ -53,30 +55,23 @@ class RateStore:
     async def save(self, kind: str, number: int, rates: Rates) -> None:
         """Keep them; rates that limit nothing are none. LunetteError."""
         changes = rates_entry(kind, number, rates)
-        try:
-            await self._pool.call("kv", changes=changes)
-        except PoolError as error:
-            raise pool_error(error.code, "keep the limits") from None
+        await self._entries.store(changes)
         self.adopt(changes)
 
     def adopt(self, changes: Mapping[str, bytes | None]) -> None:
         """Take over what of these changes of the store concerns rates."""
-        for key, raw in changes.items():
-            kind, _, rest = key.partition("/")
-            if kind == "rates" and raw is not None:
-                which, _, number = rest.partition("/")
-                self._load(key, raw, {int(number)} if which == HOST else ())
-            elif kind == "rates":
-                which, _, number = rest.partition("/")
-                self._rates.pop((which, int(number)), None)
+        self._entries.adopt(changes)
 
-    def _load(self, key: str, raw: bytes, host_ids: Collection[int]) -> None:
-        try:
-            _, kind, number = key.split("/")
-            value = json.loads(raw)
-            rates = Rates(int(value["iops"]), int(value["bandwidth_bytes"]), float(value["burst_seconds"]))
-            there = self._pool.info(int(number)) is not None if kind == OBJECT else int(number) in host_ids
-            if there and kind in (OBJECT, HOST):
-                self._rates[kind, int(number)] = rates
-        except (ValueError, KeyError, TypeError) as error:
-            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
+    def _load(self, rest: str, value: Any) -> None:
+        kind, number = _whose(rest)
+        rates = Rates(int(value["iops"]), int(value["bandwidth_bytes"]), float(value["burst_seconds"]))
+        if kind == HOST or (kind == OBJECT and self._pool.info(number) is not None):
+            self._rates[kind, number] = rates
+
+    def _drop(self, rest: str) -> None:
+        self._rates.pop(_whose(rest), None)
+
+
+def _whose(rest: str) -> tuple[str, int]:
+    kind, number = rest.split("/")
+    return kind, int(number)

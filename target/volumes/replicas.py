@@ -10,11 +10,12 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from target.errors import LunetteError
-from target.volumes.gateway import AsyncPool, KeysOf, ObjectInfo, PoolError, pool_error
+from target.volumes.entries import Entries, Kind
+from target.volumes.gateway import AsyncPool, KeysOf, ObjectInfo
 
 EXPIRES_SECONDS = 7 * 86400     # a receive that nobody goes on with
 
@@ -124,8 +125,9 @@ class Replicas:
         self._pool = pool
         self._origins: dict[int, Origin] = {}
         self._partials: dict[str, Partial] = {}
-        for key, raw in pool.kv().items():
-            self._load(key, raw)
+        self._entries = Entries(pool, "origins and receives", {
+            "replica": Kind(self._load_origin), "receive": Kind(self._load_partial)})
+        self._entries.load()
 
     def guid(self, info: ObjectInfo) -> str:
         """What a snapshot or volume is known by everywhere."""
@@ -184,37 +186,26 @@ class Replicas:
 
     async def save(self, partial: Partial) -> Partial:
         """Keep how far a receive has come. LunetteError."""
-        await self._store({f"receive/{partial.id}": _json(asdict(partial))})
+        await self._entries.store({f"receive/{partial.id}": asdict(partial)})
         self._partials[partial.id] = partial
         return partial
 
     async def forget(self, partial: Partial) -> None:
-        await self._store({f"receive/{partial.id}": None})
+        await self._entries.store({f"receive/{partial.id}": None})
         self._partials.pop(partial.id, None)
 
     async def forget_object(self, object_id: int) -> None:
         """A deleted object has no origin."""
         if self._origins.pop(object_id, None) is not None:
-            await self._store({f"replica/{object_id}": None})
+            await self._entries.store({f"replica/{object_id}": None})
 
     # -- inside --------------------------------------------------------------------------------------------------
-    async def _store(self, changes: dict[str, bytes | None]) -> None:
-        try:
-            await self._pool.call("kv", changes=changes)
-        except PoolError as error:
-            raise pool_error(error.code, "keep what is received") from None
+    def _load_origin(self, rest: str, value: Any) -> None:
+        if self._pool.info(int(rest)) is not None:
+            self._origins[int(rest)] = Origin(**value)
 
-    def _load(self, key: str, raw: bytes) -> None:
-        kind, _, rest = key.partition("/")
-        try:
-            if kind == "replica" and self._pool.info(int(rest)) is not None:
-                self._origins[int(rest)] = Origin(**json.loads(raw))
-            elif kind == "receive":
-                value = json.loads(raw)
-                partial = Partial(**{**value, "begin": Begin(**value["begin"])})
-                self._partials[rest] = replace(partial, id=rest)
-        except (ValueError, KeyError, TypeError) as error:
-            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
+    def _load_partial(self, rest: str, value: Any) -> None:
+        self._partials[rest] = Partial(**{**value, "id": rest, "begin": Begin(**value["begin"])})
 
 
 def _json(value: Any) -> bytes:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from target.errors import LunetteError
+from target.volumes.entries import Entries, Kind
 from target.volumes.gateway import AsyncPool
-
-PREFIX = "repo/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +23,22 @@ class KnownRepositories:
     """Of one pool: in memory, and in its key store before a coroutine returns."""
 
     def __init__(self, pool: AsyncPool) -> None:
-        self._pool = pool
         self._known: dict[str, KnownRepository] = {}
-        for key, raw in pool.kv().items():
-            if key.startswith(PREFIX):
-                try:
-                    document = json.loads(raw)
-                    name = key.removeprefix(PREFIX)
-                    self._known[name] = KnownRepository(name, document["url"], document["key_file"])
-                except (ValueError, KeyError, TypeError) as error:
-                    raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
+        self._entries = Entries(pool, "repositories", {"repo": Kind(self._load)})
+        self._entries.load()
 
     def all(self) -> dict[str, KnownRepository]:
         return dict(self._known)
 
     async def save(self, known: KnownRepository) -> None:
-        """PoolError."""
-        value = json.dumps({"url": known.url, "key_file": known.key_file}).encode()
-        await self._pool.call("kv", changes={PREFIX + known.name: value})
+        """LunetteError."""
+        await self._entries.store({f"repo/{known.name}": {"url": known.url, "key_file": known.key_file}})
         self._known[known.name] = known
 
     async def forget(self, name: str) -> None:
-        """PoolError."""
-        await self._pool.call("kv", changes={PREFIX + name: None})
+        """LunetteError."""
+        await self._entries.store({f"repo/{name}": None})
         self._known.pop(name, None)
+
+    def _load(self, rest: str, value: Any) -> None:
+        self._known[rest] = KnownRepository(rest, value["url"], value["key_file"])

@@ -14,8 +14,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from target.errors import LunetteError
-from target.volumes.catalog import encoded
-from target.volumes.gateway import AsyncPool, KeysOf, PoolError, pool_error
+from target.volumes.entries import Entries, Kind
+from target.volumes.gateway import AsyncPool, KeysOf
 from target.volumes.retention import Keep
 from target.volumes.schedules import Schedule, Trust
 
@@ -36,8 +36,12 @@ class ScheduleStore:
         self._marks: dict[int, str] = {}        # object id -> schedule id
         self.trust: Trust | None = None
         self.boot = ""                          # which start of the machine the trust's own time counts from
-        for key, raw in pool.kv().items():
-            self._load(key, raw)
+        self._entries = Entries(pool, "schedules", {
+            "schedule": Kind(self._load_schedule, lambda rest: self._schedules.pop(rest, None)),
+            "scheduled": Kind(self._load_mark),
+            "schedule_clock": Kind(self._load_clock),
+        })
+        self._entries.load()
 
     def all(self) -> list[Schedule]:
         return sorted(self._schedules.values(), key=lambda each: each.name)
@@ -75,7 +79,7 @@ class ScheduleStore:
     async def save(self, schedule: Schedule) -> None:
         """Keep a schedule as it is now; in memory even when the pool cannot."""
         self._schedules[schedule.id] = schedule
-        await self._store(schedule_entry(schedule))
+        await self._entries.store(schedule_entry(schedule))
 
     def marks(self, schedule: Schedule) -> KeysOf:
         """The marks of what it takes, for the frame that makes the snapshots: none is ever without its own."""
@@ -84,12 +88,7 @@ class ScheduleStore:
 
     def adopt(self, changes: Mapping[str, bytes | None]) -> None:
         """Take over what of these changes of the store concerns schedules."""
-        for key, raw in changes.items():
-            kind, _, rest = key.partition("/")
-            if kind == "schedule" and raw is not None:
-                self._load(key, raw)
-            elif kind == "schedule":
-                self._schedules.pop(rest, None)
+        self._entries.adopt(changes)
 
     def taken(self, schedule: Schedule, object_ids: Iterable[int]) -> None:
         """These were taken, with their marks."""
@@ -98,7 +97,7 @@ class ScheduleStore:
     async def delete(self, schedule: Schedule) -> None:
         """Forget a schedule. Its snapshots stay and belong to no schedule any more."""
         marked = self.marked(schedule)
-        await self._store({f"schedule/{schedule.id}": None, **{f"scheduled/{each}": None for each in marked}})
+        await self._entries.store({f"schedule/{schedule.id}": None, **{f"scheduled/{each}": None for each in marked}})
         self._schedules.pop(schedule.id, None)
         for each in marked:
             self._marks.pop(each, None)
@@ -106,31 +105,21 @@ class ScheduleStore:
     async def save_trust(self, trust: Trust, boot: str) -> None:
         """Keep what is known of the clock."""
         self.trust, self.boot = trust, boot
-        await self._store({"schedule_clock": {**asdict(trust), "boot": boot}})
+        await self._entries.store({"schedule_clock": {**asdict(trust), "boot": boot}})
 
     async def forget_object(self, object_id: int) -> None:
         """A deleted object bears no mark."""
         if self._marks.pop(object_id, None) is not None:
-            await self._store({f"scheduled/{object_id}": None})
+            await self._entries.store({f"scheduled/{object_id}": None})
 
     # -- inside --------------------------------------------------------------------------------------------------
-    async def _store(self, changes: dict[str, Any]) -> None:
-        try:
-            await self._pool.call("kv", changes=encoded(changes))
-        except PoolError as error:
-            raise pool_error(error.code, "keep the schedules") from None
+    def _load_schedule(self, rest: str, value: Any) -> None:
+        self._schedules[rest] = Schedule(**{**value, "id": rest, "keep": Keep(**value["keep"])})
 
-    def _load(self, key: str, raw: bytes) -> None:
-        kind, _, rest = key.partition("/")
-        try:
-            if kind == "schedule":
-                value = json.loads(raw)
-                self._schedules[rest] = Schedule(**{**value, "id": rest, "keep": Keep(**value["keep"])})
-            elif kind == "scheduled" and self._pool.info(int(rest)) is not None:
-                self._marks[int(rest)] = str(json.loads(raw))
-            elif kind == "schedule_clock":
-                value = json.loads(raw)
-                self.boot = str(value.pop("boot"))
-                self.trust = Trust(**value)
-        except (ValueError, KeyError, TypeError) as error:
-            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
+    def _load_mark(self, rest: str, value: Any) -> None:
+        if self._pool.info(int(rest)) is not None:
+            self._marks[int(rest)] = str(value)
+
+    def _load_clock(self, rest: str, value: Any) -> None:
+        self.boot = str(value.pop("boot"))
+        self.trust = Trust(**value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import os
 import tempfile
@@ -14,7 +13,7 @@ import pytest
 
 from tests.support import cluster as ceph
 from tests.support.cluster import Cluster
-from tests.support.daemon import DaemonProcess, free_port
+from tests.support.daemon import DaemonProcess
 
 Gateway = Callable[..., DaemonProcess]
 _numbers = itertools.count()
@@ -55,13 +54,7 @@ class Images:
 
     def another(self, daemon: DaemonProcess, *options: str) -> DaemonProcess:
         """Another gateway for the same pool, not started."""
-        one = copy.copy(daemon)
-        one.process, one.options = None, [*daemon.options, *options]
-        one.api = Path(tempfile.mkdtemp(prefix="lnt")) / "api.sock"
-        one.port = free_port()
-        one.portal = f"127.0.0.1:{one.port}"
-        one.listen = (one.portal,)
-        one.log = self._directory / f"{one.port}.log"
+        one = daemon.another(*options)
         self._made.append(one)
         return one
 

@@ -20,7 +20,8 @@ import pytest
 from core.ceph import parse_place
 from core.image import create_image
 from core.medium import image_opener
-from target.volumes.owner import EXIT_LOST, OwnedImage, gone
+from core.pool.engine import EXIT_LOST
+from target.volumes.owner import OwnedImage, gone
 from tests.ceph.conftest import Images
 from tests.support.cluster import Cluster
 from tests.support.daemon import DaemonProcess

@@ -14,8 +14,9 @@ import pytest
 
 from core.image import ImageDevice
 from core.ownership import State
+from core.pool.engine import EXIT_LOST
 from target.iscsi.pdu import NopOut, ScsiCommand, ScsiResponse
-from target.volumes.owner import EXIT_LOST, OwnedImage, gone
+from target.volumes.owner import OwnedImage, gone
 from tests.ceph.conftest import Images
 from tests.interop.test_reservations import CONFLICT, REGISTER, RESERVE, WRITE_EXCLUSIVE, connect, held_type, keys, reserve_out
 from tests.support import libiscsi

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,23 @@ def test_enlarge_grows_a_file_and_never_shrinks_it(tmp_path: Path) -> None:
     device.enlarge(1 << 20)
     assert device.size_bytes == 4 << 20
     device.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_what_root_makes_in_anothers_directory_is_that_ones(tmp_path: Path) -> None:
+    """A pool that `sudo lunette pool create` makes below /var/lib/lunette is opened by the service, which is no root."""
+    os.chown(tmp_path, 12345, 12346)
+    create_file(tmp_path / "pool", 4096)
+    made = (tmp_path / "pool").stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (12345, 12346, 0o600)
+
+
+def test_who_may_not_open_a_pool_is_told_whose_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_file(tmp_path / "pool", 4096)
+
+    def refused(path: object, flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("core.device.os.open", refused)
+    with pytest.raises(PoolError, match=f"Permission denied; it is the user {(tmp_path / 'pool').owner()}'s$"):
+        FileDevice(tmp_path / "pool")

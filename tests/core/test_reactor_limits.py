@@ -167,25 +167,21 @@ def test_both_limits_hold(r: Rig) -> None:
 
 
 def test_who_shares_a_limit_takes_turns_whatever_they_have_queued(r: Rig) -> None:
-    """One keeps 32 commands in flight, one 4: each gets half, as long as it asks."""
-    limit = Limit(ops_per_second=2000, burst_s=0.01)
-    wires = []
-    for depth in (32, 4):
-        w = r.connect(r.session(luns={0: r.volume}))
-        wires.append((w, depth))
-    for row in r.reactor.stats()["luns"]:
-        r.reactor.set_lun_limits(row["session"], 0, volume_limit=limit)
-    counts = [0, 0]
-    for w, depth in wires:
-        for _ in range(depth):
-            read(w)
-    while counts[1] < 300:
-        for which, (w, _) in enumerate(wires):
-            while not w.silent(0):
-                w.gather()
-                counts[which] += 1
-                read(w)
-    assert counts[1] > 0.4 * sum(counts), counts
+    """One has 32 commands waiting, one 8, which came behind them: they are answered in turn as long as both have some."""
+    limit = stopped()
+    w = r.wire(luns={0: r.volume, 1: r.volume}, max_cmd_window=256)
+    for lun in (0, 1):
+        r.reactor.set_lun_limits(r.number, lun, volume_limit=limit)
+    read(w)
+    w.gather()
+    for _ in range(32):
+        read(w, lun=0)
+    few = {read(w, lun=1) for _ in range(8)}
+    settle(r, 40)
+    limit.change(ops_per_second=2000, burst_s=0.0)
+    r.reactor.limit_changed(limit)
+    answers = [w.gather()[1].itt for _ in range(40)]
+    assert sum(itt in few for itt in answers[:16]) >= 7, answers
 
 
 def test_large_commands_and_small_ones_share_bytes(r: Rig) -> None:

@@ -1,4 +1,4 @@
-"""Faults that lives do not see within their seeds: a mutation each, and the short sequence that shows it (docs/durability.md)."""
+"""Faults that lives do not see within their seeds: a mutation each, and the sequence that shows it (docs/crash-tests.md)."""
 
 from __future__ import annotations
 

@@ -149,6 +149,7 @@ def test_what_broke_off_goes_on_after_a_kill_too(here: Site, there: Site, place:
     assert "x@1" in there.receive(rest, "x")
     assert there.status("x") == []
     same(here, there, "v@1", "x@1")
+    assert there.guid("x@1") == here.guid("v@1") == there.daemon.ls()["x@1"]["guid"]
 
 
 def test_what_is_refused_and_what_stays_as_it_is(here: Site, there: Site, place: Path) -> None:

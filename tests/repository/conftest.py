@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,10 @@ class FaultyStore(Store):
         self.gets.append(path)
         return super().get(path)
 
+    def get_range(self, path: str, offset_bytes: int, length_bytes: int) -> bytes | None:
+        self.before("get", path)
+        return super().get_range(path, offset_bytes, length_bytes)
+
     def list(self, prefix: str) -> dict[str, Stat]:
         self.before("list", prefix)
         return super().list(prefix)
@@ -57,14 +62,54 @@ class FaultyStore(Store):
         return Path(self.url) / path
 
 
+class Gate:
+    """Holds an operation of a store until it is opened."""
+
+    def __init__(self, op: str, prefix: str) -> None:
+        self._op, self._prefix = op, prefix
+        self.reached, self._open = threading.Event(), threading.Event()
+
+    def __call__(self, op: str, path: str) -> None:
+        if op == self._op and path.startswith(self._prefix):
+            self.reached.set()
+            assert self._open.wait(30)
+
+    def open(self) -> None:
+        self._open.set()
+
+
 @dataclass
 class Lab:
     """Volumes of one pool, driven by the test; `contents` is what each snapshot must hold."""
 
-    daemon: Daemon
+    place: Path
     api: str
     directory: Path
     contents: dict[str, bytes] = field(default_factory=dict)
+
+    async def start(self) -> None:
+        """A daemon on the pool, its commands and nothing else."""
+        self.device = FileDevice(self.place)
+        self.pool = Pool(self.device)
+        self.reactor = Reactor(self.pool)
+        self.reactor.start()
+        self.daemon = Daemon(ServeConfig(pool_path=self.place, api_path=Path(self.api), open_access=True))
+        self.daemon.wire(self.pool)
+        self.daemon.pool.attach()
+        await self.daemon.frozen.start()
+        await self.daemon.api.start()
+        self.daemon.descriptors.start(self.api)
+
+    async def kill(self) -> None:
+        """Cut off whoever asks for something; the pool is as after a kill -9."""
+        self.daemon.descriptors.stop()
+        await self.daemon.streams.stop()
+        await self.daemon.api.stop()
+        await self.daemon.frozen.stop()
+        self.daemon.pool.detach()
+        self.reactor.stop()
+        self.pool.abandon()
+        self.device.close()
 
     async def call(self, op: str, **args: Any) -> Any:
         return await self.daemon.pool.call(op, **args)
@@ -137,23 +182,11 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     create_file(place, 256 * MIB)
     device = FileDevice(place)
     Pool.create(device, name="lab", size_bytes=256 * MIB, journal_blocks=512, area_blocks=1024)
-    pool = Pool(device)
-    reactor = Reactor(pool)
-    reactor.start()
-    api = tmp_path / "api.sock"
-    daemon = Daemon(ServeConfig(pool_path=tmp_path / "pool", api_path=api, open_access=True))
-    daemon.wire(pool)
-    daemon.pool.attach()
-    await daemon.api.start()
-    daemon.descriptors.start(str(api))
-    yield Lab(daemon, str(api), tmp_path)
-    daemon.descriptors.stop()
-    await daemon.streams.stop()
-    await daemon.api.stop()
-    daemon.pool.detach()
-    reactor.stop()
-    pool.abandon()
     device.close()
+    made = Lab(place, str(tmp_path / "api.sock"), tmp_path)
+    await made.start()
+    yield made
+    await made.kill()
     await asyncio.to_thread(place.unlink)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from target.repository.repacking import repack
 from target.repository.repository import Repository, writing
 from target.repository.restore import Progress, restore
 from target.repository.store import Store
-from tests.repository.conftest import MIB, Lab, store_of
+from tests.repository.conftest import MIB, Gate, Lab, store_of
 
 SMALL_PACK = 200_000
 
@@ -230,22 +229,6 @@ async def test_two_writers_of_one_snapshot_and_of_two(lab: Lab, source: random.R
     assert [each.code for each in refused] == ["exists"]
     assert [each.name for each in repository.manifests()] == ["v@a", "v@b"]
     await lab.check_all(repository)
-
-
-class Gate:
-    """Holds an operation of a store until it is opened."""
-
-    def __init__(self, op: str, prefix: str) -> None:
-        self._op, self._prefix = op, prefix
-        self.reached, self._open = threading.Event(), threading.Event()
-
-    def __call__(self, op: str, path: str) -> None:
-        if op == self._op and path.startswith(self._prefix):
-            self.reached.set()
-            assert self._open.wait(30)
-
-    def open(self) -> None:
-        self._open.set()
 
 
 async def test_a_collection_beside_a_backup_takes_nothing_from_it(lab: Lab, source: random.Random) -> None:

@@ -62,8 +62,10 @@ def test_a_portal_may_name_its_group() -> None:
 def test_the_api_socket_is_found_in_the_documented_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LUNETTE_API", raising=False)
-    assert find_api_socket(None) == "run/api.sock"
+    monkeypatch.setattr("target.config.API_PLACES", ("run/api.sock", str(tmp_path / "system" / "api.sock")))
+    assert find_api_socket(None) == str(tmp_path / "system" / "api.sock")
     (tmp_path / "run").mkdir()
+    assert find_api_socket(None) == "run/api.sock"
     assert find_api_socket(None, serving=True) == "run/api.sock"
     monkeypatch.setenv("LUNETTE_API", "/x")
     assert find_api_socket(None) == "/x"

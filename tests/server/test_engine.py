@@ -164,7 +164,7 @@ async def test_revert_keeps_newer_snapshots_and_can_be_undone(reopen: Open) -> N
 
 async def differences(daemon: Daemon, a: str, b: str, **what: Any) -> list[dict[str, Any]]:
     """The ranges, without the header."""
-    found = Differences(daemon.pool, daemon.catalog, daemon.holds).rows(a, b, header=False, **what)
+    found = Differences(daemon.pool, daemon.catalog, daemon.holds, daemon.replicas.guid).rows(a, b, header=False, **what)
     return [row for rows in [each async for each in found] for row in rows]
 
 

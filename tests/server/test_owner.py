@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,12 +20,14 @@ from core import layout
 from core.device import FileDevice
 from core.medium import FileMedium, opener
 from core.ownership import LostError, Record, State, acquire, run
+from core.pool.engine import EXIT_LOST
 from target.errors import LunetteError
 from target.iscsi.pdu import NopOut, ScsiCommand, ScsiResponse
 from target.volumes.gateway import check_pool, create_pool, open_pool
-from target.volumes.owner import EXIT_LOST, OwnedDevice, open_owned
+from target.volumes.owner import OwnedDevice, open_owned
 from tests.support.daemon import DaemonProcess, Refused, free_port
 from tests.support.session import Connection, read10
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 MIB = 1 << 20
 AT = layout.OWNER_BLOCK * layout.BLOCK_BYTES
@@ -60,7 +63,7 @@ def pool(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
-    one = DaemonProcess(tmp_path, "--lease", "2", size="128M")
+    one = DaemonProcess(tmp_path, "--lease", "4", size="128M")
     yield one
     one.close()
 
@@ -84,6 +87,15 @@ def refused(daemon: DaemonProcess) -> str:
     daemon.api.parent.rmdir()
     assert result.returncode == 1, result
     return result.stderr
+
+
+def silent(daemon: DaemonProcess) -> bool:
+    """It answers nothing, and says so or not."""
+    try:
+        daemon.cli("ls")
+    except Refused:
+        return True
+    return False
 
 
 def record(path: Path) -> Record | None:
@@ -175,6 +187,28 @@ def test_a_block_device_on_which_making_a_pool_failed_is_still_blank(tmp_path: P
             create_pool(device, name="t", size_bytes=None)
 
 
+@pytest.mark.parametrize("open_again", [lambda pool: open_owned(pool).close(), check_pool])
+def test_the_lock_of_a_process_that_is_gone_is_waited_for(pool: Path, monkeypatch: pytest.MonkeyPatch,
+                                                          open_again: Callable[[Path], object]) -> None:
+    """As the kernel keeps it while it finishes what a killed daemon had in flight; that of one that lives is refused."""
+    monkeypatch.setattr("core.device.LOCK_WAIT_SECONDS", 0.01)
+    subprocess.run([sys.executable, "-c", "import os, sys; from target.volumes.owner import open_owned; open_owned(sys.argv[1]); "
+                    "os._exit(0)", str(pool)], check=True)
+    lingering = FileDevice(pool)
+    over: list[object] = []
+    waiting = threading.Thread(target=lambda: over.append(open_again(pool)))
+    waiting.start()
+    waiting.join(0.5)
+    assert waiting.is_alive()
+    lingering.close()
+    waiting.join(PATIENCE_SECONDS)
+    assert len(over) == 1
+    one = open_owned(pool)
+    with pytest.raises(LunetteError, match=f"is open in another process: process {os.getpid()} on "):
+        open_again(pool)
+    one.close()
+
+
 # -- daemons -----------------------------------------------------------------------------------------------------------------
 def test_the_owner_is_named_and_killed_it_is_succeeded(daemon: DaemonProcess, loop: Loop) -> None:
     device = loop(daemon.pool)
@@ -242,7 +276,7 @@ def test_a_stopped_owner_is_taken_over_and_says_nothing_more(daemon: DaemonProce
         connection.send(ScsiCommand(initiator_task_tag=4, cmd_sn=4, cdb=bytes(16)))
         other.send(NopOut(initiator_task_tag=5, immediate=True, cmd_sn=1))
         first.process.send_signal(signal.SIGCONT)
-        assert first.process.wait(20) == EXIT_LOST
+        assert first.process.wait(PATIENCE_SECONDS) == EXIT_LOST
         for each in (connection, other):
             with pytest.raises((EOFError, ConnectionError)):
                 each.receive(ScsiResponse)
@@ -270,7 +304,7 @@ def test_a_stop_does_not_wait_for_the_last_owner_to_be_silent(daemon: DaemonProc
             said = waiting.stderr.readline()
         time.sleep(0.5)                     # for the loop to take the signal over from the interpreter
         waiting.terminate()
-        assert waiting.wait(20) in (0, -signal.SIGTERM)
+        assert waiting.wait(PATIENCE_SECONDS) in (0, -signal.SIGTERM)
         waiting.stderr.close()
     finally:
         first.close()
@@ -288,7 +322,7 @@ def test_of_two_daemons_that_start_at_once_one_serves(daemon: DaemonProcess, loo
         try:
             assert sorted(bool(line) for line in lines) == [False, True]
             loser = processes[lines.index("")]
-            assert loser.wait(20) == 1
+            assert loser.wait(PATIENCE_SECONDS) == 1
             assert loser.stderr is not None
             assert "in use" in loser.stderr.read()
         finally:
@@ -322,12 +356,10 @@ def test_an_owner_whose_medium_hangs_ends_by_itself(daemon: DaemonProcess, loop:
         assert one.process is not None
         subprocess.run(["fsfreeze", "-f", str(mounted)], check=True)
         frozen = True
-        time.sleep(3)
-        with pytest.raises(Refused):
-            one.cli("ls")
+        until(lambda: silent(one))
         subprocess.run(["fsfreeze", "-u", str(mounted)], check=True)
         frozen = False
-        assert one.process.wait(20) == EXIT_LOST
+        assert one.process.wait(PATIENCE_SECONDS) == EXIT_LOST
     finally:
         if frozen:
             subprocess.run(["fsfreeze", "-u", str(mounted)], check=False)
@@ -335,10 +367,7 @@ def test_an_owner_whose_medium_hangs_ends_by_itself(daemon: DaemonProcess, loop:
             one.close()
         if device is not None:
             subprocess.run(["losetup", "-d", str(device)], check=False)
-        for _ in range(20):
-            if subprocess.run(["umount", str(mounted)], capture_output=True, check=False).returncode == 0:
-                break
-            time.sleep(0.1)
+        until(lambda: subprocess.run(["umount", str(mounted)], capture_output=True, check=False).returncode == 0)
 
 
 def test_a_device_that_was_cut_is_noticed_and_its_node_is_not_its_name(pool: Path, loop: Loop) -> None:

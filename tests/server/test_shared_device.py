@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from target.volumes.owner import EXIT_LOST
-from tests.support.daemon import DaemonProcess, free_port
+from core.pool.engine import EXIT_LOST
+from tests.support.daemon import DaemonProcess
 from tests.support.stamps import Lost, Session, stamped
 
 NAME = "iqn.2026-01.test:one"
@@ -46,13 +44,7 @@ class Machines:
         return daemon
 
     def another(self, host: str, *options: str) -> DaemonProcess:
-        one = copy.copy(self.first)
-        one.process, one.options = None, [*one.options, *options]
-        one.api = Path(tempfile.mkdtemp(prefix="lnt")) / "api.sock"
-        one.port = free_port()
-        one.portal = f"127.0.0.1:{one.port}"
-        one.listen = (one.portal,)
-        one.log = self._directory / f"{one.port}.log"
+        one = self.first.another(*options)
         self._made.append(one)
         return self.put(one, host)
 

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-READY_SECONDS = 30
-STOP_SECONDS = 15
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 
 class Refused(AssertionError):
@@ -55,6 +46,17 @@ class DaemonProcess:
         self.prefix: list[str] = []     # what starts the daemon's process, which it must become
         self.cli("pool", "create", str(self.pool), "--size", size, "--name", "t")
 
+    def another(self, *options: str) -> DaemonProcess:
+        """Another gateway for the same pool, with further options: not started, its log beside this one's."""
+        one = copy.copy(self)
+        one.process, one.options = None, [*self.options, *options]
+        one.api = Path(tempfile.mkdtemp(prefix="lnt")) / "api.sock"
+        one.port = free_port()
+        one.portal = f"127.0.0.1:{one.port}"
+        one.listen = (one.portal,)
+        one.log = self.directory / f"{one.port}.log"
+        return one
+
     def start(self) -> DaemonProcess:
         """Start and wait until it is ready."""
         listens = [word for each in self.listen for word in ("--listen", each)]
@@ -64,11 +66,9 @@ class DaemonProcess:
                  *(["-v"] if self.verbose else []), *listens, *self.options],
                 stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
-        deadline = time.monotonic() + READY_SECONDS
         for _ in self.listen:
-            line = self.process.stdout.readline()
-            if not line or time.monotonic() > deadline:
-                self.process.wait(READY_SECONDS)
+            if not self.process.stdout.readline():
+                self.process.wait(PATIENCE_SECONDS)
                 raise AssertionError(f"the daemon did not start: {self.log.read_text()[-2000:]}")
         return self
 
@@ -77,11 +77,11 @@ class DaemonProcess:
         assert self.process is not None
         self.process.send_signal(number)
         try:
-            status = self.process.wait(STOP_SECONDS)
+            status = self.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(f"no stop within {STOP_SECONDS} s of {number.name}: {self.log.read_text()[-2000:]}") from None
+            raise AssertionError(f"{number.name} does not end it: {self.log.read_text()[-2000:]}") from None
         finally:
             if self.process.stdout is not None:
                 self.process.stdout.close()
@@ -96,7 +96,7 @@ class DaemonProcess:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def cli(self, *args: str, stdin: str = "", timeout: float = 60) -> str:
+    def cli(self, *args: str, stdin: str = "", timeout: float = 2 * PATIENCE_SECONDS) -> str:
         """Run a command; its stdout, or Refused."""
         result = subprocess.run([sys.executable, "-m", "target", *args], input=stdin, capture_output=True, text=True,
                                 timeout=timeout, env={**os.environ, "LUNETTE_API": str(self.api)}, check=False)
@@ -139,10 +139,5 @@ class DaemonProcess:
 
 def logged(daemon: DaemonProcess, pattern: str) -> str:
     """The first line of the log that has it, which may still have to be written."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for line in daemon.log.read_text().splitlines():
-            if re.search(pattern, line):
-                return line
-        time.sleep(0.02)
-    raise AssertionError(f"no line with {pattern} in:\n{daemon.log.read_text()[-3000:]}")
+    return until(lambda: next((line for line in daemon.log.read_text().splitlines() if re.search(pattern, line)), ""),
+                 lambda: f"no line with {pattern} in:\n{daemon.log.read_text()[-3000:]}")

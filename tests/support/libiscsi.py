@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from tests.support import libiscsi_binding
+from tests.support.waiting import PATIENCE_SECONDS
 
 GOOD, CHECK_CONDITION, RESERVATION_CONFLICT = 0x00, 0x02, 0x18
 POWER_ON = 0x2900
@@ -43,7 +44,7 @@ class Initiator:
             lib.iscsi_set_session_type(self._context, lib.ISCSI_SESSION_NORMAL)
             lib.iscsi_set_header_digest(self._context, lib.ISCSI_HEADER_DIGEST_CRC32C if header_digest
                                         else lib.ISCSI_HEADER_DIGEST_NONE)
-            lib.iscsi_set_timeout(self._context, 20)
+            lib.iscsi_set_timeout(self._context, PATIENCE_SECONDS)
             lib.iscsi_set_noautoreconnect(self._context, 1)
             if chap:
                 lib.iscsi_set_initiator_username_pwd(self._context, chap[0].encode(), chap[1].encode())
@@ -146,7 +147,7 @@ def discover(portal: str, name: str = "iqn.2026-01.test:initiator") -> dict[str,
     context = lib.iscsi_create_context(name.encode())
     try:
         lib.iscsi_set_session_type(context, lib.ISCSI_SESSION_DISCOVERY)
-        lib.iscsi_set_timeout(context, 20)
+        lib.iscsi_set_timeout(context, PATIENCE_SECONDS)
         lib.iscsi_set_noautoreconnect(context, 1)
         if lib.iscsi_connect_sync(context, portal.encode()) or lib.iscsi_login_sync(context):
             raise InitiatorError(ffi.string(lib.iscsi_get_error(context)).decode())

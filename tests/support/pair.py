@@ -6,16 +6,15 @@ import contextlib
 import hashlib
 import json
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from target.client import Client
 from tests.support.daemon import DaemonProcess, Refused, free_port
 from tests.support.libiscsi import GOOD, Answer, Initiator, InitiatorError
+from tests.support.waiting import until
 
-WAIT_SECONDS = 40
 STEP_BYTES = 4 << 20
 MEDIUM_CHANGED = (6, 0x2800)
 
@@ -173,17 +172,6 @@ def paused(side: Side, *names: str) -> None:
     side.cli("mirror", "pause", *names)
     for name in names:
         until(lambda name=name: side.mirror(name)["state"] == "paused")     # type: ignore[misc]
-
-
-def until(what: Callable[[], Any], why: str = "") -> Any:
-    """Wait until something is so; what it is then."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    found = what()
-    while not found:
-        assert time.monotonic() < deadline, why or "it did not come to be"
-        time.sleep(0.05)
-        found = what()
-    return found
 
 
 __all__ = ["Pair", "Refused", "Side", "paused", "rounds", "until"]

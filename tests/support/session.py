@@ -6,11 +6,12 @@ import socket
 from typing import Any, TypeVar
 
 from target.iscsi.framing import PduReader
-from target.iscsi.pdu import LoginRequest, LoginResponse, Pdu, ScsiCommand, decode, encode
+from target.iscsi.pdu import LoginRequest, LoginResponse, NopIn, NopOut, Pdu, ScsiCommand, decode, encode
 from target.iscsi.text import build_pairs
+from tests.support.waiting import PATIENCE_SECONDS
 
 P = TypeVar("P", bound=Pdu)
-SECONDS = 10
+NOBODY = 0xFFFFFFFF
 
 
 class Connection:
@@ -18,7 +19,7 @@ class Connection:
 
     def __init__(self, port: int, target: str, *, name: str = "iqn.2026-11.test:mcs", isid: bytes = b"\x80MCS\0\1",
                  tsih: int = 0, cid: int = 0, cmd_sn: int = 1, **keys: str) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
         self.reader = PduReader(max_data_segment_bytes=1 << 20)
         pairs = {"InitiatorName": name, "TargetName": target, "MaxRecvDataSegmentLength": "262144", **keys}
         self.send(LoginRequest(transit=True, current_stage=1, next_stage=3, isid=isid, tsih=tsih, cid=cid, cmd_sn=cmd_sn,
@@ -29,15 +30,19 @@ class Connection:
         self.sock.sendall(encode(pdu))
 
     def receive(self, kind: type[P]) -> P:
-        """The next PDU, which must be of this kind. EOFError when the target has closed."""
-        while (raw := self.reader.next_pdu()) is None:
-            data = self.sock.recv(65536)
-            if not data:
-                raise EOFError
-            self.reader.feed(data)
-        pdu = decode(raw)
-        assert isinstance(pdu, kind), pdu
-        return pdu
+        """The next PDU, which must be of this kind; others' pings are answered. EOFError when the target has closed."""
+        while True:
+            while (raw := self.reader.next_pdu()) is None:
+                data = self.sock.recv(65536)
+                if not data:
+                    raise EOFError
+                self.reader.feed(data)
+            pdu = decode(raw)
+            if isinstance(pdu, kind):
+                return pdu
+            assert isinstance(pdu, NopIn), pdu
+            assert pdu.target_transfer_tag != NOBODY, pdu
+            self.send(NopOut(immediate=True, target_transfer_tag=pdu.target_transfer_tag, lun=pdu.lun, cmd_sn=pdu.exp_cmd_sn))
 
     def closed(self) -> bool:
         """Wait until the target closes this connection."""

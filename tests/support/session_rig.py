@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,6 @@ from target.server.iscsi.nexus import NexusSession
 from tests.support.fake_pool import FakePool
 
 IQN, OTHER = "iqn.2026-01.test:a", "iqn.2026-01.test:b"
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Let the daemon's tasks run until something is so; the assertion that follows says what is not."""
-    for _ in range(500):
-        await asyncio.sleep(0.01)
-        if true():
-            return
 
 
 class RecordingReactor:

@@ -55,7 +55,7 @@ class Session:
     def __init__(self, portal: str, target: str, name: str, isid: int = 1) -> None:
         host, port = portal.rsplit(":", 1)
         try:
-            self.socket = socket.create_connection((host, int(port)), timeout=30)
+            self.socket = socket.create_connection((host, int(port)), timeout=60)
         except OSError as error:
             raise Lost(str(error)) from error
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""A simulated disk that knows the format's rules of order (docs/durability.md) and fails a life as soon as a write breaks one.
+"""A simulated disk that knows the format's rules of order (docs/crash-tests.md) and fails a life as soon as a write breaks one.
 
 A crash shows a missing barrier only when it comes at the right moment; here each write is judged by what the medium surely holds.
 The pool performs some of its requests where nothing can be raised, so `broken` keeps what was found and `judge` raises it.

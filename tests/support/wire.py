@@ -15,6 +15,7 @@ from core.base.crc32c import crc32c
 from core.device import FileDevice, create_file
 from core.pool.engine import Pool
 from core.wire.reactor import Reactor
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 NONE = 0xFFFFFFFF
 FINAL, READ, WRITE = 0x80, 0x40, 0x20
@@ -53,7 +54,7 @@ class Wire:
         self.sock = sock
         self.header_digest, self.data_digest = header_digest, data_digest
         self.cmd_sn, self.itt, self.exp_stat_sn = 1, 0x1000, 0
-        sock.settimeout(10)
+        sock.settimeout(PATIENCE_SECONDS)
 
     def pdu(self, bhs: bytes, data: bytes = b"", ahs: bytes = b"") -> bytes:
         bhs = bhs[:4] + bytes([len(ahs) // 4]) + len(data).to_bytes(3, "big") + bhs[8:]
@@ -188,10 +189,16 @@ class Rig:
 
     def until(self, reached: Callable[[], bool]) -> None:
         """Wait for what the reactor does after it has answered: a command is put away once its answer is on its way."""
-        deadline = time.monotonic() + 10
-        while not reached():
-            assert time.monotonic() < deadline, self.reactor.stats()
-            time.sleep(0.001)
+        until(reached, self.reactor.stats)
+
+    def forgets_all(self) -> None:
+        """Wait until nothing is left of any connection or command."""
+        def left() -> tuple[int, ...]:
+            self.reactor.events()
+            loop = self.reactor.stats()["loop"]
+            return loop["tasks"], loop["buffer_bytes"], loop["connections"]
+
+        self.until(lambda: left() == (0, 0, 0))
 
     def session(self, *, luns: dict[int, int] | None = None, flags: int = 0, **keys: Any) -> int:
         session = self.reactor.add_session(exp_cmd_sn=1, **keys)
@@ -211,14 +218,14 @@ class Rig:
         self.number = self.session(flags=flags, **keys)
         return self.connect(self.number, **per_connection)
 
-    def event(self, kind: type, seconds: float = 10) -> Any:
+    def event(self, kind: type) -> Any:
         """The next event of that kind; others are kept."""
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             for i, event in enumerate(self.seen):
                 if isinstance(event, kind):
                     return self.seen.pop(i)
-            left = until - time.monotonic()
+            left = deadline - time.monotonic()
             assert left > 0, f"no {kind.__name__}, only {self.seen}"
             select.select([self.reactor.event_fd], [], [], left)
             self.seen += self.reactor.events()

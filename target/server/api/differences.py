@@ -1,13 +1,13 @@
 """Differences: where two objects may differ, who they are and how large, as rows of JSON made piece by piece.
 
-The first row says whose differences these are: `a` and `b`, each with name, GUID (its serial) and size. Each row after it is a
-range, in order, with what B holds there: `data`, a `hole`, or nothing, because B ends before it (`beyond`).
+The first row says whose differences these are: `a` and `b`, each with name, GUID (of a replica its source's) and size. Each row
+after it is a range, in order, with what B holds there: `data`, a `hole`, or nothing, because B ends before it (`beyond`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Any
 
 from target.errors import LunetteError
@@ -25,10 +25,12 @@ DATA, HOLE, BEYOND = "data", "hole", "beyond"
 class Differences:
     """Compares objects of one pool. Both are held as long as their rows are read."""
 
-    def __init__(self, pool: AsyncPool, catalog: Catalog, holds: Holds) -> None:
+    def __init__(self, pool: AsyncPool, catalog: Catalog, holds: Holds, guid: Callable[[ObjectInfo], str]) -> None:
+        """`guid` is what an object is known by everywhere."""
         self._pool = pool
         self._catalog = catalog
         self._holds = holds
+        self._guid = guid
 
     async def rows(self, a: str, b: str, *, offset_bytes: int = 0, limit: int | None = None,
                    header: bool = True) -> AsyncGenerator[list[Json]]:
@@ -39,7 +41,7 @@ class Differences:
         first, second = self._catalog.find(a), self._catalog.find(b)
         with self._holds.hold((first, second), f"diff {a} {b}"):
             if header:
-                yield [{"a": _identity(first), "b": _identity(second)}]
+                yield [{"a": self._identity(first), "b": self._identity(second)}]
             left = limit
             async for found in self._pieces(first, second, offset_bytes):
                 rows = [{"offset_bytes": offset, "length_bytes": length, "content": content}
@@ -49,6 +51,9 @@ class Differences:
                 left = None if left is None else left - len(rows)
                 if left == 0:
                     return
+
+    def _identity(self, info: ObjectInfo) -> Json:
+        return {"name": info.name, "guid": self._guid(info), "size_bytes": info.size_bytes}
 
     async def _pieces(self, a: ObjectInfo, b: ObjectInfo, offset_bytes: int) -> AsyncGenerator[list[tuple[int, int, str]]]:
         common_bytes = min(a.size_bytes, b.size_bytes)
@@ -109,10 +114,6 @@ class Differences:
                 if self._pool.info(each.id) is None:
                     raise LunetteError("gone", f"{what}: {each.name} was deleted meanwhile, the list is not whole") from None
             raise pool_error(error.code, what) from None
-
-
-def _identity(info: ObjectInfo) -> Json:
-    return {"name": info.name, "guid": info.serial, "size_bytes": info.size_bytes}
 
 
 def _neighbours(ranges: Sequence[Range]) -> Iterator[list[Range]]:

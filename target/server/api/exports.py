@@ -37,10 +37,12 @@ Write = Callable[[bytes], Awaitable[None]]
 class Exports:
     """The channels of one daemon."""
 
-    def __init__(self, pool: AsyncPool, catalog: Catalog, holds: StoredHolds) -> None:
+    def __init__(self, pool: AsyncPool, catalog: Catalog, holds: StoredHolds, guid: Callable[[ObjectInfo], str]) -> None:
+        """`guid` is what a snapshot is known by everywhere."""
         self._pool = pool
         self._catalog = catalog
         self._holds = holds
+        self._guid = guid
         self._reads = asyncio.Semaphore(READS)
         self._channels = 0
 
@@ -62,23 +64,28 @@ class Exports:
             if info.kind != "snapshot":
                 raise LunetteError("invalid", f"{info.name} is no snapshot: only what does not change is exported")
         with self._counted(), self._holds.during(infos, tag) as held:
-            yield Channel(self._pool, self._reads, infos, held)
+            yield Channel(self._pool, self._reads, infos, held, self._guid)
 
 
 class Channel:
     """One reader of one snapshot."""
 
-    def __init__(self, pool: AsyncPool, reads: asyncio.Semaphore, infos: Sequence[ObjectInfo], tag: str) -> None:
+    def __init__(self, pool: AsyncPool, reads: asyncio.Semaphore, infos: Sequence[ObjectInfo], tag: str,
+                 guid: Callable[[ObjectInfo], str]) -> None:
         self._pool = pool
         self._reads = reads
         self._info = infos[0]
         self._since = infos[1] if len(infos) > 1 else None
         self._tag = tag
+        self._guid = guid
         self._writing = asyncio.Lock()
 
     def hello(self) -> Json:
         """Who is read: the first line of the channel."""
-        return {"tag": self._tag, "object": _identity(self._info), "since": self._since and _identity(self._since)}
+        return {"tag": self._tag, "object": self._identity(self._info), "since": self._since and self._identity(self._since)}
+
+    def _identity(self, info: ObjectInfo) -> Json:
+        return {"name": info.name, "guid": self._guid(info), "size_bytes": info.size_bytes}
 
     async def serve(self, incoming: AsyncIterator[bytes], write: Write) -> None:
         """Answer requests, many at once and in any order, until no more come."""
@@ -165,8 +172,3 @@ class Channel:
     async def _call(self, op: str, **args: object) -> bytes:
         found: bytes = await self._pool.call(op, **args)
         return found
-
-
-def _identity(info: ObjectInfo) -> Json:
-    return {"name": info.name, "guid": info.serial, "size_bytes": info.size_bytes, "block_bytes": info.block_bytes,
-            "created_s": info.created_s, "checksum": info.checksum, "origin_id": info.origin_id}

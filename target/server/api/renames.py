@@ -50,7 +50,7 @@ class Renames:
                     await self._all(self._pairs(info, old, new))
                     log.warning("the rename of %s to %s, which was cut short, is over now", old, new)
                 await self._catalog.save_renaming(object_id, None)
-            except PoolError as error:
+            except (PoolError, LunetteError) as error:
                 log.error("the rename of %s to %s was cut short and cannot be carried on: %s", old, new, error)
 
     def _pairs(self, info: ObjectInfo, old: str, new: str) -> list[tuple[ObjectInfo, str]]:

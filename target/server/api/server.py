@@ -59,8 +59,8 @@ class ApiServer:
         management.table.add(*tokens.commands())
         self.parts = Parts(served, management, listing, schedules, mirroring, tokens, Scrub(served.pool, served.jobs),
                            Trim(served.pool, served.jobs), Defrag(served.pool, served.jobs),
-                           Differences(served.pool, served.catalog, served.holds), metrics,
-                           Exports(served.pool, served.catalog, served.stored_holds),
+                           Differences(served.pool, served.catalog, served.holds, served.replicas.guid), metrics,
+                           Exports(served.pool, served.catalog, served.stored_holds, served.replicas.guid),
                            transfers, self._unready, prove, Lasting(tokens))
         self._doors: list[Doorbell] = []
         self._loading: asyncio.Lock = asyncio.Lock()

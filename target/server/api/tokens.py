@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import secrets
 import time
 from collections.abc import Callable
@@ -19,7 +18,8 @@ from target.errors import LunetteError
 from target.models.tokens import TokenCreate, TokenDelete
 from target.server.command import SCOPES, Command, Scope
 from target.server.identity import Identity
-from target.volumes.gateway import AsyncPool, PoolError, pool_error
+from target.volumes.entries import Entries, Kind
+from target.volumes.gateway import AsyncPool
 
 MAX_TOKENS = 1000
 NOBODY = "0" * 64
@@ -44,12 +44,10 @@ class Tokens:
     """The tokens of one pool. Changes are durable when a coroutine returns."""
 
     def __init__(self, pool: AsyncPool) -> None:
-        self._pool = pool
         self._tokens: dict[str, Token] = {}     # by name
         self.changed: Callable[[], None] = lambda: None
-        for key, raw in pool.kv().items():
-            if key.startswith("token/"):
-                self._load(key, raw)
+        self._entries = Entries(pool, "tokens", {"token": Kind(self._load)})
+        self._entries.load()
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -84,7 +82,7 @@ class Tokens:
         token = Token(args.name, number, _hash(text), args.scope, args.prefix, now,
                       None if args.expires_seconds is None else now + args.expires_seconds)
         value = {key: each for key, each in asdict(token).items() if key != "name"}
-        await self._store(args.name, json.dumps(value, separators=(",", ":")).encode())
+        await self._entries.store({f"token/{args.name}": value})
         self._tokens[args.name] = token
         self.changed()
         return {**self._described(token), "token": text}
@@ -94,7 +92,7 @@ class Tokens:
             raise LunetteError("not_found", f"there is no token {args.name!r}")
         token = self._tokens.pop(args.name)         # before it is stored: it is good for nothing from now on
         try:
-            await self._store(args.name, None)
+            await self._entries.store({f"token/{args.name}": None})
         except LunetteError:
             self._tokens[args.name] = token
             raise
@@ -104,24 +102,13 @@ class Tokens:
         return {"name": token.name, "scope": token.scope, "prefix": token.prefix, "created_s": token.created_s,
                 "expires_s": token.expires_s, "expired": token.expires_s is not None and time.time() >= token.expires_s}
 
-    async def _store(self, name: str, value: bytes | None) -> None:
-        try:
-            await self._pool.call("kv", changes={f"token/{name}": value})
-        except PoolError as error:
-            raise pool_error(error.code, "keep the tokens") from None
-
-    def _load(self, key: str, raw: bytes) -> None:
-        name = key.partition("/")[2]
-        try:
-            value = json.loads(raw)
-            scope = value["scope"]
-            if scope not in SCOPES or not isinstance(value["sha256"], str) or len(value["sha256"]) != 64:
-                raise ValueError("scope or hash")
-            expires = value["expires_s"]
-            self._tokens[name] = Token(name, str(value["id"]), value["sha256"], cast("Scope", scope), str(value["prefix"]),
-                                       float(value["created_s"]), None if expires is None else float(expires))
-        except (ValueError, KeyError, TypeError) as error:
-            raise LunetteError("damaged", f"the entry {key!r} cannot be read: {error}") from None
+    def _load(self, name: str, value: Any) -> None:
+        scope = value["scope"]
+        if scope not in SCOPES or not isinstance(value["sha256"], str) or len(value["sha256"]) != 64:
+            raise ValueError("scope or hash")
+        expires = value["expires_s"]
+        self._tokens[name] = Token(name, str(value["id"]), value["sha256"], cast("Scope", scope), str(value["prefix"]),
+                                   float(value["created_s"]), None if expires is None else float(expires))
 
 
 def _hash(text: str) -> str:

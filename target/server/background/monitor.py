@@ -107,7 +107,7 @@ class SpaceMonitor:
         short = bool(stats.get("medium_short"))
         if short and not self._short:
             log.error("the file system under the pool has no room: what would allocate is refused (27h/07h), all else goes on; "
-                      "writes go on by themselves when there is room (docs/durability.md, Room below)")
+                      "writes go on by themselves when there is room (docs/space.md, Room below)")
         elif self._short and not short:
             log.warning("the file system under the pool has room again")
         self._short = short

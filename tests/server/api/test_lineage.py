@@ -126,7 +126,8 @@ async def test_what_is_being_compared_is_not_deleted_under_it(control: Control) 
     for block in range(0, 9000, 2):
         control.pool._data[1][block * 4096:] = b"x".rjust(4096, b"\1")
     assert len(await pool.call("diff", a_id=1, b_id=2, offset_bytes=0, limit=4096)) == 4096
-    listing = Differences(pool, control.daemon.catalog, control.daemon.holds).rows("v", "v@s", header=False)
+    daemon = control.daemon
+    listing = Differences(pool, daemon.catalog, daemon.holds, daemon.replicas.guid).rows("v", "v@s", header=False)
     assert len(await anext(listing)) == 4096
     with pytest.raises(LunetteError, match="v@s is being read by diff v v@s; --force deletes it and cuts that off") as refused:
         await control.daemon.commands.run("delete", {"names": ["v@s"]})

@@ -9,7 +9,8 @@ from target.scsi.lun import encode
 from target.server.iscsi.dataplane import LUNF_SLOW, ClosedEvent
 from target.server.iscsi.inventory import LOST_LUNS, LOST_NAMES, LOST_SECONDS, Lost
 from target.server.iscsi.nexus import NexusSession
-from tests.support.session_rig import IQN, OTHER, Rig, command, until
+from tests.support.session_rig import IQN, OTHER, Rig, command
+from tests.support.waiting import eventually
 
 REPORT_LUNS = bytes([0xA0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0])
 INQUIRY = bytes([0x12, 0, 0, 0, 96, 0])
@@ -20,7 +21,7 @@ async def said(rig: Rig, session: NexusSession, conn: int, cdb: bytes, lun: int 
     before = len(rig.reactor.called("complete"))
     one = command(session, conn, before + 1000, cdb)
     rig.reactor.post(one._replace(lun=lun, bhs=bytes(8) + encode(lun).to_bytes(8)))
-    await until(lambda: len(rig.reactor.called("complete")) > before)
+    await eventually(lambda: len(rig.reactor.called("complete")) > before)
     _, _, status, sense, _ = rig.reactor.called("complete")[-1]
     return status, sense
 
@@ -138,7 +139,7 @@ async def test_a_session_that_was_lost_and_comes_back_is_told_what_its_luns_are_
         lun = await lun_of_new(rig, "v")
         await settle(rig, session, conn, lun)
         rig.reactor.post(ClosedEvent(session.number, conn, reason, ""))
-        await until(lambda ended=session: ended.ended)
+        await eventually(lambda ended=session: ended.ended)
         assert session.ended
         await run("delete", {"names": ["v"], "force": True})
         assert rig.table.holds(lun) == lost
@@ -149,7 +150,7 @@ async def test_a_session_that_was_lost_and_comes_back_is_told_what_its_luns_are_
             session, conn = rig.login(isid=isid)
             assert await settle(rig, session, conn, lun) == ([0x2900, 0x3F0E, 0x3F03] if lost else [0x2900])
             rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
-            await until(lambda ended=session: ended.ended)
+            await eventually(lambda ended=session: ended.ended)
         await run("delete", {"names": ["x"], "force": True})
 
 

@@ -14,7 +14,8 @@ from target.errors import LunetteError
 from target.iscsi import LoginPolicy, SessionType
 from target.iscsi.session import Admission
 from target.server.iscsi.dataplane import LUNF_RO, LUNF_SLOW, ClosedEvent, SessionClosedEvent
-from tests.support.session_rig import IQN, OTHER, Rig, command, until
+from tests.support.session_rig import IQN, OTHER, Rig, command
+from tests.support.waiting import eventually
 
 
 async def test_a_login_gets_the_luns_and_their_flags(rig: Rig) -> None:
@@ -51,7 +52,7 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
     unit.attention.take(new.nexus)
     unit.attention.take(other.nexus)
     rig.reactor.post(command(other, other_conn, 9, bytes(6)))                 # in use from now on
-    await until(lambda: bool(rig.reactor.called("complete")))
+    await eventually(lambda: bool(rig.reactor.called("complete")))
     rig.reactor.calls.clear()
     assert rig.reactor.luns[new.number, 0][1] & LUNF_SLOW
     assert not rig.reactor.luns[other.number, 0][1] & LUNF_SLOW
@@ -60,7 +61,7 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
     rig.reactor.post(command(new, conn, 2, write, b"m" * 512))
     rig.reactor.post(command(new, conn, 3, bytes(6)))
     rig.reactor.post(command(other, other_conn, 4, write, b"o" * 512))
-    await until(lambda: len(rig.reactor.called("complete")) >= 2)
+    await eventually(lambda: len(rig.reactor.called("complete")) >= 2)
     await asyncio.sleep(0.05)
     assert {each[1] for each in rig.reactor.called("complete")} == {3, 4}
     fenced = asyncio.create_task(rig.table.abort(object_id=1, exclude=new))   # as a reset by somebody else does
@@ -69,7 +70,7 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
     assert not fenced.done()
     rig.reactor.post(SessionClosedEvent(old.number))
     await asyncio.wait_for(fenced, 5)
-    await until(lambda: len(rig.reactor.called("complete")) >= 3)
+    await eventually(lambda: len(rig.reactor.called("complete")) >= 3)
     assert {each[1] for each in rig.reactor.called("complete")} == {1, 3, 4}
     assert not rig.reactor.luns[new.number, 0][1] & LUNF_SLOW
     rig.table.end(new, "its turn")
@@ -89,7 +90,7 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
 async def test_a_closed_connection_ends_its_session(rig: Rig) -> None:
     session, conn = rig.login()
     rig.reactor.post(ClosedEvent(session.number, conn, "peer", ""))
-    await until(lambda: not rig.table.sessions())
+    await eventually(lambda: not rig.table.sessions())
     assert rig.table.sessions() == []
     assert len(rig.daemon.registry) == 0
     assert rig.daemon.target.nexuses() == []
@@ -142,7 +143,7 @@ async def test_of_two_logins_with_one_cid_the_later_gets_the_connection(rig: Rig
     assert conn is not None
     assert session.cids[conn] == 7
     rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
-    await until(lambda: session.session.cids == {0})
+    await eventually(lambda: session.session.cids == {0})
     assert session.session.cids == {0}
     assert not session.ended
     for pair in pairs:
@@ -191,7 +192,7 @@ async def test_a_login_in_the_place_of_a_connection_that_was_logged_out_is_serve
         made = rig.table.serve(session, policy, params, ours, b"", 0)
     assert made is not None
     rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
-    await until(lambda: conn not in session.connections)
+    await eventually(lambda: conn not in session.connections)
     assert session.session.cids == {0}
     assert not session.ended
 

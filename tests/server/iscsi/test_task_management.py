@@ -19,7 +19,8 @@ from target.scsi.lun import encode
 from target.scsi.mode_pages import CONTROL
 from target.server.iscsi.dataplane import ClosedEvent
 from target.server.iscsi.tasks import MANAGING_MAX
-from tests.support.session_rig import Rig, until
+from tests.support.session_rig import Rig
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize(("function", "lun", "aborted", "response"), [
@@ -38,7 +39,7 @@ async def test_task_management_answers(rig: Rig, function: int, lun: int, aborte
     rig.reactor.aborted = aborted
     request = TaskManagementRequest(function=function, lun=encode(lun).to_bytes(8), initiator_task_tag=5, cmd_sn=9)
     rig.table.perform(session, conn, [TaskManagementRequested(request)])
-    await until(lambda: bool(rig.reactor.called("send_pdu")))
+    await eventually(lambda: bool(rig.reactor.called("send_pdu")))
     dropped = function == TaskFunction.I_T_NEXUS_RESET          # RFC 7144 §6.3
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, response, dropped)]
 
@@ -51,7 +52,7 @@ async def test_task_management_is_no_task_that_could_be_aborted(rig: Rig, functi
     session.managing[underway] = 4
     request = TaskManagementRequest(function=function, initiator_task_tag=5, referenced_task_tag=4, cmd_sn=9)
     rig.table.perform(session, conn, [TaskManagementRequested(request)])
-    await until(lambda: bool(rig.reactor.called("send_pdu")))
+    await eventually(lambda: bool(rig.reactor.called("send_pdu")))
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, TaskResponse.FUNCTION_REJECTED, False)]
     underway.cancel()
 
@@ -74,7 +75,7 @@ async def test_resets_that_drop_connections_drop_all_of_the_session(rig: Rig, fu
     session.connections[77], session.cids[77] = session.connections[conn], 3
     session.session.cids.add(3)
     rig.table.perform(session, conn, [TaskManagementRequested(TaskManagementRequest(function=function, initiator_task_tag=5))])
-    await until(lambda: bool(rig.reactor.called("close_connection")))
+    await eventually(lambda: bool(rig.reactor.called("close_connection")))
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, 0, True)]
     assert rig.reactor.called("close_connection") == [("close_connection", 77)]
     assert session.leaving == {3}                                # one that is still in its login is closed when it is done
@@ -95,7 +96,7 @@ async def test_others_are_told_of_what_was_aborted_when_tas_is_set(rig: Rig, fun
     rig.reactor.victims = ((theirs, 0x77), (999, 0x78))
     request = TaskManagementRequest(function=function, initiator_task_tag=5, cmd_sn=9)
     rig.table.perform(session, conn, [TaskManagementRequested(request)])
-    await until(lambda: any(call[2] == 0x22 for call in rig.reactor.called("send_pdu")))
+    await eventually(lambda: any(call[2] == 0x22 for call in rig.reactor.called("send_pdu")))
     told = [("send_pdu", theirs, 0x21, 0, False)] if tas else []
     assert rig.reactor.called("send_pdu") == [*told, ("send_pdu", conn, 0x22, 0, False)]
 
@@ -108,12 +109,12 @@ async def test_a_cold_reset_drops_every_session_that_shares_a_unit_its_own_after
     stranger.luns.clear()
     request = TaskManagementRequest(function=TaskFunction.TARGET_COLD_RESET, initiator_task_tag=5)
     rig.table.perform(session, conn, [TaskManagementRequested(request)])
-    await until(lambda: bool(rig.reactor.called("send_pdu")))
+    await eventually(lambda: bool(rig.reactor.called("send_pdu")))
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x22, 0, True)]
     assert rig.table.sessions() == [session, stranger]
     assert rig.reactor.called("remove_session") == [("remove_session", other.number)]
     rig.reactor.post(ClosedEvent(session.number, conn, "requested", ""))
-    await until(lambda: len(rig.table.sessions()) == 1)
+    await eventually(lambda: len(rig.table.sessions()) == 1)
     assert rig.table.sessions() == [stranger]
 
 
@@ -123,5 +124,5 @@ async def test_a_logout_is_answered_when_the_reset_it_waits_for_ends_first(rig: 
     response = SendPdu(bytes([0x26]) + bytes(47), b"")
     rig.table.perform(session, conn, [LogoutRequested(LogoutReason.CLOSE_SESSION, 0, response, True)])
     session.managing.clear()
-    await until(lambda: bool(rig.reactor.called("send_pdu")))
+    await eventually(lambda: bool(rig.reactor.called("send_pdu")))
     assert rig.reactor.called("send_pdu") == [("send_pdu", conn, 0x26, 0, True)]

@@ -9,7 +9,8 @@ import pytest
 
 from target.scsi.designators import naa
 from target.server.iscsi.dataplane import LUNF_SLOW, AbortedEvent
-from tests.support.session_rig import Rig, command, until
+from tests.support.session_rig import Rig, command
+from tests.support.waiting import eventually
 
 
 async def test_format_waits_for_what_is_under_way(rig: Rig) -> None:
@@ -26,19 +27,19 @@ async def test_format_waits_for_what_is_under_way(rig: Rig) -> None:
     write = bytes([0x2A, 0, 0, 0, 0, 0, 0, 0, 1, 0])
     rig.native.hold = True
     rig.reactor.post(command(other, other_conn, 1, write, b"w" * 512))          # Python has given it to the engine
-    await until(lambda: any(op == "write" for op, _ in rig.native.started))
+    await eventually(lambda: any(op == "write" for op, _ in rig.native.started))
     rig.reactor.post(command(one, conn, 2, bytes([0x04, 0, 0, 0, 0, 0])))
-    await until(lambda: bool(waiting))
+    await eventually(lambda: bool(waiting))
     assert [which for _, which in waiting] == [{"object_id": 1, "device": True}]
     assert all(rig.reactor.luns[each.number, 0][1] & LUNF_SLOW for each in (one, other))
     rig.reactor.post(command(other, other_conn, 3, write, b"x" * 512))
-    await until(lambda: bool(rig.reactor.called("complete")))
+    await eventually(lambda: bool(rig.reactor.called("complete")))
     assert rig.reactor.called("complete")[0][1:3] == (3, 2)                     # CHECK CONDITION: formatting
     rig.reactor.post(AbortedEvent(waiting[0][0], 1))
     await asyncio.sleep(0.05)
     assert not any(op == "unmap" for op, _ in rig.native.started)
     rig.native.release()
-    await until(lambda: len(rig.reactor.called("complete")) == 3)
+    await eventually(lambda: len(rig.reactor.called("complete")) == 3)
     assert [each[1:3] for each in rig.reactor.called("complete")] == [(3, 2), (1, 0), (2, 0)]
     assert [op for op, _ in rig.native.started if op in ("write", "unmap")] == ["write", "unmap"]
     assert not rig.reactor.luns[other.number, 0][1] & LUNF_SLOW
@@ -61,12 +62,12 @@ async def test_format_waits_for_a_copy_that_another_unit_was_asked_for(rig: Rig,
     copy = command(other, other_conn, 1, bytes([0x83]) + bytes(9) + len(lists).to_bytes(4) + bytes(2), lists)
     rig.native.hold = True
     rig.reactor.post(copy._replace(lun=1, bhs=bytes(9) + b"\1" + bytes(38)))
-    await until(lambda: any(op == "share" for op, _ in rig.native.started))
+    await eventually(lambda: any(op == "share" for op, _ in rig.native.started))
     if ended:
         rig.table.end(other, "its last connection closed")
     rig.reactor.post(command(one, conn, 2, bytes([0x04, 0, 0, 0, 0, 0])))
     await asyncio.sleep(0.05)
     assert not any(op == "unmap" for op, _ in rig.native.started)
     rig.native.release()
-    await until(lambda: (2, 0) in [each[1:3] for each in rig.reactor.called("complete")])
+    await eventually(lambda: (2, 0) in [each[1:3] for each in rig.reactor.called("complete")])
     assert [op for op, _ in rig.native.started if op in ("share", "unmap")] == ["share", "unmap"]

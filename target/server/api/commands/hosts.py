@@ -57,7 +57,7 @@ class HostCommands(Subject):
             lun_map = self._served.access.lun_map
             guard.check_luns(self._served.table.losses(lambda each: lun_map(each.nexus.initiator_name, without=gone)),
                              self._pool, "--force takes it from them all the same")
-        await self._catalog_call(self._catalog.disconnect(gone))
+        await self._catalog.disconnect(gone)
         self._served.table.refresh()
         return self.describe(info)
 
@@ -66,7 +66,7 @@ class HostCommands(Subject):
                     args.events)
         if any(each.name == host.name for each in self._catalog.hosts()):
             raise LunetteError("exists", f"there is a host {host.name!r} already")
-        made = await self._catalog_call(self._catalog.save_host(host))
+        made = await self._catalog.save_host(host)
         self._served.table.refresh()
         return self.describe_host(made)
 
@@ -88,7 +88,7 @@ class HostCommands(Subject):
             seen, opened = self._catalog.lun_map(before, open_access=self._served.access.open_access), self._served.table.losses
             guard.check_luns(opened(lambda each: seen if each.nexus.initiator_name in joining else each.luns),
                              self._pool, f"--force gives them the LUNs of {before.name}")
-        made = await self._catalog_call(self._catalog.save_host(changed))
+        made = await self._catalog.save_host(changed)
         self._end(self._sessions_of(leaving), f"its initiator was taken from host {before.name}")
         self._served.table.refresh()
         for session in self._sessions_of(joining):
@@ -106,7 +106,7 @@ class HostCommands(Subject):
         sessions = self._sessions_of(host.initiators)
         if not args.force:
             guard.check_host(host, sessions)
-        await self._catalog_call(self._catalog.delete_host(host))
+        await self._catalog.delete_host(host)
         await self._served.limits.forget_host(host.id)
         self._end(self._sessions_of(host.initiators), f"host {host.name} was deleted")
         self._served.table.refresh()

@@ -51,6 +51,6 @@ class PoolCommands(Subject):
         """Set how full the pool may become before initiators are told; what is not named stays."""
         now = self._catalog.thresholds
         chosen = Thresholds(args.soft_percent or now.soft_percent, args.hard_percent or now.hard_percent)
-        await self._catalog_call(self._catalog.save_thresholds(chosen))
+        await self._catalog.save_thresholds(chosen)
         self._served.monitor.look()
         return {"space": self._served.monitor.state, **asdict(chosen)}

@@ -26,13 +26,13 @@ class RepositoryCommands(Subject):
         if args.name in self._known.all():
             raise LunetteError("exists", f"there is a repository {args.name} already")
         known = KnownRepository(args.name, args.url, args.key_file)
-        await self._catalog_call(self._known.save(known))
+        await self._known.save(known)
         return known.as_json()
 
     async def remove(self, args: RepositoryRemove) -> None:
         if args.name not in self._known.all():
             raise LunetteError("not_found", f"there is no repository {args.name}")
-        await self._catalog_call(self._known.forget(args.name))
+        await self._known.forget(args.name)
 
     def rows(self) -> list[Json]:
         return [each.as_json() for _, each in sorted(self._known.all().items())]

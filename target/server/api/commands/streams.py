@@ -103,6 +103,7 @@ class StreamCommands:
             raise
         finally:
             self._running.discard(task)
+            work.close()                            # where it was cut off before its first step
 
     async def status(self, args: ReceiveStatus) -> list[Json]:
         return self._receiving.status(args.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any
 
 from target.errors import LunetteError
@@ -56,8 +55,7 @@ class Subject:
         table, initiators = self._served.table, None
         if host_id != EVERYONE:
             initiators = self._catalog.host(self._catalog.host_name(host_id)).initiators
-        connection: Connection = await self._catalog_call(
-            self._catalog.connect(info, host_id, lun, lambda number: table.holds(number, initiators)))
+        connection = await self._catalog.connect(info, host_id, lun, lambda number: table.holds(number, initiators))
         table.refresh()
         return connection
 
@@ -72,9 +70,3 @@ class Subject:
             return await started
         except PoolError as error:
             raise pool_error(error.code, what) from None
-
-    async def _catalog_call(self, change: Awaitable[Any]) -> Any:
-        try:
-            return await change
-        except PoolError as error:
-            raise pool_error(error.code, "keep the configuration") from None

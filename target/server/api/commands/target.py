@@ -32,10 +32,10 @@ class TargetCommands(Subject):
         host, address = args.host, args.address
         host_id = EVERYONE if host is None else self._catalog.host(host).id
         if address is None:
-            await self._catalog_call(self._catalog.delete_redirect(host_id))
+            await self._catalog.delete_redirect(host_id)
             return self.describe_target()
         redirect = Redirect(host_id, address, args.permanent)
-        await self._catalog_call(self._catalog.save_redirect(redirect))
+        await self._catalog.save_redirect(redirect)
         if args.move:
             of = self._catalog.host_of
             moved = [each for each in self._served.table.sessions()
@@ -52,7 +52,7 @@ class TargetCommands(Subject):
             guard.check_luns(guard.cut_off(self._served.target, self._served.table.sessions(), group), self._pool,
                              f"group {group} is their only way to it: --force cuts it")
         if ACCESS_STATES[name] is not AccessState.TRANSITIONING:  # which is for a while only: a restart ends it
-            await self._catalog_call(self._catalog.save_group_state(group, name))
+            await self._catalog.save_group_state(group, name)
         self._served.target.set_group_state(group, ACCESS_STATES[name])
         return self.describe_target()
 
