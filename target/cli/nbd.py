@@ -45,8 +45,8 @@ async def _serve(api_path: str, name: str, since: str | None, socket_path: str, 
         contexts = (BASE_ALLOCATION,) if since is None else (BASE_ALLOCATION, DIRTY_BITMAP + since.partition("@")[2])
         export = Export(name, source.size_bytes, contexts, f"{name}, GUID {source.hello['object']['guid']}")
         sock = listen_unix(socket_path, others="somebody answers", remedy="--socket chooses another place")
-        server = NbdServer(source, export)
-        listener = await asyncio.start_unix_server(server.accept, sock=sock)
+        server = NbdServer(api_path, export, since)
+        server.start(sock)
         try:
             _announce(source.hello, export, socket_path, as_json)
             waits = [asyncio.ensure_future(each.wait()) for each in (stopping, source.ended)]
@@ -54,8 +54,8 @@ async def _serve(api_path: str, name: str, since: str | None, socket_path: str, 
             for each in waits:
                 each.cancel()
         finally:
-            listener.close()
             await server.stop()
+            sock.close()
             remove(socket_path)
         if source.ended.is_set():
             raise LunetteError("unreachable", f"the daemon is gone, {name} is exported no more")

@@ -1,4 +1,4 @@
-"""One long request of the API: records go up, records come down, both while the other goes on (docs/export.md, "The channel")."""
+"""One long request of the API, which lasts as long as somebody has an export open (docs/export.md, "The channel")."""
 
 from __future__ import annotations
 
@@ -49,25 +49,18 @@ class Channel:
         self._writer.close()
 
     async def finish(self, receiving: asyncio.Task[None]) -> None:
-        """No more records go up: the daemon ends its answer when it has let go of everything, and the receiving task with it."""
+        """The daemon ends its answer when it has let go of everything, and the receiving task with it."""
         if not self._writer.is_closing():
             self._writer.write(b"0\r\n\r\n")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(receiving, END_SECONDS)
         self.close()
 
-    def send(self, *parts: bytes | memoryview) -> None:
-        """Put a record on its way. ConnectionError."""
-        if self._writer.is_closing():
-            raise ConnectionResetError
-        self._writer.write(b"%x\r\n" % sum(map(len, parts)))
-        for part in parts:
-            self._writer.write(part)
-        self._writer.write(b"\r\n")
-
-    async def drain(self) -> None:
-        """Until little of what was sent still waits here. ConnectionError."""
-        await self._writer.drain()
+    async def ended(self) -> None:
+        """Until the daemon has ended its answer, or is gone."""
+        with contextlib.suppress(OSError, EOFError, ValueError):
+            while True:
+                await self.take(1)
 
     async def take(self, length_bytes: int) -> bytes:
         """So many bytes of the answer. OSError or EOFError when it ends, ValueError when it is no HTTP."""

@@ -46,6 +46,20 @@ class Restore(Arguments):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NbdServe(Arguments):
+    """Serve a connection of NBD, whose handshake is over, until its client leaves."""
+
+    name: SnapshotName
+    since: Annotated[SnapshotName | None, Says("What the second metadata context compares it with.")] = None
+    structured: Annotated[bool, Says("The client wants structured replies.")] = False
+    allocation: Annotated[bool, Says("It chose base:allocation ...")] = False
+    changes: Annotated[bool, Says("... and the dirty bitmap.")] = False
+    rest: Annotated[Annotated[str, Form("bytes", "bytes as hexadecimal digits", "^([0-9a-f]{2})*$", 0, 131072)],
+                    Says("What came behind the handshake.")] = ""
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receive(Arguments):
     """Take snapshots of the volume NAME from standard input. Each appears when it is whole, or not at all."""
 

@@ -23,7 +23,6 @@ REQUEST = struct.Struct(">IHHQQI")              # magic, flags, type, cookie, of
 SIMPLE_REPLY = struct.Struct(">IIQ")            # magic, error, cookie
 CHUNK = struct.Struct(">IHHQI")                 # magic, flags, type, cookie, length
 OFFSET_DATA = struct.Struct(">Q")               # offset; the data follows
-OFFSET_HOLE = struct.Struct(">QI")              # offset, length
 ERROR = struct.Struct(">IH")                    # error, length of the message, which follows
 ERROR_OFFSET = struct.Struct(">Q")              # after the message
 CONTEXT = struct.Struct(">I")                   # id; its name or its descriptors follow
@@ -100,7 +99,6 @@ class ChunkFlag(enum.IntFlag):
 class Chunk(enum.IntEnum):
     NONE = 0
     OFFSET_DATA = 1
-    OFFSET_HOLE = 2
     BLOCK_STATUS = 5
     ERROR = 0x8001
     ERROR_OFFSET = 0x8002

@@ -88,17 +88,8 @@ class Requests:
 
 
 def simple_reply(cookie: int, error: int = 0) -> bytes:
-    """A reply that is no chunk; the data of a READ follows one without error."""
+    """A reply that is no chunk."""
     return codes.SIMPLE_REPLY.pack(codes.SIMPLE_REPLY_MAGIC, error, cookie)
-
-
-def data_chunk(cookie: int, offset_bytes: int, length_bytes: int, *, done: bool) -> bytes:
-    """What precedes so much data of a READ."""
-    return _chunk(cookie, Chunk.OFFSET_DATA, codes.OFFSET_DATA.size + length_bytes, done) + codes.OFFSET_DATA.pack(offset_bytes)
-
-
-def hole_chunk(cookie: int, offset_bytes: int, length_bytes: int, *, done: bool) -> bytes:
-    return _chunk(cookie, Chunk.OFFSET_HOLE, codes.OFFSET_HOLE.size, done) + codes.OFFSET_HOLE.pack(offset_bytes, length_bytes)
 
 
 def status_chunk(cookie: int, context_id: int, descriptors: bytes, *, done: bool) -> bytes:
@@ -107,14 +98,11 @@ def status_chunk(cookie: int, context_id: int, descriptors: bytes, *, done: bool
     return header + codes.CONTEXT.pack(context_id) + descriptors
 
 
-def error_chunk(cookie: int, error: int, message: str = "", offset_bytes: int | None = None, *, done: bool = True) -> bytes:
-    """An error of a whole request, or of what lies at an offset of it."""
+def error_chunk(cookie: int, error: int, message: str = "") -> bytes:
+    """An error of a whole request."""
     text = message.encode()[:1024]
     body = codes.ERROR.pack(error, len(text)) + text
-    if offset_bytes is None:
-        return _chunk(cookie, Chunk.ERROR, len(body), done) + body
-    return _chunk(cookie, Chunk.ERROR_OFFSET, len(body) + codes.ERROR_OFFSET.size, done) + body + codes.ERROR_OFFSET.pack(
-        offset_bytes)
+    return _chunk(cookie, Chunk.ERROR, len(body), True) + body
 
 
 def descriptors(runs: bytes, skip_bytes: int, length_bytes: int, *, one: bool = False) -> bytes:

@@ -24,6 +24,7 @@ from target.server.api.commands.management import Management
 from target.server.api.commands.streams import StreamCommands
 from target.server.api.commands.target import ACCESS_STATES
 from target.server.api.descriptors import Descriptors
+from target.server.api.exports import Exports
 from target.server.api.holds import Holds
 from target.server.api.listing import Listing
 from target.server.api.served import Served
@@ -192,8 +193,9 @@ class Daemon:
         self.commands.add(*self.mirroring.commands())
         self.commands.when_deleted(self.mirrors.forget_object)
         self.descriptors = Descriptors()
+        self.exports = Exports(self.pool, self.catalog, self.stored_holds, self.replicas.guid)
         self.streams = StreamCommands(self.pool, self.mirrors, self.sending, self.receiving, self.descriptors,
-                                      self.transfers, self.management.objects.made)
+                                      self.transfers, self.exports, self.management.objects.made)
         self.commands.add(*self.streams.commands())
         self.commands.when_deleted(self.replicas.forget_object)
         self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
@@ -201,7 +203,8 @@ class Daemon:
         self.commands.when_deleted(self.statistics.forget_object)
         self.commands.when_deleted(self.limits.forget_object)
         self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules, self.mirroring,
-                             self.transfers, functools.partial(self._metrics, served), self.prove, config.api_listener)
+                             self.transfers, self.exports, functools.partial(self._metrics, served), self.prove,
+                             config.api_listener)
 
     def _wire_mirroring(self) -> Mirroring:
         """The mirrors, on parts that are wired already."""

@@ -169,6 +169,46 @@ class Source(_Pump):
             raise _descriptor_error(error, "read") from None
 
 
+class Transmitting(_Pump):
+    """Serves one NBD connection: READs by itself, what else is asked is given to who awaits it."""
+
+    def __init__(self, pool: AsyncPool, fd: int, object_id: int, *, structured: bool, rest: bytes) -> None:
+        from core.stream.nbd import Transmission
+
+        super().__init__(pool)
+        self._object_id = object_id
+        self._transmission = Transmission(pool.pool, fd, self._cancel, structured=structured, rest=rest)
+
+    async def __aenter__(self) -> Transmitting:
+        await self._run(self._transmission.open)
+        await self._called(self._transmission.begin, self._object_id)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._run(self._transmission.close)
+        self._close()
+
+    async def serve(self) -> bytes:
+        """The next request that is no plain READ; empty: the client has left. LunetteError aborted."""
+        return await self._called(self._transmission.serve)
+
+    async def skip(self, length_bytes: int) -> None:
+        """Throw away a payload. LunetteError aborted."""
+        await self._called(self._transmission.skip, length_bytes)
+
+    async def give(self, data: bytes) -> None:
+        """Send an answer. LunetteError aborted."""
+        await self._called(self._transmission.give, data)
+
+    async def _called(self, work: Callable[..., T], *args: Any) -> T:
+        try:
+            return await self._run(work, *args)
+        except PoolError as error:
+            raise pool_error(error.code, str(error)) from None
+        except OSError as error:
+            raise _descriptor_error(error, "served") from None
+
+
 class Hashing(_Pump):
     """Hashes what one object holds, for a side that compares."""
 

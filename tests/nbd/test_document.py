@@ -1,4 +1,4 @@
-"""docs/export.md says what the code has: structs, options, commands, and the channel's records."""
+"""docs/export.md says what the code has: structs, options, commands, limits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import struct
 from pathlib import Path
 
-from target import records
+from core.stream.nbd import BATCH_BYTES, PIECES
 from target.nbd import codes
 from target.nbd.codes import Command, Option
 from target.nbd.handshake import HANDLERS
@@ -39,24 +39,15 @@ def test_options_and_commands():
     assert unsupported == {each.name for each in Option if each not in HANDLERS}
 
 
-def test_the_channel():
-    cells = [row[:2] for row in rows("The channel")]
-    assert {name: form for name, form in cells if form.startswith("<")} == {
-        name: form for name, form in structs(records).items() if not name.startswith("WRIT")}     # docs/repositories.md has those
-    values = {name: int(value) for name, value in cells if value.isdigit()}
-    assert values == {each.name: each.value for kind in (records.Kind, records.Outcome) for each in kind}
-
-
 def test_limits():
     from target.export import nbd_server
     from target.nbd import handshake
 
     limits = {row[0]: row[1] for row in rows("Limits")}
     assert limits["connections of a server"] == str(nbd_server.MAX_CONNECTIONS)
-    assert limits["requests of a connection under way"] == str(nbd_server.MAX_REQUESTS)
-    assert limits["data of a connection in memory"] == f"{nbd_server.PIECES} pieces of {nbd_server.PIECE_BYTES >> 20} MiB"
+    assert limits["READs of a connection under way"] == f"{PIECES} pieces, {BATCH_BYTES >> 20} MiB"
     assert limits["an option; options of a handshake"] == f"{handshake.MAX_OPTION_BYTES >> 10} KiB; {handshake.MAX_OPTIONS}"
     assert limits["time for a handshake"] == f"{nbd_server.HANDSHAKE_SECONDS:.0f} s"
     assert limits["channels of a daemon"] == str(exports.MAX_CHANNELS)
-    assert limits["READs of all channels under way"] == f"{exports.READS}, of {records.READ_MOST_BYTES >> 20} MiB"
-    assert limits["descriptors of a BLOCK_STATUS"] == f"{records.RUNS_MOST} a context"
+    assert limits["connections that a daemon serves"] == str(exports.MAX_CONNECTIONS)
+    assert limits["descriptors of a BLOCK_STATUS"] == f"{exports.RUNS_MOST} a context"

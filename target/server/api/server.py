@@ -48,7 +48,8 @@ class ApiServer:
     """Serves one daemon's API until stopped."""
 
     def __init__(self, api_path: Path | None, served: Served, management: Management, listing: Listing, schedules: Schedules,
-                 mirroring: Mirroring, transfers: Transfers, metrics: Callable[[], Metrics], prove: Callable[[], None],
+                 mirroring: Mirroring, transfers: Transfers, exports: Exports, metrics: Callable[[], Metrics],
+                 prove: Callable[[], None],
                  tcp: ApiListener | None = None) -> None:
         """`prove` is called before anything is answered: it returns only if the pool is still ours. `metrics` makes them."""
         self._api_path = api_path
@@ -60,8 +61,7 @@ class ApiServer:
         self.parts = Parts(served, management, listing, schedules, mirroring, tokens, Scrub(served.pool, served.jobs),
                            Trim(served.pool, served.jobs), Defrag(served.pool, served.jobs),
                            Differences(served.pool, served.catalog, served.holds, served.replicas.guid), metrics,
-                           Exports(served.pool, served.catalog, served.stored_holds, served.replicas.guid),
-                           transfers, self._unready, prove, Lasting(tokens))
+                           exports, transfers, self._unready, prove, Lasting(tokens))
         self._doors: list[Doorbell] = []
         self._loading: asyncio.Lock = asyncio.Lock()
         self._runner: web.AppRunner | None = None

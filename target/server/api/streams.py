@@ -89,17 +89,14 @@ async def send_events(request: web.Request, events: AsyncIterator[dict[str, Any]
 
 
 async def send_export(request: web.Request, channel: Channel, prove: Callable[[], None]) -> web.StreamResponse:
-    """Requests of a reader in, answers out, both while the other goes on."""
+    """Say who is held, then hold until the other end is closed."""
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     await response.prepare(request)
 
-    async def write(data: bytes) -> None:
-        prove()             # before each answer: what was read may be old by now
-        await response.write(data)
-
-    await write(json.dumps(channel.hello(), separators=(",", ":")).encode() + b"\n")
+    prove()
+    await response.write(json.dumps(channel.hello(), separators=(",", ":")).encode() + b"\n")
     with contextlib.suppress(ConnectionError):
-        await channel.serve(request.content.iter_any(), write)
+        await channel.serve(request.content.iter_any())
     return response
 
 

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from target.errors import LunetteError
-from target.models.streams import BackupRead, Receive, ReceiveAbort, ReceiveStatus, Restore, Send
+from target.models.streams import BackupRead, NbdServe, Receive, ReceiveAbort, ReceiveStatus, Restore, Send
 from target.server.api.descriptors import Descriptors, while_there
+from target.server.api.exports import Exports
 from target.server.background.receiving import Receiving
 from target.server.background.sending import Sending
 from target.server.background.transfers import Transfers
@@ -22,7 +23,8 @@ class StreamCommands:
     """Streams, as commands. Each runs for as long as its stream does."""
 
     def __init__(self, pool: AsyncPool, mirrors: Mirrors, sending: Sending, receiving: Receiving,
-                 descriptors: Descriptors, transfers: Transfers, made: Callable[[int], Awaitable[Json]]) -> None:
+                 descriptors: Descriptors, transfers: Transfers, exports: Exports,
+                 made: Callable[[int], Awaitable[Json]]) -> None:
         """`made` is told of a volume that was restored; what it says of it is the answer."""
         self._pool = pool
         self._mirrors = mirrors
@@ -30,6 +32,7 @@ class StreamCommands:
         self._receiving = receiving
         self._descriptors = descriptors
         self._transfers = transfers
+        self._exports = exports
         self._made = made
         self._stopping = False
         self._running: set[asyncio.Task[Json]] = set()
@@ -47,6 +50,7 @@ class StreamCommands:
             Command("send", Send, self.send),
             Command("receive", Receive, self.receive, touches=touches(writes=("name",))),
             Command("backup_read", BackupRead, self.backup_read),
+            Command("nbd_serve", NbdServe, self.nbd_serve),
             Command("restore", Restore, self.restore, touches=touches(writes=("name",))),
             Command("receive_status", ReceiveStatus, self.status, scope="read", touches=touches(reads=("name",))),
             Command("receive_abort", ReceiveAbort, self.abort, touches=touches(writes=("name",))),
@@ -80,6 +84,13 @@ class StreamCommands:
         async with self._descriptors.take(args.descriptor) as (fd, client):
             return await self._run(client, self._sending.send_range(
                 args.name, args.since, args.offset_bytes, args.end_bytes, fd, f"repo:{args.repository}"))
+
+    async def nbd_serve(self, args: NbdServe) -> Json:
+        """No job: it lasts as long as its client likes."""
+        async with self._descriptors.take(args.descriptor) as (fd, client):
+            return await self._run(client, self._exports.serve(
+                args.name, args.since, fd, structured=args.structured, contexts=[args.allocation, args.changes],
+                rest=bytes.fromhex(args.rest)))
 
     async def restore(self, args: Restore) -> Json:
         async with self._descriptors.take(args.descriptor) as (fd, client):
