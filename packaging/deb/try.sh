@@ -7,7 +7,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 die() { echo "try.sh: $*" >&2; exit 1; }
 if [ -z "${LUNETTE_DEB:-}" ]; then
     [ "$(id -u)" = 0 ] || die "needs root, for a chroot"
-    command -v mmdebstrap > /dev/null || die "needs the Debian package mmdebstrap"
+    command -v mmdebstrap > /dev/null || { apt-get -qq update && apt-get -qq install -y --no-install-recommends mmdebstrap; } \
+        > /dev/null || die "needs the Debian package mmdebstrap"
     LUNETTE_DEB=$(mktemp -d "${TMPDIR:-/var/tmp}/lunette-deb.XXXXXX")
     export LUNETTE_DEB
     trap 'rm -rf --one-file-system "$LUNETTE_DEB"' EXIT
@@ -25,7 +26,7 @@ serves() {      # as the package's user, in a network of its own
 import fcntl, socket, struct
 with socket.socket() as s: fcntl.ioctl(s, 0x8914, struct.pack(\"16sh22x\", b\"lo\", 0x49))"
         $as lunette serve --config /etc/lunette/lunette.toml --api /run/lunette/api.sock & daemon=$!
-        for _ in $(seq 100); do
+        for _ in $(seq 600); do
             if lunette create v --size 64M 2> /dev/null; then break; fi
             sleep 0.1
         done

@@ -21,7 +21,7 @@ from tests.support.daemon import free_port
 from tests.support.stamps import Session, stamped
 
 pytestmark = pytest.mark.skipif(shutil.which("etcd") is None, reason="etcd-server is not installed (make ceph)")
-WAIT_SECONDS = 40
+WAIT_SECONDS = 90
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

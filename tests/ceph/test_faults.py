@@ -171,7 +171,7 @@ def test_one_monitor_of_three_is_killed(wide: Cluster, steady: tuple[Images, Dae
         second = images.another(daemon, "--takeover").start()
         load.gateways.append(second)
         assert daemon.process is not None
-        assert daemon.process.wait(20) == EXIT_LOST
+        assert daemon.process.wait(60) == EXIT_LOST
         load.goes_on()
         daemon = second
         wide.start(name)
@@ -301,7 +301,7 @@ def test_a_gateway_is_cut_off_from_the_cluster_while_its_initiators_reach_it(net
     starting.join(60)
     serving_s = time.monotonic()
     assert first.process is not None
-    assert first.process.wait(20) == EXIT_LOST
+    assert first.process.wait(60) == EXIT_LOST
     assert answered_s < serving_s
     print("cut off: the last answer from memory after, s:", round(answered_s - cut_s, 1), "the other one serves after, s:",
           round(serving_s - cut_s, 1))

@@ -98,7 +98,7 @@ def test_told_while_the_owner_lives_and_swept_by_hand(images: Images) -> None:
     standby(second)
     assert second.cli("gateway", "takeover") == "serving\n"
     assert first.process is not None
-    assert first.process.wait(20) == 75
+    assert first.process.wait(60) == 75
     assert Session(second.portal, first.target, "iqn.2026-01.test:one").read(0, 0, 8).data == stamped(1, 0, 8, 1)
     place = f"rbd:lun@{images.cluster.conf}"
     rows = json.loads(second.cli("gateway", "ls", place, "--json"))

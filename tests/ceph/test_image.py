@@ -162,7 +162,7 @@ def test_two_that_start_at_once(images: Images) -> None:
     try:
         assert sorted(bool(line) for line in lines) == [False, True]
         loser = processes[lines.index("")]
-        assert loser.wait(20) == 1
+        assert loser.wait(60) == 1
         assert loser.stderr is not None
         assert "in use" in loser.stderr.read()
     finally:

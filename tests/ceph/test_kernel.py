@@ -80,7 +80,7 @@ def test_stopped_and_taken_over_below_multipath(images: Images, guest: Guest) ->
         Node(guest, following).login(QUICK)
         wait_for_paths(guest, 1)
         old.process.send_signal(signal.SIGCONT)
-        assert old.process.wait(20) == 75
+        assert old.process.wait(60) == 75
         wait_for_paths(guest, 1)
         gateways.append(following)
     time.sleep(5)
@@ -123,7 +123,7 @@ def test_two_gateways_one_of_them_in_standby(images: Images, guest: Guest) -> No
         wait_for_paths(guest, 1)
         verifying.wait_for_a_round()
         active.process.send_signal(signal.SIGCONT)
-        assert active.process.wait(20) == 75
+        assert active.process.wait(60) == 75
         active, waiting, process = waiting, active, standby(active)
         wait_for_ghosts(guest, 1)
     verifying.finish()

@@ -38,7 +38,7 @@ def address(daemon: DaemonProcess) -> str:
 
 def enter(daemon: DaemonProcess) -> Initiator:
     """Log in, however long it takes until the gateway answers."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             return Initiator(address(daemon), daemon.target, NAME)
@@ -54,7 +54,7 @@ def states(initiator: Initiator) -> dict[int, int]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)

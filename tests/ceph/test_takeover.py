@@ -31,7 +31,7 @@ LEASE = ("--lease", "2")
 
 def ended(daemon: DaemonProcess) -> int:
     assert daemon.process is not None
-    return daemon.process.wait(20)
+    return daemon.process.wait(60)
 
 
 def test_a_gateway_that_was_stopped_says_nothing_more(images: Images) -> None:
@@ -81,7 +81,7 @@ def test_a_gateway_that_lives_is_left_alone_unless_somebody_is_told_to_take_its_
     while len(statuses) < 20:
         time.sleep(0.01)
     third = images.another(first, "--takeover").start()
-    writer.join(20)
+    writer.join(60)
     assert not writer.is_alive()
     assert set(statuses) == {0}             # a lost path, and no error of the disk
     assert ended(first) == EXIT_LOST

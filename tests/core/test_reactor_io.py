@@ -3,7 +3,6 @@
 import os
 import select
 import struct
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from core.device import FileDevice
 from core.errors import PoolError
 from core.pool.engine import Pool
 from core.wire.reactor import LUNF_DSENSE, LUNF_RO, CommandEvent
+from tests.support.waiting import PATIENCE_SECONDS, until
 from tests.support.wire import FINAL, NONE, READ, WRITE, Rig, Wire, rig, rw
 
 BLOCK = 512
@@ -63,21 +63,22 @@ def operate(r: Rig, name: str) -> None:
     token = r.pool.start(name)
     done = []
     while not done:
-        assert select.select([r.pool.completion_fd], [], [], 10)[0]
+        assert select.select([r.pool.completion_fd], [], [], PATIENCE_SECONDS)[0]
         done = [each for each in r.pool.reap() if each.token == token]
     assert done[0].code == "ok"
 
 
 def reopened(path: Path) -> FileDevice:
     """The pool's file again; the kernel may hold a stopped reactor's ring, and its lock on the file, a moment longer."""
-    until = time.monotonic() + 10
-    while True:
+    def opened() -> FileDevice | None:
         try:
             return FileDevice(path, direct=True)
         except PoolError as error:
-            if error.code != "locked" or time.monotonic() > until:
+            if error.code != "locked":
                 raise
-            time.sleep(0.01)
+            return None
+
+    return until(opened)  # type: ignore[return-value]
 
 
 def test_a_pool_past_the_page_cache_checkpoints_and_comes_back(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ One byte a second is a limit under which the first command begins and the next o
 """
 
 import random
-import time
 from pathlib import Path
 
 import pytest
 
 from core.wire.limit import Limit
 from core.wire.reactor import AbortedEvent, CommandEvent, LunReleasedEvent, Reactor
+from tests.support.waiting import until
 from tests.support.wire import FINAL, NONE, READ, WRITE, Rig, Wire, alive, rig, rw, tcp_pair
 
 SECOND = 10**9
@@ -141,10 +141,7 @@ def test_a_limit_is_one_for_all_sessions_and_reactors(tmp_path: Path) -> None:
             wires.append(Wire(ours))
             for w in wires:
                 read(w)
-            until = time.monotonic() + 10
-            while delayed(r) + other.stats()["loop"]["delayed"] != 2:
-                assert time.monotonic() < until
-                time.sleep(0.001)
+            until(lambda: delayed(r) + other.stats()["loop"]["delayed"] == 2)
             limit.change()
             for reactor in (r.reactor, other):
                 reactor.limit_changed(limit)
@@ -185,22 +182,23 @@ def test_who_shares_a_limit_takes_turns_whatever_they_have_queued(r: Rig) -> Non
 
 
 def test_large_commands_and_small_ones_share_bytes(r: Rig) -> None:
-    """One reads 128 KiB, one 4 KiB: each gets about half of the bytes, not of the commands."""
-    limit = Limit(bytes_per_second=32 << 20, burst_s=0.01)
-    large, small = (r.connect(r.session(luns={0: r.volume})) for _ in range(2))
-    for row in r.reactor.stats()["luns"]:
-        r.reactor.set_lun_limits(row["session"], 0, volume_limit=limit)
-    sizes = {large: 256, small: 8}
-    counts = dict.fromkeys(sizes, 0)
-    for w, blocks in sizes.items():
-        for _ in range(64):
-            w.command(rw(0x28, 0, blocks), flags=FINAL | READ, edtl=blocks * 512)
-    while counts[small] < 8 << 20:
-        for w, blocks in sizes.items():
-            while not w.silent(0):
-                counts[w] += len(w.gather()[0])
-                w.command(rw(0x28, 0, blocks), flags=FINAL | READ, edtl=blocks * 512)
-    assert 0.4 < counts[small] / sum(counts.values()) < 0.6, counts
+    """One has 128 KiB commands waiting, one of 4 KiB behind them: they are answered by bytes in turn, not by commands."""
+    limit = stopped()
+    w = r.wire(luns={0: r.volume, 1: r.volume}, max_cmd_window=256)
+    for lun in (0, 1):
+        r.reactor.set_lun_limits(r.number, lun, volume_limit=limit)
+    read(w)
+    w.gather()
+    large = {w.command(rw(0x28, 0, 256), flags=FINAL | READ, edtl=131072) for _ in range(8)}
+    for _ in range(128):
+        read(w, lun=1)
+    settle(r, 136)
+    limit.change(bytes_per_second=8 << 20, burst_s=0.0)
+    r.reactor.limit_changed(limit)
+    answers = [w.gather()[1].itt in large for _ in range(136)]
+    with_64 = [number for number, is_large in enumerate(answers) if not is_large][63]
+    assert sum(answers[:with_64]) <= 4, answers         # two, of as many bytes as 64 small ones; by commands it were eight
+    assert sum(answers[:with_64 + 64]) >= 1, answers
 
 
 def test_what_waits_is_aborted_at_once(r: Rig) -> None:

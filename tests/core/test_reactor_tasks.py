@@ -1,7 +1,6 @@
 """Tasks on the data plane: task attributes and task management (SAM-5 §8, RFC 7143 §11.5)."""
 
 import random
-import time
 
 from core.wire.reactor import (
     AbortedEvent,
@@ -122,7 +121,8 @@ def test_aborting_a_write_that_waits_for_data(r: Rig) -> None:
     itt = w.command(rw(0x2A, 0, 2), flags=FINAL | WRITE, edtl=1024)
     ttt = w.receive().ttt
     w.data_out(itt, ttt, 0, 0, b"a" * 512, final=False)
-    time.sleep(0.05)
+    w.command(bytes(6), immediate=True, cmd_sn=w.cmd_sn)
+    assert w.receive().status == 0                                                 # so the half of its data has been seen
     r.reactor.abort(1, session=r.number, lun=0)
     assert r.event(AbortedEvent).count == 1
     w.data_out(itt, ttt, 1, 512, b"a" * 512, final=True)
@@ -190,7 +190,8 @@ def test_commands_that_arrive_late_are_plugged(r: Rig) -> None:
     a = r.wire()
     b = r.connect(r.number)
     a.command(UNKNOWN, cmd_sn=2, itt=0x22)
-    time.sleep(0.05)
+    a.command(bytes(6), immediate=True, cmd_sn=1)
+    a.receive()                                                                    # so the one before has been seen
     r.reactor.abort(1, session=r.number, lun=0, before_cmd_sn=4)
     assert r.event(AbortedEvent).count == 1
     b.command(UNKNOWN, cmd_sn=1, itt=0x11)

@@ -19,6 +19,7 @@ from tests.support.history import FOREVER, Op, Violation
 from tests.support.libiscsi import GOOD, Initiator, InitiatorError
 from tests.support.oracle import Oracle
 from tests.support.places import pool_directory
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(libiscsi.lib is None, reason="libiscsi is not installed (make clients)")
 
@@ -78,6 +79,7 @@ class Load:
         self.random = random.Random(seed)
         self.names = 0
         self.acknowledged = 0
+        self.administered = 0
         for name in ("a", "b"):
             self.admin("create", ["create", name, "--size", str(VOLUME_BYTES)], name=name, size_bytes=VOLUME_BYTES)
 
@@ -92,6 +94,7 @@ class Load:
             value = rows[args["name"]]["id"] if "name" in args else [rows[name]["id"] for _, name in args["pairs"]]
         with self.lock:
             self.oracle.finish(op, "ok", value)
+            self.administered += 1
 
     def write(self, number: int) -> None:
         """One session that writes, unmaps and syncs until the daemon is gone."""
@@ -141,10 +144,13 @@ class Load:
                                name=f"c{n}")
 
     def until_killed(self, seconds: float) -> None:
+        """Kill it so long after it has begun to do what is asked of it."""
+        written, administered = self.acknowledged, self.administered
         threads = [threading.Thread(target=self.write, args=(i,)) for i in range(3)]
         threads.append(threading.Thread(target=self.administer))
         for thread in threads:
             thread.start()
+        until(lambda: self.acknowledged >= written + 20 and self.administered > administered)
         time.sleep(seconds)
         self.daemon.stop(signal.SIGKILL)
         for thread in threads:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 
 from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess
 from tests.support.libiscsi import GOOD, Answer, Initiator
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs("libiscsi")
 
@@ -83,7 +83,7 @@ def test_tokens_end_with_the_daemon_and_leave_nothing(start: Start) -> None:
         assert host.read(0, 0, 8).data == b"1" * 4096
         token = populate(host, 0, 0, 128, timeout_s=1)
         assert int.from_bytes(token[:4], "big") == 0x00800000
-    time.sleep(7)  # past its end and the daemon's next look
+    until(lambda: daemon.stats()["pool"]["objects"] == 2)    # past its end, and the daemon's next look
     daemon.stop()
     assert hidden(daemon) == 0
 

@@ -49,7 +49,7 @@ class Site:
 
     def get(self, path: str) -> Any:
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
-        with urllib.request.urlopen(request, context=self._trust, timeout=20) as answer:
+        with urllib.request.urlopen(request, context=self._trust, timeout=60) as answer:
             return json.load(answer)
 
 
@@ -116,7 +116,7 @@ def visit(browser: Any, site: Site) -> Iterator[Callable[..., Watched]]:
 
     def open_(width: int = 1200, height: int = 800, theme: str = "light") -> Watched:
         context = browser.new_context(ignore_https_errors=True, viewport={"width": width, "height": height}, color_scheme=theme)
-        context.set_default_timeout(15000)
+        context.set_default_timeout(60000)
         contexts.append(context)
         return Watched(context.new_page(), site)
 

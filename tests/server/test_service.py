@@ -20,6 +20,7 @@ from target.cli.serve import read_config, serve
 from target.server.logs import JournalFormatter, JsonFormatter, formatter
 from target.server.notify import Notifier
 from tests.support.daemon import DaemonProcess
+from tests.support.waiting import PATIENCE_SECONDS
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 UNITS = ("lunette.service", "lunette@.service")
@@ -31,7 +32,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """What plays systemd: a datagram socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(30)
+        sock.settimeout(PATIENCE_SECONDS)
         yield sock
 
 
@@ -91,11 +92,12 @@ def test_a_daemon_tells_its_manager_all_its_life(manager: socket.socket, tmp_pat
         reloads = [told for told in iter(lambda: manager.recv(4096), b"READY=1") if told != b"WATCHDOG=1"]
         assert len(reloads) == 1
         assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", reloads[0])
-        daemon.stop(signal.SIGTERM)
+        daemon.process.terminate()
         told = b""
-        while not told.startswith(b"STOPPING=1"):
+        while not told.startswith(b"STOPPING=1"):       # read meanwhile: the socket holds ten
             told = manager.recv(4096)
             assert told == b"WATCHDOG=1" or told.startswith(b"STOPPING=1")
+        daemon.stop(signal.SIGTERM)
     finally:
         daemon.close()
     rows = [json.loads(line) for line in daemon.log.read_text().splitlines()]

@@ -21,7 +21,7 @@ from tests.support.guest_image import GuestImage, NoGuest, guest_image
 
 QEMU = "qemu-system-x86_64"
 MEMORY_MIB = 640
-BOOT_SECONDS = 120
+BOOT_SECONDS = 240
 HOSTS = ("10.0.2.2", "10.0.3.2")
 
 
@@ -36,7 +36,7 @@ class Running:
         self.command = command
         self._answer = answer
 
-    def wait(self, timeout: float = 120) -> str:
+    def wait(self, timeout: float = 200) -> str:
         """Its output, once it has ended with status 0."""
         try:
             status, output = self._answer.result(timeout)
@@ -85,11 +85,11 @@ class Guest:
             self._agent.sendall(b"%d %s\n" % (number, base64.b64encode(command.encode())))
         return Running(command, self._answers[number])
 
-    def run(self, command: str, timeout: float = 120) -> str:
+    def run(self, command: str, timeout: float = 200) -> str:
         """Run a shell command; its output, or GuestError when its status is not 0."""
         return self.start(command).wait(timeout)
 
-    def wait_for(self, command: str, timeout: float = 60) -> str:
+    def wait_for(self, command: str, timeout: float = 120) -> str:
         """Run a command again and again until it succeeds; its output."""
         return self.run(f"for i in $(seq {int(timeout * 5)}); do {{ {command}; }} >/tmp/w.$$ 2>&1 && cat /tmp/w.$$ && exit; "
                         "usleep 200000; done; cat /tmp/w.$$; exit 1", timeout + 30)

@@ -23,6 +23,7 @@ MULTIPATH = """defaults {
 """
 QUICK = {"node.session.timeo.replacement_timeout": "1", "node.conn[0].timeo.noop_out_interval": "1",
          "node.conn[0].timeo.noop_out_timeout": "1"}        # for login: a path that is dead is found to be so at once
+UNPINGED = {"node.conn[0].timeo.noop_out_interval": "0", "node.conn[0].timeo.noop_out_timeout": "0"}   # a busy core loses no path
 VERIFY = ("fio --name=v --filename={disk} --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k-16k --size=4m "
           "--rate=4m --verify=crc32c --verify_fatal=1 --verify_backlog=256 --output-format=json")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 TOOL = "iscsi-test-cu"
-SECONDS = 30
+SECONDS = 60
 PASS, SKIP, FAIL, CRASH, HANG = "pass", "skip", "fail", "crash", "hang"
 
 _SUMMARY = re.compile(r"^\s+tests\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)", re.MULTILINE)

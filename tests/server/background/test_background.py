@@ -11,11 +11,17 @@ import pytest
 from target.server.background import monitor
 from target.server.background.detached import Background
 from target.server.background.pool_work import PoolWork
+from tests.support.waiting import eventually
 
 
-async def nap(seconds: float, done: list[str]) -> None:
-    await asyncio.sleep(seconds)
+async def nap(turns: int, done: list[str]) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
     done.append("slept")
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
 
 
 def test_stop_waits_for_what_ends_in_time_and_cancels_the_rest() -> None:
@@ -23,7 +29,7 @@ def test_stop_waits_for_what_ends_in_time_and_cancels_the_rest() -> None:
 
     async def run() -> tuple[asyncio.Task[None], asyncio.Task[None]]:
         background = Background()
-        tasks = background.spawn(nap(0.01, done), "short"), background.spawn(nap(3600, done), "long")
+        tasks = background.spawn(nap(5, done), "short"), background.spawn(never(), "long")
         await background.stop(0.2)
         await background.stop(0.2)      # nothing is left to wait for
         return tasks
@@ -64,10 +70,7 @@ def test_the_monitor_survives_what_it_looks_at(caplog: pytest.LogCaptureFixture,
     async def run() -> None:
         one = Broken()
         one.start()
-        for _ in range(100):
-            await asyncio.sleep(0.01)
-            if len(looks) > 2:
-                break
+        await eventually(lambda: len(looks) > 2)
         await one.stop()
 
     monkeypatch.setattr(monitor, "PERIOD_SECONDS", 0.001)

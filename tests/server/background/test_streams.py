@@ -17,16 +17,21 @@ from target.server.background import receiving, sending
 from target.volumes.gateway import PoolError
 from target.volumes.replicas import EXPIRES_SECONDS, pack_token
 from tests.core.test_stream_frames import resealed
+from tests.support.places import pool_directory
 from tests.support.site import BLOCK, MIB, Site, frames
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
-async def sites() -> AsyncIterator[list[Site]]:
+async def sites(tmp_path: Path) -> AsyncIterator[list[Site]]:
     """Two pools, `v` in the first with v@1 and v@2."""
-    made: list[Site] = []
-    for name in ("here", "there"):
-        path = Path(f"/dev/shm/lunette-site-{os.getpid()}-{name}")
-        made.append(Site(path).open())
+    with pool_directory(tmp_path) as place:
+        async for made in two_sites(place):
+            yield made
+
+
+async def two_sites(place: Path) -> AsyncIterator[list[Site]]:
+    made = [Site(place / name).open() for name in ("here", "there")]
     here = made[0]
     await here.create("v")
     await here.write("v", 0, random.Random(1).randbytes(5 * MIB))
@@ -37,7 +42,6 @@ async def sites() -> AsyncIterator[list[Site]]:
     yield made
     for site in made:
         site.close(clean=False)
-        site.path.unlink()
 
 
 async def same(here: Site, name: str, there: Site, other: str) -> None:
@@ -187,10 +191,19 @@ async def test_what_is_sent_is_held_and_what_is_gone_is_told(sites: list[Site], 
             held.append([tag for name in ("v@1", "v@2") for tag in here.holds.tags(here.info(name).id)])
             with pytest.raises(LunetteError, match="is held by send:"):
                 await here.delete("v@1")
-            await asyncio.sleep(0.05)               # a walk that takes long: the other end hears that there is nothing yet
+            before = len(said)                      # a walk that takes long: the other end hears that there is nothing yet
+            await eventually(lambda: len(said) > before)
         return await call(op, **args)
 
+    put = sending.Sink.put
+    said: list[int] = []
+
+    async def heard(self: sending.Sink, frame: bytes) -> None:
+        said.append(frame[6])
+        await put(self, frame)
+
     monkeypatch.setattr(here.pool, "call", slow)
+    monkeypatch.setattr(sending.Sink, "put", heard)
     monkeypatch.setattr(sending, "QUIET_SECONDS", 0.01)
     stream = await here.send("v@2", "v@1")
     assert held
@@ -350,9 +363,7 @@ async def test_what_nobody_goes_on_with_expires(sites: list[Site], monkeypatch: 
     await asyncio.sleep(0.05)
     assert there.receiving.status("w")
     there.now_s += 2
-    async with asyncio.timeout(20):
-        while there.pool.hidden():                  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not there.pool.hidden())
     assert not there.receiving.status("w")
     there.receiving.stop()
 
