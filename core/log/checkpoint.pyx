@@ -55,6 +55,12 @@ cdef enum:
     TURN_HOME_PAGES = 64          # ... and pages of them
     NO_HOMES_US = 500000          # a checkpoint without room for its nodes tries again so long after
     SETTLED_US = 30000000         # a pool with changes gets a checkpoint at least this often
+    WAITING_MOST = 200000         # items that wait to come off the counts: with more a checkpoint is due
+    OP_DIRTIES = 550              # pages that one op may make dirty: a copied leaf raises counts of 512 blocks, and some above it
+    RESERVE_PART = 256            # of the pool's blocks: kept for deletes and metadata ...
+    RESERVE_LEAST = 64            # ... at least and at most so many
+    RESERVE_MOST = 16384
+    NODES_PART = 32               # of the pool's blocks: allocated below for nodes, where that is done ahead
 
 
 # -- when ---------------------------------------------------------------------------------------------------------------------
@@ -76,16 +82,16 @@ cdef void limits_set(lnt_pool *p) noexcept nogil:
     cdef uint64_t most = p.total_blocks // L_GROUP_BLOCKS + 16
     cdef uint64_t stop, goal
     room -= summaries if summaries < room // 2 else room // 2
-    if most > 550:
-        most = 550
+    if most > OP_DIRTIES:
+        most = OP_DIRTIES
     if most > room // 2:
         most = room // 2
-    p.reserve_blocks = p.total_blocks // 256 if p.total_blocks > 64 * 256 else 64
-    if p.reserve_blocks > 16384:
-        p.reserve_blocks = 16384
+    p.reserve_blocks = p.total_blocks // RESERVE_PART if p.total_blocks > RESERVE_LEAST * RESERVE_PART else RESERVE_LEAST
+    if p.reserve_blocks > RESERVE_MOST:
+        p.reserve_blocks = RESERVE_MOST
     stop = room - most
-    if p.medium.sparse:               # whatever is dirty must have a home that is allocated below: 1/32 of the pool at most
-        goal = p.total_blocks // 32 if p.total_blocks // 32 > L_RUN_BLOCKS else L_RUN_BLOCKS
+    if p.medium.sparse:               # whatever is dirty must have a home that is allocated below
+        goal = p.total_blocks // NODES_PART if p.total_blocks // NODES_PART > L_RUN_BLOCKS else L_RUN_BLOCKS
         if goal > stop + p.reserve_blocks:
             goal = stop + p.reserve_blocks
         medium_goal(p, goal)
@@ -101,7 +107,7 @@ cdef void ckpt_settled(lnt_pool *p) noexcept nogil:
 cdef int ckpt_due(lnt_pool *p) noexcept nogil:
     if p.checkpoint_wait.wanted or next_images(p) > p.cache.dirty_limit // 2 or journal_room(p) < p.journal.blocks // 2:
         return 1
-    if ring_count(&p.dropped_waiting) > 200000:
+    if ring_count(&p.dropped_waiting) > WAITING_MOST:
         return 1
     return (p.cache.n_dirty > 0 or ring_count(&p.dropped_homes)) and p.now_us > p.checkpoint.next_due_us
 

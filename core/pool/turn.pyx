@@ -25,6 +25,7 @@ from core.space.medium cimport medium_turn
 cdef enum:
     RUN_OPS = 512                 # ops run in one turn
     RECLAIM_STEPS = 1024          # of reclaim in one turn: blocks, about
+    WAITING_PRESS = 20000         # dropped references that wait for a hard commit: with more it is made before its time
 
 
 cdef extern from "pool/attached.h" nogil:
@@ -112,7 +113,8 @@ cdef void op_run(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 cdef inline bint frees_press(lnt_pool *p) noexcept nogil:
     """Blocks wait for a hard commit to be free again, and are wanted before its time."""
-    return ring_count(&p.dropped_waiting) and (space_for_data(p) < p.reserve_blocks or ring_count(&p.dropped_waiting) > 20000)
+    cdef uint64_t waiting = ring_count(&p.dropped_waiting)
+    return waiting and (space_for_data(p) < p.reserve_blocks or waiting > WAITING_PRESS)
 
 
 cdef int background_turn(lnt_pool *p) noexcept nogil:

@@ -17,7 +17,7 @@ from target.errors import LunetteError
 from target.iscsi import SessionRegistry
 from target.models.pool import Move
 from target.scsi import AccessState, Target, TargetPort, expire_tokens
-from target.server import limits, logs
+from target.server import logs, rlimits
 from target.server.api import guard
 from target.server.api.commands.configuration import ConfigurationCommands
 from target.server.api.commands.management import Management
@@ -96,6 +96,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._device: Any = None
         self._pool: Any = None
+        self._wired = False                 # all of `wire` is there
         self._presence: Presence | None = None
         self.shared_identity = ""           # who serves a pool with the same identity on this machine
         self.reactors: list[Reactor] = []
@@ -117,7 +118,7 @@ class Daemon:
                 self.reactors.append(reactor)   # before it starts: one that cannot gives back what it holds while there is a pool
                 reactor.start()
         except OSError as error:
-            raise limits.explain(error) from None
+            raise rlimits.explain(error) from None
         self._meet_its_like()
         self.wire(self._pool)
 
@@ -141,9 +142,23 @@ class Daemon:
 
     def wire(self, native_pool: Any) -> None:
         """Make everything that stands on an open pool and the reactors, without starting any of it."""
-        config = self.config
-        self.pool = AsyncPool(native_pool, lambda: self._device.room_bytes() if self._device is not None else None)
+        self.pool = AsyncPool(native_pool, lambda: None if self._device is None else self._device.room_bytes())
         self.catalog = Catalog(self.pool)
+        self.replicas = Replicas(self.pool)
+        self.mirrors = Mirrors(self.pool, self.replicas)
+        self._wire_iscsi(native_pool)
+        served = self._wire_served()
+        self._wire_commands(served)
+        self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
+                               ownership=self.ownership, started_s=self.started_s)
+        self.api = ApiServer(self.config.api_path, served, self.management, self.listing, self.schedules, self.mirroring,
+                             self.transfers, self.exports, functools.partial(self._metrics, served), self.prove,
+                             self.config.api_listener)
+        self._wired = True
+
+    def _wire_iscsi(self, native_pool: Any) -> None:
+        """What initiators meet: the target, its sessions, units and portals."""
+        config = self.config
         self.target_name = target_name(native_pool.name)
         self.addresses = LocalAddresses()
         self.access = Access(self.catalog, self.target_name, open_access=config.open_access,
@@ -155,56 +170,57 @@ class Daemon:
                 self.target.set_group_state(group, ACCESS_STATES[state])
         self.registry = SessionRegistry(max_sessions=config.max_sessions,
                                         max_sessions_per_initiator=config.max_sessions_per_initiator)
-        self.table = SessionTable(self.target, self.access, self.reactors, self.registry)
-        self.limits = self.table.limits = Limits(
-            RateStore(self.pool, {host.id for host in self.catalog.hosts()}), self.catalog, self.reactors, self.table.sessions)
-        self.statistics = Statistics(self.table, self.pool)
-        self.replicas = Replicas(self.pool)
-        self.mirrors = Mirrors(self.pool, self.replicas)
         self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target), self.replicas.keeps)
-        self.units = self.table.units = Units(
-            self.pool, self.catalog, frozen=self.frozen, background=self.table.background,
-            gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt, quiesce=self.table.quiesce,
-            attention_raised=self.table.attention_raised, statistics=self.statistics.of_object,
-            keep_reservations=self._device is not None and self._device.may_move, standing=self.mirrors.standing)
+        self.table = SessionTable(self.target, self.access, self.reactors, self.registry, units=self._units_of,
+                                  limits=self._limits_of)
+        self.limits, self.units = self.table.limits, self.table.units
+        self.statistics = Statistics(self.table, self.pool)
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table, self.prove)
+
+    def _limits_of(self, table: SessionTable) -> Limits:
+        store = RateStore(self.pool, {host.id for host in self.catalog.hosts()})
+        return Limits(store, self.catalog, self.reactors, table.sessions)
+
+    def _units_of(self, table: SessionTable) -> Units:
+        return Units(
+            self.pool, self.catalog, frozen=self.frozen, background=table.background, gate_changed=table.gate_changed,
+            abort_tasks=table.abort_for_preempt, quiesce=table.quiesce, attention_raised=table.attention_raised,
+            statistics=lambda object_id: self.statistics.of_object(object_id),      # which are made of the table
+            keep_reservations=self._device is not None and self._device.may_move, standing=self.mirrors.standing)
+
+    def _wire_served(self) -> Served:
+        """What commands and listings share."""
         self.holds = Holds()
         self.stored_holds = StoredHolds(self.pool)
         self.monitor = SpaceMonitor(self.pool, self.catalog, self.target.units,
-                                    lambda: self._device.missing_bytes() if self._device is not None else 0,
-                                    lambda: self._device.lost_name() if self._device is not None else "")
+                                    lambda: 0 if self._device is None else self._device.missing_bytes(),
+                                    lambda: "" if self._device is None else self._device.lost_name())
         self.jobs = Jobs()
-        self.transfers = Transfers(self.jobs)
-        served = Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
-                        units=self.units, limits=self.limits, holds=self.holds, stored_holds=self.stored_holds,
-                        monitor=self.monitor, jobs=self.jobs, mirrors=self.mirrors, replicas=self.replicas,
-                        reclaiming=Reclaiming(self.pool, self.jobs))
+        return Served(pool=self.pool, catalog=self.catalog, target=self.target, access=self.access, table=self.table,
+                      units=self.units, limits=self.limits, holds=self.holds, stored_holds=self.stored_holds,
+                      monitor=self.monitor, jobs=self.jobs, mirrors=self.mirrors, replicas=self.replicas,
+                      reclaiming=Reclaiming(self.pool, self.jobs))
+
+    def _wire_commands(self, served: Served) -> None:
+        """Who does what is commanded, and whom a deleted object concerns."""
         self.management = Management(served, self.enlarge)
         self.commands = self.management.table
         self.schedules = Schedules(self.pool, self.catalog, self.management.objects)
-        self.commands.add(*self.schedules.commands(), Command("move", Move, self._move, "admin"),
-                          *ConfigurationCommands(served, self.management.lineage, self.schedules).commands())
-        self.commands.when_deleted(self.schedules.forget_object)
+        self.transfers = Transfers(self.jobs)
         self.sending = Sending(self.pool, self.catalog, self.replicas, self.stored_holds)
         self.receiving = Receiving(self.pool, self.replicas, published=self.management.lineage.named,
                                    followed=self.units.reverted)
         self.mirroring = self._wire_mirroring()
-        self.commands.add(*self.mirroring.commands())
-        self.commands.when_deleted(self.mirrors.forget_object)
         self.descriptors = Descriptors()
         self.exports = Exports(self.pool, self.catalog, self.stored_holds, self.replicas.guid)
         self.streams = StreamCommands(self.pool, self.mirrors, self.sending, self.receiving, self.descriptors,
                                       self.transfers, self.exports, self.management.objects.made)
-        self.commands.add(*self.streams.commands())
-        self.commands.when_deleted(self.replicas.forget_object)
-        self.listing = Listing(served, self.management, statistics=self.statistics, portals=self.portals,
-                               ownership=self.ownership, started_s=self.started_s)
-        self.commands.when_deleted(self.statistics.forget_object)
-        self.commands.when_deleted(self.limits.forget_object)
-        self.api = ApiServer(config.api_path, served, self.management, self.listing, self.schedules, self.mirroring,
-                             self.transfers, self.exports, functools.partial(self._metrics, served), self.prove,
-                             config.api_listener)
+        self.commands.add(*self.schedules.commands(), Command("move", Move, self._move, "admin"),
+                          *ConfigurationCommands(served, self.management.lineage, self.schedules).commands(),
+                          *self.mirroring.commands(), *self.streams.commands())
+        for part in (self.schedules, self.mirrors, self.replicas, self.statistics, self.limits):
+            self.commands.when_deleted(part.forget_object)
 
     def _wire_mirroring(self) -> Mirroring:
         """The mirrors, on parts that are wired already."""
@@ -238,7 +254,7 @@ class Daemon:
 
     def ownership(self) -> dict[str, Any]:
         """Who this process is in the pool's ownership record, and who else on this machine goes by the pool's identity."""
-        record = getattr(self._device, "owner", None)
+        record = None if self._device is None else self._device.owner
         shared = self.shared_identity
         return {**({"owner": record.describe(), "lease_seconds": record.lease_s} if record is not None else {}),
                 **({"shared_identity": shared} if shared else {})}
@@ -261,7 +277,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         try:
-            limits.raise_limits()
+            rlimits.raise_limits()
             if not await self._waited():
                 return
             self.start_pool()
@@ -399,13 +415,13 @@ class Daemon:
         await self.portals.stop()
 
     async def _close(self) -> None:
-        if hasattr(self, "addresses"):
+        if self._wired:
             await self.monitor.stop()
             await self.frozen.stop()
             await self.addresses.stop()
         if self.answering is not None:
             await self.answering.stop()
-        if hasattr(self, "table"):
+        if self._wired:
             await self.table.background.stop(self.config.shutdown_seconds)
             with contextlib.suppress(Exception):
                 self.table.stop()
@@ -414,7 +430,7 @@ class Daemon:
             reactor.events()  # takes back what they hold of the pool, while there is one
         if self.telling is not None:
             await self.telling.stop()
-        if hasattr(self, "pool"):
+        if self._wired:
             self.pool.detach()
         unclosed = None
         if self._pool is not None:

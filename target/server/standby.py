@@ -194,14 +194,16 @@ class _Front:
             self.target.set_group_state(group, AccessState.STANDBY)
         registry = SessionRegistry(max_sessions=config.max_sessions,
                                    max_sessions_per_initiator=config.max_sessions_per_initiator)
-        self.table = SessionTable(self.target, self.access, [self._reactor], registry)
+        self.table = SessionTable(
+            self.target, self.access, [self._reactor], registry,
+            limits=lambda table: Limits(RateStore(pool, ()), catalog, [self._reactor], table.sessions),
+            units=lambda table: Units(
+                pool, catalog, frozen=FrozenMedia(pool, functools.partial(expire_tokens, self.target)),
+                background=table.background, gate_changed=table.gate_changed, abort_tasks=table.abort_for_preempt,
+                quiesce=table.quiesce, attention_raised=table.attention_raised, keep_reservations=True, relay=relay,
+                standing=lambda info: self._mirrors.standing(info)))
         self.table.before = fresh
-        self.table.limits = Limits(RateStore(pool, ()), catalog, [self._reactor], self.table.sessions)
-        self.units = self.table.units = Units(
-            pool, catalog, frozen=FrozenMedia(pool, functools.partial(expire_tokens, self.target)),
-            background=self.table.background, gate_changed=self.table.gate_changed, abort_tasks=self.table.abort_for_preempt,
-            quiesce=self.table.quiesce, attention_raised=self.table.attention_raised, keep_reservations=True, relay=relay,
-            standing=lambda info: self._mirrors.standing(info))
+        self.units = self.table.units
         self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table)
         self.portals.before = fresh

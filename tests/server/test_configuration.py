@@ -13,7 +13,7 @@ from target.errors import LunetteError
 from target.models.checking import check
 from target.models.configuration import ConfigurationImport
 from target.server.api.audit import shown
-from target.server.identity import CALLER, Identity
+from target.server.caller import CALLER, Identity
 from target.volumes.catalog import Catalog
 from tests.server.conftest import Control, make_control
 from tests.support.fake_pool import FakePool

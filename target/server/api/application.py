@@ -20,7 +20,7 @@ from target.page import asset
 from target.server.api.authentication import identify
 from target.server.api.parts import Parts
 from target.server.api.routes import Answer, Call, NoArguments, Route
-from target.server.identity import CALLER, DAEMON, Identity
+from target.server.caller import CALLER, DAEMON, Identity
 
 log = logging.getLogger("lunette.api")
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from target.models.forms import Form
 from target.models.hints import hints, metadata
-from target.server.identity import Identity
+from target.server.caller import Identity
 
 log = logging.getLogger("lunette.audit")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from target.errors import LunetteError
 from target.server.api.tokens import Tokens
+from target.server.caller import Identity
 from target.server.command import SCOPES
-from target.server.identity import Identity
 
 if TYPE_CHECKING:
     import asyncio

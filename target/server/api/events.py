@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from target.errors import LunetteError
-from target.server.identity import Identity
+from target.server.caller import Identity
 
 KEPT = 2048
 MAX_READERS = 64

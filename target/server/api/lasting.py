@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from target.errors import LunetteError
 from target.server.api.authentication import identify
 from target.server.api.tokens import Tokens
-from target.server.identity import Identity
+from target.server.caller import Identity
 
 if TYPE_CHECKING:
     from aiohttp import web

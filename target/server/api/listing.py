@@ -12,7 +12,7 @@ from typing import Any
 from target.server.api.accounting import Accounting
 from target.server.api.commands.management import Management
 from target.server.api.served import Served
-from target.server.identity import CALLER
+from target.server.caller import CALLER
 from target.server.iscsi.dataplane import DIRECTIONS
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.statistics import Statistics

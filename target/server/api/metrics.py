@@ -20,7 +20,7 @@ from target.server.api.accounting import Accounting
 from target.server.api.metric_names import POOL, REACTOR, VOLUME_COUNTERS, VOLUME_GAUGES, Name
 from target.server.api.served import Served
 from target.server.api.volume_series import OTHERS, VolumeSeries
-from target.server.identity import CALLER
+from target.server.caller import CALLER
 from target.server.iscsi.dataplane import DIRECTIONS, LATENCY_BOUNDS_US
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.statistics import Statistics

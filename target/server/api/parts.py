@@ -26,7 +26,7 @@ from target.server.background.schedules import Schedules
 from target.server.background.scrub import Scrub
 from target.server.background.transfers import Transfers
 from target.server.background.trim import Trim
-from target.server.identity import CALLER, Identity
+from target.server.caller import CALLER, Identity
 from target.server.iscsi.throttle import Throttle
 from target.server.mirroring.mirroring import Mirroring
 

@@ -68,7 +68,7 @@ class Reading:
         ]
 
     async def _objects(self, call: Call) -> Any:
-        from target.server.api.streams import send_rows
+        from target.server.api.pieces import send_rows
 
         query: ObjectPage = call.query
         if query.name is not None:
@@ -80,7 +80,7 @@ class Reading:
         return Answer(found, next_link(call, found[-1]["name"]) if len(found) == query.limit else {})
 
     async def _preview(self, call: Call) -> Any:
-        from target.server.api.streams import send_rows
+        from target.server.api.pieces import send_rows
 
         return await send_rows(call.request, self._parts.schedules.preview(call.query.name, call.query.runs))
 
@@ -89,7 +89,7 @@ class Reading:
         return paged(call, self._parts.mirroring.rows(), _named)
 
     async def _diff(self, call: Call) -> Any:
-        from target.server.api.streams import send_rows
+        from target.server.api.pieces import send_rows
 
         query: Difference = call.query
         call.identity.check_names([query.a, query.b])
@@ -105,7 +105,7 @@ class Reading:
         after = query.after or call.request.headers.get("Last-Event-ID") or None
         if SSE not in call.request.headers.get("Accept", ""):
             return self._parts.events.since(after, call.identity, query.limit)
-        from target.server.api.streams import send_events
+        from target.server.api.pieces import send_events
 
         events: AsyncIterator[Json | None] = self._parts.events.follow(after, call.identity)
         return await send_events(call.request, events, lambda: self._parts.lasting.still(call.request, call.identity))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from target.models.forms import Arguments
 from target.models.queries import Page
+from target.server.caller import Identity
 from target.server.command import Json, Scope
-from target.server.identity import Identity
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -52,12 +52,12 @@ class Running:
                      scope=command.scope, whole=command.scope == "admin", body=command.model)
 
     async def _batch(self, call: Call) -> Any:
-        from target.server.api.streams import send_batch
+        from target.server.api.pieces import send_batch
 
         return await send_batch(call.request, self._parts.management.table, keep_going=call.query.keep_going == "1")
 
     async def _export(self, call: Call) -> Any:
-        from target.server.api.streams import send_export
+        from target.server.api.pieces import send_export
 
         query: ExportQuery = call.query
         call.identity.check_names([query.name, *([query.since] if query.since else [])])
@@ -65,7 +65,7 @@ class Running:
             return await send_export(call.request, channel, self._parts.prove)
 
     async def _report(self, call: Call) -> Any:
-        from target.server.api.streams import send_job
+        from target.server.api.pieces import send_job
 
         query: JobQuery = call.query
         if query.name is None:

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 from target.errors import LunetteError
 from target.models.tokens import TokenCreate, TokenDelete
+from target.server.caller import Identity
 from target.server.command import SCOPES, Command, Scope
-from target.server.identity import Identity
 from target.volumes.entries import Entries, Kind
 from target.volumes.gateway import AsyncPool
 

@@ -69,10 +69,10 @@ INTERNAL_TARGET_FAILURE = Sense(SenseKey.HARDWARE_ERROR, 0x4400)
 class SessionTable:
     """Every normal session of the daemon, and what its connections' events lead to. One event loop uses it."""
 
-    def __init__(self, target: Target, access: Access, reactors: list[Reactor], registry: SessionRegistry) -> None:
+    def __init__(self, target: Target, access: Access, reactors: list[Reactor], registry: SessionRegistry, *,
+                 units: Callable[[SessionTable], Units], limits: Callable[[SessionTable], Limits]) -> None:
+        """`units` and `limits` make what leads back here, each of which is the table's then."""
         self.target = target
-        self.units: Units  # the units' hooks lead back here: the daemon ties the knot
-        self.limits: Limits
         self.before: Callable[[], Awaitable[None]] | None = None    # awaited before Python answers a command; OSError: BUSY
         self.access = access
         self.reactors = reactors
@@ -88,6 +88,8 @@ class SessionTable:
         self._names = NameWatch()
         self._trimming = Trimming()
         self.draining = Draining(self._reflag)
+        self.limits = limits(self)
+        self.units = units(self)
 
     def start(self) -> None:
         """Take events from every reactor on the running loop."""

@@ -15,7 +15,7 @@ import pytest
 
 from target.models.objects import Snapshot
 from target.server.api.batch import Batch
-from target.server.identity import DAEMON
+from target.server.caller import DAEMON
 from tests.server.conftest import Control
 
 

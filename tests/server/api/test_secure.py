@@ -19,8 +19,8 @@ import pytest
 from target.config import ApiListener, Portal, ServeConfig
 from target.errors import LunetteError
 from target.server.api import lasting
+from target.server.caller import CALLER, Identity
 from target.server.daemon import Daemon
-from target.server.identity import CALLER, Identity
 from tests.server.conftest import Control
 from tests.support.certificates import Certificates
 from tests.support.fake_pool import FakePool

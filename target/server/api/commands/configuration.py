@@ -10,8 +10,8 @@ from target.server.api import guard
 from target.server.api.commands.subject import Subject
 from target.server.api.served import Served
 from target.server.background.schedules import Schedules
+from target.server.caller import CALLER
 from target.server.command import Command, Json
-from target.server.identity import CALLER
 from target.server.iscsi.nexus import NexusSession
 from target.volumes.catalog import Catalog
 from target.volumes.configuration import Plan, Planning, described, secrets_of

@@ -25,8 +25,8 @@ from target.server.api import guard
 from target.server.api.commands.subject import Subject
 from target.server.api.renames import Renames
 from target.server.api.served import Served
+from target.server.caller import CALLER
 from target.server.command import Command, Json, Touches, everything, listed, touches
-from target.server.identity import CALLER
 from target.volumes.catalog import check_snapshot_name, check_volume_name, read_labels, write_labels
 from target.volumes.gateway import KeysOf, ObjectInfo
 from target.volumes.lineage import Lineage, volume_part

@@ -11,8 +11,8 @@ from target.errors import LunetteError
 from target.models.checking import check
 from target.models.forms import Arguments
 from target.models.hints import named_objects
+from target.server.caller import CALLER, Identity
 from target.server.command import Command
-from target.server.identity import CALLER, Identity
 
 
 @dataclass(frozen=True, slots=True)
