@@ -12,6 +12,7 @@ from core.device import FileDevice, create_file
 from core.flights import FEW, WINDOW, allocate_each, copy_in_place, each, read_each, write_each
 from core.pool.engine import Pool
 from tests.support.memdevice import MemoryDevice
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 class Slow(MemoryDevice):
@@ -37,7 +38,7 @@ class Slow(MemoryDevice):
             self.most = max(self.most, self._now)
             self._lock.notify_all()
             if self.flights > 1:
-                self._lock.wait_for(lambda: self.most > 1, timeout=10)
+                self._lock.wait_for(lambda: self.most > 1, timeout=PATIENCE_SECONDS)
             self._now -= 1
 
 

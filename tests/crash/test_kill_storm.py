@@ -23,6 +23,7 @@ from target.errors import LunetteError
 from tests.support.daemon import DaemonProcess
 from tests.support.places import pool_directory
 from tests.support.stamps import SECTOR, Lost, Reply, Session, read_stamps, stamped
+from tests.support.waiting import until
 
 MIB = 1 << 20
 WRITERS = 3
@@ -218,8 +219,10 @@ class Storm:
         dice = [random.Random(self.random.randrange(1 << 30)) for _ in range(WRITERS + 1)]
         threads = [threading.Thread(target=guarded, args=(self.writer, i, dice[i])) for i in range(WRITERS)]
         threads.append(threading.Thread(target=guarded, args=(self.administer, dice[WRITERS])))
+        written = self.acknowledged
         for thread in threads:
             thread.start()
+        until(lambda: self.acknowledged >= written + 20 or broken)
         time.sleep(seconds)
         self.kills["load"] += 1
         if self.random.random() < 0.25:                  # while it stops
@@ -289,7 +292,7 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
 def checked(daemon: DaemonProcess) -> None:
     """`lunette pool check --data` of the pool as it lies there: every count, every checksum of metadata and data."""
     result = subprocess.run([sys.executable, "-m", "target", "pool", "check", "--data", str(daemon.pool)],
-                            capture_output=True, text=True, timeout=60, check=False)
+                            capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

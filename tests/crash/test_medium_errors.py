@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from core import layout
 from core.check import Checker, Report, check
 from core.device import FileDevice
 from target.client import Client
-from tests.support.daemon import DaemonProcess, Refused
+from tests.support.daemon import DaemonProcess, Refused, logged
 from tests.support.places import pool_directory
 from tests.support.stamps import Session, stamp, stamped
 
@@ -92,10 +91,7 @@ def written_no_more(daemon: DaemonProcess) -> None:
     assert session.read(lun, 0, 64).data == stamped(1, 0, 64, 7)
     session.close()
     assert Client(str(daemon.api)).get("/v1/pool")["read_only"]
-    deadline = time.monotonic() + 20
-    while "read-only from now on" not in daemon.log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    logged(daemon, "read-only from now on")
     daemon.process.kill()
     daemon.process.wait()
     daemon.start()
@@ -126,13 +122,6 @@ def leaves(pool: Path) -> dict[str, list[int]]:
     return found
 
 
-def wait_for(daemon: DaemonProcess, text: str) -> None:
-    deadline = time.monotonic() + 20
-    while text not in daemon.log.read_text():
-        assert time.monotonic() < deadline, daemon.log.read_text()
-        time.sleep(0.1)
-
-
 def test_a_rotten_page_of_a_map(daemon: DaemonProcess) -> None:
     """A volume's node has rotted: its blocks are refused by name, all else goes on; once deleted, it is set aside for good."""
     for name in ("v", "w"):
@@ -156,13 +145,13 @@ def test_a_rotten_page_of_a_map(daemon: DaemonProcess) -> None:
     assert session.read(v, 0, 64).data == stamped(v, 0, 64, 5)
     assert session.write(v, 8192, stamped(v, 8192, 64, 6), fua=True).status == 0
     assert session.write(w, 0, stamped(w, 0, 64, 6), fua=True).status == 0
-    wait_for(daemon, f"node page at block {block} of volume v fails its checksum")
+    logged(daemon, f"node page at block {block} of volume v fails its checksum")
     rows = daemon.ls()
     assert (rows["v"]["damaged_pages"], rows["w"]["damaged_pages"], rows["v"]["exclusive_bytes"]) == (1, 0, None)
     daemon.cli("disconnect", "v", "--force")
     daemon.cli("delete", "v", "--force")
     for _ in range(2):
-        wait_for(daemon, f"node page at block {block} fails its checksum")
+        logged(daemon, f"node page at block {block} fails its checksum")
         pool = Client(str(daemon.api)).get("/v1/pool")
         assert not pool["read_only"]
         assert pool["set_aside_bytes"] == layout.BLOCK_BYTES

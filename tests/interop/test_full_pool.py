@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 
 from tests.support.daemon import DaemonProcess
 from tests.support.libiscsi import CHECK_CONDITION, GOOD, Answer, Initiator
+from tests.support.waiting import until
 
 PIECE_BLOCKS = 512                     # 256 KiB
 DATA_PROTECT, SPACE_ALLOCATION_FAILED, THRESHOLD_REACHED = 7, 0x2707, 0x3807
@@ -38,11 +38,7 @@ def test_a_full_pool_refuses_only_what_needs_space(start: Callable[..., DaemonPr
         assert block > 0
         assert write(session, 0, 2, told).status == GOOD
         assert session.read(0, 0, 1).data == b"\2" * 512
-        deadline = time.monotonic() + 15             # the daemon looks at its thresholds now and then
-        while THRESHOLD_REACHED not in told and time.monotonic() < deadline:
-            told += session.settle()
-            time.sleep(0.05)
-        assert THRESHOLD_REACHED in told
+        until(lambda: THRESHOLD_REACHED in told or told.extend(session.settle()))     # the daemon looks at it now and then
         daemon.cli("pool", "grow", "256M")
         assert write(session, block, 3, told).status == GOOD
         assert session.read(0, block, 1).data == b"\3" * 512
@@ -67,13 +63,13 @@ def write_same_unmap(session: Initiator, block: int, blocks: int, told: list[int
 
 
 def resumes(session: Initiator, block: int, fill: int, told: list[int]) -> bool:
-    """Whether writes there succeed once freed space has come back (within some seconds, while the session goes on)."""
-    deadline = time.monotonic() + 20
-    while (answer := write(session, block, fill, told)).status != GOOD:
-        assert (answer.key, answer.asc) == (DATA_PROTECT, SPACE_ALLOCATION_FAILED)
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
+    """Writes there succeed once freed space has come back, while the session goes on; whether they are what is read then."""
+    def written() -> bool:
+        answer = write(session, block, fill, told)
+        assert answer.status == GOOD or (answer.key, answer.asc) == (DATA_PROTECT, SPACE_ALLOCATION_FAILED)
+        return answer.status == GOOD
+
+    until(written)
     return session.read(0, block, 1).data == bytes([fill]) * 512
 
 

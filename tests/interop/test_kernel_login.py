@@ -9,7 +9,8 @@ import pytest
 from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess, Refused
 from tests.support.guest import HOSTS, Guest, GuestError
-from tests.support.kernel_initiator import NAME, Node
+from tests.support.kernel_initiator import NAME, UNPINGED, Node
+from tests.support.waiting import until
 
 OURS, THEIRS = "twelve bytes and more", "another that the target has"
 
@@ -36,7 +37,7 @@ def test_chap_both_ways(guarded: DaemonProcess, guest: Guest) -> None:
         node.login(chap=("guest", OURS + "!"))
     with pytest.raises(GuestError, match="login failure"):
         node.login(chap=("guest", OURS), mutual=("us", THEIRS + "!"))
-    assert guarded.cli("sessions").count(NAME) == 0
+    until(lambda: guarded.cli("sessions").count(NAME) == 0)
     node.login(chap=("guest", OURS), mutual=("us", THEIRS))
     assert guest.run(f"sg_inq {node.disk(3)} | grep -c LUNETTE").strip() == "1"
     assert guest.run("ls -d /sys/block/sd*").count("sd") == 1
@@ -57,7 +58,7 @@ def test_a_host_that_is_deleted_loses_its_session_and_comes_back_when_it_is_made
                                                                                     tmp_path: Path) -> None:
     node = Node(guest, guarded)
     chap = ("guest", OURS)
-    node.login({"node.session.timeo.replacement_timeout": "2"}, chap=chap)
+    node.login({"node.session.timeo.replacement_timeout": "2", **UNPINGED}, chap=chap)
     disk = node.disk(3)
     guest.run(f"dd if=/dev/urandom of=/tmp/data bs=1M count=1 2>&1 && dd if=/tmp/data of={disk} bs=1M oflag=direct 2>&1")
     with pytest.raises(Refused, match="logged in"):

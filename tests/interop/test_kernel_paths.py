@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 
 from tests.support.daemon import DaemonProcess
 from tests.support.guest import Guest, GuestError
-from tests.support.kernel_initiator import Node, Verifying, start_multipath, wait_for_paths
+from tests.support.kernel_initiator import UNPINGED, Node, Verifying, start_multipath, wait_for_paths
 
 EXCLUSIVE, REGISTRANTS_ONLY = 1, 5
 
 
-@pytest.fixture
-def two(daemon: DaemonProcess, guest: Guest) -> tuple[Node, Node]:
-    """One volume by two paths."""
+def by_two_paths(daemon: DaemonProcess, guest: Guest, settings: Mapping[str, str] = MappingProxyType({})) -> tuple[Node, Node]:
+    """One volume."""
     daemon.cli("create", "v", "--size", "256M")
     nodes = Node(guest, daemon, 0), Node(guest, daemon, 1)
     for node in nodes:
-        node.login({"node.session.timeo.replacement_timeout": "1"})
+        node.login({"node.session.timeo.replacement_timeout": "1", **settings})
     return nodes
 
 
-def test_io_goes_on_when_one_of_two_paths_is_lost(two: tuple[Node, Node], guest: Guest) -> None:
+def test_io_goes_on_when_one_of_two_paths_is_lost(daemon: DaemonProcess, guest: Guest) -> None:
+    by_two_paths(daemon, guest)
     disk = start_multipath(guest, paths=2)
     verifying = Verifying(guest, disk)
     guest.unplug(1)
@@ -35,8 +37,8 @@ def test_io_goes_on_when_one_of_two_paths_is_lost(two: tuple[Node, Node], guest:
     verifying.finish()
 
 
-def test_reservations_belong_to_a_path_and_outlive_a_restart(two: tuple[Node, Node], daemon: DaemonProcess, guest: Guest) -> None:
-    first, second = (node.disk(0) for node in two)
+def test_reservations_belong_to_a_path_and_outlive_a_restart(daemon: DaemonProcess, guest: Guest) -> None:
+    first, second = (node.disk(0) for node in by_two_paths(daemon, guest, UNPINGED))
 
     def reserve(disk: str, *args: str) -> str:
         return guest.run(f"sg_persist --no-inquiry --out {' '.join(args)} {disk} 2>&1")

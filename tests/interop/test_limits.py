@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
 from tests.support.daemon import DaemonProcess
 from tests.support.libiscsi import GOOD, Initiator
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.needs("libiscsi")
 
@@ -33,14 +33,12 @@ def test_a_limit_makes_wait_survives_a_restart_and_ends_at_once(daemon: DaemonPr
         found: list[int] = []
         waits = threading.Thread(target=lambda: found.append(initiator.read(slow, 8, 8).status))
         waits.start()
-        until = time.monotonic() + 20
-        while delayed(daemon) != 1:
-            assert time.monotonic() < until
+        until(lambda: delayed(daemon) == 1)
         for block in range(0, 80, 8):
             assert other.read(free, block, 8).status == GOOD
         assert found == []
         daemon.cli("set", "slow", "--bandwidth", "0")
-        waits.join(20)
+        waits.join(PATIENCE_SECONDS)
         assert found == [GOOD]
     row = next(each for each in daemon.stats()["luns"] if each["name"] == "slow")
     assert row["delayed"] == 1

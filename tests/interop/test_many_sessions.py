@@ -13,6 +13,7 @@ from target.iscsi.pdu import NopIn, NopOut
 from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess, logged
 from tests.support.session import Connection
+from tests.support.waiting import PATIENCE_SECONDS
 
 HOST = "iqn.2026-11.test:host"
 
@@ -58,7 +59,7 @@ def test_sessions_that_live_are_kept_and_the_limit_is_said(start: Start) -> None
 
 def test_who_does_not_log_in_locks_nobody_out(start: Start) -> None:
     daemon = start()
-    silent = [socket.create_connection(("127.0.0.1", daemon.port), timeout=10) for _ in range(300)]
+    silent = [socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE_SECONDS) for _ in range(300)]
     one = enter(daemon, 0)
     assert one.login_response.status == LoginStatus.SUCCESS
     assert logged(daemon, "refused 127.0.0.1: too many of its connections do not log in")

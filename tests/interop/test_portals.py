@@ -18,6 +18,7 @@ from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess, Refused, free_port, logged
 from tests.support.libiscsi import GOOD, Initiator, discover
 from tests.support.session import Connection
+from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.needs("libiscsi")
 
@@ -74,7 +75,7 @@ def test_silent_connections_are_bounded_and_do_no_harm(daemon: DaemonProcess) ->
     daemon.cli("create", "v", "--size", "64M")
     with Initiator(daemon.portal, daemon.target) as initiator:
         initiator.settle()
-        flood = [socket.create_connection(("127.0.0.1", daemon.port), timeout=10) for _ in range(400)]
+        flood = [socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE_SECONDS) for _ in range(400)]
         assert initiator.write(0, 0, b"x" * 512).status == GOOD
         assert daemon.stats()["connections"] <= 257
         for each in flood:
@@ -109,7 +110,7 @@ def test_logins_are_redirected_and_followed(start: Start) -> None:
     assert login(here, daemon.target) == (LoginStatus.TARGET_MOVED_TEMPORARILY, address)
     assert login(there, daemon.target)[0] == LoginStatus.SUCCESS
     done = subprocess.run(["iscsi-inq", f"iscsi://127.0.0.1:{here}/{daemon.target}/0"], capture_output=True, text=True,
-                          timeout=30, check=False)
+                          timeout=PATIENCE_SECONDS, check=False)
     assert "LUNETTE" in done.stdout, done.stderr
     daemon.cli("target", "redirect", "san.example.org", "--permanent", "--host", "one")
     daemon.restart()
@@ -147,7 +148,7 @@ def test_the_ipv6_wildcard_takes_both_families(start: Start) -> None:
     port = free_port()
     daemon = start("--force-open", listen=(f"[::]:{port}",))
     assert login(port, daemon.target)[0] == LoginStatus.SUCCESS
-    with socket.create_connection(("::1", port), timeout=10) as six:
+    with socket.create_connection(("::1", port), timeout=PATIENCE_SECONDS) as six:
         assert six.getpeername()[1] == port
     logged(daemon, "session of iqn.2026-11.test:mcs from 127.0.0.1 begins")
     both = start("--force-open", listen=(f"[::]:{free_port()}", f"0.0.0.0:{free_port()}"))

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import DaemonProcess
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 ROOT = Path(__file__).parents[2]
 # A boot sector for a PC: it has the BIOS read the second sector of the disk that it came from, prints that on the serial port and
@@ -77,15 +77,12 @@ def libvirt() -> Iterator[Callable[..., str]]:
         with open(Path(name) / "log", "w+") as log:
             process = subprocess.Popen([*nobody, "libvirtd"], env=places, stdout=log, stderr=log)
             try:
-                until = time.monotonic() + 30
-                while not (Path(name) / "libvirt" / "libvirt-sock").exists():
-                    assert process.poll() is None, Path(name, "log").read_text()
-                    assert time.monotonic() < until
-                    time.sleep(0.05)
+                until(lambda: process.poll() is not None or (Path(name) / "libvirt" / "libvirt-sock").exists())
+                assert process.poll() is None, Path(name, "log").read_text()
                 yield virsh
             finally:
                 process.terminate()
-                process.wait(20)
+                process.wait(PATIENCE_SECONDS)
 
 
 @pytest.mark.needs("libvirtd", "virsh", "setpriv")

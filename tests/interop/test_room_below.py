@@ -7,19 +7,18 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import DaemonProcess
+from tests.support.daemon import DaemonProcess, logged
 from tests.support.libiscsi import CHECK_CONDITION, GOOD, Answer, Initiator
+from tests.support.waiting import until
 
 PIECE_BLOCKS = 1024                    # 512 KiB
 PIECE_BYTES = 512 * PIECE_BLOCKS
 REFUSED = (CHECK_CONDITION, 7, 0x2707)  # DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT
-SECONDS = 20
 IMAGE_BYTES = {"tmpfs": 160 << 20, "ext4": 192 << 20, "xfs": 340 << 20}
 
 
@@ -70,11 +69,12 @@ def holds(session: Initiator, lun: int, end: int) -> None:
 
 
 def resumes(session: Initiator, lun: int) -> None:
-    deadline = time.monotonic() + SECONDS
-    while (answer := write(session, lun, 0, 3)).status != GOOD:
-        assert (answer.status, answer.key, answer.asc) == REFUSED
-        assert time.monotonic() < deadline, "writes do not go on"
-        time.sleep(0.1)
+    def written() -> bool:
+        answer = write(session, lun, 0, 3)
+        assert answer.status == GOOD or (answer.status, answer.key, answer.asc) == REFUSED
+        return answer.status == GOOD
+
+    until(written, "writes do not go on")
 
 
 @pytest.mark.needs("libiscsi")
@@ -106,9 +106,7 @@ def fills_up(daemon: DaemonProcess, place: Path) -> None:
         assert (pool["failure"], pool["space"], pool["available_bytes"]) == ("", "hard", 0)
         daemon.cli("snapshot", "v@s")
         daemon.cli("rename", "w", "x")
-        deadline = time.monotonic() + SECONDS                                # the monitor looks every two seconds
-        while "has no room" not in daemon.log.read_text() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        logged(daemon, "has no room")                                        # the monitor looks every two seconds
     ballast = place / "ballast"                                              # and others take the very last of it
     with contextlib.suppress(OSError), ballast.open("wb") as file:
         while True:

@@ -14,6 +14,7 @@ from tests.interop.conftest import Start
 from tests.support.daemon import DaemonProcess, Refused
 from tests.support.libiscsi import CHECK_CONDITION, GOOD, POWER_ON, Initiator, InitiatorError, discover
 from tests.support.session import Connection
+from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.needs("libiscsi")
 
@@ -230,7 +231,7 @@ def test_hostile_bytes_before_login_cost_only_their_connection(daemon: DaemonPro
     with connect(daemon) as initiator:
         initiator.settle()
         for garbage in (b"\xff" * 48, b"\x43" + b"\xff" * 47, b"GET / HTTP/1.0\r\n\r\n" * 10, bytes(48), b"\x01" * 4096):
-            with socket.create_connection(("127.0.0.1", daemon.port), timeout=10) as hostile:
+            with socket.create_connection(("127.0.0.1", daemon.port), timeout=PATIENCE_SECONDS) as hostile:
                 hostile.sendall(garbage)
                 hostile.shutdown(socket.SHUT_WR)
                 while hostile.recv(4096):

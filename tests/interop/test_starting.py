@@ -6,12 +6,13 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.interop.conftest import Start
+from tests.support.daemon import logged
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 def test_a_terminal_that_hangs_up_does_not_end_the_daemon(start: Start) -> None:
@@ -20,10 +21,7 @@ def test_a_terminal_that_hangs_up_does_not_end_the_daemon(start: Start) -> None:
     for _ in range(3):
         daemon.process.send_signal(signal.SIGHUP)
     daemon.cli("create", "v", "--size", "1M")
-    deadline = time.monotonic() + 10
-    while "SIGHUP" not in daemon.log.read_text() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert "the daemon goes on" in daemon.log.read_text()
+    assert logged(daemon, "the daemon goes on")
     assert daemon.stop() == 0
 
 
@@ -33,18 +31,12 @@ def test_a_configuration_is_read_again_and_what_came_of_it_is_said(start: Start,
     daemon = start("--config", str(file))
     assert daemon.process is not None
 
-    def told(text: str) -> bool:
-        deadline = time.monotonic() + 10
-        while text not in daemon.log.read_text() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return text in daemon.log.read_text()
-
     file.write_text("max-sessions = 50\nreactors = 2\n")
     daemon.process.send_signal(signal.SIGHUP)
-    assert told("SIGHUP: read again; changed: max_sessions 100 -> 50; needs a restart: reactors 1 -> 2")
+    assert logged(daemon, "SIGHUP: read again; changed: max_sessions 100 -> 50; needs a restart: reactors 1 -> 2")
     file.write_text("max-sessions = many\n")
     daemon.process.send_signal(signal.SIGHUP)
-    assert told("SIGHUP: the configuration stays as it was")
+    assert logged(daemon, "SIGHUP: the configuration stays as it was")
     assert daemon.stop() == 0
 
 
@@ -52,10 +44,11 @@ def refused(directory: Path, *confinement: str) -> str:
     """What `serve` says, in one line, where it is confined so."""
     pool = directory / "t.pool"
     if not pool.exists():
-        subprocess.run([sys.executable, "-m", "target", "pool", "create", str(pool), "--size", "256M"], check=True, timeout=30)
+        subprocess.run([sys.executable, "-m", "target", "pool", "create", str(pool), "--size", "256M"], check=True,
+                       timeout=PATIENCE_SECONDS)
     done = subprocess.run([*confinement, sys.executable, "-m", "target", "serve", str(pool), "--reactors", "2", "--api",
                            str(directory / "a.sock"), "--listen", "127.0.0.1:0"], capture_output=True, text=True,
-                          timeout=30, check=False)
+                          timeout=PATIENCE_SECONDS, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.count("\n") == 1, done.stderr
     assert not (directory / "a.sock").exists()
@@ -69,7 +62,7 @@ def test_what_a_container_forbids_is_named_with_its_remedy(tmp_path: Path, what:
     assert named in said
     assert remedy in said
     assert subprocess.run([sys.executable, "-m", "target", "pool", "check", str(tmp_path / "t.pool")], check=False,
-                          timeout=30).returncode == 0
+                          timeout=PATIENCE_SECONDS).returncode == 0
 
 
 @pytest.mark.parametrize("hard", [64, 1024, 4096])

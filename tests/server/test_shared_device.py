@@ -15,6 +15,7 @@ import pytest
 from core.pool.engine import EXIT_LOST
 from tests.support.daemon import DaemonProcess
 from tests.support.stamps import Lost, Session, stamped
+from tests.support.waiting import PATIENCE_SECONDS
 
 NAME = "iqn.2026-01.test:one"
 AS_MACHINE = 'hostname "$0" && mount --bind "$1" /proc/sys/kernel/random/boot_id && shift && exec "$@"'
@@ -25,7 +26,7 @@ class Machines:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.first = DaemonProcess(directory, "--lease", "2", "--same-identity", size="64M")
+        self.first = DaemonProcess(directory, "--lease", "4", "--same-identity", size="64M")
         self._file = Path(self.first.pool)
         self._loops: list[str] = []
         self._made = [self.first]
@@ -115,7 +116,7 @@ def test_an_owner_that_was_stopped_says_and_writes_nothing_when_another_one_was_
     first.process.send_signal(signal.SIGCONT)
     with pytest.raises(Lost):
         session.write(0, 0, stamped(1, 0, 8, 3))
-    assert first.process.wait(20) == EXIT_LOST
+    assert first.process.wait(PATIENCE_SECONDS) == EXIT_LOST
     assert other.read(0, 0, 8).data == stamped(1, 0, 8, 2)
     second.stop()
     assert "clean" in second.check()

@@ -18,6 +18,7 @@ from target.volumes.watching import Watching
 from tests.support.daemon import DaemonProcess
 from tests.support.session import Connection
 from tests.support.stamps import Session
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 class Login(Connection):
@@ -28,7 +29,7 @@ class Login(Connection):
 
         from target.iscsi.framing import PduReader
 
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
         self.reader = PduReader(max_data_segment_bytes=1 << 20)
         self.send(LoginRequest(transit=True, current_stage=1, next_stage=3, isid=b"\x80MCS\0\1", cmd_sn=1,
                                data=build_pairs({"InitiatorName": "iqn.2026-11.test:a", **pairs}.items())))

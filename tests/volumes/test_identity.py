@@ -208,7 +208,7 @@ def test_one_identity_is_served_once_on_a_machine(pool_path: Path, caplog: pytes
     first, second = daemon_on(pool_path), daemon_on(twin)
     first._meet_its_like()
     assert first._presence is not None
-    first._presence._socket.settimeout(20)
+    first._presence._socket.settimeout(60)
     answers = [threading.Thread(target=first._presence.answer) for _ in range(2)]
     for each in answers:
         each.start()

@@ -17,6 +17,7 @@ from target.models.objects import Snapshot
 from target.server.api.batch import Batch
 from target.server.caller import DAEMON
 from tests.server.conftest import Control
+from tests.support.waiting import eventually
 
 
 async def request(control: Control, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
@@ -93,11 +94,7 @@ async def test_independent_batch_lines_overlap_and_dependent_ones_wait(control: 
     lines.append({"line": 100, "command": "clone", "args": {"source": "v@5", "name": "c"}})
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     running = asyncio.create_task(request(control, "POST", "/v1/batch", body))
-    for _ in range(200):
-        await asyncio.sleep(0.01)
-        if sum(op == "snapshot" for op, _ in control.pool.started) == 100:
-            break
-    assert [op for op, _ in control.pool.started].count("snapshot") == 100
+    await eventually(lambda: [op for op, _ in control.pool.started].count("snapshot") == 100)
     assert "clone" not in [op for op, _ in control.pool.started]
     control.pool.release()
     _, text = await running

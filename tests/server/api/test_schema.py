@@ -36,7 +36,7 @@ async def test_the_schema_is_what_is_served(secure: Secure, scope: str | None, t
     header = "X-Nothing: 1" if scope is None else f"Authorization: Bearer {await secure.token(TOKEN, scope)}"
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).parent / "schemathesis"), "run", f"https://127.0.0.1:{secure.daemon.api.tcp_port}/openapi.json",
-        "--tls-verify", "false", "-H", header, *PHASES, "--seed", "1", "--generation-database", "none", "--request-timeout", "20",
+        "--tls-verify", "false", "-H", header, *PHASES, "--seed", "1", "--generation-database", "none", "--request-timeout", "60",
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, "NO_COLOR": "1"})
     out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()[-5000:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from target.volumes.gateway import AsyncPool, check_pool, create_pool, open_pool
 from tests.support.daemon import DaemonProcess
 from tests.support.places import pool_directory
 from tests.support.pumped_pool import PumpedPool
+from tests.support.waiting import eventually, until
 
 MIB = 1 << 20
 
@@ -36,9 +36,7 @@ def filled(path: Path) -> tuple[Any, Any]:
 
 
 async def finished(trim: Trim) -> dict[str, Any]:
-    async with asyncio.timeout(60):
-        while trim.status()["state"] == "running":      # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await eventually(lambda: trim.status()["state"] != "running")
     return trim.status()
 
 
@@ -105,10 +103,7 @@ def test_a_start_looks_for_what_the_life_before_left(tmp_path: Path) -> None:
             device.close()
             kept = daemon.pool.stat().st_blocks
             daemon.start()
-            for _ in range(600):
-                if daemon.cli("pool", "trim", "--status").startswith("done"):
-                    break
-                time.sleep(0.05)
+            until(lambda: daemon.cli("pool", "trim", "--status").startswith("done"))
             assert daemon.pool.stat().st_blocks * 512 <= kept * 512 - 30 * MIB
             daemon.stop()
             daemon.start()
