@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -234,14 +235,15 @@ def sums_of_the_second_zone(mutation: str) -> None:
 
 
 def half_overwritten(mutation: str, **config: Any) -> tuple[SimDisk, Any, bytearray]:
-    """One region of which every other block was overwritten after a snapshot that stays; what it holds."""
+    """One region of which every other block was overwritten after a snapshot that stays; what it holds, which no memory did."""
+    old, new = os.urandom(BLOCK), os.urandom(BLOCK)
     disk, pool = opened(mutation, **config)
-    pool.call("write", object_id=V, offset_bytes=0, data=b"a" * LEAF)
+    pool.call("write", object_id=V, offset_bytes=0, data=old * (LEAF // BLOCK))
     pool.call("snapshot", pairs=[(V, "v@s")])
     pool.order(False)
     for at in range(0, LEAF, 2 * BLOCK):
-        pool.call("write", object_id=V, offset_bytes=at, data=b"b" * BLOCK)
-    return disk, pool, bytearray(b"b" * BLOCK + b"a" * BLOCK) * (LEAF // BLOCK // 2)
+        pool.call("write", object_id=V, offset_bytes=at, data=new)
+    return disk, pool, bytearray(new + old) * (LEAF // BLOCK // 2)
 
 
 def move_amid_writes(mutation: str) -> None:
