@@ -18,7 +18,6 @@ ALGORITHMS: dict[int, tuple[str, int]] = {
 }
 """CHAP_A value to the hash's name and its length in bytes, which is our challenge's length too."""
 
-MIN_SECRET_BYTES = 12
 """96 bits: shorter secrets are fit for trusted networks only (RFC 7143 §9.2.1)."""
 MAX_NAME_BYTES = 255
 
@@ -130,17 +129,3 @@ _STEPS: dict[Step, tuple[_Handler, set[str], set[str]]] = {
     Step.DONE: (ChapExchange._begin, {"never"}, set()),
 }
 """What each step requires and allows, and what does it."""
-
-
-def check_credentials(credentials: Credentials) -> None:
-    """Refuse credentials that can never be safe, with a one-line ValueError: for whoever configures them."""
-    pairs = [("", credentials.name, credentials.secret)]
-    if credentials.mutual_secret:
-        pairs.append(("mutual ", credentials.mutual_name, credentials.mutual_secret))
-    for kind, name, secret in pairs:
-        if not 1 <= len(name.encode()) <= MAX_NAME_BYTES:
-            raise ValueError(f"{kind}CHAP name must have 1 to {MAX_NAME_BYTES} bytes")
-        if len(secret) < MIN_SECRET_BYTES:
-            raise ValueError(f"{kind}CHAP secret must have at least {MIN_SECRET_BYTES} bytes")
-    if credentials.mutual_secret and hmac.compare_digest(credentials.secret, credentials.mutual_secret):
-        raise ValueError("the CHAP secrets of the two directions must differ")

@@ -26,7 +26,6 @@ from target.scsi.reservations import commands as persistent_reserve
 from target.scsi.task import Handler, Operation
 
 _IN, _OUT, _NONE = Direction.IN, Direction.OUT, Direction.NONE
-_RELEASE = Access(Conflict.OWN, Ready.STANDBY, legacy=True)
 _COPIES = Access(Conflict.WRITE, Ready.MEDIUM)
 # What SPC-2 annex B and SBC-4 table 14 tell apart by a field: starting (no POWER CONDITION) and allowing removal conflict
 # with nothing.

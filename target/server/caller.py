@@ -23,6 +23,7 @@ class Identity:
     name: str
     scope: Scope
     prefix: str = ""
+    local: bool = False     # comes by the Unix socket, or is the daemon itself: may have secrets
 
     def check_scope(self, scope: Scope) -> None:
         """LunetteError forbidden."""
@@ -65,5 +66,5 @@ class Identity:
         return not self.prefix or (bool(found) and all(map(self.sees, found)))
 
 
-DAEMON = Identity("lunette", "admin")
+DAEMON = Identity("lunette", "admin", local=True)
 CALLER: ContextVar[Identity] = ContextVar("caller", default=DAEMON)

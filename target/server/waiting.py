@@ -117,7 +117,7 @@ class Waiting:
         self._told.set()
 
     async def _watch(self) -> None:
-        """Look at the owner's record; when its lease is over, ask the decider once for each time that it ends."""
+        """Look at the owner's record; when its lease is over, ask the decider, and again now and then until somebody serves."""
         watching = Watching(self.config.pool_path)
         while True:
             if await asyncio.to_thread(watching.ended) and await self._decided():

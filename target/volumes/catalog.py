@@ -134,8 +134,8 @@ def check_chap(chap: Chap) -> Chap:
             raise LunetteError("invalid", "a CHAP secret has 12 to 255 bytes")
     if chap.mutual_secret and chap.mutual_secret == chap.secret:
         raise LunetteError("invalid", "the secrets of the two directions must differ")
-    if not 0 < len(chap.name) <= 255 or len(chap.mutual_name) > 255:
-        raise LunetteError("invalid", "a CHAP name has 1 to 255 characters")
+    if not 0 < len(chap.name.encode()) <= 255 or len(chap.mutual_name.encode()) > 255:
+        raise LunetteError("invalid", "a CHAP name has 1 to 255 bytes")
     return chap
 
 

@@ -59,7 +59,7 @@ def _local(sock: socket.socket) -> Identity:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
-    return Identity(f"unix:{name}", "admin")
+    return Identity(f"unix:{name}", "admin", local=True)
 
 
 def _certified(certificate: Mapping[str, Any]) -> Identity:

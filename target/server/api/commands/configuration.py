@@ -18,7 +18,6 @@ from target.volumes.configuration import Plan, Planning, described, secrets_of
 from target.volumes.gateway import PoolError, pool_error
 from target.volumes.lineage import Lineage
 
-LOCAL = "unix:"     # how the identity of who comes by the Unix socket begins
 SHOWN = 5
 
 
@@ -36,8 +35,7 @@ class ConfigurationCommands(Subject):
         ]
 
     async def export(self, args: ConfigurationExport) -> Json:
-        caller = CALLER.get().name
-        if args.secrets and caller.startswith(("token:", "certificate:")):
+        if args.secrets and not CALLER.get().local:
             raise LunetteError("forbidden", "secrets are given to who comes by the Unix socket only")
         document = described(self._catalog, self._schedules.store.all(), self._served.limits.rates, self._pool.pool.name)
         return {"configuration": document, "secrets": secrets_of(self._catalog) if args.secrets else None}
