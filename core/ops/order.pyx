@@ -1,8 +1,8 @@
 """Which regions the engine puts in order by itself, and how much of the time that may take (docs/operations.md, "Fragmentation").
 
 A region is noted when much of it has been overwritten since it was shared, and when a long read finds it scattered. Noted regions
-are moved (core/ops/moving.pyx, which says whether that is worth it) behind the initiators: while they write, one at a time for a
-tenth of the time; while they only read, some at a time, since it is their reads that become faster. What is noted lives in memory
+are moved (core/ops/moving.pyx, which says whether that is worth it) behind the initiators: while they write, none is; while they
+only read, some at a time, since it is their reads that become faster. What is noted lives in memory
 only, and is forgotten where there is no place for it. Media on which scattered reads cost little (`gap_bytes`) are left alone.
 
 Lives here and nowhere else: `ordering`.
@@ -20,8 +20,6 @@ from libc.string cimport memset
 cdef enum:
     AGAIN_US = 250000             # a region that was noted is not noted again for so long
     SILENT_US = 20000             # initiators that have sent nothing for so long are not there
-    REST = 9                      # a move is followed by so many times as long a rest beside initiators that write ...
-    MOVE_US = 4000                # ... of what it takes the medium: what it took longer it has waited for them
 
 
 cdef void order_want(lnt_pool *p, lnt_object *o, uint64_t lba, bint anew) noexcept nogil:
@@ -54,9 +52,7 @@ cdef void look_around(lnt_pool *p) noexcept nogil:
 
 
 cdef inline bint may_begin(lnt_pool *p) noexcept nogil:
-    if beside_writers(p):
-        return p.ordering.busy == 0 and p.now_us >= p.ordering.rest_us
-    return p.ordering.busy < ORDER_MOVERS
+    return p.ordering.busy < ORDER_MOVERS and not beside_writers(p)
 
 
 cdef lnt_mover *free_mover(lnt_pool *p) noexcept nogil:
@@ -82,7 +78,6 @@ cdef void begin(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
     op_state(&m.move).internal = 1        # its end is told to `ended`
     op_state(&m.move).pool = p
     o.pub.handles += 1
-    m.began_us = p.now_us
     p.ordering.busy += 1
     op_ready(p, &m.move)
 
@@ -109,21 +104,17 @@ cdef uint64_t order_due(lnt_pool *p) noexcept nogil:
     cdef uint64_t silent = p.ordering.writing_us + SILENT_US
     if p.ordering.count == 0 or p.ordering.busy == ORDER_MOVERS or p.ordering.busy and beside_writers(p):
         return 0
-    return p.ordering.rest_us if p.ordering.rest_us < silent else silent
+    return silent
 
 
 cdef void order_ended(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """A move is over: leave the initiators their part of the time."""
+    """A move is over."""
     cdef lnt_mover *m = <lnt_mover *>op.owner
-    cdef uint64_t took_us = p.now_us - m.began_us
     p.ordering.regions += m.move.status == 0 and m.move.result == MOVED
     p.ordering.nowhere += m.move.status == 0 and m.move.result == MOVED_NOWHERE
     object_release(p, <lnt_object *>m.move.obj)
     m.move.obj = NULL
     p.ordering.busy -= 1
-    look_around(p)
-    if m.move.status == 0 and m.move.result == MOVED and beside_writers(p):
-        p.ordering.rest_us = p.now_us + REST * (took_us if took_us < MOVE_US else MOVE_US)
 
 
 cdef void order_switch(lnt_pool *p, bint on) noexcept nogil:

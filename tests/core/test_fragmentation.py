@@ -417,19 +417,16 @@ def test_nothing_is_put_in_order_where_that_is_switched_off() -> None:
     assert aged.pool.stats()["waiting_regions"] == 0, "what was noted is forgotten"
 
 
-def test_writers_keep_nine_tenths_of_the_time() -> None:
-    """After a move there is a rest of nine times what it took, while somebody writes."""
+def test_nothing_is_moved_while_somebody_writes() -> None:
     aged = Aged(regions=6)
     aged.age(0.6)
     aged.pool.order(True)
     aged.requests()
-    times = {"moving": 0, "resting": 0}
-    while (stats := aged.pool.stats())["waiting_regions"]:
-        before = aged.now_us
+    for _ in range(50):
         aged.write(0, BLOCK)
-        times["moving" if aged.pool.stats()["waiting_regions"] < stats["waiting_regions"] else "resting"] += aged.now_us - before
-    assert aged.pool.stats()["ordered_regions"] >= 4
-    assert times["resting"] >= 5 * times["moving"] > 0
+    stats = aged.pool.stats()
+    assert stats["waiting_regions"] >= 4
+    assert stats["ordered_regions"] == 0
 
 
 def test_a_volume_may_go_while_its_regions_wait() -> None:
