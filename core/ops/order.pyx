@@ -18,6 +18,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 cdef enum:
+    GAP_WORTH = 16384             # media whose requests cost less, memory and page caches, are left to the pass after deletes
     AGAIN_US = 250000             # a region that was noted is not noted again for so long
     SILENT_US = 20000             # initiators that have sent nothing for so long are not there
 
@@ -29,7 +30,7 @@ cdef void order_want(lnt_pool *p, lnt_object *o, uint64_t lba, bint anew) noexce
     cdef uint32_t at = (p.ordering.first + p.ordering.count) % ORDER_WANTED
     if (p.ordering.off or p.read_only or p.ordering.count == ORDER_WANTED or o.pub.read_only
             or not anew and noted.key == key and p.now_us < noted.until_us
-            or p.background_device == NULL or p.background_device.gap_bytes == 0):
+            or p.background_device == NULL or p.background_device.gap_bytes < GAP_WORTH):
         return
     noted.key = key
     noted.until_us = p.now_us + AGAIN_US
