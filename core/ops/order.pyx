@@ -2,8 +2,8 @@
 
 A region is noted when much of it has been overwritten since it was shared, and when a long read finds it scattered. Noted regions
 are moved (core/ops/moving.pyx, which says whether that is worth it) behind the initiators: while they write, none is; while they
-only read, some at a time, since it is their reads that become faster. What is noted lives in memory
-only, and is forgotten where there is no place for it. Media on which scattered reads cost little (`gap_bytes`) are left alone.
+only read, some at a time, since it is their reads that become faster. What is noted lives in memory only, and is forgotten where
+there is no place for it. Media on which scattered reads cost little (`gap_bytes`) are left alone.
 
 Lives here and nowhere else: `ordering`.
 """
