@@ -37,7 +37,7 @@ def missing() -> str:
 class Cluster:
     """Made and started when constructed; `close` ends its processes."""
 
-    def __init__(self, directory: Path, *, monitors: int = 1, osds: int = 1, size_bytes: int = 1 << 30,
+    def __init__(self, directory: Path, *, monitors: int = 1, osds: int = 1, size_bytes: int = 8 << 30,
                  address: str = "127.0.0.1", **settings: str) -> None:
         self.directory = directory
         self.conf = directory / "ceph.conf"
@@ -81,7 +81,7 @@ class Cluster:
 
     def fill(self, full: bool) -> None:
         """Have the cluster call itself full, with whatever it holds, or no more; returns when its map says so."""
-        for name, ratio in zip(("full", "backfillfull", "nearfull"), ("0.003", "0.002", "0.001") if full else
+        for name, ratio in zip(("full", "backfillfull", "nearfull"), ("0.0003", "0.0002", "0.0001") if full else
                                ("0.95", "0.9", "0.85"), strict=True):
             self.ceph("osd", f"set-{name}-ratio", ratio)
         self.wait_for(lambda: ("full" in self.ceph("osd", "dump")["pools"][0]["flags_names"].split(",")) == full)
