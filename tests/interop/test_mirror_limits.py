@@ -23,6 +23,7 @@ from tests.support.pair import Pair, Refused, Side, paused, rounds, until
 from tests.support.places import pool_directory
 
 MIB = 1 << 20
+NO_ROOM = (7, 0x2707)           # DATA PROTECT, space allocation failed
 long = pytest.mark.skipif(not os.environ.get("LUNETTE_MIRROR"), reason="takes long: make mirrors")
 pytestmark = pytest.mark.needs("libiscsi")
 
@@ -191,6 +192,103 @@ def test_a_full_replica_goes_on_when_there_is_room(pair: Pair) -> None:
     until(lambda: not a.mirror("v")["problem"])
     rounds(a, "v")
     assert a.sha256("v") == b.sha256("v")
+
+
+@long
+def test_a_full_primary_goes_on_when_there_is_room(pair: Pair) -> None:
+    """Writes are refused, rounds come when they can, and what the replica has stays of one instant."""
+    a, b = pair.a, pair.b
+    pair.mirrored("v", size="64M")
+    until(lambda: not sum(a.daemon.stats()["pool"][each] for each in ("pending_bytes", "unswept_bytes")))    # of earlier tests
+    a.write("v", 0, random.Random(3).randbytes(4 * MIB))
+    rounds(a, "v", 2)
+    free = a.daemon.stats()["pool"]["available_bytes"]
+    a.cli("create", "hog", "--size", "2G", "--reserve", str((free - 4 * MIB) // 4096 * 4096))
+    source = random.Random(4)
+    answers = [a.write("v", at * MIB, source.randbytes(4 * MIB)) for at in range(8, 48, 4)]
+    assert any((each.key, each.asc) == NO_ROOM for each in answers)
+    assert b.mirror("v")["role"] == "replica"
+    a.cli("delete", "hog", "--force")
+    until(lambda: a.write("v", 60 * MIB, b"on" * 2048).status == GOOD)
+    rounds(a, "v")
+    until(lambda: not a.mirror("v")["problem"])
+    assert a.sha256("v") == b.sha256("v")
+
+
+@long
+def test_a_quota_of_either_side_bounds_initiators_and_no_round(pair: Pair) -> None:
+    """What the primary holds its replica gets, whatever its quota; a primary of more than its quota writes no more."""
+    a, b = pair.a, pair.b
+    pair.mirrored("v", size="16M")
+    b.cli("set", "v", "--quota", "1M")
+    a.write("v", 0, random.Random(5).randbytes(4 * MIB))
+    rounds(a, "v")
+    until(lambda: not a.mirror("v")["problem"])
+    assert a.sha256("v") == b.sha256("v")
+    a.cli("demote", "v")
+    b.cli("promote", "v")
+    answer = b.write("v", 8 * MIB, b"n" * MIB)
+    assert (answer.key, answer.asc) == NO_ROOM
+    rounds(b, "v")
+    assert a.sha256("v") == b.sha256("v")
+    b.cli("set", "v", "--quota", "0")
+    assert b.write("v", 8 * MIB, b"n" * MIB).status == GOOD
+    rounds(b, "v")
+    assert a.sha256("v") == b.sha256("v")
+
+
+@contextlib.contextmanager
+def read_only(side: Side) -> Iterator[None]:
+    """Its pool's file is cut while it is served, so that it is read-only for good; afterwards it is whole and starts again."""
+    path = Path(side.daemon.pool)
+    size_bytes = path.stat().st_size
+    os.truncate(path, size_bytes - 4096)                # nothing lies there
+    until(lambda: side.daemon.stats()["pool"]["failure"])
+    try:
+        yield
+    finally:
+        side.daemon.stop()
+        os.truncate(path, size_bytes)
+        side.daemon.start()
+
+
+@long
+def test_a_replica_whose_pool_is_read_only_is_told_of_and_follows_when_it_is_back(pair: Pair) -> None:
+    a, b = pair.a, pair.b
+    pair.mirrored("v")
+    before = b.sha256("v")
+    with read_only(b):
+        a.write("v", 0, b"more" * 1024)
+        until(lambda: "read-only" in str(a.mirror("v")["problem"]))
+        assert a.write("v", 4096, b"on" * 2048).status == GOOD      # the primary is not held up
+        assert b.sha256("v") == before                              # of the last round, and not half of the next
+    rounds(a, "v")
+    until(lambda: not a.mirror("v")["problem"])
+    assert a.sha256("v") == b.sha256("v")
+
+
+def test_a_primary_whose_pool_is_read_only_is_taken_over_from(pair: Pair) -> None:
+    """It says so; its replica has the last round and is promoted by force; what comes back gives way without loss."""
+    a, b = pair.a, pair.b
+    pair.mirrored("v")
+    a.write("v", 0, b"kept" * 1024)
+    rounds(a, "v")
+    with read_only(a):
+        assert a.write("v", 4096, b"lost" * 1024).status != GOOD
+        until(lambda: "read-only" in str(a.mirror("v")["problem"]))
+        with pytest.raises(Refused):
+            a.cli("demote", "v")
+        with pytest.raises(Refused, match="its pool is read-only after a failure: --force promotes it"):
+            b.cli("promote", "v")
+        b.cli("promote", "v", "--force")
+        assert b.read("v", 0, 4096) == b"kept" * 1024
+        assert b.write("v", 8192, b"here" * 1024).status == GOOD
+    until(lambda: a.mirror("v")["role"] == "replica" or a.mirror("v")["state"] == "diverged")
+    if a.mirror("v")["role"] != "replica":
+        b.cli("mirror", "resolve", "v", "--keep", "here", "--force")
+    rounds(b, "v")
+    assert a.sha256("v") == b.sha256("v")
+    assert a.read("v", 8192, 4096) == b"here" * 1024
 
 
 @long

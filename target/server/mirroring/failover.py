@@ -126,7 +126,7 @@ class Failover:
     def _check_promotion(self, mirror: Mirror, there: There, peer: str, *, force: bool) -> bool:
         """Whether something is lost by it, as a peer that answers knows. LunetteError busy, needs_force."""
         name = self._name(mirror)
-        if there.role in ("primary", "demoting"):
+        if there.role in ("primary", "demoting") and not there.failed:
             how = (f"lunette mirror resolve {name}" if compare(mirror.lineage, there.lineage) == "apart"
                    else "demote it there, and nothing is lost")
             raise LunetteError("busy", f"{peer} answers, and is {there.role} of {name}: {how}")
@@ -134,8 +134,9 @@ class Failover:
         if mirror.complete or (there.complete and there.newest == newest) or mirror.role == "demoting":
             return False
         if not force:
-            raise LunetteError("needs_force", f"{peer} is {there.role or 'no mirror'} of {name}, which was not demoted: --force "
-                                              f"promotes it as it was {_age(mirror)}")
+            why = "and its pool is read-only after a failure" if there.failed else "which was not demoted"
+            raise LunetteError("needs_force", f"{peer} is {there.role or 'no mirror'} of {name}, {why}: --force promotes it as "
+                                              f"it was {_age(mirror)}")
         return True
 
     def _check_alone(self, mirror: Mirror, error: LunetteError, *, force: bool) -> bool:

@@ -85,7 +85,8 @@ class Replica:
         if mirror is None:
             return {"role": "", "lineage": [], "snapshots": [], "partial": partial, "complete": False, "newest": ""}
         return {"role": mirror.role, "lineage": pack_lineage(mirror.lineage), "partial": partial, "complete": mirror.complete,
-                "snapshots": self._keeping.guids(volume_id, most), "newest": "" if mirror.newest is None else mirror.newest.guid}
+                "snapshots": self._keeping.guids(volume_id, most), "newest": "" if mirror.newest is None else mirror.newest.guid,
+                "failed": bool(self._pool.failure())}
 
     async def _adopt(self, visit: Visit, args: Adopt) -> Json:
         async with self._mirrors.changing:

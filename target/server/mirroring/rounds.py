@@ -84,6 +84,7 @@ class There:
     partial: tuple[tuple[str, str, int], ...]       # GUID, GUID of its base or "", how far
     complete: bool
     newest: str
+    failed: bool = False                            # its pool is read-only for good
 
     @classmethod
     def of(cls, value: Any) -> There:
@@ -92,7 +93,7 @@ class There:
             partial = tuple((str(each["guid"]), str(each["from"]), int(each["offset"])) for each in value["partial"])
             lineage = unpack_lineage(value["lineage"]) if value["lineage"] else ()
             return cls(str(value["role"]), lineage, frozenset(map(str, value["snapshots"])), partial, bool(value["complete"]),
-                       str(value["newest"]))
+                       str(value["newest"]), bool(value.get("failed")))
         except (KeyError, TypeError, ValueError):
             raise LunetteError("invalid", "what the peer says of a volume makes no sense") from None
 
