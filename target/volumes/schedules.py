@@ -1,7 +1,8 @@
 """Schedules: what is to be snapshotted when, and which snapshots stay. Pure: no clock, no pool, no I/O.
 
-A schedule's times are those of cron in its zone (cron.py): a time that daylight saving leaves out runs when it
-ends, one that comes twice runs once unless minutes or hours begin with `*`. Missed runs are one run. Which snapshots go is decided by retention.py.
+A schedule's times are those of cron in its zone (cron.py): a time that daylight saving leaves out runs when it ends, one that
+comes twice runs once unless minutes or hours begin with `*`. Missed runs are one run. Which snapshots go is decided by
+retention.py.
 """
 
 from __future__ import annotations
