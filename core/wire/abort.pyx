@@ -37,7 +37,7 @@ cdef void abort_start(lnt_reactor *r, lnt_abort *a) noexcept nogil:
     cdef uint32_t i
     cdef lnt_task *t
     cdef lnt_session *s
-    for i in range(r.tasks.max):
+    for i in range(r.tasks.used):
         t = &r.tasks.slots[i]
         if t.state == T_FREE or t.state == T_SEND or (t.aborted and (a.query or a.tell)):
             continue
@@ -64,7 +64,7 @@ cdef bint abort_pending(lnt_reactor *r, lnt_abort *a) noexcept nogil:
     cdef lnt_task *t
     if a.query:
         return False
-    for i in range(r.tasks.max):
+    for i in range(r.tasks.used):
         t = &r.tasks.slots[i]
         if t.state != T_FREE and (a.device or t.aborted and not t.early) and abort_matches(a, t):
             return True

@@ -511,8 +511,9 @@ cdef struct lnt_mailbox:           # its lock is a leaf; nothing else here is to
 # -- the reactor: core/wire/loop.pyx ----------------------------------------------------------------------------------------
 
 cdef struct lnt_task_pool:         # core/wire/task.pyx
-    lnt_task *slots                # `max` of them
-    lnt_task *free
+    lnt_task *slots                # `max` of them; what nobody has had yet costs no memory
+    lnt_task *free                 # of the first `used`
+    uint32_t used                  # slots that a task has had
     uint32_t max
     uint32_t live
     lnt_task_queue waiting         # for a buffer

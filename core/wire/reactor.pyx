@@ -28,7 +28,7 @@ from core.wire.nexus cimport (
 from core.wire.numbering cimport numbering_init
 from core.wire.pdu cimport BHS_BYTES, BHS_CDB, BHS_FLAGS, BHS_LUN, BHS_OPCODE, OPCODE_MASK, get_be16, lun_number
 from core.wire.share cimport share_new
-from core.wire.task cimport tasks_init
+from core.wire.task cimport tasks_drop, tasks_init
 from core.wire.thread cimport RELEASE, lnt_store32, lnt_sub32, pthread_mutex_destroy, pthread_mutex_init
 from core.wire.transfer_tag cimport SLOTS_MAX
 from libc.errno cimport ENOMEM
@@ -158,7 +158,7 @@ cdef class Reactor:
         for pointer in (self.past or {}).values():
             free(<void *><uintptr_t>pointer)
         spares_free(&self.r)
-        free(self.r.tasks.slots)
+        tasks_drop(&self.r)
         free(self.r.connection_table)
         pthread_mutex_destroy(&self.r.mailbox.mutex)
 

@@ -4,6 +4,7 @@ from core.wire.nexus cimport lnt_connection, lnt_lun, lnt_reactor, lnt_session, 
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef bint tasks_init(lnt_reactor *r, uint32_t slots) noexcept nogil
+cdef void tasks_drop(lnt_reactor *r) noexcept nogil
 cdef lnt_task *task_new(lnt_reactor *r, lnt_connection *c) noexcept nogil
 cdef lnt_task *task_by_itt(lnt_session *s, uint32_t itt) noexcept nogil
 cdef void task_hash(lnt_task *t) noexcept nogil

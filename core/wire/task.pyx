@@ -4,7 +4,7 @@ Lives here and nowhere else: the reactor's slots of tasks, the queue of those th
 connection's list of tasks and what memory they hold. What may stand together in a task: core/wire/nexus.pxd.
 """
 from core.base.check cimport lnt_check
-from core.base.memory cimport mem_zeroed
+from core.base.memory cimport mem_mapped
 from core.wire.buffers cimport buffer_bytes, buffer_charge, buffer_give, buffer_take, buffer_uncharge
 from core.wire.data_in cimport data_in_free_heap
 from core.wire.delay cimport delay_forget
@@ -19,24 +19,40 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
+cdef extern from "<sys/mman.h>":
+    int munmap(void *p, size_t n) nogil
+
 cdef enum:
     FAIR_BYTES = 256 << 10          # a connection that holds no buffer gets one up to this size whatever the others hold
 
 
 cdef bint tasks_init(lnt_reactor *r, uint32_t slots) noexcept nogil:
-    # False without memory. The slots are the reactor's until it is freed.
-    cdef uint32_t i
-    r.tasks.slots = <lnt_task *>mem_zeroed(<size_t>slots * sizeof(lnt_task))
+    # False without memory. The slots are the reactor's until `tasks_drop`; none is touched before a task gets it.
+    r.tasks.slots = <lnt_task *>mem_mapped(<size_t>slots * sizeof(lnt_task), 0)
     if r.tasks.slots == NULL:
         return False
     r.tasks.max = slots
     r.tasks.waiting.for_buffers = 1
-    for i in range(slots, 0, -1):
-        r.tasks.slots[i - 1].index = i - 1
-        r.tasks.slots[i - 1].generation = 1
-        r.tasks.slots[i - 1].next = r.tasks.free
-        r.tasks.free = &r.tasks.slots[i - 1]
     return True
+
+
+cdef void tasks_drop(lnt_reactor *r) noexcept nogil:
+    # With the reactor.
+    if r.tasks.slots != NULL:
+        munmap(r.tasks.slots, <size_t>r.tasks.max * sizeof(lnt_task))
+
+
+cdef inline lnt_task *slot_take(lnt_reactor *r) noexcept nogil:
+    # One that a task has had before it, which memory has already; else a new one. NULL: all are taken.
+    cdef lnt_task *t = r.tasks.free
+    if t != NULL:
+        r.tasks.free = t.next
+    elif r.tasks.used < r.tasks.max:
+        t = &r.tasks.slots[r.tasks.used]
+        t.index = r.tasks.used
+        t.generation = 1
+        r.tasks.used += 1
+    return t
 
 
 cdef inline uint32_t itt_slot(uint32_t itt) noexcept nogil:
@@ -45,11 +61,10 @@ cdef inline uint32_t itt_slot(uint32_t itt) noexcept nogil:
 
 cdef lnt_task *task_new(lnt_reactor *r, lnt_connection *c) noexcept nogil:
     # NULL when all slots are taken. Everything but index, generation and the op's private words is zero.
-    cdef lnt_task *t = r.tasks.free
+    cdef lnt_task *t = slot_take(r)
     cdef uint32_t index, generation
     if t == NULL:
         return NULL
-    r.tasks.free = t.next
     index = t.index
     generation = t.generation
     memset(<uint8_t *>t + sizeof(t.op), 0, <size_t>(<uint8_t *>&t.sense[0] - <uint8_t *>t) - sizeof(t.op))
@@ -265,7 +280,7 @@ cdef lnt_task *task_of(lnt_reactor *r, uint64_t handle) noexcept nogil:
     # The task that Python knows by this number; NULL when it is gone.
     cdef uint64_t index = handle_index(handle)
     cdef lnt_task *t
-    if index >= r.tasks.max:
+    if index >= r.tasks.used:
         return NULL
     t = &r.tasks.slots[index]
     return t if handle_of(t.index, t.generation) == handle else NULL

@@ -33,9 +33,9 @@ cdef inline bint is_r2t_tag(uint32_t tag) noexcept nogil:
     return tag >> KIND_SHIFT == 0
 
 cdef inline lnt_task *slot_of_tag(lnt_reactor *r, uint32_t tag) noexcept nogil:
-    """The slot, whoever has it by now. NULL: there is none of that number."""
+    """The slot, whoever has it by now. NULL: no task has ever had that number."""
     cdef uint32_t index = tag & (SLOTS_MAX - 1)
-    return &r.tasks.slots[index] if index < r.tasks.max else NULL
+    return &r.tasks.slots[index] if index < r.tasks.used else NULL
 
 cdef inline uint32_t r2t_tag_age(lnt_task *t, uint32_t tag) noexcept nogil:
     """How many tasks its slot has had since; 0: it is the one that has it now."""

@@ -1,4 +1,4 @@
-"""What Python holds for commands, and has answered, counts within the bounds of buffers: it is not asked for more than that."""
+"""Memory of a reactor: tasks cost it when they come; what Python holds for commands counts within the bounds of buffers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from core.wire.reactor import LUNF_SLOW, CommandEvent
+from core.wire.reactor import LUNF_SLOW, CommandEvent, Reactor
 from tests.support.wire import FINAL, READ, UNKNOWN, WRITE, Rig, Wire, rig, rw
 
 BLOCK = 512
 READ_BYTES = 256 << 10
 BUFFER_BYTES = 4 << 20
 MOST = BUFFER_BYTES // READ_BYTES      # reads that Python holds at once
+
+
+def own_bytes() -> int:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:"))
+    return int(line.split()[1]) << 10
+
+
+def test_tasks_that_nobody_sends_cost_no_memory(tmp_path: Path) -> None:
+    with rig(tmp_path / "pool") as r:
+        before = own_bytes()
+        more = [Reactor(r.pool, max_tasks=16384) for _ in range(4)]
+        assert own_bytes() - before < len(more) * 16384 * 256      # a task takes a kilobyte
 
 
 def held_bytes(r: Rig) -> int:

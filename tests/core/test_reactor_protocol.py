@@ -267,7 +267,7 @@ def test_data_for_nothing_is_rejected(r: Rig) -> None:
     itt = w.command(rw(0x2A, 0, 1), flags=FINAL | WRITE, edtl=512)
     ttt = w.receive().ttt
     for bad_itt, bad_ttt in ((itt, NONE), (itt + 1, NONE), (itt + 1, ttt), (itt, 0x7FFFFFFF), (itt, ttt ^ 1 << 15),
-                             (itt, 0x80000000)):
+                             (itt, 0x80000000), (itt, ttt + 100), (itt, ttt + 100 & 0x3FFFFF)):     # slots that no task has had
         w.data_out(bad_itt, bad_ttt, 0, 0, bytes(512), final=True)
         pdu = w.receive()
         assert (pdu.opcode, pdu.response) == (0x3F, 9)
