@@ -4,9 +4,10 @@ Nothing here performs or waits: a function that needs a page which is not in mem
 called again. Sharing is decided by counts: a node or block may change in place while everything above it has one reference.
 """
 from core.base.check cimport LNT_CHECKS, lnt_assert, lnt_check
-from core.base.entries cimport E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, VID, WAIT
+from core.base.entries cimport E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, VID, WAIT, entry_span, node_index, span_left
 from core.base.layout cimport L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_FIRST_HINT
+from core.base.regions cimport in_region, region_left
 from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE
 from core.objects cimport object_dirty
 from core.pages.cache cimport cache_get, cache_new, node_homeless, page_dirty
@@ -21,15 +22,10 @@ cdef inline uint64_t *entries(lnt_page *f) noexcept nogil:
     return <uint64_t *>f.data
 
 
-cdef inline uint64_t span(int level) noexcept nogil:
-    """Blocks that one entry of a node of this level spans."""
-    return <uint64_t>1 << (9 * level)
-
-
 cdef int map_level(uint64_t blocks) noexcept nogil:
     """The lowest root level (at least 1, so that huge entries have a place) whose node spans so many blocks."""
     cdef int level = 1
-    while level < L_MAX_LEVEL and span(level + 1) < blocks:
+    while level < L_MAX_LEVEL and entry_span(level + 1) < blocks:
         level += 1
     return level
 
@@ -170,7 +166,7 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
     cdef int idx = 0
     cdef int at = o.level
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
-    if lba >> (9 * (at + 1)):
+    if lba >= entry_span(at + 1):
         return ST_RANGE               # a revert has made the tree lower since the op was let in
     while True:
         if e & E_HUGE():
@@ -204,7 +200,7 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
             if parent != NULL:
                 parent[0] = up
             return 0
-        idx = (lba >> (9 * at)) & 511
+        idx = node_index(lba, at)
         up = g
         e = entries(g)[idx]
         at -= 1
@@ -266,7 +262,7 @@ cdef inline int huge_extent(lnt_pool *p, lnt_waiter *who, lnt_page *f, int idx, 
                             lnt_extent *out) noexcept nogil:
     """What a huge entry maps at lba. 0 or WAIT."""
     cdef uint64_t e = entries(f)[idx]
-    cdef uint64_t start = lba & 511
+    cdef uint64_t start = in_region(lba)
     cdef int rc = 0
     out.pba = (e & E_REF()) + start
     out.n = L_RUN_BLOCKS - start
@@ -323,7 +319,7 @@ cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uin
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
     cdef uint64_t wide
     cdef lnt_page *f = NULL
-    if lba >> (9 * (level + 1)):      # behind what the tree spans: a revert has made it lower since the op was let in
+    if lba >= entry_span(level + 1):      # behind what the tree spans: a revert has made it lower since the op was let in
         e = 0
     while e & E_NODE():
         f = node_get(p, who, e & E_REF(), level, &rc) if for_write else cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
@@ -331,14 +327,14 @@ cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uin
             return rc
         if f.references != 1:
             own = 0
-        idx = (lba >> (9 * level)) & 511
+        idx = node_index(lba, level)
         if level == 0:
             return leaf_extent(p, who, f, idx, most, own, out)
         e = entries(f)[idx]
         level -= 1
     if e:
         return huge_extent(p, who, f, idx, lba, most, own, out)
-    wide = span(level + 1) - (lba & (span(level + 1) - 1))      # a hole as wide as the missing subtree
+    wide = span_left(level + 1, lba)      # a hole as wide as the missing subtree
     return hole(out, most if most < wide else wide)
 
 
@@ -351,7 +347,7 @@ cdef lnt_page *leaf_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t l
         f = cache_get(p, who, entry[0] & E_REF(), PK_NODE, level, rc)
         if f == NULL or level == 0:
             return f
-        entry[0] = entries(f)[(lba >> (9 * level)) & 511]
+        entry[0] = entries(f)[node_index(lba, level)]
         level -= 1
     return NULL
 
@@ -374,7 +370,7 @@ cdef int map_goal(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, bin
     Neighbours at their own places in a run count first, with `own` alone: what was written while the region was sparse lies
     elsewhere.
     """
-    cdef int rc = 0, i, idx = lba & 511
+    cdef int rc = 0, i, idx = node_index(lba, 0)
     cdef uint64_t base, entry
     cdef lnt_page *f = leaf_find(p, who, o, lba, &entry, &rc)
     goal[0] = 0
@@ -413,8 +409,8 @@ cdef void try_merge(lnt_pool *p, lnt_page *leaf, lnt_page *up, int idx) noexcept
     cdef uint64_t *v = entries(leaf)
     cdef uint64_t first = v[0] & E_REF()
     cdef uint64_t hint = E_EXCL()
-    cdef int i
-    if not v[0] & E_DATA() or v[511] & E_REF() != first + 511 or not v[511] & E_DATA():
+    cdef int i, last = L_NODE_ENTRIES - 1
+    if not v[0] & E_DATA() or v[last] & E_REF() != first + last or not v[last] & E_DATA():
         return
     for i in range(L_NODE_ENTRIES):
         if not v[i] & E_DATA() or v[i] & E_REF() != first + i:
@@ -431,13 +427,13 @@ cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
     cdef lnt_page *leaf
     cdef lnt_page *up
     cdef int rc, i
-    cdef int idx = lba & 511
+    cdef int idx = node_index(lba, 0)
     cdef uint64_t e, old
     rc = path_own(p, who, o, lba, 0 if n < L_RUN_BLOCKS else 1, &leaf, &up)
     if rc:
         return rc
     if n == L_RUN_BLOCKS:
-        idx = (lba >> 9) & 511
+        idx = node_index(lba, 1)
         e = entries(leaf)[idx]
         if not e & E_NODE():
             page_dirty(p, leaf)
@@ -461,7 +457,7 @@ cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
             o.mapped_blocks += 1
         entries(leaf)[idx + i] = (pba + i) | E_DATA() | hint
     object_dirty(p, o)
-    try_merge(p, leaf, up, (lba >> 9) & 511)
+    try_merge(p, leaf, up, node_index(lba, 1))
     return 0
 
 
@@ -469,7 +465,7 @@ cdef int unmap_whole(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, 
     """Take one entry of a level-1 node away, with all it maps."""
     cdef lnt_page *up
     cdef lnt_page *leaf
-    cdef int rc, i, idx = (lba >> 9) & 511
+    cdef int rc, i, idx = node_index(lba, 1)
     cdef uint64_t e
     rc = path_own(p, who, o, lba, 1, &up, NULL)
     if rc:
@@ -506,15 +502,15 @@ cdef int map_unmap(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, ui
     if x.pba == 0:
         next[0] = lba + x.n
         return 0
-    next[0] = (lba | 511) + 1
+    next[0] = lba + region_left(lba)
     if next[0] > end:
         next[0] = end
-    if lba & 511 == 0 and next[0] - lba == L_RUN_BLOCKS:
+    if in_region(lba) == 0 and next[0] - lba == L_RUN_BLOCKS:
         rc = unmap_whole(p, who, o, lba, removed)
     else:
         rc = path_own(p, who, o, lba, 0, &leaf, &up)
         if rc == 0:
-            first = lba & 511
+            first = node_index(lba, 0)
             page_dirty(p, leaf)
             for i in range(first, first + <int>(next[0] - lba)):
                 if entries(leaf)[i] & E_DATA():
@@ -525,7 +521,7 @@ cdef int map_unmap(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, ui
                 left |= entries(leaf)[i] & E_DATA() != 0
             if not left:
                 page_dirty(p, up)
-                entries(up)[(lba >> 9) & 511] = 0
+                entries(up)[node_index(lba, 1)] = 0
                 node_gone(p, leaf)
     if rc == 0:
         o.mapped_blocks -= removed[0]
@@ -542,7 +538,7 @@ cdef int clear_hint(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
         f = cache_get(p, who, e & E_REF(), PK_NODE, level, &rc)
         if f == NULL:
             return rc
-        idx = (lba >> (9 * level)) & 511
+        idx = node_index(lba, level)
         e = entries(f)[idx]
         if e & E_HUGE():
             entries(f)[idx] &= ~E_EXCL()
@@ -563,8 +559,8 @@ cdef int map_share(lnt_pool *p, lnt_waiter *who, lnt_object *dst, uint64_t lba, 
     cdef uint64_t n = most, at
     cdef uint32_t removed
     cdef int rc
-    if n > L_RUN_BLOCKS - (lba & 511):
-        n = L_RUN_BLOCKS - (lba & 511)
+    if n > region_left(lba):
+        n = region_left(lba)
     rc = map_find(p, who, src, src_lba, n, 0, &x)
     if rc:
         return rc

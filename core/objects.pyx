@@ -2,7 +2,7 @@
 
 Lives here and nowhere else: `objects_by_id` and the list of dirty objects.
 """
-from core.base.layout cimport L_BLOCK_BYTES, L_MAX_LEVEL, L_SLOTS_PER_PAGE, OB_RESERVE_BYTES
+from core.base.layout cimport L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_SLOTS_PER_PAGE, OB_RESERVE_BYTES
 from core.base.memory cimport mem_widen, mem_zeroed
 from core.base.native cimport lnt_get_le64
 from libc.stdlib cimport free
@@ -63,7 +63,7 @@ cdef void object_dirty(lnt_pool *p, lnt_object *o) noexcept nogil:
     cdef uint64_t want = lnt_get_le64(o.slot_image + OB_RESERVE_BYTES) // L_BLOCK_BYTES
     if want | o.reserved_now:
         want = want - o.mapped_blocks if want > o.mapped_blocks and not o.pub.gone else 0
-        want += (want >> 9) + L_MAX_LEVEL if want else 0      # with the nodes that map it
+        want += want // L_NODE_ENTRIES + L_MAX_LEVEL if want else 0      # with the nodes that map it
         p.reserved_unused += want - o.reserved_now
         o.reserved_now = want
     if not o.dirty and o != &p.catalog:   # the catalog's own root is in the superblock

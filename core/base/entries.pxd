@@ -1,9 +1,11 @@
-# Entries of a node in memory: bits 0..47 reference, 48..55 flags as on disk, 56.. volatile hints.
+# Entries of a node in memory: bits 0..47 reference, 48..55 flags as on disk, 56.. volatile hints. What each spans of an object.
+from core.base.check cimport lnt_static_assert
+from core.base.layout cimport L_NODE_ENTRIES
 from libc.stdint cimport uint64_t
 
-# Entries of a node in memory: bits 0..47 reference, 48..55 flags as on disk, 56.. volatile hints.
 cdef enum:
     WAIT = -1                 # the page is on its way; the op has been queued on it; try again from the start
+    ENTRY_BITS = 9            # of an lba, for each level of nodes
 
 cdef inline uint64_t E_REF() noexcept nogil:
     return (<uint64_t>1 << 48) - 1
@@ -24,3 +26,16 @@ cdef inline uint64_t E_EXCL() noexcept nogil:
 # A reference with this bit names a node that was born after the last checkpoint and has no home yet.
 cdef inline uint64_t VID() noexcept nogil:
     return <uint64_t>1 << 47
+
+cdef inline uint64_t entry_span(int level) noexcept nogil:
+    """Blocks that one entry of a node of this level spans."""
+    lnt_static_assert(1 << ENTRY_BITS == L_NODE_ENTRIES)
+    return <uint64_t>1 << (ENTRY_BITS * level)
+
+cdef inline uint64_t span_left(int level, uint64_t lba) noexcept nogil:
+    """Blocks from lba to the end of what the entry with it spans."""
+    return entry_span(level) - (lba & (entry_span(level) - 1))
+
+cdef inline int node_index(uint64_t lba, int level) noexcept nogil:
+    """Which entry of a node of this level leads to lba."""
+    return <int>(lba >> (ENTRY_BITS * level) & (L_NODE_ENTRIES - 1))

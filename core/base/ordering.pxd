@@ -5,7 +5,8 @@ from libc.stdint cimport uint32_t, uint64_t, uint8_t
 cdef enum:
     ORDER_WANTED = 512            # regions noted at a time
     ORDER_MOVERS = 4              # moved at a time
-    ORDER_NOTED = 1024            # regions that were noted lately are not again
+    ORDER_NOTED_BITS = 10         # regions that were noted lately are not again ...
+    ORDER_NOTED = 1024            # ... so many: 2^ORDER_NOTED_BITS
 
 cdef struct lnt_region:
     uint64_t object               # its id

@@ -9,7 +9,7 @@ from core.base.object cimport lnt_object, lnt_range
 from core.base.operation cimport lnt_piece
 from core.base.ordering cimport lnt_ordering
 from core.base.page cimport lnt_cache
-from core.base.space cimport lnt_budget, lnt_goal, lnt_holes, lnt_marks, lnt_medium
+from core.base.space cimport GOALS, lnt_budget, lnt_goal, lnt_holes, lnt_marks, lnt_medium
 from core.base.types cimport lnt_dev, lnt_op
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
@@ -78,7 +78,7 @@ cdef struct lnt_pool:
     lnt_ordering ordering
     lnt_piece *pieces                 # pieces in flight
     lnt_piece *spare_pieces
-    lnt_goal goals[4096]              # regions being filled; a hint, lost at will
+    lnt_goal goals[GOALS]             # regions being filled; a hint, lost at will
     uint8_t *zeros                    # 1 MiB
     uint8_t *scratch                  # where reads put what nobody wants (core/ops/reading.pyx)
     # epochs

@@ -2,6 +2,10 @@
 from core.base.types cimport lnt_io, lnt_op
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
+cdef enum:
+    GOAL_BITS = 12
+    GOALS = 4096              # 2^GOAL_BITS
+
 cdef struct lnt_goal:
     uint64_t key              # object and region
     uint64_t base             # where block 0 of the region would sit

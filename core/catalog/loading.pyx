@@ -1,7 +1,7 @@
 """A slot becomes an object here, with its checks, and nowhere else; the catalog when a pool is opened."""
 from core.errors import damaged
 
-from core.base.entries cimport E_NODE, E_REF
+from core.base.entries cimport E_NODE, E_REF, entry_span
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_NAME_BYTES, L_NODE_ENTRIES, L_PROPS_BYTES, L_SLOTS_PER_PAGE, L_SLOT_BYTES, OB_BLOCK_BYTES, OB_FLAGS,
     OB_ID, OB_KIND, OB_LEVEL, OB_MAPPED_BLOCKS, OB_NAME_BYTES, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS_BYTES,
@@ -79,7 +79,7 @@ cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list 
     cdef int rc = 0, i
     cdef lnt_page *f = cache_get(p, NULL, id, PK_NODE, <uint8_t>level, &rc)
     cdef lnt_page *g
-    cdef uint64_t[512] v
+    cdef uint64_t[L_NODE_ENTRIES] v
     if f == NULL:
         raise damaged(f"catalog node at block {id} cannot be read")
     cache_pin(p, f)
@@ -88,7 +88,7 @@ cdef int catalog_walk(lnt_pool *p, uint64_t id, int level, uint64_t first, list 
         if not v[i] & E_NODE():
             continue
         if level:
-            catalog_walk(p, v[i] & E_REF(), level - 1, first + (<uint64_t>i << 9 * level), keys)
+            catalog_walk(p, v[i] & E_REF(), level - 1, first + i * entry_span(level), keys)
             continue
         g = cache_get(p, NULL, v[i] & E_REF(), PK_CATALOG, 0, &rc)
         if g == NULL:

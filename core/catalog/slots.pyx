@@ -3,7 +3,7 @@
 Lives here and nowhere else: `slot_kind`, and the pages of the catalog's tree.
 """
 from core._blkmap cimport node_new, path_own
-from core.base.entries cimport E_NODE, E_REF
+from core.base.entries cimport E_NODE, E_REF, node_index
 from core.base.layout cimport (
     L_SLOTS_PER_PAGE, L_SLOT_BYTES, OB_FLAGS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PK_CATALOG, SK_FREE,
 )
@@ -28,7 +28,7 @@ cdef lnt_page *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) n
     cache_pin(p, leaf)
     if up != NULL:
         cache_pin(p, up)
-    e = (<uint64_t *>leaf.data)[page & 511]
+    e = (<uint64_t *>leaf.data)[node_index(page, 0)]
     if e == 0:
         if space_for_nodes(p) <= p.reserve_blocks // 2 and not p.replaying:
             rc[0] = ST_NO_SPACE       # the rest of the reserve is for UNMAP and for keys and objects that exist
@@ -39,7 +39,7 @@ cdef lnt_page *slot_page(lnt_pool *p, lnt_waiter *who, uint32_t slot, int *rc) n
         page_dirty(p, leaf)
         leaf.refers_to_homeless = 1
         cache_pin(p, f)
-        (<uint64_t *>leaf.data)[page & 511] = f.id | E_NODE()
+        (<uint64_t *>leaf.data)[node_index(page, 0)] = f.id | E_NODE()
         return f
     f = cache_get(p, who, e & E_REF(), PK_CATALOG, 0, rc)
     if f != NULL:

@@ -6,7 +6,7 @@ SYNC1, SUPER, SYNC2 publish, APPLY writes the pages home, SYNC3 ends it (docs/on
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_begun
 from core.base.crc32c cimport lnt_crc32c
-from core.base.dropped cimport DROPPED_DATA, DROPPED_NODE, lnt_dropped, lnt_dropped_ring, ring_at, ring_count, ring_ready
+from core.base.dropped cimport DROPPED_DATA, DROPPED_NODE, lnt_dropped, lnt_dropped_ring, ring_at, ring_count
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
     DE_CRC, DE_HOME, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_DIRECTORY_ENTRY_BYTES, L_GROUP_BLOCKS, L_NODE_ENTRIES,
@@ -34,12 +34,12 @@ from core.log.journal cimport checkpoint_sync, frame_close, frames_ready, journa
 from core.log.superblock cimport super_build, super_next
 from core.objects cimport dirty_take
 from core.pages.cache cimport (
-    cache_find, cache_freeze, cache_freeze_room, cache_limits, cache_rekey, cache_thaw, node_housed, page_undirty,
+    cache_freeze, cache_freeze_room, cache_limits, cache_rekey, cache_thaw, node_home, node_housed, page_undirty,
 )
 from core.pages.format cimport page_seal, page_serialise
 from core.space.allocation cimport alloc_home
 from core.space.counts cimport count_add
-from core.space.dropped cimport homes_release
+from core.space.dropped cimport drops_to_homes, homes_ready, homes_release
 from core.space.holes cimport punch_flags
 from core.space.medium cimport medium_goal, medium_later, nodes_prepare, nodes_tidy
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
@@ -139,23 +139,6 @@ cdef int choose_homes(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     return 0
 
 
-cdef inline uint64_t at_home(lnt_pool *p, uint64_t ref) noexcept nogil:
-    cdef lnt_page *f
-    if not ref & VID():
-        return ref
-    f = cache_find(p, ref)
-    return f.home
-
-
-cdef void translate_ring(lnt_pool *p, lnt_dropped_ring *r) noexcept nogil:
-    cdef uint64_t i
-    cdef lnt_dropped *it
-    for i in range(r.head, r.tail):
-        it = ring_at(r, i)
-        if it.kind == DROPPED_NODE:
-            it.ref = at_home(p, it.ref)
-
-
 cdef int translate(lnt_pool *p) noexcept nogil:
     """Replace every reference to a homeless node by its home."""
     cdef lnt_page *f = p.cache.dirty
@@ -170,14 +153,13 @@ cdef int translate(lnt_pool *p) noexcept nogil:
                 if v[i] & E_NODE() and v[i] & VID():
                     if f.in_checkpoint:
                         page_serialise(p, f)
-                    v[i] = at_home(p, v[i] & E_REF()) | (v[i] & ~E_REF())
+                    v[i] = node_home(p, v[i] & E_REF()) | (v[i] & ~E_REF())
         f = f.dirty_next
     while o != NULL:
-        o.root = at_home(p, o.root)
+        o.root = node_home(p, o.root)
         o = o.dirty_next
-    p.catalog.root = at_home(p, p.catalog.root)
-    translate_ring(p, &p.dropped_waiting)
-    translate_ring(p, &p.dropped_ready)
+    p.catalog.root = node_home(p, p.catalog.root)
+    drops_to_homes(p)
     f = p.cache.dirty
     while f != NULL:
         if f.id & VID():
@@ -577,7 +559,7 @@ cdef int ckpt_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     if p.checkpoint.state == CHECKPOINT_SYNC2:
         if p.journal.sync_done < p.checkpoint.need_sync:
             return 0
-        if not ring_ready(&p.dropped_ready, ring_count(&p.dropped_homes)):
+        if not homes_ready(p):
             memory_short(p)
             return 0
         published(p)

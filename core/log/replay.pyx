@@ -6,7 +6,6 @@ from core.errors import damaged
 from core.flights import copy_in_place
 
 from core._blkmap cimport map_insert, map_level, map_raise, map_share, map_unmap
-from core.base.dropped cimport STEP_DROPS, ring_ready
 from core.base.layout cimport (
     FF_PAD, FR_CRC, FR_FLAGS, FR_HARD_UPTO, FR_LENGTH, FR_MAGIC, FR_SEQ, FR_SYNCED_UPTO, FR_UUID, L_BLOCK_BYTES, L_FRAME_BLOCKS,
     L_FRAME_HEADER_BYTES, L_FRAME_MAGIC, L_KV_GOES, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SLOT_BYTES, OB_ID, OB_QUOTA_BYTES, OF_TAIL,
@@ -30,7 +29,7 @@ from core.log.journal cimport frame_crc, journal_continue, journal_number
 from core.objects cimport object_dirty, object_find, object_link
 from core.pages.checksums cimport csum_set
 from core.space.counts cimport count_add, count_touch, counts_high_take, node_touch
-from core.space.dropped cimport reclaim_until
+from core.space.dropped cimport drops_ready, reclaim_until
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
@@ -255,7 +254,7 @@ cdef int unmap_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) 
     cdef uint32_t removed
     cdef int rc
     while lba < end:
-        if not ring_ready(&p.dropped_waiting, STEP_DROPS):
+        if not drops_ready(p, 0):
             return ST_MEMORY
         rc = map_unmap(p, NULL, o, lba, end, &next_lba, &removed)
         if rc:
@@ -299,7 +298,7 @@ cdef int share_replay(lnt_pool *p, lnt_object *o, const uint8_t *r, uint32_t n) 
     if source == NULL:
         return NOBODY
     while left:
-        if not ring_ready(&p.dropped_waiting, STEP_DROPS):
+        if not drops_ready(p, 0):
             return ST_MEMORY
         rc = map_share(p, NULL, o, lba, source, source_lba, left, &done)
         if rc:
@@ -330,7 +329,7 @@ cdef int record_replay(lnt_pool *p, const uint8_t *r, uint32_t n) noexcept nogil
     cdef uint8_t t = r[RC_TYPE]
     cdef lnt_object *o
     cdef uint64_t total
-    if not ring_ready(&p.dropped_waiting, STEP_DROPS) or not ring_ready(&p.dropped_homes, STEP_DROPS):
+    if not drops_ready(p, 0):
         return ST_MEMORY
     if t == RT_GROW and n >= RB_GROW:
         total = lnt_get_le64(r + RF_GROW_TOTAL_BLOCKS)

@@ -5,7 +5,7 @@ each then waits on its own for durability. Everything an operation may have to w
 """
 from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_level, map_raise, map_share, map_unmap
 from core.base.checkpoint_wait cimport checkpoint_wait_next, checkpoint_wait_room
-from core.base.entries cimport WAIT
+from core.base.entries cimport WAIT, entry_span
 from core.base.layout cimport (
     KV_SLOT_KIND, L_BLOCK_BYTES, L_NAME_BYTES, L_PROPS_BYTES, L_RUN_BLOCKS, L_SLOT_BYTES, L_SUMMARY_RUNS, OB_NAME, OB_NAME_BYTES,
     OB_ORIGIN, OB_ORIGIN_BYTES, OB_PHYSICAL_EXPONENT, OB_PROPS, OB_PROPS_BYTES, OB_QUOTA_BYTES, OB_RESERVE_BYTES, OF_TAIL,
@@ -277,7 +277,7 @@ cdef int publish_run(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
 cdef int clear_behind(lnt_pool *p, lnt_waiter *who, lnt_admin *a, uint64_t lba) noexcept nogil:
     """Unmap whatever lies behind a volume's end, in steps. 0 when nothing is left there."""
     cdef lnt_resize *r = &a.resize
-    cdef uint64_t end = <uint64_t>1 << (9 * (a.obj.level + 1))
+    cdef uint64_t end = entry_span(a.obj.level + 1)
     cdef uint64_t next_lba = 0
     cdef uint32_t removed
     cdef int rc, looks = 0

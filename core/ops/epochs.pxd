@@ -1,12 +1,12 @@
 # What every op waits for: an epoch, its place in line, room in cache and journal (docs/concurrency.md, I5, I14).
 from core.base.check cimport lnt_assert
-from core.base.dropped cimport STEP_DROPS, ring_ready
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.object cimport lnt_object
 from core.base.pool cimport lnt_pool, op_state
 from core.base.types cimport lnt_op
 from core.log.journal cimport frames_ready
 from core.ops.ranges cimport range_let_in
+from core.space.dropped cimport drops_ready
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
@@ -36,8 +36,7 @@ cdef inline void epoch_exit(lnt_pool *p, lnt_op *op) noexcept nogil:
 
 cdef inline int memory_ready(lnt_pool *p) noexcept nogil:
     """1 when there is memory for all that one step of an op may need once it has begun to change the map."""
-    return (frames_ready(p) and ring_ready(&p.dropped_waiting, STEP_DROPS) and ring_ready(&p.dropped_homes, STEP_DROPS)
-            and ring_ready(&p.dropped_ready, p.n_pieces + STEP_DROPS))
+    return frames_ready(p) and drops_ready(p, p.n_pieces)
 
 cdef inline int write_book(lnt_pool *p, lnt_op *op) noexcept nogil:
     """1: the write was put to wait until others have ended; one that is alone never waits."""

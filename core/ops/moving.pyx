@@ -12,6 +12,7 @@ from core.base.mutations cimport M_MOVE_LEAVES, M_NO_LOCK_GRACE
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
+from core.base.regions cimport in_region
 from core.base.schedule cimport op_finish
 from core.base.types cimport (
     MOVED, MOVED_NOT, MOVED_NOWHERE, OPF_PLACED, OP_READ, OP_WRITE, ST_INVALID, ST_MEMORY, ST_NO_SPACE,
@@ -52,7 +53,7 @@ cdef struct lnt_found:            # how a region lies
 
 
 cdef void found_add(lnt_found *f, const lnt_extent *e, uint64_t lba) noexcept nogil:
-    cdef uint64_t base = e.pba - (lba & 511)
+    cdef uint64_t base = e.pba - in_region(lba)
     cdef uint32_t i = 0, n = <uint32_t>e.n
     f.mapped += n
     f.own += n if e.exclusive else 0

@@ -7,11 +7,13 @@ there is no place for it. Media on which scattered reads cost little (`gap_bytes
 
 Lives here and nowhere else: `ordering`.
 """
+from core.base.hash cimport hash_slot
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS
 from core.base.pool cimport op_state
+from core.base.regions cimport region_key, region_start
 from core.base.schedule cimport op_ready
 from core.base.types cimport MOVED, MOVED_NOWHERE, OPF_BACKGROUND, OP_MOVE, OP_ORDERED
-from core.base.ordering cimport ORDER_MOVERS, ORDER_WANTED, lnt_mover, lnt_noted
+from core.base.ordering cimport ORDER_MOVERS, ORDER_NOTED_BITS, ORDER_WANTED, lnt_mover, lnt_noted
 from core.objects cimport object_find, object_release
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free
@@ -25,8 +27,8 @@ cdef enum:
 
 cdef void order_want(lnt_pool *p, lnt_object *o, uint64_t lba, bint anew) noexcept nogil:
     """Look at the region of lba when there is time; where that was said a moment ago only if it has changed since (`anew`)."""
-    cdef uint64_t key = o.pub.id << 32 ^ lba >> 9
-    cdef lnt_noted *noted = &p.ordering.noted[(key * <uint64_t>0x9E3779B97F4A7C15) >> 54]
+    cdef uint64_t key = region_key(o, lba)
+    cdef lnt_noted *noted = &p.ordering.noted[hash_slot(key, ORDER_NOTED_BITS)]
     cdef uint32_t at = (p.ordering.first + p.ordering.count) % ORDER_WANTED
     if (p.ordering.off or p.read_only or p.ordering.count == ORDER_WANTED or o.pub.read_only
             or not anew and noted.key == key and p.now_us < noted.until_us
@@ -35,7 +37,7 @@ cdef void order_want(lnt_pool *p, lnt_object *o, uint64_t lba, bint anew) noexce
     noted.key = key
     noted.until_us = p.now_us + AGAIN_US
     p.ordering.wanted[at].object = o.pub.id
-    p.ordering.wanted[at].lba = lba & ~<uint64_t>511
+    p.ordering.wanted[at].lba = region_start(lba)
     p.ordering.count += 1
     if p.background_device != p.current_device:
         p.background_device.wake(p.background_device)

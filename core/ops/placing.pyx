@@ -3,9 +3,11 @@
 Lives here and nowhere else: the goals of regions that are being filled.
 """
 from core._blkmap cimport map_filled, map_find, map_goal
+from core.base.hash cimport hash_slot
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OB_QUOTA_BYTES
 from core.base.native cimport lnt_get_le64
-from core.base.space cimport lnt_goal
+from core.base.regions cimport in_region, region_key, region_left
+from core.base.space cimport GOAL_BITS, lnt_goal
 from core.base.types cimport ST_NO_SPACE
 from core.space.allocation cimport alloc_arrival, alloc_exact, alloc_extent, alloc_whole, space_beyond, space_for_data
 from core.space.marks cimport marks_press
@@ -17,11 +19,7 @@ cdef enum:
 
 
 cdef inline lnt_goal *goal_of(lnt_pool *p, uint64_t key) noexcept nogil:
-    return &p.goals[(key * <uint64_t>0x9E3779B97F4A7C15) >> 52]
-
-
-cdef inline uint64_t region_key(lnt_object *o, uint64_t lba) noexcept nogil:
-    return o.pub.id << 32 ^ lba >> 9
+    return &p.goals[hash_slot(key, GOAL_BITS)]
 
 
 cdef int space_check(lnt_pool *p, lnt_object *o, uint64_t blocks, int is_new) noexcept nogil:
@@ -50,7 +48,7 @@ cdef inline bint is_wide(lnt_pool *p, lnt_object *o) noexcept nogil:
 
 cdef inline bint streams(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
     """What was written last to this region, or at its start to the one before, ended at lba."""
-    cdef uint64_t key = region_key(o, lba if lba & 511 else lba - 1)
+    cdef uint64_t key = region_key(o, lba if in_region(lba) else lba - 1)
     cdef lnt_goal *g = goal_of(p, key)
     return lba and g.key == key and g.following == lba
 
@@ -98,17 +96,17 @@ cdef int choose_blocks(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba
             return rc
     if g.key == key and g.base:
         thrifty = thrifty and g.following != lba
-        target = g.base + (lba & 511)
+        target = g.base + in_region(lba)
     else:
         rc = map_goal(p, who, o, lba, wide, &target)
         if rc:
             return rc
-    rc = alloc_extent(p, who, target, lba & 511, want, thrifty, pba, got)
-    if rc == 0 and pba[0] >= lba & 511 and not (thrifty and g.key == key):
-        if g.key != key or g.base != pba[0] - (lba & 511):
+    rc = alloc_extent(p, who, target, in_region(lba), want, thrifty, pba, got)
+    if rc == 0 and pba[0] >= in_region(lba) and not (thrifty and g.key == key):
+        if g.key != key or g.base != pba[0] - in_region(lba):
             g.filled = 0
         g.key = key
-        g.base = pba[0] - (lba & 511)
+        g.base = pba[0] - in_region(lba)
     if rc == 0 and g.key == key:
         g.following = lba + got[0]
     return rc
@@ -126,8 +124,8 @@ cdef int moves(lnt_pool *p, lnt_waiter *who, lnt_object *o, const lnt_extent *fi
     cdef uint64_t at, end
     cdef int rc
     n[0] = 0
-    if want > L_RUN_BLOCKS - (lba & 511):
-        want = L_RUN_BLOCKS - (lba & 511)
+    if want > region_left(lba):
+        want = region_left(lba)
     end = lba + want
     at = lba + first.n
     if (want < SMALL_BLOCKS or at >= end or not runs_to_spare(p)
@@ -166,12 +164,12 @@ cdef int choose_place(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba,
     cdef lnt_goal *g = goal_of(p, region_key(o, lba))
     cdef int rc
     if base[0]:
-        pba[0] = base[0] + (lba & 511)
+        pba[0] = base[0] + in_region(lba)
         rc = alloc_exact(p, who, pba[0], want, got)
     else:
-        rc = alloc_whole(p, who, 0, lba & 511, want, pba, got)
+        rc = alloc_whole(p, who, 0, in_region(lba), want, pba, got)
     if rc == 0 and got[0]:
-        base[0] = pba[0] - (lba & 511)
+        base[0] = pba[0] - in_region(lba)
         p.stat_moved += got[0]
         g.key = region_key(o, lba)    # what is written there next belongs there, too
         g.base = base[0]
@@ -185,10 +183,10 @@ cdef int choose_run(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
     """All of `want` blocks in the run that the region is being moved to, or in a free one; got is 0 where that cannot be."""
     cdef uint64_t key = region_key(o, lba)
     cdef lnt_goal *g = goal_of(p, key)
-    cdef int rc = alloc_whole(p, who, g.base + (lba & 511) if g.key == key else 0, lba & 511, want, pba, got)
+    cdef int rc = alloc_whole(p, who, g.base + in_region(lba) if g.key == key else 0, in_region(lba), want, pba, got)
     if rc == 0 and got[0]:
         p.stat_moved += got[0]
         g.key = key
-        g.base = pba[0] - (lba & 511)
+        g.base = pba[0] - in_region(lba)
         g.following = lba + got[0]
     return rc

@@ -8,78 +8,37 @@ from core._blkmap cimport lnt_extent, map_find
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OF_CHECKSUM
 from core.base.memory cimport mem_aligned, mem_new
-from core.base.mutations cimport M_JOIN_DEAF
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_piece, lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
-from core.base.schedule cimport io_free, io_new, op_finish, op_ready
+from core.base.schedule cimport op_finish, op_ready
 from core.base.types cimport IO_READ, ST_MEMORY, lnt_io
 from core.ops.epochs cimport epoch_enter, waits_for_range
 from core.ops.order cimport order_want
 from core.ops.placing cimport FEW_PIECES, PIECE_BLOCKS, SMALL_BLOCKS
-from core.ops.transfer cimport error_at, io_over, op_leave, piece_new, pieces_free
+from core.ops.requests cimport (
+    APART_NEXT, APART_NOW, TRANSFER_IO, TRANSFER_NEW, TRANSFER_PLAN, TRANSFER_VERIFY, error_at, request_end, request_start,
+)
+from core.ops.transfer cimport op_leave, piece_new, pieces_free
 from core.pages.checksums cimport csum_verify
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef enum:
-    READ_NEW = 0
-    READ_PLAN = 1
-    READ_IO = 2
-    READ_VERIFY = 3
-
-cdef enum:
     JOIN_PARTS = 510              # of one request; the kernel takes 1024
 
-cdef enum read_apart:
-    APART_NEXT = 1                # a request of several pieces has failed: each gets its own
-    APART_NOW = 2
+
+cdef void read_done(lnt_io *io) noexcept nogil:
+    """A request of a read has finished."""
+    cdef lnt_op *op = request_end(io)
+    if op != NULL:
+        read_end(op_state(op).pool, op)
 
 
-# -- requests ----------------------------------------------------------------------------------------------------------
-
-
-cdef void request_over(lnt_pool *p, lnt_op *op, lnt_io *io) noexcept nogil:
-    """What a finished request says of the op."""
-    if io.vector == NULL:
-        io_over(p, op, io)
-        return
-    if io.result != 0 and not p.mutations & M_JOIN_DEAF:
-        op_state(op).apart = APART_NEXT
-    free(io.vector)
-    io_free(p, io)
-
-
-cdef void request_done(lnt_io *io) noexcept nogil:
-    cdef lnt_op *op = <lnt_op *>io.owner
-    cdef lnt_op_state *x = op_state(op)
-    cdef lnt_pool *p = x.pool
-    x.io_busy -= 1
-    request_over(p, op, io)
-    if x.io_busy == 0 and x.step >= READ_IO:
-        read_end(p, op)
-
-
-cdef void request_start(lnt_pool *p, lnt_op *op, uint64_t at, uint64_t n, uint8_t *buf, iovec *vector,
-                        uint32_t parts) noexcept nogil:
+cdef inline void read_start(lnt_pool *p, lnt_op *op, uint64_t at, uint64_t n, uint8_t *buf, iovec *vector,
+                            uint32_t parts) noexcept nogil:
     """Read n bytes of the pool to one place, or to those of a vector."""
-    cdef lnt_io *io = io_new(p)
-    if io == NULL:
-        error_at(op, ST_MEMORY, buf)
-        free(vector)
-        return
-    io.kind = IO_READ
-    io.offset = at
-    io.length = n
-    io.buf = buf
-    io.vector = vector
-    io.parts = parts
-    io.owner = op
-    io.done = request_done
-    op_state(op).io_busy += 1
-    if p.current_device.submit(p.current_device, io):
-        op_state(op).io_busy -= 1
-        request_over(p, op, io)
+    request_start(p, op, read_done, IO_READ, 0, at, n, buf, vector, parts)
 
 
 # -- pieces of one request ---------------------------------------------------------------------------------------------
@@ -87,7 +46,7 @@ cdef void request_start(lnt_pool *p, lnt_op *op, uint64_t at, uint64_t n, uint8_
 
 cdef void join_start(lnt_pool *p, lnt_op *op, lnt_join *g) noexcept nogil:
     if g.end:
-        request_start(p, op, g.start, g.end - g.start, g.buf, g.vector, g.parts)
+        read_start(p, op, g.start, g.end - g.start, g.buf, g.vector, g.parts)
     g.end = 0
     g.vector = NULL
 
@@ -173,10 +132,10 @@ cdef void read_end(lnt_pool *p, lnt_op *op) noexcept nogil:
         pieces_free(p, op)
         x.error = 0
         x.cursor = op.result = 0
-        x.step = READ_PLAN
+        x.step = TRANSFER_PLAN
         op_ready(p, op)
         return
-    x.step = READ_VERIFY
+    x.step = TRANSFER_VERIFY
     if x.verify and not x.error:
         a = x.pieces
         while a != NULL:
@@ -221,7 +180,7 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
     while x.cursor < length and not x.error:
         at = start + x.cursor
         off = at & (L_BLOCK_BYTES - 1)
-        rc = map_find(p, &who, o, at >> 12, (off + length - x.cursor + L_BLOCK_BYTES - 1) >> 12, 0, &e)
+        rc = map_find(p, &who, o, at // L_BLOCK_BYTES, (off + length - x.cursor + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES, 0, &e)
         if rc:
             break
         n = e.n * L_BLOCK_BYTES - off
@@ -244,7 +203,7 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
                     joined = True
                 join_piece(p, op, &j, e.pba * L_BLOCK_BYTES + off, n, buf + x.cursor)
             else:
-                request_start(p, op, e.pba * L_BLOCK_BYTES + off, n, buf + x.cursor, NULL, 0)
+                read_start(p, op, e.pba * L_BLOCK_BYTES + off, n, buf + x.cursor, NULL, 0)
         x.cursor += n
     if joined:
         joins_start(p, op, &j)
@@ -255,20 +214,20 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
     n = length // L_BLOCK_BYTES
     if joined and not x.internal and n >= SMALL_BLOCKS and j.steps > FEW_PIECES + n // PIECE_BLOCKS:
         order_want(p, o, op.offset // L_BLOCK_BYTES, False)
-    x.step = READ_IO
+    x.step = TRANSFER_IO
     if x.io_busy == 0:
         read_end(p, op)
 
 
 cdef void read_run(lnt_pool *p, lnt_op *op) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
-    if x.step == READ_NEW:
+    if x.step == TRANSFER_NEW:
         if waits_for_range(p, op):
             return
         epoch_enter(p, op)
         x.verify = (<lnt_object *>op.obj).flags & OF_CHECKSUM
-        x.step = READ_PLAN
-    if x.step == READ_PLAN:
+        x.step = TRANSFER_PLAN
+    if x.step == TRANSFER_PLAN:
         read_plan(p, op)
     elif x.io_busy == 0:
         read_end(p, op)

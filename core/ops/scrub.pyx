@@ -4,7 +4,7 @@ Runs under live I/O. A page that a checkpoint is writing is fresh and passed ove
 way is read again after it, because its block may have been torn, or given to something else, in between.
 """
 from core.base.checkpoint_wait cimport checkpoint_wait_running
-from core.base.entries cimport E_NODE, E_REF, VID, WAIT
+from core.base.entries cimport E_NODE, E_REF, VID, WAIT, entry_span, node_index, span_left
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_PAGE_MAGIC,
     L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_TAG,
@@ -120,10 +120,6 @@ cdef int node_page(lnt_pool *p, lnt_admin *a, uint64_t home, uint8_t kind, uint8
     return page_judge(p, a, page_check(p, a.scrub.page, kind, home) and a.scrub.page[PG_LEVEL] == level)
 
 
-cdef inline uint64_t span(int level) noexcept nogil:
-    return <uint64_t>1 << (9 * level)
-
-
 cdef int path_step(lnt_pool *p, lnt_waiter *who, uint64_t *e, int *level, uint64_t lba) noexcept nogil:
     """Go from a reference to a node of `level` - 1 to its entry for lba."""
     cdef int rc = 0
@@ -131,7 +127,7 @@ cdef int path_step(lnt_pool *p, lnt_waiter *who, uint64_t *e, int *level, uint64
     if f == NULL:
         return rc
     level[0] -= 1
-    e[0] = (<uint64_t *>f.data)[(lba >> (9 * level[0])) & 511]
+    e[0] = (<uint64_t *>f.data)[node_index(lba, level[0])]
     return 0
 
 
@@ -142,10 +138,10 @@ cdef int verify_at(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, ln
     cdef uint64_t y = 0
     cdef int xl = o.level + 1, yl = 0, rc
     cdef uint8_t catalog = o == &p.catalog
-    if other != NULL and not other.pub.gone and other.root and lba >> (9 * (other.level + 1)) == 0:
+    if other != NULL and not other.pub.gone and other.root and lba < entry_span(other.level + 1):
         y = other.root | E_NODE()
         yl = other.level + 1
-    n[0] = span(xl) - (lba & (span(xl) - 1))
+    n[0] = span_left(xl, lba)
     while x & E_NODE():
         while y & E_NODE() and yl > xl:
             rc = path_step(p, who, &y, &yl, lba)
@@ -153,15 +149,15 @@ cdef int verify_at(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, ln
                 return WAIT
             if rc:
                 y = 0
-        n[0] = span(xl) - (lba & (span(xl) - 1))
+        n[0] = span_left(xl, lba)
         if y & E_NODE() and yl == xl and (x ^ y) & E_REF() == 0:
             return 0
-        if lba & (span(xl) - 1) == 0 and xl < a.scrub.verified_level:
+        if lba & (entry_span(xl) - 1) == 0 and xl < a.scrub.verified_level:
             rc = node_page(p, a, x & E_REF(), PK_NODE if xl else PK_CATALOG, <uint8_t>(xl - 1) if xl else 0)
             if rc == WAIT:
                 return WAIT
             if rc:
-                rc = row_add(a, lba, span(xl), x & E_REF())      # the page's block is what says where the damage is
+                rc = row_add(a, lba, entry_span(xl), x & E_REF())      # the page's block is what says where the damage is
             if rc:
                 return rc
             a.scrub.verified_level = <uint8_t>xl
@@ -172,7 +168,7 @@ cdef int verify_at(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, ln
             return WAIT
         if rc:
             return 0                  # unreadable, and noted
-        n[0] = span(xl) - (lba & (span(xl) - 1))
+        n[0] = span_left(xl, lba)
     return 0
 
 

@@ -1,11 +1,9 @@
 # WRITE as a state machine over the map, and what it shares with READ (docs/durability.md, docs/concurrency.md).
 from core.base.operation cimport lnt_piece
 from core.base.pool cimport lnt_pool
-from core.base.types cimport lnt_io, lnt_op
+from core.base.types cimport lnt_op
 from libc.stdint cimport uint8_t
 
-cdef void error_at(lnt_op *op, uint8_t status, uint8_t *at) noexcept nogil
-cdef void io_over(lnt_pool *p, lnt_op *op, lnt_io *io) noexcept nogil
 cdef lnt_piece *piece_new(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil
 cdef void op_leave(lnt_pool *p, lnt_op *op) noexcept nogil

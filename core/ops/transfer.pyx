@@ -7,15 +7,15 @@ everything else to new blocks, which enter the map when all data has arrived.
 from core._blkmap cimport lnt_extent, map_find, map_insert
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_wait_room
-from core.base.dropped cimport DROPPED_DATA, lnt_dropped, ring_push
-from core.base.entries cimport E_EXCL, WAIT
+from core.base.entries cimport E_EXCL, E_REF, WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OF_CHECKSUM
 from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.mutations cimport M_NO_MERGE_CHECK
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_piece, lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
-from core.base.schedule cimport io_free, io_new, io_status, op_finish, op_ready
+from core.base.regions cimport in_region, region_left
+from core.base.schedule cimport op_finish, op_ready
 from core.base.types cimport (
     IOF_NEW, IO_READ, IO_WRITE, OPF_ATOMIC, OPF_FUA, OPF_PLACED, OP_READ, ST_GONE, ST_MEMORY, ST_NO_SPACE, ST_RANGE, ST_READ_ONLY,
     lnt_io,
@@ -29,85 +29,25 @@ from core.ops.pieces cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
 from core.ops.order cimport order_want
 from core.ops.placing cimport SMALL_BLOCKS, choose_blocks, choose_place, choose_run, moves, region_fills, space_check
 from core.ops.ranges cimport range_keep, range_leave
+from core.ops.requests cimport (
+    TRANSFER_COMMIT, TRANSFER_IO, TRANSFER_NEW, TRANSFER_PLAN, TRANSFER_RESTART, error_at, request_end, request_start,
+)
 from core.pages.checksums cimport csum_put, csum_touch, csum_verify
-from core.space.medium cimport medium_refused, medium_room
+from core.space.dropped cimport drop_unused
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-cdef enum:
-    TRANSFER_NEW = 0
-    TRANSFER_PLAN = 1
-    TRANSFER_IO = 2
-    TRANSFER_COMMIT = 3
-    TRANSFER_RESTART = 4
-
-
-cdef void error_at(lnt_op *op, uint8_t status, uint8_t *at) noexcept nogil:
-    """The op will fail; op.result becomes the offset in it of the first of its bytes that could not be had."""
-    cdef lnt_op_state *x = op_state(op)
-    cdef uint64_t skip = op.offset & (L_BLOCK_BYTES - 1) if x.bounce != NULL else 0
-    cdef uint8_t *base = x.bounce if x.bounce != NULL else op.buf
-    cdef uint64_t result = 0
-    if base + skip <= at < base + skip + op.length:
-        result = at - base - skip
-    if not x.error or result < op.result:
-        op.result = result
-    if not x.error:
-        x.error = status
-
-
-cdef void io_over(lnt_pool *p, lnt_op *op, lnt_io *io) noexcept nogil:
-    """What a finished request says of the op, and of the medium's room."""
-    if io.result != 0:
-        error_at(op, io_status(io), <uint8_t *>io.buf)
-        medium_refused(p, io)
-    elif io.flags & IOF_NEW and p.medium.refused_us:
-        medium_room(p)
-    io_free(p, io)
-
-
 cdef void io_done(lnt_io *io) noexcept nogil:
     """A request of a write has finished."""
-    cdef lnt_op *op = <lnt_op *>io.owner
-    cdef lnt_op_state *x = op_state(op)
-    cdef lnt_pool *p = x.pool
-    x.io_busy -= 1
-    io_over(p, op, io)
-    if x.io_busy == 0 and x.step >= TRANSFER_IO:
-        write_end(p, op)
+    cdef lnt_op *op = request_end(io)
+    if op != NULL:
+        write_end(op_state(op).pool, op)
 
 
-cdef int io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t offset, uint64_t length,
-                  uint8_t *buf) noexcept nogil:
-    cdef lnt_io *io = io_new(p)
-    if io == NULL:
-        error_at(op, ST_MEMORY, buf)
-        return 0
-    io.kind = kind
-    io.flags = flags
-    io.offset = offset
-    io.length = length
-    io.buf = buf
-    io.owner = op
-    io.done = io_done
-    op_state(op).io_busy += 1
-    if p.current_device.submit(p.current_device, io):
-        op_state(op).io_busy -= 1
-        io_over(p, op, io)
-    return 0
-
-
-cdef void blocks_drop(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
-    """Give back new blocks that did not enter the map. Their place in the ring is kept since they were taken (memory_ready)."""
-    cdef lnt_dropped it
-    it.ref = pba
-    it.blocks = n
-    it.kind = DROPPED_DATA
-    it.level = 0
-    it.trim = 0
-    it.seq = it.epoch = 0
-    ring_push(&p.dropped_ready, &it)
+cdef inline void io_start(lnt_pool *p, lnt_op *op, uint8_t kind, uint8_t flags, uint64_t offset, uint64_t length,
+                          uint8_t *buf) noexcept nogil:
+    request_start(p, op, io_done, kind, flags, offset, length, buf, NULL, 0)
 
 
 cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
@@ -121,7 +61,7 @@ cdef void pieces_free(lnt_pool *p, lnt_op *op) noexcept nogil:
             o.inflight_blocks -= a.n
             if not a.mapped:
                 if a.n:
-                    blocks_drop(p, a.pba, a.n)
+                    drop_unused(p, a.pba, a.n)
                 piece_unlist(p, a)
         free(a.bounce)
         a.next = p.spare_pieces
@@ -195,7 +135,7 @@ cdef lnt_piece *piece_at(lnt_pool *p, lnt_op *op, uint64_t lba, uint64_t pba, ui
     """What goes next into blocks that were just taken. NULL: there is no memory for it, and they are given back."""
     cdef lnt_piece *a = piece_new(p, op)
     if a == NULL:
-        blocks_drop(p, pba, n)
+        drop_unused(p, pba, n)
         return NULL
     a.lba = lba
     a.pba = pba
@@ -210,17 +150,17 @@ cdef int plan_new(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint6
     """Send the next blocks of a write to a new place. 0, WAIT or a status; x.cursor moves on success."""
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_object *o = <lnt_object *>op.obj
-    cdef uint64_t lba = at >> 12
+    cdef uint64_t lba = at // L_BLOCK_BYTES
     cdef uint64_t off = at & (L_BLOCK_BYTES - 1)
-    cdef uint64_t want = left >> 12
+    cdef uint64_t want = left // L_BLOCK_BYTES
     cdef uint64_t pba = 0
     cdef uint32_t got = 0
     cdef lnt_piece *a
     cdef int rc
     if want > e.n:
         want = e.n
-    if want > L_RUN_BLOCKS - (lba & 511):
-        want = L_RUN_BLOCKS - (lba & 511)
+    if want > region_left(lba):
+        want = region_left(lba)
     if off or want == 0:
         want = 1
     rc = space_check(p, o, want, e.pba == 0)
@@ -259,7 +199,7 @@ cdef void partial_load(lnt_pool *p, lnt_op *op, lnt_piece *a) noexcept nogil:
     if a.source == 0:
         memset(a.bounce, 0, L_BLOCK_BYTES)
         return
-    io_start(p, op, IO_READ, 0, (a.source & ((<uint64_t>1 << 48) - 1)) * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
+    io_start(p, op, IO_READ, 0, (a.source & E_REF()) * L_BLOCK_BYTES, L_BLOCK_BYTES, a.bounce)
 
 
 cdef int plan_move(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
@@ -269,14 +209,14 @@ cdef int plan_move(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint
     """
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_piece *a
-    cdef uint64_t lba = at >> 12, pba = 0
+    cdef uint64_t lba = at // L_BLOCK_BYTES, pba = 0
     cdef uint32_t n = 0
     cdef int rc
     if left < SMALL_BLOCKS * L_BLOCK_BYTES or x.stays or at & (L_BLOCK_BYTES - 1):
         return 0
     if x.cursor >= L_BLOCK_BYTES and lba % L_RUN_BLOCKS:
         return 0                  # asked once for each region
-    rc = moves(p, who, <lnt_object *>op.obj, e, lba, left >> 12, &n)
+    rc = moves(p, who, <lnt_object *>op.obj, e, lba, left // L_BLOCK_BYTES, &n)
     if rc == 0 and n:
         rc = choose_run(p, who, <lnt_object *>op.obj, lba, n, &pba, &n) if memory_ready(p) else ST_MEMORY
     if rc or n == 0:
@@ -292,7 +232,7 @@ cdef int plan_move(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint
 
 cdef inline bint is_placed(lnt_op *op, const lnt_extent *e, uint64_t lba) noexcept nogil:
     """A hole, or where OPF_PLACED wants it."""
-    return e.pba == 0 or (op.result and e.pba == op.result + (lba & 511))
+    return e.pba == 0 or (op.result and e.pba == op.result + in_region(lba))
 
 
 cdef int plan_placed(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint64_t at, uint64_t left) noexcept nogil:
@@ -300,15 +240,15 @@ cdef int plan_placed(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, ui
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_object *o = <lnt_object *>op.obj
     cdef lnt_extent further
-    cdef uint64_t lba = at >> 12, n = e.n, pba = 0, shared = 0 if e.exclusive else e.n
+    cdef uint64_t lba = at // L_BLOCK_BYTES, n = e.n, pba = 0, shared = 0 if e.exclusive else e.n
     cdef uint32_t got = 0
     cdef lnt_piece *a
     cdef int rc
     if is_placed(op, e, lba):
         x.cursor += n * L_BLOCK_BYTES
         return 0
-    while n < left >> 12:
-        rc = map_find(p, who, o, lba + n, (left >> 12) - n, 1, &further)
+    while n < left // L_BLOCK_BYTES:
+        rc = map_find(p, who, o, lba + n, (left // L_BLOCK_BYTES) - n, 1, &further)
         if rc:
             return rc
         if is_placed(op, &further, lba + n):
@@ -340,7 +280,7 @@ cdef void write_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         at = op.offset + x.cursor
         off = at & (L_BLOCK_BYTES - 1)
         left = op.length - x.cursor
-        rc = map_find(p, &who, o, at >> 12, (off + left + L_BLOCK_BYTES - 1) >> 12, 1, &e)
+        rc = map_find(p, &who, o, at // L_BLOCK_BYTES, (off + left + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES, 1, &e)
         if rc == 0 and op.flags & OPF_PLACED:
             rc = plan_placed(p, &who, op, &e, at, left)
         elif rc == 0 and (not e.exclusive or x.verify or op.flags & OPF_ATOMIC):

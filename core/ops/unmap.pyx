@@ -80,7 +80,7 @@ cdef int range_unmap(lnt_pool *p, lnt_op *op, int *looks) noexcept nogil:
     cdef lnt_op_state *x = op_state(op)
     cdef lnt_waiter who = waiter_of(op)
     cdef lnt_object *o = <lnt_object *>op.obj
-    cdef uint64_t at, n, end = op.offset + op.length, next_lba = 0
+    cdef uint64_t at, lba, n, end = op.offset + op.length, next_lba = 0
     cdef uint32_t removed = 0
     cdef lnt_extent e
     cdef int rc
@@ -94,13 +94,14 @@ cdef int range_unmap(lnt_pool *p, lnt_op *op, int *looks) noexcept nogil:
         if wait_room(p, op):
             return 0
         at = op.offset + x.cursor
+        lba = at // L_BLOCK_BYTES
         n = end - at
         if op.flags & OPF_NOUNMAP or at & (L_BLOCK_BYTES - 1) or n < L_BLOCK_BYTES:
             if op.flags & OPF_NOUNMAP:
                 n = n if n < ZEROS_BYTES else ZEROS_BYTES
             else:
                 n = n if n < L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1)) else L_BLOCK_BYTES - (at & (L_BLOCK_BYTES - 1))
-                rc = map_find(p, &who, o, at >> 12, 1, 0, &e)
+                rc = map_find(p, &who, o, lba, 1, 0, &e)
                 if rc == WAIT:
                     return 0
                 if rc:
@@ -118,14 +119,14 @@ cdef int range_unmap(lnt_pool *p, lnt_op *op, int *looks) noexcept nogil:
             unmap_end(p, op, ST_MEMORY)
             return 0
         journal_fit(p, RB_UNMAP)
-        rc = map_unmap(p, &who, o, at >> 12, end >> 12, &next_lba, &removed)
+        rc = map_unmap(p, &who, o, lba, end // L_BLOCK_BYTES, &next_lba, &removed)
         if rc == WAIT:
             return 0
         if rc:
             unmap_end(p, op, <uint8_t>rc)
             return 0
         if removed:
-            record_unmap(p, o.pub.id, at >> 12, next_lba - (at >> 12) - (1 if p.mutations & M_SHORT_UNMAP else 0))
+            record_unmap(p, o.pub.id, lba, next_lba - lba - (1 if p.mutations & M_SHORT_UNMAP else 0))
         x.cursor = next_lba * L_BLOCK_BYTES - op.offset
         looks[0] += LEAF_LOOKS if removed else 1
     return 1

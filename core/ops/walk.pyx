@@ -3,13 +3,14 @@
 Each keeps a block address as its cursor and descends from the roots again after every wait, so the maps may change under it.
 """
 from core._blkmap cimport lnt_extent, map_find, node_get
-from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT
+from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT, entry_span, node_index, span_left
 from core.base.layout cimport L_NODE_ENTRIES, PK_NODE
 from core.base.memory cimport mem_wider
 from core.base.mutations cimport M_SHORT_DIFF
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_row, lnt_sole, lnt_walk
 from core.base.page cimport lnt_page
+from core.base.regions cimport in_region
 from core.base.schedule cimport op_again
 from core.base.types cimport ST_CHECKSUM, ST_GONE, ST_MEMORY
 from core.pages.cache cimport cache_find, cache_get
@@ -85,7 +86,7 @@ cdef int step_down(lnt_pool *p, lnt_waiter *who, side *s, uint64_t lba, int *rc)
     if s.f == NULL:
         return 0
     s.level -= 1
-    s.idx = (lba >> (9 * s.level)) & 511
+    s.idx = node_index(lba, s.level)
     s.e = (<uint64_t *>s.f.data)[s.idx]
     return 1
 
@@ -93,13 +94,8 @@ cdef int step_down(lnt_pool *p, lnt_waiter *who, side *s, uint64_t lba, int *rc)
 cdef inline uint64_t block_of(side *s, uint64_t lba) noexcept nogil:
     """The pool block behind lba, 0 in a hole."""
     if s.e & E_HUGE():
-        return (s.e & E_REF()) + (lba & 511)
+        return (s.e & E_REF()) + in_region(lba)
     return s.e & E_REF() if s.e & E_DATA() else 0
-
-
-cdef inline uint64_t span_left(int level, uint64_t lba) noexcept nogil:
-    cdef uint64_t span = <uint64_t>1 << (9 * level)
-    return span - (lba & (span - 1))
 
 
 cdef void leaves_ahead(lnt_pool *p, lnt_page *node, lnt_page *beside, int idx) noexcept nogil:
@@ -132,13 +128,13 @@ cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob
     y.e = ob.root | E_NODE() if ob.root else 0
     y.level = ob.level + 1
     x.f = y.f = NULL
-    if x.level > y.level and lba >> (9 * y.level):
+    if x.level > y.level and lba >= entry_span(y.level):
         y.e = 0                           # beyond what the smaller map can hold
         y.level = x.level
-    elif y.level > x.level and lba >> (9 * x.level):
+    elif y.level > x.level and lba >= entry_span(x.level):
         x.e = 0
         x.level = y.level
-    if p.mutations & M_SHORT_DIFF and oa != NULL and lba >> (9 * min(oa.level + 1, ob.level + 1)):
+    if p.mutations & M_SHORT_DIFF and oa != NULL and lba >= entry_span(min(oa.level, ob.level) + 1):
         x.e = y.e = 0
     while True:
         if x.level == y.level and (x.e ^ y.e) & ((<uint64_t>1 << 56) - 1) == 0:
@@ -171,7 +167,7 @@ cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob
     n[0] = most
     if x.level == 0 or y.level == 0:
         k = 1                             # a leaf, beside another, a huge entry or a hole: go along as long as the answer stays
-        while (lba & 511) + k < L_NODE_ENTRIES:
+        while in_region(lba) + k < L_NODE_ENTRIES:
             if x.level == 0:
                 x.e = (<uint64_t *>x.f.data)[x.idx + k]
             if y.level == 0:
@@ -226,11 +222,11 @@ cdef int sole_at(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint
         level -= 1
         if level == 0:
             break
-        e = (<uint64_t *>f.data)[(lba >> (9 * level)) & 511]
+        e = (<uint64_t *>f.data)[node_index(lba, level)]
     n[0] = span_left(level if level else 1, lba)
     if level and not e & E_HUGE():
         return 0
-    for i in range(lba & 511, L_NODE_ENTRIES):
+    for i in range(node_index(lba, 0), L_NODE_ENTRIES):
         if level:
             pba = (e & E_REF()) + i
         else:
@@ -253,7 +249,7 @@ cdef int walk_exclusive(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nog
     while s.done < a.n_sources:
         o = a.sources[s.done]
         rc = ST_GONE if o.pub.gone else 0
-        while not rc and s.next_block < <uint64_t>1 << (9 * (o.level + 1)):
+        while not rc and s.next_block < entry_span(o.level + 1):
             if steps >= SOLE_STEPS:
                 return op_again(p, &a.op)
             rc = sole_at(p, who, o, s.next_block, &n, &blocks)

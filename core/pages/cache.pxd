@@ -1,4 +1,6 @@
 # Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header).
+from core.base.entries cimport VID
+from core.base.hash cimport hash_spread
 from core.base.operation cimport lnt_waiter
 from core.base.page cimport PAGE_VALID, lnt_page
 from core.base.pool cimport lnt_pool
@@ -21,7 +23,7 @@ cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil
 cdef void page_undirty(lnt_pool *p, lnt_page *f) noexcept nogil
 
 cdef inline uint64_t page_hash(lnt_pool *p, uint64_t id) noexcept nogil:
-    return ((id * <uint64_t>0x9E3779B97F4A7C15) >> 20) & p.cache.mask
+    return hash_spread(id) >> 20 & p.cache.mask
 
 cdef inline lnt_page *cache_find(lnt_pool *p, uint64_t id) noexcept nogil:
     cdef lnt_page *f = p.cache.hash[page_hash(p, id)]
@@ -44,6 +46,10 @@ cdef inline void page_dirty(lnt_pool *p, lnt_page *f) noexcept nogil:
     f.used = 1
     if f.in_checkpoint or not f.dirty:
         page_dirtied(p, f)
+
+cdef inline uint64_t node_home(lnt_pool *p, uint64_t id) noexcept nogil:
+    """A node by its home, which is chosen."""
+    return cache_find(p, id).home if id & VID() else id
 
 cdef inline void node_homeless(lnt_pool *p) noexcept nogil:
     """A node was made: it will need a block."""

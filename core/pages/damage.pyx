@@ -5,9 +5,7 @@ space stays pending across restarts, and is tried again from time to time. Nothi
 be read.
 """
 from core.base.damage cimport lnt_bad_page
-from core.base.dropped cimport (
-    lnt_dropped, lnt_dropped_ring, ring_count, ring_newest, ring_oldest, ring_push, ring_ready,
-)
+from core.base.dropped cimport ring_count, ring_oldest, ring_push, ring_ready
 from core.base.layout cimport (
     L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_GROUP_BLOCKS, L_RUN_BLOCKS, L_ZONE_BLOCKS, PK_COUNT, PK_CSUM,
 )
@@ -156,9 +154,13 @@ cdef void damage_free(lnt_pool *p) noexcept nogil:
 # -- dropped references that wait for one ------------------------------------------------------------------------------
 
 
-cdef int aside_put(lnt_pool *p) noexcept nogil:
-    """Set the topmost ready item aside; the caller takes it off its ring. 0: the pending list of a checkpoint has no room."""
-    cdef lnt_dropped *it = ring_newest(&p.dropped_ready)
+cdef int aside_ready(lnt_pool *p) noexcept nogil:
+    """1: there is memory for one more."""
+    return ring_ready(&p.damage.aside, 1)
+
+
+cdef int aside_put(lnt_pool *p, lnt_dropped *it) noexcept nogil:
+    """Set an item aside; the caller takes it off its ring. 0: the pending list of a checkpoint has no room."""
     if ring_count(&p.damage.aside) >= <uint64_t>p.checkpoint.area_blocks * 4:
         return 0
     p.damage.blocks += it.blocks
@@ -168,26 +170,31 @@ cdef int aside_put(lnt_pool *p) noexcept nogil:
     return 1
 
 
-cdef int aside_retry(lnt_pool *p) noexcept nogil:
-    """When it is time, make some of what was set aside ready again, or all of it once a page was mended. 1: it was time."""
-    cdef lnt_dropped_ring *r = &p.damage.aside
-    cdef uint64_t _i, n = ring_count(r)
+cdef bint aside_due(lnt_pool *p, uint64_t *n) noexcept nogil:
+    """True when it is time to try n of what was set aside again: some of it, or all once a page was mended."""
+    n[0] = ring_count(&p.damage.aside)
     if p.damage.mended:
         p.damage.mended = 0
-    elif p.damage.due_us == 0 or p.now_us < p.damage.due_us:
-        return 0
-    elif n > RETRY_ITEMS:
-        n = RETRY_ITEMS
-    if not ring_ready(&p.dropped_ready, n):
-        n = 0
-    for _i in range(n):
-        ring_push(&p.dropped_ready, ring_oldest(r))
-        p.damage.blocks -= ring_oldest(r).blocks
-        r.head += 1
-    p.damage.due_us = p.now_us + RETRY_US if p.damage.count or ring_count(r) else 0
-    return 1
+        return True
+    if p.damage.due_us == 0 or p.now_us < p.damage.due_us:
+        return False
+    n[0] = min(n[0], <uint64_t>RETRY_ITEMS)
+    return True
+
+
+cdef lnt_dropped *aside_take(lnt_pool *p) noexcept nogil:
+    """The oldest of what was set aside, which it no longer is; valid until the next is."""
+    cdef lnt_dropped *it = ring_oldest(&p.damage.aside)
+    p.damage.blocks -= it.blocks
+    p.damage.aside.head += 1
+    return it
+
+
+cdef void aside_tried(lnt_pool *p) noexcept nogil:
+    """Those that were to be tried are ready: when the next will be."""
+    p.damage.due_us = p.now_us + RETRY_US if p.damage.count or ring_count(&p.damage.aside) else 0
 
 
 cdef uint64_t damage_due(lnt_pool *p) noexcept nogil:
-    """When `aside_retry` wants to run; 0: not of its own."""
+    """When `aside_due` wants to be asked; 0: not of its own."""
     return 1 if p.damage.mended else p.damage.due_us

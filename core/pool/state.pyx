@@ -16,6 +16,7 @@ from core.ops.transfer cimport spare_pieces_free
 from core.pages.cache cimport cache_free
 from core.ops.order cimport order_free
 from core.pages.damage cimport damage_free
+from core.space.dropped cimport drops_free
 from core.space.holes cimport punch_free
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free
@@ -113,9 +114,7 @@ cdef class PoolState:
             free(p.scratch)
             spare_requests_free(p)
             spare_pieces_free(p)
-            free(p.dropped_waiting.items)
-            free(p.dropped_homes.items)
-            free(p.dropped_ready.items)
+            drops_free(p)
             free(p.background_op)
             free(p.checkpoint_op)
             free(p.checkpoint.order)

@@ -5,7 +5,8 @@ Lives here and nowhere else: the rings of dropped references and the epochs.
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_want
 from core.base.dropped cimport (
-    DROPPED_DATA, DROPPED_HOME, DROPPED_NODE, lnt_dropped, ring_count, ring_newest, ring_oldest, ring_push, ring_ready,
+    DROPPED_DATA, DROPPED_HOME, DROPPED_NODE, lnt_dropped, lnt_dropped_ring, ring_at, ring_count, ring_newest, ring_oldest,
+    ring_push, ring_ready,
 )
 from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
@@ -14,10 +15,11 @@ from core.base.pool cimport next_images
 from core.base.schedule cimport op_ready
 from core.base.trace cimport PF_ASIDE, memory_short, pool_fail
 from core.base.types cimport ST_MEMORY, lnt_op
-from core.pages.cache cimport cache_drop, cache_find, cache_get, node_housed
-from core.pages.damage cimport aside_put, aside_retry, damage_probe
+from core.pages.cache cimport cache_drop, cache_find, cache_get, node_home, node_housed
+from core.pages.damage cimport aside_due, aside_put, aside_ready, aside_take, aside_tried, damage_probe
 from core.space.counts cimport count_add, count_at, count_touch, node_ref, node_touch
 from core.space.marks cimport freed_give_up, freed_mark
+from libc.stdlib cimport free
 
 cdef enum:
     DATA_STEPS = 4                # of a turn's budget: a dropped reference to data, beside its blocks ...
@@ -59,6 +61,18 @@ cdef void drop_data(lnt_pool *p, uint64_t pba, uint32_t blocks, uint8_t trim) no
 
 cdef void drop_node(lnt_pool *p, uint64_t id, uint8_t level, uint8_t trim) noexcept nogil:
     drop_add(p, id, 1, DROPPED_NODE, level, trim)
+
+
+cdef void drop_unused(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil:
+    """Give back new blocks that did not enter the map. Their place in the ring is kept since they were taken (`drops_ready`)."""
+    cdef lnt_dropped it
+    it.ref = pba
+    it.blocks = n
+    it.kind = DROPPED_DATA
+    it.level = 0
+    it.trim = 0
+    it.seq = it.epoch = 0
+    ring_push(&p.dropped_ready, &it)
 
 
 cdef int epochs_turn(lnt_pool *p) noexcept nogil:
@@ -108,6 +122,31 @@ cdef void homes_release(lnt_pool *p) noexcept nogil:
         p.dropped_homes.head += 1
 
 
+cdef int homes_ready(lnt_pool *p) noexcept nogil:
+    """1 when there is memory for what `homes_release` makes ready."""
+    return ring_ready(&p.dropped_ready, ring_count(&p.dropped_homes))
+
+
+cdef void nodes_to_homes(lnt_pool *p, lnt_dropped_ring *r) noexcept nogil:
+    cdef uint64_t i
+    for i in range(r.head, r.tail):
+        if ring_at(r, i).kind == DROPPED_NODE:
+            ring_at(r, i).ref = node_home(p, ring_at(r, i).ref)
+
+
+cdef void drops_to_homes(lnt_pool *p) noexcept nogil:
+    """All nodes have homes now: what was dropped refers to those."""
+    nodes_to_homes(p, &p.dropped_waiting)
+    nodes_to_homes(p, &p.dropped_ready)
+
+
+cdef void drops_free(lnt_pool *p) noexcept nogil:
+    """The pool is closed."""
+    free(p.dropped_waiting.items)
+    free(p.dropped_homes.items)
+    free(p.dropped_ready.items)
+
+
 cdef int home_give_up(lnt_pool *p) noexcept nogil:
     """While a pool is opened: the oldest of the blocks that wait for a checkpoint is free at once. 0: none is left; ST_MEMORY."""
     lnt_assert(p.replaying, "I6: only recovery uses the home of a node before a checkpoint without the node is durable")
@@ -127,6 +166,19 @@ cdef int drop_load(lnt_pool *p, lnt_dropped *it) noexcept nogil:
         return ST_MEMORY
     ring_push(&p.dropped_ready, it)
     return 0
+
+
+cdef int aside_retry(lnt_pool *p) noexcept nogil:
+    """When it is time, some of what was set aside because of damage is ready again. 1: it was time."""
+    cdef uint64_t _i, n = 0
+    if not aside_due(p, &n):
+        return 0
+    if not ring_ready(&p.dropped_ready, n):
+        n = 0
+    for _i in range(n):
+        ring_push(&p.dropped_ready, aside_take(p))
+    aside_tried(p)
+    return 1
 
 
 cdef int release_data(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept nogil:
@@ -241,7 +293,7 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
             return WAIT
     while budget > 0:
         if not (ring_ready(&p.dropped_ready, 2 * L_NODE_ENTRIES) and ring_ready(&p.dropped_homes, 1)
-                and ring_ready(&p.damage.aside, 1)):
+                and aside_ready(p)):
             memory_short(p)
             return 0
         if ring_count(&p.dropped_ready) == 0:
@@ -266,7 +318,7 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
             memory_short(p)
             return 0
         if rc and not p.failed:
-            if not aside_put(p):
+            if not aside_put(p, it):
                 pool_fail(p, PF_ASIDE, it.ref)    # more damage than the pending list holds
                 return 0
             p.dropped_ready.tail -= 1

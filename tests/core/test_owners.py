@@ -121,7 +121,8 @@ OWNER_OF = {                                    # a field of lnt_pool -> the mod
 # Said when the pool is opened, or by whoever opened it, or each module's own hints.
 FIXED = {"lock", "uuid", "read_only", "replaying", "closing", "mutations", "zeros", "cache_token", "name", "identity", "lease_us",
          "goals", "scratch", "trace", "catalog", "current_device"}
-POOL_WRITE = re.compile(r"\bp\.(\w+)(?:\.\w+|\[[^\]]*\])* *(?:[-+|&*]|//|<<|>>)?=(?!=)")
+POOL_WRITE = re.compile(r"\bp\.(\w+)(?:\.\w+|\[[^\]]*\])* *(?:[-+|&*]|//|<<|>>)?=(?!=)"
+                        r"|\bring_(?:push|ready)\(&p\.(\w+)|\bfree\(p\.(dropped_\w+)")
 
 
 DEFINED = re.compile(r"^ *(?:cdef|def|cpdef) [^=(]*?(\w+)\(")
@@ -137,14 +138,15 @@ def writers() -> dict[str, set[tuple[str, str]]]:
             for line in path.read_text().splitlines():
                 begun = DEFINED.match(line)
                 function = begun[1] if begun else function
-                for field in POOL_WRITE.findall(line.split("#")[0]):
-                    found.setdefault(field, set()).add((name, function))
+                for match in POOL_WRITE.finditer(line.split("#")[0]):
+                    found.setdefault(match[match.lastindex or 1], set()).add((name, function))
     return found
 
 
 def test_nobody_else_writes_a_field_of_a_pool() -> None:
     found = writers()
     assert ("base/runs", "run_changed") in found["free_blocks"]
+    assert ("space/dropped", "drop_unused") in found["dropped_ready"]
     others = {(field, *place) for field, owner in OWNER_OF.items() for place in found.get(field, set()) - EXEMPT
               if place[0] != owner}
     assert others == set()
