@@ -84,6 +84,7 @@ STEPS: dict[str, Callable[[Scene], Op | None]] = {
     "share": Scene.share,
     "ckpt": lambda s: s.rig.start("checkpoint"),
 }
+BEGINNINGS = sorted(STEPS.keys() - {"wclone", "del", "revert"})     # those need what others have made
 
 
 class Replayer:
@@ -93,10 +94,12 @@ class Replayer:
         self.template = format_disk(CONFIG)
         self.crashes = 0
         self.modes = itertools.cycle(POWER_MODES)
+        self.examined: set[tuple[str, bytes, frozenset[tuple[int, bytes]]]] = set()    # of the sequence that runs
 
     def run(self, names: tuple[str, ...], *, every_mode: bool) -> None:
         scene = Scene(self.template.fork(1))
         rig = scene.rig
+        self.examined.clear()
         rig.random.random = lambda: 0.5                      # type: ignore[method-assign]  # always perform what is pending
         rig.random.choice = lambda options: options[0]       # type: ignore[method-assign]  # the oldest first
         try:
@@ -117,15 +120,24 @@ class Replayer:
             rig.pool.abandon()
 
     def examine(self, rig: Rig, every_mode: bool) -> None:
-        """What if it stopped here? Judge the crashes on copies; the life under examination goes on untouched."""
+        """What if it stopped here? Judge the crashes on copies; the life under examination goes on untouched.
+
+        More than half of them leave the same bytes, expected by the same oracle, as one before: a read changes nothing, and
+        without anything unsynced all modes are one. What the pool that is opened can see decides all, so those are not judged
+        again.
+        """
         frozen = pickle.dumps(rig.oracle)
         modes = [*POWER_MODES, "kill"] if every_mode else [next(self.modes), "none", "kill"]
         for mode in modes:
             disk = rig.disk.fork(self.crashes)
+            disk.process_kill() if mode == "kill" else disk.power_cut(mode)
+            left = ("kill" if mode == "kill" else "power", frozen, frozenset(disk.view.items()))
+            if left in self.examined:
+                continue
+            self.examined.add(left)
+            self.crashes += 1
             oracle: Oracle = pickle.loads(frozen)
             oracle.crash(power=mode != "kill")
-            disk.process_kill() if mode == "kill" else disk.power_cut(mode)
-            self.crashes += 1
             try:
                 pool = open_pool(disk, CONFIG)
                 try:
@@ -148,13 +160,14 @@ def test_short_sequences(length: int) -> None:
     assert replayer.crashes > 50
 
 
-@pytest.mark.timeout(3600)
-def test_longer_sequences(crash_full: bool, first_seed: int) -> None:
-    """All sequences of three and four with --crash-full; a sample drawn from the seed otherwise."""
-    everything = [names for length in (3, 4) for names in itertools.product(STEPS, repeat=length)]
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("first", BEGINNINGS)
+def test_longer_sequences(first: str, crash_full: bool, first_seed: int) -> None:
+    """All sequences of three and four that begin so with --crash-full; a sample drawn from the seed otherwise."""
+    everything = [(first, *rest) for length in (2, 3) for rest in itertools.product(STEPS, repeat=length)]
     if not crash_full:
-        everything = random.Random(first_seed).sample(everything, 120)
+        everything = random.Random(f"{first_seed} {first}").sample(everything, 10)
     replayer = Replayer()
     for names in everything:
         replayer.run(names, every_mode=False)
-    assert replayer.crashes > 50
+    assert replayer.crashes > 10
