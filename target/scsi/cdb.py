@@ -1,4 +1,4 @@
-"""Words for command descriptor blocks: fields, block ranges, when a command is allowed (SPC-4 §4.3, SBC-4 §5)."""
+"""Words for command descriptor blocks: block ranges, when a command is allowed (SPC-4 §4.3, SBC-4 §5)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
+
+from target.scsi.fields import Field
 
 
 class Direction(Enum):
@@ -57,16 +59,6 @@ PORTS = Access(Conflict.NEVER, Ready.ANY, told=True)
 OWN = Access(Conflict.OWN, Ready.STANDBY)
 RESERVE = Access(Conflict.OWN, Ready.STANDBY, relayed=True)
 EXEMPT = Access(Conflict.NEVER, Ready.ANY, legacy=True, past_attention=True, told=True)
-
-
-class Field(NamedTuple):
-    """A big-endian number in a CDB."""
-
-    offset: int
-    size: int
-
-    def of(self, cdb: bytes) -> int:
-        return int.from_bytes(cdb[self.offset:self.offset + self.size], "big")
 
 
 class BlockRange(NamedTuple):

@@ -18,10 +18,10 @@ from target.scsi.cdb import (
     Access,
     Conflict,
     Direction,
-    Field,
     Ready,
 )
 from target.scsi.copy import extended_copy, offload
+from target.scsi.fields import Field
 from target.scsi.reservations import commands as persistent_reserve
 from target.scsi.task import Handler, Operation
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from target.scsi.backend import BackendError
+from target.scsi.fields import Field
 from target.scsi.model import Status
 
 
@@ -116,6 +117,11 @@ def invalid_parameter(byte: int, bit: int | None = None, asc: int | None = None)
     return CheckCondition(Sense(SenseKey.ILLEGAL_REQUEST, code, field=(False, byte, bit)))
 
 
+def invalid_field(field: Field, at: int = 0, asc: int | None = None) -> CheckCondition:
+    """As `invalid_parameter`, at a field of what begins `at` bytes into the parameter list."""
+    return invalid_parameter(at + field.offset, field.bit, asc)
+
+
 NO_ADDITIONAL_SENSE = 0x0000
 LOGICAL_UNIT_NOT_READY = 0x0400
 INITIALIZING_COMMAND_REQUIRED = 0x0402
@@ -143,10 +149,8 @@ TOO_MANY_SEGMENT_DESCRIPTORS = 0x2608
 UNSUPPORTED_SEGMENT_DESCRIPTOR = 0x2609
 INLINE_DATA_LENGTH_EXCEEDED = 0x260B
 COPY_TARGET_DEVICE_NOT_REACHABLE = 0x0D02
-TOKEN_TYPE_NOT_SUPPORTED = 0x2301
 TOKEN_UNKNOWN = 0x2304
 TOKEN_EXPIRED = 0x2307
-TOKEN_LENGTH_INVALID = 0x230A
 WRITE_PROTECTED = 0x2700
 SOFTWARE_WRITE_PROTECTED = 0x2702
 SPACE_ALLOCATION_FAILED = 0x2707

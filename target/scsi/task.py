@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from target.scsi import sense
-from target.scsi.cdb import BLOCK_FIELDS, Access, BlockRange, Direction, Field
+from target.scsi.cdb import BLOCK_FIELDS, Access, BlockRange, Direction
+from target.scsi.fields import Field
 from target.scsi.model import Command, ITNexus, Status
 from target.scsi.target import Target
 from target.scsi.unit import LogicalUnit

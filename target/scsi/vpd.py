@@ -17,9 +17,38 @@ from target.scsi.designators import (
     serial_number,
     unit_designators,
 )
+from target.scsi.fields import Field, build
 from target.scsi.model import Limits
 from target.scsi.task import Task
 from target.scsi.unit import LogicalUnit, threshold_exponent
+
+# -- where the numbers lie, from behind a page's header of 4 bytes on ---------------------------------------------------
+BODY_BYTES = 60
+
+# Extended INQUIRY Data (SPC-4 table 596)
+HEADSUP, ORDSUP, SIMPSUP = Field(1, mask=0x04), Field(1, mask=0x02), Field(1, mask=0x01)
+V_SUP, LUICLR = Field(2, mask=0x01), Field(3, mask=0x01)     # there is a volatile cache
+SENSE_BYTES_MAX = Field(9)
+
+# SCSI Ports: one port (SPC-4 table 621)
+PORT_HEADER_BYTES, RELATIVE_ID, PORT_NAMES_BYTES = 12, Field(2, 2), Field(10, 2)
+
+# Block Limits (SBC-4 table 221)
+WSNZ, MAX_COMPARE_BLOCKS, TRANSFER_GRAIN_BLOCKS = Field(0, mask=0x01), Field(1), Field(2, 2)
+MAX_TRANSFER_BLOCKS, OPTIMAL_TRANSFER_BLOCKS = Field(4, 4), Field(8, 4)
+MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, UNMAP_GRAIN_BLOCKS = Field(16, 4), Field(20, 4), Field(24, 4)
+UGAVALID, UNMAP_ALIGNMENT = Field(28, 4, 0x80000000), Field(28, 4, 0x7FFFFFFF)
+MAX_WRITE_SAME_BLOCKS, MAX_ATOMIC_BLOCKS = Field(32, 8), Field(40, 4)
+ATOMIC_ALIGNMENT, ATOMIC_GRAIN_BLOCKS = Field(44, 4), Field(48, 4)
+MAX_ATOMIC_BOUNDED_BLOCKS, MAX_ATOMIC_BOUNDARY_BLOCKS = Field(52, 4), Field(56, 4)
+
+# Block Device Characteristics (SBC-4 table 216)
+ROTATION_RATE, WABEREQ, NOT_ROTATING = Field(0, 2), Field(3, mask=0xC0), 1
+
+# Logical Block Provisioning (SBC-4 table 226)
+PROVISIONING_BYTES, THRESHOLD_EXPONENT = 4, Field(0)
+LBPU, LBPWS, LBPWS10, LBPRZ = Field(1, mask=0x80), Field(1, mask=0x40), Field(1, mask=0x20), Field(1, mask=0x1C)
+PROVISIONING_TYPE, THIN = Field(2, mask=0x07), 2
 
 
 # -- the pages ---------------------------------------------------------------------------------------------------------
@@ -45,12 +74,7 @@ def device_identification(task: Task) -> bytes:
 
 def extended_inquiry(task: Task) -> bytes:
     """No protection, all task attributes' ordering but ACA, LU reset clears UA of others only (SPC-4 §7.8.7)."""
-    out = bytearray(60)
-    out[1] = 0x07        # HEADSUP, ORDSUP, SIMPSUP
-    out[2] = 0x01        # V_SUP: there is a volatile cache
-    out[3] = 0x01        # LUICLR
-    out[9] = 252         # maximum supported sense data length
-    return bytes(out)
+    return build(BODY_BYTES, (HEADSUP, 1), (ORDSUP, 1), (SIMPSUP, 1), (V_SUP, 1), (LUICLR, 1), (SENSE_BYTES_MAX, 252))
 
 
 def mode_page_policy(task: Task) -> bytes:
@@ -63,7 +87,7 @@ def scsi_ports(task: Task) -> bytes:
     out = b""
     for port in task.target.ports.values():
         name = name_string(task.target.port_name(port), ASSOCIATION_PORT)
-        out += b"\0\0" + port.relative_id.to_bytes(2, "big") + bytes(6) + len(name).to_bytes(2, "big") + name
+        out += build(PORT_HEADER_BYTES, (RELATIVE_ID, port.relative_id), (PORT_NAMES_BYTES, len(name))) + name
     return out
 
 
@@ -76,33 +100,36 @@ def block_limits_of(limits: Limits, unit: LogicalUnit) -> bytes:
     block = unit.block_bytes
     grain = max(limits.allocation_unit_bytes // block, 1)
     atomic = sbc.atomic_bytes(unit) // block
-    out = bytearray(60)
-    # out[0] WSNZ is 0: WRITE SAME with a transfer length of 0 reaches to the end
-    out[1] = sbc.max_compare_blocks(limits.compare_and_write_bytes, block)
-    fields: tuple[tuple[int, int, int], ...] = (
-        (2, 2, grain), (4, 4, max(limits.transfer_bytes // block, 1)), (8, 4, max(limits.optimal_transfer_bytes // block, 1)),
-        (16, 4, limits.unmap_blocks), (20, 4, limits.unmap_descriptors), (24, 4, grain),
-        (28, 4, 0x80000000),                       # UGAVALID, alignment 0
-        (32, 8, limits.write_same_bytes // block), (40, 4, atomic),
-        (44, 4, grain if atomic else 0), (48, 4, grain if atomic else 0),   # alignment and granularity: allocation units
-        (52, 4, 0), (56, 4, 0),                    # no atomic boundary
+    return build(
+        BODY_BYTES,
+        (WSNZ, 0),                                 # WRITE SAME with a transfer length of 0 reaches to the end
+        (MAX_COMPARE_BLOCKS, sbc.max_compare_blocks(limits.compare_and_write_bytes, block)),
+        (TRANSFER_GRAIN_BLOCKS, grain),
+        (MAX_TRANSFER_BLOCKS, max(limits.transfer_bytes // block, 1)),
+        (OPTIMAL_TRANSFER_BLOCKS, max(limits.optimal_transfer_bytes // block, 1)),
+        (MAX_UNMAP_BLOCKS, limits.unmap_blocks),
+        (MAX_UNMAP_DESCRIPTORS, limits.unmap_descriptors),
+        (UNMAP_GRAIN_BLOCKS, grain),
+        (UGAVALID, 1),
+        (UNMAP_ALIGNMENT, 0),
+        (MAX_WRITE_SAME_BLOCKS, limits.write_same_bytes // block),
+        (MAX_ATOMIC_BLOCKS, atomic),
+        (ATOMIC_ALIGNMENT, grain if atomic else 0),
+        (ATOMIC_GRAIN_BLOCKS, grain if atomic else 0),
+        (MAX_ATOMIC_BOUNDED_BLOCKS, 0),            # no boundary that a write must not cross
+        (MAX_ATOMIC_BOUNDARY_BLOCKS, 0),
     )
-    for offset, size, value in fields:
-        out[offset:offset + size] = value.to_bytes(size, "big")
-    return bytes(out)
 
 
 def block_device_characteristics(task: Task) -> bytes:
     """Not rotating, no form factor; after BLOCK ERASE blocks can be read as they are, WABEREQ 01b (SBC-4 §6.6.2)."""
-    out = bytearray(60)
-    out[1] = 1
-    out[3] = 0x40
-    return bytes(out)
+    return build(BODY_BYTES, (ROTATION_RATE, NOT_ROTATING), (WABEREQ, 1))
 
 
 def logical_block_provisioning(task: Task) -> bytes:
     """Thin: UNMAP and WRITE SAME deallocate, deallocated reads as zeros, thresholds (SBC-4 §6.6.7)."""
-    return bytes([threshold_exponent(task.unit.block_bytes), 0xE4, 0x02, 0x00])
+    return build(PROVISIONING_BYTES, (THRESHOLD_EXPONENT, threshold_exponent(task.unit.block_bytes)), (LBPU, 1), (LBPWS, 1),
+                 (LBPWS10, 1), (LBPRZ, 1), (PROVISIONING_TYPE, THIN))
 
 
 class Page:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 from target.scsi import designators, sense
 from target.scsi.backend import BackendError, BlockBackend
 from target.scsi.copy.results import KEPT_RESULTS, CopyResult
+from target.scsi.fields import Field, build
+from target.scsi.model import Status
 from target.scsi.sense import CheckCondition, Sense, SenseKey
 from target.scsi.target import MEDIUM_STATES
 from target.scsi.task import Task
 from target.scsi.unit import LogicalUnit
 
-HEADER, LID4_HEADER = 16, 48
 MAX_CSCDS, MAX_SEGMENTS = 8, 64
 CSCD_BYTES, IDENTIFICATION_CSCD = 32, 0xE4
 BLOCK_TO_BLOCK, BLOCK_TO_BLOCK_OFFSET = 0x02, 0x0A
@@ -20,8 +21,53 @@ SEGMENT_BYTES = {BLOCK_TO_BLOCK: 28, BLOCK_TO_BLOCK_OFFSET: 32}
 MAX_DESCRIPTOR_BYTES = MAX_CSCDS * CSCD_BYTES + MAX_SEGMENTS * SEGMENT_BYTES[BLOCK_TO_BLOCK]
 MAX_SEGMENT_BYTES = 256 << 20
 CHUNK_BYTES = 1 << 20
-LIST_ID_NOT_USED = 3
+LIST_ID_RESERVED, LIST_ID_NOT_USED = 1, 3
 COMPLETED, FAILED = 1, 2
+HELD_GRAIN = 9               # data segments, inline data and held data: in units of 2^9 bytes
+
+
+# -- where the numbers lie ---------------------------------------------------------------------------------------------
+class ListFields(NamedTuple):
+    """The header of a parameter list; the lengths are those of the descriptors behind it."""
+
+    header_bytes: int
+    identifier: Field
+    cscds: Field
+    segments: Field
+    inline: Field
+
+
+LID1 = ListFields(16, identifier=Field(0), cscds=Field(2, 2), segments=Field(8, 4), inline=Field(12, 4))
+LID4 = ListFields(48, identifier=Field(20, 4), cscds=Field(42, 2), segments=Field(44, 2), inline=Field(46, 2))
+LIST_ID_USAGE = Field(1, mask=0x18)
+LIST_FORMAT = Field(0)                                # LID4: 1
+HEADER_CSCDS, HEADER_CSCDS_TYPE = Field(2, 2), Field(16)      # LID4: 20h bytes, of type FFh
+
+CSCD_TYPE, CSCD_DEVICE_TYPE = Field(0), Field(1, mask=0x1F)
+CODE_SET, DESIGNATOR_KIND, DESIGNATOR_BYTES = Field(4, mask=0x0F), Field(5, mask=0x3F), Field(7)
+DESIGNATOR_AT, DESIGNATOR_MAX_BYTES = 8, 20
+
+SEGMENT_TYPE, SEGMENT_LENGTH = Field(0), Field(2, 2)          # without the type and itself, 4 bytes
+BY_DESTINATION = Field(1, mask=0x02)                  # DC: the destination's block length counts
+SOURCE, DESTINATION = Field(4, 2), Field(6, 2)
+LENGTH_BYTES, LENGTH_BLOCKS = Field(8, 4), Field(10, 2)       # of a segment with offsets; of one without
+SOURCE_LBA, DESTINATION_LBA = Field(12, 8), Field(20, 8)
+SOURCE_OFFSET, DESTINATION_OFFSET = Field(28, 2), Field(30, 2)
+
+# RECEIVE COPY STATUS, of LID1 (SPC-4 §6.24) and of LID4 (§6.25); FAILURE DETAILS (§6.23)
+STATUS1_BYTES, STATUS1_LENGTH, STATUS1, SEGMENTS1 = 12, Field(0, 4), Field(4), Field(5, 2)
+COUNT_UNITS1, COUNT1 = Field(7), Field(8, 4)
+STATUS4_BYTES, STATUS4_LENGTH, ACTION4, STATUS4 = 32, Field(0, 4), Field(4), Field(5)
+COMPLETION4, SENSE_FIELD_BYTES4, SENSE_BYTES4 = Field(12), Field(13), Field(14)
+COUNT4, SEGMENTS4 = Field(16, 8), Field(24, 2)
+DETAILS_BYTES, DETAILS_LENGTH, DETAILS_STATUS, DETAILS_SENSE_BYTES = 60, Field(0, 4), Field(56), Field(58, 2)
+
+# RECEIVE COPY OPERATING PARAMETERS (SPC-4 §6.22)
+PARAMETERS_BYTES, PARAMETERS_LENGTH, NO_LIST_ID = 44, Field(0, 4), Field(4, mask=0x01)
+CSCDS_LIMIT, SEGMENTS_LIMIT, DESCRIPTORS_LIMIT, SEGMENT_LIMIT = Field(8, 2), Field(10, 2), Field(12, 4), Field(16, 4)
+COPIES_LIMIT, CONCURRENT_COPIES = Field(34, 2), Field(36)
+SEGMENT_GRAIN, INLINE_GRAIN, HELD_DATA_GRAIN = Field(37), Field(38), Field(39)
+CODES_BYTES = Field(43)
 
 
 # -- parsing -----------------------------------------------------------------------------------------------------------
@@ -48,58 +94,56 @@ class Segment(NamedTuple):
 
 def parse_lid1(raw: bytes) -> Lists:
     """The parameter list of EXTENDED COPY (LID1)."""
-    if len(raw) < HEADER:
-        raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
-    usage = raw[1] >> 3 & 3
-    if usage == 1 or (usage == LIST_ID_NOT_USED and raw[0]):
-        raise sense.invalid_parameter(1, 4)
-    sizes = (int.from_bytes(raw[2:4], "big"), int.from_bytes(raw[8:12], "big"), int.from_bytes(raw[12:16], "big"))
-    return _cut(raw, HEADER, raw[0], usage, sizes, (2, 8, 12))
+    lists = _cut(raw, LID1)
+    if not lists.keep and lists.identifier:
+        raise sense.invalid_field(LIST_ID_USAGE)
+    return lists
 
 
 def parse_lid4(raw: bytes) -> Lists:
     """The parameter list of EXTENDED COPY (LID4)."""
-    if len(raw) < LID4_HEADER:
+    if len(raw) >= LID4.header_bytes:
+        if LIST_FORMAT.of(raw) != 1:
+            raise sense.invalid_field(LIST_FORMAT)
+        if HEADER_CSCDS.of(raw) != 0x20 or HEADER_CSCDS_TYPE.of(raw) != 0xFF:
+            raise sense.invalid_field(HEADER_CSCDS)
+    return _cut(raw, LID4)
+
+
+def _cut(raw: bytes, fields: ListFields) -> Lists:
+    header = fields.header_bytes
+    if len(raw) < header:
         raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
-    if raw[0] != 1:
-        raise sense.invalid_parameter(0)
-    usage = raw[1] >> 3 & 3
-    if usage == 1:
-        raise sense.invalid_parameter(1, 4)
-    if int.from_bytes(raw[2:4], "big") != 0x20 or raw[16] != 0xFF:
-        raise sense.invalid_parameter(2)
-    sizes = (int.from_bytes(raw[42:44], "big"), int.from_bytes(raw[44:46], "big"), int.from_bytes(raw[46:48], "big"))
-    return _cut(raw, LID4_HEADER, int.from_bytes(raw[20:24], "big"), usage, sizes, (42, 44, 46))
-
-
-def _cut(raw: bytes, header: int, identifier: int, usage: int, sizes: tuple[int, int, int],
-         fields: tuple[int, int, int]) -> Lists:
-    cscds, segments, inline = sizes
+    usage = LIST_ID_USAGE.of(raw)
+    if usage == LIST_ID_RESERVED:
+        raise sense.invalid_field(LIST_ID_USAGE)
+    cscds, segments = fields.cscds.of(raw), fields.segments.of(raw)
     if cscds + segments > MAX_DESCRIPTOR_BYTES:
         raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
-    if inline:
-        raise sense.invalid_parameter(fields[2], asc=sense.INLINE_DATA_LENGTH_EXCEEDED)
+    if fields.inline.of(raw):
+        raise sense.invalid_field(fields.inline, asc=sense.INLINE_DATA_LENGTH_EXCEEDED)
     if header + cscds + segments > len(raw) or cscds % CSCD_BYTES:
         raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
     if cscds > MAX_CSCDS * CSCD_BYTES:
-        raise sense.invalid_parameter(fields[0], asc=sense.TOO_MANY_TARGET_DESCRIPTORS)
+        raise sense.invalid_field(fields.cscds, asc=sense.TOO_MANY_TARGET_DESCRIPTORS)
     middle = header + cscds
-    keep = usage != LIST_ID_NOT_USED
-    return Lists(identifier, keep, raw[header:middle], header, raw[middle:middle + segments], middle)
+    return Lists(fields.identifier.of(raw), usage != LIST_ID_NOT_USED, raw[header:middle], header, raw[middle:middle + segments],
+                 middle)
 
 
 def parse_cscds(task: Task, lists: Lists) -> list[LogicalUnit | None]:
     """The units that the CSCD descriptors name; None for one that this nexus does not reach."""
     units = []
     for at in range(0, len(lists.cscds), CSCD_BYTES):
-        raw = lists.cscds[at:at + CSCD_BYTES]
-        if raw[0] != IDENTIFICATION_CSCD:
-            raise sense.invalid_parameter(lists.cscds_at + at, asc=sense.UNSUPPORTED_TARGET_DESCRIPTOR)
-        if raw[7] > 20:
-            raise sense.invalid_parameter(lists.cscds_at + at + 7)
-        if raw[1] & 0x1F:
-            raise sense.invalid_parameter(lists.cscds_at + at + 1, 4)
-        units.append(find_unit(task, raw[4] & 0x0F, raw[5] & 0x3F, raw[8:8 + raw[7]]))
+        raw, where = lists.cscds[at:at + CSCD_BYTES], lists.cscds_at + at
+        if CSCD_TYPE.of(raw) != IDENTIFICATION_CSCD:
+            raise sense.invalid_field(CSCD_TYPE, where, sense.UNSUPPORTED_TARGET_DESCRIPTOR)
+        length = DESIGNATOR_BYTES.of(raw)
+        if length > DESIGNATOR_MAX_BYTES:
+            raise sense.invalid_field(DESIGNATOR_BYTES, where)
+        if CSCD_DEVICE_TYPE.of(raw):
+            raise sense.invalid_field(CSCD_DEVICE_TYPE, where)
+        units.append(find_unit(task, CODE_SET.of(raw), DESIGNATOR_KIND.of(raw), raw[DESIGNATOR_AT:DESIGNATOR_AT + length]))
     return units
 
 
@@ -119,34 +163,34 @@ def parse_segments(lists: Lists, units: list[LogicalUnit | None]) -> list[Segmen
     while at < len(lists.segments):
         if len(out) == MAX_SEGMENTS:
             raise sense.invalid_parameter(lists.segments_at + at, asc=sense.TOO_MANY_SEGMENT_DESCRIPTORS)
-        raw = lists.segments[at:]
-        size = SEGMENT_BYTES.get(raw[0])
+        raw, where = lists.segments[at:], lists.segments_at + at
+        size = SEGMENT_BYTES.get(SEGMENT_TYPE.of(raw))
         if size is None:
-            raise sense.invalid_parameter(lists.segments_at + at, asc=sense.UNSUPPORTED_SEGMENT_DESCRIPTOR)
+            raise sense.invalid_field(SEGMENT_TYPE, where, sense.UNSUPPORTED_SEGMENT_DESCRIPTOR)
         if len(raw) < size:
             raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
-        if int.from_bytes(raw[2:4], "big") != size - 4:
-            raise sense.invalid_parameter(lists.segments_at + at + 2)
+        if SEGMENT_LENGTH.of(raw) != size - SEGMENT_LENGTH.end:
+            raise sense.invalid_field(SEGMENT_LENGTH, where)
         out.append(_segment(raw, units))
         at += size
     return out
 
 
 def _segment(raw: bytes, units: list[LogicalUnit | None]) -> Segment:
-    source, destination = int.from_bytes(raw[4:6], "big"), int.from_bytes(raw[6:8], "big")
+    source, destination = SOURCE.of(raw), DESTINATION.of(raw)
 
     def block(index: int) -> int:
         unit = units[index] if index < len(units) else None
         return unit.block_bytes if unit is not None else 0
 
-    source_offset_bytes = int.from_bytes(raw[12:20], "big") * block(source)
-    offset_bytes = int.from_bytes(raw[20:28], "big") * block(destination)
-    if raw[0] == BLOCK_TO_BLOCK:
-        length_bytes = int.from_bytes(raw[10:12], "big") * block(destination if raw[1] & 0x02 else source)
+    source_offset_bytes = SOURCE_LBA.of(raw) * block(source)
+    offset_bytes = DESTINATION_LBA.of(raw) * block(destination)
+    if SEGMENT_TYPE.of(raw) == BLOCK_TO_BLOCK:
+        length_bytes = LENGTH_BLOCKS.of(raw) * block(destination if BY_DESTINATION.of(raw) else source)
         return Segment(source, destination, source_offset_bytes, offset_bytes, length_bytes)
-    source_offset_bytes += int.from_bytes(raw[28:30], "big")
-    offset_bytes += int.from_bytes(raw[30:32], "big")
-    return Segment(source, destination, source_offset_bytes, offset_bytes, int.from_bytes(raw[8:12], "big"))
+    source_offset_bytes += SOURCE_OFFSET.of(raw)
+    offset_bytes += DESTINATION_OFFSET.of(raw)
+    return Segment(source, destination, source_offset_bytes, offset_bytes, LENGTH_BYTES.of(raw))
 
 
 # -- copying -----------------------------------------------------------------------------------------------------------
@@ -247,8 +291,8 @@ async def copy_status_lid1(task: Task) -> bytes:
     """RECEIVE COPY STATUS (LID1): transfer count in KiB when it does not fit in bytes."""
     result = _find(task, task.cdb[2], 2, long=False)
     units, count = (0, result.copied_bytes) if result.copied_bytes < 1 << 32 else (1, result.copied_bytes >> 10)
-    return (b"\x00\x00\x00\x08" + bytes([result.status]) + min(result.segments, 0xFFFF).to_bytes(2, "big")
-            + bytes([units]) + min(count, 0xFFFFFFFF).to_bytes(4, "big"))
+    return build(STATUS1_BYTES, (STATUS1_LENGTH, STATUS1_BYTES - STATUS1_LENGTH.end), (STATUS1, result.status),
+                 (SEGMENTS1, min(result.segments, 0xFFFF)), (COUNT_UNITS1, units), (COUNT1, min(count, 0xFFFFFFFF)))
 
 
 async def copy_status_lid4(task: Task) -> bytes:
@@ -256,10 +300,10 @@ async def copy_status_lid4(task: Task) -> bytes:
     result = _find(task, task.number(2, 4), 2, long=True)
     encoded = b"" if result.failure is None else result.failure.encode(task.unit.mode.descriptor_sense)
     padded = encoded + bytes(-len(encoded) % 4)
-    status = 0 if result.failure is None else 2
-    body = bytes([0x01, result.status]) + bytes(6) + bytes([status, len(padded), len(encoded), 0])
-    body += result.copied_bytes.to_bytes(8, "big") + result.segments.to_bytes(2, "big") + bytes(6) + padded
-    return len(body).to_bytes(4, "big") + body
+    completion = Status.GOOD if result.failure is None else Status.CHECK_CONDITION
+    return build(STATUS4_BYTES, (STATUS4_LENGTH, STATUS4_BYTES - STATUS4_LENGTH.end + len(padded)), (ACTION4, 0x01),
+                 (STATUS4, result.status), (COMPLETION4, completion), (SENSE_FIELD_BYTES4, len(padded)),
+                 (SENSE_BYTES4, len(encoded)), (COUNT4, result.copied_bytes), (SEGMENTS4, result.segments)) + padded
 
 
 async def failed_segment_details(task: Task) -> bytes:
@@ -269,8 +313,8 @@ async def failed_segment_details(task: Task) -> bytes:
         return bytes(4)
     encoded = result.failure.encode(task.unit.mode.descriptor_sense)
     task.unit.copy_results.drop(task.nexus, task.cdb[2])
-    body = bytes(52) + b"\x02\x00" + len(encoded).to_bytes(2, "big") + encoded
-    return len(body).to_bytes(4, "big") + body
+    return build(DETAILS_BYTES, (DETAILS_LENGTH, DETAILS_BYTES - DETAILS_LENGTH.end + len(encoded)),
+                 (DETAILS_STATUS, Status.CHECK_CONDITION), (DETAILS_SENSE_BYTES, len(encoded))) + encoded
 
 
 async def receive_copy_data(task: Task) -> bytes:
@@ -282,13 +326,11 @@ async def receive_copy_data(task: Task) -> bytes:
 async def operating_parameters(task: Task) -> bytes:
     """RECEIVE COPY OPERATING PARAMETERS."""
     codes = bytes([*SEGMENT_BYTES, IDENTIFICATION_CSCD])
-    out = bytearray(44)
-    for offset, size, value in ((4, 1, 1), (8, 2, MAX_CSCDS), (10, 2, MAX_SEGMENTS), (12, 4, MAX_DESCRIPTOR_BYTES),
-                                (16, 4, MAX_SEGMENT_BYTES), (34, 2, KEPT_RESULTS), (36, 1, KEPT_RESULTS), (37, 1, 9),
-                                (38, 1, 9), (39, 1, 9), (43, 1, len(codes))):
-        out[offset:offset + size] = value.to_bytes(size, "big")
-    out[0:4] = (len(out) - 4 + len(codes)).to_bytes(4, "big")
-    return bytes(out) + codes
+    return build(PARAMETERS_BYTES, (PARAMETERS_LENGTH, PARAMETERS_BYTES - PARAMETERS_LENGTH.end + len(codes)), (NO_LIST_ID, 1),
+                 (CSCDS_LIMIT, MAX_CSCDS), (SEGMENTS_LIMIT, MAX_SEGMENTS), (DESCRIPTORS_LIMIT, MAX_DESCRIPTOR_BYTES),
+                 (SEGMENT_LIMIT, MAX_SEGMENT_BYTES), (COPIES_LIMIT, KEPT_RESULTS), (CONCURRENT_COPIES, KEPT_RESULTS),
+                 (SEGMENT_GRAIN, HELD_GRAIN), (INLINE_GRAIN, HELD_GRAIN), (HELD_DATA_GRAIN, HELD_GRAIN),
+                 (CODES_BYTES, len(codes))) + codes
 
 
 async def copy_operation_abort(task: Task) -> bytes:

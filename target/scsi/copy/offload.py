@@ -9,17 +9,44 @@ from target.scsi import designators, sense
 from target.scsi.copy import extended_copy, tokens
 from target.scsi.copy.results import RodResult
 from target.scsi.copy.tokens import Range, Token
+from target.scsi.fields import Field, build
+from target.scsi.model import Status
 from target.scsi.sense import CheckCondition
 from target.scsi.target import Target
 from target.scsi.task import Task
 from target.scsi.unit import LogicalUnit
 
 POPULATE, WRITE = 0x10, 0x11
-POPULATE_HEADER, WRITE_HEADER, RANGE_BYTES = 16, 536, 16
-TOKEN_AT = 16
 DONE, FAILED, PARTIAL = 0x01, 0x02, 0x03
 UNITS_BLOCKS = 0xF1
 TOKEN_IN, TOKEN_OUT = 2, 1   # may be given to us, may be made by us
+
+# -- where the numbers lie ---------------------------------------------------------------------------------------------
+DATA_LENGTH = Field(0, 2)    # of both lists: what follows it
+# POPULATE TOKEN (SBC-4 table 50)
+POPULATE_HEADER = 16
+ROD_TYPE_VALID, INACTIVITY_TIMEOUT_S, ROD_TYPE, POPULATE_RANGES = Field(2, mask=0x02), Field(4, 4), Field(8, 4), Field(14, 2)
+# WRITE USING TOKEN (SBC-4 table 135)
+WRITE_HEADER = 536
+DELETE_TOKEN, OFFSET_INTO_ROD, WRITE_RANGES = Field(2, mask=0x02), Field(8, 8), Field(534, 2)
+TOKEN_AT = 16
+# a block device range descriptor (SBC-4 table 52)
+RANGE_BYTES, RANGE_LBA, RANGE_BLOCKS = 16, Field(0, 8), Field(8, 4)
+# RECEIVE ROD TOKEN INFORMATION (SPC-4 §6.28, SBC-4 §5.31), up to the sense data
+INFORMATION_BYTES, INFORMATION_LENGTH, ACTION, STATUS = 32, Field(0, 4), Field(4), Field(5)
+COMPLETION, SENSE_FIELD_BYTES, SENSE_BYTES, COUNT_UNITS = Field(12), Field(13), Field(14), Field(15)
+COUNT, SEGMENTS = Field(16, 8), Field(24, 2)
+DESCRIPTORS_LENGTH, TOKEN_HEADER_BYTES = Field(0, 4), 2
+# the unit as a token's creator: an identification CSCD descriptor
+CREATOR_HEADER_BYTES = 8
+# descriptors of the Third-party Copy page: kinds, and their bodies (SBC-4 §6.6.8, SPC-4 §7.8.17)
+BLOCK_LIMITS, ROD_FEATURES, SUPPORTED_RODS = 0x0000, 0x0106, 0x0108
+LIMITS_BYTES, MAX_RANGES, MAX_TIMEOUT_S, DEFAULT_TIMEOUT_S = 32, Field(6, 2), Field(8, 4), Field(12, 4)
+MAX_TOKEN_BLOCKS, OPTIMAL_TOKEN_BLOCKS = Field(16, 8), Field(24, 8)
+FEATURES_BYTES, FEATURE_DEFAULT_S, FEATURE_MAX_S, FEATURE_LIFETIME_S = 44, Field(12, 4), Field(16, 4), Field(20, 4)
+ROD_BYTES, ROD_KIND, ROD_USES, ROD_PREFERENCE = 64, Field(0, 4), Field(4), Field(6, 2)
+RODS_HEADER_BYTES, RODS_LENGTH = 4, Field(2, 2)
+OPTIMAL_BYTES = 64 << 20
 
 
 def _now_s(task: Task) -> float:
@@ -43,16 +70,18 @@ async def revoke(target: Target, source: LogicalUnit) -> None:
 
 
 # -- parameter lists ---------------------------------------------------------------------------------------------------
-def parse_ranges(task: Task, raw: bytes, at: int, length_bytes: int) -> list[Range]:
+def parse_ranges(task: Task, raw: bytes, length: Field) -> list[Range]:
     """Block device range descriptors: inside the medium, not overlapping, together within the stated limit."""
+    at, length_bytes = length.end, length.of(raw)
     if length_bytes == 0 or length_bytes % RANGE_BYTES or at + length_bytes > len(raw):
-        raise sense.invalid_parameter(at - 2)
+        raise sense.invalid_field(length)
     if length_bytes // RANGE_BYTES > tokens.MAX_RANGES:
-        raise sense.invalid_parameter(at - 2, asc=sense.TOO_MANY_SEGMENT_DESCRIPTORS)
+        raise sense.invalid_field(length, asc=sense.TOO_MANY_SEGMENT_DESCRIPTORS)
     block = task.unit.block_bytes
     ranges = []
     for start in range(at, at + length_bytes, RANGE_BYTES):
-        lba, blocks = int.from_bytes(raw[start:start + 8], "big"), int.from_bytes(raw[start + 8:start + 12], "big")
+        described = raw[start:start + RANGE_BYTES]
+        lba, blocks = RANGE_LBA.of(described), RANGE_BLOCKS.of(described)
         task.check_range(lba, blocks)
         if blocks:
             ranges.append(Range(lba * block, blocks * block))
@@ -61,7 +90,7 @@ def parse_ranges(task: Task, raw: bytes, at: int, length_bytes: int) -> list[Ran
            for first, second in pairwise(ordered)):
         raise sense.invalid_parameter(at)
     if sum(each.length_bytes for each in ranges) > tokens.MAX_TOKEN_BYTES:
-        raise sense.invalid_parameter(at + 8)
+        raise sense.invalid_field(RANGE_BLOCKS, at)
     return ranges
 
 
@@ -72,8 +101,8 @@ def _checked_list(task: Task, header: int) -> bytes | None:
         return None
     if len(raw) < header:
         raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
-    if not header <= int.from_bytes(raw[0:2], "big") + 2 <= len(raw):
-        raise sense.invalid_parameter(0)
+    if not header <= DATA_LENGTH.of(raw) + DATA_LENGTH.end <= len(raw):
+        raise sense.invalid_field(DATA_LENGTH)
     return raw
 
 
@@ -83,19 +112,21 @@ async def populate_token(task: Task) -> bytes:
     raw = _checked_list(task, POPULATE_HEADER)
     if raw is None:
         return b""
-    timeout_s = int.from_bytes(raw[4:8], "big") or tokens.DEFAULT_TIMEOUT_S
+    timeout_s = INACTIVITY_TIMEOUT_S.of(raw) or tokens.DEFAULT_TIMEOUT_S
     if timeout_s > tokens.MAX_TIMEOUT_S:
-        raise sense.invalid_parameter(4)
-    wanted = int.from_bytes(raw[8:12], "big") if raw[2] & 0x02 else None
+        raise sense.invalid_field(INACTIVITY_TIMEOUT_S)
+    wanted = ROD_TYPE.of(raw) if ROD_TYPE_VALID.of(raw) else None
     if wanted not in (None, tokens.POINT_IN_TIME, tokens.ACCESS_UPON_REFERENCE):
-        raise sense.invalid_parameter(8)
-    ranges = parse_ranges(task, raw, POPULATE_HEADER, int.from_bytes(raw[14:16], "big"))
+        raise sense.invalid_field(ROD_TYPE)
+    ranges = parse_ranges(task, raw, POPULATE_RANGES)
     frozen = None if wanted == tokens.ACCESS_UPON_REFERENCE else await task.unit.hooks.freeze(task.unit)
     if frozen is None and wanted == tokens.POINT_IN_TIME:
-        raise sense.invalid_parameter(8)
+        raise sense.invalid_field(ROD_TYPE)
     kind = tokens.ACCESS_UPON_REFERENCE if frozen is None else tokens.POINT_IN_TIME
     name = designators.naa(task.unit.identity)
-    creator = bytes([extended_copy.IDENTIFICATION_CSCD, 0, 0, 0, 1, 3, 0, len(name)]) + name
+    creator = build(CREATOR_HEADER_BYTES, (extended_copy.CSCD_TYPE, extended_copy.IDENTIFICATION_CSCD),
+                    (extended_copy.CODE_SET, designators.BINARY), (extended_copy.DESIGNATOR_KIND, designators.NAA),
+                    (extended_copy.DESIGNATOR_BYTES, len(name))) + name
     length_bytes = sum(each.length_bytes for each in ranges)
     kept = task.target.tokens
     made = tokens.encode(kind, kept.identifier(), creator, length_bytes, secrets.token_bytes(32))
@@ -114,15 +145,15 @@ async def write_using_token(task: Task) -> bytes:
         return b""
     result = RodResult(WRITE, FAILED, 0, None, None)
     try:
-        ranges = parse_ranges(task, raw, WRITE_HEADER, int.from_bytes(raw[534:536], "big"))
-        offset_bytes = int.from_bytes(raw[8:16], "big") * task.unit.block_bytes
+        ranges = parse_ranges(task, raw, WRITE_RANGES)
+        offset_bytes = OFFSET_INTO_ROD.of(raw) * task.unit.block_bytes
         token_bytes = raw[TOKEN_AT:TOKEN_AT + tokens.TOKEN_BYTES]
         if tokens.is_zero_token(token_bytes):
             result.blocks = await _write_zeros(task, ranges)
             result.status = DONE
         else:
             await _write_from(task, find_token(task, token_bytes), offset_bytes, ranges, result)
-            if raw[2] & 0x02:
+            if DELETE_TOKEN.of(raw):
                 dropped = task.target.tokens.drop(token_bytes)
                 await _thaw([dropped] if dropped is not None else [])
         if not task.unit.mode.write_cache_enabled:
@@ -155,7 +186,7 @@ async def _write_zeros(task: Task, ranges: list[Range]) -> int:
 async def _write_from(task: Task, token: Token, offset_bytes: int, ranges: list[Range], result: RodResult) -> None:
     """Fill the ranges in order from the token's data; what it lacks stays unwritten and is reported as partial."""
     if offset_bytes >= token.length_bytes and ranges:
-        raise sense.invalid_parameter(8)
+        raise sense.invalid_field(OFFSET_INTO_ROD)
     if token.frozen is None and not extended_copy.check_access(task, token.source, write=False):
         raise extended_copy.copy_aborted(0)
     backend, block = task.unit.backend, task.unit.block_bytes
@@ -183,25 +214,25 @@ async def receive_rod_token_information(task: Task) -> bytes:
         raise sense.invalid_cdb(2)
     encoded = b"" if result.failure is None else result.failure.encode(task.unit.mode.descriptor_sense)
     padded = encoded + bytes(-len(encoded) % 4)
-    status = 0 if result.failure is None else 2
-    body = bytes([result.action, result.status, 0, 0]) + bytes(4)
-    body += bytes([status, len(padded), len(encoded), UNITS_BLOCKS])
-    body += result.blocks.to_bytes(8, "big") + b"\x00\x01" + bytes(6) + padded
-    described = b"" if result.token is None else bytes(2) + result.token
-    body += len(described).to_bytes(4, "big") + described
-    return len(body).to_bytes(4, "big") + body
+    completion = Status.GOOD if result.failure is None else Status.CHECK_CONDITION
+    described = b"" if result.token is None else bytes(TOKEN_HEADER_BYTES) + result.token
+    tail = padded + build(DESCRIPTORS_LENGTH.end, (DESCRIPTORS_LENGTH, len(described))) + described
+    return build(INFORMATION_BYTES, (INFORMATION_LENGTH, INFORMATION_BYTES - INFORMATION_LENGTH.end + len(tail)),
+                 (ACTION, result.action), (STATUS, result.status), (COMPLETION, completion), (SENSE_FIELD_BYTES, len(padded)),
+                 (SENSE_BYTES, len(encoded)), (COUNT_UNITS, UNITS_BLOCKS), (COUNT, result.blocks), (SEGMENTS, 1)) + tail
 
 
 def page_descriptors(unit: LogicalUnit) -> list[tuple[int, bytes]]:
     """The Third-party Copy page's descriptors about tokens (SBC-4 §6.6.8, SPC-4 §7.8.17)."""
     block = unit.block_bytes
-    limits = bytes(6) + tokens.MAX_RANGES.to_bytes(2, "big") + tokens.MAX_TIMEOUT_S.to_bytes(4, "big")
-    limits += tokens.DEFAULT_TIMEOUT_S.to_bytes(4, "big") + (tokens.MAX_TOKEN_BYTES // block).to_bytes(8, "big")
-    limits += ((64 << 20) // block).to_bytes(8, "big")
-    lifetime = tokens.MAX_TIMEOUT_S.to_bytes(4, "big")
-    features = bytes(12) + tokens.DEFAULT_TIMEOUT_S.to_bytes(4, "big") + lifetime + lifetime + bytes(20)
-    kinds = b"".join(kind.to_bytes(4, "big") + bytes([use, 0]) + preference.to_bytes(2, "big") + bytes(56)
+    limits = build(LIMITS_BYTES, (MAX_RANGES, tokens.MAX_RANGES), (MAX_TIMEOUT_S, tokens.MAX_TIMEOUT_S),
+                   (DEFAULT_TIMEOUT_S, tokens.DEFAULT_TIMEOUT_S), (MAX_TOKEN_BLOCKS, tokens.MAX_TOKEN_BYTES // block),
+                   (OPTIMAL_TOKEN_BLOCKS, OPTIMAL_BYTES // block))
+    features = build(FEATURES_BYTES, (FEATURE_DEFAULT_S, tokens.DEFAULT_TIMEOUT_S), (FEATURE_MAX_S, tokens.MAX_TIMEOUT_S),
+                     (FEATURE_LIFETIME_S, tokens.MAX_TIMEOUT_S))
+    kinds = b"".join(build(ROD_BYTES, (ROD_KIND, kind), (ROD_USES, use), (ROD_PREFERENCE, preference))
                      for kind, use, preference in ((tokens.POINT_IN_TIME, TOKEN_IN | TOKEN_OUT, 1),
                                                    (tokens.ACCESS_UPON_REFERENCE, TOKEN_IN | TOKEN_OUT, 2),
                                                    (tokens.BLOCK_ZERO, TOKEN_IN, 3)))
-    return [(0x0000, limits), (0x0106, features), (0x0108, bytes(2) + len(kinds).to_bytes(2, "big") + kinds)]
+    return [(BLOCK_LIMITS, limits), (ROD_FEATURES, features),
+            (SUPPORTED_RODS, build(RODS_HEADER_BYTES, (RODS_LENGTH, len(kinds))) + kinds)]

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from target.scsi.copy import extended_copy, offload
 from target.scsi.copy.results import KEPT_RESULTS
+from target.scsi.fields import Field, build
 from target.scsi.task import Task
 
 THIRD_PARTY_COPY_OUT, THIRD_PARTY_COPY_IN = 0x83, 0x84
+# Kinds of descriptors, which stand in the page in their order; each begins with its kind and the length of its body.
+COMMANDS, PARAMETERS, SEGMENT_TYPES, HELD_DATA, OPERATIONS = 0x0001, 0x0004, 0x0008, 0x000C, 0x8001
+HEADER_BYTES, KIND, LENGTH = 4, Field(0, 2), Field(2, 2)
+PARAMETERS_BYTES, MAX_CSCDS, MAX_SEGMENTS, MAX_DESCRIPTOR_BYTES = 28, Field(4, 2), Field(6, 2), Field(8, 4)
+HELD_DATA_BYTES = 2
+OPERATIONS_BYTES, COPIES, CONCURRENT_COPIES, MAX_SEGMENT_BYTES = 32, Field(0, 4), Field(4, 4), Field(8, 4)
+SEGMENT_GRAIN, INLINE_GRAIN = Field(12), Field(13)
 
 
 def _descriptor(kind: int, body: bytes) -> bytes:
     body += bytes(-len(body) % 4)
-    return kind.to_bytes(2, "big") + len(body).to_bytes(2, "big") + body
+    return build(HEADER_BYTES, (KIND, kind), (LENGTH, len(body))) + body
 
 
 def third_party_copy(task: Task) -> bytes:
@@ -21,15 +29,12 @@ def third_party_copy(task: Task) -> bytes:
         actions = sorted(action for action in task.table.actions(opcode) if action is not None)
         commands += bytes([opcode, len(actions), *actions])
     codes = bytes([*extended_copy.SEGMENT_BYTES, extended_copy.IDENTIFICATION_CSCD])
-    limits = (bytes(4) + extended_copy.MAX_CSCDS.to_bytes(2, "big") + extended_copy.MAX_SEGMENTS.to_bytes(2, "big")
-              + extended_copy.MAX_DESCRIPTOR_BYTES.to_bytes(4, "big") + bytes(16))
-    operations = (KEPT_RESULTS.to_bytes(4, "big") * 2 + extended_copy.MAX_SEGMENT_BYTES.to_bytes(4, "big")
-                  + bytes([9, 9]) + bytes(18))
-    tokens = offload.page_descriptors(task.unit)
-    return (b"".join(_descriptor(kind, body) for kind, body in tokens[:1])
-            + _descriptor(0x0001, bytes([len(commands)]) + commands)
-            + _descriptor(0x0004, limits)
-            + _descriptor(0x0008, bytes([len(codes)]) + codes)
-            + _descriptor(0x000C, bytes(2))
-            + b"".join(_descriptor(kind, body) for kind, body in tokens[1:])
-            + _descriptor(0x8001, operations))
+    limits = build(PARAMETERS_BYTES, (MAX_CSCDS, extended_copy.MAX_CSCDS), (MAX_SEGMENTS, extended_copy.MAX_SEGMENTS),
+                   (MAX_DESCRIPTOR_BYTES, extended_copy.MAX_DESCRIPTOR_BYTES))
+    operations = build(OPERATIONS_BYTES, (COPIES, KEPT_RESULTS), (CONCURRENT_COPIES, KEPT_RESULTS),
+                       (MAX_SEGMENT_BYTES, extended_copy.MAX_SEGMENT_BYTES), (SEGMENT_GRAIN, extended_copy.HELD_GRAIN),
+                       (INLINE_GRAIN, extended_copy.HELD_GRAIN))
+    described = [(COMMANDS, bytes([len(commands)]) + commands), (PARAMETERS, limits),
+                 (SEGMENT_TYPES, bytes([len(codes)]) + codes), (HELD_DATA, bytes(HELD_DATA_BYTES)), (OPERATIONS, operations),
+                 *offload.page_descriptors(task.unit)]
+    return b"".join(_descriptor(kind, body) for kind, body in sorted(described))

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from target.scsi.backend import BlockBackend
+from target.scsi.fields import Field, build
 from target.scsi.model import ITNexus
 from target.scsi.unit import LogicalUnit
 
 TOKEN_BYTES = 512
-TOKEN_LENGTH_FIELD = TOKEN_BYTES - 8
+# A ROD token (SPC-4 table 110)
+ROD_TYPE, TOKEN_LENGTH, COPY_MANAGER_IDENTIFIER = Field(0, 4), Field(6, 2), Field(8, 8)
+CREATOR_AT = 16              # a CSCD descriptor: the unit whose data it stands for
+BYTES_REPRESENTED = Field(48, 16)
+SECRET_AT = 96
+TOKEN_LENGTH_FIELD = TOKEN_BYTES - TOKEN_LENGTH.end
 POINT_IN_TIME, ACCESS_UPON_REFERENCE, BLOCK_ZERO = 0x00800000, 0x00010000, 0xFFFF0001
 DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S = 60, 3600
 MAX_RANGES = 64
@@ -60,19 +66,16 @@ class Token:
 
 def encode(kind: int, identifier: int, creator: bytes, length_bytes: int, secret: bytes) -> bytes:
     """A token's 512 bytes: known fields, then random ones that nobody can guess (SPC-4 §5.16.6.5)."""
-    out = bytearray(TOKEN_BYTES)
-    out[0:4] = kind.to_bytes(4, "big")
-    out[6:8] = TOKEN_LENGTH_FIELD.to_bytes(2, "big")
-    out[8:16] = identifier.to_bytes(8, "big")
-    out[16:16 + len(creator)] = creator
-    out[48:64] = length_bytes.to_bytes(16, "big")
-    out[96:96 + len(secret)] = secret
+    out = bytearray(build(TOKEN_BYTES, (ROD_TYPE, kind), (TOKEN_LENGTH, TOKEN_LENGTH_FIELD),
+                          (COPY_MANAGER_IDENTIFIER, identifier), (BYTES_REPRESENTED, length_bytes)))
+    out[CREATOR_AT:CREATOR_AT + len(creator)] = creator
+    out[SECRET_AT:SECRET_AT + len(secret)] = secret
     return bytes(out)
 
 
 def is_zero_token(raw: bytes) -> bool:
     """The block device zero token, which every copy manager knows (SBC-4 §4.28.2)."""
-    return int.from_bytes(raw[0:4], "big") == BLOCK_ZERO and raw[6:8] == TOKEN_LENGTH_FIELD.to_bytes(2, "big")
+    return ROD_TYPE.of(raw) == BLOCK_ZERO and TOKEN_LENGTH.of(raw) == TOKEN_LENGTH_FIELD
 
 
 class Tokens:

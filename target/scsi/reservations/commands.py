@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from target.scsi import sense
+from target.scsi.fields import Field, build
 from target.scsi.model import ITNexus, Status
 from target.scsi.reservations import transport_id
 from target.scsi.reservations.state import ALL_REGISTRANTS, REGISTRANTS, Reservation, Reservations, ReservationType
@@ -12,9 +13,24 @@ from target.scsi.sense import ScsiError
 from target.scsi.task import Task
 from target.scsi.unit_attention import UnitAttention
 
+# PERSISTENT RESERVE IN: what every answer begins with, and one registration in full (SPC-4 §6.15)
+LISTED_BYTES, GENERATION, ADDITIONAL_LENGTH = 8, Field(0, 4), Field(4, 4)
+KEY_BYTES, KEY = 8, Field(0, 8)
+RESERVED_BYTES, RESERVED_TYPE = 16, Field(13)                # READ RESERVATION, from the key on
+STATUS_BYTES, ALL_PORTS, HOLDS, HELD_TYPE = 24, Field(12, mask=0x02), Field(12, mask=0x01), Field(13)
+STATUS_PORT, STATUS_NAME_BYTES = Field(18, 2), Field(20, 4)
+CAPABILITIES_BYTES, CAPABILITIES_LENGTH = 8, Field(0, 2)
+CAN_HANDLE, CAN_SPECIFY, CAN_ALL_PORTS, CAN_PERSIST = (Field(2, mask=bit) for bit in (0x10, 0x08, 0x04, 0x01))
+TYPES_VALID, PERSISTS, TYPES = Field(3, mask=0x80), Field(3, mask=0x01), Field(4, 2)
+ALL_TYPES = 0xEA01           # all six
+
+# PERSISTENT RESERVE OUT: the basic parameter list, and that of REGISTER AND MOVE (SPC-4 §6.16.3, §6.16.4)
 HEADER = 24
-SPEC_I_PT, ALL_TG_PT, APTPL = 0x08, 0x04, 0x01
-UNREG, MOVE_APTPL = 0x02, 0x01
+GIVEN_KEY, ACTION_KEY = Field(0, 8), Field(8, 8)
+SPEC_I_PT, ALL_TG_PT, APTPL = Field(20, mask=0x08), Field(20, mask=0x04), Field(20, mask=0x01)
+UNREG, MOVE_APTPL = Field(17, mask=0x02), Field(17, mask=0x01)
+MOVE_PORT, MOVE_NAME_BYTES = Field(18, 2), Field(20, 4)
+TRANSPORT_IDS_LENGTH = Field(0, 4)                           # of a SPEC_I_PT list, behind the header
 
 
 def conflict() -> ScsiError:
@@ -30,18 +46,14 @@ def _held(task: Task) -> Reservations:
     return held
 
 
-def _generation(held: Reservations) -> bytes:
-    return (held.generation & 0xFFFFFFFF).to_bytes(4, "big")
-
-
 def _listed(held: Reservations, body: bytes) -> bytes:
-    return _generation(held) + len(body).to_bytes(4, "big") + body
+    return build(LISTED_BYTES, (GENERATION, held.generation & 0xFFFFFFFF), (ADDITIONAL_LENGTH, len(body))) + body
 
 
 async def read_keys(task: Task) -> bytes:
     """READ KEYS."""
     held = _held(task)
-    return _listed(held, b"".join(key.to_bytes(8, "big") for key in held.keys.values()))
+    return _listed(held, b"".join(build(KEY_BYTES, (KEY, key)) for key in held.keys.values()))
 
 
 async def read_reservation(task: Task) -> bytes:
@@ -51,13 +63,14 @@ async def read_reservation(task: Task) -> bytes:
         return _listed(held, b"")
     kind, holder = held.reservation
     key = 0 if kind in ALL_REGISTRANTS else held.keys[holder]
-    return _listed(held, key.to_bytes(8, "big") + bytes(5) + bytes([kind]) + bytes(2))
+    return _listed(held, build(RESERVED_BYTES, (KEY, key), (RESERVED_TYPE, kind)))
 
 
 async def report_capabilities(task: Task) -> bytes:
     """REPORT CAPABILITIES: CRH, SIP_C, ATP_C, PTPL_C; all six types."""
     held = _held(task)
-    return b"\x00\x08\x1d" + bytes([0x80 | (1 if held.persistent else 0)]) + b"\xea\x01\x00\x00"
+    return build(CAPABILITIES_BYTES, (CAPABILITIES_LENGTH, CAPABILITIES_BYTES), (CAN_HANDLE, 1), (CAN_SPECIFY, 1),
+                 (CAN_ALL_PORTS, 1), (CAN_PERSIST, 1), (TYPES_VALID, 1), (PERSISTS, held.persistent), (TYPES, ALL_TYPES))
 
 
 async def read_full_status(task: Task) -> bytes:
@@ -66,11 +79,10 @@ async def read_full_status(task: Task) -> bytes:
     body = b""
     for nexus, key in held.keys.items():
         holds = held.holds(nexus)
-        flags = (0x02 if nexus in held.all_ports else 0) | (0x01 if holds else 0)
         kind = int(held.reservation.kind) if holds and held.reservation else 0
         name = transport_id.encode(nexus.initiator_name, nexus.isid)
-        body += key.to_bytes(8, "big") + bytes(4) + bytes([flags, kind]) + bytes(4)
-        body += nexus.target_port.to_bytes(2, "big") + len(name).to_bytes(4, "big") + name
+        body += build(STATUS_BYTES, (KEY, key), (ALL_PORTS, nexus in held.all_ports), (HOLDS, holds), (HELD_TYPE, kind),
+                      (STATUS_PORT, nexus.target_port), (STATUS_NAME_BYTES, len(name))) + name
     return _listed(held, body)
 
 
@@ -81,7 +93,9 @@ class Parameters:
 
     key: int
     action_key: int
-    flags: int
+    spec_i_pt: bool
+    all_ports: bool
+    persistent: bool
     tail: bytes
 
 
@@ -90,7 +104,8 @@ def _parameters(task: Task, exact: bool) -> Parameters:
     raw = task.parameters()
     if len(raw) < HEADER or (exact and len(raw) != HEADER):
         raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
-    return Parameters(int.from_bytes(raw[0:8], "big"), int.from_bytes(raw[8:16], "big"), raw[20], raw[HEADER:])
+    return Parameters(GIVEN_KEY.of(raw), ACTION_KEY.of(raw), bool(SPEC_I_PT.of(raw)), bool(ALL_TG_PT.of(raw)),
+                      bool(APTPL.of(raw)), raw[HEADER:])
 
 
 def _registered(task: Task, held: Reservations, key: int) -> None:
@@ -142,47 +157,47 @@ async def register(task: Task) -> bytes:
 async def register_and_ignore(task: Task) -> bytes:
     """REGISTER AND IGNORE EXISTING KEY."""
     held, given = _held(task), _parameters(task, exact=True)
-    if given.flags & SPEC_I_PT:
-        raise sense.invalid_parameter(20, 3)
+    if given.spec_i_pt:
+        raise sense.invalid_field(SPEC_I_PT)
     return await _register(task, held, given)
 
 
 async def _register(task: Task, held: Reservations, given: Parameters) -> bytes:
     was_persistent = held.persistent
-    spec_i_pt, all_ports = bool(given.flags & SPEC_I_PT), bool(given.flags & ALL_TG_PT)
-    if not spec_i_pt and given.tail:
+    if not given.spec_i_pt and given.tail:
         raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
-    if spec_i_pt and task.nexus in held.keys:
-        raise sense.invalid_parameter(20, 3)
-    also = _specified(task, given.tail) if spec_i_pt else []
+    if given.spec_i_pt and task.nexus in held.keys:
+        raise sense.invalid_field(SPEC_I_PT)
+    also = _specified(task, given.tail) if given.spec_i_pt else []
     nexuses = {task.nexus, *also}
-    if all_ports:
+    if given.all_ports:
         nexuses = {ITNexus(each.initiator_name, each.isid, port) for each in nexuses for port in task.target.ports}
         nexuses.add(task.nexus)
     if not given.action_key:
         if task.nexus not in held.keys:
             return b""
-        gone = nexuses & held.keys.keys() if all_ports else {task.nexus}
+        gone = nexuses & held.keys.keys() if given.all_ports else {task.nexus}
         for nexus in gone:
             _tell(task, held.unregister(nexus), UnitAttention.RESERVATIONS_RELEASED)
     else:
         _room(task, held, nexuses)
-        if any(nexus in held.keys for nexus in nexuses - {task.nexus}) and spec_i_pt:
+        if any(nexus in held.keys for nexus in nexuses - {task.nexus}) and given.spec_i_pt:
             raise conflict()
         for nexus in nexuses:
-            held.register(nexus, given.action_key, all_ports)
-    held.persistent = bool(given.flags & APTPL)
+            held.register(nexus, given.action_key, given.all_ports)
+    held.persistent = given.persistent
     return await _done(task, held, was_persistent)
 
 
 def _specified(task: Task, tail: bytes) -> list[ITNexus]:
     """The nexuses that a SPEC_I_PT list names, on the port the command came through."""
-    if len(tail) < 4:
+    names_at = TRANSPORT_IDS_LENGTH.end
+    if len(tail) < names_at:
         raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
-    length = int.from_bytes(tail[0:4], "big")
-    if length != len(tail) - 4:
-        raise sense.invalid_parameter(HEADER)
-    return [nexus for port in _ports(task, tail[4:], HEADER + 4) for nexus in _nexuses(task, port, task.nexus.target_port)]
+    if TRANSPORT_IDS_LENGTH.of(tail) != len(tail) - names_at:
+        raise sense.invalid_field(TRANSPORT_IDS_LENGTH, HEADER)
+    ports = _ports(task, tail[names_at:], HEADER + names_at)
+    return [nexus for port in ports for nexus in _nexuses(task, port, task.nexus.target_port)]
 
 
 def _ports(task: Task, raw: bytes, at: int) -> list[transport_id.InitiatorPort]:
@@ -263,7 +278,7 @@ def _preempt(task: Task, held: Reservations) -> list[ITNexus]:
     victim = given.action_key
     shared = old is not None and old.kind in ALL_REGISTRANTS
     if not victim and not shared:
-        raise sense.invalid_parameter(8)
+        raise sense.invalid_field(ACTION_KEY)
     takes_over = (shared and not victim) or (old is not None and not shared and held.keys[old.holder] == victim)
     others = [nexus for nexus in held.keys if nexus != task.nexus]
     removed = [nexus for nexus in others if not victim or held.keys[nexus] == victim]
@@ -288,18 +303,18 @@ async def register_and_move(task: Task) -> bytes:
     held, raw = _held(task), task.parameters()
     if len(raw) < HEADER:
         raise sense.illegal(sense.PARAMETER_LIST_LENGTH_ERROR)
-    key, action_key = int.from_bytes(raw[0:8], "big"), int.from_bytes(raw[8:16], "big")
-    _registered(task, held, key)
+    action_key = ACTION_KEY.of(raw)
+    _registered(task, held, GIVEN_KEY.of(raw))
     old = held.reservation
     if old is None or old.kind in ALL_REGISTRANTS or old.holder != task.nexus:
         raise conflict()
     if not action_key:
-        raise sense.invalid_parameter(8)
-    if int.from_bytes(raw[20:24], "big") != len(raw) - HEADER:
-        raise sense.invalid_parameter(20)
-    target_port = int.from_bytes(raw[18:20], "big")
+        raise sense.invalid_field(ACTION_KEY)
+    if MOVE_NAME_BYTES.of(raw) != len(raw) - HEADER:
+        raise sense.invalid_field(MOVE_NAME_BYTES)
+    target_port = MOVE_PORT.of(raw)
     if target_port not in task.target.ports:
-        raise sense.invalid_parameter(18)
+        raise sense.invalid_field(MOVE_PORT)
     ports = _ports(task, raw[HEADER:], HEADER)
     nexuses = _nexuses(task, ports[0], target_port) if len(ports) == 1 else []
     if len(nexuses) != 1 or nexuses[0] == task.nexus:
@@ -308,9 +323,9 @@ async def register_and_move(task: Task) -> bytes:
     was_persistent = held.persistent
     held.register(nexuses[0], action_key)
     held.reservation = Reservation(old.kind, nexuses[0])
-    if raw[17] & UNREG:
+    if UNREG.of(raw):
         held.unregister(task.nexus)
-    held.persistent = bool(raw[17] & MOVE_APTPL)
+    held.persistent = bool(MOVE_APTPL.of(raw))
     return await _done(task, held, was_persistent)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from target.scsi.fields import Field, build
+
+HEADER_BYTES, FORMAT, PROTOCOL, NAME_BYTES = 4, Field(0, mask=0xC0), Field(0, mask=0x0F), Field(2, 2)
 PROTOCOL_ISCSI = 5
 WITHOUT_ISID, WITH_ISID = 0, 1
 SEPARATOR = ",i,0x"
@@ -21,18 +24,18 @@ def encode(name: str, isid: bytes) -> bytes:
     """The TransportID of one initiator port."""
     raw = f"{name}{SEPARATOR}{isid.hex()}".encode() + b"\0"
     raw += bytes(max(-len(raw) % 4, MIN_LENGTH - len(raw)))
-    return bytes([WITH_ISID << 6 | PROTOCOL_ISCSI, 0]) + len(raw).to_bytes(2, "big") + raw
+    return build(HEADER_BYTES, (FORMAT, WITH_ISID), (PROTOCOL, PROTOCOL_ISCSI), (NAME_BYTES, len(raw))) + raw
 
 
 def decode(raw: bytes) -> tuple[InitiatorPort, int]:
     """The port that a TransportID names and its length in bytes. ValueError when it is malformed."""
-    if len(raw) < 4 or raw[0] & 0x0F != PROTOCOL_ISCSI:
+    if len(raw) < HEADER_BYTES or PROTOCOL.of(raw) != PROTOCOL_ISCSI:
         raise ValueError("not an iSCSI TransportID")
-    length = 4 + int.from_bytes(raw[2:4], "big")
+    length = HEADER_BYTES + NAME_BYTES.of(raw)
     if length > len(raw) or length % 4:
         raise ValueError("a TransportID whose length is wrong")
-    text = raw[4:length].split(b"\0", 1)[0].decode("utf-8")
-    form = raw[0] >> 6
+    text = raw[HEADER_BYTES:length].split(b"\0", 1)[0].decode("utf-8")
+    form = FORMAT.of(raw)
     if form == WITHOUT_ISID:
         name, isid = text, None
     elif form == WITH_ISID:
