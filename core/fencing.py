@@ -14,7 +14,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from core.ownership import (
     POLL_S,
+    ROUNDS,
     Clock,
+    LostError,
     Medium,
     Opener,
     OwnedError,
@@ -56,7 +58,7 @@ class Break(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """Answered with b"yes" when the lock is ours, else b"no"."""
+    """Answered with b"yes" when the lock is ours, else b"no": somebody has it, or had it while we tried."""
 
 
 T = TypeVar("T")
@@ -105,25 +107,71 @@ def perform(step: object, medium: FencingMedium, sleep: Callable[[float], object
 def take(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) -> Steps[Ownership]:
     """Own a pool whose medium fences. An owner that lives, or may, is left alone unless `takeover`. OwnedError, held."""
     claim = me.claim(time.time_ns() // 1000)
-    suspects, before = yield from observe(me, clock, takeover=takeover)
-    for address in suspects:
-        yield Block(address, before if before is not None and before.client == address else None)
-    for address in suspects:
-        yield Break(address)
-    if (yield Lock()) != b"yes":
-        record = Record.unpack((yield Read()))
-        raise OwnedError(record or claim, Verdict.HELD)         # somebody else was granted the pool, and was first
-    yield Write(claim.pack())
-    if suspects and not _dead(before, me):
+    suspects, last = yield from observe(me, clock, takeover=takeover)
+    blocked: list[str] = []
+    while True:
+        for address in suspects:
+            yield Block(address, last if last is not None and last.client == address else None)
+        blocked += suspects
+        yield from _lock(blocked, claim, me)
+        last = Record.unpack((yield Read()))    # all that could still change it are blocked ...
+        suspects = [each for each in _suspects([], last, me) if each not in blocked]
+        if not suspects:
+            break                               # ... unless it had the lock between the look and now
+        if last is not None and not takeover:
+            raise OwnedError(last, Verdict.HELD)
+    silent_s = _silent_after_s(blocked, last, me)
+    # Who takes the pool from this claim waits as long: it does not know whom this one waits for.
+    yield Write(replace(claim, lease_ms=max(claim.lease_ms, round(silent_s * 1000))).pack())
+    if silent_s:
         # Only now is it sure that no request of the old owner's can succeed any more, and so extend its lease.
-        longest_s = max(me.lease_s, before.lease_s) if before is not None else me.lease_s
-        yield Sleep(longest_s * RATE + SLACK_S)
-    began_s = clock()
-    found = Record.unpack((yield Read()))
-    if found is None or found.owner != claim.owner:
-        raise OwnedError(found or claim, Verdict.HELD)
-    predecessor = before if before is not None and before.state is not State.GIVEN_UP else None
-    return (yield from Ownership(replace(claim, state=State.OWNED), predecessor, clock, began_s).renew())
+        yield Sleep(silent_s * RATE + SLACK_S)
+    predecessor = last if last is not None and last.state is not State.GIVEN_UP else None
+    return (yield from _begin(claim, predecessor, clock))
+
+
+def _silent_after_s(blocked: list[str], last: Record | None, me: Opener) -> float:
+    """How long somebody that is blocked may still answer from memory, by its own lease.
+
+    An owner that is seen to be dead answers nothing, nor does one that gave the pool up, and both had waited for whoever came
+    before. One that had only claimed it, dead or not, may have been waiting for somebody that lives.
+    """
+    if not blocked or last is not None and (last.state is State.GIVEN_UP or last.state is State.OWNED and _dead(last, me)):
+        return 0.0
+    return max(me.lease_s, last.lease_s) if last is not None else me.lease_s
+
+
+def _lock(blocked: list[str], claim: Record, me: Opener) -> Steps[None]:
+    """Break the lock of those that are blocked, and have it. OwnedError: somebody else was granted the pool, and was first.
+
+    Of several that are at it some are refused by a lock that nobody has in the end: they look again.
+    """
+    for _ in range(ROUNDS):
+        for address in blocked:
+            yield Break(address)
+        if (yield Lock()) == b"yes":
+            return
+        holders, record = yield from _look()
+        if set(_suspects(holders, record, me)) - set(blocked):
+            break
+        yield Sleep(POLL_S)
+    raise OwnedError(Record.unpack((yield Read())) or claim, Verdict.HELD)
+
+
+def _begin(claim: Record, predecessor: Record | None, clock: Clock) -> Steps[Ownership]:
+    """The lease of who has the lock and has claimed the pool. Nothing is answered yet: what takes too long is done again."""
+    for left in reversed(range(ROUNDS)):
+        began_s = clock()
+        found = Record.unpack((yield Read()))
+        if found is None or found.owner != claim.owner:
+            raise OwnedError(found or claim, Verdict.HELD)
+        mine = Ownership(replace(claim, state=State.OWNED, counter=found.counter), predecessor, clock, began_s)
+        try:
+            return (yield from mine.renew())
+        except LostError:
+            if mine.valid() or not left:
+                raise
+    raise AssertionError
 
 
 def observe(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) -> Steps[tuple[list[str], Record | None]]:

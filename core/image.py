@@ -164,9 +164,9 @@ class ImageDevice:
             self._rbd.rbd_lock_get_owners_cleanup(owners, count[0])
 
     def lock(self) -> bool:
-        """Take the lock; False: somebody else has it."""
+        """Take the lock; False: somebody else has it, or had it a moment ago."""
         result = self._rbd.rbd_lock_acquire(self.image, EXCLUSIVE)
-        if result in (-errno.EROFS, -errno.EBUSY):
+        if result in (-errno.EROFS, -errno.EBUSY, -errno.EAGAIN):       # EAGAIN: it changed hands while librbd looked
             return False
         checked(result, f"the lock of {self.path}")
         return True
@@ -177,7 +177,7 @@ class ImageDevice:
     def break_lock(self, address: str) -> bool:
         """Take the lock from the client at an address, which must be blocked; False: it has it no more."""
         result = self._rbd.rbd_lock_break(self.image, EXCLUSIVE, address.encode())
-        if result in (-errno.ENOENT, -errno.EBUSY):
+        if result in (-errno.ENOENT, -errno.EBUSY, -errno.EAGAIN):
             return False
         checked(result, f"the lock of {self.path}")
         return True

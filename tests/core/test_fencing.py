@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ class Cluster:
         self.holder = ""
         self.blocked: set[str] = set()
         self.record = bytes(4096)
+        self.busy: Callable[[], bool] = lambda: False       # the lock of the image looks taken
 
     def clock(self) -> float:
         return self.now_s
@@ -68,14 +69,14 @@ class Client:
 
     def lock(self) -> bool:
         self._pass()
-        if self.cluster.holder not in ("", self.address):
+        if self.cluster.holder not in ("", self.address) or self.cluster.busy():
             return False
         self.cluster.holder = self.address
         return True
 
 
-def opener(number: int, dead: set[int], boot: int = 0) -> Opener:
-    me = image_opener(f"10.0.0.{number}:0/1", LEASE_S)
+def opener(number: int, dead: set[int], boot: int = 0, lease_s: float = LEASE_S) -> Opener:
+    me = image_opener(f"10.0.0.{number}:0/1", lease_s)
     values = {name: getattr(me, name) for name in Opener.__slots__}
     return Opener(**{**values, "pid": number, "started": 1, "boot": bytes([boot or number]) * 16, "host": f"host{number}",
                      "alive": lambda pid, started: pid not in dead})
@@ -84,8 +85,9 @@ def opener(number: int, dead: set[int], boot: int = 0) -> Opener:
 class Process:
     """One that takes the pool, and renews it until it is stopped for a while, killed, or has lost it."""
 
-    def __init__(self, cluster: Cluster, number: int, dead: set[int], *, takeover: bool, boot: int = 0) -> None:
-        self.me = opener(number, dead, boot)
+    def __init__(self, cluster: Cluster, number: int, dead: set[int], *, takeover: bool, boot: int = 0,
+                 lease_s: float = LEASE_S) -> None:
+        self.me = opener(number, dead, boot, lease_s)
         self.number = number
         self.cluster = cluster
         self.client = Client(cluster, self.me.client)
@@ -159,8 +161,8 @@ def test_never_do_two_answer(seed: int) -> None:
         assert served
 
 
-def owner(cluster: Cluster, number: int, dead: set[int], boot: int = 0) -> Process:
-    one = Process(cluster, number, dead, takeover=False, boot=boot)
+def owner(cluster: Cluster, number: int, dead: set[int], boot: int = 0, lease_s: float = LEASE_S) -> Process:
+    one = Process(cluster, number, dead, takeover=False, boot=boot, lease_s=lease_s)
     while one.owned is None:
         one.step()
         assert not one.ended
@@ -218,6 +220,97 @@ def test_who_moves_is_left_alone_and_who_is_silent_is_not() -> None:
     assert second.ended
     assert not cluster.blocked
     assert sum(finish(Process(cluster, 3, set(), takeover=False))) > 2 * LEASE_S
+
+
+def together(*processes: Process) -> None:
+    assert sum(process.may_answer for process in processes) <= 1
+
+
+def test_who_began_to_serve_between_the_look_and_the_block_is_waited_for() -> None:
+    """The record that was looked at is of one that is dead; the lock is already another's."""
+    cluster, dead = Cluster(), set[int]()
+    owner(cluster, 1, dead, boot=99)
+    dead.add(1)
+    first, second = (Process(cluster, number, dead, takeover=True, boot=99) for number in (2, 3))
+    while cluster.holder != first.me.client:
+        first.step()
+    for _ in range(2):                      # the holder, the record
+        second.step()
+    finish(first)
+    assert first.may_answer
+    while second.owned is None:
+        second.step()
+        together(first, second)
+        cluster.now_s = max(cluster.now_s, second.wake_s)
+    assert not first.may_answer
+
+
+def test_whoever_a_claim_was_waiting_for_is_waited_for_when_the_claimant_is_dead() -> None:
+    cluster, dead = Cluster(), set[int]()
+    first = owner(cluster, 1, dead)
+    second = Process(cluster, 2, dead, takeover=True, boot=99)
+    while not second.wake_s:
+        second.step()
+    dead.add(2)
+    third = Process(cluster, 3, dead, takeover=True, boot=99)
+    while third.owned is None:
+        third.step()
+        together(first, third)
+        cluster.now_s = max(cluster.now_s, third.wake_s)
+
+
+def test_the_longest_lease_of_those_before_a_claim_is_waited_out() -> None:
+    cluster = Cluster()
+    first = owner(cluster, 1, set(), lease_s=60.0)
+    for number in (2, 3):
+        last = Process(cluster, number, set(), takeover=True)
+        while not last.wake_s:
+            last.step()
+    finish(last)
+    assert last.owned is not None
+    assert last.owned.record.lease_s == LEASE_S
+    together(first, last)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_of_those_that_are_told_at_once_one_serves(seed: int) -> None:
+    """Whatever the order of their steps, and though some are refused by a lock that nobody has."""
+    dice = random.Random(seed)
+    cluster, dead = Cluster(), set[int]()
+    owner(cluster, 1, dead, boot=99)
+    if dice.random() < 0.7:
+        dead.add(1)
+    cluster.busy = lambda: dice.random() < 0.3
+    processes = [Process(cluster, number, dead, takeover=True, boot=99) for number in range(2, 2 + dice.choice((2, 2, 3, 5)))]
+    while any(not process.ended and process.owned is None for process in processes):
+        ready = [process for process in processes if not process.ended and process.wake_s <= cluster.now_s]
+        if not ready:
+            cluster.now_s = min(process.wake_s for process in processes if not process.ended)
+            continue
+        for _ in range(dice.choice((1, 1, 2, 5))):
+            process = dice.choice(ready)
+            if not process.ended and process.wake_s <= cluster.now_s:
+                process.step()
+        together(*processes)
+    assert sum(process.may_answer for process in processes) == 1
+
+
+def test_a_medium_that_is_slow_at_the_start_costs_time_and_not_the_pool() -> None:
+    cluster = Cluster()
+    one = Process(cluster, 1, set(), takeover=False)
+    slow = iter((0, 0, 0, 0, 12, 12, 12, 1))
+    while one.owned is None:
+        one.step()
+        assert not one.ended
+        cluster.now_s += next(slow, 0)
+    assert one.may_answer
+    cluster = Cluster()
+    one = Process(cluster, 1, set(), takeover=False)
+    while not one.ended:
+        one.step()
+        assert one.owned is None
+        cluster.now_s += 12                 # always: it says so
+    assert cluster.now_s < 1000
 
 
 def test_an_owner_whose_lock_was_taken_away_is_blocked_by_its_record() -> None:
