@@ -24,12 +24,14 @@ Told = Callable[[int, int | None, int], None]
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patience_s: float | None = None) -> None:
         super().__init__("lunette")
         self._path = path
+        self._patience_s = patience_s
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._patience_s)
         self.sock.connect(self._path)
 
 
@@ -77,8 +79,10 @@ class _Reporter:
 class Client:
     """One daemon, at its API socket. Every method raises LunetteError: what the daemon says, or `unreachable`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patience_s: float | None = None) -> None:
+        """`patience_s`: who says nothing for so long is unreachable. Without it an answer is waited for as long as it takes."""
         self.path = path
+        self._patience_s = patience_s
 
     def get(self, path: str, **query: str) -> Any:
         """A listing."""
@@ -225,7 +229,7 @@ class Client:
 
     def _open(self, method: str, path: str, body: bytes | None,
               headers: Mapping[str, str] = MappingProxyType({})) -> tuple[_UnixConnection, http.client.HTTPResponse]:
-        connection = _UnixConnection(self.path)
+        connection = _UnixConnection(self.path, self._patience_s)
         try:
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()

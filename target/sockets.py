@@ -1,7 +1,8 @@
-"""Listening Unix sockets: made for their owner alone, and never in the place of something that is alive."""
+"""Listening Unix sockets: made for their owner alone, and never in the place of something that is alive; how servers end."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -54,3 +55,19 @@ def alive(path: str) -> bool:
 def remove(path: str) -> None:
     """Take a socket's name away, if it is there."""
     Path(path).unlink(missing_ok=True)
+
+
+async def close_servers(*servers: asyncio.Server) -> None:
+    """Accept no more, and close them when what was accepted has reached them.
+
+    asyncio forgets a connection that it has accepted for a server which is closed in that turn of the loop (3.11): it would
+    stay open until the collector comes by, and whoever has asked something there would wait for as long.
+    """
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for sock in server.sockets:
+            loop.remove_reader(sock)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    for server in servers:
+        server.close()

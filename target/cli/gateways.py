@@ -14,6 +14,7 @@ from target.errors import LunetteError
 
 WAIT_SECONDS = 30.0
 POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 5.0      # with one look at a daemon that is on its way: its socket may go while somebody stands before it
 
 
 @click.group(cls=Group)
@@ -42,7 +43,7 @@ def takeover(ctx: click.Context) -> None:
     """Have the gateway that waits at this API socket take its pool over, whoever serves it; wait until it serves."""
     client = connect(ctx)
     client.command("takeover", {})
-    _wait_for(client, lambda: "portals" in client.get("/v1/pool"))
+    _wait_for(client, _serves)
     click.echo("serving")
 
 
@@ -54,21 +55,29 @@ def move(ctx: click.Context, address: str | None, then: str | None) -> None:
     """Give the running daemon's pool up in good order, and send logins to ADDRESS, or show its LUNs in standby, from then on."""
     client = connect(ctx)
     client.command("move", {"address": address} if address else {})
-    _wait_for(client, lambda: client.get("/v1/gateway")["state"] == "standby")
+    _wait_for(client, _waits)
     click.echo(f"given up; {f'logins are sent to {address}' if address else 'its LUNs are in standby'}")
     if then:
         other = Client(then)
         other.command("takeover", {})
-        _wait_for(other, lambda: "portals" in other.get("/v1/pool"))
+        _wait_for(other, _serves)
         click.echo("serving there")
 
 
-def _wait_for(client: Client, condition: Callable[[], bool]) -> None:
+def _serves(client: Client) -> bool:
+    return "portals" in client.get("/v1/pool")
+
+
+def _waits(client: Client) -> bool:
+    return bool(client.get("/v1/gateway")["state"] == "standby")
+
+
+def _wait_for(client: Client, condition: Callable[[Client], bool]) -> None:
     """Until the daemon at a socket is what it is becoming, which it may not answer for a while. LunetteError."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline, looking = time.monotonic() + WAIT_SECONDS, Client(client.path, PATIENCE_SECONDS)
     while True:
         try:
-            if condition():
+            if condition(looking):
                 return
         except LunetteError as error:
             if error.code not in ("unreachable", "not_found", "closed", "invalid"):

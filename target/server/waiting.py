@@ -39,7 +39,7 @@ from target.iscsi import (
 )
 from target.server.iscsi.portal import open_listener
 from target.server.standby import Standby
-from target.sockets import listen_unix, remove
+from target.sockets import close_servers, listen_unix, remove
 from target.volumes.catalog import parse_address
 from target.volumes.gateway import is_place
 from target.volumes.owner import Opening, begin
@@ -140,9 +140,11 @@ class Waiting:
                         web.route("*", "/{other:.*}", self._not_here)])
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
-        await web.SockSite(runner, sock).start()
         stack.callback(remove, path)
         stack.push_async_callback(runner.cleanup)
+        assert runner.server is not None
+        server = await asyncio.get_running_loop().create_unix_server(runner.server, sock=sock)
+        stack.push_async_callback(close_servers, server)
 
     def _facts(self) -> dict[str, Any]:
         return {"pool": str(self.config.pool_path), "state": "standby", "since_s": round(self._since_s),
@@ -185,8 +187,7 @@ class Forwarding:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for server in self._servers:
-            server.close()
+        await close_servers(*self._servers)
 
     async def _login(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._logins += 1

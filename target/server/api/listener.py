@@ -7,7 +7,6 @@ for it, and a daemon that nobody asks does not hold it in memory.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import socket
@@ -43,14 +42,13 @@ class Doorbell:
             self._sock.close()          # who comes is refused, and does not wait for an answer
 
     async def close(self) -> None:
-        """Listen no more. A socket that was answered belongs to who answered."""
-        if self._task is None:
+        """Listen no more: who has come and was not answered is refused. A socket that was answered belongs to who answered."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if self._task is None or self._task.cancelled():
             asyncio.get_running_loop().remove_reader(self._sock)
             self._sock.close()
-        else:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
 
 def bind_tcp(portal: Portal) -> socket.socket:

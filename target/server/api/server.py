@@ -29,7 +29,7 @@ from target.server.background.scrub import Scrub
 from target.server.background.transfers import Transfers
 from target.server.background.trim import Trim
 from target.server.mirroring.mirroring import Mirroring
-from target.sockets import listen_unix, remove
+from target.sockets import close_servers, listen_unix, remove
 
 if TYPE_CHECKING:
     import ssl
@@ -104,8 +104,7 @@ class ApiServer:
             logging.getLogger("lunette").removeHandler(self._tells)
         for door in self._doors:
             await door.close()
-        for server in self._servers:
-            server.close()
+        await close_servers(*self._servers)
         if self._runner is not None:
             await self._runner.cleanup()
         if self._doors:

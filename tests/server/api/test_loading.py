@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from target.client import Client
 from target.errors import LunetteError
 from target.models import checking
 from target.models.checking import check, read_json
 from target.models.configuration import ConfigurationImport
 from target.models.objects import Create, Revert, Set, Snapshot
 from target.server.api import loading
+from target.server.api.listener import Doorbell
+from target.sockets import listen_unix
 
 LOADED = """
 import asyncio, ssl, sys
@@ -36,6 +41,32 @@ async def test_what_breaks_in_the_import_is_told_to_who_waits(monkeypatch: pytes
     monkeypatch.setattr(loading, "_no_authorities", broken)
     with pytest.raises(ImportError, match="no aiohttp"):
         await asyncio.wait_for(loading.load_http(), 20)
+
+
+async def test_who_comes_while_it_is_loaded_and_the_daemon_stops_is_refused(tmp_path: Path) -> None:
+    """And does not wait for an answer from a socket that nobody looks at."""
+    rung = asyncio.Event()
+
+    async def answer(_: socket.socket) -> None:
+        rung.set()
+        await asyncio.Event().wait()
+
+    path = str(tmp_path / "s")
+    door = Doorbell(listen_unix(path, others="", remedy=""), answer)
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(path)
+        await rung.wait()
+        await door.close()
+        visitor.settimeout(60)
+        with pytest.raises(ConnectionResetError):
+            visitor.recv(1)
+
+
+async def test_who_says_nothing_is_unreachable_for_who_has_no_patience(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with listen_unix(path, others="", remedy=""), pytest.raises(LunetteError) as error:
+        await asyncio.to_thread(Client(path, 0.05).get, "/v1/pool")
+    assert error.value.code == "unreachable"
 
 
 @pytest.mark.parametrize(("model", "document", "said"), [
