@@ -136,9 +136,12 @@ def _silent_after_s(blocked: list[str], last: Record | None, me: Opener) -> floa
     An owner that is seen to be dead answers nothing, nor does one that gave the pool up, and both had waited for whoever came
     before. One that had only claimed it, dead or not, may have been waiting for somebody that lives.
     """
-    if not blocked or last is not None and (last.state is State.GIVEN_UP or last.state is State.OWNED and _dead(last, me)):
+    if not blocked:
         return 0.0
-    return max(me.lease_s, last.lease_s) if last is not None else me.lease_s
+    if last is None:
+        return me.lease_s
+    silent = last.state is State.GIVEN_UP or (last.state is State.OWNED and _dead(last, me))
+    return 0.0 if silent else max(me.lease_s, last.lease_s)
 
 
 def _lock(blocked: list[str], claim: Record, me: Opener) -> Steps[None]:

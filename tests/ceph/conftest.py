@@ -37,6 +37,13 @@ def cluster() -> Iterator[Cluster]:
         one.close()
 
 
+@pytest.fixture(scope="module")
+def emptied(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster; what a module's tests leave there goes with them."""
+    yield cluster
+    cluster.empty()
+
+
 class Images:
     """Pools on a cluster and the gateways that serve them."""
 
@@ -64,7 +71,7 @@ class Images:
 
 
 @pytest.fixture
-def images(cluster: Cluster, tmp_path: Path) -> Iterator[Images]:
-    made = Images(cluster, tmp_path)
+def images(emptied: Cluster, tmp_path: Path) -> Iterator[Images]:
+    made = Images(emptied, tmp_path)
     yield made
     made.close()

@@ -17,6 +17,7 @@ from target.client import Client
 from tests.ceph.conftest import Images
 from tests.support.daemon import DaemonProcess, Refused
 from tests.support.stamps import Lost, Session, stamped
+from tests.support.waiting import until
 
 
 def standby(daemon: DaemonProcess) -> subprocess.Popen[str]:
@@ -65,19 +66,20 @@ def test_a_planned_move_there_and_back(images: Images) -> None:
             except Lost:
                 session = None
 
+    def goes_on() -> None:
+        before = len(statuses)
+        until(lambda: len(statuses) >= before + 20 or not writer.is_alive())
+        assert writer.is_alive()
+
     writer = threading.Thread(target=load)
     writer.start()
     try:
         assert listed(images, first) == {"active": first.portal}
         assert "serving there" in first.cli("gateway", "move", second.portal, "--then", str(second.api))
         assert listed(images, first) == {"active": second.portal}
-        before = len(statuses)
-        while len(statuses) < before + 20:
-            assert writer.is_alive()
+        goes_on()
         assert "serving there" in second.cli("gateway", "move", first.portal, "--then", str(first.api))
-        before = len(statuses)
-        while len(statuses) < before + 20:
-            assert writer.is_alive()
+        goes_on()
     finally:
         stop.set()
         writer.join()
@@ -90,7 +92,7 @@ def test_a_planned_move_there_and_back(images: Images) -> None:
 
 def test_told_while_the_owner_lives_and_swept_by_hand(images: Images) -> None:
     """The decider is wrong: nothing is lost but the gateway that served."""
-    first = images.gateway("--lease", "2").start()
+    first = images.gateway("--lease", "4").start()
     first.cli("create", "v", "--size", "16M")
     session = Session(first.portal, first.target, "iqn.2026-01.test:one")
     assert session.write(0, 0, stamped(1, 0, 8, 1)).status == 0
@@ -112,7 +114,7 @@ def test_told_while_the_owner_lives_and_swept_by_hand(images: Images) -> None:
 
 
 def test_told_by_a_signal_when_the_owner_was_killed(images: Images) -> None:
-    first = images.gateway("--lease", "2").start()
+    first = images.gateway("--lease", "4").start()
     first.cli("create", "v", "--size", "16M")
     second = images.another(first)
     waiting = standby(second)

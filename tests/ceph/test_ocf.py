@@ -13,6 +13,7 @@ import pytest
 
 from tests.ceph.conftest import Images
 from tests.support.daemon import DaemonProcess, free_port
+from tests.support.waiting import until
 
 AGENT = Path(__file__).parents[2] / "packaging/ocf/gateway"
 OCF_ROOT = Path("/usr/lib/ocf")
@@ -28,7 +29,7 @@ def daemon(images: Images) -> DaemonProcess:
 
 
 def parameters(daemon: DaemonProcess, directory: Path) -> dict[str, str]:
-    return {"pool": str(daemon.pool), "listen": f"127.0.0.1:{free_port()}", "options": "--open", "lease": "2",
+    return {"pool": str(daemon.pool), "listen": f"127.0.0.1:{free_port()}", "options": "--open", "lease": "4",
             "program": f"{sys.executable} -m target", "log": str(directory / "log")}
 
 
@@ -69,7 +70,7 @@ def test_a_manager_that_starts_it_twice_has_it_once(daemon: DaemonProcess, nodes
     assert first("monitor") == SUCCESS
     assert second("start") == SUCCESS       # which fences the first
     assert second("monitor") == SUCCESS
-    assert first("monitor") == NOT_RUNNING
+    until(lambda: first("monitor") == NOT_RUNNING)
     assert first("stop") == SUCCESS
     assert second("stop") == SUCCESS
     assert second("monitor") == NOT_RUNNING

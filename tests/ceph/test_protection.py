@@ -29,7 +29,7 @@ class Gateway(Side):
         self._images = images
         self.name = name
         self.peer_port = free_port()
-        self._use(images.gateway("--lease", "2", "--peer", f"127.0.0.1:{self.peer_port}", size="512M").start())
+        self._use(images.gateway("--lease", "4", "--peer", f"127.0.0.1:{self.peer_port}", size="512M").start())
 
     def _use(self, daemon: DaemonProcess) -> None:
         self.daemon, self.cli, self.client = daemon, daemon.cli, Client(str(daemon.api))

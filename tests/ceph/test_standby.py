@@ -23,7 +23,7 @@ INQUIRY = bytes.fromhex("120000006000")
 
 def pair(images: Images) -> tuple[DaemonProcess, DaemonProcess]:
     """A gateway that serves by portal group 1, and one that waits with group 2."""
-    first = images.gateway("--lease", "2").start()
+    first = images.gateway("--lease", "4").start()
     second = images.another(first)
     second.portal += ",2"
     second.listen = (second.portal,)

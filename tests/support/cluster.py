@@ -15,8 +15,8 @@ from typing import Any
 
 from tests.support.daemon import free_port
 
-PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "ceph-authtool", "monmaptool")
-READY_SECONDS = 60
+PROGRAMS = ("ceph", "rados", "ceph-mon", "ceph-osd", "ceph-authtool", "monmaptool")
+READY_SECONDS = 120         # only a test that fails waits so long
 POOL = "lun"
 SETTINGS = {
     # everything on one host, and nobody has to prove who they are
@@ -26,6 +26,8 @@ SETTINGS = {
     "osd_pool_default_pg_autoscale_mode": "off", "mon_allow_pool_size_one": "true", "mon_allow_pool_delete": "true",
     "mon_osd_min_down_reporters": "1", "osd_objectstore": "memstore", "osd_op_num_shards": "1", "osd_class_load_list": "*",
     "osd_class_default_list": "*", "mon_data_avail_crit": "0",
+    # how soon an OSD looks whether it is full, and tells it
+    "osd_heartbeat_interval": "1", "osd_mon_report_interval": "1", "mon_osd_adjust_heartbeat_grace": "false",
 }
 
 
@@ -70,8 +72,8 @@ class Cluster:
 
     def ceph(self, *words: str) -> Any:
         """A command to the monitors; its answer from JSON."""
-        result = subprocess.run(["ceph", "-c", str(self.conf), "--connect-timeout", "20", "-f", "json", *words],
-                                capture_output=True, text=True, timeout=60, check=False)
+        result = subprocess.run(["ceph", "-c", str(self.conf), "--connect-timeout", "60", "-f", "json", *words],
+                                capture_output=True, text=True, timeout=READY_SECONDS, check=False)
         assert result.returncode == 0, (words, result.stderr)
         text = result.stdout.strip()
         return json.JSONDecoder().raw_decode(text)[0] if text else None
@@ -80,11 +82,15 @@ class Cluster:
         return {each["addr"] for each in self.ceph("osd", "blocklist", "ls") or []}
 
     def fill(self, full: bool) -> None:
-        """Have the cluster call itself full, with whatever it holds, or no more; returns when its map says so."""
-        for name, ratio in zip(("full", "backfillfull", "nearfull"), ("0.0003", "0.0002", "0.0001") if full else
+        """Have the cluster call itself full, with the little that an image takes, or no more; returns when its map says so."""
+        for name, ratio in zip(("full", "backfillfull", "nearfull"), ("0.000003", "0.000002", "0.000001") if full else
                                ("0.95", "0.9", "0.85"), strict=True):
             self.ceph("osd", f"set-{name}-ratio", ratio)
         self.wait_for(lambda: ("full" in self.ceph("osd", "dump")["pools"][0]["flags_names"].split(",")) == full)
+
+    def empty(self) -> None:
+        """Remove what is in the pool, whoever watches it: an OSD in memory keeps it all."""
+        self._run("rados", "-c", str(self.conf), "purge", POOL, "--yes-i-really-really-mean-it")
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """To a daemon of the cluster: mon.a, osd.0."""
@@ -113,7 +119,7 @@ class Cluster:
                                                     stderr=out, stdin=subprocess.DEVNULL, env={**os.environ, "CEPH_ARGS": ""})
 
     def _run(self, *words: str) -> None:
-        result = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        result = subprocess.run(words, capture_output=True, text=True, timeout=READY_SECONDS, check=False)
         assert result.returncode == 0, (words, result.stderr)
 
     def _make_monitors(self) -> None:
