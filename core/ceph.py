@@ -92,7 +92,6 @@ ssize_t rbd_compare_and_write(rbd_image_t image, uint64_t at, size_t len, const 
 int rbd_discard(rbd_image_t image, uint64_t at, uint64_t len);
 int rbd_flush(rbd_image_t image);
 int rbd_lock_acquire(rbd_image_t image, int mode);
-int rbd_lock_release(rbd_image_t image);
 int rbd_lock_get_owners(rbd_image_t image, int *mode, char **owners, size_t *max);
 void rbd_lock_get_owners_cleanup(char **owners, size_t n);
 int rbd_lock_break(rbd_image_t image, int mode, const char *owner);

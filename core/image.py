@@ -20,7 +20,6 @@ from core.ownership import Record
 EXCLUSIVE = 0                       # rbd_lock_mode_t
 FEATURE_EXCLUSIVE_LOCK = 4          # rbd/features.h; others cost a write of their own where Lunette's map knows already
 ORDER = 22                          # objects of 4 MiB: two runs
-DISCARD_GRAIN_BYTES = 65536         # smaller discards do nothing (rbd_discard_granularity_bytes)
 SECTOR_BYTES = 512
 LOCKERS_MAX = 16
 CACHE_TOKEN = b"rbd image, written through"
@@ -170,9 +169,6 @@ class ImageDevice:
             return False
         checked(result, f"the lock of {self.path}")
         return True
-
-    def unlock(self) -> None:
-        checked(self._rbd.rbd_lock_release(self.image), f"the lock of {self.path}")
 
     def break_lock(self, address: str) -> bool:
         """Take the lock from the client at an address, which must be blocked; False: it has it no more."""

@@ -1,4 +1,4 @@
-# The runs of a pool: how much of each is used, who keeps it from being used, and the sums of both (I15).
+# The runs of a pool: how much of each is used, who keeps it from being used, and the sums of both (I1).
 #
 # Lives here: `run_used`, `run_busy`, `summary_dirty`, `n_runs`, `free_runs`, `free_blocks`, `held_blocks`, `nodes_free` and
 # `run_cursor`. What is free of a run that somebody keeps counts as free and as held; of one that is kept for nodes it counts as

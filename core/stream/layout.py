@@ -17,7 +17,7 @@ MAX_BODY_BYTES = SPAN_BYTES + MAX_EXTENTS * EXTENT_BYTES
 MAX_TEXT_BYTES = 65536      # of the JSON in BEGIN and ERROR
 MAX_SIZE_BYTES = 1 << 56    # of a volume
 MARK_BYTES = 64 << 20       # a MARK follows so much at the latest ...
-MARK_SECONDS = 1            # ... or so long
+MARK_US = 1000000           # ... or so long
 
 HEADER = (
     Field(0, 4, "magic", "`LNTS`"),
@@ -87,7 +87,7 @@ def c_header() -> str:
     """The same table as C macros."""
     lines = ["/* Made by setup.py from core/stream/layout.py. */", "#ifndef LNT_STREAM_LAYOUT_H", "#define LNT_STREAM_LAYOUT_H"]
     for name in ("MAGIC", "VERSION", "HEADER_BYTES", "SPAN_BYTES", "EXTENT_BYTES", "MAX_EXTENTS", "MAX_BODY_BYTES", "END_BYTES",
-                 "MAX_SIZE_BYTES"):
+                 "MAX_SIZE_BYTES", "MARK_BYTES", "MARK_US"):
         lines.append(f"#define S_{name} {globals()[name]:#x}ULL")
     for prefix, fields in (("SH", HEADER), ("SX", EXTENT), ("SN", END)):
         lines += field_offsets(prefix, fields)

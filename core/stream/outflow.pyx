@@ -9,7 +9,7 @@ from core.base.types cimport OP_READ, lnt_op
 from core.pool.engine cimport Pool
 from core.stream.frame cimport (
     KIND_DATA, KIND_HOLE, KIND_ZERO, ST_EXTENTS, ST_HOLE, ST_MARK, SX_BLOCKS, SX_DELTA, SX_KIND, S_EXTENT_BYTES, S_HEADER_BYTES,
-    S_MAX_BODY_BYTES, all_zeros, body_write, lnt_stream_header,
+    S_MARK_BYTES, S_MARK_US, S_MAX_BODY_BYTES, all_zeros, body_write, lnt_stream_header,
 )
 from core.stream.framing cimport Framing
 from core.stream.packing cimport lnt_packer, packer_free, zstd_there
@@ -31,8 +31,6 @@ cdef enum:
     BESIDE_BYTES = 512 << 10      # ... while initiators send commands
     PLANS = 1024                  # frames made at once
     PIECES = 4096                 # entries in their tables
-    MARK_BYTES = 64 << 20
-    MARK_US = 1000000
     HOLE_BLOCKS = 512             # a hole of so many blocks is a frame of its own
 
 cdef struct lnt_row_of_three:     # as walks pack them
@@ -115,7 +113,7 @@ cdef class Outflow(Pump):
 
     @property
     def mark_due(self):
-        return lnt_mono_us() - self.marked_us >= MARK_US
+        return lnt_mono_us() - self.marked_us >= S_MARK_US
 
     def end(self, uint64_t size_bytes, bint more):
         self.position = size_bytes
@@ -145,7 +143,7 @@ cdef class Outflow(Pump):
             return 0
         for i in range(self.n_plans):
             n += self.write_plan(&self.plans[i], to + n)
-        if self.frames.data_bytes - self.marked_bytes >= MARK_BYTES or lnt_mono_us() - self.marked_us >= MARK_US:
+        if self.frames.data_bytes - self.marked_bytes >= S_MARK_BYTES or lnt_mono_us() - self.marked_us >= S_MARK_US:
             n += self.write_mark(to + n)
         worker_rest(&self.w, lnt_mono_us() - began_us)
         return n

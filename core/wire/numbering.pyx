@@ -1,7 +1,8 @@
-"""The command window of a session: what came ahead of its turn, what holds a place, what was aborted before it came.
+"""CmdSN: the order of a session's commands and its command window (RFC 7143 §4.2.2.1, §11.6.1).
 
-Lives here and nowhere else: `lnt_session.numbering`, and a task's `early` and `counted` (RFC 7143 §4.2.2.1, §11.6.1). This module
-does not know what a command does when its turn comes.
+The window is enforced in `numbering.pxd` (`numbering_place`, `window_end`); here are what came ahead of its turn, and what was
+aborted before it came. Lives here and nowhere else: `lnt_session.numbering`, and a task's `early` and `counted`. This module does
+not know what a command does when its turn comes.
 """
 from core.wire.pdu cimport lun_number
 

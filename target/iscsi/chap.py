@@ -67,6 +67,8 @@ class ChapExchange:
 
     def answer(self, keys: Mapping[str, str]) -> list[tuple[str, str]]:
         """Take the CHAP keys of one text and return our own for the next response."""
+        if self.done:
+            raise ChapError("keys after the end of the exchange")
         handle, required, optional = _STEPS[self._step]
         present = set(keys)
         if not required <= present or not present <= required | optional:
@@ -126,6 +128,5 @@ _Handler = Callable[[ChapExchange, Mapping[str, str]], list[tuple[str, str]]]
 _STEPS: dict[Step, tuple[_Handler, set[str], set[str]]] = {
     Step.ALGORITHM: (ChapExchange._begin, {"CHAP_A"}, set()),
     Step.RESPONSE: (ChapExchange._verify, {"CHAP_N", "CHAP_R"}, {"CHAP_I", "CHAP_C"}),
-    Step.DONE: (ChapExchange._begin, {"never"}, set()),
 }
 """What each step requires and allows, and what does it."""

@@ -137,12 +137,3 @@ class AsyncEvent(IntEnum):
     PARAMETER_NEGOTIATION = 4
     TASK_TERMINATION = 5
     VENDOR_SPECIFIC = 255
-
-
-class SnackType(IntEnum):
-    """RFC 7143 §11.16.1."""
-
-    DATA_OR_R2T = 0
-    STATUS = 1
-    DATA_ACK = 2
-    R_DATA = 3

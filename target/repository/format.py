@@ -31,7 +31,6 @@ PACK = struct.Struct("<32s")            # SHA-256 of the pack
 FRAME = struct.Struct("<IQII16s")       # pack, offset_bytes, stored_bytes, blocks, digest
 RUN = struct.Struct("<IIII")            # block of the group, blocks, frame, block of the frame
 MAGIC = b"LNPG"
-ID_BYTES = 32
 
 
 class Malformed(Exception):

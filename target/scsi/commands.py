@@ -58,9 +58,9 @@ _BLOCKS: list[Operation] = [
     _op("WRITE AND VERIFY (12)", "ae 16 ffffffff ffffffff 3f 00", sbc.write_and_verify, WRITES, "SBC-4 §5.45", _OUT),
     _op("WRITE AND VERIFY (16)", "8e 16 ffffffffffffffff ffffffff 3f 00", sbc.write_and_verify, WRITES,
         "SBC-4 §5.46", _OUT),
-    _op("VERIFY (10)", "2f 16 ffffffff 3f ffff 00", sbc.verify, READS, "SBC-4 §5.35", _OUT),
-    _op("VERIFY (12)", "af 16 ffffffff ffffffff 3f 00", sbc.verify, READS, "SBC-4 §5.36", _OUT),
-    _op("VERIFY (16)", "8f 16 ffffffffffffffff ffffffff 3f 00", sbc.verify, READS, "SBC-4 §5.37", _OUT),
+    _op("VERIFY (10)", "2f 16 ffffffff 3f ffff 00", sbc.verify, READS, "SBC-4 §5.36", _OUT),
+    _op("VERIFY (12)", "af 16 ffffffff ffffffff 3f 00", sbc.verify, READS, "SBC-4 §5.37", _OUT),
+    _op("VERIFY (16)", "8f 16 ffffffffffffffff ffffffff 3f 00", sbc.verify, READS, "SBC-4 §5.38", _OUT),
     _op("COMPARE AND WRITE", "89 18 ffffffffffffffff 000000 ff 3f 00", sbc.compare_and_write, WRITES,
         "SBC-4 §5.3", _OUT),
     _op("ORWRITE (16)", "8b 18 ffffffffffffffff ffffffff 3f 00", sbc.or_write, WRITES, "SBC-4 §5.11", _OUT),
@@ -93,7 +93,7 @@ _ERASE: list[Operation] = [
 ]
 
 _PROVISIONING: list[Operation] = [
-    _op("UNMAP", "42 00 00000000 3f ffff 00", provisioning.unmap, WRITES, "SBC-4 §5.34", _OUT, (7, 2), timeout_s=60),
+    _op("UNMAP", "42 00 00000000 3f ffff 00", provisioning.unmap, WRITES, "SBC-4 §5.35", _OUT, (7, 2), timeout_s=60),
     _op("WRITE SAME (10)", "41 08 ffffffff 3f ffff 00", provisioning.write_same, WRITES, "SBC-4 §5.50", _OUT,
         timeout_s=60),
     _op("WRITE SAME (16)", "93 09 ffffffffffffffff ffffffff 3f 00", provisioning.write_same, WRITES, "SBC-4 §5.51",

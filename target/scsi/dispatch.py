@@ -18,9 +18,6 @@ from target.scsi.unit import LogicalUnit
 
 log = logging.getLogger(__name__)
 
-# CDB length by group code, the top 3 bits of the operation code (SPC-4 §4.3.5.1); 7Fh says its own.
-CDB_BYTES = (6, 10, 10, 0, 16, 12, 0, 0)
-VARIABLE_LENGTH = 0x7F
 TEST_UNIT_READY, REQUEST_SENSE, INQUIRY, REPORT_LUNS = 0x00, 0x03, 0x12, 0xA0
 
 

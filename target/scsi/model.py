@@ -58,11 +58,6 @@ class ITNexus:
     isid: bytes
     target_port: int = 1
 
-    @property
-    def initiator_port(self) -> str:
-        """The iSCSI initiator port name (RFC 7143 §4.4.1)."""
-        return f"{self.initiator_name},i,0x{self.isid.hex()}"
-
 
 @dataclass(frozen=True, slots=True)
 class Command:

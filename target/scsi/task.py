@@ -18,6 +18,9 @@ from target.scsi.unit import LogicalUnit
 Handler = Callable[["Task"], Awaitable[bytes]]
 
 
+VARIABLE_LENGTH = 0x7F           # the operation code of CDBs that say their own length (SPC-4 §4.2.3)
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One row of the command table. `usage` is the CDB usage data: a bit that is 0 there is refused when set."""
@@ -42,7 +45,7 @@ class Operation:
     def service_action_field(self) -> Field | None:
         if self.service_action is None:
             return None
-        return Field(8, 2) if self.opcode == 0x7F else Field(1, 1)
+        return Field(8, 2) if self.opcode == VARIABLE_LENGTH else Field(1, 1)
 
     def refused_bit(self, cdb: bytes) -> tuple[int, int] | None:
         """The first byte, and its highest bit, that is set although the usage data has it 0."""

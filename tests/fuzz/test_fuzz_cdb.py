@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from target.scsi import Result, Status
 from target.scsi.cdb import Direction
 from target.scsi.commands import OPERATIONS
-from target.scsi.dispatch import CDB_BYTES, TABLE
-from target.scsi.task import Operation
+from target.scsi.dispatch import TABLE
+from target.scsi.task import VARIABLE_LENGTH, Operation
 from tests.support.scsi_memory import MemoryBackend, World, sense_of
 
 SIZE = 64 << 10
 EXAMPLES = int(os.environ.get("LUNETTE_FUZZ_EXAMPLES", "400"))
 BLOCK_BYTES = st.sampled_from([512, 4096])
 INTERNAL = 0x4400
+CDB_BYTES = (6, 10, 10, 0, 16, 12, 0, 0)      # by group code, the top 3 bits of the operation code (SPC-4 §4.3.5.1)
 
 
 @st.composite
@@ -36,7 +37,7 @@ def shaped_cdb(draw: st.DrawFn) -> bytes:
         kept = cdb[where.offset] & 0xE0 if where.size == 1 else 0
         cdb[where.offset:where.offset + where.size] = operation.service_action.to_bytes(where.size, "big")
         cdb[where.offset] |= kept
-    if cdb[0] == 0x7F:
+    if cdb[0] == VARIABLE_LENGTH:
         cdb[7] = len(cdb) - 8
     if draw(st.integers(0, 9)) == 0:
         cdb[draw(st.integers(0, len(cdb) - 1))] ^= 1 << draw(st.integers(0, 7))
@@ -112,8 +113,8 @@ def test_random_parameter_lists() -> None:
             cdb[index] &= rng.choice([0, 0, 0x11])
         assert operation.length is not None
         length = rng.choice([len(data), len(data), max(len(data) - 3, 0), 0xFFFF])
-        at, size = operation.length
-        cdb[at:at + size] = min(length, (1 << 8 * size) - 1).to_bytes(size, "big")
+        field = operation.length
+        cdb[field.offset:field.end] = min(length, (1 << 8 * field.size) - 1).to_bytes(field.size, "big")
         if operation.service_action is not None:
             cdb[1] = operation.service_action
         cdb[0] = operation.opcode
@@ -123,5 +124,5 @@ def test_random_parameter_lists() -> None:
 def test_group_lengths_match_the_table() -> None:
     for operation in OPERATIONS:
         expected = CDB_BYTES[operation.opcode >> 5]
-        if operation.opcode != 0x7F:
+        if operation.opcode != VARIABLE_LENGTH:
             assert len(operation.usage) == expected, operation.name

@@ -1,4 +1,4 @@
-"""ROD tokens: what POPULATE TOKEN makes and WRITE USING TOKEN takes (SPC-4 §5.16.6, §6.27, SBC-4 §5.11, §5.46)."""
+"""ROD tokens: what POPULATE TOKEN makes and WRITE USING TOKEN takes (SPC-4 §5.16.6, §6.27, SBC-4 §5.12, §5.53)."""
 
 from __future__ import annotations
 
