@@ -22,7 +22,7 @@ from core.wire.pdu cimport (
     BHS_BYTES, BHS_CDB, BHS_OPCODE, CMD_READ, CMD_WRITE, OPCODE_MASK, OP_NOP_OUT, TAG_NONE, bhs_nop_in, cdb_decode, lnt_cdb,
 )
 from core.wire.send cimport send_pdu, send_task
-from core.wire.share cimport share_submit, share_waits
+from core.wire.share cimport share_done, share_submit, share_waits
 from core.wire.task cimport (
     task_buffer, task_check, task_drop_buffer, task_free, task_grow_buffer, task_held, task_wait, task_waiters,
 )
@@ -279,6 +279,8 @@ cdef void command_done(lnt_op *op) noexcept nogil:
     cdef lnt_reactor *r = t.session.reactor
     cdef lnt_lun *lun = t.lun
     task_check(t)
+    if op.kind != OP_SYNC:
+        share_done(r, t.session, op)
     if t.aborted or t.connection.state != CONNECTION_OPEN:
         task_free(r, t)
         return

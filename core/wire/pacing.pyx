@@ -2,6 +2,7 @@
 
 Lives here and nowhere else: `lnt_reactor.pacing`. The reasons and figures are in docs/performance.md.
 """
+from core.wire.share cimport share_due
 from core.wire.thread cimport ACQUIRE, lnt_load32
 from core.wire.uring cimport lnt_cqe, lnt_ring_pump, lnt_ring_wait
 from libc.stdint cimport uint64_t
@@ -140,7 +141,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
         until = now + MEMORY_RETRY_US   # nobody says when there is memory again
     lnt_lease_prove(r.lease_us)         # what is submitted now may be writes
     if (r.disk.done_head != NULL or r.submit_head != NULL or r.dirty != NULL or lnt_load32(&r.engine_due, ACQUIRE)
-            or until <= now or r.reap or r.settle != NULL or r.shares.waiting):
+            or until <= now or r.reap or r.settle != NULL or share_due(r)):
         lnt_ring_pump(r.ring)
         return
     if may_gather(r, pdus, behind) and until - now > GATHER_US:

@@ -173,13 +173,13 @@ class Rig:
     """A reactor over a pool with one volume, its id in `volume`."""
 
     def __init__(self, path: Path, *, size_bytes: int = 64 << 20, volume_bytes: int = 16 << 20, direct: bool = False,
-                 **options: Any) -> None:
+                 device_class: type[FileDevice] = FileDevice, **options: Any) -> None:
         if not path.exists():
             create_file(path, size_bytes)
-            device = FileDevice(path, direct=direct)
+            device = device_class(path, direct=direct)
             Pool.create(device, name="rig")
         else:
-            device = FileDevice(path, direct=direct)
+            device = device_class(path, direct=direct)
         self.device = device
         self.pool = Pool(device)
         self.volume = self.pool.call("create", name="v", size_bytes=volume_bytes)

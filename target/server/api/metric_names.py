@@ -83,7 +83,7 @@ REACTOR = (
     Name("direct_recvs", "lunette_reactor_direct_receives_total", "Data segments received straight into their buffers."),
     Name("starved", "lunette_reactor_receive_starved_total", "Receives that ended for want of a receive buffer."),
     Name("shared", "lunette_reactor_shared_commands_total",
-         "Reads and writes that waited for a later turn, so that other hosts have theirs."),
+         "Reads and writes that waited for a later turn, so that other hosts have theirs of reactor and medium."),
     Name("pauses", "lunette_reactor_pauses_total",
          "Times that nothing more was read from a connection because it did not take its answers."),
     Name("device_reads", "lunette_reactor_device_reads_total", "Reads asked of the medium."),
