@@ -31,6 +31,7 @@ from core.wire.reactor import (
     SessionClosedEvent,
 )
 from tests.support.places import pool_directory
+from tests.support.waiting import PATIENCE_SECONDS
 from tests.support.wire import FINAL, NONE, READ, WRITE, Rig, Wire, alive, rig
 
 SECONDS = float(os.environ.get("LUNETTE_FUZZ_SECONDS", "1"))
@@ -409,9 +410,9 @@ def neighbour(r: Rig) -> int:
 
 def forgotten(r: Rig, plane: Plane, sessions: set[int]) -> None:
     """Everything of the sessions is gone: tasks, buffers, connections."""
-    until = time.monotonic() + 30
+    give_up = time.monotonic() + PATIENCE_SECONDS
     while not sessions <= plane.ended:
-        assert time.monotonic() < until, r.reactor.stats()
+        assert time.monotonic() < give_up, r.reactor.stats()
         select.select([r.reactor.event_fd], [], [], 0.1)
         plane.events()
     loop = r.reactor.stats()["loop"]

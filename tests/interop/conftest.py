@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import libiscsi
 from tests.support.daemon import DaemonProcess
-from tests.support.guest import Guest
+from tests.support.guest import BOOT_SECONDS, BOOTS, Guest
 from tests.support.guest_image import NoGuest
 from tests.support.kernel_initiator import forget_everything
 from tests.support.places import pool_directory
@@ -21,6 +21,8 @@ Start = Callable[..., DaemonProcess]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if "guest" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(BOOTS * BOOT_SECONDS + 300))
         for mark in item.iter_markers("needs"):
             for tool in mark.args:
                 missing = libiscsi.lib is None if tool == "libiscsi" else shutil.which(tool) is None

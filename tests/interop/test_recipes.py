@@ -35,7 +35,7 @@ def recipe(title: str, language: str = "sh") -> list[str]:
 def shell(daemon: DaemonProcess, script: str, directory: Path) -> str:
     """Run a block in a shell that has `lunette`."""
     head = f"set -e\nlunette() {{ '{sys.executable}' -m target \"$@\"; }}\n"
-    done = subprocess.run(["bash", "-c", head + script], cwd=directory, capture_output=True, text=True, timeout=120, check=False,
+    done = subprocess.run(["bash", "-c", head + script], cwd=directory, capture_output=True, text=True, timeout=280, check=False,
                           env={**os.environ, "LUNETTE_API": str(daemon.api), "PYTHONPATH": str(ROOT)})
     assert done.returncode in (0, 1), done.stderr      # isa-debug-exit makes 1 of the 0 that the boot sector ends with
     assert "Traceback" not in done.stderr

@@ -22,7 +22,7 @@ def test_the_tour_of_the_readme_runs(tmp_path: Path) -> None:
         assert there in tour
         tour = tour.replace(there, here)
     script = f"set -e\nshopt -s expand_aliases\ntrap 'kill %1; wait' EXIT\nexport PYTHONPATH={ROOT}\n{tour}"
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
     for name in ("web", "db", "web@now", "db@now", "web-test", "web@undo"):
         assert re.search(rf"^{name} ", done.stdout, re.MULTILINE), done.stdout

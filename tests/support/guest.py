@@ -21,7 +21,8 @@ from tests.support.guest_image import GuestImage, NoGuest, guest_image
 
 QEMU = "qemu-system-x86_64"
 MEMORY_MIB = 640
-BOOT_SECONDS = 240
+BOOT_SECONDS = 300       # emulated, beside whatever else two cores have to do: half a minute where that is little
+BOOTS = 2                # at load 18 one did not come up
 HOSTS = ("10.0.2.2", "10.0.3.2")
 
 
@@ -54,22 +55,30 @@ class Guest:
         if shutil.which(QEMU) is None:
             raise NoGuest(f"{QEMU} is not installed (make clients)")
         image = guest_image()
+        for left in reversed(range(BOOTS)):
+            try:
+                self._boot(image)
+                return
+            except BaseException as error:
+                said = self.log()
+                self.close()
+                if not left or not isinstance(error, Exception):
+                    raise GuestError(f"the guest did not come up: {error!r}: {said}") from error
+
+    def _boot(self, image: GuestImage) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="lntguest")
         self._place = Path(self._directory.name)
         self._answers: dict[int, Future[tuple[int, str]]] = {0: Future()}
         self._lock = threading.Lock()
         self._process = subprocess.Popen(self._command(image), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                          stderr=(self._place / "qemu.log").open("w"))
-        try:
-            self._agent, self._monitor = self._connect("agent"), self._connect("monitor")
-            threading.Thread(target=self._receive, daemon=True).start()
-            self._monitor_lines = self._monitor.makefile("r")
-            self._monitor_lines.readline()
-            self._execute("qmp_capabilities")
-            self._answers[0].result(BOOT_SECONDS)
-        except BaseException as error:
-            self.close()
-            raise GuestError(f"the guest did not come up: {error!r}: {self.log()}") from error
+        self._agent = self._connect("agent")
+        self._monitor = self._connect("monitor")
+        threading.Thread(target=self._receive, args=(self._agent, self._answers), daemon=True).start()
+        self._monitor_lines = self._monitor.makefile("r")
+        self._monitor_lines.readline()
+        self._execute("qmp_capabilities")
+        self._answers[0].result(BOOT_SECONDS)
 
     def __enter__(self) -> Guest:
         return self
@@ -102,14 +111,15 @@ class Guest:
         self._execute("set_link", name=f"card{card}", up=True)
 
     def log(self) -> str:
-        """The end of what QEMU and the guest's kernel have said."""
+        """The end of what QEMU and the guest's kernel have said, while it is not closed."""
         return "".join((self._place / name).read_text(errors="replace")[-4000:] for name in ("qemu.log", "console.log")
                        if (self._place / name).exists())
 
     def close(self) -> None:
         """End it without any farewell."""
-        self._process.kill()
-        self._process.wait()
+        if hasattr(self, "_process"):
+            self._process.kill()
+            self._process.wait()
         for name in ("_agent", "_monitor"):
             if hasattr(self, name):
                 getattr(self, name).close()
@@ -144,16 +154,17 @@ class Guest:
                     raise
                 time.sleep(0.02)
 
-    def _receive(self) -> None:
+    @staticmethod
+    def _receive(agent: socket.socket, answers: dict[int, Future[tuple[int, str]]]) -> None:
         """Hand the agent's answers to those who wait for them, until the guest is gone."""
         try:
-            with self._agent.makefile("r") as lines:
+            with agent.makefile("r") as lines:
                 for line in lines:
                     number, status, output = line.rstrip("\n").split(" ")
-                    self._answers[int(number)].set_result((int(status), base64.b64decode(output).decode(errors="replace")))
+                    answers[int(number)].set_result((int(status), base64.b64decode(output).decode(errors="replace")))
         except OSError:
             pass
-        for answer in self._answers.values():
+        for answer in answers.values():
             if not answer.done():
                 answer.set_exception(GuestError("the guest is gone"))
 

@@ -15,7 +15,7 @@ from target.iscsi import LoginPolicy, SessionType
 from target.iscsi.session import Admission
 from target.server.iscsi.dataplane import LUNF_RO, LUNF_SLOW, ClosedEvent, SessionClosedEvent
 from tests.support.session_rig import IQN, OTHER, Rig, command
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_SECONDS, eventually
 
 
 async def test_a_login_gets_the_luns_and_their_flags(rig: Rig) -> None:
@@ -66,10 +66,10 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
     assert {each[1] for each in rig.reactor.called("complete")} == {3, 4}
     fenced = asyncio.create_task(rig.table.abort(object_id=1, exclude=new))   # as a reset by somebody else does
     aborted = asyncio.create_task(rig.table.abort([new], itt=2))              # what waits is aborted at once
-    await asyncio.wait_for(aborted, 5)
+    await asyncio.wait_for(aborted, PATIENCE_SECONDS)
     assert not fenced.done()
     rig.reactor.post(SessionClosedEvent(old.number))
-    await asyncio.wait_for(fenced, 5)
+    await asyncio.wait_for(fenced, PATIENCE_SECONDS)
     await eventually(lambda: len(rig.reactor.called("complete")) >= 3)
     assert {each[1] for each in rig.reactor.called("complete")} == {1, 3, 4}
     assert not rig.reactor.luns[new.number, 0][1] & LUNF_SLOW
@@ -82,9 +82,9 @@ async def test_a_new_session_s_commands_wait_for_what_the_old_one_left_in_the_en
     rig.table.end(again, "while a command waits and another has not begun")   # which then never run
     rig.reactor.post(SessionClosedEvent(new.number))
     rig.reactor.post(SessionClosedEvent(again.number))
+    await eventually(lambda: not rig.table.draining.busy(IQN))
     await asyncio.sleep(0.05)
     assert {5, 6}.isdisjoint(each[1] for each in rig.reactor.called("complete"))
-    assert not rig.table.draining.busy(IQN)
 
 
 async def test_a_closed_connection_ends_its_session(rig: Rig) -> None:
