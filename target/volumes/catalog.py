@@ -28,6 +28,7 @@ from target.volumes.luns import EVERYONE, MAX_LUN, PERIPHERAL_LUNS, Connection, 
 
 log = logging.getLogger("lunette.catalog")
 
+EVERYONE_NAME = "*"
 LAST = 1 << 62      # in the order of free LUNs: what a crash freed has no number yet
 MAX_LABEL_BYTES = 160
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]*")
@@ -229,7 +230,7 @@ class Catalog:
         return found
 
     def host_name(self, host_id: int) -> str:
-        return "*" if host_id == EVERYONE else self._hosts[host_id].name
+        return EVERYONE_NAME if host_id == EVERYONE else self._hosts[host_id].name
 
     def host_of(self, initiator_name: str) -> Host | None:
         """The host that an initiator belongs to; its name in the normal form, as a login has it."""

@@ -16,18 +16,24 @@ from target.server.caller import CALLER
 from target.server.iscsi.dataplane import DIRECTIONS
 from target.server.iscsi.portal import Portals
 from target.server.iscsi.statistics import Statistics
-from target.volumes.catalog import read_labels
+from target.volumes.catalog import EVERYONE_NAME, read_labels
 from target.volumes.damage import describe
 from target.volumes.gateway import ObjectInfo, TraceEvent
 from target.volumes.rates import OBJECT
 
 Json = dict[str, Any]
 CHUNK = 256
+ANOTHER_HOST = "another host"       # no name: those have no spaces
 
 
 def _seen(name: str) -> str | None:
     """A name that is told to who may see it."""
     return name if name and CALLER.get().sees(name) else None
+
+
+def _seen_host(name: str) -> str:
+    """Whom an object is connected to. Who may not see the host still sees that there is one."""
+    return name if name == EVERYONE_NAME or CALLER.get().sees(name) else ANOTHER_HOST
 
 
 def _event(event: TraceEvent) -> str:
@@ -89,7 +95,7 @@ class Listing:
                 "holds": self._served.stored_holds.tags(info.id),
                 **self._management.objects.limits(OBJECT, info.id), "in_use": info.id in used,
                 "damaged_pages": damaged[info.id],
-                "connections": [{"host": catalog.host_name(each.host_id), "lun": each.lun} for each in connections],
+                "connections": [{"host": _seen_host(catalog.host_name(each.host_id)), "lun": each.lun} for each in connections],
             })
         return rows
 

@@ -137,6 +137,12 @@ async def test_a_prefix_is_all_that_a_token_touches_and_sees(secure: Secure) -> 
     assert [(row["name"], row["origin"]) for row in rows] == [("a-clone", None), ("a-one", None)]
     assert await status("GET", "/v1/objects?name=b-one") == await status("GET", "/v1/objects?name=b-none") == 403
     assert await status("GET", "/v1/diff?a=a-one&b=b-one") == 403
+    for host in ("a-host", "b-host"):
+        await secure.daemon.commands.run("host_create", {"name": host})
+        await secure.daemon.commands.run("connect", {"name": "a-one", "host": host, "lun": 7})
+    _, rows, _ = await secure.ask("GET", "/v1/objects?name=a-one", token=token)
+    connected = [(each["host"], each["lun"]) for each in rows[0]["connections"]]
+    assert {each for each in connected if each[0] != "*"} == {("a-host", 7), ("another host", 7)}
     for path in ("pool", "hosts", "sessions", "schedules", "target", "audit", "tokens", "scrub"):
         assert await status("GET", f"/v1/{path}") == 403, path
     for command, body in (
@@ -157,8 +163,8 @@ async def test_a_prefix_is_all_that_a_token_touches_and_sees(secure: Secure) -> 
     _, stats, _ = await secure.ask("GET", "/v1/stats", token=token)
     assert (stats["pool"], {row["name"] for row in stats["luns"]} <= {"a-one", "a-clone"}) == ({}, True)
     _, events, _ = await secure.ask("GET", "/v1/events", token=token)
-    assert {name for event in events for name in event["names"]} == {"a-one", "a-one@s"}
-    assert "b-one" not in json.dumps(events)
+    assert {name for event in events for name in event["names"]} == {"a-host", "a-one", "a-one@s"}
+    assert not any(name in json.dumps(events) for name in ("b-one", "b-host"))
     assert sorted(secure.daemon.pool.names()) == ["a-clone", "a-one", "a-one@s", "b-one", "b-one@s"]
 
 
