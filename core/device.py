@@ -33,6 +33,7 @@ STATFS_BYTES = 256          # struct statfs has 120 on 64-bit machines, and f_ty
 
 DIRECT_ALIGN_BYTES = 4096
 DIRECT_FLIGHTS = 16
+PIECE_BYTES = 1 << 20
 LOCK_WAIT_SECONDS = 2.0     # for the kernel to finish what a process that was killed had in flight
 _LIBC: tuple[Any, Any] | None = None
 
@@ -48,7 +49,8 @@ class Device(Protocol):
     size_bytes: int
     cache_token: bytes
     # One that is `sparse` has no room of its own for what was never written; its `allocate(offset_bytes, length_bytes)` has it
-    # found now, so that no later write there fails for want of it, or raises OSError ENOSPC.
+    # found now, so that no later write there fails for want of it, or raises OSError ENOSPC. One that is `thin`, too, keeps what
+    # such a range holds only while nobody writes there; reactors have zeros written instead (core/space/medium.pyx).
     # core/flights.py says what it may have besides.
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes: ...
@@ -82,7 +84,8 @@ class FileDevice:
                 raise PoolError("invalid", f"{self.path} is neither a file nor a block device")
             self.grows = not self.is_block
             self.size_bytes = self._size()
-            self.sparse = not self.is_block and not read_only
+            self.sparse = not read_only
+            self.thin = self.is_block
             self.cache_token = self._cache_token(info)
         except BaseException:
             os.close(self._fd)
@@ -154,7 +157,14 @@ class FileDevice:
             raise OSError(ffi.errno, f"{os.strerror(ffi.errno)}: punch a hole in {self.path}")
 
     def allocate(self, offset_bytes: int, length_bytes: int) -> None:
-        """Have the file system set blocks aside for a range of the file; what it holds stays. OSError."""
+        """Have the file system set blocks aside for a range of the file; what it holds stays. OSError.
+
+        A block device that may be thin is written again as it is: nobody else may write there meanwhile.
+        """
+        if self.is_block:
+            for at in range(offset_bytes, offset_bytes + length_bytes, PIECE_BYTES):
+                self.write(at, self.read(at, min(PIECE_BYTES, offset_bytes + length_bytes - at)))
+            return
         ffi, libc = _libc()
         while libc.fallocate(self._fd, FALLOC_FL_KEEP_SIZE, offset_bytes, length_bytes) != 0:
             number = ffi.errno

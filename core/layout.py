@@ -80,7 +80,7 @@ SUPERBLOCK = (
     Field(92, 4, "area_images", "page images in area half ckpt_gen & 1"),
     Field(96, 4, "area_pending", "pending-list pages behind the images"),
     Field(100, 4, "flags", "1: closed cleanly (journal empty, homes written); 2: frames not synced must not be trusted; "
-          "4: the medium may still keep what is free"),
+          "4: the medium may still keep what is free; 8: a block device that may be thin has taken all that a pool needs"),
     Field(104, 8, "catalog_root", "block of the catalog tree's root node, 0: none"),
     Field(112, 4, "catalog_level", "level of that node"),
     Field(116, 4, "catalog_slots", "slots in the catalog, used or free"),
@@ -92,7 +92,7 @@ SUPERBLOCK = (
     Field(272, 16, "identity", "what the pool is known by; zeros in older pools, which are known by their uuid"),
     Field(1024, 512, "node_runs", "up to 128 runs of 4 bytes each that only nodes are put in, 0: none; a hint"),
 )
-SUPERBLOCK_FLAGS = {"clean": 1, "distrust": 2, "unswept": 4}
+SUPERBLOCK_FLAGS = {"clean": 1, "distrust": 2, "unswept": 4, "ahead": 8}
 
 # -- ownership record: one sector, which a medium writes whole or not at all -------------------------------------------
 OWNER_MAGIC = b"LNTOWNER"

@@ -65,9 +65,13 @@ cdef enum:
 # Room below the pool (core/space/medium.pyx).
 cdef struct lnt_medium:
     uint8_t sparse            # a file that is allocated block by block: see there
+    uint8_t thin              # a block device that may be so, too: what is to be allocated is written, so nothing may be there
+    uint8_t ahead             # ... and all that a pool needs to live has been, in this life or one before
     uint8_t is_short          # it had no room a moment ago: what would allocate is refused at once
     uint8_t asking            # an allocation is under way (asked_for) ...
     uint64_t target           # ... of this zone or run
+    uint64_t wanted[8]        # a run's blocks that are to be allocated, by bits ...
+    uint32_t next             # ... of which those before this one are, or are asked for
     uint64_t refused_us       # when it was last found without room; 0: it has some, as far as is known
     uint64_t retry_us         # when it is asked again, 0: not of its own
     uint8_t *zones            # 1: the zone's fixed pages are allocated

@@ -41,7 +41,7 @@ from core.space.allocation cimport alloc_home
 from core.space.counts cimport count_add
 from core.space.dropped cimport drops_to_homes, homes_ready, homes_release
 from core.space.holes cimport punch_flags
-from core.space.medium cimport medium_goal, medium_later, nodes_prepare, nodes_tidy
+from core.space.medium cimport medium_flags, medium_goal, medium_later, nodes_prepare, nodes_tidy
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, qsort
 from libc.string cimport memcpy, memset
@@ -350,7 +350,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     pending_freeze(p)
     pages_freeze(p)
     summaries_freeze(p)
-    super_build(p, b, punch_flags(p))
+    super_build(p, b, punch_flags(p) | medium_flags(p))
     lnt_put_le64(b + SB_CKPT_GEN, p.checkpoint.generation + 1)
     lnt_put_le64(b + SB_JOURNAL_SEQ, p.checkpoint.cut_seq + 1)
     lnt_put_le32(b + SB_JOURNAL_POS, p.checkpoint.cut_position)

@@ -9,13 +9,16 @@ from core import layout
 from core.errors import PoolError
 from core.flights import write_each
 
-from core.base.layout cimport L_BLOCK_BYTES, L_FORMAT_VERSION, L_POOL_BLOCKS_MAX, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SF_CLEAN
+from core.base.layout cimport (
+    L_BLOCK_BYTES, L_FORMAT_VERSION, L_POOL_BLOCKS_MAX, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SF_AHEAD, SF_CLEAN,
+)
 from core.base.memory cimport mem_zeroed
 from core.base.pool cimport lnt_pool
 from core.base.runs cimport run_begin, runs_open, summary_home, summary_pages
 from core.log.checkpoint cimport summary_image
 from core.log.opening cimport super_load
 from core.log.superblock cimport super_bytes
+from core.space.medium cimport fixed_from
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free
 
@@ -31,8 +34,9 @@ cdef enum:
 
 cdef object room_below(object device, uint64_t blocks):
     """Have what every pool needs allocated below. PoolError: no_space."""
+    cdef uint64_t first = fixed_from(device)
     try:
-        device.allocate(0, blocks * L_BLOCK_BYTES)
+        device.allocate(first * L_BLOCK_BYTES, (blocks - first) * L_BLOCK_BYTES)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise PoolError("no_space", f"a pool of that size needs {blocks * L_BLOCK_BYTES >> 20} MiB for its journal and "
@@ -91,7 +95,8 @@ cdef object pool_create(object device, str name, uint64_t size_bytes, uint64_t j
     values = {
         "version": L_FORMAT_VERSION, "sb_gen": 1, "ckpt_gen": 0, "total_blocks": total, "journal_start": L_ZONE_META_BLOCKS,
         "journal_blocks": journal_blocks, "area_blocks": area_blocks, "area_start": L_ZONE_META_BLOCKS + journal_blocks,
-        "journal_seq": 1, "flags": SF_CLEAN, "catalog_level": 1, "next_id": 1, "uuid": uuid, "identity": uuid, "name": raw_name}
+        "journal_seq": 1, "flags": SF_CLEAN | (SF_AHEAD if getattr(device, "thin", False) else 0), "catalog_level": 1,
+        "next_id": 1, "uuid": uuid, "identity": uuid, "name": raw_name}
     super_raw = super_bytes({**values, "free_blocks": summaries_write(device, super_bytes(values))})
     device.sync()                 # a pool exists only when everything it stands on does
     for slot in layout.SUPERBLOCK_SLOTS:

@@ -2,10 +2,10 @@
 from core.base.operation cimport lnt_admin
 from core.pool.driven cimport DrivenPool
 from core.pool.turn cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef class Pool(DrivenPool):
-    cdef int prepare(self, uint64_t cache_bytes) except -1
+    cdef int prepare(self, uint64_t cache_bytes, uint32_t flags) except -1
     cdef int recover(self, uint64_t cache_bytes) except -1
     cdef int reopen(self, bytes raw) except -1
     cdef int super_write(self) except -1

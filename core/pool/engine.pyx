@@ -40,8 +40,8 @@ from core.space.budget cimport budget_hurry
 from core.space.dropped cimport epochs_begin
 from core.space.holes cimport holes_load, punch_flags
 from core.space.marks cimport marks_delay
-from core.space.medium cimport medium_load, medium_open, nodes_prepare
-from libc.stdint cimport uint8_t
+from core.space.medium cimport medium_flags, medium_load, medium_open, nodes_prepare, zones_seen
+from libc.stdint cimport uint32_t, uint8_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "lease.h" nogil:
@@ -109,12 +109,12 @@ cdef class Pool(DrivenPool):
             self.abandon()
             raise
 
-    cdef int prepare(self, uint64_t cache_bytes) except -1:
+    cdef int prepare(self, uint64_t cache_bytes, uint32_t flags) except -1:
         """Memory for everything a pool needs before its first page."""
         cdef lnt_pool *p = self.p
         cdef uint64_t limit = cache_bytes // L_BLOCK_BYTES
         cache_init(p, limit if limit > 256 else 256)
-        medium_open(p, self.device)
+        medium_open(p, self.device, flags)
         if not journal_init(p):
             raise MemoryError
         limits_set(p)
@@ -139,7 +139,7 @@ cdef class Pool(DrivenPool):
         super_load(p, raw)
         if p.total_blocks * L_BLOCK_BYTES > self.device.size_bytes:
             raise PoolError("damaged", "pool is damaged: its file or device is shorter than the pool")
-        self.prepare(cache_bytes)
+        self.prepare(cache_bytes, lnt_get_le32(<const uint8_t *>raw + SB_FLAGS))
         turn_clock(p, self.clock_us())    # what is met on the way is met now
         memcpy(p.checkpoint.live_buf, <const char *>raw, L_BLOCK_BYTES)
         self.name = raw[SB_NAME:SB_NAME + 64].rstrip(b"\0").decode(errors="replace")
@@ -170,6 +170,7 @@ cdef class Pool(DrivenPool):
             journal_replay(p, self.device, raw, 1 if trusted else 0, changes)
             if p.failed:
                 raise PoolError("damaged", "pool is damaged: the journal does not fit the map")
+            zones_seen(p)
         self.names_load()
         turn_clock(p, self.clock_us())
         ckpt_settled(p)
@@ -198,7 +199,7 @@ cdef class Pool(DrivenPool):
         """A clean pool is marked open: same checkpoint, new life of the page cache above it."""
         cdef uint8_t *b = self.p.checkpoint.super_buf
         memcpy(b, <const char *>raw, L_BLOCK_BYTES)
-        lnt_put_le32(b + SB_FLAGS, lnt_get_le32(b + SB_FLAGS) & SF_UNSWEPT)
+        lnt_put_le32(b + SB_FLAGS, lnt_get_le32(b + SB_FLAGS) & SF_UNSWEPT | medium_flags(self.p))
         memcpy(b + SB_CACHE_TOKEN, self.p.cache_token, 64)
         node_runs_store(self.p, b)
         self.device.sync()            # whoever closed it may have been killed before the second copy's sync
@@ -279,7 +280,7 @@ cdef class Pool(DrivenPool):
                     self.pump()
                 self.idle()
                 if not p.failed and p.journal.closed_seq == p.checkpoint.cut_seq:
-                    lnt_put_le32(p.checkpoint.super_buf + SB_FLAGS, SF_CLEAN | punch_flags(p))
+                    lnt_put_le32(p.checkpoint.super_buf + SB_FLAGS, SF_CLEAN | punch_flags(p) | medium_flags(p))
                     self.super_write()
         except OSError as e:
             raise PoolError("io_write", f"pool cannot be closed cleanly: {e.strerror or e}") from e

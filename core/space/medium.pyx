@@ -3,24 +3,32 @@
 Two things must never meet a full file system: fixed pages, and the homes of nodes, since both are written when it is too late to
 refuse. So a zone's fixed pages are allocated before the first block of the zone is taken, and nodes live in runs that were
 allocated for them as a whole. Data needs no such thing: the write of it fails, and only that one.
+
+A block device may be thin. It is allocated by writing zeros, which only dead blocks can bear: pages of a zone that nobody uses,
+and the free blocks of runs. What is in use when a pool first meets such a device is written again as it is, at the open.
 """
 import errno
 
+from core import layout
 from core.flights import allocate_each
 
 from core.base.entries cimport WAIT
-from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, SB_NODE_RUNS
+from core.base.layout cimport (
+    L_BLOCK_BYTES, L_COUNT_START, L_GROUP_BLOCKS, L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS, SB_NODE_RUNS, SF_AHEAD,
+)
 from core.base.memory cimport mem_widen, mem_zeroed
 from core.base.native cimport lnt_get_le32
 from core.base.operation cimport waiter_queue
+from core.base.page cimport lnt_page
 from core.base.runs cimport run_keep, run_release
 from core.base.schedule cimport no_room, ops_ready
 from core.base.space cimport NODE_RUNS, RB_HELD, RB_NODES, lnt_medium
 from core.base.trace cimport TE_NODE_RUN, TE_NO_DISCARD, TE_ROOM, TE_SHORT, trace_add
-from core.base.types cimport IOF_NEW, IO_ALLOCATE, ST_NO_SPACE
+from core.base.types cimport IOF_NEW, IO_ALLOCATE, ST_MEMORY, ST_NO_SPACE
 from core.space.budget cimport budget_hurry
+from core.space.counts cimport count_page
 from core.space.marks cimport freed_forget
-from libc.errno cimport EINTR, ENOMEM
+from libc.errno cimport EINTR, EINVAL, ENOMEM, EOPNOTSUPP
 from libc.stdint cimport uint32_t, uint8_t
 from libc.string cimport memset
 
@@ -77,10 +85,13 @@ cdef void ask_ended(lnt_io *io) noexcept nogil:
     cdef lnt_pool *p = <lnt_pool *>io.owner
     cdef lnt_medium *m = &p.medium
     cdef uint8_t what = m.asking
+    cdef bint refused = io.result != 0 and not (m.thin and (io.result == -EOPNOTSUPP or io.result == -EINVAL))
+    if not refused and what == ASK_RUN and stretch_ask(p):       # who cannot tell has room
+        return
     m.asking = 0
     if what == ASK_RUN:
         run_release(p, m.target, RB_HELD)
-    if io.result != 0:
+    if refused:
         medium_short(p, io.result)
     else:
         medium_room(p)
@@ -91,20 +102,87 @@ cdef void ask_ended(lnt_io *io) noexcept nogil:
     ops_ready(p, &m.waiters)
 
 
-cdef void medium_ask(lnt_pool *p, uint8_t what, uint64_t target) noexcept nogil:
-    """Have a zone's fixed pages, or a run, allocated below."""
+cdef void zone_ask(lnt_pool *p, uint64_t zone) noexcept nogil:
+    """Have a zone's fixed pages allocated below."""
+    cdef uint64_t first = L_COUNT_START if p.medium.thin else 0       # before: written when the pool was made or grown
+    p.medium.asking = ASK_ZONE
+    p.medium.target = zone
+    ask(p, zone * L_ZONE_BLOCKS + first, L_ZONE_META_BLOCKS - first)
+
+
+cdef int run_wants(lnt_pool *p, lnt_waiter *who, uint64_t run) noexcept nogil:
+    """Which blocks of a run are to be allocated: all, but of a thin device only the free ones can. 0, WAIT, or why not."""
     cdef lnt_medium *m = &p.medium
-    m.asking = what
-    m.target = target
+    cdef lnt_page *f
+    cdef uint32_t k
+    cdef int rc = 0
+    memset(m.wanted, 0xff, sizeof(m.wanted))
+    m.next = 0
+    if not m.thin or p.run_used[run] == 0:
+        return 0
+    f = count_page(p, who, run * L_RUN_BLOCKS, &rc)
+    if f == NULL:
+        return rc
+    for k in range(L_RUN_BLOCKS):
+        if (<uint32_t *>f.data)[run * L_RUN_BLOCKS % L_GROUP_BLOCKS + k]:
+            m.wanted[k // 64] &= ~(<uint64_t>1 << k % 64)
+    return 0
+
+
+cdef inline bint is_wanted(lnt_medium *m, uint32_t k) noexcept nogil:
+    return m.wanted[k // 64] >> k % 64 & 1
+
+
+cdef int run_ask(lnt_pool *p, lnt_waiter *who, uint64_t run) noexcept nogil:
+    """Have a run allocated below. 0, WAIT, or why its counts cannot be had."""
+    cdef int rc = run_wants(p, who, run)
+    if rc == 0:
+        p.medium.asking = ASK_RUN
+        p.medium.target = run
+        run_keep(p, run, RB_HELD)
+        stretch_ask(p)
+    return rc
+
+
+cdef int stretch_ask(lnt_pool *p) noexcept nogil:
+    """Ask for the next stretch of a run. 0: there is none."""
+    cdef lnt_medium *m = &p.medium
+    cdef uint32_t first
+    while m.next < L_RUN_BLOCKS and not is_wanted(m, m.next):
+        m.next += 1
+    first = m.next
+    while m.next < L_RUN_BLOCKS and is_wanted(m, m.next):
+        m.next += 1
+    if first == m.next:
+        return 0
+    ask(p, m.target * L_RUN_BLOCKS + first, m.next - first)
+    return 1
+
+
+cdef void ask(lnt_pool *p, uint64_t block, uint64_t blocks) noexcept nogil:
+    cdef lnt_medium *m = &p.medium
     m.io.kind = IO_ALLOCATE
-    m.io.offset = target * (L_ZONE_BLOCKS if what == ASK_ZONE else L_RUN_BLOCKS) * L_BLOCK_BYTES
-    m.io.length = <uint64_t>(L_ZONE_META_BLOCKS if what == ASK_ZONE else L_RUN_BLOCKS) * L_BLOCK_BYTES
+    m.io.offset = block * L_BLOCK_BYTES
+    m.io.length = blocks * L_BLOCK_BYTES
     m.io.owner = p
     m.io.done = ask_ended
-    if what == ASK_RUN:
-        run_keep(p, target, RB_HELD)
     if p.current_device.submit(p.current_device, &m.io):
         ask_ended(&m.io)
+
+
+cdef void zones_seen(lnt_pool *p) noexcept nogil:
+    """A device that may be thin: zones in use are never asked for, since that would write zeros over what counts in them."""
+    cdef uint64_t run
+    if p.medium.thin:
+        p.medium.zones[0] = 1
+        for run in range(p.n_runs):
+            if p.run_used[run] and not p.run_busy[run]:
+                p.medium.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS] = 1
+
+
+cdef uint32_t medium_flags(lnt_pool *p) noexcept nogil:
+    """What the superblock says of it."""
+    return SF_AHEAD if p.medium.ahead else 0
 
 
 cdef int medium_wait(lnt_pool *p, lnt_waiter *who) noexcept nogil:
@@ -118,7 +196,7 @@ cdef int zone_need(lnt_pool *p, lnt_waiter *who, uint64_t zone) noexcept nogil:
     if p.medium.zones[zone]:
         return 0
     if not p.medium.asking and not p.medium.is_short:
-        medium_ask(p, ASK_ZONE, zone)
+        zone_ask(p, zone)
     if p.medium.zones[zone]:
         return 0
     return medium_wait(p, who) if p.medium.asking else ST_NO_SPACE
@@ -179,10 +257,11 @@ cdef uint64_t node_run_candidate(lnt_pool *p) noexcept nogil:
 cdef int nodes_prepare(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """Before a checkpoint chooses homes: have as many blocks for nodes as it needs and the time until the next will need.
 
-    0 when there are, or no more can be had; WAIT.
+    0 when there are, or no more can be had; WAIT, ST_MEMORY.
     """
     cdef lnt_medium *m = &p.medium
     cdef uint64_t run
+    cdef int rc
     if not m.sparse:
         return 0
     while p.nodes_free < p.nodes_without_home + m.goal and not m.is_short:
@@ -192,9 +271,11 @@ cdef int nodes_prepare(lnt_pool *p, lnt_waiter *who) noexcept nogil:
         if run == NO_RUN:
             break
         if m.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS]:
-            medium_ask(p, ASK_RUN, run)
+            rc = run_ask(p, who, run)
+            if rc:
+                return rc if rc == WAIT or rc == ST_MEMORY else 0
         else:
-            medium_ask(p, ASK_ZONE, run * L_RUN_BLOCKS // L_ZONE_BLOCKS)
+            zone_ask(p, run * L_RUN_BLOCKS // L_ZONE_BLOCKS)
         if m.asking:
             return medium_wait(p, who)
     return 0
@@ -210,8 +291,8 @@ cdef void medium_turn(lnt_pool *p) noexcept nogil:
     m.is_short = 0
     if p.nodes_free < p.nodes_without_home + m.goal:
         run = node_run_candidate(p)
-        if run != NO_RUN and m.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS]:
-            medium_ask(p, ASK_RUN, run)
+        if run != NO_RUN and m.zones[run * L_RUN_BLOCKS // L_ZONE_BLOCKS] and not (m.thin and p.run_used[run]):
+            run_ask(p, NULL, run)     # no counts are wanted for it: nobody need wait
 
 
 cdef void medium_later(lnt_pool *p, uint64_t after_us) noexcept nogil:
@@ -254,16 +335,30 @@ cdef int allocated(lnt_pool *p, object error) except -1:
     return 0
 
 
-cdef int medium_open(lnt_pool *p, object device) except -1:
-    """Have what every pool needs allocated: superblocks, the first zone's fixed pages, journal, both area halves."""
+cdef uint64_t fixed_from(object device) except? 0:
+    """The first block that is allocated ahead. Of a device that may be thin, those below were written before: the owner renews
+    its record while the pool is opened, and nothing older may be written over that.
+    """
+    return layout.OWNER_BLOCK + 1 if getattr(device, "thin", False) else 0
+
+
+cdef int medium_open(lnt_pool *p, object device, uint32_t flags) except -1:
+    """Have what every pool needs allocated: superblocks, the first zone's fixed pages, journal, both area halves.
+
+    `flags`: the superblock's, which say it of a block device.
+    """
     cdef uint64_t zones = (p.total_blocks + L_ZONE_BLOCKS - 1) // L_ZONE_BLOCKS
     p.medium.zones = <uint8_t *>mem_zeroed(zones + 1)
     if p.medium.zones == NULL:
         raise MemoryError
     p.can_discard = 1                 # until it refuses
     p.medium.sparse = 1 if getattr(device, "sparse", False) else 0
+    p.medium.thin = 1 if getattr(device, "thin", False) else 0
+    p.medium.ahead = 1 if p.medium.thin and flags & SF_AHEAD else 0
+    cdef uint64_t first = fixed_from(device)
     if p.medium.sparse:
-        p.medium.zones[0] = allocate_now(p, device, 0, p.checkpoint.area_start + 2 * <uint64_t>p.checkpoint.area_blocks)
+        p.medium.zones[0] = p.medium.ahead or allocate_now(
+            p, device, first, p.checkpoint.area_start + 2 * <uint64_t>p.checkpoint.area_blocks - first)
     if not p.medium.sparse:
         memset(p.medium.zones, 1, zones + 1)
     return 0
@@ -282,12 +377,21 @@ cdef int medium_load(lnt_pool *p, object device, bytes super_raw) except -1:
             if p.run_used[run] and not p.run_busy[run]:
                 used.append(zone)
                 break
-    places = [(zone * L_ZONE_BLOCKS * L_BLOCK_BYTES, L_ZONE_META_BLOCKS * L_BLOCK_BYTES) for zone in used]
-    for zone, error in zip(used, allocate_each(device, places), strict=True):
+    cdef int ahead = p.medium.zones[0]
+    places = [] if p.medium.ahead else [(zone * L_ZONE_BLOCKS * L_BLOCK_BYTES, L_ZONE_META_BLOCKS * L_BLOCK_BYTES)
+                                        for zone in used]
+    for zone in used:
+        p.medium.zones[zone] = 1
+    for zone, error in zip(used, allocate_each(device, places), strict=False):
         p.medium.zones[zone] = allocated(p, error)
+        ahead &= p.medium.zones[zone]
     for i in range(NODE_RUNS):
         run = lnt_get_le32(sb + SB_NODE_RUNS + 4 * i)
         if (0 < run < p.n_runs and not p.run_busy[run] and p.run_used[run] < L_RUN_BLOCKS
-                and p.medium.zones[run // runs] and allocate_now(p, device, run * L_RUN_BLOCKS, L_RUN_BLOCKS)):
+                and p.medium.zones[run // runs]
+                and (p.medium.ahead or allocate_now(p, device, run * L_RUN_BLOCKS, L_RUN_BLOCKS))):
             node_run_join(p, run)
+    if p.medium.thin:
+        p.medium.ahead = ahead
+        zones_seen(p)
     return 0

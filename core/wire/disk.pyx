@@ -44,6 +44,11 @@ cdef extern from *:
         struct statfs s;
         return !fstatfs(fd, &s) && s.f_type == 0xef53;
     }
+    static int lnt_is_device(int fd)
+    {
+        struct stat info;
+        return fstat(fd, &info) == 0 && S_ISBLK(info.st_mode);
+    }
     static int lnt_is_buffered_file(int fd)
     {
         struct stat st;
@@ -73,17 +78,20 @@ cdef extern from *:
     {
         return preadv2(fd, v, n, (off_t)off, RWF_NOWAIT);
     }
+    #define LNT_ZERO (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)
     #define LNT_PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
     """
     int lnt_memory_backed(int fd) nogil
     int lnt_on_ext4(int fd) nogil
     int lnt_is_buffered_file(int fd) nogil
+    int lnt_is_device(int fd) nogil
     uint64_t lnt_file_bytes(int fd) nogil
     long lnt_blocked() nogil
     int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
     ssize_t lnt_read_cached(int fd, void *buf, size_t n, uint64_t off) nogil
     ssize_t lnt_read_cached_vector(int fd, const iovec *v, int n, uint64_t off) nogil
     int LNT_PUNCH
+    int LNT_ZERO
     int FALLOC_FL_KEEP_SIZE
     ssize_t pread(int fd, void *buf, size_t n, long off) nogil
     ssize_t preadv(int fd, const iovec *v, int n, long off) nogil
@@ -138,7 +146,7 @@ cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
         d.syncing += 1
         lnt_prep_fdatasync(d.ring, <int>d.file, tag)
     elif io.kind == IO_ALLOCATE:
-        lnt_prep_fallocate(d.ring, <int>d.file, FALLOC_FL_KEEP_SIZE, io.offset, io.length, tag)
+        lnt_prep_fallocate(d.ring, <int>d.file, LNT_ZERO if d.device else FALLOC_FL_KEEP_SIZE, io.offset, io.length, tag)
     else:
         io.took_us = lnt_mono_us()    # when it begins, until it is over
         d.discarding += 1
@@ -340,6 +348,7 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.page_cache = <uint8_t>(inline_io != 0 and lnt_is_buffered_file(fd))
     d.small_folios = <uint8_t>(d.page_cache and lnt_on_ext4(fd))
     d.dev.gap_bytes = 0 if d.inline_io else GAP_CACHED_BYTES if d.page_cache else GAP_BYTES
+    d.device = <uint8_t>lnt_is_device(fd)
     d.dev.submit = disk_submit
     d.dev.owner = d
     if lnt_memory_backed(fd) and d.inline_io:

@@ -155,10 +155,8 @@ class AsyncPool:
         numbers = cast("dict[str, int]", self.pool.stats())
         free = numbers.get("free_bytes", 0)
         numbers = {"used_bytes": self.pool.size_bytes - free, "available_bytes": free, **numbers}
-        room = self._room()
+        room = 0 if numbers.get("medium_short") else self._room()      # whatever it says, it has refused more: a quota, say
         if room is not None:
-            if numbers.get("medium_short"):
-                room = 0                # whatever it says, it has refused to give more: a quota, say
             numbers["medium_free_bytes"] = room
             numbers["available_bytes"] = min(numbers["available_bytes"], room)
         return numbers

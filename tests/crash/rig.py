@@ -48,6 +48,7 @@ class Config:
     punch_delay_us: int = 300           # when freed blocks go back to the medium: lives are short
     sizes: tuple[int, ...] = ()         # of volumes: a few of the rig's own when empty
     queues: int = 1                     # 2: as with two reactors, turned one at a time, and only when something wakes them
+    device: bool = False                # it is a block device that may be thin
     thin_pages: int = 0                 # the medium now and then has room for so many pages more, and no others
     gap_bytes: int = 0                  # reads join pieces with so much between them, and the engine puts regions in order
     sparse: bool = False                # it is a file, whose blocks can be allocated ahead: no lack of room may fail it
@@ -55,8 +56,10 @@ class Config:
 
 def open_pool(disk: SimDisk, config: Config, clock: Callable[[], int] | None = None) -> Any:
     from core.pool.engine import Pool
+    disk.serving = False
     pool = Pool(disk, cache_bytes=config.cache_bytes, punch_delay_us=config.punch_delay_us, mutations=config.mutations,
                 clock=clock, queues=config.queues, gap_bytes=config.gap_bytes)
+    disk.serving = True
     if isinstance(disk, WatchedDisk):
         disk.judge()
     return pool
@@ -64,7 +67,7 @@ def open_pool(disk: SimDisk, config: Config, clock: Callable[[], int] | None = N
 
 def format_disk(config: Config, seed: int = 0) -> SimDisk:
     from core.pool.engine import Pool
-    disk = WatchedDisk(config.size_bytes, seed, fill=LEFTOVERS, sparse=config.sparse)
+    disk = WatchedDisk(config.size_bytes, seed, fill=LEFTOVERS, sparse=config.sparse, thin=config.device)
     Pool.create(disk, name="crash", journal_blocks=config.journal_blocks, area_blocks=config.area_blocks)
     return disk
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core import layout
+from core.check import check
 from core.errors import PoolError
 from core.pool.engine import Pool
 from tests.crash.rig import BLOCK
@@ -20,14 +21,20 @@ CHUNK = 128 << 10
 class Thin:
     """A pool on a sparse file in a file system that has so much room beyond what the pool needs to live."""
 
-    def __init__(self, size_bytes: int = 96 * MIB, room_bytes: int = 8 * MIB) -> None:
-        self.disk = SimDisk(size_bytes, 1, sparse=True)
+    def __init__(self, size_bytes: int = 96 * MIB, room_bytes: int = 8 * MIB, *, device: bool = False) -> None:
+        self.disk = SimDisk(size_bytes, 1, sparse=True, thin=device)
         Pool.create(self.disk, name="p")
         self.now_us = 1_000_000
-        self.pool: Any = Pool(self.disk, clock=self.clock)
+        self.pool: Any = None
+        self.open()
         self.pool.call("create", name="v", size_bytes=1 << 40)
         self.pool.call("create", name="w", size_bytes=1 << 40)
         self.room(room_bytes)
+
+    def open(self) -> None:
+        self.disk.serving = False
+        self.pool = Pool(self.disk, clock=self.clock)
+        self.disk.serving = True
 
     def clock(self) -> int:
         self.now_us += 10
@@ -77,7 +84,7 @@ class Thin:
             self.disk.power_cut()
         else:
             self.disk.process_kill()
-        self.pool = Pool(self.disk, clock=self.clock)
+        self.open()
         assert self.pool.failure() == ""
 
     def later(self) -> None:
@@ -105,9 +112,10 @@ def test_all_but_allocating_goes_on() -> None:
 
 
 @pytest.mark.parametrize("power", [True, False], ids=["power", "kill"])
-def test_it_opens_on_the_full_file_system(power: bool) -> None:
+@pytest.mark.parametrize("device", [False, True], ids=["file", "device"])
+def test_it_opens_on_the_full_file_system(power: bool, device: bool) -> None:
     """Recovery makes nodes, and writes a checkpoint: all of that has its room."""
-    thin = Thin()
+    thin = Thin(device=device)
     assert thin.attempt("kv", changes={"k": b"v" * 5000})
     for i in range(200):
         assert thin.write(i << 30, BLOCK)                    # each has a leaf, and a node above it, of its own
@@ -178,16 +186,17 @@ def test_a_file_system_that_others_fill() -> None:
         assert thin.sector(i << 30) == bytes([1 + (i << 10) % 99]) * 512
 
 
-def test_a_new_zone_has_its_pages_first() -> None:
+@pytest.mark.parametrize("device", [False, True], ids=["file", "device"])
+def test_a_new_zone_has_its_pages_first(device: bool) -> None:
     """Counts of a zone have their place before a block of it is taken; where they cannot, the zone is out of reach, no more."""
-    disk = SimDisk(5 << 30, 1, sparse=True)
+    disk = SimDisk(5 << 30, 1, sparse=True, thin=device)
     Pool.create(disk, name="p", journal_blocks=512, area_blocks=520_000)      # which fill the first zone but for three runs
     pages = range((4 << 30) // PAGE_BYTES + layout.COUNT_START, (4 << 30) // PAGE_BYTES + layout.ZONE_META_BLOCKS)
     assert not any(page in disk.view for page in pages)
     disk.capacity_bytes = (disk.stored() + 3 * 512) * PAGE_BYTES
     thin = Thin.__new__(Thin)
     thin.disk, thin.now_us = disk, 1_000_000
-    thin.pool = Pool(disk, clock=thin.clock)
+    thin.open()
     assert not thin.attempt("create", name="v", size_bytes=1 << 40)
     thin.settle()
     assert not any(page in disk.view for page in pages)
@@ -195,11 +204,75 @@ def test_a_new_zone_has_its_pages_first() -> None:
     thin.later()
     thin.settle()
     assert thin.attempt("create", name="v", size_bytes=1 << 40)
-    for i in range(8):
-        assert thin.write(i * CHUNK, object_id=2)
+    for i in range(0, 20 * MIB, CHUNK):
+        assert thin.write(i, object_id=2)
     assert all(page in disk.view for page in pages)
     thin.room(0)
+    thin.pool.call("flush")
+    for power in (True, False):                              # what counts there is not written over, whoever opens it
+        thin.reopen(power)
+        thin.room(MIB)
+        for i in range(0, 20 * MIB, CHUNK):
+            assert thin.pool.call("read", object_id=2, offset_bytes=i, length_bytes=512) == bytes([2 + i // MIB]) * 512
+        assert thin.attempt("snapshot", pairs=[(2, f"v@{power}")])
+        thin.write(0, object_id=2)
+        thin.settle()
+    thin.pool.close()
+    assert check(disk).ok
+
+
+@pytest.mark.parametrize("device", [False, True], ids=["file", "device"])
+def test_nodes_share_runs_with_data_only_where_there_is_room_below(device: bool) -> None:
+    """No run is wholly free: of those that are used in part, what is free is allocated before a node is put there."""
+    thin = Thin(room_bytes=64 * MIB, device=device)
+    assert thin.attempt("create", name="narrow", size_bytes=96 * MIB)
+    for offset in range(0, 96 * MIB, 2 * MIB):
+        thin.write(offset, 64 << 10, object_id=3)
     thin.settle()
+    assert thin.pool.stats()["free_runs"] == 0
+    assert thin.pool.stats()["free_bytes"] > 30 * MIB
+    thin.room(0)
+    copies = 0
+    for i in range(600):
+        if not thin.attempt("snapshot", pairs=[(3, f"narrow@{i}")]):
+            break
+        copies += thin.attempt("unmap", object_id=3, offset_bytes=i % 40 * 2 * MIB + i // 40 * BLOCK, length_bytes=BLOCK)
+        if i % 10 == 0:
+            thin.settle()
+    thin.settle()
+    thin.reopen()
+    assert copies > 100
+    assert thin.attempt("delete", object_id=3)
+    thin.settle()
+    thin.reopen(power=True)
+
+
+@pytest.mark.parametrize("power", [True, False], ids=["power", "kill"])
+def test_a_zone_that_only_the_journal_knows_is_not_written_over(power: bool) -> None:
+    """A thin device is allocated by writing zeros: not where blocks are counted that were taken since the last checkpoint."""
+    disk = SimDisk(5 << 30, 1, thin=True)
+    Pool.create(disk, name="p", journal_blocks=512, area_blocks=470_000)      # which leave 200 runs of the first zone
+    thin = Thin.__new__(Thin)
+    thin.disk, thin.now_us = disk, 1_000_000
+    thin.open()
+    assert thin.attempt("create", name="v", size_bytes=1 << 40)
+    thin.settle()
+    checkpoints, end = thin.pool.stats()["checkpoints"], 0
+    first = (4 << 30) // PAGE_BYTES
+    while not any(page in disk.view for page in range(first + layout.ZONE_META_BLOCKS, first + layout.ZONE_META_BLOCKS + 5120)):
+        assert thin.write(end, 2 * MIB)
+        end += 2 * MIB
+    for _ in range(10):                                      # several pages of counts
+        assert thin.write(end, 2 * MIB)
+        end += 2 * MIB
+    thin.pool.call("flush")
+    assert thin.pool.stats()["checkpoints"] == checkpoints
+    thin.reopen(power)                                       # its checkpoint has written the counts home
+    assert thin.write(end, BLOCK)
+    thin.settle()
+    thin.reopen(power)
+    thin.pool.close()
+    assert check(disk).ok
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -230,17 +303,21 @@ def test_growth_has_room_for_its_pages() -> None:
     assert thin.pool.failure() == ""
 
 
-def test_an_older_pool_gets_its_room_at_open() -> None:
+@pytest.mark.parametrize("device", [False, True], ids=["file", "device"])
+def test_an_older_pool_gets_its_room_at_open(device: bool) -> None:
     disk = SimDisk(96 * MIB, 1)
     Pool.create(disk, name="p")
     pool = Pool(disk)
     pool.call("create", name="v", size_bytes=1 << 40)
     pool.close()
     stored = disk.stored()
-    disk.sparse = True
+    disk.sparse, disk.thin = True, device
     thin = Thin.__new__(Thin)
     thin.disk, thin.now_us = disk, 1_000_000
-    thin.pool = Pool(disk, clock=thin.clock)
+    thin.open()
+    at = layout.OWNER_BLOCK * PAGE_BYTES
+    assert not device or all(not offset <= at < offset + length for _, kind, offset, length, _ in disk.trace.lines
+                             if kind == "allocate")          # the owner may be renewing its record
     assert disk.stored() > stored + 4000                     # journal, areas, fixed pages, a run for nodes
     thin.room(2 * MIB)
     thin.fill()

@@ -33,6 +33,7 @@ SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "slow ring": (Config(journal_blocks=96, cache_bytes=0), wide.SLOW, 2),
     "thin": (Config(thin_pages=60, hot_bytes=1 << 20), wide.THIN, 4),
     "sparse": (Config(thin_pages=30, hot_bytes=1 << 20, sparse=True), wide.THIN, 8),
+    "device": (Config(thin_pages=30, hot_bytes=1 << 20, sparse=True, device=True), wide.THIN, 4),
     "full": (Config(size_bytes=26 << 20, cache_bytes=0, filler_bytes=3 << 20, volume_bytes=4 << 20, hot_bytes=2 << 20,
                     max_objects=8), wide.FULL, 1),
     "mixed": (Config(hot_bytes=24 << 10, max_inflight=8, parts=0.3, volume_bytes=256 << 10), wide.MIXED, 4),

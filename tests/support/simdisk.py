@@ -63,8 +63,10 @@ class SimDisk:
     """
 
     def __init__(self, size_bytes: int, seed: int = 0, *, capacity_bytes: int = 0, life: int = 1,
-                 fill: bytes = ZERO_PAGE, sparse: bool = False) -> None:
-        self.sparse = sparse
+                 fill: bytes = ZERO_PAGE, sparse: bool = False, thin: bool = False) -> None:
+        self.sparse = sparse or thin
+        self.thin = thin
+        self.serving = False                  # set by the harness when the pool is open: a thin one is allocated by writing zeros
         self.size_bytes = size_bytes
         self.fill = fill
         self.capacity_bytes = capacity_bytes
@@ -115,6 +117,9 @@ class SimDisk:
         self._begin("allocate", offset_bytes, length_bytes)
         if self.capacity_bytes and self._overflows(offset_bytes, length_bytes):
             raise OSError(errno.ENOSPC, "simulated: no space on the medium")
+        if self.thin and self.serving:
+            self._accept(offset_bytes, length_bytes, bytes(length_bytes))
+            return
         for page in range(offset_bytes // PAGE_BYTES, (offset_bytes + length_bytes) // PAGE_BYTES):
             for image in (self.view, self.durable):
                 if image.get(page, ZERO_PAGE) is ZERO_PAGE:
@@ -169,7 +174,7 @@ class SimDisk:
     def fork(self, seed: int | None = None) -> SimDisk:
         """An independent copy as it stands."""
         other = type(self)(self.size_bytes, 0, capacity_bytes=self.capacity_bytes, life=self.life, fill=self.fill,
-                           sparse=self.sparse)
+                           sparse=self.sparse, thin=self.thin)
         if seed is None:
             other.random.setstate(self.random.getstate())
         else:
