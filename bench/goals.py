@@ -123,17 +123,18 @@ def idle(rows: list[Row]) -> Iterable[tuple[str, float]]:
         yield "one session", row["idle_cpu"] * 100
 
 
-def of_case(rows: list[Row], case: str, field: str) -> Iterable[tuple[str, float]]:
+def of_case(rows: list[Row], case: str, field: str, target: str = "lunette") -> Iterable[tuple[str, float]]:
     """A figure of one step of data protection."""
-    for row in pick(rows, suite="protect", target="lunette", case=case):
+    for row in pick(rows, suite="protect", target=target, case=case):
         if field in row:
             yield row["medium"], row[field]
 
 
-def of_other(rows: list[Row], case: str, field: str, other: str, other_field: str) -> Iterable[tuple[str, float]]:
-    """One step's figure as a share of another one's."""
+def of_other(rows: list[Row], case: str, field: str, other: str, other_field: str,
+             target: str = "lunette") -> Iterable[tuple[str, float]]:
+    """One step's figure as a share of another one's, which is `target`'s."""
     for medium, value in of_case(rows, case, field):
-        for found, base in of_case(rows, other, other_field):
+        for found, base in of_case(rows, other, other_field, target):
             if found == medium and base:
                 yield medium, value / base
 
@@ -156,11 +157,19 @@ GOALS = (
     Goal("a whole send, MiB/s a core", 2048.0, partial(of_case, case="send, whole", field="per_core_mib_s")),
     Goal("a whole send, share of 1 MiB reads by iSCSI", 0.90, partial(
         of_other, case="send, whole", field="stream_mib_s", other="1 MiB reads by iSCSI", other_field="mib_s")),
+    Goal("a whole send, share of fio's 1 MiB reads of a file there", 0.90, partial(
+        of_other, case="send, whole", field="stream_mib_s", other="fio, 1 MiB reads of a file", other_field="mib_s",
+        target="fio psync")),
+    Goal("a whole receive, share of fio's 1 MiB writes of a new file there", None, partial(
+        of_other, case="receive, whole", field="stream_mib_s", other="fio, 1 MiB writes of a new file", other_field="mib_s",
+        target="fio psync")),
     Goal("a whole receive, share of send", 0.70, partial(
         of_other, case="receive, whole", field="stream_mib_s", other="send, whole", other_field="stream_mib_s")),
     Goal("scattered 4 KiB sent, MiB/s", 500.0, partial(of_case, case="send, scattered 4 KiB", field="stream_mib_s")),
     Goal("the daemon's Python beside it (% of a core)", 2.0, python_share, at_most=True),
-    Goal("reads beside a send, share of alone", 0.90, partial(beside, suite="protect", field="to_steady")),
+    Goal("a resume sends again (MiB)", 64.0, partial(beside, suite="protect", field="again_mib"), at_most=True),
+    Goal("a publish beyond its syncs (ms)", 50.0, partial(beside, suite="protect", field="beyond_syncs_ms"), at_most=True),
+    Goal("reads beside a stream, share of alone", 0.90, partial(beside, suite="protect", field="to_steady")),
     Goal("their p99, of alone", 1.5, partial(beside, suite="protect", field="p99_to_steady"), at_most=True),
     Goal("a replica's lag at 100 MB/s and an RPO of 5 s, p99 (s)", 12.0, partial(beside, suite="mirror", field="lag_p99_s"),
          at_most=True),

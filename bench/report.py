@@ -21,6 +21,8 @@ HEADINGS = {
     "per_core_mib_s": "MiB/s a core",
     "lag_p50_s": "lag p50 s", "lag_p99_s": "lag p99 s", "skipped": "skipped", "python_percent": "Python % of a core",
     "replica_python_percent": "replica's", "demote_ms": "demote ms", "promote_ms": "promote ms",
+    "again_mib": "sent again MiB", "publish_ms": "publish ms", "beyond_syncs_ms": "beyond syncs ms",
+    "medium_syncs": "medium's syncs",
     "p50_us": "p50 us", "p99_us": "p99 us", "p999_us": "p99.9 us", "cpu_us_per_io": "target us/IO",
     "initiator_cpu_us_per_io": "initiator us/IO", "syncs": "syncs", "sync_p50_us": "sync p50 us", "sync_p99_us": "sync p99 us",
     "fairness": "fairness", "slowest": "slowest/mean", "kib_per_session": "KiB/session", "idle_cpu": "CPU idle",

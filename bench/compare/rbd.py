@@ -55,6 +55,6 @@ def rbd(run: Run) -> None:
             ceph.close()
 
 
-def bare(rw: str, depth: int, size_mib: int, block: str = "4k") -> Job:
+def bare(rw: str, depth: int, size_mib: int, block: str = "4k", **options: str) -> Job:
     return Job(BARE, rw, block, depth, f"{size_mib}m", engine="rbd",
-               options={"clientname": "admin", "pool": POOL, "rbdname": BARE})
+               options={"clientname": "admin", "pool": POOL, "rbdname": BARE, **options})

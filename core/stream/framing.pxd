@@ -14,5 +14,5 @@ cdef class Framing:
 
     cdef void header(self, lnt_stream_header *h, uint8_t type, uint64_t offset, uint64_t span) noexcept nogil
     cdef uint64_t seal(self, lnt_stream_header *h, uint8_t *to) noexcept nogil
-    cdef bint full(self) noexcept nogil
+    cdef bint full(self, uint32_t frames=*) noexcept nogil
     cdef int add_up(self) except -1

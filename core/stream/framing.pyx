@@ -70,9 +70,9 @@ cdef class Framing:
         self.n_crcs += 1
         return S_HEADER_BYTES + h.stored_bytes
 
-    cdef bint full(self) noexcept nogil:
-        """Whether no frame may be sealed before the others are added up."""
-        return self.n_crcs == CRCS
+    cdef bint full(self, uint32_t frames=1) noexcept nogil:
+        """Whether no such number of frames may be sealed before the others are added up."""
+        return self.n_crcs + frames > CRCS
 
     cdef int add_up(self) except -1:
         self.digest.update((<const char *>self.crcs)[:4 * self.n_crcs])

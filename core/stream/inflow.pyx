@@ -19,7 +19,7 @@ from core.stream.frame cimport (
     SX_BLOCKS, SX_DELTA, SX_KIND, S_EXTENT_BYTES, S_HEADER_BYTES, S_SPAN_BYTES, lnt_stream_header,
 )
 from core.stream.pump cimport Pump
-from core.stream.worker cimport worker_beside, worker_rest, worker_run, worker_submit
+from core.stream.worker cimport worker_batch_bytes, worker_rest, worker_run, worker_submit
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memset
@@ -31,10 +31,9 @@ from core.stream.frame import StreamError, Taken
 
 cdef enum:
     BLOCK = 4096
-    BATCH_BYTES = 4 << 20         # written at once ...
-    BESIDE_BYTES = 512 << 10      # ... while initiators send commands
-    OPS = 2048                    # operations under way at once ...
-    FRAME_OPS = 2 * 512 + 2       # ... of which one frame may want so many
+    BATCH_BYTES = 4 << 20         # written at once where no initiator is there
+    OPS = 2048                    # operations of the frames that are taken together ...
+    FRAME_OPS = 2 * 512 + 18      # ... of which one frame may want so many
     READ_BYTES = BATCH_BYTES + (2 << 20)    # what is compared at once
     CRCS = 16384                  # headers seen before Python adds them up
 
@@ -47,6 +46,9 @@ cdef class Inflow(Pump):
     cdef uint8_t *zeros
     cdef lnt_op *ops
     cdef uint32_t n_ops
+    cdef uint64_t batch_bytes         # so much is under way at once; the rest of a frame follows
+    cdef uint64_t under_way_bytes
+    cdef uint64_t began_us            # when what is under way was begun
     cdef uint32_t *crcs
     cdef uint32_t n_crcs
     cdef readonly uint64_t received_bytes     # as they came
@@ -130,29 +132,35 @@ cdef class Inflow(Pump):
     # -- frames --------------------------------------------------------------------------------------------------------
     cdef int take_frames(self) noexcept nogil:
         """0: a frame that Python decides about, or the list of checksums is full; -errno; or what is wrong."""
-        cdef uint64_t began_us
         cdef int rc
         while True:
             arrivals_free(&self.arrivals, self.taken)
             self.taken = 0
             self.last = arrivals_wait(&self.arrivals)
-            began_us = lnt_mono_us()
-            rc = self.take_batch(BESIDE_BYTES if worker_beside(&self.w) else BATCH_BYTES)
-            if self.w.busy:
-                worker_run(&self.w)
-                if self.comparing and not self.w.error:
-                    self.write_differing()
-                worker_rest(&self.w, lnt_mono_us() - began_us)
+            self.began_us = lnt_mono_us()
+            self.batch_bytes = worker_batch_bytes(&self.w, BATCH_BYTES)
+            rc = self.take_batch()
+            self.run()
+            if self.comparing and not self.w.error:
+                self.write_differing()
             if rc or self.w.error or decides(&self.last.h) or self.n_crcs == CRCS:
                 return rc
 
-    cdef int take_batch(self, uint64_t most_bytes) noexcept nogil:
+    cdef void run(self) noexcept nogil:
+        """Until nothing is under way; then initiators have their share of the time."""
+        if self.w.busy:
+            worker_run(&self.w)
+            worker_rest(&self.w, lnt_mono_us() - self.began_us)
+        self.under_way_bytes = 0
+        self.began_us = lnt_mono_us()
+
+    cdef int take_batch(self) noexcept nogil:
         """Put what has arrived on its way, up to a frame that ends it. What is wrong is told when the rest is taken."""
         cdef lnt_arrived *x = self.last
         cdef uint64_t n = 0
         self.n_ops = 0
         self.ours_used = 0
-        while x != NULL and self.n_crcs < CRCS and n < most_bytes and self.n_ops + FRAME_OPS <= OPS:
+        while x != NULL and self.n_crcs < CRCS and n < self.batch_bytes and self.n_ops + FRAME_OPS <= OPS:
             if x.rc:
                 if self.taken == 0:
                     return x.rc
@@ -191,6 +199,10 @@ cdef class Inflow(Pump):
         op.length = length
         op.buf = buf
         worker_submit(&self.w, op)
+        if kind != OP_UNMAP:
+            self.under_way_bytes += length
+            if self.under_way_bytes >= self.batch_bytes:
+                self.run()
 
     cdef void write_extents(self, lnt_arrived *x) noexcept nogil:
         cdef const uint8_t *entry = x.raw
@@ -215,12 +227,18 @@ cdef class Inflow(Pump):
 
     cdef void take_data(self, uint64_t at, uint64_t length, uint8_t *data) noexcept nogil:
         """Write it; or read what is there, to write what differs."""
-        if not self.comparing:
-            self.put(OP_WRITE, at, length, data)
-            return
-        self.theirs[self.n_ops] = data
-        self.put(OP_READ, at, length, self.ours + self.ours_used)
-        self.ours_used += length
+        cdef uint64_t part
+        while length:
+            part = length if length < self.batch_bytes else self.batch_bytes
+            if self.comparing:
+                self.theirs[self.n_ops] = data
+                self.put(OP_READ, at, part, self.ours + self.ours_used)
+                self.ours_used += part
+            else:
+                self.put(OP_WRITE, at, part, data)
+            at += part
+            data += part
+            length -= part
 
     cdef void write_differing(self) noexcept nogil:
         """The blocks that are not what frames say, neighbours together."""
@@ -237,8 +255,7 @@ cdef class Inflow(Pump):
                 if run:
                     self.put(OP_WRITE, op.offset + at, run, <uint8_t *>self.theirs[i] + at)
                 at += run + BLOCK
-        if self.w.busy:
-            worker_run(&self.w)
+        self.run()
 
 
 cdef bint decides(const lnt_stream_header *h) noexcept nogil:

@@ -14,7 +14,7 @@ from core.stream.frame cimport (
 from core.stream.framing cimport Framing
 from core.stream.packing cimport lnt_packer, packer_free, zstd_there
 from core.stream.pump cimport Pump
-from core.stream.worker cimport worker_beside, worker_rest, worker_run, worker_submit
+from core.stream.worker cimport worker_batch_bytes, worker_beside, worker_rest, worker_run, worker_submit
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -27,8 +27,8 @@ cdef extern from "stream/descriptor.h" nogil:
 cdef enum:
     BLOCK = 4096
     SPAN_BLOCKS = 512
-    BATCH_BYTES = 4 << 20         # read at once ...
-    BESIDE_BYTES = 512 << 10      # ... while initiators send commands
+    BATCH_BYTES = 4 << 20         # read at once where no initiator is there
+    TOGETHER_US = 20000           # what is made beside initiators, in small batches, is handed over after so long
     PLANS = 1024                  # frames made at once
     PIECES = 4096                 # entries in their tables
     HOLE_BLOCKS = 512             # a hole of so many blocks is a frame of its own
@@ -126,16 +126,27 @@ cdef class Outflow(Pump):
         cdef const char *raw = self.rows
         cdef uint64_t n
         with nogil:
-            n = self.make_batch(<const lnt_row_of_three *>raw, to, room)
-        self.check("the snapshot cannot be read at byte {}")
+            n = 0 if self.w.error else self.make_batches(<const lnt_row_of_three *>raw, to, room)
+        if n == 0:                # what was made before an error is numbered, and goes out before it is told
+            self.check("the snapshot cannot be read at byte {}")
         self.frames.add_up()
         return n
 
     # -- frames --------------------------------------------------------------------------------------------------------
+    cdef uint64_t make_batches(self, const lnt_row_of_three *rows, uint8_t *to, uint64_t room) noexcept nogil:
+        """One batch; beside initiators small ones with rests between them, until together they are worth a hand-over."""
+        cdef uint64_t until_us = lnt_mono_us() + TOGETHER_US, n = 0, more
+        while True:
+            more = self.make_batch(rows, to + n, room - n)
+            n += more
+            if more == 0 or n >= BATCH_BYTES or self.frames.full(PLANS + 1) or not worker_beside(&self.w) or (
+                    lnt_mono_us() >= until_us):
+                return n
+
     cdef uint64_t make_batch(self, const lnt_row_of_three *rows, uint8_t *to, uint64_t room) noexcept nogil:
         cdef uint64_t began_us = lnt_mono_us(), n = 0
         cdef uint32_t i
-        self.plan(rows, room, BESIDE_BYTES if worker_beside(&self.w) else BATCH_BYTES)
+        self.plan(rows, room, worker_batch_bytes(&self.w, BATCH_BYTES))
         if self.n_plans == 0:
             return 0
         self.read_pieces()
@@ -143,7 +154,8 @@ cdef class Outflow(Pump):
             return 0
         for i in range(self.n_plans):
             n += self.write_plan(&self.plans[i], to + n)
-        if self.frames.data_bytes - self.marked_bytes >= S_MARK_BYTES or lnt_mono_us() - self.marked_us >= S_MARK_US:
+        if self.frames.data_bytes - self.marked_bytes + BATCH_BYTES >= S_MARK_BYTES or (
+                lnt_mono_us() - self.marked_us >= S_MARK_US):
             n += self.write_mark(to + n)
         worker_rest(&self.w, lnt_mono_us() - began_us)
         return n

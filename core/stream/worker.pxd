@@ -19,6 +19,7 @@ cdef struct lnt_worker:
     lnt_op *submit_tail
     uint64_t seen                  # requests of initiators, at the last look
     uint64_t active_us             # when there were new ones
+    bint waited                    # whether the last run had to wait for the medium
 
 cdef int worker_open(lnt_worker *w, lnt_pool *pool, const char *library, int fd, void *image,
                      uint64_t object_bytes) noexcept nogil
@@ -26,4 +27,5 @@ cdef void worker_close(lnt_worker *w) noexcept nogil
 cdef void worker_submit(lnt_worker *w, lnt_op *op) noexcept nogil
 cdef void worker_run(lnt_worker *w) noexcept nogil
 cdef bint worker_beside(lnt_worker *w) noexcept nogil
+cdef uint64_t worker_batch_bytes(lnt_worker *w, uint64_t most_bytes) noexcept nogil
 cdef void worker_rest(lnt_worker *w, uint64_t took_us) noexcept nogil

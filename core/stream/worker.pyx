@@ -35,6 +35,8 @@ cdef enum:
     SILENT_US = 20000             # initiators that have sent nothing for so long are not there
     REST = 7                      # of eight parts of the time seven are theirs alone
     REST_MAX_US = 200000
+    BESIDE_BYTES = 128 << 10      # at once, where initiators wait for the processor meanwhile ...
+    BESIDE_WAITING_BYTES = 512 << 10    # ... and where it is the medium that takes its time
 
 
 cdef void dev_wake(lnt_dev *dev) noexcept nogil:
@@ -170,6 +172,7 @@ cdef uint64_t turn(lnt_worker *w) noexcept nogil:
 cdef void worker_run(lnt_worker *w) noexcept nogil:
     """Until all that was submitted is over, and nothing else is under way on this device: others' commits may be."""
     cdef uint64_t wait
+    w.waited = False
     while True:
         wait = turn(w)
         if w.disk.done_head != NULL or w.submit_head != NULL:
@@ -179,6 +182,7 @@ cdef void worker_run(lnt_worker *w) noexcept nogil:
         if wait == 0:
             lnt_ring_pump(w.ring)
         else:
+            w.waited = True
             lnt_ring_wait(w.ring, 1, wait if wait < LOOK_US else LOOK_US)
 
 
@@ -190,6 +194,13 @@ cdef bint worker_beside(lnt_worker *w) noexcept nogil:
         w.seen = requests
         w.active_us = now_us
     return w.active_us != 0 and now_us < w.active_us + SILENT_US
+
+
+cdef uint64_t worker_batch_bytes(lnt_worker *w, uint64_t most_bytes) noexcept nogil:
+    """How much may be read or written at once; `most_bytes` where no initiator is there. A command waits for one batch at most."""
+    if not worker_beside(w):
+        return most_bytes
+    return BESIDE_WAITING_BYTES if w.waited else BESIDE_BYTES
 
 
 cdef void worker_rest(lnt_worker *w, uint64_t took_us) noexcept nogil:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import random
 import threading
@@ -14,14 +16,17 @@ import pytest
 
 from core.device import FileDevice, create_file
 from core.pool.engine import Pool
+from core.stream import layout
 from core.stream.frame import StreamError
 from core.stream.inflow import Inflow
 from core.stream.outflow import Outflow, write_all
 from core.wire.reactor import Reactor
+from tests.support.waiting import until
 
 MIB = 1 << 20
 BLOCK = 4096
 SIZE = 32 * MIB
+EXTENTS, MARK = 2, 4                # types of frames
 
 
 class Served:
@@ -109,7 +114,7 @@ def send(served: Served, fd: int, cancel: int, since_id: int, object_id: int, *,
     return thread
 
 
-def receive(served: Served, fd: int, cancel: int, object_id: int) -> list[str]:
+def receive(served: Served, fd: int, cancel: int, object_id: int, *, comparing: bool = False) -> list[str]:
     inflow, seen = Inflow(served.pool, fd, cancel), []
     inflow.open()
     try:
@@ -117,7 +122,7 @@ def receive(served: Served, fd: int, cancel: int, object_id: int) -> list[str]:
             taken = inflow.take()
             seen.append(taken.type)
             if taken.type == "begin":
-                inflow.into(object_id)
+                inflow.into(object_id, 0, comparing)
             if taken.type == "end":
                 return seen
     finally:
@@ -161,6 +166,74 @@ def test_streams_do_not_take_each_other_for_initiators(served: Served) -> None:
     assert served.pool.stats()["requests"] == before + 1
     for fd in (r, cancel):
         os.close(fd)
+
+
+@contextlib.contextmanager
+def busy(served: Served) -> Iterator[None]:
+    """Somebody sends commands all the time."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            served.call("flush")
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join()
+
+
+def sent(served: Served, path: Path, cancel: int, object_id: int) -> bytes:
+    send(served, os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), cancel, 0, object_id).join()
+    return path.read_bytes()
+
+
+def headers(stream: bytes) -> Iterator[tuple[int, int, int]]:
+    """Type, span and place of each frame."""
+    at = 0
+    while at < len(stream):
+        yield stream[at + 6], int.from_bytes(stream[at + 32:at + 40], "little"), at
+        at += 64 + int.from_bytes(stream[at + 48:at + 52], "little")
+
+
+def shortest(stream: bytes) -> int:
+    return min(span for kind, span, _ in headers(stream) if kind == EXTENTS)
+
+
+def test_beside_initiators_little_is_under_way_at_once_and_all_of_it_comes_over(served: Served, tmp_path: Path) -> None:
+    volume = served.call("create", name="v", size_bytes=SIZE)
+    for at in range(0, SIZE, 8 * MIB):
+        served.call("write", object_id=volume, offset_bytes=at, data=random.Random(at).randbytes(8 * MIB))
+    snap = served.call("snapshot", pairs=[(volume, "v@1")])[0]
+    cancel = os.eventfd(0)
+    alone = sent(served, tmp_path / "s", cancel, snap)
+    assert shortest(alone) == 2 * MIB
+    for comparing in (False, True):
+        copy = served.call("create", name=f"copy{comparing}", size_bytes=SIZE)
+        served.call("write", object_id=copy, offset_bytes=4 * MIB, data=b"other" * MIB if comparing else b"")
+        with busy(served):
+            until(lambda: shortest(sent(served, tmp_path / "s", cancel, snap)) <= MIB // 2)     # it has noticed them
+            fd = os.open(tmp_path / "s", os.O_RDONLY)
+            assert receive(served, fd, cancel, copy, comparing=comparing)[-1] == "end"
+            os.close(fd)
+        assert read(served, copy) == read(served, snap)
+    os.close(cancel)
+
+
+def test_what_a_resume_sends_again_is_bounded_by_marks(served: Served, tmp_path: Path) -> None:
+    size = 160 * MIB
+    volume = served.call("create", name="v", size_bytes=size)
+    for at in range(0, size, 8 * MIB):
+        served.call("write", object_id=volume, offset_bytes=at, data=random.Random(at).randbytes(BLOCK) * (8 * MIB // BLOCK))
+    snap = served.call("snapshot", pairs=[(volume, "v@1")])[0]
+    cancel = os.eventfd(0)
+    stream = sent(served, tmp_path / "s", cancel, snap)
+    os.close(cancel)
+    places = [0, *(at for kind, _, at in headers(stream) if kind == MARK), len(stream)]
+    assert len(places) >= 4
+    assert max(after - before for before, after in itertools.pairwise(places)) <= layout.MARK_BYTES
 
 
 def test_a_wait_for_either_end_is_cut_short(served: Served) -> None:

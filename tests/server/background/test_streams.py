@@ -329,7 +329,8 @@ async def test_a_pool_that_is_read_only_sends_and_receives_nothing(sites: list[S
     assert not there.names()
 
 
-async def test_what_cannot_be_read_is_told_to_the_other_end(sites: list[Site]) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+async def test_what_cannot_be_read_is_told_to_the_other_end(sites: list[Site], beside: bool) -> None:
     here, there = sites
     await here.create("sure", 8 * MIB, checksum=True)
     content = random.Random(5).randbytes(MIB)
@@ -342,8 +343,16 @@ async def test_what_cannot_be_read_is_told_to_the_other_end(sites: list[Site]) -
     with here.path.open("r+b") as file:
         file.seek(at)
         file.write(b"rotten")
+
+    async def ask() -> None:
+        while True:                                 # as initiators do: then it goes in small batches, some of which are sound
+            await here.pool.call("flush")
+
+    asking = [asyncio.ensure_future(ask())] if beside else []
     with pytest.raises(LunetteError) as error:
         await here.send("sure@1")
+    for each in asking:
+        each.cancel()
     assert error.value.code == "checksum"
     stream: bytes = error.value.stream              # type: ignore[attr-defined]
     told = await there.refused("w", stream)
