@@ -29,7 +29,7 @@ class Outflow:
         """Rows of a walk (`changes` of the pool), when those before are made."""
 
     def make(self, out: memoryview | bytearray) -> int:
-        """Fill `out` (5 MiB) with frames: how many bytes, 0 when more rows are wanted. PoolError: it cannot be read."""
+        """Fill `out` (5 to 18 MiB) with frames: how many bytes, 0 when more rows are wanted. PoolError: it cannot be read."""
 
     def plain(self, type: str, *, payload: bytes = b"") -> bytes:
         """A KEEPALIVE or ERROR."""

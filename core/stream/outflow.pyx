@@ -14,7 +14,7 @@ from core.stream.frame cimport (
 from core.stream.framing cimport Framing
 from core.stream.packing cimport lnt_packer, packer_free, zstd_there
 from core.stream.pump cimport Pump
-from core.stream.worker cimport worker_batch_bytes, worker_beside, worker_rest, worker_run, worker_submit
+from core.stream.worker cimport worker_batch_bytes, worker_rest, worker_run, worker_submit
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -28,7 +28,8 @@ cdef enum:
     BLOCK = 4096
     SPAN_BLOCKS = 512
     BATCH_BYTES = 4 << 20         # read at once where no initiator is there
-    TOGETHER_US = 20000           # what is made beside initiators, in small batches, is handed over after so long
+    HAND_OVER_BYTES = 16 << 20    # batches that are handed over together, so that Python costs little ...
+    HAND_OVER_US = 20000          # ... or what is made in so long
     PLANS = 1024                  # frames made at once
     PIECES = 4096                 # entries in their tables
     HOLE_BLOCKS = 512             # a hole of so many blocks is a frame of its own
@@ -120,7 +121,7 @@ cdef class Outflow(Pump):
         return self.frames.end(size_bytes, more)
 
     def make(self, unsigned char[::1] out not None):
-        """Fill `out`, of at least BATCH_BYTES and some, with frames; how many bytes. 0: more rows are wanted."""
+        """Fill `out`, of at least BATCH_BYTES and a quarter, with frames; how many bytes. 0: more rows are wanted."""
         cdef uint64_t room = out.shape[0]
         cdef uint8_t *to = &out[0]
         cdef const char *raw = self.rows
@@ -134,13 +135,12 @@ cdef class Outflow(Pump):
 
     # -- frames --------------------------------------------------------------------------------------------------------
     cdef uint64_t make_batches(self, const lnt_row_of_three *rows, uint8_t *to, uint64_t room) noexcept nogil:
-        """One batch; beside initiators small ones with rests between them, until together they are worth a hand-over."""
-        cdef uint64_t until_us = lnt_mono_us() + TOGETHER_US, n = 0, more
+        """Batches, until together they are worth a hand-over."""
+        cdef uint64_t until_us = lnt_mono_us() + HAND_OVER_US, n = 0, more
         while True:
             more = self.make_batch(rows, to + n, room - n)
             n += more
-            if more == 0 or n >= BATCH_BYTES or self.frames.full(PLANS + 1) or not worker_beside(&self.w) or (
-                    lnt_mono_us() >= until_us):
+            if more == 0 or n >= HAND_OVER_BYTES or self.frames.full(PLANS + 1) or lnt_mono_us() >= until_us:
                 return n
 
     cdef uint64_t make_batch(self, const lnt_row_of_three *rows, uint8_t *to, uint64_t room) noexcept nogil:

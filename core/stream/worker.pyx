@@ -197,7 +197,7 @@ cdef bint worker_beside(lnt_worker *w) noexcept nogil:
 
 
 cdef uint64_t worker_batch_bytes(lnt_worker *w, uint64_t most_bytes) noexcept nogil:
-    """How much may be read or written at once; `most_bytes` where no initiator is there. A command waits for one batch at most."""
+    """How much may be read or written at once; `most_bytes` where no initiator is there. Commands wait for one batch."""
     if not worker_beside(w):
         return most_bytes
     return BESIDE_WAITING_BYTES if w.waited else BESIDE_BYTES

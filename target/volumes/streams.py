@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,8 @@ from typing import Any, TypeVar
 from target.errors import LunetteError
 from target.volumes.gateway import AsyncPool, PoolError, pool_error
 
-OUT_BYTES = 5 << 20         # a batch of frames
+OUT_BYTES = 18 << 20        # batches of frames that are handed over together ...
+LIMITED_BYTES = 5 << 20     # ... where so many bytes a second may be sent and no more
 QUIET_SECONDS = 5.0         # without a frame, before a KEEPALIVE
 T = TypeVar("T")
 
@@ -65,7 +67,8 @@ class Sink(_Pump):
         self.out.packing = compress == "zstd"
         self._auto = compress == "auto" and zstd_available()
         self._limit_bytes = limit_bytes
-        self._buffers = [bytearray(OUT_BYTES), bytearray(OUT_BYTES)]
+        self._buffers = [mmap.mmap(-1, OUT_BYTES), mmap.mmap(-1, OUT_BYTES)]      # pages that are used are there, no others
+        self._room_bytes = LIMITED_BYTES if limit_bytes else OUT_BYTES
         self._writing: asyncio.Future[None] | None = None
         self.sent_bytes = 0
         self.told: Callable[[int, int], None] = lambda position, sent_bytes: None      # how far it is
@@ -93,7 +96,7 @@ class Sink(_Pump):
         self.out.feed(rows)
         while True:
             try:
-                n = await self._run(self.out.make, memoryview(self._buffers[0]))
+                n = await self._run(self.out.make, memoryview(self._buffers[0])[:self._room_bytes])
             except PoolError as error:
                 raise LunetteError(error.code, str(error)) from None
             if n == 0:

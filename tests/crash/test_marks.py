@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from tests.support.simdisk import SimDisk
 BLOCK = 4096
 CONFIG = Config(size_bytes=26 << 20, cache_bytes=0, checked=False)
 MODES = ("none", "all", "random", "suffix", "writes", "kill")
-PART = 4 * BLOCK                    # between two MARKs
+PART = 8 * BLOCK                    # between two MARKs
 PARTS = 3
 CONTENT = random.Random(1).randbytes(PARTS * PART)
 BEGIN = Begin("1" * 32, "", "2" * 32, "3" * 32, "v", "1", 1_000_000, 512, 4096, False, {"why": "test"})
@@ -50,6 +51,7 @@ class Watched(AsyncPool):
                 return done.value
             for request in self.pool.pending_io()[:1]:
                 self.pool.perform(request[0])
+            await asyncio.sleep(0)                  # a mark is kept for good while more comes
 
 
 def frames(pool: AsyncPool, *, early: bool) -> Any:

@@ -153,7 +153,7 @@ class Receiving:
             raise _told(taken)
         partial = await self._staged(self._stage(name, Begin.unpack(taken.payload), taken, keep=keep, resync=resync))
         before = partial.received_bytes - source.inflow.received_bytes
-        kept = partial.cursor > 0
+        marking = asyncio.ensure_future(_itself(partial))       # what is kept for good while more comes: one mark at a time
         try:
             await source.into(partial.staged_id, partial.cursor, comparing=partial.is_resync)
             while True:
@@ -163,19 +163,25 @@ class Receiving:
                 told(taken.offset, partial.size_bytes, source.inflow.received_bytes)
                 if taken.type == "mark" and not keep:
                     continue
-                await self._call(partial, "flush")
+                partial = await asyncio.shield(marking)
                 if taken.type == "end":
-                    break
-                partial = await self._replicas.save(replace(
+                    await self._call(partial, "flush")
+                    return partial, taken.more
+                marking = asyncio.ensure_future(self._mark(replace(
                     partial, cursor=max(partial.cursor, taken.offset), updated_s=self._now(),
-                    received_bytes=before + source.inflow.received_bytes))
-                kept = True
+                    received_bytes=before + source.inflow.received_bytes)))
         except BaseException:
-            if not kept:                                        # nothing of it is sure: it begins anew
-                with contextlib.suppress(LunetteError):         # a pool that cannot be written: why it ended counts
+            with contextlib.suppress(LunetteError):         # a pool that cannot be written: why it ended counts
+                with contextlib.suppress(LunetteError):
+                    partial = await asyncio.shield(marking)
+                if not partial.cursor:                      # nothing of it is sure: it begins anew
                     await asyncio.shield(self._drop(partial))
             raise
-        return partial, taken.more
+
+    async def _mark(self, partial: Partial) -> Partial:
+        """All before its cursor is durable, and that this is so. LunetteError."""
+        await self._call(partial, "flush")
+        return await self._replicas.save(partial)
 
     async def _staged(self, work: Coroutine[Any, Any, Partial]) -> Partial:
         """What `_stage` gives; who is cancelled meanwhile leaves nothing behind that was being made."""
@@ -324,6 +330,10 @@ class Receiving:
                     except LunetteError as error:
                         log.warning("%s", error)
             await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _itself(partial: Partial) -> Partial:
+    return partial
 
 
 def _check_blocks(there: ObjectInfo, begin: Begin) -> None:
