@@ -98,7 +98,7 @@ def void(_: object) -> None:
 def schedule(run: Run) -> None:
     """70/30 random 4 KiB at depth 16 with a snapshot every 5 s of which six are kept, second by second; before, without."""
     size = run.plan.size_mib
-    rounds = 6 if run.plan.mode == "quick" else KEPT + 5
+    rounds = 6 if run.plan.mode == "quick" else KEPT + 3        # two of them with as many as are kept: a minute a medium
     for medium in run.media:
         with Lab(run, medium, pool_mib=size * (KEPT + 3), only=("lunette",)) as lab:    # each may keep a copy of nearly all
             for target in lab.lunettes():
