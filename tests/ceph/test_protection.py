@@ -122,3 +122,31 @@ def test_defragmentation_and_schedules_go_on_at_the_other_gateway(images: Images
     (schedule,) = gateway.client.get("/v1/schedules")
     assert schedule["name"] == "s"
     gateway.end()
+
+
+def test_backups_and_restores_at_either_gateway(images: Images, tmp_path: Path) -> None:
+    """A repository is none of the pool's; what is under way when the pool changes hands ends, and is whole or not there."""
+    gateway = Gateway(images, "g")
+    gateway.cli("create", "v", "--size", "48M")
+    for at in range(0, 48 * MIB, MIB):
+        gateway.write("v", at, os.urandom(MIB))
+    gateway.cli("snapshot", "v@1")
+    gateway.cli("repo", "add", "r", str(tmp_path / "r"))
+    gateway.cli("backup", "v@1", "--repo", "r")
+    gateway.killed_and_taken_over()
+    gateway.write("v", 5 * MIB, os.urandom(PIECE))
+    gateway.cli("snapshot", "v@2")
+    assert json.loads(gateway.cli("backup", "v@2", "--repo", "r", "--json"))["new_bytes"] < 4 * MIB
+    whole = {label: gateway.sha256(f"v@{label}") for label in "12"}
+    restoring = subprocess.Popen([sys.executable, "-m", "target", "--api", str(gateway.daemon.api), "restore", "r:v@1", "w"],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    until(lambda: gateway.client.get("/v1/jobs") or restoring.poll() is not None)
+    gateway.killed_and_taken_over()
+    said = restoring.communicate()[1]
+    if "w" not in gateway.ls():
+        assert (restoring.returncode, said.count("\n")) == (1, 1), said
+        gateway.cli("restore", "r:v@1", "w")
+    gateway.cli("restore", "r:v@2", "x")
+    assert {"1": gateway.sha256("w"), "2": gateway.sha256("x")} == whole
+    assert json.loads(gateway.cli("repo", "check", "r", "--data", "--json"))["damage"] == {}
+    gateway.end()
