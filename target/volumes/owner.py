@@ -234,9 +234,7 @@ class OwnedImage(Owned, ImageDevice):
         found = Record.unpack(self._medium.read_record())
         if found is not None and found.state is not State.GIVEN_UP and not takeover:
             self._warn(found, found.window_s)
-        taken = fencing.run(fencing.take(me, takeover=takeover), self._medium, self._pause)
-        self.client.sweep(lambda facts: gone(facts, me))
-        return taken
+        return fencing.run(fencing.take(me, takeover=takeover), self._medium, self._pause)
 
     def _renewals(self) -> dict[str, Callable[[], object]]:
         """The record lies on one OSD, which may hang; the monitors know as well whether this client was blocked."""
@@ -247,6 +245,15 @@ class OwnedImage(Owned, ImageDevice):
         assert mine is not None
         self._portals = list(portals)
         self._list(mine, "active")
+        with contextlib.suppress(RuntimeError):     # where no thread can be started, another time
+            sweeper = threading.Thread(target=self._sweep, name="lunette-sweep", daemon=True)
+            sweeper.start()
+            self._keepers.append(sweeper)
+
+    def _sweep(self) -> None:
+        """Unblock those that are known to be dead. Each takes the monitors a second, so nobody waits for that."""
+        me = image_opener(self.client.address(), self._lease_s)
+        self.client.sweep(lambda facts: not self._stopping.is_set() and gone(facts, me))
 
     def manifest(self) -> Table | None:
         return manifest_of(self)

@@ -225,10 +225,15 @@ def test_blocked_clients_are_swept_when_their_process_is_known_dead(cluster: Clu
     second.stop()
     device = OwnedImage(first.pool, lease_s=30)
     monkeypatch.setattr("target.volumes.owner.SWEEP_SECONDS", 0)
+    held, sweep = threading.Event(), device.client.sweep
+    monkeypatch.setattr(device.client, "sweep", lambda gone: held.wait() and sweep(gone))
     device.own()
-    assert address not in cluster.blocked()
     assert device.owner is not None
     assert device.owner.state is State.OWNED
+    device.announce(["127.0.0.1:1"])        # it serves, however long that takes
+    assert address in cluster.blocked()
+    held.set()
+    cluster.wait_for(lambda: address not in cluster.blocked())
     device.close()
 
 
