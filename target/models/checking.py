@@ -173,7 +173,7 @@ def _first(model: Any, document: Any, error: str) -> str:
     match = re.match(r"\w*", path)
     field = match[0] if match else ""
     given = document.get(field) if isinstance(document, dict) else None
-    return _by_form(model, field, given, said) or f"{path or 'the document'}: {_in_words(model, field, given, said)}"
+    return _by_form(model, field, given, said) or f"{path or 'the document'}: {_in_words(*_within(model, document, path), said)}"
 
 
 def _by_form(model: Any, field: str, given: Any, said: str) -> str:
@@ -189,10 +189,22 @@ def _by_form(model: Any, field: str, given: Any, said: str) -> str:
     return f"{field}: {_shortened(given)} is not {form.rule}"
 
 
-def _in_words(model: Any, field: str, given: Any, said: str) -> str:
-    """What msgspec says, in words that people use of JSON."""
+def _within(hint: Any, value: Any, path: str) -> tuple[Any, Any]:
+    """The type and the value at a path such as `configuration.hosts[0].name`."""
+    for name, place in re.findall(r"(\w+)|\[(.*?)\]", path):
+        if name:
+            hint = inner(hints(hint)[name]) if dataclasses.is_dataclass(hint) else Any
+            value = value.get(name) if isinstance(value, dict) else None
+        else:
+            hint = inner((typing.get_args(hint) or (Any,))[-1])
+            value = value[int(place)] if place.isdigit() and isinstance(value, list) else None
+    return hint, value
+
+
+def _in_words(hint: Any, given: Any, said: str) -> str:
+    """What msgspec says of a value, in words that people use of JSON."""
     if said.startswith("Invalid enum value"):
-        allowed = ", ".join(str(each) for each in typing.get_args(inner(hints(model)[field])))
+        allowed = ", ".join(map(str, typing.get_args(hint)))
         return f"{_shortened(given)} is none of {allowed}"
     wrong_type = re.fullmatch(r"Expected `([\w |]+)`, got `(\w+)`", said)
     if wrong_type:

@@ -75,6 +75,8 @@ async def test_who_says_nothing_is_unreachable_for_who_has_no_patience(tmp_path:
     (Create, {"name": "a", "size_bytes": 1 << 70}, "is not a size"),
     (Create, {"name": "a", "size_bytes": float("nan")}, "size_bytes: this has to be a whole number"),
     (Create, {"name": "a", "size_bytes": 1, "block_bytes": 1000}, "1000 is none of 512, 4096"),
+    (ConfigurationImport, {"configuration": {"format": "lunette-configuration", "version": 9, "pool": "p"}},
+     "configuration.version: 9 is none of 1"),
     (Create, {"name": "a", "size_bytes": 1, "labels": {"k": 5}}, "labels"),
     (Create, {"name": "a", "size_bytes": 1, "labels": {"k": "\ud800"}}, "no JSON"),
     (Create, {"name": "a", "size_bytes": 1, "frob": 1}, "there is no argument 'frob'"),
