@@ -8,20 +8,21 @@ lock is broken and taken; and what it may still say from memory is over when its
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeVar
 
+from core import ownership
 from core.ownership import (
     POLL_S,
     ROUNDS,
+    Answer,
     Clock,
     LostError,
     Medium,
     Opener,
     OwnedError,
     Ownership,
-    Read,
+    Pause,
     Record,
     Sleep,
     State,
@@ -29,6 +30,8 @@ from core.ownership import (
     Verdict,
     Write,
     boot_clock,
+    recorded,
+    run_by,
     same_sign,
 )
 
@@ -38,7 +41,7 @@ LETTING_GO_S = 3.0          # an owner has given the pool up, and has its lock f
 
 
 class Holders(NamedTuple):
-    """Answered with the addresses that have the medium's lock, one a line."""
+    """Answered with the addresses that have the medium's lock."""
 
 
 class Block(NamedTuple):
@@ -58,7 +61,7 @@ class Break(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """Answered with b"yes" when the lock is ours, else b"no": somebody has it, or had it while we tried."""
+    """Answered with whether the lock is ours (`granted`); else somebody has it, or had it while we tried."""
 
 
 T = TypeVar("T")
@@ -73,35 +76,22 @@ class FencingMedium(Medium, Protocol):
     def lock(self) -> bool: ...
 
 
-def run(steps: Steps[T], medium: FencingMedium, sleep: Callable[[float], object] = time.sleep) -> T:
+def run(steps: Steps[T], medium: FencingMedium, sleep: Pause = time.sleep) -> T:
     """Perform a protocol to its end. OSError of the medium, OwnedError, LostError."""
-    answer = b""
-    try:
-        while True:
-            step = steps.send(answer) if answer else next(steps)
-            answer = perform(step, medium, sleep)
-    except StopIteration as end:
-        result: T = end.value
-        return result
+    return run_by(perform, steps, medium, sleep)
 
 
-def perform(step: object, medium: FencingMedium, sleep: Callable[[float], object]) -> bytes:
+def perform(step: object, medium: FencingMedium, sleep: Pause) -> Answer:
     """One step; what it is answered with."""
-    if isinstance(step, Read):
-        return medium.read_record()
-    if isinstance(step, Write):
-        medium.write_record(step.raw)
-    elif isinstance(step, Sleep):
-        sleep(step.seconds)
-    elif isinstance(step, Holders):
-        return "\n".join(["", *medium.lockers()]).encode() or b"\n"
-    elif isinstance(step, Block):
+    if isinstance(step, Holders):
+        return Answer(addresses=tuple(medium.lockers()))
+    if isinstance(step, Lock):
+        return Answer(granted=medium.lock())
+    if isinstance(step, Block):
         medium.block(step.address, step.record)
     elif isinstance(step, Break):
         medium.break_lock(step.address)
-    elif isinstance(step, Lock):
-        return b"yes" if medium.lock() else b"no"
-    return b""
+    return ownership.perform(step, medium, sleep)
 
 
 def take(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) -> Steps[Ownership]:
@@ -114,7 +104,7 @@ def take(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) -> St
             yield Block(address, last if last is not None and last.client == address else None)
         blocked += suspects
         yield from _lock(blocked, claim, me)
-        last = Record.unpack((yield Read()))    # all that could still change it are blocked ...
+        last = yield from recorded()    # all that could still change it are blocked ...
         suspects = [each for each in _suspects([], last, me) if each not in blocked]
         if not suspects:
             break                               # ... unless it had the lock between the look and now
@@ -152,20 +142,20 @@ def _lock(blocked: list[str], claim: Record, me: Opener) -> Steps[None]:
     for _ in range(ROUNDS):
         for address in blocked:
             yield Break(address)
-        if (yield Lock()) == b"yes":
+        if (yield Lock()).granted:
             return
         holders, record = yield from _look()
         if set(_suspects(holders, record, me)) - set(blocked):
             break
         yield Sleep(POLL_S)
-    raise OwnedError(Record.unpack((yield Read())) or claim, Verdict.HELD)
+    raise OwnedError((yield from recorded()) or claim, Verdict.HELD)
 
 
 def _begin(claim: Record, predecessor: Record | None, clock: Clock) -> Steps[Ownership]:
     """The lease of who has the lock and has claimed the pool. Nothing is answered yet: what takes too long is done again."""
     for left in reversed(range(ROUNDS)):
         began_s = clock()
-        found = Record.unpack((yield Read()))
+        found = yield from recorded()
         if found is None or found.owner != claim.owner:
             raise OwnedError(found or claim, Verdict.HELD)
         mine = Ownership(replace(claim, state=State.OWNED, counter=found.counter), predecessor, clock, began_s)
@@ -198,8 +188,8 @@ def observe(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) ->
 
 
 def _look() -> Steps[tuple[list[str], Record | None]]:
-    holders = (yield Holders()).decode().split()
-    return holders, Record.unpack((yield Read()))
+    holders = list((yield Holders()).addresses)
+    return holders, (yield from recorded())
 
 
 def _suspects(holders: list[str], record: Record | None, me: Opener) -> list[str]:

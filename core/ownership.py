@@ -25,8 +25,11 @@ GONE_S = 1.0                # what a process that is gone had in flight has ende
 POLL_S = 0.25               # how often a silent owner is looked at
 ROUNDS = 8
 
-_BODY = struct.Struct("<I16sQQIIQQ16s24s64s64s")     # layout.OWNER, from `state` on
-_BODY_AT = next(field.offset for field in layout.OWNER if field.name == "state")       # behind the magic and the checksum
+_FIELDS = layout.OWNER[2:]                          # behind the magic and the checksum: a record's own, by their names
+_BODY_AT = _FIELDS[0].offset
+_TEXTS = {"host", "client"}
+_NUMBERS = {"state": "I", "counter": "Q", "since_us": "Q", "lease_ms": "I", "pid": "I", "started": "Q", "pid_namespace": "Q"}
+_BODY = struct.Struct("<" + "".join(_NUMBERS.get(field.name, f"{field.size}s") for field in _FIELDS))
 
 
 class State(enum.IntEnum):
@@ -65,9 +68,9 @@ class Record:
 
     def pack(self) -> bytes:
         """The record's block, ready to be written."""
-        body = _BODY.pack(self.state, self.owner, self.counter, self.since_us, self.lease_ms, self.pid, self.started,
-                          self.pid_namespace, self.boot, self.place, self.host.encode()[:63], self.client.encode()[:63])
-        body = body.ljust(layout.OWNER_BYTES - _BODY_AT, b"\0")
+        values = {field.name: getattr(self, field.name) for field in _FIELDS}
+        values |= {name: values[name].encode()[:63] for name in _TEXTS}
+        body = _BODY.pack(*values.values()).ljust(layout.OWNER_BYTES - _BODY_AT, b"\0")
         return (layout.OWNER_MAGIC + crc32c(body).to_bytes(4, "little") + body).ljust(layout.BLOCK_BYTES, b"\0")
 
     @staticmethod
@@ -76,11 +79,10 @@ class Record:
         body = raw[_BODY_AT:layout.OWNER_BYTES]
         if raw[:_BODY_AT] != layout.OWNER_MAGIC + crc32c(body).to_bytes(4, "little"):
             return None
-        state, owner, counter, since, lease, pid, started, namespace, boot, place, host, client = _BODY.unpack_from(body)
-        if state not in set(State):
+        values = dict(zip((field.name for field in _FIELDS), _BODY.unpack_from(body), strict=True))
+        if values["state"] not in set(State):
             return None
-        return Record(state=State(state), owner=owner, counter=counter, since_us=since, lease_ms=lease, pid=pid, started=started,
-                      pid_namespace=namespace, boot=boot, place=place, host=_text(host), client=_text(client))
+        return Record(**values | {"state": State(values["state"])} | {name: _text(values[name]) for name in _TEXTS})
 
     def describe(self) -> str:
         """The owner for people."""
@@ -163,7 +165,7 @@ class LostError(Exception):
 
 # -- steps -------------------------------------------------------------------------------------------------------------
 class Read(NamedTuple):
-    """Answered with the block, from the medium itself."""
+    """Answered with the block (`raw`), from the medium itself."""
 
 
 class Write(NamedTuple):
@@ -176,8 +178,18 @@ class Sleep(NamedTuple):
     seconds: float
 
 
+class Answer(NamedTuple):
+    """What came of a step. Each says which of these it is answered with; the rest is empty."""
+
+    raw: bytes = b""
+    addresses: tuple[str, ...] = ()
+    granted: bool = False
+
+
 T = TypeVar("T")
-Steps = Generator[tuple[Any, ...], bytes, T]
+M = TypeVar("M")
+Steps = Generator[tuple[Any, ...], Answer, T]
+Pause = Callable[[float], object]
 Clock = Callable[[], float]
 
 
@@ -193,22 +205,36 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def run(steps: Steps[T], medium: Medium, sleep: Callable[[float], object] = time.sleep) -> T:
+def run(steps: Steps[T], medium: Medium, sleep: Pause = time.sleep) -> T:
     """Perform a protocol to its end. OSError of the medium, OwnedError, LostError."""
-    answer = b""
+    return run_by(perform, steps, medium, sleep)
+
+
+def run_by(performer: Callable[[object, M, Pause], Answer], steps: Steps[T], medium: M, sleep: Pause) -> T:
+    """As `run`, for protocols with steps of their own."""
     try:
+        step = next(steps)
         while True:
-            step = steps.send(answer) if answer else next(steps)
-            answer = b""
-            if isinstance(step, Read):
-                answer = medium.read_record()
-            elif isinstance(step, Write):
-                medium.write_record(step.raw)
-            elif isinstance(step, Sleep):
-                sleep(step.seconds)
+            step = steps.send(performer(step, medium, sleep))
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def perform(step: object, medium: Medium, sleep: Pause) -> Answer:
+    """One step; what it is answered with."""
+    if isinstance(step, Read):
+        return Answer(raw=medium.read_record())
+    if isinstance(step, Write):
+        medium.write_record(step.raw)
+    elif isinstance(step, Sleep):
+        sleep(step.seconds)
+    return Answer()
+
+
+def recorded() -> Steps[Record | None]:
+    """Read the record that there is."""
+    return Record.unpack((yield Read()).raw)
 
 
 # -- becoming the owner ------------------------------------------------------------------------------------------------
@@ -224,7 +250,7 @@ def acquire(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) ->
         if before is not None and before.owner != claim.owner:
             predecessor = before
         looked_s = clock()
-        found = Record.unpack((yield Read()))
+        found = yield from recorded()
         if not same_sign(found, before):
             continue
         yield Write(claim.pack())
@@ -232,16 +258,16 @@ def acquire(me: Opener, clock: Clock = boot_clock, *, takeover: bool = False) ->
             yield Sleep(YIELD_S)        # it may stand over a record that somebody won meanwhile, who puts it back
             continue
         yield Sleep(SETTLE_S)
-        if _owner(Record.unpack((yield Read()))) != claim.owner:
+        if _owner((yield from recorded())) != claim.owner:
             continue
         return (yield from Ownership(replace(claim, state=State.OWNED), predecessor, clock, looked_s).renew())
-    record = Record.unpack((yield Read()))
+    record = yield from recorded()
     raise OwnedError(record or claim, Verdict.HELD)
 
 
 def _free(me: Opener, clock: Clock, own: bytes, takeover: bool) -> Steps[Record | None]:
     """Wait until nobody owns the pool; the record that says so. OwnedError."""
-    record = Record.unpack((yield Read()))
+    record = yield from recorded()
     first, since_s = record, clock()
     while record is not None and record.owner != own:
         verdict = judge(record, me)
@@ -258,7 +284,7 @@ def _free(me: Opener, clock: Clock, own: bytes, takeover: bool) -> Steps[Record 
                 raise OwnedError(record, Verdict.UNKNOWN)       # what it had sent may still be on its way: nothing here fences it
             break
         yield Sleep(POLL_S)
-        record = Record.unpack((yield Read()))
+        record = yield from recorded()
     return record
 
 
@@ -305,7 +331,7 @@ class Ownership:
         """Show that this owner lives, or (without a lease) only look whether the record is its own. LostError, which is final."""
         self._require()
         begun_s = self._clock()
-        found = Record.unpack((yield Read()))
+        found = yield from recorded()
         ours = found is not None and found.owner == self.record.owner
         if found is not None and not ours and found.state is not State.CLAIMED and found.owner != _owner(self.predecessor):
             raise LostError(f"the pool has another owner: {found.describe()}")
@@ -320,7 +346,7 @@ class Ownership:
 
     def release(self) -> Steps[Ownership]:
         """Say that nobody owns the pool any more, if it is still ours to say."""
-        if self.valid() and _owner(Record.unpack((yield Read()))) == self.record.owner and self.valid():
+        if self.valid() and _owner((yield from recorded())) == self.record.owner and self.valid():
             yield Write(replace(self.record, state=State.GIVEN_UP).pack())
         return self
 

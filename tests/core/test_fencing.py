@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from core import fencing
 from core.fencing import observe, take
 from core.medium import image_opener
-from core.ownership import LostError, Opener, OwnedError, Ownership, Read, Record, Sleep, State, Write
+from core.ownership import Answer, LostError, Opener, OwnedError, Ownership, Read, Record, Sleep, State, Steps, Write
 
 LEASE_S = 10.0
 
@@ -96,7 +95,7 @@ class Process:
         self.wake_s = 0.0
         self._steps = self._life(take(self.me, cluster.clock, takeover=takeover))
 
-    def _life(self, steps: Generator[Any, bytes, Ownership]) -> Generator[None, None, None]:
+    def _life(self, steps: Steps[Ownership]) -> Generator[None, None, None]:
         """A step of the protocol each time it is resumed."""
         try:
             self.owned = yield from self._perform(steps)
@@ -107,16 +106,16 @@ class Process:
         except (OwnedError, LostError, Refused):
             self.ended = True
 
-    def _perform(self, steps: Generator[Any, bytes, Ownership]) -> Generator[None, None, Ownership]:
-        answer = b""
+    def _perform(self, steps: Steps[Ownership]) -> Generator[None, None, Ownership]:
+        answer: Answer | None = None
         while True:
             try:
-                step = steps.send(answer) if answer else next(steps)
+                step = next(steps) if answer is None else steps.send(answer)
             except StopIteration as end:
                 result: Ownership = end.value
                 return result
             if isinstance(step, Sleep):
-                self.wake_s, answer = self.cluster.now_s + step.seconds, b""
+                self.wake_s, answer = self.cluster.now_s + step.seconds, Answer()
             else:
                 answer = fencing.perform(step, self.client, lambda seconds: None)
             yield

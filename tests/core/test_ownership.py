@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 from core import layout, ownership
 from core.ownership import (
+    Answer,
     LostError,
     Opener,
     OwnedError,
@@ -22,6 +23,7 @@ from core.ownership import (
     Record,
     Sleep,
     State,
+    Steps,
     Verdict,
     Write,
     acquire,
@@ -139,10 +141,10 @@ class Actor:
     def kill(self) -> None:
         self.dead = True
 
-    def begin(self, steps: Generator[Any, bytes, Any]) -> None:
-        self.world.at(0, lambda: self.advance(steps, b""))
+    def begin(self, steps: Steps[Any]) -> None:
+        self.world.at(0, lambda: self.advance(steps, None))
 
-    def advance(self, steps: Generator[Any, bytes, Any], answer: bytes) -> None:
+    def advance(self, steps: Steps[Any], answer: Answer | None) -> None:
         if self.dead:
             return
         held = self.pause.pop(self.steps, 0.0)
@@ -151,7 +153,7 @@ class Actor:
             return
         self.steps += 1
         try:
-            step = steps.send(answer) if answer else next(steps)
+            step = next(steps) if answer is None else steps.send(answer)
         except StopIteration as end:
             self.owned = end.value
             self.world.at(self.owned.renew_every_s, lambda: self.begin(self.owned.renew()))  # type: ignore[union-attr]
@@ -160,21 +162,21 @@ class Actor:
         else:
             self.perform(steps, step)
 
-    def perform(self, steps: Generator[Any, bytes, Any], step: Any) -> None:
+    def perform(self, steps: Steps[Any], step: Any) -> None:
         begin, rest = (self.world.random.uniform(0, self.slow) for _ in range(2))
         if isinstance(step, Sleep):
-            self.world.at(step.seconds, lambda: self.advance(steps, b""))
+            self.world.at(step.seconds, lambda: self.advance(steps, Answer()))
         elif isinstance(step, Read):
             def read() -> None:
                 seen = self.world.block
-                self.world.at(rest, lambda: self.advance(steps, seen))
+                self.world.at(rest, lambda: self.advance(steps, Answer(raw=seen)))
             self.world.at(begin, read)
         else:
             assert isinstance(step, Write)
 
             def write() -> None:                # what is on its way lands, whatever becomes of its process
                 self.world.land(step.raw)
-                self.world.at(rest, lambda: self.advance(steps, b""))
+                self.world.at(rest, lambda: self.advance(steps, Answer()))
             self.world.at(begin, write)
 
 
@@ -328,7 +330,7 @@ def test_looking_changes_nothing_and_says_who() -> None:
     seen: list[Exception | None] = []
 
     class Look(Actor):
-        def begin(self, steps: Generator[Any, bytes, Any]) -> None:
+        def begin(self, steps: Steps[Any]) -> None:
             super().begin(observe(self.me, self.world.clock))
 
     look = Look(world, opener(2, place=FILE, lease_s=0))
@@ -348,7 +350,7 @@ def test_a_released_pool_is_free_at_once() -> None:
     steps = first.owned.release()
     first.kill()
     assert isinstance(next(steps), Read)
-    written = steps.send(world.block)
+    written = steps.send(Answer(raw=world.block))
     assert isinstance(written, Write)
     world.land(written.raw)
     second = Actor(world, opener(2, place=DEVICE, boot=THERE))
