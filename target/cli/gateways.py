@@ -27,7 +27,7 @@ def gateway() -> None:
 @json_option
 def ls(place: str, as_json: bool) -> None:
     """Who serves each pool on a pool of a Ceph cluster, and which clients are blocked there."""
-    from target.volumes.gateways import gateways
+    from target.volumes.served_pools import gateways
 
     rows = gateways(place)
     if as_json:
@@ -93,7 +93,7 @@ def _wait_for(client: Client, condition: Callable[[Client], bool]) -> None:
 @click.option("--force", is_flag=True, help="Its process is dead for certain, and so is its machine's last request.")
 def sweep(place: str, client: str, force: bool) -> None:
     """Let the cluster forget that it blocked CLIENT. Daemons do that by themselves for processes that they see are dead."""
-    from target.volumes.gateways import unblock
+    from target.volumes.served_pools import unblock
 
     unblock(place, client, force=force)
     click.echo(f"{client}: not blocked any more")

@@ -10,9 +10,10 @@ from target.cli.group import Group
 from target.cli.model import model_command
 from target.cli.request import connect, json_option, print_json, print_table, show_note
 from target.config import format_duration, format_size
+from target.models.answers import MirrorState
 from target.models.mirrors import Demote, MirrorAdd, MirrorPause, MirrorRemove, MirrorResolve, MirrorResume, Promote
 
-WRONG = ("failed", "diverged", "superseded")
+BROKEN: tuple[MirrorState, ...] = ("diverged", "superseded")     # nothing mends them but a person
 
 
 @click.group(cls=Group)
@@ -35,7 +36,7 @@ def ls(ctx: click.Context, as_json: bool) -> int:
         for row in rows:
             if row["problem"]:
                 click.echo(f"{row['name']}: {row['problem']}", err=True)
-    return int(any(row["state"] in WRONG[1:] or (row["late"] and row["state"] != "paused") for row in rows))
+    return int(any(row["state"] in BROKEN or (row["late"] and row["state"] != "paused") for row in rows))
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:

@@ -433,6 +433,7 @@ class LoginConnection:
             cid=request.cid,
             exp_cmd_sn=request.cmd_sn,
             stat_sn=self._stat_sn,
+            command_window=self._policy.limits.command_window,
             header_digest=settled["HeaderDigest"] == "CRC32C",
             data_digest=settled["DataDigest"] == "CRC32C",
             initiator_max_recv_data_segment_length=settled["MaxRecvDataSegmentLength"],

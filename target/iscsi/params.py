@@ -32,6 +32,8 @@ class NegotiatedParams:
     """The next CmdSN due: CmdSN of the login (which was immediate) for a leading connection."""
     stat_sn: int
     """StatSN of the first response after login."""
+    command_window: int = 128
+    """Commands that may be under way: MaxCmdSN - ExpCmdSN + 1."""
     header_digest: bool = False
     data_digest: bool = False
     initiator_max_recv_data_segment_length: int = 8192

@@ -52,6 +52,11 @@ class RawPdu:
         return bool(self.bhs[0] & 0x40)
 
     @property
+    def lun(self) -> int:
+        """Bytes 8 to 15: the logical unit, as SAM-5 encodes it, where the PDU names one."""
+        return int.from_bytes(self.bhs[8:16])
+
+    @property
     def initiator_task_tag(self) -> int:
         """Bytes 16 to 19, which name the task in nearly every PDU."""
         return int.from_bytes(self.bhs[16:20])

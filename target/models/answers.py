@@ -213,13 +213,18 @@ class PeerRow(TypedDict):
     receive: list[str]
 
 
+MirrorRole = Literal["primary", "demoting", "replica", "superseded"]
+MirrorState = Literal["waiting", "sending", "ok", "failed", "diverged", "paused", "demoting", "replica", "superseded"]
+"""Of a primary how its rounds do; of any other its role."""
+
+
 class MirrorRow(TypedDict):
     """`lag_s`: since the last snapshot that both sides have was taken; null: there is none. Counts since the daemon's start."""
 
     name: str
     peer: str
-    role: Literal["primary", "demoting", "replica", "superseded"]
-    state: Literal["waiting", "sending", "ok", "failed", "diverged", "paused", "demoting", "replica", "superseded"]
+    role: MirrorRole
+    state: MirrorState
     epoch: int
     group: str | None
     rpo_s: float

@@ -172,10 +172,9 @@ class Daemon:
                                         max_sessions_per_initiator=config.max_sessions_per_initiator)
         self.frozen = FrozenMedia(self.pool, functools.partial(expire_tokens, self.target), self.replicas.keeps)
         self.table = SessionTable(self.target, self.access, self.reactors, self.registry, units=self._units_of,
-                                  limits=self._limits_of)
+                                  limits=self._limits_of, tasks=TaskManagement)
         self.limits, self.units = self.table.limits, self.table.units
         self.statistics = Statistics(self.table, self.pool)
-        self.tasks = TaskManagement(self.table)
         self.portals = Portals(config, self.access, self.table, self.prove)
 
     def _limits_of(self, table: SessionTable) -> Limits:

@@ -195,18 +195,15 @@ class _Front:
         registry = SessionRegistry(max_sessions=config.max_sessions,
                                    max_sessions_per_initiator=config.max_sessions_per_initiator)
         self.table = SessionTable(
-            self.target, self.access, [self._reactor], registry,
+            self.target, self.access, [self._reactor], registry, tasks=TaskManagement, before=fresh,
             limits=lambda table: Limits(RateStore(pool, ()), catalog, [self._reactor], table.sessions),
             units=lambda table: Units(
                 pool, catalog, frozen=FrozenMedia(pool, functools.partial(expire_tokens, self.target)),
                 background=table.background, gate_changed=table.gate_changed, abort_tasks=table.abort_for_preempt,
                 quiesce=table.quiesce, attention_raised=table.attention_raised, keep_reservations=True, relay=relay,
                 standing=lambda info: self._mirrors.standing(info)))
-        self.table.before = fresh
         self.units = self.table.units
-        self.tasks = TaskManagement(self.table)
-        self.portals = Portals(config, self.access, self.table)
-        self.portals.before = fresh
+        self.portals = Portals(config, self.access, self.table, before=fresh)
 
     async def start(self) -> None:
         """LunetteError: a portal cannot be had."""

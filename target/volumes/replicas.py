@@ -11,7 +11,7 @@ import binascii
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from target.errors import LunetteError
 from target.volumes.entries import Entries, Kind
@@ -92,26 +92,33 @@ class Partial:
 
     @property
     def token(self) -> str:
-        return pack_token(self.begin.guid, self.begin.from_guid, self.cursor)
+        return Rest(self.begin.guid, self.begin.from_guid, self.cursor).token
 
 
-def pack_token(guid: str, from_guid: str, offset: int) -> str:
+class Rest(NamedTuple):
     """What a receiver asks for: the rest of a snapshot. It is a request, and proves nothing."""
-    raw = json.dumps({"guid": guid, "from": from_guid, "offset": offset}, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
+    guid: str
+    from_guid: str          # of the base; "": it comes whole
+    offset_bytes: int       # where it goes on
 
-def unpack_token(token: str) -> tuple[str, str, int]:
-    """GUID, GUID of the base or "", offset. LunetteError invalid."""
-    try:
-        document = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        guid, base, offset = document["guid"], document["from"], document["offset"]
-        if _is_guid(guid) and (base == "" or _is_guid(base)) and isinstance(offset, int) and 0 <= offset <= 1 << 56 and (
-                offset % 4096 == 0):
-            return guid, base, offset
-    except (ValueError, KeyError, TypeError, binascii.Error):
-        pass
-    raise LunetteError("invalid", "that is no token: lunette receive NAME --status prints it")
+    @property
+    def token(self) -> str:
+        raw = json.dumps({"guid": self.guid, "from": self.from_guid, "offset": self.offset_bytes}, separators=(",", ":")).encode()
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+    @classmethod
+    def of_token(cls, token: str) -> Rest:
+        """LunetteError invalid."""
+        try:
+            document = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+            guid, base, offset = document["guid"], document["from"], document["offset"]
+            if _is_guid(guid) and (base == "" or _is_guid(base)) and isinstance(offset, int) and 0 <= offset <= 1 << 56 and (
+                    offset % 4096 == 0):
+                return cls(guid, base, offset)
+        except (ValueError, KeyError, TypeError, binascii.Error):
+            pass
+        raise LunetteError("invalid", "that is no token: lunette receive NAME --status prints it")
 
 
 def _is_guid(text: Any) -> bool:

@@ -47,7 +47,7 @@ def unresolved(span: str) -> str | None:
             return file[1]
         return file[2] if file[2] and file[2] not in words() else None
     if re.fullmatch(r"(core|target|tests|bench|docs|\.ci)/[\w./*-]*", span):
-        return None if exists(span.rstrip("/")) or exists(span + ".py*") else span
+        return None if exists(span.rstrip("/")) or exists(span + ".[ph]*") else span
     if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*(\([^()]*\))?", span) and re.search(r"_|[a-z][A-Z]|\(", span):
         names = re.findall(r"\w+", span.split("(")[0])
         return next((name for name in names if name not in words() and name not in FOREIGN), None)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import get_args
 
 from prometheus_client.core import Metric
 
+from target.models.answers import MirrorState
 from target.server.api.metric_names import Name
 from target.server.command import Json
 
 LABELS = ["volume", "peer", "role"]
-STATES = ("waiting", "sending", "ok", "failed", "diverged", "paused", "demoting", "replica", "superseded")
+STATES = get_args(MirrorState)
 MIRROR = (
     Name("lag_s", "lunette_mirror_lag_seconds", "Since the last snapshot that both sides have was taken."),
     Name("rpo_s", "lunette_mirror_rpo_seconds", "From one snapshot to the next, as it is meant to be."),

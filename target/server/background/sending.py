@@ -16,7 +16,7 @@ from target.server.command import Json
 from target.volumes.catalog import Catalog, read_labels
 from target.volumes.gateway import AsyncPool, ObjectInfo, PoolError, pool_error
 from target.volumes.holds import StoredHolds
-from target.volumes.replicas import Begin, Replicas, unpack_token
+from target.volumes.replicas import Begin, Replicas, Rest
 from target.volumes.streams import QUIET_SECONDS, Sink
 
 ROWS = 4096             # of a walk at once
@@ -55,7 +55,7 @@ class Sending:
 
     def rest(self, token: str) -> tuple[list[ObjectInfo | None], int]:
         """What a token asks for: base or None, snapshot, and where to go on. LunetteError invalid, gone."""
-        guid, from_guid, offset = unpack_token(token)
+        guid, from_guid, offset = Rest.of_token(token)
         target, base = self._replicas.find(guid), self._replicas.find(from_guid) if from_guid else None
         if target is None or (from_guid and base is None):
             what = "base of the snapshot" if target else "snapshot"

@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,9 +29,9 @@ from target.iscsi import (
 )
 from target.server.iscsi.access import Access
 from target.server.iscsi.half_open import HalfOpen
-from target.server.iscsi.nexus import NexusSession
 from target.server.iscsi.probing import Probing
 from target.server.iscsi.sessions import SessionTable
+from target.server.iscsi.slow_commands import Before
 from target.server.iscsi.throttle import Throttle
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -80,11 +80,14 @@ class Portals:
     """All listening sockets of the daemon, its connection caps and the logins in progress."""
 
     def __init__(self, config: ServeConfig, access: Access, table: SessionTable,
-                 prove: Callable[[], None] = lambda: None) -> None:
-        """`prove` is called before anything is said: it returns only if the pool is still ours."""
+                 prove: Callable[[], None] = lambda: None, before: Before | None = None) -> None:
+        """`prove` is called before anything is said: it returns only if the pool is still ours.
+
+        `before` is awaited before what came is judged; OSError: no answer.
+        """
         self.config = config
         self._prove = prove
-        self.before: Callable[[], Awaitable[None]] | None = None    # awaited before what came is judged; OSError: no answer
+        self._before = before
         self.access = access
         self.table = table
         self.limits = Limits()
@@ -96,8 +99,6 @@ class Portals:
         self._refusals_of_peer = Throttle(burst=20)
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: list[asyncio.Task[None]] = []
-        self._served: set[tuple[NexusSession, int]] = set()    # connections that are the data plane's
-        table.on_connection_closed = self._closed
 
     def open(self) -> list[Portal]:
         """Listen everywhere; the portals with the ports that were really taken. LunetteError when one cannot be had."""
@@ -145,7 +146,7 @@ class Portals:
 
     @property
     def connections(self) -> int:
-        return len(self._half_open) + len(self._served)
+        return len(self._half_open) + self.table.connections
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], peer: str) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -173,7 +174,7 @@ class Portals:
                 await asyncio.sleep(0.1)  # out of descriptors or memory: others will end
                 continue
             peer = plain_address(address[0])
-            if len(self._served) >= self.config.max_connections:
+            if self.table.connections >= self.config.max_connections:
                 self.counts["refused"] += 1
                 self._refused(peer, f"there are {self.config.max_connections} connections already")
                 sock.close()
@@ -264,7 +265,6 @@ class Portals:
             raise
         conn = self.table.serve(nexus_session, policy, params, sock, done.leftover, self.config.ping_seconds)
         if conn is not None:  # else the socket is closed already
-            self._served.add((nexus_session, conn))
             self._look_for_dead(params.initiator_name)
         return True
 
@@ -287,8 +287,8 @@ class Portals:
                 self._half_open.begun(task)
             if opening is not None and not opening.answered:
                 opening.received += data
-            if self.before is not None:
-                await self.before()
+            if self._before is not None:
+                await self._before()
             events = protocol.receive(data, time.monotonic())
             if events:
                 return events
@@ -304,6 +304,3 @@ class Portals:
         if data:
             self._prove()
             await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(sock, data), timeout_seconds)
-
-    def _closed(self, session: NexusSession, conn: int) -> None:
-        self._served.discard((session, conn))

@@ -1,4 +1,4 @@
-"""Sessions: each I_T nexus bound to a data-plane session, its LUN table, its slow commands (SAM-5 §4.6, RFC 7143 §4.4)."""
+"""Sessions: each I_T nexus bound to a data-plane session, and its LUN table (SAM-5 §4.6, RFC 7143 §4.4)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Protocol
 
 from target.iscsi import (
     Admission,
@@ -29,18 +29,7 @@ from target.iscsi import (
     SessionRegistry,
     TaskManagementRequested,
 )
-from target.scsi import (
-    Command,
-    Gate,
-    ITNexus,
-    LogicalUnit,
-    Result,
-    Status,
-    Target,
-    TaskAttribute,
-    UnitAttention,
-    execute,
-)
+from target.scsi import Gate, ITNexus, LogicalUnit, Status, Target, UnitAttention
 from target.scsi.lun import encode
 from target.scsi.sense import Sense, SenseKey
 from target.server.background.detached import Background
@@ -50,36 +39,40 @@ from target.server.iscsi.access import Access
 from target.server.iscsi.dataplane import AbortedEvent, ClosedEvent, CommandEvent, PduEvent, Reactor, SessionClosedEvent
 from target.server.iscsi.draining import WAIT_SECONDS, Draining
 from target.server.iscsi.gates import lun_flags
-from target.server.iscsi.inventory import REPORT_LUNS, Lost
+from target.server.iscsi.inventory import Lost
 from target.server.iscsi.limits import Limits
 from target.server.iscsi.memory import Trimming
 from target.server.iscsi.name_watch import NameWatch
-from target.server.iscsi.nexus import NexusSession, RunningTask
+from target.server.iscsi.nexus import NexusSession
+from target.server.iscsi.slow_commands import Before, SlowCommands
 
 log = logging.getLogger("lunette.sessions")
 
-INQUIRY, REQUEST_SENSE, TEST_UNIT_READY, THIRD_PARTY_COPY = 0x12, 0x03, 0x00, 0x83
-LOOKS_ONLY = frozenset({INQUIRY, REPORT_LUNS, REQUEST_SENSE})  # commands of a scan: they do not open a LUN
-BHS_W = 0x20
 EVENTS = frozenset({UnitAttention.REPORTED_LUNS_CHANGED, UnitAttention.CAPACITY_CHANGED, UnitAttention.INQUIRY_CHANGED,
                     UnitAttention.MEDIUM_CHANGED, UnitAttention.THRESHOLD_REACHED, UnitAttention.ASYMMETRIC_ACCESS_CHANGED})
-INTERNAL_TARGET_FAILURE = Sense(SenseKey.HARDWARE_ERROR, 0x4400)
+
+
+class ManagesTasks(Protocol):
+    """target/server/iscsi/tasks.py."""
+
+    def requested(self, session: NexusSession, conn: int, event: TaskManagementRequested) -> None: ...
 
 
 class SessionTable:
     """Every normal session of the daemon, and what its connections' events lead to. One event loop uses it."""
 
     def __init__(self, target: Target, access: Access, reactors: list[Reactor], registry: SessionRegistry, *,
-                 units: Callable[[SessionTable], Units], limits: Callable[[SessionTable], Limits]) -> None:
-        """`units` and `limits` make what leads back here, each of which is the table's then."""
+                 units: Callable[[SessionTable], Units], limits: Callable[[SessionTable], Limits],
+                 tasks: Callable[[SessionTable], ManagesTasks], before: Before | None = None) -> None:
+        """`units`, `limits` and `tasks` make what leads back here, each of which is the table's then.
+
+        `before` is awaited before Python answers a command; OSError: BUSY.
+        """
         self.target = target
-        self.before: Callable[[], Awaitable[None]] | None = None    # awaited before Python answers a command; OSError: BUSY
         self.access = access
         self.reactors = reactors
         self.registry = registry
         self._lost = Lost()
-        self.on_task_management: Callable[[NexusSession, int, TaskManagementRequested], None] | None = None
-        self.on_connection_closed: Callable[[NexusSession, int], None] | None = None
         self._sessions: dict[tuple[int, int], NexusSession] = {}   # (reactor index, number)
         self._by_nexus: dict[ITNexus, NexusSession] = {}
         self._aborts = Aborts()
@@ -90,6 +83,8 @@ class SessionTable:
         self.draining = Draining(self._reflag)
         self.limits = limits(self)
         self.units = units(self)
+        self.tasks = tasks(self)
+        self._slow = SlowCommands(target, self.units, self.draining, self.gate_changed, before)
 
     def start(self) -> None:
         """Take events from every reactor on the running loop."""
@@ -109,6 +104,11 @@ class SessionTable:
 
     def sessions(self) -> list[NexusSession]:
         return list(self._sessions.values())
+
+    @property
+    def connections(self) -> int:
+        """Connections in full feature phase, of all sessions."""
+        return sum(len(each.connections) for each in self._sessions.values())
 
     async def wait_empty(self, timeout_seconds: float) -> None:
         """Wait until no session is left, but not for longer than that."""
@@ -161,7 +161,7 @@ class SessionTable:
         index = min(range(len(self.reactors)), key=lambda each: sum(key[0] == each for key in self._sessions))
         reactor = self.reactors[index]
         number = reactor.add_session(
-            exp_cmd_sn=params.exp_cmd_sn, max_cmd_window=128, initial_r2t=params.initial_r2t,
+            exp_cmd_sn=params.exp_cmd_sn, max_cmd_window=params.command_window, initial_r2t=params.initial_r2t,
             immediate_data=params.immediate_data, first_burst_length=params.first_burst_length,
             max_burst_length=params.max_burst_length, max_outstanding_r2t=params.max_outstanding_r2t, tsih=params.tsih,
             error_recovery_level=params.error_recovery_level, host=self.access.host_number(params.initiator_name))
@@ -250,8 +250,6 @@ class SessionTable:
         if session.connections.pop(conn, None) is None:
             return
         cid = session.cids.pop(conn, None)
-        if self.on_connection_closed is not None:
-            self.on_connection_closed(session, conn)
         if cid is not None and self.registry.remove_connection(session.session, cid):
             self.end(session, f"its last connection closed: {why}", lost=lost)
 
@@ -469,7 +467,7 @@ class SessionTable:
         if session is None:
             return
         if isinstance(event, CommandEvent):
-            self._command(session, event)
+            self._slow.begin(session, event)
         elif isinstance(event, PduEvent):
             full = session.connections.get(event.conn)
             if full is not None:
@@ -497,8 +495,8 @@ class SessionTable:
                     self.background.spawn(self._log_out_later(session, conn, event, set(session.managing)), "logout")
                 else:
                     self.send(session, conn, event.response, close=event.closes)
-            elif isinstance(event, TaskManagementRequested) and self.on_task_management is not None:
-                self.on_task_management(session, conn, event)
+            elif isinstance(event, TaskManagementRequested):
+                self.tasks.requested(session, conn, event)
             elif isinstance(event, Closed):
                 log.info("closing a connection of %s: %s", session.nexus.initiator_name, event.reason)
                 session.reactor.close_connection(conn)
@@ -529,60 +527,3 @@ class SessionTable:
         for session in self.sessions() if which is None else which:
             for conn, full in session.connections.items():
                 self.send(session, conn, full.async_message(AsyncEvent.LOGOUT_REQUEST, parameters=(0, 0, within_seconds)))
-
-    # -- slow commands -----------------------------------------------------------------------------------------
-    def _command(self, session: NexusSession, event: CommandEvent) -> None:
-        if event.lun in session.luns:
-            session.inventory.known.add(event.lun)
-            if event.cdb[0] not in LOOKS_ONLY:
-                self._opens(session, session.luns[event.lun])
-        task = asyncio.create_task(self._execute(session, event))
-        session.running[event.task] = RunningTask(task, event.lun, event.itt, event.cdb[0] == THIRD_PARTY_COPY)
-
-    def _opens(self, session: NexusSession, object_id: int) -> None:
-        """A session uses an object from now on."""
-        unit = self.units.known(object_id)
-        if object_id in session.used or unit is None:
-            return
-        session.used.add(object_id)
-        self.gate_changed(object_id, session.nexus, unit.gate(session.nexus))
-
-    async def _may_begin(self, session: NexusSession, event: CommandEvent) -> bool:
-        """Wait until commands of the host's ended sessions are over; False when this one's own session ended meanwhile."""
-        name = session.nexus.initiator_name
-        if event.cdb[0] in LOOKS_ONLY or event.cdb[0] == TEST_UNIT_READY:
-            return not session.ended
-        running = session.running[event.task]
-        running.held = True
-        try:
-            while self.draining.busy(name) and not session.ended:
-                await self.draining.wait(name)
-        except asyncio.CancelledError:
-            return False
-        running.held = False
-        return not session.ended
-
-    async def _execute(self, session: NexusSession, event: CommandEvent) -> None:
-        if not await self._may_begin(session, event):
-            session.running.pop(event.task, None)
-            return
-        command = Command(int.from_bytes(event.bhs[8:16]), event.cdb, event.data_out, event.edtl,
-                          TaskAttribute(event.flags & 7) if event.flags & 7 <= 4 else TaskAttribute.SIMPLE)
-        try:
-            if self.before is not None:
-                await self.before()
-            result = await execute(self.target, session.nexus, command)
-        except OSError:
-            result = Result(Status.BUSY)
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            log.exception("command %02xh of %s failed", event.cdb[0], session.nexus.initiator_name)
-            result = Result(Status.CHECK_CONDITION, INTERNAL_TARGET_FAILURE.encode())
-        finally:
-            session.running.pop(event.task, None)
-        if event.cdb[0] == REPORT_LUNS:
-            session.inventory.reported(event.cdb, result, session.luns)
-        counted = result.status == Status.GOOD or result.transfer_bytes > 0
-        written = result.transfer_bytes if event.flags & BHS_W and counted else None
-        session.reactor.complete(event.task, result.status, result.sense, result.data_in, data_out_length=written)

@@ -23,7 +23,6 @@ class TaskManagement:
 
     def __init__(self, table: SessionTable) -> None:
         self.table = table
-        table.on_task_management = self.requested
         self._functions: dict[int, Callable[[NexusSession, TaskManagementRequest], Awaitable[Answer]]] = {
             TaskFunction.ABORT_TASK: self._abort_task,
             TaskFunction.ABORT_TASK_SET: self._abort_task_set,

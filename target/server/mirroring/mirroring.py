@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from target.config import Portal
 from target.errors import LunetteError
+from target.models.answers import MirrorState
 from target.models.mirrors import (
     Demote,
     MirrorAdd,
@@ -303,7 +304,7 @@ class Mirroring:
     def _row(self, info: ObjectInfo, mirror: Mirror) -> Json:
         progress, newest = self.rounds.of(info.id), mirror.newest
         lag_s = None if newest is None else max(0.0, time.time() - newest.created_us / 1e6)
-        state = progress.state if mirror.role == "primary" else mirror.role
+        state: MirrorState = progress.state if mirror.role == "primary" else mirror.role
         if mirror.role == "primary" and mirror.paused and state != "sending":       # the round under way is not broken off
             state = "paused"
         late = lag_s is None or lag_s > LATE * mirror.rpo_s

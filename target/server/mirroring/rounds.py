@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from target.errors import LunetteError
+from target.models.answers import MirrorState
 from target.server.background.sending import Sending
 from target.server.background.transfers import Told, Transfers, untold
 from target.server.command import Json
@@ -23,7 +24,7 @@ from target.server.mirroring.keeping import Keeping, hold_tag
 from target.volumes.gateway import AsyncPool, KeysOf, ObjectInfo
 from target.volumes.holds import StoredHolds
 from target.volumes.mirrors import Common, Mirror, Mirrors, Reign, compare, pack_lineage, unpack_lineage
-from target.volumes.replicas import Replicas
+from target.volumes.replicas import Replicas, Rest
 
 log = logging.getLogger("lunette.mirror")
 
@@ -44,7 +45,7 @@ class Diverged(LunetteError):
 class Progress:
     """How the mirror of a volume does, since the daemon's start."""
 
-    state: str = "waiting"          # waiting, sending, ok, failed, diverged
+    state: MirrorState = "waiting"
     error: str = ""
     rounds: int = 0
     skipped: int = 0
@@ -81,7 +82,7 @@ class There:
     role: str
     lineage: tuple[Reign, ...]
     snapshots: frozenset[str]
-    partial: tuple[tuple[str, str, int], ...]       # GUID, GUID of its base or "", how far
+    partial: tuple[Rest, ...]                       # snapshots that have come in part
     complete: bool
     newest: str
     failed: bool = False                            # its pool is read-only for good
@@ -90,7 +91,7 @@ class There:
     def of(cls, value: Any) -> There:
         """LunetteError invalid."""
         try:
-            partial = tuple((str(each["guid"]), str(each["from"]), int(each["offset"])) for each in value["partial"])
+            partial = tuple(Rest(str(each["guid"]), str(each["from"]), int(each["offset"])) for each in value["partial"])
             lineage = unpack_lineage(value["lineage"]) if value["lineage"] else ()
             return cls(str(value["role"]), lineage, frozenset(map(str, value["snapshots"])), partial, bool(value["complete"]),
                        str(value["newest"]), bool(value.get("failed")))
@@ -216,11 +217,11 @@ class Rounds:
         if base is None and there.role:
             raise LunetteError("not_found", f"{name} has no snapshot in common with its replica any more: mirror rm, then mirror "
                                             "add --resync")
-        for partial_guid, from_guid, at in there.partial:
-            if partial_guid == guid and (from_guid == "") == (base is None):
-                found = self._replicas.find(from_guid, mirror.volume_id) if from_guid else None
-                if found is not None or not from_guid:
-                    base, offset = found, at
+        for rest in there.partial:
+            if rest.guid == guid and (rest.from_guid == "") == (base is None):
+                found = self._replicas.find(rest.from_guid, mirror.volume_id) if rest.from_guid else None
+                if found is not None or not rest.from_guid:
+                    base, offset = found, rest.offset_bytes
 
         async def deliver(told: Told) -> Json:
             return await contact.deliver(mirror.volume_guid, name, lambda fd: self._sending.send(

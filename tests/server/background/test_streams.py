@@ -15,7 +15,7 @@ import pytest
 from target.errors import LunetteError
 from target.server.background import receiving, sending
 from target.volumes.gateway import PoolError
-from target.volumes.replicas import EXPIRES_SECONDS, pack_token
+from target.volumes.replicas import EXPIRES_SECONDS, Rest
 from tests.core.test_stream_frames import resealed
 from tests.support.places import pool_directory
 from tests.support.site import BLOCK, MIB, Site, frames
@@ -216,13 +216,13 @@ async def test_what_is_sent_is_held_and_what_is_gone_is_told(sites: list[Site], 
     guid, base = (here.replicas.guid(here.info(name)) for name in ("v@2", "v@1"))
     monkeypatch.undo()
     await here.delete("v@1")
-    for token, code in ((pack_token(guid, base, 0), "gone"), (pack_token("0" * 32, "", 0), "gone"),
-                        (pack_token(guid, "", 1 << 40), "invalid"), (pack_token(guid, "", 1), "invalid"),
-                        (pack_token(guid, "x", 0), "invalid"), ("x" * 50, "invalid")):
+    for token, code in ((Rest(guid, base, 0).token, "gone"), (Rest("0" * 32, "", 0).token, "gone"),
+                        (Rest(guid, "", 1 << 40).token, "invalid"), (Rest(guid, "", 1).token, "invalid"),
+                        (Rest(guid, "x", 0).token, "invalid"), ("x" * 50, "invalid")):
         with pytest.raises(LunetteError) as error:
             await here.send("", resume=token)
         assert error.value.code == code
-    forged = await here.send("", resume=pack_token(guid, "", 4 * MIB))
+    forged = await here.send("", resume=Rest(guid, "", 4 * MIB).token)
     assert "of which nothing is here" in str(await there.refused("y", forged))
 
 
