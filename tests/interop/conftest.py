@@ -14,6 +14,7 @@ from tests.support.daemon import DaemonProcess
 from tests.support.guest import BOOT_SECONDS, BOOTS, Guest
 from tests.support.guest_image import NoGuest
 from tests.support.kernel_initiator import forget_everything
+from tests.support.pair import Pair
 from tests.support.places import pool_directory
 
 Start = Callable[..., DaemonProcess]
@@ -28,6 +29,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 missing = libiscsi.lib is None if tool == "libiscsi" else shutil.which(tool) is None
                 if missing:
                     item.add_marker(pytest.mark.skip(reason=f"{tool} is not installed (make clients)"))
+
+
+@pytest.fixture(scope="module")
+def pair_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where `daemons` lie."""
+    with pool_directory(tmp_path_factory.mktemp("pair")) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def daemons(pair_place: Path) -> Iterator[Pair]:
+    """Two daemons that know each other."""
+    made = Pair(pair_place).start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair(daemons: Pair) -> Iterator[Pair]:
+    """The two, with nothing in their pools."""
+    yield daemons
+    daemons.clear()
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from target.errors import LunetteError
 from tests.support.cutter import Cutter
 from tests.support.libiscsi import GOOD
 from tests.support.pair import Pair, Refused, Side, paused, rounds, until
-from tests.support.places import pool_directory
 
 MIB = 1 << 20
 NO_ROOM = (7, 0x2707)           # DATA PROTECT, space allocation failed
@@ -28,32 +27,13 @@ long = pytest.mark.skipif(not os.environ.get("LUNETTE_MIRROR"), reason="takes lo
 pytestmark = pytest.mark.needs("libiscsi")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pool_directory(tmp_path_factory.mktemp("mirror-limits")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def daemons(place: Path) -> Iterator[Pair]:
-    made = Pair(place).start()
-    yield made
-    made.close()
-
-
 @pytest.fixture
-def pair(daemons: Pair) -> Iterator[Pair]:
-    yield daemons
-    daemons.clear()
-
-
-@pytest.fixture
-def copied(daemons: Pair, place: Path, pair: Pair) -> Iterator[Side]:
+def copied(daemons: Pair, pair_place: Path, pair: Pair) -> Iterator[Side]:
     """A copy of A's pool as it is when the test copies it, with its identity; `copy` does that."""
-    made = Side(place / "c", "c", "--same-identity", group=1)
+    made = Side(pair_place / "c", "c", "--same-identity", group=1)
     yield made
     made.daemon.close()
-    shutil.rmtree(place / "c")
+    shutil.rmtree(pair_place / "c")
 
 
 def copy(of: Side, to: Side) -> None:

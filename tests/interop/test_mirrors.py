@@ -8,7 +8,7 @@ import json
 import random
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -18,25 +18,9 @@ from target.volumes.links import Credentials, open_link
 from target.volumes.peers import make_credentials
 from tests.support.libiscsi import GOOD, Answer, Initiator
 from tests.support.pair import Pair, Refused, Side, paused, rounds, until
-from tests.support.places import pool_directory
 
 MIB = 1 << 20
 pytestmark = pytest.mark.needs("libiscsi")
-
-
-@pytest.fixture(scope="module")
-def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    with pool_directory(tmp_path_factory.mktemp("mirrors")) as place:
-        made = Pair(place).start()
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def pair(daemons: Pair) -> Iterator[Pair]:
-    """Two daemons that know each other, with nothing in their pools."""
-    yield daemons
-    daemons.clear()
 
 
 def test_a_replica_follows_read_only(pair: Pair) -> None:
