@@ -26,6 +26,7 @@ from tests.support.stamps import SECTOR, Lost, Reply, Session, read_stamps, stam
 from tests.support.waiting import until
 
 MIB = 1 << 20
+ROOM_BYTES = 64 * MIB        # more than is written between two looks at the pool
 WRITERS = 3
 Value = tuple[int, int]
 
@@ -136,6 +137,7 @@ class Storm:
             session = self.session("admin", 99)
             while True:
                 self.names += 1
+                self.make_room()
                 what = dice.choices(("snapshot", "clone", "delete", "grow", "volume"), (8, 5, 6, 1, 1))[0]
                 if what == "snapshot":
                     self.snapshot(session, f"s{self.names}")
@@ -149,6 +151,12 @@ class Storm:
                     self.client.command("resize", {"name": "b", "size_bytes": len(self.volumes["b"].sure) * SECTOR + MIB})
                     with self.lock:
                         self.volumes["b"].sure += [(0, 0)] * (MIB // SECTOR)
+
+    def make_room(self) -> None:
+        """Snapshots pile up, and a full pool refuses writes, rightly: it grows before."""
+        pool = self.client.get("/v1/pool")
+        if pool["available_bytes"] < ROOM_BYTES:
+            self.client.command("grow", {"size_bytes": pool["size_bytes"] + 2 * ROOM_BYTES})
 
     def snapshot(self, session: Session, label: str) -> None:
         """Of two volumes at one instant, under load; what it holds at first is what it must hold for ever."""
