@@ -405,6 +405,20 @@ def test_a_region_that_is_read_in_order_is_put_in_order() -> None:
     assert aged.requests() == 4
 
 
+def test_the_region_in_which_a_volume_ends_is_put_in_order() -> None:
+    aged = Aged()
+    aged.pool.call("resize", object_id=aged.volume, size_bytes=RUN + MIB)
+    del aged.content[RUN + MIB:]
+    aged.snapshots[aged.pool.call("snapshot", pairs=[(aged.volume, "v@s")])[0]] = bytes(aged.content)
+    for block in aged.random.sample(range(256), 150):
+        aged.write(RUN + block * BLOCK, BLOCK)
+    aged.pool.order(True)
+    aged.requests()
+    settle(aged)
+    assert aged.pool.stats()["ordered_regions"] == 1
+    assert aged.requests() == 3
+
+
 def test_nothing_is_put_in_order_where_that_is_switched_off() -> None:
     aged = Aged()
     aged.age(0.6)
