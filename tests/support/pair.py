@@ -174,4 +174,12 @@ def paused(side: Side, *names: str) -> None:
         until(lambda name=name: side.mirror(name)["state"] == "paused")     # type: ignore[misc]
 
 
-__all__ = ["Pair", "Refused", "Side", "paused", "rounds", "until"]
+def alike(primary: Side, replica: Side, name: str) -> bool:
+    """Whether both hold the same; no round comes between, however long reading takes."""
+    paused(primary, name)
+    same = primary.sha256(name) == replica.sha256(name)
+    primary.cli("mirror", "resume", name)
+    return same
+
+
+__all__ = ["Pair", "Refused", "Side", "alike", "paused", "rounds", "until"]
