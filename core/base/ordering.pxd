@@ -14,7 +14,7 @@ cdef struct lnt_region:
 
 cdef struct lnt_noted:
     uint64_t key
-    uint64_t until_us
+    uint64_t until_us             # not again before; WAITS: it is among those that wait
 
 cdef struct lnt_mover:
     lnt_op move                   # OP_MOVE; free where it has no object

@@ -1,9 +1,12 @@
 """Which regions the engine puts in order by itself, and how much of the time that may take (docs/operations.md, "Fragmentation").
 
-A region is noted when much of it has been overwritten since it was shared, and when a long read finds it scattered. Noted regions
-are moved (core/ops/moving.pyx, which says whether that is worth it) behind the initiators: while they write, none is; while they
-only read, some at a time, since it is their reads that become faster. What is noted lives in memory only, and is forgotten where
-there is no place for it. Media on which scattered reads cost little (`gap_bytes`) are left alone.
+A region is noted when much of it has been overwritten since it was shared, and when a long read finds it scattered: then those
+that lie behind it, too, so that a reader in order finds them moved. Noted regions are moved (core/ops/moving.pyx, which says
+whether that is worth it) behind the initiators: while they write, none is; while they only read, some at a time, since it is
+their reads that become faster. What is noted lives in memory only, and is forgotten where there is no place for it.
+
+In memory a scattered read costs nothing, and nothing is noted. What is moved in a page cache is written back beside later
+writers, so there only what is read counts.
 
 Lives here and nowhere else: `ordering`.
 """
@@ -20,27 +23,54 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 cdef enum:
-    GAP_WORTH = 16384             # media whose requests cost less, memory and page caches, are left to the pass after deletes
-    AGAIN_US = 250000             # a region that was noted is not noted again for so long
+    GAP_WORTH = 16384             # a medium whose requests cost less is a page cache
+    AGAIN_US = 250000             # a region that was looked at is not noted for its readers again for so long
     SILENT_US = 20000             # initiators that have sent nothing for so long are not there
+    AHEAD = 3                     # regions behind one that a long read finds scattered
 
 
-cdef void order_want(lnt_pool *p, lnt_object *o, uint64_t lba, bint anew) noexcept nogil:
-    """Look at the region of lba when there is time; where that was said a moment ago only if it has changed since (`anew`)."""
-    cdef uint64_t key = region_key(o, lba)
-    cdef lnt_noted *noted = &p.ordering.noted[hash_slot(key, ORDER_NOTED_BITS)]
+cdef inline uint64_t WAITS() noexcept nogil:
+    return <uint64_t>-1               # its turn has not come
+
+
+cdef inline lnt_noted *noted_of(lnt_pool *p, uint64_t key) noexcept nogil:
+    return &p.ordering.noted[hash_slot(key, ORDER_NOTED_BITS)]
+
+
+cdef inline bint takes(lnt_pool *p, lnt_object *o, uint32_t gap_least) noexcept nogil:
+    """There is room to note one more region, and the medium and the object are such that it may be moved."""
+    return not (p.ordering.off or p.read_only or p.ordering.count == ORDER_WANTED or o.pub.read_only
+                or p.background_device == NULL or p.background_device.gap_bytes < gap_least)
+
+
+cdef void note(lnt_pool *p, lnt_object *o, uint64_t lba, lnt_noted *noted) noexcept nogil:
     cdef uint32_t at = (p.ordering.first + p.ordering.count) % ORDER_WANTED
-    if (p.ordering.off or p.read_only or p.ordering.count == ORDER_WANTED or o.pub.read_only
-            or not anew and noted.key == key and p.now_us < noted.until_us
-            or p.background_device == NULL or p.background_device.gap_bytes < GAP_WORTH):
-        return
-    noted.key = key
-    noted.until_us = p.now_us + AGAIN_US
+    noted.key = region_key(o, lba)
+    noted.until_us = WAITS()
     p.ordering.wanted[at].object = o.pub.id
     p.ordering.wanted[at].lba = region_start(lba)
     p.ordering.count += 1
     if p.background_device != p.current_device:
         p.background_device.wake(p.background_device)
+
+
+cdef void order_overwritten(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
+    """Much of the region of lba has new places: look at it when there is time."""
+    cdef lnt_noted *noted = noted_of(p, region_key(o, lba))
+    if takes(p, o, GAP_WORTH) and (noted.key != region_key(o, lba) or noted.until_us != WAITS()):
+        note(p, o, lba, noted)
+
+
+cdef void order_read(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
+    """A long read has found the region of lba scattered: look at it and at those behind it, unless that was said a moment ago."""
+    cdef uint64_t blocks = o.pub.size_bytes // L_BLOCK_BYTES
+    cdef lnt_noted *noted
+    cdef int _i
+    for _i in range(1 + AHEAD):
+        noted = noted_of(p, region_key(o, lba))
+        if lba < blocks and takes(p, o, 1) and (noted.key != region_key(o, lba) or p.now_us >= noted.until_us):
+            note(p, o, lba, noted)
+        lba += L_RUN_BLOCKS
 
 
 cdef inline bint beside_writers(lnt_pool *p) noexcept nogil:
@@ -88,6 +118,7 @@ cdef void begin(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
 cdef int order_turn(lnt_pool *p) noexcept nogil:
     """Begin the moves that may begin. 1: one did."""
     cdef lnt_object *o
+    cdef lnt_noted *noted
     cdef uint64_t lba
     cdef int began = 0
     look_around(p)
@@ -96,7 +127,12 @@ cdef int order_turn(lnt_pool *p) noexcept nogil:
         lba = p.ordering.wanted[p.ordering.first].lba
         p.ordering.first = (p.ordering.first + 1) % ORDER_WANTED
         p.ordering.count -= 1
-        if o != NULL and not o.pub.gone and lba < o.pub.size_bytes // L_BLOCK_BYTES:
+        if o == NULL or o.pub.gone:
+            continue
+        noted = noted_of(p, region_key(o, lba))
+        if noted.key == region_key(o, lba):
+            noted.until_us = p.now_us + AGAIN_US
+        if lba < o.pub.size_bytes // L_BLOCK_BYTES:
             begin(p, o, lba)
             began = 1
     return began
@@ -125,6 +161,7 @@ cdef void order_switch(lnt_pool *p, bint on) noexcept nogil:
     p.ordering.off = not on
     if not on:
         p.ordering.count = 0
+        memset(p.ordering.noted, 0, sizeof(p.ordering.noted))
 
 
 cdef void order_free(lnt_pool *p) noexcept nogil:

@@ -14,7 +14,7 @@ from core.base.pool cimport lnt_op_state, op_state
 from core.base.schedule cimport op_finish, op_ready
 from core.base.types cimport IO_READ, ST_MEMORY, lnt_io
 from core.ops.epochs cimport epoch_enter, waits_for_range
-from core.ops.order cimport order_want
+from core.ops.order cimport order_read
 from core.ops.placing cimport FEW_PIECES, PIECE_BLOCKS, SMALL_BLOCKS
 from core.ops.requests cimport (
     APART_NEXT, APART_NOW, TRANSFER_IO, TRANSFER_NEW, TRANSFER_PLAN, TRANSFER_VERIFY, error_at, request_end, request_start,
@@ -213,7 +213,7 @@ cdef void read_plan(lnt_pool *p, lnt_op *op) noexcept nogil:
         error_at(op, rc, buf + x.cursor)
     n = length // L_BLOCK_BYTES
     if joined and not x.internal and n >= SMALL_BLOCKS and j.steps > FEW_PIECES + n // PIECE_BLOCKS:
-        order_want(p, o, op.offset // L_BLOCK_BYTES, False)
+        order_read(p, o, op.offset // L_BLOCK_BYTES)
     x.step = TRANSFER_IO
     if x.io_busy == 0:
         read_end(p, op)

@@ -26,7 +26,7 @@ from core.ops.epochs cimport (
     epoch_enter, epoch_exit, memory_ready, unpublished, wait_grace, wait_room, waits_for_range, write_book, write_unbook,
 )
 from core.ops.pieces cimport MERGE_AGAIN, PLAN_AGAIN, pieces_insert
-from core.ops.order cimport order_want
+from core.ops.order cimport order_overwritten
 from core.ops.placing cimport SMALL_BLOCKS, choose_blocks, choose_place, choose_run, moves, region_fills, space_check
 from core.ops.ranges cimport range_keep, range_leave
 from core.ops.requests cimport (
@@ -171,7 +171,7 @@ cdef int plan_new(lnt_pool *p, lnt_waiter *who, lnt_op *op, lnt_extent *e, uint6
     if rc:
         return rc
     if e.pba and region_fills(p, o, lba, got):
-        order_want(p, o, lba, True)
+        order_overwritten(p, o, lba)
     a = piece_at(p, op, lba, pba, got)
     if a == NULL:
         return ST_MEMORY

@@ -185,6 +185,7 @@ def test_a_move_goes_where_the_medium_keeps_nothing() -> None:
 # -- reads over gaps ----------------------------------------------------------------------------------------------------
 
 GAP = 32 << 10
+CACHED_GAP = 8 << 10          # of a page cache
 
 
 def reopened(made: Scattered, **args: Any) -> Scattered:
@@ -230,11 +231,11 @@ def test_a_bad_place_in_a_gap_fails_nothing_and_a_bad_block_is_named() -> None:
 class Aged:
     """A volume that is overwritten here and there after each of its snapshots, which stay."""
 
-    def __init__(self, *, regions: int = 2, pool_bytes: int = 160 * MIB, **args: Any) -> None:
+    def __init__(self, *, regions: int = 2, pool_bytes: int = 160 * MIB, gap_bytes: int = GAP, **args: Any) -> None:
         self.device = Counting(pool_bytes)
         Pool.create(self.device, name="test", journal_blocks=512, area_blocks=1024)
         self.now_us = 0
-        self.pool = Pool(self.device, gap_bytes=GAP, clock=self.clock)
+        self.pool = Pool(self.device, gap_bytes=gap_bytes, clock=self.clock)
         self.pool.order(False)
         self.random = random.Random(2)
         self.volume: int = self.pool.call("create", name="v", size_bytes=regions * RUN, **args)
@@ -431,8 +432,34 @@ def test_nothing_is_put_in_order_where_that_is_switched_off() -> None:
     assert aged.pool.stats()["waiting_regions"] == 0, "what was noted is forgotten"
 
 
-def test_nothing_is_moved_while_somebody_writes() -> None:
+def test_a_long_read_has_what_lies_behind_it_put_in_order() -> None:
+    """A reader in order comes there next."""
     aged = Aged(regions=6)
+    aged.age(0.6)
+    aged.pool.order(True)
+    aged.pool.call("read", object_id=aged.volume, offset_bytes=0, length_bytes=MIB)
+    settle(aged)
+    assert aged.pool.stats()["ordered_regions"] == 4
+    assert aged.requests() > 12, "what lies further behind is as it was"
+    settle(aged)
+    assert aged.requests() == 12
+
+
+def test_of_a_page_cache_only_what_is_read_is_put_in_order() -> None:
+    """What is moved there is written back beside later writers."""
+    aged = Aged(gap_bytes=CACHED_GAP)
+    aged.pool.order(True)
+    aged.age(0.6)
+    settle(aged)
+    assert aged.pool.stats()["ordered_regions"] == 0
+    aged.requests()
+    settle(aged)
+    assert aged.pool.stats()["ordered_regions"] == 2
+
+
+@pytest.mark.parametrize("gap_bytes", [GAP, CACHED_GAP])
+def test_nothing_is_moved_while_somebody_writes(gap_bytes: int) -> None:
+    aged = Aged(regions=6, gap_bytes=gap_bytes)
     aged.age(0.6)
     aged.pool.order(True)
     aged.requests()
