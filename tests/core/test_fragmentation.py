@@ -330,6 +330,16 @@ def test_copies_leave_space_for_writers() -> None:
     assert aged.pool.stats()["copied_bytes"] == 0
 
 
+def test_nothing_is_copied_while_room_below_is_short() -> None:
+    aged = Aged()
+    aged.age(0.6)
+    aged.pool.hurry()
+    assert aged.move() == ["nowhere", "nowhere"]
+    aged.now_us += 11_000_000
+    assert aged.move() == ["moved", "moved"]
+    assert aged.requests() == 4
+
+
 def test_without_a_free_run_a_region_is_gathered_in_the_run_that_has_most_of_it() -> None:
     """What was in the others finds its places there, and those runs become free."""
     aged = Aged()
