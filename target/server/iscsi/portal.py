@@ -60,7 +60,8 @@ def open_listener(portal: Portal) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise LunetteError("in_use", f"{portal} is in use by another program; --listen chooses another") from None
+            raise LunetteError("in_use", f"{portal} is in use by another program; `lunette serve --listen` chooses "
+                                         "another") from None
         raise LunetteError("invalid", f"cannot listen on {portal}: {error.strerror}") from None
 
 
