@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.guest import Guest
 from tests.support.kernel_initiator import QUICK, Node, Verifying, start_multipath, wait_for_ghosts, wait_for_paths
-from tests.support.pair import Pair, Side, alike, rounds, until
+from tests.support.pair import Pair, Side, paused, rounds, until
 from tests.support.places import pool_directory
 
 FILE = "/mnt/v/file"
@@ -58,4 +58,6 @@ def test_a_mounted_file_system_goes_on_by_the_other_side(pair: Pair, guest: Gues
     change_sides(guest, a, b)
     guest.run(f"umount /mnt/v && e2fsck -n -f {disk} 2>&1 && mount {disk} /mnt/v && sha256sum -c /tmp/kept && umount /mnt/v")
     rounds(b, "v")
-    assert alike(b, a, "v")
+    paused(b, "v")
+    newest = max(name for name in a.ls().keys() & b.ls().keys() if name.startswith("v@mirror-"))    # a standby is not read itself
+    assert a.sha256(newest) == b.sha256(newest) == b.sha256("v")
