@@ -83,12 +83,12 @@ class Trial:
 
     def _resumed(self, number: int, share: float, whole_bytes: int) -> None:
         """A stream that breaks off after a share of it, and the rest: what goes over twice."""
-        name, sent = f"cut{number}", 0
+        name, sent, cut = f"cut{number}", 0, round(share * whole_bytes)
         with self._piped("send", "v@1", "--compress", "none") as source, self._piped("receive", name) as sink:
             assert source.stdout is not None
             assert sink.stdin is not None
-            while sent < share * whole_bytes:
-                piece = source.stdout.read(min(MIB, round(share * whole_bytes) - sent))
+            while sent < cut:
+                piece = source.stdout.read(min(MIB, cut - sent))
                 sink.stdin.write(piece)
                 sent += len(piece)
             sink.stdin.close()
