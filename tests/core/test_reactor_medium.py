@@ -83,12 +83,18 @@ def served(medium: Held, hosts: dict[int, Host], count: int) -> Counter[int]:
     return done
 
 
+def queued(r: Rig, medium: Held, deep: Host, others: list[Host], *, each: int, count: int = MANY) -> None:
+    """The others have some commands in flight each when so many of one host's come."""
+    for other in others:
+        other.send(each)
+    waiting(r, medium, deep=0, other=each * len(others))
+    deep.send(count)
+    arrived(r, count + each * len(others))
+
+
 def test_two_that_want_more_than_there_is_are_served_alike(r: Rig, medium: Held) -> None:
     deep, other = Host(r, DEEP), Host(r, OTHER)
-    other.send(2)
-    waiting(r, medium, deep=0, other=2)
-    deep.send(MANY)
-    arrived(r, MANY + 2)
+    queued(r, medium, deep, [other], each=2)
     waiting(r, medium, deep=TOGETHER // 2, other=2)
     other.send(MANY // 2 - 2)
     arrived(r, MANY + MANY // 2)
@@ -101,30 +107,20 @@ def test_two_that_want_more_than_there_is_are_served_alike(r: Rig, medium: Held)
 
 def test_one_of_few_commands_waits_behind_a_share_of_anothers_not_behind_its_queue(r: Rig, medium: Held) -> None:
     deep, other = Host(r, DEEP), Host(r, OTHER)
-    other.send(2)
-    waiting(r, medium, deep=0, other=2)
-    deep.send(MANY)
-    arrived(r, MANY + 2)
+    queued(r, medium, deep, [other], each=2)
     done = served(medium, {DEEP: deep, OTHER: other}, 4 * TOGETHER)
     assert done[OTHER] >= 4 * TOGETHER * 2 // (TOGETHER // 2 + 2) - 2, done
 
 
 def test_bytes_count_so_long_commands_are_fewer(r: Rig, medium: Held) -> None:
     deep, other = Host(r, DEEP, blocks=256), Host(r, OTHER)       # 128 KiB each: 9 of what a block's command counts as 1
-    other.send(2)
-    waiting(r, medium, deep=0, other=2)
-    deep.send(20)
-    arrived(r, 22)
+    queued(r, medium, deep, [other], each=2, count=20)
     waiting(r, medium, deep=4, other=2)
 
 
 def test_four_hosts_have_a_quarter_each(r: Rig, medium: Held) -> None:
     deep, others = Host(r, DEEP), [Host(r, OTHER, host=10 + number) for number in range(3)]
-    for other in others:
-        other.send(1)
-    waiting(r, medium, deep=0, other=3)
-    deep.send(MANY)
-    arrived(r, MANY + 3)
+    queued(r, medium, deep, others, each=1)
     waiting(r, medium, deep=TOGETHER // 4, other=3)
 
 
@@ -139,10 +135,7 @@ def test_one_host_alone_fills_the_queue_as_it_likes(r: Rig, medium: Held, hosts:
 
 def test_once_the_other_has_gone_the_queue_is_filled_again(r: Rig, medium: Held) -> None:
     deep, other = Host(r, DEEP), Host(r, OTHER)
-    other.send(1)
-    waiting(r, medium, deep=0, other=1)
-    deep.send(MANY)
-    arrived(r, MANY + 1)
+    queued(r, medium, deep, [other], each=1)
     waiting(r, medium, deep=TOGETHER // 2, other=1)
     assert medium.end_one() == OTHER
     other.take()
