@@ -165,7 +165,7 @@ class Receiving:
                     continue
                 partial = await asyncio.shield(marking)
                 if taken.type == "end":
-                    await self._call(partial, "flush")
+                    await self._call(partial, "flush", background=True)
                     return partial, taken.more
                 marking = asyncio.ensure_future(self._mark(replace(
                     partial, cursor=max(partial.cursor, taken.offset), updated_s=self._now(),
@@ -180,7 +180,7 @@ class Receiving:
 
     async def _mark(self, partial: Partial) -> Partial:
         """All before its cursor is durable, and that this is so. LunetteError."""
-        await self._call(partial, "flush")
+        await self._call(partial, "flush", background=True)
         return await self._replicas.save(partial)
 
     async def _staged(self, work: Coroutine[Any, Any, Partial]) -> Partial:

@@ -96,6 +96,19 @@ async def test_a_stream_that_is_cut_after_any_frame_goes_on_there(sites: list[Si
     assert not there.pool.hidden()
 
 
+async def test_what_a_stream_makes_durable_is_no_command_of_an_initiator(sites: list[Site]) -> None:
+    """For its own flush a receive would rest as it does beside initiators, and so take twice the time."""
+    here, there = sites
+    flushed = there.native.stats()["requests"]
+    await there.pool.call("flush")
+    assert there.native.stats()["requests"] == flushed + 1        # of somebody who waits for it
+    stream = await here.send("v@1")
+    await there.refused("w", b"".join(marked(stream)[:8]))
+    assert there.receiving.status("w")[0]["offset_bytes"]         # a MARK made it durable
+    await there.receive("w", stream)                              # and its end
+    assert there.native.stats()["requests"] == flushed + 1
+
+
 async def test_a_stream_that_is_cut_anywhere_leaves_nothing_half(sites: list[Site], pytestconfig: pytest.Config) -> None:
     here, there = sites
     stream = await here.send("v@2", compress="zstd")
