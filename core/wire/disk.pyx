@@ -7,6 +7,7 @@ would hand to worker threads. Lives here and nowhere else: `lnt_disk`.
 """
 from core.base.types cimport IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, iovec
 from core.wire.image cimport image_close, image_finished, image_open, image_submit
+from core.wire.mapping cimport mapping_give, mapping_take
 from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE
 from core.wire.throttle cimport SLOW_WRITE_US, throttle_wrote, throttled
 from core.wire.uring cimport (
@@ -104,8 +105,6 @@ cdef extern from "base/native.h" nogil:
 cdef extern from "wire/mapio.h" nogil:
     void lnt_copy_prepare()
     int lnt_copy(void *to, const void *source, size_t n, bint there)
-    void *lnt_map_file(int fd, size_t n)
-    int munmap(void *p, size_t n)
 
 cdef enum:
     RW_BYTES_MAX = 0x40000000
@@ -352,7 +351,7 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.dev.submit = disk_submit
     d.dev.owner = d
     if lnt_memory_backed(fd) and d.inline_io:
-        d.map = <uint8_t *>lnt_map_file(fd, lnt_file_bytes(fd))
+        d.map = <uint8_t *>mapping_take(fd, lnt_file_bytes(fd))
         if d.map != NULL:
             d.map_bytes = lnt_file_bytes(fd)
             lnt_copy_prepare()
@@ -382,6 +381,6 @@ cdef void disk_image_woken(lnt_disk *d) noexcept nogil:
 cdef void disk_close(lnt_disk *d) noexcept nogil:
     image_close(&d.image)
     if d.map != NULL:
-        munmap(d.map, d.map_bytes)
+        mapping_give(d.map)
         d.map = NULL
         d.map_bytes = 0

@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/mman.h>
 
 static __thread sigjmp_buf *lnt_copy_escape;
 static struct sigaction lnt_copy_previous;
@@ -51,11 +50,5 @@ static __attribute__((noinline)) int lnt_copy(void *to, const void *from, size_t
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     lnt_copy_escape = NULL;
     return 0;
-}
-
-static void *lnt_map_file(int fd, size_t n)
-{
-    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return p == MAP_FAILED ? NULL : p;
 }
 #endif

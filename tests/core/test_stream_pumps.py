@@ -152,6 +152,26 @@ def test_what_changed_comes_over(served: Served, packing: bool) -> None:
     os.close(cancel)
 
 
+def mappings(path: str) -> int:
+    """How often a file is mapped here."""
+    return sum(line.rstrip().endswith(path) for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def test_threads_have_one_mapping_of_a_pool_in_memory_and_the_last_one_takes_it_along(served: Served) -> None:
+    path, cancel = os.readlink(f"/proc/self/fd/{served.device.fileno()}"), os.eventfd(0)
+    inflows = [Inflow(served.pool, cancel, cancel) for _ in range(2)]
+    assert mappings(path) == 1                          # the reactor's
+    for each in inflows:
+        each.open()
+    assert mappings(path) == 1
+    served.reactor.stop()
+    inflows[0].close()
+    assert mappings(path) == 1                          # the other one reads through it still
+    inflows[1].close()
+    assert mappings(path) == 0
+    os.close(cancel)
+
+
 def test_streams_do_not_take_each_other_for_initiators(served: Served) -> None:
     volume = served.call("create", name="v", size_bytes=SIZE)
     copy = served.call("create", name="copy", size_bytes=SIZE)
