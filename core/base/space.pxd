@@ -23,6 +23,9 @@ cdef struct lnt_marks:        # core/space/marks.pyx
     uint64_t blocks           # marked
     uint64_t delay_us         # between two looks
     uint64_t due_us           # the next look; 0: nothing to look for
+    uint64_t taken            # blocks that small overwrites took, in the second at hand ...
+    uint64_t taken_before     # ... and in the one before
+    uint64_t taken_us         # when that at hand began
 
 cdef struct lnt_holes:        # core/space/holes.pyx
     uint64_t at               # the look goes on with this run; 0: it has not begun

@@ -10,7 +10,7 @@ from core.base.regions cimport in_region, region_key, region_left
 from core.base.space cimport GOAL_BITS, lnt_goal
 from core.base.types cimport ST_NO_SPACE
 from core.space.allocation cimport alloc_arrival, alloc_exact, alloc_extent, alloc_whole, space_beyond, space_for_data
-from core.space.marks cimport marks_press
+from core.space.marks cimport marks_press, marks_took
 
 cdef enum:
     FILLED_LEAST = 104            # blocks of a region that is being overwritten, from where on it is looked at ...
@@ -87,21 +87,24 @@ cdef int choose_blocks(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba
     cdef uint64_t key = region_key(o, lba)
     cdef lnt_goal *g = goal_of(p, key)
     cdef uint64_t target = 0
-    cdef bint thrifty = not is_new and want < SMALL_BLOCKS and marks_press(p)
+    cdef bint filling = g.key == key and g.base
+    cdef bint small = not is_new and want < SMALL_BLOCKS and not (filling and g.following == lba)
+    cdef bint thrifty = small and marks_press(p)
     cdef bint wide = is_wide(p, o)
     cdef int rc
     if want < SMALL_BLOCKS and not thrifty and wide:
         rc = choose_arrival(p, who, o, lba, want, pba, got)
         if rc or got[0]:
             return rc
-    if g.key == key and g.base:
-        thrifty = thrifty and g.following != lba
+    if filling:
         target = g.base + in_region(lba)
     else:
         rc = map_goal(p, who, o, lba, wide, &target)
         if rc:
             return rc
     rc = alloc_extent(p, who, target, in_region(lba), want, thrifty, pba, got)
+    if rc == 0 and small:
+        marks_took(p, got[0])
     if rc == 0 and pba[0] >= in_region(lba) and not (thrifty and g.key == key):
         if g.key != key or g.base != pba[0] - in_region(lba):
             g.filled = 0

@@ -23,7 +23,8 @@ cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil
 cdef void page_undirty(lnt_pool *p, lnt_page *f) noexcept nogil
 
 cdef inline uint64_t page_hash(lnt_pool *p, uint64_t id) noexcept nogil:
-    return hash_spread(id) >> 20 & p.cache.mask
+    """Numbers in a row lie in a row: pages of one volume share pages of the table, and lines of the processor's cache."""
+    return (id & 511 ^ hash_spread(id >> 9) >> 20) & p.cache.mask
 
 cdef inline lnt_page *cache_find(lnt_pool *p, uint64_t id) noexcept nogil:
     cdef lnt_page *f = p.cache.hash[page_hash(p, id)]

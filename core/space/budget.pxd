@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 cdef void budget_hurry(lnt_pool *p) noexcept nogil
 cdef bint budget_hurries(lnt_pool *p) noexcept nogil
+cdef bint budget_beside(lnt_pool *p) noexcept nogil
 cdef void budget_took(lnt_pool *p, uint64_t blocks, uint64_t took_us) noexcept nogil
 cdef uint32_t budget_blocks(lnt_pool *p) noexcept nogil
 cdef bint budget_allows(lnt_pool *p, uint32_t in_flight) noexcept nogil

@@ -39,6 +39,19 @@ cdef bint budget_hurries(lnt_pool *p) noexcept nogil:
     return hurried(p)
 
 
+cdef inline void look_around(lnt_pool *p) noexcept nogil:
+    """Whether initiators send commands now."""
+    if p.budget.seen != p.budget.requests:
+        p.budget.seen = p.budget.requests
+        p.budget.active_us = p.now_us
+
+
+cdef bint budget_beside(lnt_pool *p) noexcept nogil:
+    """Discards are made beside initiators now, and nobody is in need of them."""
+    look_around(p)
+    return contended(p) and not hurried(p)
+
+
 cdef void budget_took(lnt_pool *p, uint64_t blocks, uint64_t took_us) noexcept nogil:
     """A discard of so many blocks is over. The next are as large as fits the moment, and what it took is to be rested."""
     cdef uint64_t most = MOMENT_US if contended(p) else CALM_US
@@ -60,9 +73,7 @@ cdef uint32_t budget_blocks(lnt_pool *p) noexcept nogil:
 cdef bint budget_allows(lnt_pool *p, uint32_t in_flight) noexcept nogil:
     """A discard may begin now, beside so many."""
     cdef uint64_t rest
-    if p.budget.seen != p.budget.requests:
-        p.budget.seen = p.budget.requests
-        p.budget.active_us = p.now_us
+    look_around(p)
     if p.budget.owed_us:
         rest = p.budget.owed_us * REST
         p.budget.owed_us = 0

@@ -13,11 +13,11 @@ from core.base.schedule cimport io_free, io_new
 from core.base.space cimport RB_HELD, lnt_freed_page, lnt_holes
 from core.base.types cimport IO_DISCARD, ST_MEMORY, lnt_io
 from core.space.allocation cimport space_for_data
-from core.space.budget cimport budget_allows, budget_blocks, budget_due, budget_hurries, budget_took
+from core.space.budget cimport budget_allows, budget_beside, budget_blocks, budget_due, budget_hurries, budget_took
 from core.space.counts cimport count_at, count_may_be_none
 from core.space.marks cimport (
-    freed_add, freed_forget, freed_mark, freed_take, marks_close, marks_forget, marks_look, marks_of, marks_rest,
-    marks_tidy, run_marks,
+    freed_add, freed_forget, freed_mark, freed_take, marks_close, marks_forget, marks_later, marks_look, marks_of, marks_rest,
+    marks_tidy, marks_wanted, run_marks,
 )
 from core.space.medium cimport medium_keeps
 from libc.stdlib cimport free
@@ -227,6 +227,9 @@ cdef int punch_turn(lnt_pool *p) noexcept nogil:
         return 0
     if not p.can_discard or p.read_only:
         punch_forget(p)
+        return 0
+    if budget_beside(p) and marks_wanted(p):
+        marks_later(p)
         return 0
     return look(p)
 

@@ -15,7 +15,10 @@ cdef void marks_close(lnt_pool *p, uint64_t run) noexcept nogil
 cdef int marks_tidy(lnt_pool *p) noexcept nogil
 cdef void marks_forget(lnt_pool *p) noexcept nogil
 cdef int marks_widen(lnt_pool *p, uint64_t pages) noexcept nogil
+cdef void marks_took(lnt_pool *p, uint32_t n) noexcept nogil
 cdef bint marks_press(lnt_pool *p) noexcept nogil
+cdef bint marks_wanted(lnt_pool *p) noexcept nogil
+cdef void marks_later(lnt_pool *p) noexcept nogil
 
 cdef inline lnt_freed_page *marks_of(lnt_pool *p, uint64_t run) noexcept nogil:
     """The page that a run's marks are in; NULL: it has none."""

@@ -17,6 +17,9 @@ cdef extern from *:
 cdef enum:
     GIVEN_UP_PART = 40            # of the time between two looks what is freed for good waits for its neighbours
     MARKED_PART = 8
+    SECOND_US = 1000000
+    BUSY_BLOCKS = 4096            # small overwrites that take so many in a second (16 MiB) are a load that goes on ...
+    AHEAD_SECONDS = 10            # ... for so long, as far as anybody knows
 
 
 cdef lnt_freed_page *page_for(lnt_pool *p, uint64_t run) noexcept nogil:
@@ -151,6 +154,46 @@ cdef int marks_widen(lnt_pool *p, uint64_t pages) noexcept nogil:
     return 1
 
 
+# -- what writers will take again --------------------------------------------------------------------------------------
+
+
+cdef void marks_took(lnt_pool *p, uint32_t n) noexcept nogil:
+    """A small overwrite has taken so many blocks, marked or not."""
+    if p.now_us >= p.marks.taken_us + SECOND_US:
+        p.marks.taken_before = rate(p)
+        p.marks.taken = 0
+        p.marks.taken_us = p.now_us
+    p.marks.taken += n
+
+
+cdef uint64_t rate(lnt_pool *p) noexcept nogil:
+    """Blocks that small overwrites have taken in a second; 0 where they are no load, or are over."""
+    cdef uint64_t n = p.marks.taken
+    if p.now_us >= p.marks.taken_us + 2 * SECOND_US:
+        return 0
+    if p.now_us < p.marks.taken_us + SECOND_US and p.marks.taken_before > n:
+        n = p.marks.taken_before
+    return n if n >= BUSY_BLOCKS else 0
+
+
+cdef uint64_t marks_left(lnt_pool *p) noexcept nogil:
+    """How many marked blocks small overwrites leave where they are.
+
+    On a medium that reads what lies scattered as fast as what does not, none while they are a load.
+    """
+    return 0 if p.current_device.gap_bytes == 0 and rate(p) else (p.total_blocks - p.free_blocks) // MARKED_PART
+
+
 cdef bint marks_press(lnt_pool *p) noexcept nogil:
-    """More is free and still with the medium than a part of what is in use: small writes should take that."""
-    return p.marks.blocks > (p.total_blocks - p.free_blocks) // MARKED_PART
+    """So much is free and still with the medium that small overwrites should take that."""
+    return p.marks.blocks > marks_left(p)
+
+
+cdef bint marks_wanted(lnt_pool *p) noexcept nogil:
+    """Small overwrites take what is marked, and will have taken all of it in a few seconds: holes there would be for nothing."""
+    return marks_press(p) and p.marks.blocks - marks_left(p) <= rate(p) * AHEAD_SECONDS
+
+
+cdef void marks_later(lnt_pool *p) noexcept nogil:
+    """Look again in a moment."""
+    p.marks.due_us = p.now_us + p.marks.delay_us // GIVEN_UP_PART
