@@ -105,6 +105,7 @@ cdef extern from "base/native.h" nogil:
 cdef extern from "wire/mapio.h" nogil:
     void lnt_copy_prepare()
     int lnt_copy(void *to, const void *source, size_t n, bint there)
+    void lnt_copy_next(const void *at)
 
 cdef enum:
     RW_BYTES_MAX = 0x40000000
@@ -319,6 +320,8 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
     if d.inline_io:
         while io != NULL:
             following = io.next
+            if following != NULL and d.map != NULL:
+                lnt_copy_next(d.map + following.offset)
             finished(d, io, perform(d, io))
             io = following
         return True

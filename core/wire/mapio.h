@@ -51,4 +51,9 @@ static __attribute__((noinline)) int lnt_copy(void *to, const void *from, size_t
     lnt_copy_escape = NULL;
     return 0;
 }
+
+static inline void lnt_copy_next(const void *at)   /* the next copy is from or to here: its address and first line are sought */
+{
+    __builtin_prefetch(at);
+}
 #endif
