@@ -3,6 +3,7 @@ from core.base.types cimport lnt_dev, lnt_io
 from core.wire.image cimport lnt_image
 from core.wire.throttle cimport lnt_throttle
 from core.wire.uring cimport lnt_ring
+from core.wire.window cimport lnt_windows
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 cdef struct lnt_disk:              # lnt_dev over the ring
@@ -24,6 +25,7 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint8_t *map                   # memory-backed files: all of it
     uint64_t map_bytes
     lnt_throttle throttle
+    lnt_windows windows            # buffered files of some file systems: what is read without a system call
     uint32_t in_flight
     uint32_t discarding            # discards on the ring: inline writes wait for their holes
     uint32_t syncing               # syncs on the ring, done by threads of the kernel that want a core

@@ -13,6 +13,9 @@ from core.wire.throttle cimport SLOW_WRITE_US, throttle_wrote, throttled
 from core.wire.uring cimport (
     IORING_OP_READ, IORING_OP_READV, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_read_fd, lnt_prep_rw,
 )
+from core.wire.window cimport (
+    WAIT_US, faults_now, window_find, window_note, windows_close, windows_open, windows_turn, windows_waited,
+)
 from libc.errno cimport EINTR, EIO, ENOSPC, errno
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset
@@ -44,6 +47,11 @@ cdef extern from *:
     {
         struct statfs s;
         return !fstatfs(fd, &s) && s.f_type == 0xef53;
+    }
+    static int lnt_may_have_windows(int fd)     /* file systems whose mappings are their page cache, and cost little */
+    {
+        struct statfs s;
+        return !fstatfs(fd, &s) && (s.f_type == 0xef53 || s.f_type == 0x58465342);     /* ext4, XFS */
     }
     static int lnt_is_device(int fd)
     {
@@ -84,6 +92,7 @@ cdef extern from *:
     """
     int lnt_memory_backed(int fd) nogil
     int lnt_on_ext4(int fd) nogil
+    int lnt_may_have_windows(int fd) nogil
     int lnt_is_buffered_file(int fd) nogil
     int lnt_is_device(int fd) nogil
     uint64_t lnt_file_bytes(int fd) nogil
@@ -271,17 +280,43 @@ cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
     return mapped_rw(d, io) if io.offset + io.length <= d.map_bytes else file_rw(d, io)
 
 
+cdef void cache_had(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # All of it: the next reads are tried there, too.
+    if d.cached < CACHED_MAX:
+        d.cached += 1
+    finished(d, io, 0)
+
+
+cdef bint read_window(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # By a copy, where the page cache is known to hold it. False: a system call must see.
+    cdef const uint8_t *at = window_find(&d.windows, io.offset, io.length) if io.vector == NULL else NULL
+    cdef uint64_t before, after
+    if at == NULL:
+        return False
+    before = lnt_mono_us()
+    if lnt_copy(io.buf, at, io.length, False):
+        return False                  # the file is shorter, or the medium fails: the call says which
+    after = lnt_mono_us()
+    if after - before > WAIT_US:
+        windows_waited(&d.windows, after, faults_now())
+    d.windows.copies += 1
+    return True
+
+
 cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
     # What the page cache lacks is left to the ring. Where that is most of it, only one read in sixteen is tried here.
     cdef ssize_t n
+    if read_window(d, io):
+        cache_had(d, io)
+        return
     if io.vector != NULL:
         n = lnt_read_cached_vector(d.fd, io.vector, <int>io.parts, io.offset)
     else:
         n = lnt_read_cached(d.fd, io.buf, io.length, io.offset)
     if n == <ssize_t>io.length:
-        if d.cached < CACHED_MAX:
-            d.cached += 1
-        finished(d, io, 0)
+        if io.vector == NULL:
+            window_note(&d.windows, io.offset, io.length)
+        cache_had(d, io)
         return
     d.cached = d.cached - 4 if d.cached > 4 else 0
     if n > 0 and io.vector != NULL:
@@ -294,8 +329,11 @@ cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
 cdef void write_cached(lnt_disk *d, lnt_io *io, long waits) noexcept nogil:
     cdef uint64_t before = lnt_mono_us()
     cdef uint64_t after
-    finished(d, io, perform(d, io))
+    cdef int32_t result = perform(d, io)
     after = lnt_mono_us()
+    if result == 0:
+        window_note(&d.windows, io.offset, io.length)
+    finished(d, io, result)
     if after - before > SLOW_WRITE_US:
         throttle_wrote(&d.throttle, before, after, lnt_blocked() != waits, d.discarding != 0)
 
@@ -325,8 +363,11 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
             finished(d, io, perform(d, io))
             io = following
         return True
+    windows_turn(&d.windows, now_us)
     while io != NULL:
         following = io.next
+        if following != NULL and following.kind == IO_READ:
+            lnt_copy_next(window_find(&d.windows, following.offset, following.length))
         io.next = NULL
         if io.kind == IO_READ:
             read_cached(d, io)
@@ -353,6 +394,9 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.device = <uint8_t>lnt_is_device(fd)
     d.dev.submit = disk_submit
     d.dev.owner = d
+    if d.page_cache and lnt_may_have_windows(fd):
+        windows_open(&d.windows, fd)
+        lnt_copy_prepare()
     if lnt_memory_backed(fd) and d.inline_io:
         d.map = <uint8_t *>mapping_take(fd, lnt_file_bytes(fd))
         if d.map != NULL:
@@ -383,6 +427,7 @@ cdef void disk_image_woken(lnt_disk *d) noexcept nogil:
 
 cdef void disk_close(lnt_disk *d) noexcept nogil:
     image_close(&d.image)
+    windows_close(&d.windows)
     if d.map != NULL:
         mapping_give(d.map)
         d.map = NULL

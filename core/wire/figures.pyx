@@ -33,6 +33,7 @@ cdef dict loop_stats(lnt_reactor *r):
             "device_syncs": r.disk.syncs, "device_read_bytes": r.disk.read_bytes,
             "device_write_bytes": r.disk.write_bytes, "device_in_flight": r.disk.in_flight,
             "inline_io": r.disk.inline_io, "throttled": r.disk.throttle.times,
-            "mapped_bytes": r.disk.map_bytes, "buffer_bytes": r.buffers.used,
+            "mapped_bytes": r.disk.map_bytes, "windows_enabled": r.disk.windows.enabled,
+            "window_copies": r.disk.windows.copies, "buffer_bytes": r.buffers.used,
             "buffer_cached_bytes": r.buffers.cached, "python_bytes": r.buffers.charged,
             "tasks": r.tasks.live, "delayed": r.delays.count, "delayed_bytes": r.delays.held_bytes}

@@ -7,6 +7,7 @@ import pytest
 
 from core.wire.reactor import CommandEvent
 from core.wire.throttle import Throttle
+from core.wire.window import Windows
 from tests.support.wire import FINAL, READ, WRITE, rig, rw
 
 SHM = Path("/dev/shm")
@@ -161,3 +162,101 @@ def test_a_hole_on_its_way_is_no_throttling() -> None:
     throttle = Throttle()
     throttle.wrote(0, 50_000, True, True)
     assert not throttle.throttled(50_000)
+
+
+PAGE, WINDOW, WINDOWS_MAX, SECOND = 4096, 128 << 20, 128, 1_000_000
+
+
+def opened(path: Path, size_bytes: int) -> int:
+    """A new sparse file of that size."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.truncate(fd, size_bytes)
+    return fd
+
+
+def test_a_window_shows_what_a_system_call_left_in_the_page_cache(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", 2 * WINDOW)
+    windows = Windows(fd)
+    data = os.urandom(200 * PAGE)
+    os.pwrite(fd, data, 60 * PAGE)
+    assert windows.read(60 * PAGE, PAGE) is None, "nobody has said so"
+    windows.note(60 * PAGE, len(data))
+    assert windows.read(60 * PAGE, len(data)) == data
+    assert windows.read(61 * PAGE + 512, 1024) == data[PAGE + 512:PAGE + 1536]
+    assert windows.read(59 * PAGE, 2 * PAGE) is None
+    assert windows.read(259 * PAGE, 2 * PAGE) is None
+    os.pwrite(fd, b"new", 61 * PAGE + 512)
+    assert windows.read(61 * PAGE + 512, 3) == b"new", "it is the page cache, not a copy of it"
+    windows.note(WINDOW - PAGE, 2 * PAGE)
+    assert windows.read(WINDOW - PAGE, PAGE) is None, "what lies in two windows is left to system calls"
+    os.close(fd)
+
+
+def test_windows_forget_when_a_copy_has_waited_for_the_disk(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    windows.note(0, PAGE)
+    windows.waited(SECOND, 0)
+    assert windows.read(0, PAGE) is not None, "it only lost its core"
+    now = SECOND
+    for pause in (SECOND, 2 * SECOND, 4 * SECOND):
+        windows.waited(now, 1)
+        windows.note(0, PAGE)
+        assert windows.read(0, PAGE) is None
+        windows.turn(now + pause - 1)
+        windows.note(0, PAGE)
+        assert windows.read(0, PAGE) is None
+        now += pause
+        windows.turn(now)
+        assert windows.read(0, PAGE) is None, "nothing is known of before"
+        windows.note(0, PAGE)
+        assert windows.read(0, PAGE) is not None
+    windows.waited(now + 100 * SECOND, 1)
+    windows.turn(now + 101 * SECOND)
+    windows.note(0, PAGE)
+    assert windows.read(0, PAGE) is not None, "that was long ago"
+    os.close(fd)
+
+
+def test_windows_are_bounded_and_idle_ones_make_room(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", (WINDOWS_MAX + 1) * WINDOW)
+    os.pwrite(fd, b"last", WINDOWS_MAX * WINDOW)
+    windows = Windows(fd)
+    windows.turn(SECOND)
+    for index in range(WINDOWS_MAX + 1):
+        windows.note(index * WINDOW, PAGE)
+    assert windows.opened == WINDOWS_MAX
+    assert windows.read(WINDOWS_MAX * WINDOW, 4) is None, "all of them were in use a moment ago"
+    windows.turn(3 * SECOND)
+    for index in range(1, WINDOWS_MAX):
+        assert windows.read(index * WINDOW, PAGE) is not None
+    for _ in range(WINDOWS_MAX):
+        windows.note(WINDOWS_MAX * WINDOW, PAGE)
+    assert windows.read(WINDOWS_MAX * WINDOW, 4) == b"last"
+    assert windows.read(0, PAGE) is None, "that one was idle"
+    assert windows.read(WINDOW, PAGE) is not None
+    assert windows.opened == WINDOWS_MAX
+    os.close(fd)
+
+
+def test_a_truncated_page_cached_pool_fails_reads_not_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "pool"
+    with rig(path) as r:
+        if not r.reactor.stats()["loop"]["windows_enabled"]:
+            pytest.skip("the test directory is on a file system without windows")
+        w = r.wire()
+        data = os.urandom(65536)
+        w.command(rw(0x2A, 0, 128), data, flags=FINAL | WRITE, edtl=65536)
+        assert w.receive().status == 0
+
+        def read() -> bytes:
+            w.command(rw(0x28, 0, 128), flags=FINAL | READ, edtl=65536)
+            return w.gather()[0]
+
+        while r.reactor.stats()["loop"]["window_copies"] < 50:
+            assert read() == data                # the first ones may not be tried in the cache
+        os.truncate(path, 4096)
+        w.command(rw(0x28, 0, 128), flags=FINAL | READ, edtl=65536)
+        pdu = w.receive()
+        assert (pdu.status, pdu.key) == (2, (3, 0x1100))
+        os.truncate(path, 64 << 20)
