@@ -68,20 +68,15 @@ static inline ssize_t lnt_take(int fd, int cancel, int stop, int regular, void *
     }
 }
 
-/* 0 when all is written, or -errno. */
-static inline int lnt_give(int fd, int cancel, const void *buf, size_t n)
+/* Bytes written of what `v` says, at least one, or -errno. `regular`: known to be written by a call that may wait. */
+static inline ssize_t lnt_give_some(int fd, int cancel, int *regular, const struct iovec *v, int n)
 {
-    int regular = lnt_is_regular(fd);
-    while (n) {
-        struct iovec v = { .iov_base = (void *)buf, .iov_len = n };
-        ssize_t put = regular ? write(fd, buf, n) : pwritev2(fd, &v, 1, -1, RWF_NOWAIT);
-        if (put >= 0) {
-            buf = (const char *)buf + put;
-            n -= (size_t)put;
-            continue;
-        }
-        if (errno == EOPNOTSUPP || errno == EINVAL) {
-            regular = 1;
+    for (;;) {
+        ssize_t put = *regular ? writev(fd, v, n) : pwritev2(fd, v, n, -1, RWF_NOWAIT);
+        if (put >= 0)
+            return put;
+        if (!*regular && (errno == EOPNOTSUPP || errno == EINVAL)) {
+            *regular = 1;
             continue;
         }
         if (errno != EAGAIN && errno != EINTR)
@@ -90,6 +85,26 @@ static inline int lnt_give(int fd, int cancel, const void *buf, size_t n)
         if (rc)
             return rc;
     }
+}
+
+/* 0 when all is written, or -errno. */
+static inline int lnt_give(int fd, int cancel, const void *buf, size_t n)
+{
+    int regular = lnt_is_regular(fd);
+    while (n) {
+        struct iovec v = { .iov_base = (void *)buf, .iov_len = n };
+        ssize_t put = lnt_give_some(fd, cancel, &regular, &v, 1);
+        if (put < 0)
+            return (int)put;
+        buf = (const char *)buf + put;
+        n -= (size_t)put;
+    }
     return 0;
+}
+
+static inline int lnt_rest(int cancel, int ms)      /* 0, or -ECANCELED */
+{
+    struct pollfd p = { .fd = cancel, .events = POLLIN };
+    return poll(&p, 1, ms) > 0 ? -ECANCELED : 0;
 }
 #endif

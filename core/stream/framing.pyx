@@ -17,7 +17,7 @@ import hashlib
 from core.stream.frame import encode
 
 cdef enum:
-    CRCS = 4096                   # headers that are sealed before they are added up
+    CRCS = 65536                  # headers that are sealed before they are added up
 
 
 cdef class Framing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import mmap
+import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +14,7 @@ from typing import Any, TypeVar
 from target.errors import LunetteError
 from target.volumes.gateway import AsyncPool, PoolError, pool_error
 
-OUT_BYTES = 18 << 20        # batches of frames that are handed over together ...
-LIMITED_BYTES = 5 << 20     # ... where so many bytes a second may be sent and no more
-QUIET_SECONDS = 5.0         # without a frame, before a KEEPALIVE
+QUIET_SECONDS = 5.0     # without a frame, before a KEEPALIVE
 T = TypeVar("T")
 
 
@@ -52,25 +50,16 @@ class _Pump:
 
 
 class Sink(_Pump):
-    """Writes one stream: frames are made on one thread while another writes those before."""
+    """Says one stream. What was said is written behind it: `flush` waits for that."""
 
     def __init__(self, pool: AsyncPool, fd: int, stream: int, *, compress: str, limit_bytes: int) -> None:
         """`compress`: auto, zstd or none. `limit_bytes` a second, 0 for none. LunetteError invalid."""
-        from core.stream.outflow import Outflow, write_all, zstd_available
+        from core.stream.outflow import Outflow, zstd_available
 
         if compress == "zstd" and not zstd_available():
             raise LunetteError("invalid", "the library libzstd.so.1 is not there: --compress none")
         super().__init__(pool)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="lunette-stream")
-        self._fd, self._write_all = fd, write_all
-        self.out = Outflow(pool.pool, stream=stream)
-        self.out.packing = compress == "zstd"
-        self._auto = compress == "auto" and zstd_available()
-        self._limit_bytes = limit_bytes
-        self._buffers = [mmap.mmap(-1, OUT_BYTES), mmap.mmap(-1, OUT_BYTES)]      # pages that are used are there, no others
-        self._room_bytes = LIMITED_BYTES if limit_bytes else OUT_BYTES
-        self._writing: asyncio.Future[None] | None = None
-        self.sent_bytes = 0
+        self.out = Outflow(pool.pool, fd, self._cancel, stream=stream, pack=compress, limit_bytes=limit_bytes)
         self.told: Callable[[int, int], None] = lambda position, sent_bytes: None      # how far it is
 
     async def __aenter__(self) -> Sink:
@@ -80,62 +69,47 @@ class Sink(_Pump):
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
             self.cut()
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
         await self._run(self.out.close)
-        self._writer.shutdown()
         self._close()
 
-    async def put(self, frame: bytes) -> None:
-        """One frame that was made here."""
-        await self._write(memoryview(frame))
-        await self.flush()
+    @property
+    def sent_bytes(self) -> int:
+        return self.out.sent_bytes
+
+    async def begin(self, object_id: int, *, offset: int, span: int, text: bytes) -> None:
+        """What follows is of that object."""
+        await self._said(functools.partial(self.out.begin, object_id, offset=offset, span=span, text=text))
+
+    async def plain(self, type_: str, payload: bytes = b"") -> None:
+        """A frame that says nothing of the object."""
+        await self._said(functools.partial(self.out.plain, type_, payload=payload))
 
     async def rows(self, rows: bytes) -> None:
         """What these rows speak of."""
         self.out.feed(rows)
-        while True:
-            try:
-                n = await self._run(self.out.make, memoryview(self._buffers[0])[:self._room_bytes])
-            except PoolError as error:
-                raise LunetteError(error.code, str(error)) from None
-            if n == 0:
-                return
-            await self._write(memoryview(self._buffers[0])[:n])
-            self._buffers.reverse()
+        while not await self._said(self.out.make):
+            self.told(self.out.position, self.sent_bytes)
+
+    async def mark(self, position: int) -> None:
+        """All before it was said."""
+        await self._said(self.out.mark, position)
+
+    async def end(self, size_bytes: int, *, more: bool) -> None:
+        """All was said; `more`: another one follows."""
+        await self._said(self.out.end, size_bytes, more)
+        self.told(size_bytes, self.sent_bytes)
 
     async def flush(self) -> None:
         """Until all is written. LunetteError when the other end is gone."""
-        if self._writing is None:
-            return
-        writing, self._writing = self._writing, None
+        await self._said(self.out.flush)
+
+    async def _said(self, work: Callable[..., T], *args: Any) -> T:
         try:
-            await asyncio.shield(writing)
+            return await self._run(work, *args)
+        except PoolError as error:
+            raise LunetteError(error.code, str(error)) from None
         except OSError as error:
             raise _descriptor_error(error, "written") from None
-
-    async def _write(self, data: memoryview) -> None:
-        """Begin to write, when what was begun before is written. Where that was waited for, the other end is the slower."""
-        if self._writing is not None and self._auto:
-            self.out.packing = not self._writing.done()
-        await self.flush()
-        loop, began = asyncio.get_running_loop(), 0.0
-        began = loop.time()
-        self._writing = loop.run_in_executor(self._writer, self._write_all, self._fd, self._cancel, data)
-        self.sent_bytes += len(data)
-        self.told(self.out.position, self.sent_bytes)
-        if self._limit_bytes:
-            await self._rest(len(data) / self._limit_bytes - (loop.time() - began))
-
-    async def _rest(self, seconds: float) -> None:
-        """So that no more is sent than may be; whoever waits for the rest hears that it will come."""
-        while seconds > 0:
-            await asyncio.sleep(min(seconds, QUIET_SECONDS))
-            seconds -= QUIET_SECONDS
-            if seconds > 0:
-                await self.flush()
-                self._writing = asyncio.get_running_loop().run_in_executor(
-                    self._writer, self._write_all, self._fd, self._cancel, memoryview(self.out.plain("keepalive")))
 
 
 class Source(_Pump):

@@ -19,7 +19,7 @@ from core.pool.engine import Pool
 from core.stream import layout
 from core.stream.frame import StreamError
 from core.stream.inflow import Inflow
-from core.stream.outflow import Outflow, write_all
+from core.stream.outflow import Outflow
 from core.wire.reactor import Reactor
 from tests.support.waiting import until
 
@@ -93,19 +93,19 @@ def scattered(served: Served, volume: int, seed: int, count: int) -> None:
 
 def send(served: Served, fd: int, cancel: int, since_id: int, object_id: int, *, packing: bool = False) -> threading.Thread:
     """All of a stream, written as it is made."""
-    out, buffer = Outflow(served.pool, stream=7), bytearray(5 * MIB)
-    out.packing = packing
+    out = Outflow(served.pool, fd, cancel, stream=7, pack="zstd" if packing else "none")
     rows = served.rows(since_id, object_id)
     size = served.pool.info(object_id).size_bytes
 
     def work() -> None:
         out.open()
         try:
-            write_all(fd, cancel, out.begin(object_id, offset=0, span=size, text=b"{}"))
+            out.begin(object_id, offset=0, span=size, text=b"{}")
             out.feed(rows)
-            while n := out.make(memoryview(buffer)):
-                write_all(fd, cancel, memoryview(buffer)[:n])
-            write_all(fd, cancel, out.end(size, False))
+            while not out.make():
+                pass
+            out.end(size, False)
+            out.flush()
         finally:
             out.close()
             os.close(fd)
@@ -257,15 +257,23 @@ def test_what_a_resume_sends_again_is_bounded_by_marks(served: Served, tmp_path:
 
 
 def test_a_wait_for_either_end_is_cut_short(served: Served) -> None:
+    volume = served.call("create", name="v", size_bytes=SIZE)
+    served.call("write", object_id=volume, offset_bytes=0, data=b"full" * MIB)      # more than a pipe holds
     cancel = os.eventfd(0)
     r, w = os.pipe()
+    out = Outflow(served.pool, w, cancel, stream=7)
+    out.open()
+    out.begin(volume, offset=0, span=SIZE, text=b"{}")
+    out.feed(served.rows(0, volume))
+    assert out.make()
     threading.Timer(0.05, lambda: os.eventfd_write(cancel, 1)).start()
     with pytest.raises(OSError, match="ancel"):
-        write_all(w, cancel, bytes(MIB))
-    os.close(w)
-    while os.read(r, MIB):
-        pass
-    os.close(r)
+        out.flush()
+    with pytest.raises(OSError, match="ancel"):
+        out.plain("keepalive")
+    out.close()
+    for fd in (r, w):
+        os.close(fd)
     r, w = os.pipe()
     with pytest.raises(OSError, match="ancel"):
         receive(served, r, cancel, 0)

@@ -19,7 +19,7 @@ from target.volumes.holds import StoredHolds
 from target.volumes.replicas import Begin, Replicas, Rest
 from target.volumes.streams import QUIET_SECONDS, Sink
 
-ROWS = 4096             # of a walk at once
+ROWS = 32768            # of a walk at once
 GRAIN_BYTES = 4096
 TAG = "send:"           # of the holds
 
@@ -93,10 +93,10 @@ class Sending:
             async with Sink(self._pool, fd, secrets.randbits(63), compress=compress, limit_bytes=limit_bytes) as sink:
                 sink.told = functools.partial(_tell, told, 0, info.size_bytes)
                 text = self._begin(from_guid, info).pack()
-                await sink.put(sink.out.begin(info.id, offset=0, span=info.size_bytes, text=text))
+                await sink.begin(info.id, offset=0, span=info.size_bytes, text=text)
                 for each in rows:
                     await sink.rows(each)
-                await sink.put(sink.out.end(info.size_bytes, False))
+                await sink.end(info.size_bytes, more=False)
                 await sink.flush()
                 return {"sent": [info.name], "sent_bytes": sink.sent_bytes, "data_bytes": sink.out.frames.data_bytes}
 
@@ -123,32 +123,38 @@ class Sending:
     async def _one(self, sink: Sink, base: ObjectInfo | None, info: ObjectInfo, offset: int, *, more: bool,
                    end: int | None = None) -> None:
         text = self._begin(self._guid(base), info).pack()
-        await sink.put(sink.out.begin(info.id, offset=offset, span=info.size_bytes, text=text))
+        await sink.begin(info.id, offset=offset, span=info.size_bytes, text=text)
         try:
             await self._changes(sink, base, info, offset, end)
         except LunetteError as error:
             if error.code != "aborted":         # the other end is there, and shall know why
-                await sink.put(sink.out.plain("error", payload=json.dumps(error.as_json()["error"]).encode()))
+                await sink.plain("error", json.dumps(error.as_json()["error"]).encode())
+                await sink.flush()
             raise
-        await sink.put(sink.out.end(info.size_bytes, more))
+        await sink.end(info.size_bytes, more=more)
 
     async def _changes(self, sink: Sink, base: ObjectInfo | None, info: ObjectInfo, offset: int, end: int | None) -> None:
-        at: int | None = offset
-        loop, told_s = asyncio.get_running_loop(), 0.0
-        while at is not None:
-            walk = asyncio.ensure_future(self._walk(base, info, at, end))
-            while not (await asyncio.wait([walk], timeout=QUIET_SECONDS))[0]:
-                await sink.put(sink.out.plain("keepalive"))
-            rows, at = walk.result()
-            await sink.rows(rows)
-            if at is not None and loop.time() - told_s > 1:       # where little changed, marks say how far it is
-                told_s = loop.time()
-                await sink.put(sink.out.mark(at))
-
-    async def _walk(self, base: ObjectInfo | None, info: ObjectInfo, at: int, end: int | None) -> Any:
+        loop, told_s, at = asyncio.get_running_loop(), 0.0, offset
+        walk = self._walk(base, info, at, end)
         try:
-            return await self._pool.call("changes", since_id=0 if base is None else base.id, object_id=info.id,
-                                         offset_bytes=at, end_bytes=end, limit=ROWS)
+            while at is not None:
+                while not (await asyncio.wait([walk], timeout=QUIET_SECONDS))[0]:
+                    await sink.plain("keepalive")
+                rows, at = _walked(walk, info)
+                if at is not None:
+                    walk = self._walk(base, info, at, end)      # while these are said
+                await sink.rows(rows)
+                if at is not None and loop.time() - told_s > 1:       # where little changed, marks say how far it is
+                    told_s = loop.time()
+                    await sink.mark(at)
+        finally:
+            if not walk.cancel() and not walk.cancelled():
+                walk.exception()                # nobody else looks
+
+    def _walk(self, base: ObjectInfo | None, info: ObjectInfo, at: int, end: int | None) -> asyncio.Future[Any]:
+        try:
+            return self._pool.start("changes", since_id=0 if base is None else base.id, object_id=info.id, offset_bytes=at,
+                                    end_bytes=end, limit=ROWS)
         except PoolError as error:
             raise pool_error(error.code, f"send {info.name}") from None
 
@@ -164,6 +170,13 @@ class Sending:
             pool_uuid=origin.pool_uuid if origin else self._pool.pool.uuid.hex(),
             volume=volume_name, label=label, created_us=int(info.created_s * 1e6), block_bytes=info.block_bytes,
             physical_block_bytes=info.physical_block_bytes, checksum=info.checksum, labels=read_labels(info))
+
+
+def _walked(walk: asyncio.Future[Any], info: ObjectInfo) -> Any:
+    try:
+        return walk.result()
+    except PoolError as error:
+        raise pool_error(error.code, f"send {info.name}") from None
 
 
 def _tell(told: Told, before: int, total: int, position: int, sent_bytes: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import random
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -196,27 +197,25 @@ async def test_the_volume_goes_while_it_is_received(sites: list[Site]) -> None:
 
 async def test_what_is_sent_is_held_and_what_is_gone_is_told(sites: list[Site], monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = sites
-    call = here.pool.call
+    start, plain = here.pool.start, sending.Sink.plain
     held: list[list[str]] = []
+    said: list[str] = []
 
-    async def slow(op: str, **args: Any) -> Any:
-        if op == "changes":
-            held.append([tag for name in ("v@1", "v@2") for tag in here.holds.tags(here.info(name).id)])
-            with pytest.raises(LunetteError, match="is held by send:"):
-                await here.delete("v@1")
-            before = len(said)                      # a walk that takes long: the other end hears that there is nothing yet
-            await eventually(lambda: len(said) > before)
-        return await call(op, **args)
+    async def slow(**args: Any) -> Any:
+        held.append([tag for name in ("v@1", "v@2") for tag in here.holds.tags(here.info(name).id)])
+        with pytest.raises(LunetteError, match="is held by send:"):
+            await here.delete("v@1")
+        before = len(said)                      # a walk that takes long: the other end hears that there is nothing yet
+        await eventually(lambda: len(said) > before)
+        return await start("changes", **args)
 
-    put = sending.Sink.put
-    said: list[int] = []
+    async def heard(self: sending.Sink, type_: str, payload: bytes = b"") -> None:
+        said.append(type_)
+        await plain(self, type_, payload)
 
-    async def heard(self: sending.Sink, frame: bytes) -> None:
-        said.append(frame[6])
-        await put(self, frame)
-
-    monkeypatch.setattr(here.pool, "call", slow)
-    monkeypatch.setattr(sending.Sink, "put", heard)
+    monkeypatch.setattr(here.pool, "start",
+                        lambda op, **args: asyncio.ensure_future(slow(**args)) if op == "changes" else start(op, **args))
+    monkeypatch.setattr(sending.Sink, "plain", heard)
     monkeypatch.setattr(sending, "QUIET_SECONDS", 0.01)
     stream = await here.send("v@2", "v@1")
     assert held
@@ -390,15 +389,9 @@ async def test_what_nobody_goes_on_with_expires(sites: list[Site], monkeypatch: 
     there.receiving.stop()
 
 
-async def test_a_limit_is_waited_for(sites: list[Site], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_limit_is_waited_for(sites: list[Site]) -> None:
     here, _ = sites
-    slept: list[float] = []
-    sleep = asyncio.sleep
-
-    async def note(seconds: float) -> None:
-        slept.append(seconds)
-        await sleep(0)
-
-    monkeypatch.setattr("target.volumes.streams.asyncio.sleep", note)
-    stream = await here.send("v@1", limit_bytes=MIB)
-    assert len(stream) / MIB - 1 < sum(slept) <= len(stream) / MIB
+    for name, since, limit_bytes in (("v@1", None, 16 * MIB), ("v@2", "v@1", MIB)):
+        began = time.monotonic()
+        stream = await here.send(name, since, limit_bytes=limit_bytes)
+        assert time.monotonic() - began >= 0.9 * len(stream) / limit_bytes
