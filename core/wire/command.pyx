@@ -8,6 +8,7 @@ from core.wire.answer cimport (
     ASC_INVALID_FIELD_IN_COMMAND_IU, ASC_LBA_OUT_OF_RANGE, ASC_WRITE_PROTECTED, KEY_ABORTED, KEY_ILLEGAL, KEY_PROTECT,
     answer_full, answer_residual, answer_sense, answer_status,
 )
+from core.wire.connection cimport connection_close
 from core.wire.data_in cimport data_in_expect, data_in_ready
 from core.wire.data_out cimport data_out_solicit, data_out_want
 from core.wire.delay cimport (
@@ -15,7 +16,7 @@ from core.wire.delay cimport (
 )
 from core.wire.handover cimport command_to_python, echo_nop, pdu_to_python
 from core.wire.lun cimport lun_flags, lun_ref, lun_unref
-from core.wire.nexus cimport CONNECTION_OPEN, LUNF_RO, LUNF_SLOW, LUNF_WRITE_SLOW, T_DATA, T_DEVICE, lnt_lun
+from core.wire.nexus cimport CLOSE_ERROR, CONNECTION_OPEN, LUNF_RO, LUNF_SLOW, LUNF_WRITE_SLOW, T_DATA, T_DEVICE, lnt_lun
 from core.wire.numbering cimport numbering_opens
 from core.wire.operations cimport FAST_NONE, FAST_READ, FAST_SYNC, FAST_WRITE
 from core.wire.pdu cimport (
@@ -24,7 +25,8 @@ from core.wire.pdu cimport (
 from core.wire.send cimport send_pdu, send_task
 from core.wire.share cimport share_done, share_submit, share_waits
 from core.wire.task cimport (
-    task_buffer, task_check, task_drop_buffer, task_free, task_grow_buffer, task_held, task_wait, task_waiters,
+    task_buffer, task_check, task_copies, task_drop_buffer, task_free, task_grow_buffer, task_held, task_lies, task_wait,
+    task_waiters,
 )
 from core.wire.task_set cimport task_set_next, task_set_to_settle
 from libc.stdint cimport uint32_t, uint8_t
@@ -130,6 +132,17 @@ cdef void task_step(lnt_reactor *r, lnt_task *t) noexcept nogil:
             task_wait(r, t)
         return
     execute(r, t)
+
+
+cdef bint command_takes(lnt_reactor *r, lnt_task *t, const uint8_t *at) noexcept nogil:
+    # All data of a WRITE stand at `at`, in a receive buffer. They stay there if it runs now; else it takes a copy of them. False:
+    # there is no memory for that.
+    if t.fail or t.aborted or (t.ordered and not t.dormant and task_lies(r, t, at)):
+        return True
+    if task_copies(r, t, at, t.out.want):
+        return True
+    connection_close(r, t.connection, CLOSE_ERROR, "out of memory")
+    return False
 
 
 cdef void tell_window(lnt_reactor *r, lnt_task *t) noexcept nogil:

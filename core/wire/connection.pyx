@@ -3,7 +3,8 @@
 Lives here and nowhere else: a connection's state and what the ring still holds of it. Its end is core/wire/lifecycle.pyx.
 """
 from core.wire.mailbox cimport event_of, event_post
-from core.wire.nexus cimport CONNECTION_CLOSING, EV_CLOSED, RECEIVE_GROUP, lnt_event
+from core.wire.inbound cimport INBOUND_GROUP
+from core.wire.nexus cimport CONNECTION_CLOSING, EV_CLOSED, lnt_event
 from core.wire.tags cimport TAG_CANCEL, TAG_RECV
 from core.wire.uring cimport lnt_prep_cancel, lnt_prep_recv_multishot
 from libc.stdint cimport uintptr_t
@@ -14,7 +15,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 
 cdef void connection_arm(lnt_reactor *r, lnt_connection *c) noexcept nogil:
-    lnt_prep_recv_multishot(r.ring, <int>c.file, RECEIVE_GROUP, 0, <uintptr_t>c | TAG_RECV)
+    lnt_prep_recv_multishot(r.ring, <int>c.file, INBOUND_GROUP, 0, <uintptr_t>c | TAG_RECV)
     c.armed = 1
     connection_hold(c)
 

@@ -6,7 +6,8 @@ from core.wire.connection cimport connection_close
 from core.wire.delay cimport delay_active
 from core.wire.kept cimport kept_r2t, kept_recovered
 from core.wire.nexus cimport CLOSE_ERROR, FAIL_AMOUNT, FAIL_DIGEST, FAIL_UNSOLICITED, R2T_KEPT, T_DATA, lnt_r2t, lnt_session
-from core.wire.payload cimport payload_into
+from core.wire.operations cimport FAST_WRITE
+from core.wire.payload cimport payload_into, payload_lies
 from core.wire.pdu cimport (
     BHS_BUFFER_OFFSET, BHS_BYTES, BHS_DATA_SN, BHS_FLAGS, BHS_ITT, BHS_LUN, BHS_OPCODE, BHS_TTT, CMD_FINAL, CMD_WRITE,
     OPCODE_MASK, OP_DATA_OUT, REJECT_DATA_DIGEST, REJECT_INVALID_FIELD, TAG_NONE, bhs_r2t, get_be32, lun_number,
@@ -19,6 +20,13 @@ cdef enum:
     RECOVERIES_MAX = 64               # recovery R2Ts of one task for damaged Data-Out
     STALE_AGE = 8                     # Data-Out for a task that was the slot's so many tasks ago may still be on its way ...
     STALE_R2TS = 16                   # ... as may that for an R2T of the same task that was answered so many R2Ts ago
+
+
+cdef inline bint may_lie(lnt_reactor *r, lnt_connection *c, lnt_task *t, uint32_t dsl) noexcept nogil:
+    # All that a WRITE takes stands in one receive buffer, and is copied from there to the medium: no buffer of its own is needed
+    # if it runs as soon as the PDU is complete (command_takes).
+    return (r.disk.copies and t.kind == FAST_WRITE and dsl == t.out.want and dsl <= c.receive.ahead and not c.recovery
+            and not delay_active(t.lun))
 
 
 # -- planning ---------------------------------------------------------------------------------------------------------
@@ -40,6 +48,9 @@ cdef void data_out_plan(lnt_reactor *r, lnt_connection *c, lnt_task *t, uint32_t
     t.out.sequence_end = limit
     t.out.unsolicited = more and not s.negotiated.initial_r2t and t.edtl > 0
     if t.fail or t.out.want == 0 or not (dsl or t.out.unsolicited):
+        return
+    if may_lie(r, c, t, dsl):
+        payload_lies(c, c.receive.behind)
         return
     first = limit if t.out.unsolicited else dsl
     if first > t.out.want:

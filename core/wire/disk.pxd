@@ -15,6 +15,7 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint8_t inline_io              # memory-backed files: plain system calls
     uint8_t page_cache             # buffered files: writes go to it at once, and so do reads of what it holds
     uint8_t small_folios           # new parts of the file are written in small pieces (docs/performance.md)
+    uint8_t copies                 # what is written is copied at once, or by the kernel: it may lie anywhere in memory
     uint8_t device                 # a block device: what is to be allocated is written with zeros
     uint8_t cached                 # how well those have found lately, 0..16
     lnt_image image                # pools on Ceph: there is no file

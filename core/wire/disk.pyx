@@ -388,7 +388,8 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.fd = fd
     d.file = file
     d.inline_io = <uint8_t>(lnt_memory_backed(fd) if inline_io < 0 else inline_io)
-    d.page_cache = <uint8_t>(inline_io != 0 and lnt_is_buffered_file(fd))
+    d.copies = <uint8_t>lnt_is_buffered_file(fd)
+    d.page_cache = <uint8_t>(inline_io != 0 and d.copies)
     d.small_folios = <uint8_t>(d.page_cache and lnt_on_ext4(fd))
     d.dev.gap_bytes = 0 if d.inline_io else GAP_CACHED_BYTES if d.page_cache else GAP_BYTES
     d.device = <uint8_t>lnt_is_device(fd)

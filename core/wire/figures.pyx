@@ -28,6 +28,7 @@ cdef dict loop_stats(lnt_reactor *r):
             "async_sends": r.counters.async_sends, "direct_recvs": r.counters.direct_receives,
             "starved": r.counters.starved,
             "pauses": r.counters.pauses,
+            "in_place_writes": r.inbound.held, "receive_buffers_out": r.inbound.out,
             "shared": r.counters.shared,
             "device_reads": r.disk.reads, "device_writes": r.disk.writes,
             "device_syncs": r.disk.syncs, "device_read_bytes": r.disk.read_bytes,

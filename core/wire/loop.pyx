@@ -2,7 +2,7 @@
 
 Lives here and nowhere else: the order of a turn, the thread's beginning and end, the ring and its receive buffers.
 """
-from core.base.memory cimport mem_mapped, mem_zeroed
+from core.base.memory cimport mem_zeroed
 from core.base.types cimport lnt_dev, lnt_io, lnt_op
 from core.pool.turn cimport LNT_IDLE, lnt_dev_attach, lnt_dev_detach, lnt_dev_reap, lnt_dev_run, lnt_enter, lnt_leave, lnt_submit
 from core.wire.abort cimport aborts_check
@@ -12,12 +12,12 @@ from core.wire.connection cimport connection_arm, connection_close, connection_d
 from core.wire.control cimport requests_take
 from core.wire.delay cimport delay_begin
 from core.wire.disk cimport disk_close, disk_complete, disk_image, disk_image_woken, disk_open, disk_run_inline, lnt_disk
+from core.wire.inbound cimport inbound_arrived, inbound_close, inbound_let_go, inbound_open
 from core.wire.keepalive cimport keepalive_turn
 from core.wire.lifecycle cimport connections_reap, sessions_reap
 from core.wire.mailbox cimport mailbox_arm, mailbox_wake, mailbox_woken
 from core.wire.nexus cimport (
-    CLOSE_ERROR, CLOSE_PEER, CONNECTIONS_MAX, CONNECTION_OPEN, RECEIVE_BUFFERS, RECEIVE_BUFFER_BYTES, RECEIVE_GROUP,
-    lnt_connection,
+    CLOSE_ERROR, CLOSE_PEER, CONNECTIONS_MAX, CONNECTION_OPEN, lnt_connection,
 )
 from core.wire.pacing cimport pacing_start, pacing_wait
 from core.wire.receive cimport receive_bulk, receive_bytes, receive_direct
@@ -26,7 +26,7 @@ from core.wire.share cimport share_turn
 from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE, TAG_MASK, TAG_RECV, TAG_SEND, TAG_WAKE
 from core.wire.thread cimport ACQUIRE, RELEASE, lnt_load32, lnt_store32, pthread_t
 from core.wire.uring cimport (
-    IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, io_uring_cqe, lnt_buf_give, lnt_cq_overflowed, lnt_cqe,
+    IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, io_uring_cqe, lnt_cq_overflowed, lnt_cqe,
     lnt_cqe_seen, lnt_ring, lnt_ring_open, lnt_ring_pump, lnt_ring_wait, lnt_uring_load,
 )
 from libc.errno cimport ECONNRESET, ENOBUFS, ENOMEM
@@ -77,7 +77,6 @@ cdef extern from *:
     int lnt_thread_create(pthread_t *t, void *(*f)(void *) noexcept nogil, void *arg) nogil
     void lnt_thread_join(pthread_t t) nogil
     int lnt_thread_is(pthread_t t) nogil
-    int munmap(void *p, size_t n) nogil
     int usleep(unsigned us) nogil
     int close(int fd) nogil
     ssize_t write(int fd, const void *p, size_t n) nogil
@@ -109,14 +108,12 @@ cdef void dev_wake(lnt_dev *dev) noexcept nogil:
 # -- connections in the ring -----------------------------------------------------------------------------------------
 
 cdef void on_recv(lnt_reactor *r, lnt_connection *c, int32_t result, uint32_t flags) noexcept nogil:
-    cdef uint32_t bid
     cdef uint8_t *p
     if flags & IORING_CQE_F_BUFFER:
-        bid = flags >> IORING_CQE_BUFFER_SHIFT
-        p = r.receive_memory + <size_t>bid * RECEIVE_BUFFER_BYTES
+        p = inbound_arrived(&r.inbound, flags >> IORING_CQE_BUFFER_SHIFT)
         if result > 0 and c.state == CONNECTION_OPEN:
             receive_bytes(r, c, p, <uint32_t>result)
-        lnt_buf_give(r.receive_ring, RECEIVE_BUFFERS, p, RECEIVE_BUFFER_BYTES, <unsigned short>bid)
+        inbound_let_go(&r.inbound, p)
     if flags & IORING_CQE_F_MORE:
         return
     connection_disarmed(r, c)
@@ -273,7 +270,6 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
 
 cdef int set_up(lnt_reactor *r) noexcept nogil:
     cdef int rc = 0
-    cdef uint32_t i
     r.ring = <lnt_ring *>mem_zeroed(sizeof(lnt_ring))
     if r.ring == NULL:
         return -ENOMEM
@@ -289,13 +285,9 @@ cdef int set_up(lnt_reactor *r) noexcept nogil:
     rc = r.ring.api.register_files_update(r.ring, 0, &r.fd, 1)
     if rc < 0:
         return rc
-    r.receive_memory = <uint8_t *>mem_mapped(<size_t>RECEIVE_BUFFER_BYTES * RECEIVE_BUFFERS, 0)
-    r.receive_ring = r.ring.api.setup_buf_ring(r.ring, RECEIVE_BUFFERS, RECEIVE_GROUP, 0, &rc)
-    if r.receive_memory == NULL or r.receive_ring == NULL:
-        return rc if rc < 0 else -ENOMEM
-    for i in range(RECEIVE_BUFFERS):
-        lnt_buf_give(r.receive_ring, RECEIVE_BUFFERS, r.receive_memory + <size_t>i * RECEIVE_BUFFER_BYTES,
-                     RECEIVE_BUFFER_BYTES, <unsigned short>i)
+    rc = inbound_open(&r.inbound, r.ring)
+    if rc < 0:
+        return rc
     disk_open(&r.disk, r.ring, r.fd, 0, r.inline_io)
     r.disk.reactor = r
     r.disk.dev.wake = dev_wake
@@ -310,14 +302,10 @@ cdef int set_up(lnt_reactor *r) noexcept nogil:
 cdef void tear_down(lnt_reactor *r) noexcept nogil:
     disk_close(&r.disk)
     if r.ring != NULL:
-        if r.receive_ring != NULL:
-            r.ring.api.free_buf_ring(r.ring, r.receive_ring, RECEIVE_BUFFERS, RECEIVE_GROUP)
+        inbound_close(&r.inbound)
         r.ring.api.queue_exit(r.ring)
         free(r.ring)
         r.ring = NULL
-    if r.receive_memory != NULL:
-        munmap(r.receive_memory, <size_t>RECEIVE_BUFFER_BYTES * RECEIVE_BUFFERS)
-        r.receive_memory = NULL
     buffers_free_all(&r.buffers)
 
 

@@ -8,10 +8,11 @@ from core.base.types cimport lnt_obj, lnt_op
 from core.wire.buffers cimport lnt_buffers
 from core.wire.disk cimport lnt_disk
 from core.wire.histogram cimport lnt_latency
+from core.wire.inbound cimport lnt_inbound
 from core.wire.pdu cimport AHS_BYTES_MAX, BHS_BYTES
 from core.wire.shares cimport lnt_share, lnt_shares
 from core.wire.thread cimport pthread_mutex_t, pthread_t
-from core.wire.uring cimport io_uring_buf_ring, iovec, lnt_ring, msghdr
+from core.wire.uring cimport iovec, lnt_ring, msghdr
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 # -- bounds ----------------------------------------------------------------------------------------------------------
@@ -24,9 +25,6 @@ cdef enum:
     LUN_HASH = 64
     ITT_HASH = 256
     SEND_SLOTS = 64                # PDUs of one gathered send
-    RECEIVE_BUFFER_BYTES = 16384   # small and few: they stay in the cache
-    RECEIVE_BUFFERS = 64
-    RECEIVE_GROUP = 1              # the ring's name for them
     HOLDS_MAX = 64                 # times one response may be queued to be sent again
     R2T_KEPT = 4                   # last R2Ts of a task that can be sent again
 
@@ -323,6 +321,7 @@ cdef struct lnt_task:
     uint64_t offset                # fast: bytes in the object
     uint8_t *buffer
     uint8_t buffer_class
+    uint8_t lying                  # `buffer` is where its data arrived, in a receive buffer that it holds
     uint32_t charged               # bytes that Python holds for it, or has answered: they count as buffers do
     uint32_t ahs_length
     uint8_t *ahs                   # the AHS on the heap, or NULL
@@ -354,6 +353,7 @@ cdef struct lnt_keepalive:         # core/wire/keepalive.pyx: NOP-In (RFC 7143 Â
 cdef struct lnt_payload:           # core/wire/payload.pxd: where the data segment being received goes
     uint8_t *to                    # NULL: nowhere
     uint32_t left
+    const uint8_t *lies            # not NULL: all of it stands here until the PDU is complete
     lnt_task *task
     uint8_t *heap                  # payload on the heap of a PDU without a task
     uint8_t drop                   # the PDU is ignored when it is complete
@@ -366,6 +366,8 @@ cdef struct lnt_receive:           # core/wire/receive.pyx: the PDU being receiv
     uint32_t trail_left
     uint32_t trail_have
     uint32_t data_length
+    const uint8_t *behind          # the header, where it stands in a receive buffer ...
+    uint32_t ahead                 # ... stand so many bytes more
     uint32_t crc
     lnt_connection *bulk_next
     uint8_t trail[8]
@@ -555,6 +557,7 @@ cdef struct lnt_reactor:
     uint64_t *lease_us             # the pool's: after which nothing may be answered or written (core/lease.h)
     lnt_ring *ring
     lnt_disk disk
+    lnt_inbound inbound
     lnt_buffers buffers
     lnt_mailbox mailbox
     lnt_task_pool tasks
@@ -590,7 +593,5 @@ cdef struct lnt_reactor:
     void *image
     uint64_t object_bytes
     int inline_io
-    io_uring_buf_ring *receive_ring
-    uint8_t *receive_memory
     pthread_t thread
     int32_t started                # 0 no, 1 running, <0 -errno

@@ -7,6 +7,7 @@ cdef inline void payload_nowhere(lnt_connection *c) noexcept nogil:
     c.payload.task = NULL
     c.payload.to = NULL
     c.payload.left = 0
+    c.payload.lies = NULL
 
 cdef inline void payload_begin(lnt_connection *c) noexcept nogil:
     # A header is here; nobody has asked for what follows it yet.
@@ -25,6 +26,10 @@ cdef inline void payload_into(lnt_connection *c, uint8_t *to, uint32_t length) n
     # At most `length` bytes; what comes beyond them goes nowhere.
     c.payload.to = to
     c.payload.left = length
+
+cdef inline void payload_lies(lnt_connection *c, const uint8_t *at) noexcept nogil:
+    # All of it stands there until the PDU is complete: whoever it is for takes it then.
+    c.payload.lies = at
 
 cdef inline void payload_into_heap(lnt_connection *c, uint8_t *heap, uint32_t length) noexcept nogil:
     # Memory that payload_take_heap hands over when it is complete.

@@ -4,7 +4,7 @@ Lives here and nowhere else: `lnt_connection.receive` (RFC 7143 §11.2, digests 
 """
 from core.base.crc32c cimport lnt_crc32c
 from core.wire.arrival cimport on_opcode, on_pdu_complete, settle_deferred
-from core.wire.command cimport task_step
+from core.wire.command cimport command_takes, task_step
 from core.wire.connection cimport connection_close, connection_heard
 from core.wire.data_out cimport data_arrived, data_out_received
 from core.wire.kept cimport kept_acknowledge
@@ -33,6 +33,7 @@ cdef enum:
 cdef void pdu_complete(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noexcept nogil:
     # The whole PDU is here.
     cdef lnt_task *t = c.payload.task
+    cdef const uint8_t *lies = c.payload.lies
     cdef uint8_t opcode = h[BHS_OPCODE] & OPCODE_MASK
     cdef uint32_t wire = 0
     cdef bint intact = True
@@ -49,7 +50,8 @@ cdef void pdu_complete(lnt_reactor *r, lnt_connection *c, const uint8_t *h) noex
         if t.deferred:
             settle_deferred(r, c, t, h, intact)
         elif data_arrived(r, c, t, h, intact):
-            task_step(r, t)
+            if lies == NULL or command_takes(r, t, lies):
+                task_step(r, t)
         else:
             task_free(r, t)
     elif c.payload.drop:
@@ -128,6 +130,8 @@ cdef void receive_bytes(lnt_reactor *r, lnt_connection *c, const uint8_t *p, uin
         if c.receive.header_have == 0 and n >= BHS_BYTES:
             need = BHS_BYTES + <uint32_t>p[4] * 4 + digest
             if n >= need:
+                c.receive.behind = p + need
+                c.receive.ahead = n - need
                 on_header(r, c, p)
                 p += need
                 n -= need
@@ -141,6 +145,7 @@ cdef void receive_bytes(lnt_reactor *r, lnt_connection *c, const uint8_t *p, uin
         p += k
         n -= k
         if c.receive.header_have >= BHS_BYTES and c.receive.header_have == BHS_BYTES + <uint32_t>c.receive.header[4] * 4 + digest:
+            c.receive.ahead = 0
             on_header(r, c, c.receive.header)
     if (c.state == CONNECTION_OPEN and c.receive.state == RECEIVE_PAYLOAD and c.payload.left >= DIRECT_BYTES
             and not c.receive.bulk):

@@ -1,7 +1,7 @@
 # Tasks: slots, tags, buffers, their end.
 from core.wire.lun cimport lun_ref
 from core.wire.nexus cimport lnt_connection, lnt_lun, lnt_reactor, lnt_session, lnt_task
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
 cdef bint tasks_init(lnt_reactor *r, uint32_t slots) noexcept nogil
 cdef void tasks_drop(lnt_reactor *r) noexcept nogil
@@ -12,6 +12,8 @@ cdef void task_answered(lnt_task *t) noexcept nogil
 cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil
 cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdraft) noexcept nogil
+cdef bint task_lies(lnt_reactor *r, lnt_task *t, const uint8_t *at) noexcept nogil
+cdef bint task_copies(lnt_reactor *r, lnt_task *t, const uint8_t *at, uint32_t length) noexcept nogil
 cdef bint task_grow_buffer(lnt_reactor *r, lnt_task *t, uint32_t length) noexcept nogil
 cdef bint task_charge(lnt_reactor *r, lnt_task *t, uint32_t length, bint overdraft) noexcept nogil
 cdef uint64_t task_held(lnt_task *t) noexcept nogil

@@ -8,6 +8,7 @@ from core.base.memory cimport mem_mapped
 from core.wire.buffers cimport buffer_bytes, buffer_charge, buffer_give, buffer_take, buffer_uncharge
 from core.wire.data_in cimport data_in_free_heap
 from core.wire.delay cimport delay_forget
+from core.wire.inbound cimport inbound_hold, inbound_let_go
 from core.wire.lun cimport lun_unref
 from core.wire.handle cimport handle_index, handle_of
 from core.wire.nexus cimport CONNECTION_OPEN, ITT_HASH, T_DATA, T_DEVICE, T_FREE, T_PYTHON, T_SEND
@@ -128,10 +129,13 @@ cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil:
 
 
 cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil:
-    if t.buffer != NULL:
+    if t.lying:
+        inbound_let_go(&r.inbound, t.buffer)
+        t.lying = 0
+    elif t.buffer != NULL:
         t.connection.buffered -= buffer_bytes(t.buffer_class)
         buffer_give(&r.buffers, t.buffer, t.buffer_class)
-        t.buffer = NULL
+    t.buffer = NULL
 
 
 cdef inline bint within(lnt_reactor *r, lnt_connection *c, uint64_t length) noexcept nogil:
@@ -153,6 +157,23 @@ cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdra
     if t.buffer == NULL:
         return False
     c.buffered += buffer_bytes(t.buffer_class)
+    return True
+
+
+cdef bint task_lies(lnt_reactor *r, lnt_task *t, const uint8_t *at) noexcept nogil:
+    # The task's data stay in the receive buffer where they came. False: too many do already.
+    if not inbound_hold(&r.inbound, at):
+        return False
+    t.buffer = <uint8_t *>at
+    t.lying = 1
+    return True
+
+
+cdef bint task_copies(lnt_reactor *r, lnt_task *t, const uint8_t *at, uint32_t length) noexcept nogil:
+    # The task's data are copied to a buffer of its own. They have come: no bound holds that up.
+    if not task_buffer(r, t, length, False) and not task_buffer(r, t, length, True):
+        return False
+    memcpy(t.buffer, at, length)
     return True
 
 
@@ -194,7 +215,7 @@ cdef bint task_charge(lnt_reactor *r, lnt_task *t, uint32_t length, bint overdra
 
 cdef uint64_t task_held(lnt_task *t) noexcept nogil:
     # Bytes of data that the task holds.
-    return t.charged + (buffer_bytes(t.buffer_class) if t.buffer != NULL else 0)
+    return t.charged + (t.out.want if t.lying else buffer_bytes(t.buffer_class) if t.buffer != NULL else 0)
 
 
 cdef void task_drop_data(lnt_reactor *r, lnt_task *t) noexcept nogil:
@@ -271,6 +292,7 @@ cdef void task_check(lnt_task *t) noexcept nogil:
     lnt_check(not t.delayed or (t.state == T_DATA and t.enabled and not t.waiting), "only what could begin is delayed")
     lnt_check(t.state != T_DEVICE or (t.enabled and not t.out.receiving), "what is in the engine is enabled and complete")
     lnt_check(t.state != T_PYTHON or not t.aborted, "a task that Python has is not aborted but freed")
+    lnt_check(not t.lying or (t.state == T_DATA or t.state == T_DEVICE), "data lie in a receive buffer until they are written")
     lnt_check(t.state != T_SEND or not (t.enabled or t.dormant or t.waiting), "what is answered has left its task set")
 
 
