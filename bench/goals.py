@@ -163,7 +163,12 @@ GOALS = (
     Goal("a whole receive, share of fio's 1 MiB writes of a new file there", None, partial(
         of_other, case="receive, whole", field="stream_mib_s", other="fio, 1 MiB writes of a new file", other_field="mib_s",
         target="fio psync")),
-    Goal("a whole receive, share of send", 0.70, partial(
+    Goal("a whole receive, MiB/s: 0.7 of what a send is to do a core", 0.7 * 2048, partial(
+        of_case, case="receive, whole", field="stream_mib_s")),
+    Goal("a whole receive, share of a bare program's new pages", None, partial(
+        of_other, case="receive, whole", field="stream_mib_s", other="a bare program: new pages of a file, summed up",
+        other_field="stream_mib_s", target="pwrite")),
+    Goal("a whole receive, share of send", None, partial(
         of_other, case="receive, whole", field="stream_mib_s", other="send, whole", other_field="stream_mib_s")),
     Goal("scattered 4 KiB sent, MiB/s", 500.0, partial(of_case, case="send, scattered 4 KiB", field="stream_mib_s")),
     Goal("the daemon's Python beside it (% of a core)", 2.0, python_share, at_most=True),

@@ -19,6 +19,7 @@ from bench.compare.publication import publications
 from bench.fio import Job
 from bench.measure import Record, Run
 from bench.targets import MIB, ROOT, Lunette
+from core.base.crc32c import crc32c
 
 READERS: Record = {"write_percent": 0, "block_bytes": 4096, "depth": 32}
 SCATTERED: Record = {"write_percent": 100, "block_bytes": 4096, "depth": 32}
@@ -116,6 +117,9 @@ class Trial:
             for case, rw in (("fio, 1 MiB writes of a new file", "write"), ("fio, 1 MiB reads of a file", "read")):
                 self._run.io(None, [Job(str(path), rw, "1m", 1, size, engine="psync")], whole=True, case=case, rep=repetition,
                              **{**self._key, "target": "fio psync"})
+            path.unlink()
+            self._run.add(case="a bare program: new pages of a file, summed up", rep=repetition,
+                          **{**self._key, "target": "pwrite"}, **summed_up(path, self._size))
             path.unlink()
 
     def _repository(self) -> None:
@@ -220,6 +224,19 @@ class Trial:
         with (open(out or os.devnull, "wb") as stdout, open(file or os.devnull, "rb") as stdin):
             subprocess.run([*self._target.program(), *args], stdin=stdin, stdout=stdout, check=True, cwd=ROOT,
                            env=self._environment())
+
+
+def summed_up(path: Path, size_mib: int) -> Record:
+    """What a receive cannot do without: the CRC of what lies in memory, and new pages of a file for it, on one thread."""
+    data, fd = os.urandom(4 * MIB), os.open(path, os.O_CREAT | os.O_WRONLY)
+    began, cpu_s = time.monotonic(), time.thread_time()
+    for at in range(0, size_mib, 4):
+        crc32c(data)
+        os.pwrite(fd, data, at * MIB)
+    took, cpu_s = time.monotonic() - began, time.thread_time() - cpu_s
+    os.close(fd)
+    return {"stream_mib": size_mib, "stream_mib_s": size_mib / took, "took_s": took, "target_cpu_s": cpu_s,
+            "per_core_mib_s": size_mib / cpu_s}
 
 
 def tool(*args: str) -> None:

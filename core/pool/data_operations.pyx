@@ -7,8 +7,7 @@ from core.base.memory cimport mem_aligned
 from core.base.object cimport lnt_object
 from core.base.operation cimport ADMIN_DATA, ADMIN_DIFF, ADMIN_EXCLUSIVE, ADMIN_EXTENTS, ADMIN_SHARE, lnt_admin, lnt_row
 from core.base.types cimport (
-    OPF_BACKGROUND, OPF_FUA, OPF_NOUNMAP, OP_COMPARE_WRITE, OP_MOVE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC,
-    lnt_obj,
+    OPF_FUA, OPF_NOUNMAP, OP_COMPARE_WRITE, OP_MOVE, OP_READ, OP_SYNC, OP_UNMAP, OP_WRITE, OP_WRITE_ATOMIC, lnt_obj,
 )
 from core.pool.state cimport PoolState
 from core.pool.submission cimport Outcome, admin_free, admin_new, admin_on, handle, memory_for, out_of_memory, submit
@@ -187,8 +186,8 @@ def start_move(PoolState pool, *, object_id, offset_bytes, length_bytes):
     return run_rw(pool, OP_MOVE, object_id, offset_bytes, length_bytes, None, 0, Moved())
 
 
-def start_flush(PoolState pool, *, background=False):
-    return run_rw(pool, OP_SYNC, 0, 0, 0, None, OPF_BACKGROUND if background else 0, Outcome())
+def start_flush(PoolState pool):
+    return run_rw(pool, OP_SYNC, 0, 0, 0, None, 0, Outcome())
 
 
 def start_share(PoolState pool, *, dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes):

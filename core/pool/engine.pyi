@@ -94,7 +94,7 @@ class Pool:
         write_atomic(object_id, offset_bytes, data, fua=False)                  at most layout.ATOMIC_BLOCKS blocks
         share(dst_id, dst_offset_bytes, src_id, src_offset_bytes, length_bytes)  copy by reference; multiples of 4096
               -> bytes shared, with code limit, too: the next block has as many references as copies may give it
-        flush(background=False)                                                 background: no initiator waits for it
+        flush()
         extents(object_id, offset_bytes, length_bytes, limit) -> [(offset_bytes, length_bytes, mapped), ...]
         diff(a_id, b_id, offset_bytes, limit) -> [(offset_bytes, length_bytes), ...]
         runs(object_id, offset_bytes, length_bytes, limit, since_id=None) -> bytes

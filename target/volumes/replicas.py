@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from target.errors import LunetteError
@@ -37,7 +37,7 @@ class Begin:
     labels: dict[str, str]
 
     def pack(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        return json.dumps(_fields(self), separators=(",", ":")).encode()
 
     @classmethod
     def unpack(cls, raw: bytes) -> Begin:
@@ -178,7 +178,7 @@ class Replicas:
     def keys(self, partial: Partial) -> KeysOf:
         """For the frame that publishes: the receive is over, and whose the new objects are."""
         return lambda ids: {f"receive/{partial.id}": None, **{
-            f"replica/{each}": _json(asdict(origin)) for each, origin in self.origins_of(partial, ids).items()}}
+            f"replica/{each}": _json(_fields(origin)) for each, origin in self.origins_of(partial, ids).items()}}
 
     def published(self, partial: Partial, ids: Iterable[int]) -> None:
         self._partials.pop(partial.id, None)
@@ -186,14 +186,14 @@ class Replicas:
 
     def adoption(self, volume_id: int, origin: Origin) -> dict[str, bytes | None]:
         """For a frame by which a volume becomes a copy of another one. `adopted` afterwards."""
-        return {f"replica/{volume_id}": _json(asdict(origin))}
+        return {f"replica/{volume_id}": _json(_fields(origin))}
 
     def adopted(self, volume_id: int, origin: Origin) -> None:
         self._origins[volume_id] = origin
 
     async def save(self, partial: Partial) -> Partial:
-        """Keep how far a receive has come. LunetteError."""
-        await self._entries.store({f"receive/{partial.id}": asdict(partial)})
+        """Keep how far a receive has come; what was written before is durable with it. LunetteError."""
+        await self._entries.store({f"receive/{partial.id}": {**_fields(partial), "begin": _fields(partial.begin)}})
         self._partials[partial.id] = partial
         return partial
 
@@ -213,6 +213,11 @@ class Replicas:
 
     def _load_partial(self, rest: str, value: Any) -> None:
         self._partials[rest] = Partial(**{**value, "id": rest, "begin": Begin(**value["begin"])})
+
+
+def _fields(value: Begin | Origin | Partial) -> dict[str, Any]:
+    """As `asdict`, which would copy what is in them, too."""
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
 def _json(value: Any) -> bytes:

@@ -165,11 +165,10 @@ class Receiving:
                     continue
                 partial = await asyncio.shield(marking)
                 if taken.type == "end":
-                    await self._call(partial, "flush", background=True)
                     return partial, taken.more
-                marking = asyncio.ensure_future(self._mark(replace(
+                marking = asyncio.ensure_future(self._replicas.save(replace(
                     partial, cursor=max(partial.cursor, taken.offset), updated_s=self._now(),
-                    received_bytes=before + source.inflow.received_bytes)))
+                    received_bytes=before + source.inflow.received_bytes)))     # and with it all that was written before
         except BaseException:
             with contextlib.suppress(LunetteError):         # a pool that cannot be written: why it ended counts
                 with contextlib.suppress(LunetteError):
@@ -177,11 +176,6 @@ class Receiving:
                 if not partial.cursor:                      # nothing of it is sure: it begins anew
                     await asyncio.shield(self._drop(partial))
             raise
-
-    async def _mark(self, partial: Partial) -> Partial:
-        """All before its cursor is durable, and that this is so. LunetteError."""
-        await self._call(partial, "flush", background=True)
-        return await self._replicas.save(partial)
 
     async def _staged(self, work: Coroutine[Any, Any, Partial]) -> Partial:
         """What `_stage` gives; who is cancelled meanwhile leaves nothing behind that was being made."""

@@ -98,7 +98,7 @@ async def test_a_stream_that_is_cut_after_any_frame_goes_on_there(sites: list[Si
 
 
 async def test_what_a_stream_makes_durable_is_no_command_of_an_initiator(sites: list[Site]) -> None:
-    """For its own flush a receive would rest as it does beside initiators, and so take twice the time."""
+    """Where that looks like one, a receive rests as it does beside initiators, and so takes twice the time."""
     here, there = sites
     flushed = there.native.stats()["requests"]
     await there.pool.call("flush")
