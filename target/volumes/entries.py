@@ -5,6 +5,7 @@ A key is `KIND` or `KIND/REST`. Who keeps entries of a kind has one row for it i
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -63,7 +64,15 @@ class Entries:
         try:
             await self._pool.call("kv", changes=encoded(changes))
         except PoolError as error:
-            raise pool_error(error.code, f"keep the {self._what}{of and f' of {of}'}") from None
+            raise self.refused(error, of) from None
+
+    def storing(self, changes: Mapping[str, Any]) -> asyncio.Future[Any]:
+        """As `store`, begun at once and waited for later. PoolError."""
+        return self._pool.start("kv", changes=encoded(changes))
+
+    def refused(self, error: PoolError, of: str = "") -> LunetteError:
+        """What a PoolError of `storing` means."""
+        return pool_error(error.code, f"keep the {self._what}{of and f' of {of}'}")
 
     def _take(self, entries: Mapping[str, bytes | None]) -> None:
         for key, raw in entries.items():

@@ -6,6 +6,7 @@ has come, into which hidden object). A snapshot's GUID is its object's serial; t
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from target.errors import LunetteError
 from target.volumes.entries import Entries, Kind
-from target.volumes.gateway import AsyncPool, KeysOf, ObjectInfo
+from target.volumes.gateway import AsyncPool, KeysOf, ObjectInfo, PoolError
 
 EXPIRES_SECONDS = 7 * 86400     # a receive that nobody goes on with
 
@@ -193,9 +194,29 @@ class Replicas:
 
     async def save(self, partial: Partial) -> Partial:
         """Keep how far a receive has come; what was written before is durable with it. LunetteError."""
-        await self._entries.store({f"receive/{partial.id}": {**_fields(partial), "begin": _fields(partial.begin)}})
-        self._partials[partial.id] = partial
-        return partial
+        return await self.saving(partial)
+
+    def saving(self, partial: Partial) -> asyncio.Future[Partial]:
+        """As `save`, begun at once, without a task of its own: a stream goes on meanwhile."""
+        saved: asyncio.Future[Partial] = asyncio.get_running_loop().create_future()
+
+        def over(stored: asyncio.Future[Any]) -> None:
+            error = stored.exception()
+            if error is None:
+                self._partials[partial.id] = partial
+            if saved.cancelled():
+                return
+            if error is None:
+                saved.set_result(partial)
+            else:
+                saved.set_exception(self._entries.refused(error) if isinstance(error, PoolError) else error)
+
+        changes = {f"receive/{partial.id}": {**_fields(partial), "begin": _fields(partial.begin)}}
+        try:
+            self._entries.storing(changes).add_done_callback(over)
+        except PoolError as error:
+            saved.set_exception(self._entries.refused(error))
+        return saved
 
     async def forget(self, partial: Partial) -> None:
         await self._entries.store({f"receive/{partial.id}": None})

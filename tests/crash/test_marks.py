@@ -37,7 +37,10 @@ class Watched(AsyncPool):
         self.disk = disk
         self.copies: list[SimDisk] = []
 
-    async def call(self, op: str, **args: Any) -> Any:
+    def start(self, op: str, **args: Any) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._performed(op, args))
+
+    async def _performed(self, op: str, args: dict[str, Any]) -> Any:
         token = self.pool.start(op, **args)
         while True:
             for mode in MODES:

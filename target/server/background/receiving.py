@@ -153,7 +153,8 @@ class Receiving:
             raise _told(taken)
         partial = await self._staged(self._stage(name, Begin.unpack(taken.payload), taken, keep=keep, resync=resync))
         before = partial.received_bytes - source.inflow.received_bytes
-        marking = asyncio.ensure_future(_itself(partial))       # what is kept for good while more comes: one mark at a time
+        marking = asyncio.get_running_loop().create_future()    # what is kept for good while more comes: one mark at a time
+        marking.set_result(partial)
         try:
             await source.into(partial.staged_id, partial.cursor, comparing=partial.is_resync)
             while True:
@@ -166,9 +167,9 @@ class Receiving:
                 partial = await asyncio.shield(marking)
                 if taken.type == "end":
                     return partial, taken.more
-                marking = asyncio.ensure_future(self._replicas.save(replace(
+                marking = self._replicas.saving(replace(
                     partial, cursor=max(partial.cursor, taken.offset), updated_s=self._now(),
-                    received_bytes=before + source.inflow.received_bytes)))     # and with it all that was written before
+                    received_bytes=before + source.inflow.received_bytes))      # and with it all that was written before
         except BaseException:
             with contextlib.suppress(LunetteError):         # a pool that cannot be written: why it ended counts
                 with contextlib.suppress(LunetteError):
@@ -324,10 +325,6 @@ class Receiving:
                     except LunetteError as error:
                         log.warning("%s", error)
             await asyncio.sleep(LOOK_SECONDS)
-
-
-async def _itself(partial: Partial) -> Partial:
-    return partial
 
 
 def _check_blocks(there: ObjectInfo, begin: Begin) -> None:
