@@ -1,33 +1,44 @@
 """Suites of what copy-on-write costs: first touches, and the curve over the number of snapshots and clones."""
 
+import dataclasses
 import itertools
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
-from bench import initiator
+from bench import fio, initiator
 from bench.compare.basic import CASES
 from bench.compare.lab import PAIR, Lab
 from bench.fio import Job
-from bench.measure import Run
+from bench.measure import Record, Run
 from bench.targets import Lunette, Target
 
 GROW_STEPS = 20     # writes and snapshots run side by side in so many pieces
 PROBES = 20         # snapshots made and deleted one by one at each point of the curve
 WITH, WITHOUT = "volume with snapshots", "volume without snapshots"
+ALONE = "file alone"     # what a program writes to a file without a target: the kernel's share
+FIRST_WRITES = (("4k", 32), ("128k", 8))
 
 
-def touch_all(url: str, size_mib: int, block: str = "4k", depth: int = 32) -> Job:
-    """Every block of the LUN exactly once, in random order."""
-    return Job(url, "randwrite" if block == "4k" else "write", block, depth, f"{size_mib}m",
-               options={"norandommap": 0, "random_generator": "lfsr"} if block == "4k" else {})
+def touch_all(url: str, size_mib: int, block: str = "4k", depth: int = 32, **options: str | int) -> Job:
+    """Every block of the LUN, or of a file, exactly once, 4 KiB in random order."""
+    order: dict[str, str | int] = {"norandommap": 0, "random_generator": "lfsr"} if block == "4k" else {}
+    return Job(url, "randwrite" if block == "4k" else "write", block, depth, f"{size_mib}m", options=order | options)
 
 
 def first_write(run: Run) -> None:
-    """Each block written once: over private blocks (steady), right after a snapshot, into a fresh thin volume."""
+    """Each block written once: over private blocks (steady), right after a snapshot, into a fresh thin volume.
+
+    Beside it the same writes to a file of the same medium without any target: what is lost there the kernel takes.
+    """
     size = run.plan.size_mib // 2
-    for medium, (block, depth) in itertools.product(run.media, (("4k", 32), ("128k", 8))):
-        with Lab(run, medium, pool_mib=size * 2 * (run.plan.repeats + 3), only=PAIR) as lab:
+    for base, (block, depth), direct in itertools.product(run.media, FIRST_WRITES, (False, True)):
+        if direct and base == "tmpfs":
+            continue
+        medium = f"{base}, O_DIRECT" if direct else base
+        with Lab(run, base, pool_mib=size * 2 * (run.plan.repeats + 3), only=PAIR, direct=direct) as lab:
             urls = lab.luns(size)
 
             def passes(target: Target, rep: int, medium: str = medium, block: str = block, depth: int = depth,
@@ -45,6 +56,26 @@ def first_write(run: Run) -> None:
                     target.cli("delete", f"v@s{rep}")
                     target.cli("delete", f"thin{rep}")
             run.interleave(lab.targets, passes)
+            for rep in range(run.plan.repeats):
+                file_alone(run, lab.directory / "alone", size, block, depth, direct=direct, medium=medium, rep=rep)
+
+
+def file_alone(run: Run, path: Path, size_mib: int, block: str, depth: int, *, direct: bool, **key: Any) -> None:
+    """A sparse file, each block written once and then once more, by fio: past the page cache by io_uring, else by pwrite.
+
+    In the page cache blocks get their places when they are written back, so there a sync ends each pass and counts.
+    """
+    job = dataclasses.replace(touch_all(str(path), size_mib, block, depth, direct=int(direct), end_fsync=int(not direct)),
+                              engine="io_uring" if direct else "psync")
+
+    def one(case: str) -> Record:
+        return run.load(None, lambda: fio.digest(fio.run([job], None)), again=False, case=f"{case} {block}", target=ALONE, **key)
+
+    with path.open("wb") as made:
+        made.truncate(size_mib << 20)
+    fresh = one("fresh thin")
+    fresh["to_steady"] = fresh["iops"] / one("steady")["iops"]
+    path.unlink()
 
 
 def snapshots(run: Run) -> None:
