@@ -83,12 +83,14 @@ cdef struct lnt_checkpoint_wait:   # core/base/checkpoint_wait.pxd
 
 cdef struct lnt_checkpoint:
     uint8_t state
+    uint8_t recovers          # it ends a recovery: nothing but the area is written before it is published
     uint64_t generation       # of the last checkpoint that is durable
     uint64_t area_start
     uint32_t area_blocks      # of one half
     void *order               # while they are sorted
     uint32_t n_pages
-    uint32_t n_images         # frames and summary pages
+    uint32_t n_images         # pages and summary pages, of which ...
+    uint32_t n_fresh          # ... the first are new nodes: they go straight to their homes, the rest by way of the area
     uint32_t n_serialised     # serialised so far
     uint32_t n_pending
     uint32_t n_directory

@@ -13,7 +13,7 @@ cdef struct lnt_page:
     lnt_page *hash_next
     lnt_page *dirty_prev       # list of dirty pages
     lnt_page *dirty_next
-    uint64_t home               # of a VID page: the home chosen for it, 0: none yet
+    uint64_t home               # of a VID page: the home chosen for it, 0: none yet; else not 0: no checkpoint was there
     uint32_t references         # nodes: references to it; 0: not known yet
     uint32_t slot               # image slot in the running checkpoint
     uint8_t kind

@@ -6,12 +6,11 @@ SYNC1, SUPER, SYNC2 publish, APPLY writes the pages home, SYNC3 ends it (docs/on
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_begun
 from core.base.crc32c cimport lnt_crc32c
-from core.base.dropped cimport DROPPED_DATA, DROPPED_NODE, lnt_dropped, lnt_dropped_ring, ring_at, ring_count
+from core.base.dropped cimport ring_count
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
     DE_CRC, DE_HOME, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_DIRECTORY_ENTRY_BYTES, L_GROUP_BLOCKS, L_NODE_ENTRIES,
-    L_PAGE_HEADER_BYTES, L_PENDING_ITEMS, L_PENDING_ITEM_BYTES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_RUNS,
-    PG_CRC, PI_BLOCK, PI_KIND, PI_LENGTH, PK_DIRECTORY, PK_PENDING, PK_SUMMARY,
+    L_PAGE_HEADER_BYTES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_RUNS, PG_CRC, PK_DIRECTORY, PK_SUMMARY,
     SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
 )
 from core.base.log cimport (
@@ -19,10 +18,9 @@ from core.base.log cimport (
     CHECKPOINT_SYNC3,
 )
 from core.base.memory cimport mem_aligned, mem_new
-from core.base.mutations cimport M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_INFLIGHT, M_NO_SUPER_SYNC
+from core.base.mutations cimport M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_SUPER_SYNC, M_STRAIGHT_RECOVERY
 from core.base.native cimport lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64
 from core.base.object cimport lnt_object
-from core.base.operation cimport lnt_piece
 from core.base.page cimport lnt_page
 from core.base.pool cimport next_images
 from core.base.runs cimport summary_home, summary_pages, summary_pages_of, summary_take
@@ -31,6 +29,7 @@ from core.base.trace cimport PF_AREA, PF_CHECKPOINT, PF_HOMES, PF_PAGE, memory_s
 from core.base.types cimport IO_WRITE, ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE, lnt_io
 from core.catalog.slots cimport object_store, slot_page
 from core.log.journal cimport checkpoint_sync, frame_close, frames_ready, journal_cut, journal_room
+from core.log.pending cimport pending_freeze, pending_pages
 from core.log.superblock cimport super_build, super_next
 from core.objects cimport dirty_take
 from core.pages.cache cimport (
@@ -61,6 +60,10 @@ cdef enum:
     RESERVE_LEAST = 64            # ... at least and at most so many
     RESERVE_MOST = 16384
     NODES_PART = 32               # of the pool's blocks: allocated below for nodes, where that is done ahead
+
+
+cdef inline uint64_t HOME_BEFORE() noexcept nogil:
+    return <uint64_t>1 << 62
 
 
 # -- when ---------------------------------------------------------------------------------------------------------------------
@@ -168,56 +171,36 @@ cdef int translate(lnt_pool *p) noexcept nogil:
                 if rc:
                     return rc
             cache_rekey(p, f, f.home)
-            f.home = 0
         f = f.dirty_next
     return 0
 
 
 cdef struct ranked:
     uint64_t id
+    uint64_t place                # of new nodes first: their homes; then of all that has been home before
     lnt_page *f
 
 
-cdef int by_id(const void *a, const void *b) noexcept nogil:
-    cdef uint64_t x = (<ranked *>a).id
-    cdef uint64_t y = (<ranked *>b).id
+cdef int by_place(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t x = (<ranked *>a).place
+    cdef uint64_t y = (<ranked *>b).place
     return -1 if x < y else x > y
 
 
-cdef void pending_put(lnt_pool *p, uint64_t ref, uint32_t length, uint32_t kind, uint32_t *count, uint32_t cap) noexcept nogil:
-    cdef uint8_t *at
-    if count[0] < cap:
-        at = (p.checkpoint.pending + (count[0] // L_PENDING_ITEMS) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
-              + count[0] % L_PENDING_ITEMS * L_PENDING_ITEM_BYTES)
-        lnt_put_le64(at + PI_BLOCK, ref)
-        lnt_put_le32(at + PI_LENGTH, length)
-        lnt_put_le32(at + PI_KIND, kind)
-    count[0] += 1
+cdef inline bint straight_home(lnt_pool *p, lnt_page *f) noexcept nogil:
+    """A new node's block is free for all that is durable (I6): what is written there before the checkpoint counts harms nobody.
+
+    In recovery it may not be: room was made for nodes of what the checkpoint before refers to (`blocks_for_nodes`).
+    """
+    return f.home != 0 and (not p.checkpoint.recovers or p.mutations & M_STRAIGHT_RECOVERY)
 
 
-cdef void pending_ring(lnt_pool *p, lnt_dropped_ring *r, uint32_t *count, uint32_t cap) noexcept nogil:
-    cdef uint64_t i
-    cdef lnt_dropped *it
-    for i in range(r.head, r.tail):
-        it = ring_at(r, i)
-        if it.kind == DROPPED_NODE:
-            pending_put(p, it.ref, it.level, DROPPED_NODE, count, cap)
-        else:
-            pending_put(p, it.ref, it.blocks, DROPPED_DATA, count, cap)
-
-
-cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
-    """All dropped references and all blocks of writes in flight; returns how many items there are."""
+cdef uint32_t fresh_count(lnt_pool *p) noexcept nogil:
+    cdef lnt_page *f = p.cache.dirty
     cdef uint32_t n = 0
-    cdef lnt_piece *a = p.pieces
-    pending_ring(p, &p.dropped_waiting, &n, cap)
-    pending_ring(p, &p.dropped_homes, &n, cap)
-    pending_ring(p, &p.dropped_ready, &n, cap)
-    pending_ring(p, &p.damage.aside, &n, cap)
-    while a != NULL:
-        if a.n and not a.mapped and not p.mutations & M_NO_INFLIGHT:
-            pending_put(p, a.pba, a.n, DROPPED_DATA, &n, cap)
-        a = a.flight_next
+    while f != NULL:
+        n += straight_home(p, f)
+        f = f.dirty_next
     return n
 
 
@@ -243,17 +226,23 @@ cdef void instant_free(lnt_pool *p, uint32_t written) noexcept nogil:
     p.checkpoint.directory = p.checkpoint.pending = NULL
 
 
+cdef inline uint32_t area_images(lnt_pool *p) noexcept nogil:
+    """Images that go by way of the area: those behind the new nodes."""
+    return p.checkpoint.n_images - p.checkpoint.n_fresh
+
+
 cdef int instant_room(lnt_pool *p) noexcept nogil:
     """Memory for all that the checkpoint will hold, before anything is fixed. 0 or a status."""
     cdef uint64_t s
     cdef uint32_t n = <uint32_t>p.cache.n_dirty, ns = 0
-    cdef uint32_t npages = (pending_store(p, 0) + L_PENDING_ITEMS - 1) // L_PENDING_ITEMS
+    cdef uint32_t npages = pending_pages(p)
     for s in range(summary_pages(p)):
         ns += p.summary_dirty[s]
     p.checkpoint.n_pages = n
     p.checkpoint.n_images = n + ns
+    p.checkpoint.n_fresh = fresh_count(p)
     p.checkpoint.n_pending = npages
-    p.checkpoint.n_directory = (p.checkpoint.n_images + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
+    p.checkpoint.n_directory = (area_images(p) + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
     if p.checkpoint.n_directory + p.checkpoint.n_images + npages > p.checkpoint.area_blocks:
         return ST_RANGE               # writers are held back long before
     p.checkpoint.order = mem_new((n + 1) * sizeof(ranked))
@@ -290,20 +279,8 @@ cdef int objects_freeze(lnt_pool *p) noexcept nogil:
     return 0
 
 
-cdef void pending_freeze(lnt_pool *p) noexcept nogil:
-    cdef uint32_t i, stored, n = pending_store(p, 0)
-    memset(p.checkpoint.directory, 0, <uint64_t>p.checkpoint.n_directory * L_BLOCK_BYTES)
-    memset(p.checkpoint.pending, 0, <uint64_t>p.checkpoint.n_pending * L_BLOCK_BYTES)
-    stored = pending_store(p, n)
-    lnt_assert(stored == n, "I10: the pending list holds every block of writes under way")
-    for i in range(p.checkpoint.n_pending):
-        page_seal(p, p.checkpoint.pending + <uint64_t>i * L_BLOCK_BYTES, PK_PENDING, 0,
-                  n - i * L_PENDING_ITEMS if n - i * L_PENDING_ITEMS < L_PENDING_ITEMS else L_PENDING_ITEMS, i,
-                  p.checkpoint.generation + 1)
-
-
 cdef void pages_freeze(lnt_pool *p) noexcept nogil:
-    """What is dirty, in the order of the homes."""
+    """What is dirty, new nodes first, in the order of the homes."""
     cdef ranked *order = <ranked *>p.checkpoint.order
     cdef lnt_page *f = p.cache.dirty
     cdef lnt_page *after
@@ -311,11 +288,13 @@ cdef void pages_freeze(lnt_pool *p) noexcept nogil:
     while f != NULL:
         after = f.dirty_next
         order[n].id = f.id
+        order[n].place = f.id if straight_home(p, f) else f.id | HOME_BEFORE()
         order[n].f = f
+        f.home = 0
         n += 1
         page_undirty(p, f)
         f = after
-    qsort(order, n, sizeof(ranked), by_id)
+    qsort(order, n, sizeof(ranked), by_place)
     for i in range(n):
         cache_freeze(p, order[i].f, i)
         p.checkpoint.homes[i] = order[i].id
@@ -347,6 +326,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     frame_close(p, 0)
     p.checkpoint.cut_seq = p.journal.closed_seq
     p.checkpoint.cut_position = p.journal.head
+    memset(p.checkpoint.directory, 0, <uint64_t>p.checkpoint.n_directory * L_BLOCK_BYTES)
     pending_freeze(p)
     pages_freeze(p)
     summaries_freeze(p)
@@ -354,7 +334,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     lnt_put_le64(b + SB_CKPT_GEN, p.checkpoint.generation + 1)
     lnt_put_le64(b + SB_JOURNAL_SEQ, p.checkpoint.cut_seq + 1)
     lnt_put_le32(b + SB_JOURNAL_POS, p.checkpoint.cut_position)
-    lnt_put_le32(b + SB_AREA_IMAGES, p.checkpoint.n_images)
+    lnt_put_le32(b + SB_AREA_IMAGES, area_images(p))
     lnt_put_le32(b + SB_AREA_PENDING, p.checkpoint.n_pending)
     p.checkpoint.n_serialised = 0
     p.checkpoint.io_next = 0
@@ -396,26 +376,40 @@ cdef void ck_write(lnt_pool *p, uint64_t block, uint8_t *buf, uint32_t pages, ln
 
 
 cdef void directory_store(lnt_pool *p) noexcept nogil:
-    cdef uint32_t i
+    cdef uint32_t i, n = area_images(p), first = p.checkpoint.n_fresh
     cdef uint32_t crc = 0
     cdef uint8_t *at
-    for i in range(p.checkpoint.n_images):
+    for i in range(n):
         at = (p.checkpoint.directory + (i // L_DIRECTORY_ENTRIES) * L_BLOCK_BYTES + L_PAGE_HEADER_BYTES
               + i % L_DIRECTORY_ENTRIES * L_DIRECTORY_ENTRY_BYTES)
-        lnt_put_le64(at + DE_HOME, p.checkpoint.homes[i])
-        lnt_put_le32(at + DE_CRC, lnt_get_le32(p.checkpoint.buf + <uint64_t>i * L_BLOCK_BYTES + PG_CRC))
+        lnt_put_le64(at + DE_HOME, p.checkpoint.homes[first + i])
+        lnt_put_le32(at + DE_CRC, lnt_get_le32(p.checkpoint.buf + <uint64_t>(first + i) * L_BLOCK_BYTES + PG_CRC))
     for i in range(p.checkpoint.n_directory):
         page_seal(p, p.checkpoint.directory + i * L_BLOCK_BYTES, PK_DIRECTORY, 0,
-                  p.checkpoint.n_images - i * L_DIRECTORY_ENTRIES
-                  if p.checkpoint.n_images - i * L_DIRECTORY_ENTRIES < L_DIRECTORY_ENTRIES
-                  else L_DIRECTORY_ENTRIES, i, p.checkpoint.generation + 1)
+                  n - i * L_DIRECTORY_ENTRIES if n - i * L_DIRECTORY_ENTRIES < L_DIRECTORY_ENTRIES else L_DIRECTORY_ENTRIES, i,
+                  p.checkpoint.generation + 1)
     crc = lnt_crc32c(0, p.checkpoint.directory, <uint64_t>p.checkpoint.n_directory * L_BLOCK_BYTES)
     lnt_put_le64(p.checkpoint.super_buf + SB_PENDING_CRC, crc)
 
 
+cdef void homes_write(lnt_pool *p, uint32_t stop) noexcept nogil:
+    """Start some writes of images before `stop` to their homes, neighbours together."""
+    cdef uint32_t n, writes = 0, first = p.checkpoint.io_next
+    while (p.checkpoint.io_next < stop and p.checkpoint.io_busy < 16 and writes < TURN_WRITES
+           and p.checkpoint.io_next - first < TURN_HOME_PAGES):
+        writes += 1
+        n = 1
+        while (n < CHUNK_PAGES and p.checkpoint.io_next + n < stop
+               and p.checkpoint.homes[p.checkpoint.io_next + n] == p.checkpoint.homes[p.checkpoint.io_next] + n):
+            n += 1
+        ck_write(p, p.checkpoint.homes[p.checkpoint.io_next],
+                 p.checkpoint.buf + <uint64_t>p.checkpoint.io_next * L_BLOCK_BYTES, n, NULL)
+        p.checkpoint.io_next += n
+
+
 cdef int images_turn(lnt_pool *p) noexcept nogil:
-    """Serialise some pages, start some writes. 1 when all is written."""
-    cdef uint32_t i, n
+    """Serialise some pages, start some writes: of new nodes home, of the rest to the area. 1 when all is written."""
+    cdef uint32_t i, n, at
     cdef uint64_t base = p.checkpoint.area_start + ((p.checkpoint.generation + 1) & 1) * p.checkpoint.area_blocks
     cdef uint32_t stop = p.checkpoint.n_serialised + TURN_PAGES
     lnt_assert(lnt_get_le64(p.checkpoint.live_buf + SB_CKPT_GEN) == p.checkpoint.generation,
@@ -428,11 +422,13 @@ cdef int images_turn(lnt_pool *p) noexcept nogil:
     p.checkpoint.n_serialised = stop
     if stop == p.checkpoint.n_pages:
         stop = p.checkpoint.n_images
-    while p.checkpoint.io_next < stop and p.checkpoint.io_busy < 4:
+    homes_write(p, p.checkpoint.n_fresh if p.checkpoint.n_fresh < stop else stop)
+    while p.checkpoint.n_fresh <= p.checkpoint.io_next < stop and p.checkpoint.io_busy < 4:
+        at = p.checkpoint.io_next - p.checkpoint.n_fresh
         n = stop - p.checkpoint.io_next
         if n > CHUNK_PAGES:
             n = CHUNK_PAGES
-        ck_write(p, base + p.checkpoint.n_directory + p.checkpoint.io_next,
+        ck_write(p, base + p.checkpoint.n_directory + at,
                  p.checkpoint.buf + <uint64_t>p.checkpoint.io_next * L_BLOCK_BYTES, n, NULL)
         p.checkpoint.io_next += n
     if p.checkpoint.io_next < p.checkpoint.n_images:
@@ -443,26 +439,15 @@ cdef int images_turn(lnt_pool *p) noexcept nogil:
         if p.checkpoint.n_directory:
             ck_write(p, base, p.checkpoint.directory, p.checkpoint.n_directory, NULL)
         if p.checkpoint.n_pending:
-            ck_write(p, base + p.checkpoint.n_directory + p.checkpoint.n_images, p.checkpoint.pending, p.checkpoint.n_pending,
-                     NULL)
+            ck_write(p, base + p.checkpoint.n_directory + area_images(p), p.checkpoint.pending, p.checkpoint.n_pending, NULL)
     return p.checkpoint.io_busy == 0
 
 
 cdef int apply_turn(lnt_pool *p) noexcept nogil:
     """Write some images home, neighbours together, and in the end the second superblock copy. 1 when all is written."""
-    cdef uint32_t n, writes = 0, first = p.checkpoint.io_next
     lnt_assert(p.journal.sync_done >= p.checkpoint.need_sync or p.mutations != 0,
                "I7: pages go home when the superblock that names their images is durable")
-    while (p.checkpoint.io_next < p.checkpoint.n_images and p.checkpoint.io_busy < 16 and writes < TURN_WRITES
-           and p.checkpoint.io_next - first < TURN_HOME_PAGES):
-        writes += 1
-        n = 1
-        while (n < CHUNK_PAGES and p.checkpoint.io_next + n < p.checkpoint.n_images
-               and p.checkpoint.homes[p.checkpoint.io_next + n] == p.checkpoint.homes[p.checkpoint.io_next] + n):
-            n += 1
-        ck_write(p, p.checkpoint.homes[p.checkpoint.io_next],
-                 p.checkpoint.buf + <uint64_t>p.checkpoint.io_next * L_BLOCK_BYTES, n, NULL)
-        p.checkpoint.io_next += n
+    homes_write(p, p.checkpoint.n_images)
     if p.checkpoint.io_next < p.checkpoint.n_images:
         return 0
     if not p.checkpoint.directory_written:
@@ -474,6 +459,7 @@ cdef int apply_turn(lnt_pool *p) noexcept nogil:
 cdef void published(lnt_pool *p) noexcept nogil:
     """The superblock is durable: what it covers is hard, and what only the checkpoint before it needed is free."""
     p.checkpoint.generation += 1
+    p.checkpoint.recovers = 0
     memcpy(p.checkpoint.live_buf, p.checkpoint.super_buf, L_BLOCK_BYTES)
     journal_cut(p, p.checkpoint.cut_seq, p.checkpoint.cut_position)
     homes_release(p)
@@ -564,7 +550,7 @@ cdef int ckpt_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
             return 0
         published(p)
         p.checkpoint.state = CHECKPOINT_APPLY
-        p.checkpoint.io_next = 0
+        p.checkpoint.io_next = p.checkpoint.n_fresh
         p.checkpoint.directory_written = 0
     if p.checkpoint.state == CHECKPOINT_APPLY:
         if apply_turn(p):

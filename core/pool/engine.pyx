@@ -183,6 +183,7 @@ cdef class Pool(DrivenPool):
             blocks_for_nodes(p)
         p.replaying = 0
         if not flags & SF_CLEAN:
+            p.checkpoint.recovers = 1
             nodes_prepare(p, NULL)
             if p.medium.sparse and p.nodes_free < p.nodes_without_home:
                 raise PoolError("no_space", f"the file system has no room for {p.nodes_without_home - p.nodes_free} blocks that "

@@ -1,5 +1,5 @@
 """A volume of far more regions than there is memory for their leaves: small writes lie in order of arrival while a region is
-sparse, at places of their own once it fills."""
+sparse, at places of their own once it fills; a new leaf is written once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,25 @@ GIB, BLOCK = 1 << 30, 4096
 RUN = 512
 SIZE = 4 * GIB                  # 2048 regions; the cache below holds 1024 pages
 JOURNAL, AREA = 512, 2048       # blocks
+AREA_START = 2560 + JOURNAL
+
+
+class Watched(MemoryDevice):
+    """Counts pages that are written to the checkpoint area."""
+
+    area_pages = 0
+
+    def write(self, offset_bytes: int, data: bytes) -> None:
+        super().write(offset_bytes, data)
+        if AREA_START <= offset_bytes // BLOCK < AREA_START + 2 * AREA:
+            self.area_pages += len(data) // BLOCK
 
 
 class Wide:
     """A pool with a small cache, and a volume that is wide for it. Each block holds its own number."""
 
     def __init__(self) -> None:
-        self.device = MemoryDevice(6 * GIB)
+        self.device = Watched(6 * GIB)
         Pool.create(self.device, name="test", journal_blocks=JOURNAL, area_blocks=AREA)
         self.pool = Pool(self.device, cache_bytes=4 << 20)
         self.volume: int = self.pool.call("create", name="v", size_bytes=SIZE)
@@ -75,6 +87,21 @@ def test_a_stream_of_small_writes_takes_places_of_its_own() -> None:
     places = wide.places(region)
     for n in range(1, 4):       # only the first block of all could not be known for a stream
         assert places[n * RUN:(n + 1) * RUN] == list(range(places[n * RUN], places[n * RUN] + RUN))
+
+
+def test_new_leaves_are_written_to_their_homes_alone() -> None:
+    wide = Wide()
+    wide.pool.call("checkpoint")
+    for block in scattered(300):
+        wide.write(block)
+    before = wide.device.area_pages
+    wide.pool.call("checkpoint")
+    assert wide.device.area_pages - before < 50     # 300 leaves, and what is above them
+    before = wide.device.area_pages
+    for block in scattered(300):
+        wide.write(block ^ 1)                       # another block of the same leaves
+    wide.pool.call("checkpoint")
+    assert wide.device.area_pages - before >= 300   # leaves that have been home go by way of the area
 
 
 def test_what_was_scattered_is_there_after_a_restart() -> None:

@@ -16,6 +16,7 @@ from tests.crash.rig import BLOCK
 from tests.support.simdisk import SimDisk
 
 PIECE = 128 << 10
+LEFT = 3                          # blocks, too few for one more write that needs nodes
 
 
 def crowded(size_bytes: int = 26 << 20) -> tuple[SimDisk, Pool]:
@@ -80,6 +81,51 @@ def test_recovery_has_blocks_for_its_nodes(power: bool) -> None:
     settle(pool)
     assert write(pool, 1, 0)
     pool.close()
+
+
+def what_is_left(mutations: str) -> set[bytes]:
+    """What lies where UNMAP was not yet hard when the process died, whenever the power goes in the recovery after it."""
+    disk, pool = crowded()
+    pool.call("create", name="w", size_bytes=1 << 50)
+    pool.call("unmap", object_id=1, offset_bytes=0, length_bytes=1 << 20)
+    pool.call("flush")
+    pool.drain()
+    checkpoints = pool.stats()["checkpoints"]
+    made = 0
+    while pool.stats()["available_bytes"] >= LEFT * BLOCK:
+        assert write(pool, 2, made << 31)                   # each needs a leaf and the node above it
+        made += 1
+    pool.call("flush")
+    assert pool.stats()["checkpoints"] == checkpoints, "the checkpoint came too early to prove anything"
+    disk.cut_after(1)                                       # its frame; in a full pool a commit would follow at once
+    with contextlib.suppress(PoolError):
+        pool.call("unmap", object_id=1, offset_bytes=2 << 20, length_bytes=(2 << 20) - BLOCK)
+    pool.abandon()
+    disk.process_kill()
+    found: set[bytes] = set()
+    after = 0
+    while True:
+        cut = disk.fork(1)
+        cut.cut_after(after)
+        after += 1
+        try:
+            Pool(cut, mutations=mutations).abandon()
+        except PoolError:
+            if not cut.dead:
+                raise
+        else:
+            return found
+        cut.power_cut("none")
+        pool = Pool(cut)
+        data = pool.call("read", object_id=1, offset_bytes=2 << 20, length_bytes=(2 << 20) - BLOCK)
+        found.update(data[at:at + BLOCK] for at in range(0, len(data), BLOCK))
+        pool.abandon()
+
+
+def test_recovery_writes_no_node_home_before_it_counts() -> None:
+    """Room for its nodes was made of what the checkpoint before it refers to, and that may be what counts."""
+    assert what_is_left("") <= {bytes(BLOCK), b"\1" * BLOCK}
+    assert not what_is_left("straight_recovery") <= {bytes(BLOCK), b"\1" * BLOCK}
 
 
 def test_objects_and_keys_in_a_full_pool() -> None:

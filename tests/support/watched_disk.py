@@ -19,6 +19,8 @@ FRAME_MAGIC = layout.FRAME_MAGIC.to_bytes(4, "little")
 COPIES = len(layout.SUPERBLOCK_SLOTS)
 SB = {field.name: slice(field.offset, field.offset + field.size) for field in layout.SUPERBLOCK}
 PG_GEN = slice(24, 32)
+PG_KIND = 8
+NEW_KINDS = {layout.PAGE_KINDS["node"], layout.PAGE_KINDS["catalog"]}     # pages that may have homes of their own each time
 MAP = {name: slice(offset, offset + size) for offset, size, name in layout.RECORDS["map"]}
 FR = {field.name: slice(field.offset, field.offset + field.size) for field in layout.FRAME_HEADER}
 
@@ -52,11 +54,48 @@ def number(raw: bytes, at: slice) -> int:
     return int.from_bytes(raw[at], "little")
 
 
+def durable_nodes(disk: SimDisk, sure: Superblock) -> Iterator[int]:
+    """Where the nodes and catalog pages lie that the durable superblock refers to."""
+    raw = next(raw for raw in (disk.durable.get(copy, disk.fill) for copy in layout.SUPERBLOCK_SLOTS) if superblock(raw) == sure)
+    images, header = number(raw, SB["area_images"]), layout.PAGE_HEADER_BYTES
+    base = sure.area[0] + (sure.ckpt_gen & 1) * sure.half
+    first = base + -(-images // layout.DIRECTORY_ENTRIES)
+    held = {}
+    for i in range(images):
+        page, entry = divmod(i, layout.DIRECTORY_ENTRIES)
+        at = header + entry * 16
+        held[number(disk.durable[base + page], slice(at, at + 8))] = disk.durable[first + i]
+
+    def walk(block: int, level: int, *, catalog: bool) -> Iterator[int]:
+        yield block
+        if level == 0 and not catalog:
+            return                            # a leaf: data
+        page = held.get(block) or disk.durable.get(block, disk.fill)
+        for at in range(header, header + 7 * layout.NODE_ENTRIES, 7):
+            entry = int.from_bytes(page[at:at + 7], "little")
+            if entry >> 48 & 2 and level:
+                yield from walk(entry & (1 << 40) - 1, level - 1, catalog=catalog)
+            elif entry >> 48 & 2:
+                yield entry & (1 << 40) - 1
+                yield from objects(entry & (1 << 40) - 1)
+
+    def objects(block: int) -> Iterator[int]:
+        page = held.get(block) or disk.durable.get(block, disk.fill)
+        for at in range(header, header + 7 * 512, 512):
+            root = int.from_bytes(page[at + 24:at + 32], "little")
+            if page[at] == 1 and root:
+                yield from walk(root, page[at + 3], catalog=False)
+
+    if root := number(raw, SB["catalog_root"]):
+        yield from walk(root, number(raw, SB["catalog_level"]), catalog=True)
+
+
 class WatchedDisk(SimDisk):
     """A SimDisk for one pool. `broken`: the first write that a power cut might turn into a loss."""
 
     began: tuple[int, int] = (-1, 0)          # checkpoint, and how much was written before its first page of the area
     broken = ""
+    nodes: tuple[int, frozenset[int]] = (-1, frozenset())       # of the map that this checkpoint published
     submitted: int | None = None              # set by the harness: what had been performed when the next write was submitted
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -140,7 +179,14 @@ class WatchedDisk(SimDisk):
         else:
             for at in range(0, len(data), PAGE_BYTES):
                 if data[at:at + 4] == PAGE_MAGIC and number(data, slice(at + 24, at + 32)) > sure.ckpt_gen:
-                    self._break(f"page {block + at // PAGE_BYTES} goes home before the superblock that means it is durable")
+                    self._judge_home(block + at // PAGE_BYTES, data[at + PG_KIND], sure)
+
+    def _judge_home(self, block: int, kind: int, sure: Superblock) -> None:
+        """A page comes home before the superblock that means it is durable: a new node may, where the durable map has none."""
+        if self.nodes[0] != sure.ckpt_gen:
+            self.nodes = sure.ckpt_gen, frozenset(durable_nodes(self, sure))
+        if kind not in NEW_KINDS or block in self.nodes[1]:
+            self._break(f"page {block} goes home before the superblock that means it is durable")
 
     def _outside(self, item: Unsynced, sure: Superblock) -> bool:
         """Not a frame, nor a superblock."""
