@@ -2,6 +2,7 @@
 
 Lives here and nowhere else: `objects_by_id` and the list of dirty objects.
 """
+from core.base.check cimport lnt_assert
 from core.base.layout cimport L_BLOCK_BYTES, L_MAX_LEVEL, L_NODE_ENTRIES, L_SLOTS_PER_PAGE, OB_RESERVE_BYTES
 from core.base.memory cimport mem_widen, mem_zeroed
 from core.base.native cimport lnt_get_le64
@@ -77,6 +78,7 @@ cdef void object_dirty(lnt_pool *p, lnt_object *o) noexcept nogil:
 
 cdef void object_release(lnt_pool *p, lnt_object *o) noexcept nogil:
     """A handle is given up. What is gone and has no other is freed, a dirty one by the next checkpoint."""
+    lnt_assert(o.pub.handles != 0, "I17: what has a handle is in memory until the handle is given up, once")
     o.pub.handles -= 1
     if o.pub.gone and o.pub.handles == 0 and not o.dirty:
         free(o)

@@ -55,6 +55,7 @@ cpdef enum mutation:           # tests/crash switches one safeguard off at a tim
     M_SCRUB_ONCE = 0x8000000000000     # a page that a checkpoint has changed meanwhile is not read again
     M_KEEP_TAIL = 0x20000000000000     # replay of growth leaves the mark of a shrink under way
     M_MOVE_LEAVES = 0x40000000000000   # between reading a slice and writing it a move has nothing for itself
+    M_MOVE_HASTY = 0x200000000000000   # a move does not look for writes that left their epoch
     M_JOIN_DEAF = 0x80000000000000     # a request of several pieces that fails is taken for one that was read
     M_STRAIGHT_RECOVERY = 0x100000000000000  # new nodes go straight home in recovery, too
     M_ZONELESS_SUMS = 0x10000000000000  # borders of checksum pages are taken as if there were one zone

@@ -8,7 +8,7 @@ from core._blkmap cimport lnt_extent, map_find
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS
 from core.base.memory cimport mem_aligned
-from core.base.mutations cimport M_MOVE_LEAVES, M_NO_LOCK_GRACE
+from core.base.mutations cimport M_MOVE_HASTY, M_MOVE_LEAVES, M_NO_LOCK_GRACE
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter, waiter_of
 from core.base.pool cimport lnt_op_state, op_state
@@ -210,7 +210,7 @@ cdef void move_run(lnt_pool *p, lnt_op *op) noexcept nogil:
         if p.epoch < x.target_epoch and not p.mutations & M_NO_LOCK_GRACE:
             wait_grace(p, op, x.target_epoch)
             return
-        if range_waits(p, &x.place):       # a write that left its epoch, and is not over
+        if not p.mutations & M_MOVE_HASTY and range_waits(p, &x.place):     # a write that left its epoch, and is not over
             return
         if may_move(p, op, True):
             slice_read(p, op)

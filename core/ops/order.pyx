@@ -127,12 +127,12 @@ cdef int order_turn(lnt_pool *p) noexcept nogil:
         lba = p.ordering.wanted[p.ordering.first].lba
         p.ordering.first = (p.ordering.first + 1) % ORDER_WANTED
         p.ordering.count -= 1
-        if o == NULL or o.pub.gone:
+        if o == NULL:                 # deleted since
             continue
         noted = noted_of(p, region_key(o, lba))
         if noted.key == region_key(o, lba):
             noted.until_us = p.now_us + AGAIN_US
-        if lba < o.pub.size_bytes // L_BLOCK_BYTES:
+        if lba < o.pub.size_bytes // L_BLOCK_BYTES:         # else it was shrunk since, and the move would be refused
             begin(p, o, lba)
             began = 1
     return began

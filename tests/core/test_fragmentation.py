@@ -361,6 +361,46 @@ def test_without_a_free_run_a_region_is_gathered_in_the_run_that_has_most_of_it(
     assert aged.pool.stats()["free_runs"] >= 4
 
 
+def test_a_run_in_which_somebody_else_has_a_block_gathers_nothing() -> None:
+    """Not all of the region would find its place there: half of a move costs its writes and brings nothing."""
+    aged = Aged(regions=1)
+    aged.age(0.6)
+    filler = aged.pool.call("create", name="filler", size_bytes=320 * MIB)
+    at = 0
+    while aged.pool.stats()["free_runs"]:
+        length = RUN if aged.pool.stats()["free_runs"] > 4 else BLOCK
+        aged.pool.call("write", object_id=filler, offset_bytes=at, data=b"f" * length)
+        at += RUN
+    block = max(block for block in range(512) if not is_old(aged, block))
+    aged.pool.call("unmap", object_id=aged.volume, offset_bytes=block * BLOCK, length_bytes=BLOCK)
+    aged.pool.call("flush")
+    aged.pool.drain()
+    aged.pool.call("write", object_id=filler, offset_bytes=at, data=b"f" * BLOCK)       # it takes what was freed there
+    aged.write(block * BLOCK, BLOCK)
+    aged.pool.call("delete", object_id=aged.snapshots.popitem()[0])
+    aged.pool.call("flush")
+    aged.pool.drain()
+    assert aged.move() == ["nowhere"]
+    assert aged.pool.stats()["moved_bytes"] == 0
+    aged.requests()
+
+
+def is_old(aged: Aged, block: int) -> bool:
+    """Not overwritten since the snapshot."""
+    content = next(iter(aged.snapshots.values()))
+    return aged.content[block * BLOCK:(block + 1) * BLOCK] == content[block * BLOCK:(block + 1) * BLOCK]
+
+
+def test_a_move_goes_to_a_run_in_which_nobody_has_anything() -> None:
+    """One whose first blocks are free will not do: the rest of the region would find its places taken."""
+    aged = Aged(regions=1)
+    other = aged.pool.call("create", name="w", size_bytes=RUN)
+    aged.pool.call("write", object_id=other, offset_bytes=300 * BLOCK, data=b"w" * BLOCK)
+    aged.age(0.6)
+    assert aged.move() == ["moved"]
+    assert aged.requests() == 2
+
+
 def test_holes_stay_holes() -> None:
     aged = Aged(regions=1)
     aged.pool.call("unmap", object_id=aged.volume, offset_bytes=40 * BLOCK, length_bytes=100 * BLOCK)
@@ -478,6 +518,17 @@ def test_nothing_is_moved_while_somebody_writes(gap_bytes: int) -> None:
     stats = aged.pool.stats()
     assert stats["waiting_regions"] >= 4
     assert stats["ordered_regions"] == 0
+
+
+def test_a_volume_may_be_shrunk_while_its_regions_wait() -> None:
+    aged = Aged(regions=4)
+    aged.age(0.6)
+    aged.pool.order(True)
+    aged.requests()
+    aged.pool.call("resize", object_id=aged.volume, size_bytes=RUN)
+    settle(aged)
+    stats = aged.pool.stats()
+    assert (stats["ordered_regions"], stats["waiting_regions"]) == (1, 0), "those behind the end are not there any more"
 
 
 def test_a_volume_may_go_while_its_regions_wait() -> None:

@@ -267,6 +267,50 @@ def move_amid_writes(mutation: str) -> None:
     want(pool.call("read", object_id=V, offset_bytes=0, length_bytes=LEAF) == content, "a write is lost")
 
 
+def move_beside_a_write_that_waits(mutation: str) -> None:
+    """A write to a part of a block leaves its epoch, since a snapshot came while it merged; a move that came later waits for it."""
+    _, pool, content = half_overwritten(mutation)
+    part, requests = b"p" * 512, pool.pending_io
+    pool.start("write", object_id=V, offset_bytes=LEAF, data=b"x" * BLOCK)
+    pool.drain()
+    in_place = pool.start("write", object_id=V, offset_bytes=LEAF, data=b"y" * BLOCK)
+    written = pool.start("write", object_id=V, offset_bytes=BLOCK, data=part)
+    pool.turn(1)
+    held = {io_id: kind for io_id, kind, *_ in requests()}
+    assert sorted(held.values()) == ["read", "write"], "what it merges, and a write in place that the snapshot waits for"
+    pool.start("snapshot", pairs=[(V, "v@t")])
+    new = os.urandom(BLOCK)
+    for at in range(2 * BLOCK, LEAF, 2 * BLOCK):
+        pool.start("write", object_id=V, offset_bytes=at, data=new)
+        content[at:at + BLOCK] = new
+    perform(pool, lambda io_id, *_: io_id not in held)
+    moved = pool.start("move", object_id=V, offset_bytes=0, length_bytes=LEAF)
+    perform(pool, lambda io_id, *_: io_id not in held)          # it is in line, and the write is not
+    perform(pool, lambda io_id, kind, *_: held.get(io_id) != "write")
+    ended = {in_place, written, moved} & {each.token for each in pool.reap()}
+    assert not ended, "all of them wait for the write in place"
+    pool.perform(next(io_id for io_id, kind in held.items() if kind == "write"))
+    while written not in ended:
+        turn = requests()
+        for io_id, kind, _, length in turn:
+            if kind != "write" or length == BLOCK or all(kind == "write" and length != BLOCK for _, kind, _, length in turn):
+                pool.perform(io_id)            # the write before the move, where that lets it
+        pool.turn(pool.stats()["epoch"] + 1)
+        ended |= {each.token for each in pool.reap()}
+    pool.drain()
+    content[BLOCK:BLOCK + 512] = part
+    want(pool.call("read", object_id=V, offset_bytes=0, length_bytes=LEAF) == content, "a write is lost")
+
+
+def perform(pool: Any, chosen: Callable[..., bool]) -> None:
+    """Turn and perform what is chosen of the requests until none of those is left."""
+    for _ in range(200):
+        pool.turn(1)
+        for io_id, *rest in pool.pending_io():
+            if chosen(io_id, *rest):
+                pool.perform(io_id)
+
+
 def bad_place_between(mutation: str) -> None:
     """A request for several pieces that fails says nothing of them: each is read by itself, and only what is bad is refused."""
     disk, pool, content = half_overwritten(mutation, gap_bytes=32 << 10)
@@ -276,7 +320,7 @@ def bad_place_between(mutation: str) -> None:
 
 
 PLANTED: dict[str, Callable[[str], None]] = {
-    "move_leaves": move_amid_writes, "join_deaf": bad_place_between,
+    "move_leaves": move_amid_writes, "move_hasty": move_beside_a_write_that_waits, "join_deaf": bad_place_between,
     "flat_pending": node_that_waits, "short_unmap": unmapped_to_the_end, "atomic_stays": atomic_elsewhere,
     "hasty_copy": copy_of_one_instant, "hole_writes": hole_stays, "long_record": record_within_a_leaf,
     "first_bad": first_bad_block, "atomic_space": nodes_of_an_atomic_write,
