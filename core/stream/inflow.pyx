@@ -7,6 +7,7 @@ without the GIL. It returns for every frame that Python decides about: BEGIN, MA
 An object that has contents of its own is compared: what a whole stream says is read first, and only blocks that differ are
 written; what it does not speak of becomes a hole.
 """
+from core.base.check cimport lnt_assert
 from core.base.memory cimport mem_aligned, mem_new
 from core.base.native cimport lnt_get_le16, lnt_mono_us
 from core.base.types cimport OP_READ, OP_UNMAP, OP_WRITE, lnt_op
@@ -34,7 +35,7 @@ cdef enum:
     BATCH_BYTES = 4 << 20         # written at once where no initiator is there
     OPS = 2048                    # operations of the frames that are taken together ...
     FRAME_OPS = 2 * 512 + 18      # ... of which one frame may want so many
-    READ_BYTES = BATCH_BYTES + (2 << 20)    # what is compared at once
+    READ_BYTES = BATCH_BYTES + (2 << 20)    # what is compared at once: frames until they are a batch, and the last one's span
     CRCS = 16384                  # headers seen before Python adds them up
 
 
@@ -169,7 +170,7 @@ cdef class Inflow(Pump):
             self.taken += 1
             self.crcs[self.n_crcs] = x.h.header_crc
             self.n_crcs += 1
-            n += x.h.raw_bytes
+            n += x.h.span if self.comparing and x.h.type == ST_EXTENTS else x.h.raw_bytes     # zeros are read, too
             self.received_bytes += S_HEADER_BYTES + x.h.stored_bytes
             self.write(x)
             if decides(&x.h):
@@ -231,6 +232,7 @@ cdef class Inflow(Pump):
         while length:
             part = length if length < self.batch_bytes else self.batch_bytes
             if self.comparing:
+                lnt_assert(self.ours_used + part <= READ_BYTES, "frames that are taken together fit the room to compare them")
                 self.theirs[self.n_ops] = data
                 self.put(OP_READ, at, part, self.ours + self.ours_used)
                 self.ours_used += part

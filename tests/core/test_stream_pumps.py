@@ -242,6 +242,23 @@ def test_beside_initiators_little_is_under_way_at_once_and_all_of_it_comes_over(
     os.close(cancel)
 
 
+def test_zeros_without_end_are_compared_within_bounded_memory(served: Served, tmp_path: Path) -> None:
+    """They take no room in a stream, and as much as data where they are read to be compared."""
+    volume = served.call("create", name="v", size_bytes=SIZE)
+    copy = served.call("create", name="copy", size_bytes=SIZE)
+    for at in range(0, SIZE, 8 * MIB):
+        served.call("write", object_id=volume, offset_bytes=at, data=bytes(8 * MIB))
+        served.call("write", object_id=copy, offset_bytes=at, data=b"o" * (8 * MIB))
+    snap = served.call("snapshot", pairs=[(volume, "v@1")])[0]
+    cancel = os.eventfd(0)
+    assert len(sent(served, tmp_path / "s", cancel, snap)) < MIB
+    fd = os.open(tmp_path / "s", os.O_RDONLY)
+    assert receive(served, fd, cancel, copy, comparing=True)[-1] == "end"
+    os.close(fd)
+    os.close(cancel)
+    assert read(served, copy) == bytes(SIZE)
+
+
 def test_what_a_resume_sends_again_is_bounded_by_marks(served: Served, tmp_path: Path) -> None:
     size = 160 * MIB
     volume = served.call("create", name="v", size_bytes=size)
