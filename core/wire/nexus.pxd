@@ -519,6 +519,7 @@ cdef struct lnt_task_pool:         # core/wire/task.pyx
     uint32_t max
     uint32_t live
     lnt_task_queue waiting         # for a buffer
+    uint32_t holders               # connections whose tasks hold data
 
 cdef struct lnt_kept_total:        # core/wire/kept.pyx: of all connections
     uint64_t bytes

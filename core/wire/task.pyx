@@ -24,7 +24,8 @@ cdef extern from "<sys/mman.h>":
     int munmap(void *p, size_t n) nogil
 
 cdef enum:
-    FAIR_BYTES = 256 << 10          # a connection that holds no buffer gets one up to this size whatever the others hold
+    FAIR_BYTES = 256 << 10          # a connection that holds no buffer gets one up to this size whatever the others hold ...
+    FAIR_PART = 2                   # ... and each its even part of this part of the bound, which nobody may take beyond his
 
 
 cdef bint tasks_init(lnt_reactor *r, uint32_t slots) noexcept nogil:
@@ -128,12 +129,20 @@ cdef void task_wait(lnt_reactor *r, lnt_task *t) noexcept nogil:
         queue_put(&r.tasks.waiting, t)
 
 
+cdef inline void holds(lnt_reactor *r, lnt_connection *c, uint64_t more, uint64_t less) noexcept nogil:
+    # The tasks of a connection hold so much more data, and so much less.
+    r.tasks.holders -= c.buffered != 0
+    c.buffered += more
+    c.buffered -= less
+    r.tasks.holders += c.buffered != 0
+
+
 cdef void task_drop_buffer(lnt_reactor *r, lnt_task *t) noexcept nogil:
     if t.lying:
         inbound_let_go(&r.inbound, t.buffer)
         t.lying = 0
     elif t.buffer != NULL:
-        t.connection.buffered -= buffer_bytes(t.buffer_class)
+        holds(r, t.connection, 0, buffer_bytes(t.buffer_class))
         buffer_give(&r.buffers, t.buffer, t.buffer_class)
     t.buffer = NULL
 
@@ -143,9 +152,16 @@ cdef inline bint within(lnt_reactor *r, lnt_connection *c, uint64_t length) noex
     return c.buffered == c.kept.buffered or c.buffered + length <= r.buffers.connection_limit
 
 
-cdef inline bint fair(lnt_connection *c, uint64_t length) noexcept nogil:
-    # Whether the reactor's bound does not matter.
-    return c.buffered == c.kept.buffered and length <= FAIR_BYTES
+cdef inline bint fair(lnt_reactor *r, lnt_connection *c, uint64_t length) noexcept nogil:
+    # Whether the reactor's bound does not matter: what others hold, and do not take, must not be what a connection waits for.
+    return (c.buffered == c.kept.buffered and length <= FAIR_BYTES
+            or c.buffered + length <= r.buffers.limit // FAIR_PART // (r.tasks.holders + (c.buffered == 0)))
+
+
+cdef inline bint spare(lnt_reactor *r, lnt_connection *c, uint64_t length) noexcept nogil:
+    # Whether so much more may be held by whoever comes: beside others not what is kept for everybody's part.
+    cdef bint alone = r.tasks.holders == (c.buffered != 0)
+    return r.buffers.used + r.buffers.charged + length <= r.buffers.limit - (0 if alone else r.buffers.limit // FAIR_PART)
 
 
 cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdraft) noexcept nogil:
@@ -153,10 +169,13 @@ cdef bint task_buffer(lnt_reactor *r, lnt_task *t, uint64_t length, bint overdra
     cdef lnt_connection *c = t.connection
     if not overdraft and not within(r, c, length):
         return False
-    t.buffer = buffer_take(&r.buffers, length, &t.buffer_class, overdraft or fair(c, length))
+    overdraft = overdraft or fair(r, c, length)
+    if not overdraft and not spare(r, c, length):
+        return False
+    t.buffer = buffer_take(&r.buffers, length, &t.buffer_class, overdraft)
     if t.buffer == NULL:
         return False
-    c.buffered += buffer_bytes(t.buffer_class)
+    holds(r, c, buffer_bytes(t.buffer_class), 0)
     return True
 
 
@@ -191,7 +210,7 @@ cdef bint task_grow_buffer(lnt_reactor *r, lnt_task *t, uint32_t length) noexcep
     if old != NULL:
         have = t.out.got if t.out.got < buffer_bytes(old_class) else <uint32_t>buffer_bytes(old_class)
         memcpy(t.buffer, old, have)
-        t.connection.buffered -= buffer_bytes(old_class)
+        holds(r, t.connection, 0, buffer_bytes(old_class))
         buffer_give(&r.buffers, old, old_class)
     return True
 
@@ -203,12 +222,12 @@ cdef bint task_charge(lnt_reactor *r, lnt_task *t, uint32_t length, bint overdra
     cdef uint32_t more = length - t.charged if length > t.charged else 0
     if more and not overdraft and not within(r, c, more):
         return False
-    if not buffer_charge(&r.buffers, more, overdraft or fair(c, more)):
+    overdraft = overdraft or fair(r, c, more)
+    if more and not overdraft and not spare(r, c, more) or not buffer_charge(&r.buffers, more, overdraft):
         return False
     if length < t.charged:
         buffer_uncharge(&r.buffers, t.charged - length)
-    c.buffered += length
-    c.buffered -= t.charged
+    holds(r, c, length, t.charged)
     t.charged = length
     return True
 

@@ -25,6 +25,7 @@ from core.medium import FileMedium, image_opener, is_shared, opener
 from core.ownership import LostError, Opener, OwnedError, Ownership, Record, State, Verdict
 from target.config import LEASE_SECONDS, ServeConfig
 from target.errors import LunetteError
+from target.volumes.clock import ClockWatch
 
 log = logging.getLogger("lunette.owner")
 D = TypeVar("D")
@@ -61,6 +62,7 @@ class Owned:
         self._pool: Any = None
         self._stopping = stopping or threading.Event()
         self._keepers: list[threading.Thread] = []
+        self._clock = ClockWatch()
 
     def own(self, *, takeover: bool = False) -> None:
         """Become the owner, and stay it until `close`. `takeover` as in `ownership.acquire`, and in `fencing.take`.
@@ -139,6 +141,7 @@ class Owned:
         """A keeper's thread. It needs the interpreter for microseconds each time, and waits for the medium without it."""
         assert self._ownership is not None
         while not self._stopping.wait(self._ownership.renew_every_s):
+            self._clock.look()
             try:
                 renew()
                 self._tell_deadline()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.wire.reactor import LUNF_SLOW, CommandEvent, Reactor
+from tests.support.waiting import until
 from tests.support.wire import FINAL, READ, UNKNOWN, WRITE, Rig, Wire, rig, rw
 
 BLOCK = 512
@@ -78,6 +79,23 @@ def test_others_are_asked_while_one_takes_no_answers(tmp_path: Path) -> None:
             assert event.conn == r.conn
             r.reactor.complete(event.task, 0, data_in=b"o" * READ_BYTES)
             assert other.gather()[0] == b"o" * READ_BYTES
+
+
+def test_reads_do_not_wait_for_what_others_do_not_take(tmp_path: Path) -> None:
+    """Sessions that read no answers hold all buffers that there may be; another one's long reads have their part all the same."""
+    long = 1 << 20
+    with rig(tmp_path / "pool", buffer_bytes=16 << 20, max_transfer_bytes=long) as r:
+        mute = [r.wire() for _ in range(5)]
+        for _ in range(16):
+            for w in mute:
+                w.command(rw(0x28, 0, long // BLOCK), flags=FINAL | READ, edtl=long)
+        until(lambda: held_bytes(r) >= 8 << 20)
+        other = r.wire()
+        for _ in range(8):
+            other.command(rw(0x28, 0, long // BLOCK), flags=FINAL | READ, edtl=long)
+            data, pdu = other.gather()
+            assert (len(data), pdu.status) == (long, 0)
+            assert 8 << 20 <= held_bytes(r) <= 16 << 20, "what they hold, and all that there may be"
 
 
 def test_reads_that_waited_do_not_need_python_once_their_lun_is_fast(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def move_amid_writes(mutation: str) -> None:
 
 
 def move_beside_a_write_that_waits(mutation: str) -> None:
-    """A write to a part of a block has left its epoch, since a snapshot came while it merged: a move waits for it all the same."""
+    """A write to a part of a block has left its epoch, since a snapshot came while it merged; a move waits for it."""
     _, pool, content = half_overwritten(mutation)
     part, requests = b"p" * 512, pool.pending_io
     pool.start("write", object_id=V, offset_bytes=LEAF, data=b"x" * BLOCK)

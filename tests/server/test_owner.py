@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from core import layout
+from core import layout, ownership
 from core.device import FileDevice
 from core.medium import FileMedium, opener
 from core.ownership import LostError, Record, State, acquire, run
 from core.pool.engine import EXIT_LOST
 from target.errors import LunetteError
 from target.iscsi.pdu import NopOut, ScsiCommand, ScsiResponse
+from target.volumes.clock import ClockWatch
 from target.volumes.gateway import check_pool, create_pool, open_pool
 from target.volumes.owner import OwnedDevice, open_owned
 from tests.support.daemon import DaemonProcess, Refused, free_port
@@ -380,3 +381,37 @@ def test_a_device_that_was_cut_is_noticed_and_its_node_is_not_its_name(pool: Pat
         assert (device.missing_bytes(), device.lost_name()) == (16 * MIB, "")
     finally:
         device.close()
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("looped", [False, True], ids=["file", "loop"])
+def test_a_clock_that_is_set_is_told_once_and_costs_nothing(pool: Path, loop: Loop, looped: bool, monkeypatch: pytest.MonkeyPatch,
+                                                            caplog: pytest.LogCaptureFixture) -> None:
+    """By the thread that renews the record, so wherever the pool lies; each time that it is set, once."""
+    monkeypatch.setattr(ownership, "RENEW_MAX_S", 0.02)
+    set_by_s = 0.0
+    device = OwnedDevice(loop(pool) if looped else pool, lease_s=4.0)
+    device._clock = ClockWatch(lambda: time.time() + set_by_s)
+    device.own()
+    try:
+        for step_s, said in ((86400.0 * 40, "set forward by 40 days, 0:00:00"), (-3600.0, "set back by 1:00:00"), (3.0, "")):
+            caplog.clear()
+            set_by_s += step_s
+            if said:
+                until(lambda said=said: said in caplog.text)        # type: ignore[misc]
+            assert device.owner is not None
+            counter = device.owner.counter
+            if looped:
+                until(lambda counter=counter: device.owner.counter > counter + 2)      # type: ignore[misc]
+            assert caplog.text.count("the machine's clock was set") == bool(said)
+            device.prove()
+    finally:
+        device.close()
+
+
+def test_a_process_that_was_stopped_between_two_looks_at_clocks_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    machine, wall = iter([0.0, 0.1, 0.2, 60.0, 60.1, 60.2]), iter([1000.0, 1000.2, 1060.1])
+    ClockWatch(lambda: next(wall), lambda: next(machine)).look()
+    assert not caplog.text
+    assert next(wall, None) is None

@@ -46,3 +46,13 @@ def test_what_a_check_looks_up_stands_behind_the_switch() -> None:
             if re.search(r"lnt_check\(.*\w\(.*\"", line) and not re.search(r"if LNT_CHECKS\b", before):
                 found.append(f"{path.name}: {line.strip()}")
     assert not found
+
+
+def test_each_safeguard_is_switched_off_by_a_bit_of_its_own() -> None:
+    """Two that share one are never tried alone."""
+    text = (ROOT / "core" / "base" / "mutations.pxd").read_text()
+    bits = re.findall(r"^    M_\w+ = ([^ #\n]+(?: << \d+)?)", text, re.MULTILINE)
+    values = [int(before, 0) << int(shift or 0) for before, _, shift in (value.partition(" << ") for value in bits)]
+    assert len(values) > 50
+    assert len(set(values)) == len(values)
+    assert all(value.bit_count() == 1 for value in values)
