@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ASSERTION = re.compile(r"lnt_(?:assert|check)\((?:[^;]|\n)*?\"(I\d+): ")
+ASSERTION = re.compile(r"lnt_(?:assert|check)\([^;\"]*\"(I\d+): ")
 BEGINS = re.compile(r"^cdef [^=\n]*?(\w+)\(", re.MULTILINE)
 
 
