@@ -7,6 +7,9 @@ cdef struct lnt_placed_run:
     uint32_t frame                # by its number
     uint32_t first                # block of the frame
 
+cdef enum:
+    FRAME_NONE = 0xffffffff       # of a run that is a hole
+
 cdef struct lnt_interval:
     uint32_t first
     uint32_t behind

@@ -19,6 +19,12 @@ def total_blocks(runs: bytes) -> int:
 def overlaid(old: bytes, cuts: bytes, fresh: bytes) -> bytes:
     """What is left of old runs outside of intervals, and fresh ones, which lie within."""
 
+def changes(old: bytes, new: bytes, end: int) -> bytes:
+    """What turns old runs into new ones, of blocks before `end`: runs of new data, and in their place runs of holes."""
+
+def with_data(runs: bytes) -> bytes:
+    """Those that are no holes."""
+
 def renumbered(runs: bytes, numbers: bytes) -> bytes:
     """The same, each frame by its new number: a table of u32. IndexError."""
 

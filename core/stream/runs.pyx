@@ -4,7 +4,7 @@ Pure: bytes from bytes, one pass each, whatever their number (docs/repositories.
 first block and the one behind the last. What comes from a repository is checked by `check_runs` before anything else sees it.
 """
 from core.base.memory cimport mem_new
-from core.stream.runs cimport lnt_interval, lnt_placed_run
+from core.stream.runs cimport FRAME_NONE, lnt_interval, lnt_placed_run
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -102,6 +102,69 @@ def overlaid(bytes old not None, bytes cuts not None, bytes fresh not None):
     finally:
         free(kept)
         free(to)
+
+
+cdef inline bint same_blocks(const lnt_placed_run *old, const lnt_placed_run *new) noexcept nogil:
+    """Whether two runs have the same contents where they overlap."""
+    return old.frame == new.frame and old.first + new.block == new.first + old.block
+
+
+cdef uint64_t put_changes(lnt_placed_run *to, const lnt_placed_run *old, uint64_t n_old, const lnt_placed_run *new,
+                          uint64_t n_new, uint32_t end) noexcept nogil:
+    """Runs of what is new and runs of holes. How many; never more than twice as many as there are."""
+    cdef uint64_t made = 0, i = 0, j = 0
+    cdef uint32_t at = 0, old_at, new_at, until
+    while (i < n_old or j < n_new) and at < end:
+        old_at = max(at, old[i].block) if i < n_old else end
+        new_at = max(at, new[j].block) if j < n_new else end
+        at = min(old_at, new_at)
+        until = min(end, end_of(&new[j]) if new_at == at else new_at)
+        if i < n_old:
+            until = min(until, end_of(&old[i]) if old_at == at else old_at)
+        if until > at and not (old_at == new_at and same_blocks(&old[i], &new[j])):
+            to[made].block, to[made].blocks = at, until - at
+            to[made].frame = new[j].frame if new_at == at else FRAME_NONE
+            to[made].first = new[j].first + at - new[j].block if new_at == at else 0
+            made += 1
+        at = until
+        if i < n_old and end_of(&old[i]) <= at:
+            i += 1
+        if j < n_new and end_of(&new[j]) <= at:
+            j += 1
+    return made
+
+
+def changes(bytes old not None, bytes new not None, uint32_t end):
+    """What turns old runs into new ones, of blocks before `end`: runs of new data, and in their place runs of holes.
+
+    Both count frames alike.
+    """
+    cdef const char *raw_old = old
+    cdef const char *raw_new = new
+    cdef uint64_t n_old = len(old) // sizeof(lnt_placed_run), n_new = len(new) // sizeof(lnt_placed_run), made
+    cdef lnt_placed_run *to = <lnt_placed_run *>mem_new((2 * (n_old + n_new) + 1) * sizeof(lnt_placed_run))
+    if to == NULL:
+        raise MemoryError
+    with nogil:
+        made = put_changes(to, <const lnt_placed_run *>raw_old, n_old, <const lnt_placed_run *>raw_new, n_new, end)
+    found = (<const char *>to)[:made * sizeof(lnt_placed_run)]
+    free(to)
+    return found
+
+
+def with_data(bytes runs not None):
+    """Those that are no holes."""
+    cdef const char *raw = runs
+    cdef const lnt_placed_run *run = <const lnt_placed_run *>raw
+    cdef bytearray made = bytearray(len(runs))
+    cdef char *raw_made = made
+    cdef lnt_placed_run *to = <lnt_placed_run *>raw_made
+    cdef uint64_t i, n = 0
+    for i in range(len(runs) // sizeof(lnt_placed_run)):
+        if run[i].frame != FRAME_NONE:
+            to[n] = run[i]
+            n += 1
+    return bytes(made[:n * sizeof(lnt_placed_run)])
 
 
 def renumbered(bytes runs not None, bytes numbers not None):

@@ -4,11 +4,11 @@ Lives here and nowhere else: how runs of a group (core/stream/runs.pyx) become f
 """
 from core.base.native cimport lnt_put_le16
 from core.stream.frame cimport (
-    KIND_DATA, ST_EXTENTS, SX_BLOCKS, SX_DELTA, SX_KIND, S_EXTENT_BYTES, S_HEADER_BYTES, body_write,
+    KIND_DATA, KIND_HOLE, ST_EXTENTS, SX_BLOCKS, SX_DELTA, SX_KIND, S_EXTENT_BYTES, S_HEADER_BYTES, body_write,
     lnt_stream_header,
 )
 from core.stream.framing cimport Framing
-from core.stream.runs cimport lnt_placed_run
+from core.stream.runs cimport FRAME_NONE, lnt_placed_run
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
@@ -24,15 +24,19 @@ cdef class Spreading(Framing):
     cdef uint32_t run, into, count    # the run under way, how much of it was said
     cdef uint32_t[512] starts         # of the frame under way: blocks of the group
     cdef uint32_t[512] lengths
+    cdef uint8_t[512] kinds
 
     def group(self, uint64_t group_block, bytes runs not None, const unsigned char[::1] data not None):
-        """What follows: runs, in order, of the blocks in `data`, which begin at `group_block`, a multiple of 512."""
+        """What follows: runs, in order, of the blocks in `data`, which begin at `group_block`, a multiple of 512, or of holes."""
         cdef const char *raw = runs
-        cdef const lnt_placed_run *last
+        cdef const lnt_placed_run *run = <const lnt_placed_run *>raw
+        cdef uint32_t i
         self.count = <uint32_t>(len(runs) // sizeof(lnt_placed_run))
-        last = <const lnt_placed_run *>raw + self.count - 1
-        if group_block % SPAN_BLOCKS or self.count and (<uint64_t>last.block + last.blocks) * BLOCK > <uint64_t>data.shape[0]:
-            raise ValueError("runs reach beyond their data")
+        if group_block % SPAN_BLOCKS:
+            raise ValueError("a group begins within a span")
+        for i in range(self.count):
+            if run[i].frame != FRAME_NONE and (<uint64_t>run[i].block + run[i].blocks) * BLOCK > <uint64_t>data.shape[0]:
+                raise ValueError("runs reach beyond their data")
         self.runs, self.data = runs, data
         self.group_block = group_block
         self.run = self.into = 0
@@ -40,10 +44,11 @@ cdef class Spreading(Framing):
     def make(self, unsigned char[::1] out not None):
         """Fill `out`, which has room for a frame, with frames: how many bytes. 0: the group is over."""
         cdef const char *raw = self.runs
+        cdef const uint8_t *data = &self.data[0] if self.data.shape[0] else NULL
         cdef uint64_t room = out.shape[0], n = 0, part
         with nogil:
             while not self.full():
-                part = self.frame(<const lnt_placed_run *>raw, &self.data[0], &out[0] + n, room - n)
+                part = self.frame(<const lnt_placed_run *>raw, data, &out[0] + n, room - n)
                 if part == 0:
                     break
                 n += part
@@ -54,6 +59,7 @@ cdef class Spreading(Framing):
         """The next span's. How many bytes; 0: there is no room, or no more to say."""
         cdef uint32_t run = self.run, into = self.into, extents = 0, blocks = 0
         cdef uint64_t block, span_end = 0, part
+        cdef uint8_t kind
         while run < self.count:
             block = runs[run].block + into
             if span_end == 0:
@@ -63,12 +69,13 @@ cdef class Spreading(Framing):
             part = runs[run].blocks - into
             if part > span_end - block:
                 part = span_end - block
-            if extents and self.starts[extents - 1] + self.lengths[extents - 1] == block:
+            kind = KIND_HOLE if runs[run].frame == FRAME_NONE else KIND_DATA
+            if extents and self.starts[extents - 1] + self.lengths[extents - 1] == block and self.kinds[extents - 1] == kind:
                 self.lengths[extents - 1] += <uint32_t>part
             else:
-                self.starts[extents], self.lengths[extents] = <uint32_t>block, <uint32_t>part
+                self.starts[extents], self.lengths[extents], self.kinds[extents] = <uint32_t>block, <uint32_t>part, kind
                 extents += 1
-            blocks += <uint32_t>part
+            blocks += <uint32_t>part if kind == KIND_DATA else 0
             into += <uint32_t>part
             if into == runs[run].blocks:
                 run += 1
@@ -90,11 +97,14 @@ cdef class Spreading(Framing):
         for i in range(extents):
             lnt_put_le16(entry + SX_DELTA, <uint16_t>(self.starts[i] - at))
             lnt_put_le16(entry + SX_BLOCKS, <uint16_t>self.lengths[i])
-            entry[SX_KIND] = KIND_DATA
+            entry[SX_KIND] = self.kinds[i]
             length = <uint64_t>self.lengths[i] * BLOCK
-            memcpy(payload, data + <uint64_t>self.starts[i] * BLOCK, length)
+            if self.kinds[i] == KIND_DATA:
+                memcpy(payload, data + <uint64_t>self.starts[i] * BLOCK, length)
+                payload += length
+            else:
+                self.hole_bytes += length
             at = self.starts[i] + self.lengths[i]
-            payload += length
             entry += S_EXTENT_BYTES
         h.extents = extents
         h.raw_bytes = <uint32_t>(extents * S_EXTENT_BYTES + blocks * BLOCK)

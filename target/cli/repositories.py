@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from target.cli.group import Group
-from target.cli.request import connect, json_option, print_json, print_table, size
+from target.cli.request import connect, json_option, print_json, print_table, show_note, size
 from target.cli.work import job_shown, reported
 from target.config import find_api_socket
 from target.errors import LunetteError
@@ -223,11 +223,15 @@ def backup(ctx: click.Context, name: str, repository_name: str, as_json: bool) -
 
 @click.command()
 @click.argument("source", metavar="REPO:NAME@LABEL")
-@click.argument("name", metavar="NEW")
+@click.argument("name", metavar="NAME")
 @json_option
 @click.pass_context
 def restore(ctx: click.Context, source: str, name: str, as_json: bool) -> None:
-    """Make a new volume of a backup. It appears when it is whole, or not at all."""
+    """Make a new volume of a backup. It appears when it is whole, or not at all.
+
+    A volume that is there, and has another snapshot that the repository has, stays as it is and gets the backup as one more
+    snapshot. Only what differs is read and written.
+    """
     from target.repository.restore import Progress
     from target.repository.restore import restore as run
 
@@ -240,8 +244,10 @@ def restore(ctx: click.Context, source: str, name: str, as_json: bool) -> None:
         print_json({"name": name, "size_bytes": manifest.size_bytes, "url": made.get("url"), "backup": manifest.name,
                     "snapshot": made["received"][0], "restored_bytes": progress.done_bytes})
     else:
-        said = f"{name}  volume  {size(manifest.size_bytes)}  {size(progress.done_bytes)} restored  {made.get('url') or ''}"
+        what = f"{made['received'][0]}  snapshot" if made["note"] else f"{name}  volume"
+        said = f"{what}  {size(manifest.size_bytes)}  {size(progress.done_bytes)} restored  {made.get('url') or ''}"
         click.echo(said.rstrip())
+        show_note(made["note"])
 
 
 def _row(manifest: Manifest) -> Json:

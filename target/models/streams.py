@@ -43,6 +43,7 @@ class Restore(Arguments):
 
     name: VolumeName
     descriptor: Descriptor
+    onto: Annotated[bool, Says("The volume is there, and has the snapshot that the stream is told from.")] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import Any
 from core.stream import runs as placed
 from target.client import Client
 from target.errors import LunetteError
-from target.repository.format import BLOCK_BYTES, GROUP_BLOCKS, GROUP_BYTES, PAGES, Frame, Malformed, Manifest, Page, path
+from target.repository.format import BLOCK_BYTES, GROUP_BLOCKS, GROUP_BYTES, PAGES, Frame, Malformed, Manifest, Page, Tree, path
 from target.repository.repository import Repository
 from target.repository.telling import Told, untold
 
@@ -32,21 +32,26 @@ class Progress:
     told: Told = untold
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A backup whose snapshot a volume of the pool has."""
+
+    manifest: Manifest
+    volume_guid: str
+
+
 async def restore(repository: Repository, manifest: Manifest, api_path: str, name: str, progress: Progress) -> Any:
-    """A backup as a new volume with its snapshot; what the daemon says of it. LunetteError: damaged, no_space, exists, store."""
+    """A backup as a new volume with its snapshot, or as a snapshot of one that has another of its backups' snapshots.
+
+    What the daemon says of it. LunetteError: damaged, no_space, exists, store.
+    """
     client = Client(api_path)
-    try:
-        await asyncio.to_thread(client.get, "/v1/objects", name=name)
-    except LunetteError as error:
-        if error.code != "not_found":
-            raise
-    else:
-        raise LunetteError("exists", f"there is {name} already")
+    base = await asyncio.to_thread(_base, repository, manifest, client, name)
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    receiving = asyncio.create_task(asyncio.to_thread(_receive, client, reading, name))
+    receiving = asyncio.create_task(asyncio.to_thread(_receive, client, reading, name, onto=base is not None))
     try:
         with os.fdopen(writing, "wb", buffering=0) as pipe:
-            await _spread(repository, manifest, pipe.fileno(), progress)
+            await _spread(repository, manifest, base, pipe.fileno(), progress)
     except BrokenPipeError:
         pass                            # the daemon says why
     except BaseException:
@@ -56,15 +61,33 @@ async def restore(repository: Repository, manifest: Manifest, api_path: str, nam
     return await receiving
 
 
-def _receive(client: Client, reading: int, name: str) -> Any:
+def _base(repository: Repository, manifest: Manifest, client: Client, name: str) -> Base | None:
+    """Of the backups whose snapshots the volume has the nearest in time: only what differs from it is restored. None: no volume.
+
+    LunetteError exists: there is a volume of that name, and nothing that it has in common with the repository.
+    """
+    objects = client.get("/v1/objects")
+    volume = next((row for row in objects if row["name"] == name), None)
+    if volume is None:
+        return None
+    there = {row["guid"]: row["name"] for row in objects if row["name"].startswith(f"{name}@")}
+    if manifest.guid in there:
+        raise LunetteError("exists", f"there is {name} already, and it has that snapshot: {there[manifest.guid]}")
+    found = [each for each in repository.manifests() if each.guid in there and each.block_bytes == volume["block_bytes"]]
+    if not found:
+        raise LunetteError("exists", f"there is {name} already, and the repository has a backup of none of its snapshots")
+    return Base(min(found, key=lambda each: abs(each.created_s - manifest.created_s)), volume["guid"])
+
+
+def _receive(client: Client, reading: int, name: str, *, onto: bool) -> Any:
     try:
-        return client.command_with(reading, "restore", {"name": name})
+        return client.command_with(reading, "restore", {"name": name, "onto": onto})
     finally:
         os.close(reading)
 
 
-async def _spread(repository: Repository, manifest: Manifest, writing: int, progress: Progress) -> None:
-    """Write a backup as a stream (docs/stream-format.md)."""
+async def _spread(repository: Repository, manifest: Manifest, base: Base | None, writing: int, progress: Progress) -> None:
+    """Write a backup, or what differs from another one, as a stream (docs/stream-format.md)."""
     from core.stream.spreading import Spreading
 
     frames, room = Spreading(secrets.randbits(63)), bytearray(OUT_BYTES)
@@ -83,20 +106,21 @@ async def _spread(repository: Repository, manifest: Manifest, writing: int, prog
     async def take(group: int, page: Page, data: memoryview) -> None:
         await asyncio.to_thread(put_group, group, page, data)
 
-    await asyncio.to_thread(put, frames.plain("begin", span=manifest.size_bytes, payload=_begin(manifest)))
+    await asyncio.to_thread(put, frames.plain("begin", span=manifest.size_bytes, payload=_begin(manifest, base)))
     try:
-        await read(repository, manifest, take, progress)
+        await read(repository, manifest, take, progress, base.manifest if base else None)
     except LunetteError as error:
         await asyncio.to_thread(put, frames.plain("error", payload=json.dumps(error.as_json()["error"]).encode()))
         raise
     await asyncio.to_thread(put, frames.end(manifest.size_bytes, False))
 
 
-def _begin(manifest: Manifest) -> bytes:
-    """Who it is: the snapshot keeps its identity, its volume is a new one."""
+def _begin(manifest: Manifest, base: Base | None) -> bytes:
+    """Who it is: the snapshot keeps its identity, its volume is a new one, or has the base."""
     volume, _, label = manifest.name.partition("@")
     return json.dumps({
-        "guid": manifest.guid, "from_guid": "", "volume_guid": secrets.token_hex(16), "pool_uuid": "", "volume": volume,
+        "guid": manifest.guid, "from_guid": base.manifest.guid if base else "",
+        "volume_guid": base.volume_guid if base else secrets.token_hex(16), "pool_uuid": "", "volume": volume,
         "label": label, "created_us": int(manifest.created_s * 1e6), "block_bytes": manifest.block_bytes,
         "physical_block_bytes": BLOCK_BYTES, "checksum": manifest.checksum, "labels": {}}).encode()
 
@@ -109,24 +133,27 @@ async def verify(repository: Repository, manifest: Manifest, progress: Progress)
     await read(repository, manifest, take, progress)
 
 
-async def read(repository: Repository, manifest: Manifest, take: Take, progress: Progress) -> None:
-    """All data of a backup, verified, group by group. While one group is taken, the next is read. LunetteError damaged."""
+async def read(repository: Repository, manifest: Manifest, take: Take, progress: Progress, base: Manifest | None = None) -> None:
+    """All data of a backup, verified, group by group; or what differs from `base`, holes among the runs. LunetteError damaged.
+
+    While one group is taken, the next is read.
+    """
     taking: asyncio.Future[None] | None = None
     try:
         tree = await asyncio.to_thread(repository.tree, manifest.tree)
         if len(tree.pages) != manifest.groups:
             raise Malformed("its tree is of another size")
-        for group, page in enumerate(tree.pages):
+        before = Tree.empty(0) if base is None else await asyncio.to_thread(repository.tree, base.tree)
+        for group in range(manifest.groups):
             progress.told(group * GROUP_BYTES, manifest.size_bytes, progress.done_bytes)
-            if page is not None:
-                found = await asyncio.to_thread(repository.page, page, tree.sizes)
-                if placed.end_block(found.runs) > manifest.size_bytes // BLOCK_BYTES - group * GROUP_BLOCKS:
-                    raise Malformed(f"{path(PAGES, page)} reaches beyond its end")
-                data = await _read_group(repository, found)
+            found = await asyncio.to_thread(_group, repository, manifest, tree, before, group)
+            if found is not None:
+                read_page = Page(found.frames, placed.with_data(found.runs))
+                data = await _read_group(repository, read_page)
                 if taking is not None:
                     await taking
                 taking = asyncio.ensure_future(take(group, found, data))
-                progress.done_bytes += placed.total_blocks(found.runs) * BLOCK_BYTES
+                progress.done_bytes += placed.total_blocks(read_page.runs) * BLOCK_BYTES
         if taking is not None:
             await taking
     except Malformed as error:
@@ -135,6 +162,24 @@ async def read(repository: Repository, manifest: Manifest, take: Take, progress:
         if taking is not None:
             taking.cancel()
             await asyncio.gather(taking, return_exceptions=True)
+
+
+def _group(repository: Repository, manifest: Manifest, tree: Tree, before: Tree, group: int) -> Page | None:
+    """What a group holds, or what of it differs from before. None: nothing. Malformed."""
+    page, old = (each.pages[group] if group < len(each.pages) else None for each in (tree, before))
+    if page == old:
+        return None
+    blocks = manifest.size_bytes // BLOCK_BYTES - group * GROUP_BLOCKS
+    found = Page([], b"") if page is None else repository.page(page, tree.sizes)
+    if placed.end_block(found.runs) > blocks:
+        raise Malformed(f"{path(PAGES, page or '')} reaches beyond its end")
+    if old is None:
+        return found
+    known = {frame.digest: number for number, frame in enumerate(found.frames)}
+    was = repository.page(old, before.sizes)
+    numbers = array("I", (known.get(frame.digest, len(found.frames)) for frame in was.frames))      # others are no frame of it
+    changed = placed.changes(placed.renumbered(was.runs, numbers.tobytes()), found.runs, min(blocks, GROUP_BLOCKS))
+    return Page(found.frames, changed)
 
 
 async def _read_group(repository: Repository, page: Page) -> memoryview:

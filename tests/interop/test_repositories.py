@@ -92,6 +92,7 @@ def test_the_commands_of_the_page_do_what_it_says(daemon: DaemonProcess, tmp_pat
         if words[0] == "restore":
             daemon.cli("connect", "db@monday")
             run("qemu-img", "compare", "-f", "raw", "-F", "raw", daemon.url("db@monday"), daemon.url("db-old"))
+            daemon.cli("disconnect", "db@monday")
     assert backups(daemon, "attic") == ["db@tuesday"]
     jobs = json.loads(daemon.cli("jobs", "--all", "--json"))
     assert {row["state"] for row in jobs} == {"done"}

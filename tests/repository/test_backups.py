@@ -15,6 +15,7 @@ from target.repository.repacking import repack
 from target.repository.repository import Repository, writing
 from target.repository.restore import Progress, restore
 from target.repository.store import Store
+from target.volumes.replicas import Replicas
 from tests.repository.conftest import MIB, Gate, Lab, store_of
 
 SMALL_PACK = 200_000
@@ -364,6 +365,53 @@ async def test_a_name_that_is_taken_is_refused_before_anything_is_read(lab: Lab,
     with pytest.raises(LunetteError, match="there is v already"):
         await restore(repository, manifest, lab.api, "v", Progress())
     assert store_of(repository).gets == []
+
+
+@pytest.mark.parametrize("size", [20 * MIB, 12 * MIB, 16 * MIB])
+async def test_a_volume_that_has_a_common_snapshot_gets_what_differs_and_stays_as_it_is(
+        lab: Lab, source: random.Random, size: int) -> None:
+    repository = lab.repository(encrypted=True)
+    await lab.create("v", 16 * MIB)
+    await lab.call("write", object_id=lab.id("v"), offset_bytes=0, data=source.randbytes(16 * MIB))
+    await lab.snapshot("v@a")
+    await lab.back_up(repository, "v@a")
+    await lab.scribble("v", source, 12)
+    if size != 16 * MIB:
+        await lab.call("resize", object_id=lab.id("v"), size_bytes=size)
+    await lab.snapshot("v@b")
+    done = await lab.back_up(repository, "v@b")
+    await lab.delete("v@b")
+    await lab.call("write", object_id=lab.id("v"), offset_bytes=5 * MIB, data=b"now." * 1024)
+    now, used = await lab.read("v"), lab.daemon.pool.stats()["used_bytes"]
+    store_of(repository).gets.clear()
+    progress = Progress()
+    made = await restore(repository, repository.find("v@b"), lab.api, "v", progress)
+    assert made["received"] == ["v@b"]
+    assert "v stays as it is; lunette revert v@b" in made["note"]
+    assert await lab.read("v@b") == lab.contents["v@b"]
+    assert await lab.read("v@a") == lab.contents["v@a"]
+    assert await lab.read("v") == now
+    assert progress.done_bytes <= done.progress.read_bytes        # and blocks that became holes
+    assert lab.daemon.pool.stats()["used_bytes"] - used <= done.progress.read_bytes + MIB
+    info = lab.daemon.pool.lookup("v@b")
+    assert info is not None
+    assert Replicas(lab.daemon.pool).guid(info) == repository.find("v@b").guid
+    with pytest.raises(LunetteError, match="it has that snapshot: v@b"):
+        await restore(repository, repository.find("v@b"), lab.api, "v", Progress())
+    await lab.delete("v@a")                                         # nothing of it is the restored one's
+    assert await lab.read("v@b") == lab.contents["v@b"]
+    assert not (await lab.back_up(repository, "v@b")).stored        # it is the same snapshot
+
+
+async def test_a_volume_that_has_nothing_in_common_with_the_repository_is_left_alone(lab: Lab, source: random.Random) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    await lab.create("w")
+    await lab.snapshot("w@x")
+    with pytest.raises(LunetteError, match="there is w already, and the repository has a backup of none of its snapshots"):
+        await restore(repository, repository.find("v@a"), lab.api, "w", Progress())
+    assert lab.daemon.pool.lookup("w@a") is None
+    assert lab.daemon.pool.hidden() == []
 
 
 async def halves(lab: Lab, repository: Repository, source: random.Random, count: int) -> None:

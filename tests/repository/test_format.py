@@ -33,6 +33,24 @@ def random_runs(source: random.Random, end: int = 4000) -> bytes:
     return found
 
 
+def test_what_turns_one_page_into_another_is_what_differs_and_nothing_else() -> None:
+    source, end = random.Random(5), 3900
+    for round_ in range(200):
+        old, new = (Page(frames(), random_runs(source)) for _ in range(2))
+        if round_ % 2:                          # mostly the same
+            packed = b"".join(struct.pack("<II", *each) for each in random_cuts(source)[::9])
+            new = overlaid(old, packed, [])
+        before, after, changed = by_block(old), by_block(new), placed.changes(old.runs, new.runs, end)
+        assert by_block(Page(new.frames, placed.with_data(changed))) == {
+            block: value for block, value in after.items() if block < end and before.get(block) != value}
+        holes = {block + at for block, blocks, frame, _ in layout.RUN.iter_unpack(changed) for at in range(blocks)
+                 if frame == 0xFFFFFFFF}
+        assert holes == {block for block in before if block < end and block not in after}
+        starts = [block for block, *_ in layout.RUN.iter_unpack(changed)]
+        assert starts == sorted(starts)
+    assert placed.changes(old.runs, old.runs, end) == b""
+
+
 def random_cuts(source: random.Random) -> list[tuple[int, int]]:
     cuts, at = [], 0
     while at < 4200 and source.random() < 0.97:

@@ -64,12 +64,13 @@ class Receiving:
             self._task.cancel()
 
     # -- commands ------------------------------------------------------------------------------------------------
-    async def receive(self, name: str, fd: int, told: Told = untold, *, keep: bool = True,
-                      resync: bool = False) -> Json:
+    async def receive(self, name: str, fd: int, told: Told = untold, *, keep: bool = True, resync: bool = False,
+                      follow: bool = True) -> Json:
         """Take a stream from a descriptor; `told` hears how far it is. LunetteError; what came up to the last MARK stays.
 
         Without `keep` nothing does, not even when the daemon dies. With `resync` a whole stream may come into a volume that is
-        there: what that held stays as a snapshot, and only blocks that differ are written.
+        there: what that held stays as a snapshot, and only blocks that differ are written. Without `follow` a volume that is
+        there stays as it is, and has one snapshot more.
         """
         received: list[str] = []
         notes: list[str] = []
@@ -79,11 +80,11 @@ class Receiving:
                 while more:
                     partial, more = await self._take(source, name, told, keep=keep, resync=resync)
                     label = f"{name}@{partial.begin.label}"
-                    (_, _, follows), = await self.publish([partial])
+                    (_, _, follows), = await self.publish([partial if follow else replace(partial, base_id=0)])
                     received.append(label)
                     if not follows:
-                        notes.append(f"{name} was written to since and stays as it is; lunette revert {label} gives it these "
-                                     "contents")
+                        since = "was written to since and " if follow else ""
+                        notes.append(f"{name} {since}stays as it is; lunette revert {label} gives it these contents")
                 return {"name": name, "received": received, "received_bytes": source.inflow.received_bytes,
                         "note": "; ".join(notes) or None}
 

@@ -93,13 +93,16 @@ class StreamCommands:
                 rest=bytes.fromhex(args.rest)))
 
     async def restore(self, args: Restore) -> Json:
+        there = self._pool.lookup(args.name)
         async with self._descriptors.take(args.descriptor) as (fd, client):
-            if self._pool.lookup(args.name) is not None:
+            if there is not None and not args.onto:
                 raise LunetteError("exists", f"there is {args.name} already")
+            if there is not None:
+                self._mirrors.check_change(there, "restored into")
             with self._transfers.run("restore", [args.name]) as transfer:
-                found = await self._run(client, self._receiving.receive(args.name, fd, transfer.told, keep=False))
+                found = await self._run(client, self._receiving.receive(args.name, fd, transfer.told, keep=False, follow=False))
             volume = self._pool.lookup(args.name)
-            return {**found, **(await self._made(volume.id) if volume is not None else {})}
+            return {**found, **(await self._made(volume.id) if volume is not None and there is None else {})}
 
     async def _run(self, client: socket.socket, work: Coroutine[Any, Any, Json]) -> Json:
         """As long as the client is there, and the daemon. LunetteError aborted."""
