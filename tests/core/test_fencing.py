@@ -244,6 +244,42 @@ def test_who_began_to_serve_between_the_look_and_the_block_is_waited_for() -> No
     assert not first.may_answer
 
 
+def test_who_served_between_the_look_and_the_lock_is_blocked_too() -> None:
+    """It came, served, and its lock was taken from it, all while this one was on its way to the lock."""
+    cluster = Cluster()
+    owner(cluster, 1, set())
+    between = replace(opener(2, set()).claim(7), state=State.OWNED, counter=9, lease_ms=30_000)
+
+    def served() -> bool:
+        cluster.record, cluster.busy = between.pack(), lambda: False
+        return False
+
+    cluster.busy = served
+    third = Process(cluster, 3, set(), takeover=True)
+    assert sum(finish(third)) > 30
+    assert third.owned is not None
+    assert between.client in cluster.blocked
+    cluster.busy = served
+    refused = Process(cluster, 4, set(), takeover=False)
+    finish(refused)
+    assert refused.ended, "who does not say that it is gone leaves it alone"
+
+
+def test_a_claim_that_another_has_replaced_is_no_owners() -> None:
+    cluster = Cluster()
+    owner(cluster, 1, set())
+    second = Process(cluster, 2, set(), takeover=True)
+    while not second.wake_s:
+        second.step()
+    other = opener(3, set()).claim(7)
+    cluster.record = other.pack()
+    finish(second)
+    assert second.ended
+    found = Record.unpack(cluster.record)
+    assert found is not None
+    assert found.owner == other.owner, "the other one's claim stands"
+
+
 def test_whoever_a_claim_was_waiting_for_is_waited_for_when_the_claimant_is_dead() -> None:
     cluster, dead = Cluster(), set[int]()
     first = owner(cluster, 1, dead)

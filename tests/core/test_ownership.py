@@ -281,6 +281,35 @@ def test_who_may_be_alive_elsewhere_is_left_alone_unless_it_is_said_to_be_gone()
     assert third.serving
 
 
+@pytest.mark.parametrize(("host", "boot", "takeover", "taken"), [
+    ("elsewhere", THERE, False, False), ("elsewhere", THERE, True, True), ("m", THERE, False, True),
+    ("elsewhere", HERE, False, True)])
+def test_a_silent_owner_is_succeeded_by_its_own_machine_or_when_it_is_said_to_be_gone(host: str, boot: bytes, takeover: bool,
+                                                                                     taken: bool) -> None:
+    """What another machine had sent may still be on its way, however long its owner has been silent."""
+    world = World()
+    world.block = record(opener(1, boot=boot), host=host).pack()
+    second = Actor(world, opener(2), takeover=takeover)
+    world.run(200)
+    assert second.serving == taken
+    assert taken or (isinstance(second.error, OwnedError) and second.error.verdict is Verdict.UNKNOWN)
+
+
+def test_a_lease_counts_from_before_the_look_by_which_it_was_renewed() -> None:
+    """Others see the next count as soon as it is on the medium, however late the write is answered."""
+    now_s = 100.0
+    mine = Ownership(record(opener(lease_s=10)), None, lambda: now_s, 100.0)
+    steps = mine.renew()
+    now_s = 103.0
+    assert isinstance(next(steps), Read)
+    now_s = 106.0
+    assert isinstance(steps.send(Answer(raw=mine.record.pack())), Write)
+    now_s = 109.0
+    with pytest.raises(StopIteration):
+        steps.send(Answer())
+    assert mine.deadline_s == 113.0
+
+
 def test_one_that_was_taken_over_by_force_notices_and_stops() -> None:
     world = World()
     first = Actor(world, opener(1, boot=THERE, place=FILE, lease_s=0))
