@@ -385,6 +385,38 @@ def test_a_run_in_which_somebody_else_has_a_block_gathers_nothing() -> None:
     aged.requests()
 
 
+def test_a_run_in_which_a_region_lies_shifted_gathers_nothing() -> None:
+    """Its rest would not fit into that run."""
+    aged = Aged(regions=1, gap_bytes=0)
+    other = aged.pool.call("create", name="w", size_bytes=8 * RUN)
+    for at in range(0, 8 * RUN, RUN):
+        aged.pool.call("write", object_id=other, offset_bytes=at + 100 * BLOCK, data=b"w" * (412 * BLOCK))
+    aged.pool.close()
+    aged.pool = Pool(aged.device, clock=aged.clock)         # where the region was being filled is forgotten
+    aged.pool.order(False)
+    aged.pool.call("unmap", object_id=other, offset_bytes=0, length_bytes=8 * RUN)
+    aged.pool.call("flush")
+    aged.pool.drain()
+    snapshot = aged.pool.call("snapshot", pairs=[(aged.volume, "v@s")])[0]
+    for block in range(41, 452):                            # the first one takes a block that is marked, the others follow it
+        if block % 8:
+            aged.write(block * BLOCK, BLOCK)
+    aged.pool.call("delete", object_id=snapshot)
+    aged.pool.call("flush")
+    aged.pool.drain()
+    (place,) = [page for page, data in aged.device.pages.items() if data == aged.content[41 * BLOCK:42 * BLOCK]]
+    assert place % 512 == 100
+    filler = aged.pool.call("create", name="filler", size_bytes=320 * MIB)
+    at = 0
+    while aged.pool.stats()["free_runs"]:
+        length = RUN if aged.pool.stats()["free_runs"] > 4 else BLOCK
+        aged.pool.call("write", object_id=filler, offset_bytes=at, data=b"f" * length)
+        at += RUN
+    assert aged.move() == ["nowhere"]
+    assert aged.pool.stats()["moved_bytes"] == 0
+    aged.requests()
+
+
 def is_old(aged: Aged, block: int) -> bool:
     """Not overwritten since the snapshot."""
     content = next(iter(aged.snapshots.values()))
