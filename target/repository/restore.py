@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -14,7 +15,19 @@ from typing import Any
 from core.stream import runs as placed
 from target.client import Client
 from target.errors import LunetteError
-from target.repository.format import BLOCK_BYTES, GROUP_BLOCKS, GROUP_BYTES, PAGES, Frame, Malformed, Manifest, Page, Tree, path
+from target.repository.format import (
+    BLOCK_BYTES,
+    GROUP_BLOCKS,
+    GROUP_BYTES,
+    PAGES,
+    RUN,
+    Frame,
+    Malformed,
+    Manifest,
+    Page,
+    Tree,
+    path,
+)
 from target.repository.repository import Repository
 from target.repository.telling import Told, untold
 
@@ -143,7 +156,7 @@ async def read(repository: Repository, manifest: Manifest, take: Take, progress:
         tree = await asyncio.to_thread(repository.tree, manifest.tree)
         if len(tree.pages) != manifest.groups:
             raise Malformed("its tree is of another size")
-        before = Tree.empty(0) if base is None else await asyncio.to_thread(repository.tree, base.tree)
+        before = Tree.empty(0) if base is None else await asyncio.to_thread(_tree, repository, base)
         for group in range(manifest.groups):
             progress.told(group * GROUP_BYTES, manifest.size_bytes, progress.done_bytes)
             found = await asyncio.to_thread(_group, repository, manifest, tree, before, group)
@@ -164,22 +177,39 @@ async def read(repository: Repository, manifest: Manifest, take: Take, progress:
             await asyncio.gather(taking, return_exceptions=True)
 
 
-def _group(repository: Repository, manifest: Manifest, tree: Tree, before: Tree, group: int) -> Page | None:
+def _tree(repository: Repository, base: Manifest) -> Tree | None:
+    """None: it cannot be read, and anything that the base has may differ."""
+    try:
+        return repository.tree(base.tree)
+    except Malformed:
+        return None
+
+
+def _group(repository: Repository, manifest: Manifest, tree: Tree, before: Tree | None, group: int) -> Page | None:
     """What a group holds, or what of it differs from before. None: nothing. Malformed."""
-    page, old = (each.pages[group] if group < len(each.pages) else None for each in (tree, before))
-    if page == old:
+    page = tree.pages[group]
+    old = before.pages[group] if before is not None and group < len(before.pages) else None
+    if before is not None and page == old:
         return None
     blocks = manifest.size_bytes // BLOCK_BYTES - group * GROUP_BLOCKS
     found = Page([], b"") if page is None else repository.page(page, tree.sizes)
     if placed.end_block(found.runs) > blocks:
         raise Malformed(f"{path(PAGES, page or '')} reaches beyond its end")
-    if old is None:
+    if before is not None and old is None:
         return found
-    known = {frame.digest: number for number, frame in enumerate(found.frames)}
-    was = repository.page(old, before.sizes)
-    numbers = array("I", (known.get(frame.digest, len(found.frames)) for frame in was.frames))      # others are no frame of it
-    changed = placed.changes(placed.renumbered(was.runs, numbers.tobytes()), found.runs, min(blocks, GROUP_BLOCKS))
-    return Page(found.frames, changed)
+    was = _runs_before(repository, before, old, found.frames)
+    return Page(found.frames, placed.changes(was, found.runs, min(blocks, GROUP_BLOCKS)))
+
+
+def _runs_before(repository: Repository, before: Tree | None, page: str | None, frames: Sequence[Frame]) -> bytes:
+    """What a group was, by the numbers of `frames`. Where that cannot be read: all of it something else."""
+    known, other = {frame.digest: number for number, frame in enumerate(frames)}, len(frames)
+    if before is not None and page is not None:
+        with contextlib.suppress(Malformed):
+            was = repository.page(page, before.sizes)
+            numbers = array("I", (known.get(frame.digest, other) for frame in was.frames))
+            return placed.renumbered(was.runs, numbers.tobytes())
+    return RUN.pack(0, GROUP_BLOCKS, other, 0)
 
 
 async def _read_group(repository: Repository, page: Page) -> memoryview:

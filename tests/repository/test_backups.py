@@ -403,6 +403,21 @@ async def test_a_volume_that_has_a_common_snapshot_gets_what_differs_and_stays_a
     assert not (await lab.back_up(repository, "v@b")).stored        # it is the same snapshot
 
 
+@pytest.mark.parametrize("kind", [PAGES, TREES])
+async def test_a_base_that_is_damaged_in_the_repository_costs_reading_and_nothing_else(
+        lab: Lab, source: random.Random, kind: str) -> None:
+    repository = lab.repository()
+    await _two(lab, source, repository)
+    await lab.delete("v@b")
+    hurt = {*repository.paths(repository.find("v@a"))} - {*repository.paths(repository.find("v@b"))}
+    assert any(each.startswith(kind) for each in hurt)
+    for each in hurt:
+        if each.startswith(kind):
+            store_of(repository).file(each).write_bytes(b"rotten")
+    await restore(repository, repository.find("v@b"), lab.api, "v", Progress())
+    assert await lab.read("v@b") == lab.contents["v@b"]
+
+
 async def test_a_volume_that_has_nothing_in_common_with_the_repository_is_left_alone(lab: Lab, source: random.Random) -> None:
     repository = lab.repository()
     await _two(lab, source, repository)
