@@ -63,6 +63,7 @@ class Trial:
                                                              block_bytes=MIB, depth=8), again=False,
                            case="1 MiB reads by iSCSI", rep=repetition, **self._key)
         whole, changes = self._place / "whole", self._place / "changes"
+        self._start()
         self._timed("send, whole", lambda number: self._lunette("send", "v@1", "--compress", "none", out=Path(os.devnull)))
         self._timed("send, scattered 4 KiB",
                     lambda number: self._lunette("send", "v@2", "--from", "v@1", "--compress", "none", out=Path(os.devnull)))
@@ -81,6 +82,13 @@ class Trial:
         self._medium()
         for case, record in publications(self._place / "publish.pool", self._run.plan.repeats):
             self._run.add(case=case, rep=0, **self._key, **record)
+
+    def _start(self) -> None:
+        """What each of the commands takes before it does anything."""
+        for repetition in range(self._run.plan.repeats):
+            began = time.monotonic()
+            self._lunette("ls")
+            self._run.add(case="the start of a command", rep=repetition, **self._key, took_s=time.monotonic() - began)
 
     def _resumed(self, number: int, share: float, whole_bytes: int) -> None:
         """A stream that breaks off after a share of it, and the rest: what goes over twice."""
