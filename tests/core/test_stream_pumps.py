@@ -242,6 +242,25 @@ def test_beside_initiators_little_is_under_way_at_once_and_all_of_it_comes_over(
     os.close(cancel)
 
 
+def test_a_whole_stream_leaves_nothing_of_what_was_there(served: Served, tmp_path: Path) -> None:
+    """What it does not speak of becomes a hole: between its extents, between spans, behind the last one."""
+    volume = served.call("create", name="v", size_bytes=SIZE)
+    copy = served.call("create", name="copy", size_bytes=SIZE)
+    for at, length in ((4 * MIB, 3 * MIB), (12 * MIB + 3 * BLOCK, BLOCK), (12 * MIB + 9 * BLOCK, 2 * BLOCK), (20 * MIB, BLOCK)):
+        served.call("write", object_id=volume, offset_bytes=at, data=b"v" * length)
+    for at in range(0, SIZE, 8 * MIB):
+        served.call("write", object_id=copy, offset_bytes=at, data=b"o" * (8 * MIB))
+    snap = served.call("snapshot", pairs=[(volume, "v@1")])[0]
+    cancel = os.eventfd(0)
+    sent(served, tmp_path / "s", cancel, snap)
+    fd = os.open(tmp_path / "s", os.O_RDONLY)
+    assert receive(served, fd, cancel, copy, comparing=True)[-1] == "end"
+    os.close(fd)
+    os.close(cancel)
+    assert read(served, copy) == read(served, snap)
+    assert served.pool.info(copy).mapped_bytes == served.pool.info(snap).mapped_bytes
+
+
 def test_zeros_without_end_are_compared_within_bounded_memory(served: Served, tmp_path: Path) -> None:
     """They take no room in a stream, and as much as data where they are read to be compared."""
     volume = served.call("create", name="v", size_bytes=SIZE)
