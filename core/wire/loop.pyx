@@ -22,7 +22,7 @@ from core.wire.nexus cimport (
 from core.wire.pacing cimport pacing_start, pacing_wait
 from core.wire.receive cimport receive_bulk, receive_bytes, receive_direct
 from core.wire.send cimport send_completed, send_dirty, send_flush
-from core.wire.share cimport share_turn
+from core.wire.share cimport share_begin, share_turn
 from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE, TAG_MASK, TAG_RECV, TAG_SEND, TAG_WAKE
 from core.wire.thread cimport ACQUIRE, RELEASE, lnt_load32, lnt_store32, pthread_t
 from core.wire.uring cimport (
@@ -236,6 +236,7 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
     cdef int _round
     r.counters.turns += 1
     r.now_us = lnt_mono_us()
+    share_begin(r)
     if r.shares.waiting:
         share_turn(r)
     completions(r)

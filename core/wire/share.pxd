@@ -12,6 +12,11 @@ cdef void share_done(lnt_reactor *r, lnt_session *s, lnt_op *op) noexcept nogil
 cdef bint share_due(lnt_reactor *r) noexcept nogil
 cdef void share_turn(lnt_reactor *r) noexcept nogil
 
+cdef inline void share_begin(lnt_reactor *r) noexcept nogil:
+    # A turn begins: whether the medium has kept up with the one before.
+    if r.disk.in_flight > r.disk.syncing + r.disk.discarding:
+        r.shares.behind_us = r.now_us
+
 cdef inline void share_submit(lnt_reactor *r, lnt_op *op) noexcept nogil:
     # The engine gets it in this turn.
     if r.submit_tail != NULL:

@@ -2,7 +2,8 @@
 and has so many in flight.
 
 A host that keeps a hundred commands under way would otherwise have a hundred done for each one of its neighbour's that keeps one.
-Turns share the reactor; what is in flight shares a medium that is slower than it, whose queue serves in the order of arrival.
+Turns share the reactor; what is in flight shares a medium that is slower than it, whose queue serves in the order of arrival:
+one that had requests of a turn before within the last 10 ms.
 What is more than a host's share waits for a later turn. That begins at once, unless all who wait have their share in flight: then
 with what ends. Flushes, task management and NOPs are not counted and never wait. Lives here and nowhere else: `lnt_share`,
 `lnt_shares`, and the list of ops that the turn submits.
@@ -66,8 +67,11 @@ cdef inline bint alone(lnt_reactor *r, lnt_share *share) noexcept nogil:
 
 
 cdef inline bint has_room(lnt_reactor *r, lnt_share *share) noexcept nogil:
-    # Beside others: whether it has less in flight than its part of what all may have.
+    # Beside others: whether it has less in flight than its part of what all may have. A medium that ends everything within the
+    # turn that began it has no queue to share: there only the turns are.
     cdef uint32_t most = IN_FLIGHT // (r.shares.busy + (share.in_flight == 0))
+    if r.now_us - r.shares.behind_us >= CONTENTION_US:
+        return True
     return share.in_flight < (most if most > IN_FLIGHT_LEAST else IN_FLIGHT_LEAST)
 
 

@@ -16,5 +16,6 @@ cdef struct lnt_shares:
     lnt_share *first
     lnt_share *last                # whose command came last ...
     uint64_t changed_us            # ... and when one came of another host than the one before, or ended beside another's
+    uint64_t behind_us             # when the medium last had one of a turn before
     uint32_t waiting               # ops that wait for a later turn
     uint32_t busy                  # shares that have some in flight

@@ -49,6 +49,18 @@ def test_sessions_without_a_number_are_hosts_of_their_own(tmp_path: Path) -> Non
         assert shared(r) > 0
 
 
+def test_a_medium_that_keeps_up_has_no_queue_to_share(tmp_path: Path) -> None:
+    """Each has more under way than its part of what many may have in flight, and less than its share of a turn."""
+    with rig(tmp_path / "pool", inline_io=True) as r:
+        hosts = [r.wire(host=number) for number in range(1, 33)]
+        for _ in range(30):
+            for w in hosts:
+                w.sock.sendall(b"".join(w.pdu(w.command_bhs(rw(0x28, 0, 8), flags=FINAL | READ, edtl=4096)) for _ in range(8)))
+            for w in hosts:
+                take(w, 8)
+        assert shared(r) == 0
+
+
 def test_sessions_of_one_host_wait_for_nobody(tmp_path: Path) -> None:
     with rig(tmp_path / "pool") as r:
         deep, other = r.wire(host=1), r.wire(host=1)
