@@ -19,7 +19,7 @@ from bench.compare import SUITES
 from bench.targets import ROOT, TargetError
 
 RESULTS = ROOT / "bench/results"
-KINDS = ("lunette", "tgt", "istgt")
+KINDS = ("lunette", "tgt", "istgt", "spdk")
 
 
 def media() -> dict[str, Path]:

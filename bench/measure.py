@@ -46,7 +46,7 @@ class Run:
 
     plan: Plan
     media: dict[str, Path]
-    targets: dict[str, str]     # label in the results: kind (lunette, tgt, istgt) or URL,PID of a running target
+    targets: dict[str, str]     # label in the results: kind (lunette, tgt, istgt, spdk) or URL,PID of a running target
     versions: dict[str, str] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

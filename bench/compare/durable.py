@@ -50,7 +50,7 @@ def direct(run: Run) -> None:
     if not medium:
         run.note("direct: left out, no medium with O_DIRECT")
         return
-    with Lab(run, medium, direct=True, only=PAIR) as lab:
+    with Lab(run, medium, direct=True, only=(*PAIR, "spdk")) as lab:
         size = run.plan.size_mib
         urls = lab.luns(size)
         raw = lab.directory / "raw.img"

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.measure import Run
 from bench.peers import Istgt, Running, Tgt
+from bench.spdk import Spdk
 from bench.targets import Lunette, Target, TargetError
 
 PAIR = ("lunette", "tgt")   # suites that measure only these two
@@ -41,6 +42,8 @@ class Lab:
                 made.append(Tgt(label, self.directory, direct=self.direct, digests=self.digests))
             elif kind == "istgt":
                 made.append(Istgt(label, self.directory))
+            elif kind == "spdk":
+                made.append(Spdk(label, self.directory, disks_mib=self.pool_mib, direct=self.direct))
             elif kind == "lunette":
                 made += [Lunette(label + suffix, self.directory, pool_mib=self.pool_mib,
                                  serve=serve + (("--direct",) if self.direct else ()))
