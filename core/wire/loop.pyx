@@ -27,7 +27,8 @@ from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE, TAG_MASK, TAG_RECV, TAG_SEND,
 from core.wire.thread cimport ACQUIRE, RELEASE, lnt_load32, lnt_store32, pthread_t
 from core.wire.uring cimport (
     IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, io_uring_cqe, lnt_cq_overflowed, lnt_cqe,
-    lnt_cqe_seen, lnt_ring, lnt_ring_open, lnt_ring_pump, lnt_ring_wait, lnt_uring_load,
+    lnt_cqe_seen, lnt_ring, lnt_ring_open, lnt_ring_pump, lnt_ring_submit, lnt_ring_wait,
+    lnt_uring_load,
 )
 from libc.errno cimport ECONNRESET, ENOBUFS, ENOMEM
 from libc.stdint cimport int32_t, uint32_t, uint64_t, uint8_t, uintptr_t
@@ -254,6 +255,9 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
             r.idle_us = r.now_us
         if r.now_us >= r.idle_us:
             r.idle_us = r.now_us + IDLE_US if buffers_idle(&r.buffers) else FOREVER
+        if r.dirty != NULL and r.disk.in_flight:
+            lnt_lease_prove(r.lease_us)
+            lnt_ring_submit(r.ring)         # the device begins while answers are sent
         if r.dirty != NULL:
             send_all(r)
         if r.tasks.waiting.head == NULL and r.settle == NULL:

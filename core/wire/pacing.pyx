@@ -64,6 +64,9 @@ cdef enum:
     BEHIND_NONE = 1000000             # no command came in this turn
     GATHER_BEHIND = 8                 # answers an initiator has yet to take when a pause costs it nothing
     GATHER_US = 50
+    BUSY = 8                          # requests at the device from which on half of them are waited for at a time ...
+    BUSY_MOST = 16                    # ... up to so many, ...
+    BUSY_US = 100                     # ... no longer than this
     MEMORY_RETRY_US = 10000
     LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one
     SLICE_NS = 200000                 # short turns on the processor, and so early ones (the kernel's own is longer)
@@ -91,6 +94,11 @@ cdef bint answered_in_turn(lnt_reactor *r) noexcept nogil:
     cdef bint answered = r.counters.sends != r.pacing.seen_sends
     r.pacing.seen_sends = r.counters.sends
     return answered
+
+
+cdef inline bint device_is_busy(lnt_reactor *r) noexcept nogil:
+    # It has many reads and writes, and each of them completes by itself: librbd's do not.
+    return r.disk.in_flight >= BUSY + r.disk.syncing + r.disk.discarding and r.disk.image.handle == NULL
 
 
 cdef inline bint may_spin(lnt_reactor *r, uint64_t pdus, bint answered, uint32_t behind) noexcept nogil:
@@ -129,6 +137,21 @@ cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
     return now >= until
 
 
+cdef void sleep(lnt_reactor *r, uint64_t until) noexcept nogil:
+    # Until something completes. Of many requests at the device half, for a short while: it works on the others while these are
+    # answered and new ones come. One by one each would take a wake-up and a send, and all at once would leave it idle meanwhile.
+    cdef uint64_t now = lnt_mono_us()
+    if device_is_busy(r) and until > now + BUSY_US:
+        lnt_ring_wait(r.ring, min(r.disk.in_flight // 2, <uint32_t>BUSY_MOST), BUSY_US)
+        if lnt_cqe(r.ring) != NULL:
+            return
+        now = lnt_mono_us()             # it is a slow one
+    if until == FOREVER:
+        lnt_ring_wait(r.ring, 1, FOREVER)
+    else:
+        lnt_ring_wait(r.ring, 1, until - now if until > now else 0)
+
+
 cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     """Submit what the turn prepared and wait for the next completion or deadline."""
     cdef uint64_t until = min(r.engine_us, r.keepalive_us, r.idle_us, r.delays.wake_us)
@@ -155,8 +178,4 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     elif may_spin(r, pdus, answered, behind) and spin(r, until):
         return
     r.counters.wakeups += 1
-    if until == FOREVER:
-        lnt_ring_wait(r.ring, 1, FOREVER)
-    else:
-        now = lnt_mono_us()
-        lnt_ring_wait(r.ring, 1, until - now if until > now else 0)
+    sleep(r, until)
