@@ -269,6 +269,10 @@ def move_amid_writes(mutation: str) -> None:
 
 def move_beside_a_write_that_waits(mutation: str) -> None:
     """A write to a part of a block has left its epoch, since a snapshot came while it merged; a move waits for it."""
+    beside_a_write_that_waits(mutation, "move", object_id=V, offset_bytes=0, length_bytes=LEAF)
+
+
+def beside_a_write_that_waits(mutation: str, operation: str, **args: Any) -> None:
     _, pool, content = half_overwritten(mutation)
     part, requests = b"p" * 512, pool.pending_io
     pool.start("write", object_id=V, offset_bytes=LEAF, data=b"x" * BLOCK)
@@ -284,10 +288,13 @@ def move_beside_a_write_that_waits(mutation: str) -> None:
         pool.start("write", object_id=V, offset_bytes=at, data=new)
         content[at:at + BLOCK] = new
     perform(pool, lambda io_id, *_: io_id not in held)
-    moved = pool.start("move", object_id=V, offset_bytes=0, length_bytes=LEAF)
+    if operation == "compare_and_write":
+        args["expected"] = part + bytes(content[BLOCK + 512:2 * BLOCK])
+    alone = pool.start(operation, **args)
     perform(pool, lambda io_id, *_: io_id not in held)          # it is in line, and the write is not
     perform(pool, lambda io_id, kind, *_: held.get(io_id) != "write")
-    ended = {in_place, written, moved} & {each.token for each in pool.reap()}
+    done = pool.reap()
+    ended = {in_place, written, alone} & {each.token for each in done}
     assert not ended, "all of them wait for the write in place"
     pool.perform(next(io_id for io_id, kind in held.items() if kind == "write"))
     while written not in ended:
@@ -296,9 +303,14 @@ def move_beside_a_write_that_waits(mutation: str) -> None:
             if kind != "write" or length == BLOCK or all(kind == "write" and length != BLOCK for _, kind, _, length in turn):
                 pool.perform(io_id)            # the write before the move, where that lets it
         pool.turn(pool.stats()["epoch"] + 1)
-        ended |= {each.token for each in pool.reap()}
+        done += pool.reap()
+        ended |= {each.token for each in done}
     pool.drain()
+    done += pool.reap()
     content[BLOCK:BLOCK + 512] = part
+    if operation == "compare_and_write":
+        want({each.token: each.code for each in done}[alone] == "ok", "what the write left is not what is compared")
+        content[BLOCK:2 * BLOCK] = args["data"]
     want(pool.call("read", object_id=V, offset_bytes=0, length_bytes=LEAF) == content, "a write is lost")
 
 
@@ -333,6 +345,10 @@ def test_a_planted_fault_is_seen(mutation: str) -> None:
     PLANTED[mutation]("")
     with pytest.raises(Fault):
         PLANTED[mutation](mutation)
+
+
+def test_a_comparison_waits_for_a_write_that_left_its_epoch() -> None:
+    beside_a_write_that_waits("", "compare_and_write", object_id=V, offset_bytes=BLOCK, data=b"n" * BLOCK)
 
 
 def test_checksum_pages_begin_anew_in_each_zone() -> None:
