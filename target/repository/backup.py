@@ -236,6 +236,7 @@ async def back_up(repository: Repository, source: Source, base: Manifest | None,
             tree = await _stored(repository, source, lease, base, since, progress, manifest.groups, pack_bytes)
             name = await asyncio.to_thread(repository.save_tree, tree, lease)
             manifest = replace(manifest, tree=name, new_bytes=progress.new_bytes, stored_s=time.time())
+            progress.told(manifest.size_bytes, manifest.size_bytes, progress.new_bytes)
             await asyncio.to_thread(repository.store.settle)
             if missing := await asyncio.to_thread(missing_of, repository, manifest, tree):
                 raise LunetteError("store", f"{sorted(missing)[0]} was stored and is not there: back up again")

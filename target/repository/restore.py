@@ -169,6 +169,7 @@ async def read(repository: Repository, manifest: Manifest, take: Take, progress:
                 progress.done_bytes += placed.total_blocks(read_page.runs) * BLOCK_BYTES
         if taking is not None:
             await taking
+        progress.told(manifest.size_bytes, manifest.size_bytes, progress.done_bytes)
     except Malformed as error:
         raise LunetteError("damaged", f"{manifest.name} in repository {repository.name} is damaged: {error}") from None
     finally:

@@ -87,6 +87,19 @@ async def test_scattered_changes_cost_what_changed(lab: Lab, source: random.Rand
     await lab.check_all(repository)
 
 
+async def test_the_end_of_a_backup_and_of_a_restore_is_told(lab: Lab, source: random.Random) -> None:
+    repository, size = lab.repository(), 6 * MIB
+    told: list[tuple[int, int | None, int]] = []
+    await lab.create("v", size)
+    await lab.call("write", object_id=lab.id("v"), offset_bytes=MIB, data=source.randbytes(MIB))
+    await lab.snapshot("v@a")
+    done = await lab.back_up(repository, "v@a", told=lambda *row: told.append(row))
+    assert told[-1] == (size, size, done.progress.new_bytes)
+    assert done.progress.new_bytes >= MIB
+    await restore(repository, done.manifest, lab.api, "w", Progress(told=lambda *row: told.append(row)))
+    assert told[-1] == (size, size, MIB)
+
+
 # -- a store that fails ----------------------------------------------------------------------------------------------------
 
 
