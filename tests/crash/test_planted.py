@@ -351,6 +351,23 @@ def test_a_comparison_waits_for_a_write_that_left_its_epoch() -> None:
     beside_a_write_that_waits("", "compare_and_write", object_id=V, offset_bytes=BLOCK, data=b"n" * BLOCK)
 
 
+def test_a_part_of_a_block_that_became_shared_is_not_merged_before_writes_in_place_are_over() -> None:
+    """A copy by reference concerns its source, too: what is under way to a block there is in what is written beside it."""
+    _, pool = opened("")
+    pool.call("create", name="d", size_bytes=64 << 20)
+    pool.call("write", object_id=V, offset_bytes=0, data=b"o" * BLOCK)
+    pool.drain()
+    pool.start("write", object_id=V, offset_bytes=0, data=b"1" * 512)
+    pool.turn(1)
+    ((held, *_),) = pool.pending_io()
+    pool.start("share", dst_id=2, dst_offset_bytes=0, src_id=V, src_offset_bytes=0, length_bytes=BLOCK)
+    pool.start("write", object_id=V, offset_bytes=1024, data=b"2" * 512)
+    perform(pool, lambda io_id, *_: io_id != held)
+    pool.perform(held)
+    pool.drain()
+    assert pool.call("read", object_id=V, offset_bytes=0, length_bytes=2048) == b"1" * 512 + b"o" * 512 + b"2" * 512 + b"o" * 512
+
+
 def test_checksum_pages_begin_anew_in_each_zone() -> None:
     """The fault would read through a page that is not there: in a process of its own."""
     fault = ("from tests.crash.test_planted import sums_of_the_second_zone as tried\n"
