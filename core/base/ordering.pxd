@@ -19,6 +19,7 @@ cdef struct lnt_noted:
 cdef struct lnt_mover:
     lnt_op move                   # OP_MOVE; free where it has no object
     lnt_op ended                  # OP_ORDERED: runs when that is over
+    uint64_t began_us
 
 cdef struct lnt_ordering:
     uint8_t off
@@ -28,7 +29,13 @@ cdef struct lnt_ordering:
     lnt_noted[ORDER_NOTED] noted
     lnt_mover[ORDER_MOVERS] movers
     uint32_t busy                 # movers
+    uint64_t rest_us              # beside those that write none begins before
     uint64_t changes              # commands of initiators that write, when they were looked at last
     uint64_t writing_us           # when there were new ones; 0: never
     uint64_t regions              # moved by the engine itself
     uint64_t nowhere              # regions that had no place to go to
+
+
+cdef inline bint orders_under_way(const lnt_ordering *s, uint64_t now_us) noexcept nogil:
+    """A region is being moved, or one that was is followed by a rest."""
+    return s.busy != 0 or now_us < s.rest_us

@@ -2,11 +2,11 @@
 
 A region is noted when much of it has been overwritten since it was shared, and when a long read finds it scattered: then those
 that lie behind it, too, so that a reader in order finds them moved. Noted regions are moved (core/ops/moving.pyx, which says
-whether that is worth it) behind the initiators: while they write, none is; while they only read, some at a time, since it is
-their reads that become faster. What is noted lives in memory only, and is forgotten where there is no place for it.
+whether that is worth it) behind the initiators: while they only read, some at a time, since it is their reads that become
+faster; while they write, fewer, with rests. What is noted lives in memory only, and is forgotten where there is no place for it.
 
 In memory a scattered read costs nothing, and nothing is noted. What is moved in a page cache is written back beside later
-writers, so there only what is read counts.
+writers, so there only what is read counts, and nothing is moved while they write.
 
 Lives here and nowhere else: `ordering`.
 """
@@ -27,6 +27,9 @@ cdef enum:
     AGAIN_US = 250000             # a region that was looked at is not noted for its readers again for so long
     SILENT_US = 20000             # initiators that have sent nothing for so long are not there
     AHEAD = 3                     # regions behind one that a long read finds scattered
+    BESIDE = 3                    # moved at a time beside initiators that write ...
+    REST = 1                      # ... each followed by a rest so many times as long ...
+    MOVE_US = 20000               # ... as this at most: what takes longer has waited for them
 
 
 cdef inline uint64_t WAITS() noexcept nogil:
@@ -84,8 +87,15 @@ cdef void look_around(lnt_pool *p) noexcept nogil:
         p.ordering.writing_us = p.now_us
 
 
+cdef inline uint32_t most_beside(lnt_pool *p) noexcept nogil:
+    """How many regions may be moved at a time beside initiators that write."""
+    return BESIDE if p.background_device.gap_bytes >= GAP_WORTH else 0
+
+
 cdef inline bint may_begin(lnt_pool *p) noexcept nogil:
-    return p.ordering.busy < ORDER_MOVERS and not beside_writers(p)
+    if not beside_writers(p):
+        return p.ordering.busy < ORDER_MOVERS
+    return p.ordering.busy < most_beside(p) and p.now_us >= p.ordering.rest_us
 
 
 cdef lnt_mover *free_mover(lnt_pool *p) noexcept nogil:
@@ -110,6 +120,7 @@ cdef void begin(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
     m.move.owner = &m.ended
     op_state(&m.move).internal = 1        # its end is told to `ended`
     op_state(&m.move).pool = p
+    m.began_us = p.now_us
     o.pub.handles += 1
     p.ordering.busy += 1
     op_ready(p, &m.move)
@@ -141,19 +152,25 @@ cdef int order_turn(lnt_pool *p) noexcept nogil:
 cdef uint64_t order_due(lnt_pool *p) noexcept nogil:
     """When the next may begin, if none ends before; 0: none waits."""
     cdef uint64_t silent = p.ordering.writing_us + SILENT_US
-    if p.ordering.count == 0 or p.ordering.busy == ORDER_MOVERS or p.ordering.busy and beside_writers(p):
+    if p.ordering.count == 0 or p.ordering.busy == ORDER_MOVERS:
         return 0
-    return silent
+    if p.ordering.busy < most_beside(p):
+        return max(min(silent, p.ordering.rest_us), <uint64_t>1)
+    return 0 if p.ordering.busy and beside_writers(p) else silent
 
 
 cdef void order_ended(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """A move is over."""
+    """A move is over: those who write are left their part of the time."""
     cdef lnt_mover *m = <lnt_mover *>op.owner
+    cdef uint64_t took_us = min(p.now_us - m.began_us, <uint64_t>MOVE_US)
     p.ordering.regions += m.move.status == 0 and m.move.result == MOVED
     p.ordering.nowhere += m.move.status == 0 and m.move.result == MOVED_NOWHERE
     object_release(p, <lnt_object *>m.move.obj)
-    m.move.obj = NULL
     p.ordering.busy -= 1
+    look_around(p)
+    if m.move.status == 0 and m.move.result == MOVED and beside_writers(p):
+        p.ordering.rest_us = p.now_us + REST * took_us
+    m.move.obj = NULL
 
 
 cdef void order_switch(lnt_pool *p, bint on) noexcept nogil:

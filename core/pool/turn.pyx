@@ -134,8 +134,8 @@ cdef int background_turn(lnt_pool *p) noexcept nogil:
         who = waiter_of(p.background_op)
         more |= reclaim_turn(p, &who, RECLAIM_STEPS) == 1
         p.background_waits = who.queued
-    more |= punch_turn(p)
     more |= order_turn(p)
+    more |= punch_turn(p)         # waits for what that began
     return more or p.failed       # a failure just met: those who wait must hear of it
 
 

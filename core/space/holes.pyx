@@ -3,10 +3,12 @@
 A look every two seconds finds runs with freed blocks that nothing was taken from or added to since the look before; what UNMAP
 and deletes have freed is found at once. It goes back, whole neighbouring runs together, then extents of some length, and what is
 left extent by extent, as much as initiators can spare (core/space/budget.pyx). Meanwhile nothing is allocated in those runs.
+Beside initiators it waits while regions are being moved: one thing at a time is done behind their backs.
 """
 from core.base.check cimport LNT_CHECKS, lnt_check
 from core.base.entries cimport WAIT
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, L_SUMMARY_RUNS, SF_UNSWEPT
+from core.base.ordering cimport orders_under_way
 from core.base.page cimport lnt_page
 from core.base.runs cimport run_keep, run_release
 from core.base.schedule cimport io_free, io_new
@@ -228,7 +230,7 @@ cdef int punch_turn(lnt_pool *p) noexcept nogil:
     if not p.can_discard or p.read_only:
         punch_forget(p)
         return 0
-    if budget_beside(p) and marks_wanted(p):
+    if budget_beside(p) and (marks_wanted(p) or orders_under_way(&p.ordering, p.now_us)):
         marks_later(p)
         return 0
     return look(p)

@@ -539,9 +539,52 @@ def test_of_a_page_cache_only_what_is_read_is_put_in_order() -> None:
     assert aged.pool.stats()["ordered_regions"] == 2
 
 
-@pytest.mark.parametrize("gap_bytes", [GAP, CACHED_GAP])
-def test_nothing_is_moved_while_somebody_writes(gap_bytes: int) -> None:
-    aged = Aged(regions=6, gap_bytes=gap_bytes)
+def noted(**args: Any) -> Aged:
+    """Somebody writes, and seven regions have been found scattered."""
+    aged = Aged(regions=8, **args)
+    aged.age(0.6)
+    aged.write(0, BLOCK)
+    aged.pool.order(True)
+    for region in (1, 4):
+        aged.pool.call("read", object_id=aged.volume, offset_bytes=region * RUN, length_bytes=MIB)
+    return aged
+
+
+def test_beside_writers_moves_are_followed_by_rests() -> None:
+    """Some at a time, and when one has ended none begins for as long as it took."""
+    aged = noted()
+    began, ended = aged.now_us, 0
+    assert 0 < aged.pool.stats()["waiting_regions"] < 7
+    while waiting := aged.pool.stats()["waiting_regions"]:
+        aged.write(0, BLOCK)
+        stats = aged.pool.stats()
+        if not ended and stats["ordered_regions"]:
+            ended = aged.now_us
+        if stats["waiting_regions"] < waiting and ended:
+            assert aged.now_us - ended >= (ended - began) // 2
+            break
+    settle(aged)
+    assert aged.pool.stats()["ordered_regions"] == 7
+    assert aged.requests() > 14               # the one that nobody has noted
+
+
+def test_beside_writers_nothing_is_given_back_while_regions_are_moved() -> None:
+    """What a move frees lies scattered, and a hole waits for all requests that are under way."""
+    aged = noted()
+    aged.pool.call("flush")
+    while aged.pool.stats()["waiting_regions"]:
+        aged.now_us += 3_000_000              # marks are looked at each two seconds
+        aged.write(0, BLOCK)
+        assert aged.pool.stats()["punched_bytes"] == 0
+    assert aged.pool.stats()["ordered_regions"] >= 4
+    for _ in range(20):
+        aged.now_us += 3_000_000
+        aged.pool.drain()
+    assert aged.pool.stats()["punched_bytes"] > 0
+
+
+def test_of_a_page_cache_nothing_is_moved_while_somebody_writes() -> None:
+    aged = Aged(regions=6, gap_bytes=CACHED_GAP)
     aged.age(0.6)
     aged.pool.order(True)
     aged.requests()
@@ -553,7 +596,7 @@ def test_nothing_is_moved_while_somebody_writes(gap_bytes: int) -> None:
 
 
 def test_a_volume_may_be_shrunk_while_its_regions_wait() -> None:
-    aged = Aged(regions=4)
+    aged = Aged(regions=4, gap_bytes=CACHED_GAP)
     aged.age(0.6)
     aged.pool.order(True)
     aged.requests()
