@@ -95,7 +95,9 @@ def test_reads_do_not_wait_for_what_others_do_not_take(tmp_path: Path) -> None:
             other.command(rw(0x28, 0, long // BLOCK), flags=FINAL | READ, edtl=long)
             data, pdu = other.gather()
             assert (len(data), pdu.status) == (long, 0)
-            assert 8 << 20 <= held_bytes(r) <= 16 << 20, "what they hold, and all that there may be"
+            # The bound, and the half that is kept for everybody's part: the first may have had all of it before others came. A
+            # connection's own bound, a quarter as a rule, is no less than 32 MiB and so none here.
+            assert held_bytes(r) <= 24 << 20
 
 
 def test_reads_that_waited_do_not_need_python_once_their_lun_is_fast(tmp_path: Path) -> None:
