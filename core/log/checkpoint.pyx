@@ -107,6 +107,11 @@ cdef void ckpt_settled(lnt_pool *p) noexcept nogil:
     p.checkpoint.next_due_us = p.now_us + SETTLED_US
 
 
+cdef void ckpt_recovers(lnt_pool *p) noexcept nogil:
+    """The next one ends a recovery: until it counts, nothing but the area is written."""
+    p.checkpoint.recovers = 1
+
+
 cdef int ckpt_due(lnt_pool *p) noexcept nogil:
     if p.checkpoint_wait.wanted or next_images(p) > p.cache.dirty_limit // 2 or journal_room(p) < p.journal.blocks // 2:
         return 1

@@ -18,7 +18,7 @@ from core.base.object cimport lnt_object
 from core.base.pool cimport ZEROS_BYTES, lnt_pool
 from core.base.trace cimport PF_CUT, pool_fail
 from core.catalog.loading cimport catalog_load
-from core.log.checkpoint cimport ckpt_settled, limits_set
+from core.log.checkpoint cimport ckpt_recovers, ckpt_settled, limits_set
 from core.log.creation cimport pool_create
 from core.log.journal cimport journal_init
 from core.log.opening cimport super_change, super_current, super_load, super_read
@@ -183,7 +183,7 @@ cdef class Pool(DrivenPool):
             blocks_for_nodes(p)
         p.replaying = 0
         if not flags & SF_CLEAN:
-            p.checkpoint.recovers = 1
+            ckpt_recovers(p)
             nodes_prepare(p, NULL)
             if p.medium.sparse and p.nodes_free < p.nodes_without_home:
                 raise PoolError("no_space", f"the file system has no room for {p.nodes_without_home - p.nodes_free} blocks that "
