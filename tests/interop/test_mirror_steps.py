@@ -90,14 +90,18 @@ def has_role(side: Side, role: str) -> bool:
 
 def repeated(side: Side, done: Callable[[], bool], *words: str) -> None:
     """The command again, until what it is for has come to be."""
+    said = ""
+
     def again() -> bool:
+        nonlocal said
         if not done():
             try:
                 side.cli(*words)
-            except Refused:
-                return done()
+            except Refused as refusal:
+                said = str(refusal)
         return done()
-    until(again, f"{' '.join(words)} does not come to an end")
+
+    until(again, lambda: f"{' '.join(words)} does not come to an end: {said}")
 
 
 def test_a_failover_that_is_disturbed_loses_nothing(pair: Pair, wired: Wired) -> None:

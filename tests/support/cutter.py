@@ -39,6 +39,8 @@ class Cutter:
         self._plan: _Plan | None = None
         self.done = threading.Event()           # the plan was carried out
         self._over = threading.Event()
+        self._idle = threading.Event()          # no action is under way
+        self._idle.set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -52,9 +54,10 @@ class Cutter:
             self._plan = _Plan(way, record, action, silent)
 
     def forget(self) -> None:
-        """Plan nothing any more."""
+        """Plan nothing any more; what is being done is over then."""
         with self._lock:
             self._plan = None
+        self._idle.wait()
 
     def close(self) -> None:
         self._over.set()
@@ -83,11 +86,13 @@ class Cutter:
             while record := self._record(one):
                 records += 1
                 plan = wire.plan
-                if plan is not None and plan is self._plan and (plan.way, plan.record) == (way, records):
-                    self.forget()
+                if plan is not None and (plan.way, plan.record) == (way, records) and self._begun(plan):
                     if plan.silent:
                         wire.silent.set()
-                    plan.action()
+                    try:
+                        plan.action()
+                    finally:
+                        self._idle.set()
                     self.done.set()
                     if not plan.silent:
                         for each in (one, other):
@@ -102,6 +107,15 @@ class Cutter:
         for each in (one, other):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_WR if each is other else socket.SHUT_RD)
+
+    def _begun(self, plan: _Plan) -> bool:
+        """Whether the plan stands still: then it is carried out now, once."""
+        with self._lock:
+            if plan is not self._plan:
+                return False
+            self._plan = None
+            self._idle.clear()
+            return True
 
     def _record(self, sock: socket.socket) -> bytes:
         head = self._exactly(sock, HEADER_BYTES)
