@@ -9,32 +9,7 @@ import pytest
 
 from core.errors import PoolError
 from core.pool.engine import Pool
-from tests.support.memdevice import MemoryDevice
-
-MIB, BLOCK = 1 << 20, 4096
-RUN = 2 * MIB
-
-
-class Counting(MemoryDevice):
-    """Knows how many reads there were; has no room for more while it is full."""
-
-    def __init__(self, size_bytes: int) -> None:
-        super().__init__(size_bytes)
-        self.reads = 0
-        self.bad: set[int] = set()      # pages that cannot be read
-        self.full = False
-
-    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
-        self.reads += 1
-        if self.bad.intersection(range(offset_bytes // BLOCK, (offset_bytes + length_bytes) // BLOCK)):
-            raise OSError(5, "unreadable")
-        return super().read(offset_bytes, length_bytes)
-
-    def write(self, offset_bytes: int, data: bytes) -> None:
-        pages = range(offset_bytes // BLOCK, (offset_bytes + len(data)) // BLOCK)
-        if self.full and any(page not in self.pages for page in pages):
-            raise OSError(28, "no space")
-        super().write(offset_bytes, data)
+from tests.support.aged import BLOCK, GAP, MIB, RUN, Aged, Counting
 
 
 class Scattered:
@@ -184,9 +159,6 @@ def test_a_move_goes_where_the_medium_keeps_nothing() -> None:
 
 # -- reads over gaps ----------------------------------------------------------------------------------------------------
 
-GAP = 32 << 10
-CACHED_GAP = 8 << 10          # of a page cache
-
 
 def reopened(made: Scattered, **args: Any) -> Scattered:
     made.pool.close()
@@ -228,56 +200,6 @@ def test_a_bad_place_in_a_gap_fails_nothing_and_a_bad_block_is_named() -> None:
 # -- what is shared -----------------------------------------------------------------------------------------------------
 
 
-class Aged:
-    """A volume that is overwritten here and there after each of its snapshots, which stay."""
-
-    def __init__(self, *, regions: int = 2, pool_bytes: int = 160 * MIB, gap_bytes: int = GAP, **args: Any) -> None:
-        self.device = Counting(pool_bytes)
-        Pool.create(self.device, name="test", journal_blocks=512, area_blocks=1024)
-        self.now_us = 0
-        self.pool = Pool(self.device, gap_bytes=gap_bytes, clock=self.clock)
-        self.pool.order(False)
-        self.random = random.Random(2)
-        self.volume: int = self.pool.call("create", name="v", size_bytes=regions * RUN, **args)
-        self.content = bytearray(regions * RUN)
-        for at in range(0, len(self.content), RUN):
-            self.write(at, RUN)
-        self.snapshots: dict[int, bytes] = {}
-
-    def clock(self) -> int:
-        self.now_us += 20
-        return self.now_us
-
-    def write(self, at: int, length: int) -> None:
-        data = self.random.randbytes(BLOCK) * (length // BLOCK)
-        self.pool.call("write", object_id=self.volume, offset_bytes=at, data=data)
-        self.content[at:at + length] = data
-
-    def age(self, part: float) -> None:
-        """A snapshot, then so large a part of each region is overwritten."""
-        self.snapshots[self.pool.call("snapshot", pairs=[(self.volume, f"v@{len(self.snapshots)}")])[0]] = bytes(self.content)
-        for region in range(0, len(self.content), RUN):
-            for block in self.random.sample(range(512), int(512 * part)):
-                self.write(region + block * BLOCK, BLOCK)
-
-    def move(self) -> list[str]:
-        return [self.pool.call("move", object_id=self.volume, offset_bytes=at, length_bytes=RUN)
-                for at in range(0, len(self.content), RUN)]
-
-    def requests(self) -> int:
-        """Those that reading all of it takes; what it and its snapshots hold is right."""
-        before = self.device.reads
-        assert self.read(self.volume) == self.content
-        taken = self.device.reads - before
-        for snapshot, content in self.snapshots.items():
-            assert self.read(snapshot) == content
-        return taken
-
-    def read(self, number: int) -> bytes:
-        return b"".join(self.pool.call("read", object_id=number, offset_bytes=at, length_bytes=MIB)
-                        for at in range(0, len(self.content), MIB))
-
-
 @pytest.mark.parametrize("checksum", [False, True])
 def test_what_became_mostly_its_own_is_one_run_again_beside_its_snapshots(checksum: bool) -> None:
     aged = Aged(checksum=checksum)
@@ -288,8 +210,7 @@ def test_what_became_mostly_its_own_is_one_run_again_beside_its_snapshots(checks
     aged.requests()                           # pages of checksums come
     assert aged.requests() == 4
     assert aged.pool.stats()["copied_bytes"] == 2 * (512 - int(512 * 0.6)) * BLOCK
-    aged.pool.call("flush")
-    aged.pool.drain()
+    aged.let_go()
     assert used - aged.pool.stats()["free_bytes"] <= aged.pool.stats()["copied_bytes"] + 64 * BLOCK
     assert aged.move() == ["still", "still"]
     aged.pool.close()
@@ -323,8 +244,7 @@ def test_copies_leave_space_for_writers() -> None:
     assert aged.move() == ["nowhere", "nowhere"]
     aged.pool.call("delete", object_id=next(iter(aged.snapshots)))
     aged.snapshots.clear()
-    aged.pool.call("flush")
-    aged.pool.drain()
+    aged.let_go()
     assert aged.move() == ["moved", "moved"]
     assert aged.requests() == 4
     assert aged.pool.stats()["copied_bytes"] == 0
@@ -346,8 +266,7 @@ def test_without_a_free_run_a_region_is_gathered_in_the_run_that_has_most_of_it(
     aged.age(0.6)
     aged.pool.call("delete", object_id=next(iter(aged.snapshots)))
     aged.snapshots.clear()
-    aged.pool.call("flush")
-    aged.pool.drain()
+    aged.let_go()
     filler = aged.pool.call("create", name="filler", size_bytes=160 * MIB)
     at = 0
     while aged.pool.stats()["free_runs"] > 3:
@@ -356,8 +275,7 @@ def test_without_a_free_run_a_region_is_gathered_in_the_run_that_has_most_of_it(
     assert aged.move() == ["moved", "moved"]
     assert aged.requests() == 4
     assert aged.pool.stats()["moved_bytes"] == 2 * (512 - int(512 * 0.6)) * BLOCK, "the rest stays where it is"
-    aged.pool.call("flush")
-    aged.pool.drain()
+    aged.let_go()
     assert aged.pool.stats()["free_runs"] >= 4
 
 
@@ -365,21 +283,14 @@ def test_a_run_in_which_somebody_else_has_a_block_gathers_nothing() -> None:
     """Not all of the region would find its place there: half of a move costs its writes and brings nothing."""
     aged = Aged(regions=1)
     aged.age(0.6)
-    filler = aged.pool.call("create", name="filler", size_bytes=320 * MIB)
-    at = 0
-    while aged.pool.stats()["free_runs"]:
-        length = RUN if aged.pool.stats()["free_runs"] > 4 else BLOCK
-        aged.pool.call("write", object_id=filler, offset_bytes=at, data=b"f" * length)
-        at += RUN
+    filler, at = aged.take_runs()
     block = max(block for block in range(512) if not is_old(aged, block))
     aged.pool.call("unmap", object_id=aged.volume, offset_bytes=block * BLOCK, length_bytes=BLOCK)
-    aged.pool.call("flush")
-    aged.pool.drain()
+    aged.let_go()
     aged.pool.call("write", object_id=filler, offset_bytes=at, data=b"f" * BLOCK)       # it takes what was freed there
     aged.write(block * BLOCK, BLOCK)
     aged.pool.call("delete", object_id=aged.snapshots.popitem()[0])
-    aged.pool.call("flush")
-    aged.pool.drain()
+    aged.let_go()
     assert aged.move() == ["nowhere"]
     assert aged.pool.stats()["moved_bytes"] == 0
     aged.requests()
@@ -395,23 +306,16 @@ def test_a_run_in_which_a_region_lies_shifted_gathers_nothing() -> None:
     aged.pool = Pool(aged.device, clock=aged.clock)         # where the region was being filled is forgotten
     aged.pool.order(False)
     aged.pool.call("unmap", object_id=other, offset_bytes=0, length_bytes=8 * RUN)
-    aged.pool.call("flush")
-    aged.pool.drain()
+    aged.let_go()
     snapshot = aged.pool.call("snapshot", pairs=[(aged.volume, "v@s")])[0]
     for block in range(41, 452):                            # the first one takes a block that is marked, the others follow it
         if block % 8:
             aged.write(block * BLOCK, BLOCK)
     aged.pool.call("delete", object_id=snapshot)
-    aged.pool.call("flush")
-    aged.pool.drain()
+    aged.let_go()
     (place,) = [page for page, data in aged.device.pages.items() if data == aged.content[41 * BLOCK:42 * BLOCK]]
     assert place % 512 == 100
-    filler = aged.pool.call("create", name="filler", size_bytes=320 * MIB)
-    at = 0
-    while aged.pool.stats()["free_runs"]:
-        length = RUN if aged.pool.stats()["free_runs"] > 4 else BLOCK
-        aged.pool.call("write", object_id=filler, offset_bytes=at, data=b"f" * length)
-        at += RUN
+    aged.take_runs()
     assert aged.move() == ["nowhere"]
     assert aged.pool.stats()["moved_bytes"] == 0
     aged.requests()
@@ -446,172 +350,3 @@ def test_holes_stay_holes() -> None:
     assert aged.move() == ["moved"]
     aged.requests()
     assert aged.pool.info(aged.volume).mapped_bytes == mapped == 412 * BLOCK      # type: ignore[union-attr]
-
-
-# -- what the engine does by itself --------------------------------------------------------------------------------------
-
-
-def settle(aged: Aged) -> None:
-    """Time passes until nothing waits to be moved."""
-    aged.pool.drain()
-    for _ in range(1000):
-        if not aged.pool.stats()["waiting_regions"]:
-            break
-        aged.now_us += 100_000
-        aged.pool.drain()
-    aged.pool.drain()
-
-
-def test_a_region_that_is_overwritten_is_put_in_order_behind_its_writers() -> None:
-    aged = Aged()
-    aged.pool.order(True)
-    aged.age(0.6)
-    settle(aged)
-    stats = aged.pool.stats()
-    assert stats["ordered_regions"] == 2
-    assert aged.requests() == 4
-
-
-def test_a_region_that_is_read_in_order_is_put_in_order() -> None:
-    aged = Aged()
-    aged.age(0.6)
-    aged.pool.order(True)
-    settle(aged)
-    assert aged.pool.stats()["ordered_regions"] == 0, "nobody has read it"
-    for at in range(0, 2 * RUN, BLOCK):
-        aged.pool.call("read", object_id=aged.volume, offset_bytes=at, length_bytes=BLOCK)
-    settle(aged)
-    assert aged.pool.stats()["ordered_regions"] == 0, "in small pieces it is as good as any"
-    aged.requests()
-    settle(aged)
-    assert aged.pool.stats()["ordered_regions"] == 2
-    assert aged.requests() == 4
-
-
-def test_the_region_in_which_a_volume_ends_is_put_in_order() -> None:
-    aged = Aged()
-    aged.pool.call("resize", object_id=aged.volume, size_bytes=RUN + MIB)
-    del aged.content[RUN + MIB:]
-    aged.snapshots[aged.pool.call("snapshot", pairs=[(aged.volume, "v@s")])[0]] = bytes(aged.content)
-    for block in aged.random.sample(range(256), 150):
-        aged.write(RUN + block * BLOCK, BLOCK)
-    aged.pool.order(True)
-    aged.requests()
-    settle(aged)
-    assert aged.pool.stats()["ordered_regions"] == 1
-    assert aged.requests() == 3
-
-
-def test_nothing_is_put_in_order_where_that_is_switched_off() -> None:
-    aged = Aged()
-    aged.age(0.6)
-    aged.requests()
-    settle(aged)
-    assert (aged.pool.stats()["ordered_regions"], aged.pool.stats()["waiting_regions"]) == (0, 0)
-    aged.pool.order(True)
-    aged.requests()
-    aged.pool.order(False)
-    assert aged.pool.stats()["waiting_regions"] == 0, "what was noted is forgotten"
-
-
-def test_a_long_read_has_what_lies_behind_it_put_in_order() -> None:
-    """A reader in order comes there next."""
-    aged = Aged(regions=6)
-    aged.age(0.6)
-    aged.pool.order(True)
-    aged.pool.call("read", object_id=aged.volume, offset_bytes=0, length_bytes=MIB)
-    settle(aged)
-    assert aged.pool.stats()["ordered_regions"] == 4
-    assert aged.requests() > 12, "what lies further behind is as it was"
-    settle(aged)
-    assert aged.requests() == 12
-
-
-def test_of_a_page_cache_only_what_is_read_is_put_in_order() -> None:
-    """What is moved there is written back beside later writers."""
-    aged = Aged(gap_bytes=CACHED_GAP)
-    aged.pool.order(True)
-    aged.age(0.6)
-    settle(aged)
-    assert aged.pool.stats()["ordered_regions"] == 0
-    aged.requests()
-    settle(aged)
-    assert aged.pool.stats()["ordered_regions"] == 2
-
-
-def noted(**args: Any) -> Aged:
-    """Somebody writes, and seven regions have been found scattered."""
-    aged = Aged(regions=8, **args)
-    aged.age(0.6)
-    aged.write(0, BLOCK)
-    aged.pool.order(True)
-    for region in (1, 4):
-        aged.pool.call("read", object_id=aged.volume, offset_bytes=region * RUN, length_bytes=MIB)
-    return aged
-
-
-def test_beside_writers_moves_are_followed_by_rests() -> None:
-    """Some at a time, and when one has ended none begins for as long as it took."""
-    aged = noted()
-    began, ended = aged.now_us, 0
-    assert 0 < aged.pool.stats()["waiting_regions"] < 7
-    while waiting := aged.pool.stats()["waiting_regions"]:
-        aged.write(0, BLOCK)
-        stats = aged.pool.stats()
-        if not ended and stats["ordered_regions"]:
-            ended = aged.now_us
-        if stats["waiting_regions"] < waiting and ended:
-            assert aged.now_us - ended >= (ended - began) // 2
-            break
-    settle(aged)
-    assert aged.pool.stats()["ordered_regions"] == 7
-    assert aged.requests() > 14               # the one that nobody has noted
-
-
-def test_beside_writers_nothing_is_given_back_while_regions_are_moved() -> None:
-    """What a move frees lies scattered, and a hole waits for all requests that are under way."""
-    aged = noted()
-    aged.pool.call("flush")
-    while aged.pool.stats()["waiting_regions"]:
-        aged.now_us += 3_000_000              # marks are looked at each two seconds
-        aged.write(0, BLOCK)
-        assert aged.pool.stats()["punched_bytes"] == 0
-    assert aged.pool.stats()["ordered_regions"] >= 4
-    for _ in range(20):
-        aged.now_us += 3_000_000
-        aged.pool.drain()
-    assert aged.pool.stats()["punched_bytes"] > 0
-
-
-def test_of_a_page_cache_nothing_is_moved_while_somebody_writes() -> None:
-    aged = Aged(regions=6, gap_bytes=CACHED_GAP)
-    aged.age(0.6)
-    aged.pool.order(True)
-    aged.requests()
-    for _ in range(50):
-        aged.write(0, BLOCK)
-    stats = aged.pool.stats()
-    assert stats["waiting_regions"] >= 4
-    assert stats["ordered_regions"] == 0
-
-
-def test_a_volume_may_be_shrunk_while_its_regions_wait() -> None:
-    aged = Aged(regions=4, gap_bytes=CACHED_GAP)
-    aged.age(0.6)
-    aged.pool.order(True)
-    aged.requests()
-    aged.pool.call("resize", object_id=aged.volume, size_bytes=RUN)
-    settle(aged)
-    stats = aged.pool.stats()
-    assert (stats["ordered_regions"], stats["waiting_regions"]) == (1, 0), "those behind the end are not there any more"
-
-
-def test_a_volume_may_go_while_its_regions_wait() -> None:
-    aged = Aged()
-    aged.age(0.6)
-    aged.pool.order(True)
-    aged.requests()
-    for number in (aged.volume, *aged.snapshots):
-        aged.pool.call("delete", object_id=number)
-    settle(aged)
-    aged.pool.close()

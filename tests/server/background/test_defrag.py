@@ -13,8 +13,9 @@ from target.errors import LunetteError
 from target.server.background import defrag as module
 from target.server.background.defrag import Defrag
 from target.volumes.gateway import AsyncPool
-from tests.core.test_fragmentation import RUN, Scattered
+from tests.core.test_fragmentation import Scattered
 from tests.server.background.test_trim import pumped
+from tests.support.aged import RUN
 from tests.support.pumped_pool import PumpedPool
 from tests.support.waiting import eventually
 
