@@ -1,4 +1,5 @@
 # The map of a LUN: a copy-on-write radix table of 512-entry nodes, with huge entries (docs/on-disk-format.md, node).
+from core.base.extent cimport lnt_extent
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter
 from core.base.page cimport lnt_page
@@ -8,17 +9,8 @@ from libc.stdint cimport uint32_t, uint64_t, uint8_t
 cdef enum:
     TURN_LOOKS = 1024     # of map_unmap in one turn, ...
     LEAF_LOOKS = 16       # ... of which one that takes something away counts for so many
-    NODES_KEPT = 8        # free blocks that no new node takes
-
-cdef struct lnt_extent:
-    uint64_t pba          # 0: hole
-    uint64_t n            # blocks
-    uint64_t entry        # the map's entry for the first block
-    uint8_t exclusive     # may be overwritten in place
 
 cdef int map_level(uint64_t blocks) noexcept nogil
-cdef lnt_page *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t level, int *rc) noexcept nogil
-cdef lnt_page *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil
 cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int level, lnt_page **node,
                   lnt_page **parent) noexcept nogil
 cdef int map_raise(lnt_pool *p, lnt_object *o, int level) noexcept nogil

@@ -4,22 +4,21 @@ Nothing here performs or waits: a function that needs a page which is not in mem
 called again. Sharing is decided by counts: a node or block may change in place while everything above it has one reference.
 """
 from core.base.check cimport LNT_CHECKS, lnt_assert, lnt_check
-from core.base.entries cimport E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, VID, WAIT, entry_span, node_index, span_left
+from core.base.entries cimport (
+    E_DATA, E_EXCL, E_FOLLOW, E_HUGE, E_NODE, E_REF, E_SPARSE, WAIT, entry_of, entry_span, node_index, span_left,
+)
 from core.base.layout cimport L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_FIRST_HINT
 from core.base.regions cimport in_region, region_left
-from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE
+from core.base.types cimport ST_RANGE
+from core.nodes cimport entries, node_get, node_new, shadow
 from core.objects cimport object_dirty
-from core.pages.cache cimport cache_get, cache_new, node_homeless, page_dirty
-from core.space.allocation cimport space_for_nodes
-from core.space.counts cimport (
-    count_add, count_at, count_is_one, count_may_be_one, count_touch, node_ref, node_touch, shares_room,
-)
+from core.pages.cache cimport cache_get, page_dirty
+from core.space.counts cimport count_add, count_is_one, count_may_be_one, count_touch, shares_room
 from core.space.dropped cimport drop_data, drop_node, node_gone
-
-
-cdef inline uint64_t *entries(lnt_page *f) noexcept nogil:
-    return <uint64_t *>f.data
+from core.sparse cimport (
+    SPARSE_MOST, is_wide, region_open, sparse_extent, sparse_filled, sparse_insert, sparse_remove, sparse_unhint,
+)
 
 
 cdef int map_level(uint64_t blocks) noexcept nogil:
@@ -30,115 +29,7 @@ cdef int map_level(uint64_t blocks) noexcept nogil:
     return level
 
 
-# -- nodes -------------------------------------------------------------------------------------------------------------
-
-
-cdef lnt_page *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t level, int *rc) noexcept nogil:
-    """A node whose `references` are known; 0 where its count cannot be read: it may be shared, so it is treated as if it were."""
-    cdef lnt_page *f = cache_get(p, who, id, PK_NODE, level, rc)
-    cdef lnt_page *cf
-    cdef uint32_t *c
-    if f == NULL or f.references:
-        return f
-    c = count_at(p, who, id, &cf, rc)
-    if c == NULL:
-        if rc[0] == WAIT:
-            return NULL
-        rc[0] = 0
-        return f
-    if c[0] == 0:
-        rc[0] = ST_CHECKSUM           # reachable while free
-        return NULL
-    f.references = c[0]
-    return f
-
-
-cdef lnt_page *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil:
-    """A new, empty, dirty node with one reference and no home yet."""
-    cdef lnt_page *f
-    if space_for_nodes(p) <= NODES_KEPT and not p.replaying:
-        rc[0] = ST_NO_SPACE
-        return NULL
-    p.next_vid += 1
-    f = cache_new(p, VID() | p.next_vid, kind, level)
-    if f == NULL:
-        rc[0] = ST_MEMORY
-        return NULL
-    f.references = 1
-    node_homeless(p)
-    page_dirty(p, f)
-    return f
-
-
-cdef int touch_children(lnt_pool *p, lnt_waiter *who, lnt_page *f) noexcept nogil:
-    cdef int i, rc, worst = 0
-    cdef uint64_t e, group, last = ~<uint64_t>0
-    for i in range(L_NODE_ENTRIES):
-        e = entries(f)[i]
-        rc = 0
-        if e & E_NODE():
-            rc = node_touch(p, who, e & E_REF())
-        elif e & E_HUGE():
-            rc = count_touch(p, who, e & E_REF(), L_RUN_BLOCKS)
-        elif e & E_DATA():
-            group = (e & E_REF()) >> 10
-            if group != last:
-                last = group
-                rc = count_touch(p, who, e & E_REF(), 1)
-        if rc == WAIT or rc and worst == 0:
-            worst = rc
-    return worst
-
-
-cdef void children_unref(lnt_pool *p, lnt_page *f, int end) noexcept nogil:
-    """Take back what a copy of the node has added for its entries before `end`."""
-    cdef int i
-    cdef uint64_t e
-    for i in range(end):
-        e = entries(f)[i]
-        if e & E_NODE():
-            node_ref(p, e & E_REF(), -1)
-        elif e & E_HUGE():
-            count_add(p, e & E_REF(), L_RUN_BLOCKS, -1)
-        elif e & E_DATA():
-            count_add(p, e & E_REF(), 1, -1)
-
-
-cdef lnt_page *shadow(lnt_pool *p, lnt_waiter *who, lnt_page *f, int *rc) noexcept nogil:
-    """A copy of a shared node for one owner: everything it refers to gets one more reference, the node itself one less."""
-    cdef lnt_page *g
-    cdef int i, k
-    cdef uint64_t e, start
-    rc[0] = touch_children(p, who, f)
-    if rc[0]:
-        return NULL
-    g = node_new(p, f.kind, f.level, rc)
-    if g == NULL:
-        return NULL
-    i = 0
-    while i < L_NODE_ENTRIES:
-        e = entries(f)[i]
-        k = 1
-        if e & E_NODE():
-            rc[0] = node_ref(p, e & E_REF(), 1)
-        elif e & E_HUGE():
-            rc[0] = count_add(p, e & E_REF(), L_RUN_BLOCKS, 1)
-        elif e & E_DATA():
-            start = e & E_REF()
-            while (i + k < L_NODE_ENTRIES and entries(f)[i + k] & E_DATA() and entries(f)[i + k] & E_REF() == start + k):
-                k += 1
-            rc[0] = count_add(p, start, k, 1)
-        if rc[0]:                     # at its limit: nobody refers to the copy yet, so all of it is taken back
-            children_unref(p, f, i)
-            node_gone(p, g)
-            return NULL
-        i += k
-    for i in range(L_NODE_ENTRIES):
-        entries(f)[i] &= ~E_EXCL()    # a hint only: the page need not be written for it
-        entries(g)[i] = entries(f)[i]
-    g.refers_to_homeless = f.refers_to_homeless
-    drop_node(p, f.id, f.level, 0)
-    return g
+# -- paths -------------------------------------------------------------------------------------------------------------
 
 
 cdef lnt_page *split_huge(lnt_pool *p, lnt_page *f, int idx, int *rc) noexcept nogil:
@@ -201,6 +92,10 @@ cdef int path_own(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, int
                 parent[0] = up
             return 0
         idx = node_index(lba, at)
+        if entries(g)[idx] & (E_SPARSE() | E_FOLLOW()):
+            rc = region_open(p, who, g, idx)
+            if rc:
+                return rc
         up = g
         e = entries(g)[idx]
         at -= 1
@@ -254,7 +149,7 @@ cdef int huge_exclusive(lnt_pool *p, lnt_waiter *who, lnt_extent *out) noexcept 
 cdef inline int hole(lnt_extent *out, uint64_t blocks) noexcept nogil:
     out.n = blocks
     out.pba = out.entry = 0
-    out.exclusive = 0
+    out.exclusive = out.sparse = 0
     return 0
 
 
@@ -276,6 +171,7 @@ cdef inline int huge_extent(lnt_pool *p, lnt_waiter *who, lnt_page *f, int idx, 
         elif rc != WAIT:
             rc = huge_exclusive(p, who, out)
     out.entry = out.pba | E_DATA()
+    out.sparse = 0
     if LNT_CHECKS and rc == 0 and out.exclusive:
         lnt_check(count_may_be_one(p, out.pba, out.n), "I4: what is claimed alone is counted once")
     return rc
@@ -305,6 +201,7 @@ cdef inline int leaf_extent(lnt_pool *p, lnt_waiter *who, lnt_page *f, int idx, 
     out.pba = start
     out.n = n
     out.entry = start | E_DATA()
+    out.sparse = 0
     out.exclusive = own and v[idx] & E_EXCL() != 0
     if LNT_CHECKS and out.exclusive:
         lnt_check(count_may_be_one(p, start, n), "I4: what is claimed alone is counted once")
@@ -330,8 +227,10 @@ cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uin
         idx = node_index(lba, level)
         if level == 0:
             return leaf_extent(p, who, f, idx, most, own, out)
-        e = entries(f)[idx]
+        e = entry_of(entries(f), idx)
         level -= 1
+        if e & E_SPARSE():
+            return sparse_extent(p, who, e, lba, most, for_write, own, out)
     if e:
         return huge_extent(p, who, f, idx, lba, most, own, out)
     wide = span_left(level + 1, lba)      # a hole as wide as the missing subtree
@@ -339,15 +238,15 @@ cdef int map_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uin
 
 
 cdef lnt_page *leaf_find(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *entry, int *rc) noexcept nogil:
-    """The leaf that maps lba. NULL: `entry` has what is there instead (huge, or nothing), or rc says why it cannot be had."""
+    """The ordinary leaf that maps lba. NULL: `entry` has what is there instead (huge, sparse, nothing), or rc says why not."""
     cdef int level = o.level
     cdef lnt_page *f = NULL
     entry[0] = o.root | E_NODE() if o.root else 0
-    while entry[0] & E_NODE():
+    while entry[0] & E_NODE() and not entry[0] & E_SPARSE():
         f = cache_get(p, who, entry[0] & E_REF(), PK_NODE, level, rc)
         if f == NULL or level == 0:
             return f
-        entry[0] = entries(f)[node_index(lba, level)]
+        entry[0] = entry_of(entries(f), node_index(lba, level))
         level -= 1
     return NULL
 
@@ -392,6 +291,8 @@ cdef int map_filled(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
     cdef uint32_t n = 0
     cdef uint64_t entry
     cdef lnt_page *f = leaf_find(p, who, o, lba, &entry, &rc)
+    if f == NULL and entry & E_SPARSE() and rc == 0:
+        return sparse_filled(p, who, entry, lba, filled)
     if f == NULL:
         filled[0] = L_RUN_BLOCKS if entry & E_HUGE() else 0
         return rc
@@ -429,13 +330,20 @@ cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
     cdef int rc, i
     cdef int idx = node_index(lba, 0)
     cdef uint64_t e, old
+    cdef bint done
+    if n <= SPARSE_MOST and is_wide(p, o):
+        rc = path_own(p, who, o, lba, 1, &up, NULL)
+        if rc == 0:
+            rc = sparse_insert(p, who, o, up, node_index(lba, 1), lba, pba, <int>n, hint, &done)
+        if rc or done:
+            return rc
     rc = path_own(p, who, o, lba, 0 if n < L_RUN_BLOCKS else 1, &leaf, &up)
     if rc:
         return rc
     if n == L_RUN_BLOCKS:
         idx = node_index(lba, 1)
         e = entries(leaf)[idx]
-        if not e & E_NODE():
+        if not e & (E_NODE() | E_FOLLOW()):
             page_dirty(p, leaf)
             entries(leaf)[idx] = pba | E_HUGE() | hint
             if e & E_HUGE():
@@ -505,7 +413,11 @@ cdef int map_unmap(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, ui
     next[0] = lba + region_left(lba)
     if next[0] > end:
         next[0] = end
-    if in_region(lba) == 0 and next[0] - lba == L_RUN_BLOCKS:
+    if x.sparse:
+        rc = path_own(p, who, o, lba, 1, &up, NULL)
+        if rc == 0:
+            rc = sparse_remove(p, who, up, node_index(lba, 1), lba, <uint32_t>(next[0] - lba), removed)
+    elif in_region(lba) == 0 and next[0] - lba == L_RUN_BLOCKS:
         rc = unmap_whole(p, who, o, lba, removed)
     else:
         rc = path_own(p, who, o, lba, 0, &leaf, &up)
@@ -539,7 +451,9 @@ cdef int clear_hint(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
         if f == NULL:
             return rc
         idx = node_index(lba, level)
-        e = entries(f)[idx]
+        e = entry_of(entries(f), idx)
+        if e & E_SPARSE():
+            return sparse_unhint(p, who, e, lba, n)
         if e & E_HUGE():
             entries(f)[idx] &= ~E_EXCL()
         if level == 0:

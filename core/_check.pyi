@@ -17,5 +17,14 @@ class Counts:
         """Compare a group with its page: (used in each half, referred to, differences, leaked, loose, wrong)."""
     def groups_in_use(self) -> list[int]: ...
 
+def group_regions(page: Buffer, slot: int) -> int:
+    """How many entries of a level-1 node the group has that begins at `slot`; 0: the entry refers to no sparse leaf."""
+
+def sparse_start(page: Buffer) -> int:
+    """The place of the first block of a sparse leaf."""
+
+def sparse_end(page: Buffer) -> int:
+    """Where the last block of a sparse leaf ends, counted as its places are."""
+
 def data_blocks(page: Buffer, level: int) -> list[tuple[int, int, int]]:
-    """The data blocks that a node refers to: [(slot, block, length), ...]."""
+    """The data blocks that a node refers to: [(slot, block, length), ...]; of a sparse leaf places instead of slots."""

@@ -10,6 +10,15 @@ cdef enum:
     FLAG_DATA = 1
     FLAG_NODE = 2
     FLAG_HUGE = 4
+    FLAG_SPARSE = 8
+    FLAG_FOLLOW = 16
+    GROUP_SHIFT = 5           # of the flags: how many entries a group has, as a power of two
+    SPARSE_LEVEL = 64
+    PLACE_SHIFT = 40          # in an entry of a sparse leaf
+    PLACES = 65536
+
+cdef inline uint64_t PBA() noexcept nogil:
+    return (<uint64_t>1 << PLACE_SHIFT) - 1
 
 
 cdef inline uint64_t entry_at(const uint8_t *page, int i) noexcept nogil:
@@ -68,8 +77,11 @@ cdef class Counts:
         """Count what the entries of a node refer to.
 
         Returns (children [(slot, block), ...], data blocks referred to here, end of the last of them in blocks from the
-        node's start, first bad slot or -1). Children of leaves of the catalog's tree are catalog pages.
+        node's start, first bad slot or -1). Children of leaves of the catalog's tree are catalog pages. A sparse leaf counts
+        from where the widest group with it would begin.
         """
+        if level == SPARSE_LEVEL:
+            return self.scan_sparse(page)
         cdef list children = []
         cdef uint64_t e, ref, data = 0, end = 0, k, span = 1
         cdef int i, _step, bad = -1, flags, rc = 0
@@ -82,6 +94,10 @@ cdef class Counts:
             if e == 0:
                 continue
             ref, flags = e & ((<uint64_t>1 << 48) - 1), <int>(e >> 48)
+            if flags >= FLAG_SPARSE and not catalog and level == 1 and in_group(page, i):
+                if flags & FLAG_FOLLOW:
+                    continue
+                flags = FLAG_NODE
             if ref >= self.blocks:
                 rc = -1
             elif flags == FLAG_DATA and level == 0 and not catalog:
@@ -106,6 +122,26 @@ cdef class Counts:
                 bad = i
             rc = 0
         return children, data, end, bad
+
+    def scan_sparse(self, const unsigned char[::1] page not None):
+        """As `scan`, of a sparse leaf."""
+        cdef uint64_t e, last = 0, data = 0
+        cdef int i, rc, bad = -1
+        for i in range(ENTRIES):
+            e = entry_at(&page[0], i)
+            if e == 0:
+                last = PLACES         # nothing may follow
+                continue
+            rc = -1
+            if 0 < e & PBA() < self.blocks and e >> PLACE_SHIFT >= last:
+                rc = self.bump(e & PBA())
+                data += 1
+                last = (e >> PLACE_SHIFT) + 1
+            if rc == -2:
+                raise MemoryError()
+            if rc and bad < 0:
+                bad = i
+        return [], data, sparse_end(page), bad
 
     def compare(self, uint64_t group, const unsigned char[::1] page, uint64_t first, uint64_t last):
         """Compare blocks first..last-1 of a group with its count page (None: all unused).
@@ -156,8 +192,38 @@ cdef class Counts:
         return [i for i in range(self.blocks // GROUP + 1) if self.groups[i] != NULL]
 
 
+cdef bint in_group(const unsigned char[::1] page, int i) noexcept:
+    """Whether entry i of a level-1 node belongs to a group of more than itself, whose first entry refers to a sparse leaf."""
+    cdef uint64_t e = entry_at(&page[0], i)
+    cdef int bits = <int>(e >> 48 + GROUP_SHIFT)
+    cdef uint64_t first = entry_at(&page[0], i >> bits << bits)
+    if bits == 0 or first >> 48 != <uint64_t>(FLAG_NODE | FLAG_SPARSE | bits << GROUP_SHIFT):
+        return False
+    return e == first if e >> 48 & FLAG_SPARSE else e == <uint64_t>(FLAG_FOLLOW | bits << GROUP_SHIFT) << 48
+
+
+def group_regions(const unsigned char[::1] page not None, int slot):
+    """How many entries of a level-1 node the group has that begins at `slot`; 0: the entry refers to no sparse leaf."""
+    cdef uint64_t e = entry_at(&page[0], slot)
+    return 1 << (e >> 48 + GROUP_SHIFT) if e >> 48 & FLAG_SPARSE else 0
+
+
+def sparse_end(const unsigned char[::1] page not None):
+    """Where the last block of a sparse leaf ends, counted as its places are."""
+    cdef int i
+    for i in range(ENTRIES - 1, -1, -1):
+        if entry_at(&page[0], i):
+            return (entry_at(&page[0], i) >> PLACE_SHIFT) + 1
+    return 0
+
+
+def sparse_start(const unsigned char[::1] page not None):
+    """The place of the first block of a sparse leaf."""
+    return entry_at(&page[0], 0) >> PLACE_SHIFT
+
+
 def data_blocks(const unsigned char[::1] page not None, int level):
-    """The data blocks that a node refers to: [(slot, block, length), ...]."""
+    """The data blocks that a node refers to: [(slot, block, length), ...]; of a sparse leaf places instead of slots."""
     cdef list found = []
     cdef uint64_t e
     cdef int i
@@ -165,7 +231,10 @@ def data_blocks(const unsigned char[::1] page not None, int level):
         raise ValueError("a page has 4096 bytes")
     for i in range(ENTRIES):
         e = entry_at(&page[0], i)
-        if <int>(e >> 48) == FLAG_DATA and level == 0:
+        if level == SPARSE_LEVEL:
+            if e:
+                found.append((e >> PLACE_SHIFT, e & PBA(), 1))
+        elif <int>(e >> 48) == FLAG_DATA and level == 0:
             found.append((i, e & ((<uint64_t>1 << 48) - 1), 1))
         elif <int>(e >> 48) == FLAG_HUGE and level == 1:
             found.append((i, e & ((<uint64_t>1 << 48) - 1), ENTRIES))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core import layout
-from core._check import Counts, data_blocks
+from core._check import Counts, data_blocks, group_regions, sparse_start
 from core.base.crc32c import crc32c
 from core.check_data import DataCheck, csum_page
 from core.check_format import DIRECTORY_ENTRY, PAGE_SUMMED_FROM, PENDING_ITEM, SUPERBLOCK_SUMMED_FROM, PageHeader, unpack
@@ -21,7 +21,7 @@ from core.errors import PoolError
 from core.units import format_size
 
 BLOCK = layout.BLOCK_BYTES
-RUN, GROUP, ZONE = layout.RUN_BLOCKS, layout.GROUP_BLOCKS, layout.ZONE_BLOCKS
+RUN, GROUP, ZONE, PLACES = layout.RUN_BLOCKS, layout.GROUP_BLOCKS, layout.ZONE_BLOCKS, layout.PLACES
 MOST_ERRORS = 100
 PENDING_DATA, PENDING_NODE = 1, 2
 
@@ -136,6 +136,8 @@ class Node:
     end: int = 0
     children: list[tuple[int, int]] = field(default_factory=list)
     summed: bool = False
+    start: int = 0                       # of a sparse leaf: the place of its first block
+    groups: dict[int, int] = field(default_factory=dict)         # slots with sparse leaves -> regions that share one
 
 
 class Checker:
@@ -321,15 +323,17 @@ class Checker:
             node = self.nodes[block]
             if node.summed:
                 continue
-            for _, child in node.children:
+            for slot, child in node.children:
                 known = self.nodes.get(child)
+                level_below = layout.SPARSE_LEVEL if slot in node.groups else node.level - 1
                 if known is None:
-                    if node.level == 0 or not self._visit(child, node.level - 1, what, catalog):
+                    if node.level == 0 or not self._visit(child, level_below, what, catalog):
                         continue
                     known = self.nodes[child]
-                elif known.level != node.level - 1:
+                elif known.level != level_below:
                     self.error(f"{what}: node {child} of level {known.level} hangs below node {block}, "
                                f"of level {node.level}")
+                self._check_group_span(node, slot, known, child, what)
                 if not known.summed:
                     order.append(child)
         for block in reversed(order):
@@ -337,6 +341,12 @@ class Checker:
         if level is not None and self.nodes[root].level != level:
             self.error(f"{what}: root {root} has level {self.nodes[root].level}, not {level}")
         return self.nodes[root]
+
+    def _check_group_span(self, node: Node, slot: int, leaf: Node, block: int, what: str) -> None:
+        """A sparse leaf has blocks of its own group only."""
+        first = slot * RUN % PLACES
+        if slot in node.groups and not first <= leaf.start < leaf.end <= first + node.groups[slot] * RUN:
+            self.error(f"{what}: the sparse leaf at block {block} has blocks of other regions, or none")
 
     def _sum(self, node: Node) -> None:
         if node.summed:
@@ -347,7 +357,8 @@ class Checker:
             below = self.nodes.get(child)
             if below and below.data:
                 node.data += below.data
-                node.end = max(node.end, slot * span + below.end)
+                start = slot * span if slot not in node.groups else slot * span // PLACES * PLACES
+                node.end = max(node.end, start + below.end)
 
     def _visit(self, block: int, level: int | None, what: str, catalog: bool) -> bool:
         if not 0 < block < self.sb["total_blocks"]:
@@ -356,7 +367,7 @@ class Checker:
         page = self.read(block)
         problem = self.page_fault(page, "node", block)
         its_level = PageHeader.of(page).level
-        if not problem and (its_level > layout.MAX_LEVEL or level not in (None, its_level)):
+        if not problem and (its_level not in layout.NODE_LEVELS or level not in (None, its_level)):
             problem = f"has level {its_level}, not {level}"
         if problem:
             self.error(f"{what}: the node at block {block} {problem}")
@@ -364,7 +375,11 @@ class Checker:
         children, data, end, bad = self.counts.scan(page, its_level, catalog)
         if bad >= 0:
             self.error(f"{what}: entry {bad} of the node at block {block} makes no sense")
-        self.nodes[block] = Node(its_level, data, end, children)
+        self.nodes[block] = node = Node(its_level, data, end, children)
+        if its_level == layout.SPARSE_LEVEL:
+            node.start = sparse_start(page)
+        elif its_level == 1 and not catalog:
+            node.groups = {slot: regions for slot, _ in children if (regions := group_regions(page, slot))}
         return True
 
     # -- catalog -----------------------------------------------------------------------------------------------------
@@ -478,7 +493,7 @@ class Checker:
                 continue
             seen.add(block)
             todo.extend(child for _, child in node.children)
-            if node.level <= 1:
+            if node.level <= 1 or node.level == layout.SPARSE_LEVEL:
                 for _, ref, length in data_blocks(self.read(block), node.level):
                     pages.update(csum_page(b) for b in {*range(ref, ref + length, layout.CSUM_BLOCKS),
                                                              ref + length - 1})
@@ -497,7 +512,7 @@ class Checker:
         """References dropped and not yet taken off the counts still count; so does what hangs below a node."""
         for ref, length, flags in self.pending:
             fits = {PENDING_DATA: 0 < ref < ref + length <= self.counts.blocks,
-                    PENDING_NODE: 0 < ref < self.counts.blocks and length <= layout.MAX_LEVEL}     # a node's length is its level
+                    PENDING_NODE: 0 < ref < self.counts.blocks and length in layout.NODE_LEVELS}  # a node's length: its level
             if not fits.get(flags):
                 self.error(f"pending list: item {ref}+{length} with flags {flags} makes no sense")
             elif flags == PENDING_DATA:

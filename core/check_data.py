@@ -11,7 +11,7 @@ from core._check import data_blocks
 from core.base.crc32c import crc32c
 from core.units import format_size
 
-BLOCK = layout.BLOCK_BYTES
+BLOCK, PLACES = layout.BLOCK_BYTES, layout.PLACES
 
 
 class MapNode(Protocol):
@@ -77,7 +77,9 @@ class DataCheck:
             seen.add(block)
             span = 512 ** node.level
             todo.extend((child, base + slot * span) for slot, child in node.children)
-            if node.level <= 1:
+            if node.level == layout.SPARSE_LEVEL:
+                base, span = base // PLACES * PLACES, 1
+            if node.level <= 1 or node.level == layout.SPARSE_LEVEL:
                 found.extend((base + slot * span, ref, length)
                              for slot, ref, length in data_blocks(self._read(block), node.level))
         return found

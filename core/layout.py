@@ -11,7 +11,8 @@ BLOCK_BYTES = 4096
 RUN_BLOCKS = 512            # 2 MiB: what one leaf of the map spans, and what a huge entry maps
 GROUP_BLOCKS = 1024         # what one page of reference counts covers
 ZONE_BLOCKS = 1 << 20       # 4 GiB: the unit of the fixed metadata
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2          # the newest that is known: of a pool that has, or had, sparse leaves
+FIRST_VERSION = 1           # of all others
 
 # -- fixed regions of a zone, in blocks from the zone's start ------------------------------------------------------
 SUPERBLOCK_SLOTS = (0, 1)   # zone 0 only; both copies say the same, written one after the other with a sync between
@@ -35,7 +36,11 @@ PAGE_KINDS = {"node": 1, "count": 2, "csum": 3, "catalog": 4, "summary": 5, "dir
 # -- limits ----------------------------------------------------------------------------------------------------------
 NODE_ENTRIES = 512
 POOL_BLOCKS_MAX = 1 << 38   # 1 PiB
+SPARSE_LEVEL = 64           # in the header of a sparse leaf
+GROUP_BITS = 7              # 2^7 entries of a level-1 node share a sparse leaf at most: 256 MiB of an object
+PLACES = RUN_BLOCKS << GROUP_BITS       # blocks that a sparse leaf can tell apart
 MAX_LEVEL = 4               # root level: 0 spans 2 MiB, 1 1 GiB, 2 512 GiB, 3 256 TiB, 4 128 PiB
+NODE_LEVELS = frozenset({*range(MAX_LEVEL + 1), SPARSE_LEVEL})
 PBA_BITS = 40
 COUNT_MAX = (1 << 24) - 1
 SLOTS_PER_PAGE = 7
@@ -121,15 +126,16 @@ PAGE_HEADER = (
     Field(0, 4, "magic", "`LNPG`"),
     Field(4, 4, "crc", "CRC32C of bytes 8..4095"),
     Field(8, 1, "kind", "1 node, 2 count, 3 csum, 4 catalog, 5 summary, 6 directory, 7 pending"),
-    Field(9, 1, "level", "of a node: 0 leaf"),
+    Field(9, 1, "level", "of a node: 0 leaf, 64 sparse leaf"),
     Field(10, 2, "n", "directory, pending: entries used"),
     Field(12, 4, "tag", "first 4 bytes of the pool's uuid"),
     Field(16, 8, "home", "block where this page belongs; directory and pending: its index"),
     Field(24, 8, "gen", "checkpoint that wrote it"),
 )
 # payloads start at byte 64:
-NODE_ENTRY_BYTES = 7        # 512 entries: bits 0..39 pba, bits 48..55 entry flags
-NODE_FLAGS = {"data": 1, "node": 2, "huge": 4}
+NODE_ENTRY_BYTES = 7        # 512 entries: bits 0..39 pba, bits 48..55 entry flags; of a sparse leaf: bits 40..55 place
+NODE_FLAGS = {"data": 1, "node": 2, "huge": 4, "sparse": 8, "follow": 16}
+NODE_GROUP_SHIFT = 53       # of an entry that is sparse or follows: bits 53..55, the group's size as a power of two
 COUNT_BYTES = 3             # 1024 counts
 SUMMARY_BYTES = 2           # 1024 used-block counts
 CSUM_BYTES = 4              # 1008 checksums

@@ -19,6 +19,23 @@ cdef inline uint64_t E_NODE() noexcept nogil:
 cdef inline uint64_t E_HUGE() noexcept nogil:
     return <uint64_t>4 << 48
 
+# With E_NODE: the node is a sparse leaf, and a group of entries from here on share it (core/base/sparse.pxd) ...
+cdef inline uint64_t E_SPARSE() noexcept nogil:
+    return <uint64_t>8 << 48
+
+# ... of which the others say so, without a reference of their own.
+cdef inline uint64_t E_FOLLOW() noexcept nogil:
+    return <uint64_t>16 << 48
+
+cdef inline int group_bits(uint64_t e) noexcept nogil:
+    """Of an entry with E_SPARSE or E_FOLLOW: its group has 2 to this power entries, from a multiple of that on."""
+    return <int>(e >> 53 & 7)
+
+cdef inline uint64_t entry_of(const uint64_t *v, int idx) noexcept nogil:
+    """What entry idx of a node says; of a group, what its first entry says for all of them."""
+    cdef uint64_t e = v[idx]
+    return v[idx >> group_bits(e) << group_bits(e)] if e & E_FOLLOW() else e
+
 # Volatile: this entry's block was seen with a count of one. True while the path above it is exclusive (docs/concurrency.md, I4).
 cdef inline uint64_t E_EXCL() noexcept nogil:
     return <uint64_t>1 << 56

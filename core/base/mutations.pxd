@@ -58,4 +58,5 @@ cpdef enum mutation:           # tests/crash switches one safeguard off at a tim
     M_MOVE_HASTY = 0x200000000000000   # a move does not look for writes that left their epoch
     M_JOIN_DEAF = 0x80000000000000     # a request of several pieces that fails is taken for one that was read
     M_STRAIGHT_RECOVERY = 0x100000000000000  # new nodes go straight home in recovery, too
+    M_ALL_WIDE = 0x400000000000000     # no fault: sparse leaves for every object, however small
     M_ZONELESS_SUMS = 0x10000000000000  # borders of checksum pages are taken as if there were one zone

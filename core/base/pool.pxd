@@ -33,6 +33,7 @@ cdef struct lnt_pool:
     uint64_t nodes_without_home       # each will need a block (docs/decisions/0002)
     uint64_t reserve_blocks           # kept for deletes and metadata
     uint64_t reserved_unused          # sum of unfilled per-object reservations, blocks
+    uint8_t has_sparse                # there are sparse leaves, or were: said by the superblock
     uint64_t next_vid
     uint64_t next_id
     uint8_t failed                    # pool_failure: why the pool is read-only for good; 0: it is not

@@ -2,7 +2,7 @@
 
 Lives here and nowhere else: `slot_kind`, and the pages of the catalog's tree.
 """
-from core._blkmap cimport node_new, path_own
+from core._blkmap cimport path_own
 from core.base.entries cimport E_NODE, E_REF, node_index
 from core.base.layout cimport (
     L_SLOTS_PER_PAGE, L_SLOT_BYTES, OB_FLAGS, OB_LEVEL, OB_MAPPED_BLOCKS, OB_ROOT, OB_SIZE_BYTES, PK_CATALOG, SK_FREE,
@@ -10,6 +10,7 @@ from core.base.layout cimport (
 from core.base.memory cimport mem_widen
 from core.base.native cimport lnt_put_le64
 from core.base.types cimport ST_NO_SPACE
+from core.nodes cimport node_new
 from core.objects cimport dirty_room
 from core.pages.cache cimport cache_get, cache_pin, page_dirty
 from core.space.allocation cimport space_for_nodes

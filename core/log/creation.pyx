@@ -10,7 +10,7 @@ from core.errors import PoolError
 from core.flights import write_each
 
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_FORMAT_VERSION, L_POOL_BLOCKS_MAX, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SF_AHEAD, SF_CLEAN,
+    L_BLOCK_BYTES, L_FIRST_VERSION, L_POOL_BLOCKS_MAX, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SF_AHEAD, SF_CLEAN,
 )
 from core.base.memory cimport mem_zeroed
 from core.base.pool cimport lnt_pool
@@ -93,7 +93,7 @@ cdef object pool_create(object device, str name, uint64_t size_bytes, uint64_t j
         room_below(device, fixed)
     uuid = os.urandom(16)
     values = {
-        "version": L_FORMAT_VERSION, "sb_gen": 1, "ckpt_gen": 0, "total_blocks": total, "journal_start": L_ZONE_META_BLOCKS,
+        "version": L_FIRST_VERSION, "sb_gen": 1, "ckpt_gen": 0, "total_blocks": total, "journal_start": L_ZONE_META_BLOCKS,
         "journal_blocks": journal_blocks, "area_blocks": area_blocks, "area_start": L_ZONE_META_BLOCKS + journal_blocks,
         "journal_seq": 1, "flags": SF_CLEAN | (SF_AHEAD if getattr(device, "thin", False) else 0), "catalog_level": 1,
         "next_id": 1, "uuid": uuid, "identity": uuid, "name": raw_name}

@@ -6,14 +6,16 @@ from core import layout
 from core.errors import PoolError, damaged
 
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_FORMAT_VERSION, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SB_AREA_BLOCKS, SB_AREA_IMAGES, SB_AREA_PENDING,
-    SB_AREA_START, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_IDENTITY, SB_JOURNAL_BLOCKS,
-    SB_JOURNAL_POS, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION,
+    L_BLOCK_BYTES, L_FIRST_VERSION, L_FORMAT_VERSION, L_RUN_BLOCKS, L_ZONE_META_BLOCKS, SB_AREA_BLOCKS, SB_AREA_IMAGES,
+    SB_AREA_PENDING, SB_AREA_START, SB_CATALOG_LEVEL, SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CKPT_GEN, SB_CRC, SB_IDENTITY,
+    SB_JOURNAL_BLOCKS, SB_JOURNAL_POS, SB_JOURNAL_START, SB_NAME, SB_NEXT_ID, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID,
+    SB_VERSION,
 )
 from core.base.memory cimport mem_zeroed
 from core.base.mutations cimport M_NO_SUPER_CRC
 from core.base.native cimport lnt_get_le32, lnt_get_le64
 from core.log.superblock cimport super_bytes, super_crc
+from core.sparse cimport sparse_known
 from libc.stdint cimport uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -73,6 +75,8 @@ cdef int super_load(lnt_pool *p, bytes raw) except -1:
     p.checkpoint.area_blocks = lnt_get_le32(b + SB_AREA_BLOCKS)
     p.checkpoint.generation = lnt_get_le64(b + SB_CKPT_GEN)
     p.superblock.generation = lnt_get_le64(b + SB_SB_GEN)
+    if lnt_get_le32(b + SB_VERSION) > L_FIRST_VERSION:
+        sparse_known(p)
     p.next_id = lnt_get_le64(b + SB_NEXT_ID)
     p.catalog.root = lnt_get_le64(b + SB_CATALOG_ROOT)
     p.catalog.level = <uint8_t>lnt_get_le32(b + SB_CATALOG_LEVEL)

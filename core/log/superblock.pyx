@@ -5,9 +5,9 @@ Lives here and nowhere else: lnt_pool.superblock.
 from core import layout
 
 from core.base.layout cimport (
-    L_BLOCK_BYTES, L_FORMAT_VERSION, SB_AREA_BLOCKS, SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL, SB_CATALOG_ROOT,
-    SB_CATALOG_SLOTS, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_IDENTITY, SB_JOURNAL_BLOCKS, SB_JOURNAL_START, SB_NAME,
-    SB_NEXT_ID, SB_NODE_RUNS, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, SF_DISTRUST,
+    L_BLOCK_BYTES, L_FIRST_VERSION, L_FORMAT_VERSION, SB_AREA_BLOCKS, SB_AREA_START, SB_CACHE_TOKEN, SB_CATALOG_LEVEL,
+    SB_CATALOG_ROOT, SB_CATALOG_SLOTS, SB_CRC, SB_FLAGS, SB_FREE_BLOCKS, SB_IDENTITY, SB_JOURNAL_BLOCKS, SB_JOURNAL_START,
+    SB_NAME, SB_NEXT_ID, SB_NODE_RUNS, SB_SB_GEN, SB_TOTAL_BLOCKS, SB_UUID, SB_VERSION, SF_DISTRUST,
 )
 from core.base.log cimport CHECKPOINT_APPLY, CHECKPOINT_SUPER, CHECKPOINT_SYNC3
 from core.base.native cimport lnt_get_le32, lnt_put_le32, lnt_put_le64
@@ -41,7 +41,7 @@ cdef void super_build(lnt_pool *p, uint8_t *out, uint32_t flags) noexcept nogil:
     """Everything but generation numbers of the checkpoint under way, which the caller sets, and the seal."""
     memset(out, 0, L_BLOCK_BYTES)
     memcpy(out, b"LUNETTE\0", 8)
-    lnt_put_le32(out + SB_VERSION, L_FORMAT_VERSION)
+    lnt_put_le32(out + SB_VERSION, L_FORMAT_VERSION if p.has_sparse else L_FIRST_VERSION)
     memcpy(out + SB_UUID, p.uuid, 16)
     lnt_put_le64(out + SB_TOTAL_BLOCKS, p.total_blocks)
     lnt_put_le64(out + SB_JOURNAL_START, p.journal.start)

@@ -4,8 +4,9 @@ Alone in the region it is read and written again, a slice at a time, and each wr
 places or the new ones. What is the object's alone gives its old places up. What is shared is copied, and others keep the old
 blocks; that is worth it where no more is copied than was written (`is_worth`). Lives here and nowhere else: that rule.
 """
-from core._blkmap cimport lnt_extent, map_find
+from core._blkmap cimport map_find
 from core.base.entries cimport WAIT
+from core.base.extent cimport lnt_extent
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS
 from core.base.memory cimport mem_aligned
 from core.base.mutations cimport M_MOVE_HASTY, M_MOVE_LEAVES, M_NO_LOCK_GRACE

@@ -2,14 +2,16 @@
 
 Everything that the change may have to wait for, or that may refuse it, is touched or asked before its first part.
 """
-from core._blkmap cimport NODES_KEPT, lnt_extent, map_find, map_insert, path_own
+from core._blkmap cimport map_find, map_insert, path_own
 from core.base.entries cimport E_EXCL
+from core.base.extent cimport lnt_extent
 from core.base.mutations cimport M_ATOMIC_SPACE, M_ATOMIC_STAYS, M_SPLIT_ATOMIC
 from core.base.page cimport lnt_page
 from core.base.trace cimport PF_HALF, pool_fail
 from core.base.types cimport ST_IO_WRITE, ST_MEMORY, ST_NO_SPACE
 from core.log.journal cimport frame_close, frames_ready, journal_reserve
 from core.log.records cimport map_record_bytes, record_map
+from core.nodes cimport NODES_KEPT
 from core.pages.cache cimport cache_ready
 from core.pages.checksums cimport csum_put, csum_touch
 from core.space.allocation cimport space_for_nodes

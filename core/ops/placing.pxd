@@ -1,5 +1,5 @@
 # Where the new blocks of a write go, and whether there may be any.
-from core._blkmap cimport lnt_extent
+from core.base.extent cimport lnt_extent
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_waiter
 from core.base.pool cimport lnt_pool

@@ -11,11 +11,12 @@ from core.base.space cimport GOAL_BITS, lnt_goal
 from core.base.types cimport ST_NO_SPACE
 from core.space.allocation cimport alloc_arrival, alloc_exact, alloc_extent, alloc_whole, space_beyond, space_for_data
 from core.space.marks cimport marks_press, marks_took
+from core.sparse cimport is_wide
 
 cdef enum:
     FILLED_LEAST = 104            # blocks of a region that is being overwritten, from where on it is looked at ...
     FILLED_STEP = 26              # ... each time so many more are
-    SPARSE_PART = 8               # a region, or an object, is sparse while less than this part of it is mapped
+    SPARSE_PART = 8               # a region is sparse while less than this part of it is mapped
 
 
 cdef inline lnt_goal *goal_of(lnt_pool *p, uint64_t key) noexcept nogil:
@@ -38,12 +39,6 @@ cdef int space_check(lnt_pool *p, lnt_object *o, uint64_t blocks, int is_new) no
     if quota and is_new and (o.mapped_blocks + o.inflight_blocks + blocks) * L_BLOCK_BYTES > quota:
         return ST_NO_SPACE
     return 0
-
-
-cdef inline bint is_wide(lnt_pool *p, lnt_object *o) noexcept nogil:
-    """Little of the object is mapped, and it has more regions than there is memory for their leaves."""
-    cdef uint64_t blocks = o.pub.size_bytes // L_BLOCK_BYTES
-    return blocks // L_RUN_BLOCKS > p.cache.limit // 2 and o.mapped_blocks < blocks // SPARSE_PART
 
 
 cdef inline bint streams(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:

@@ -4,8 +4,9 @@ What a snapshot has scattered lies in a run for each generation, at the same pla
 of one run have gaps that the other runs fill. A device says up to which length a gap is cheaper than one more request; then it is
 read, too, and thrown away. A request that fails says nothing of which piece was bad, so then each piece has a request of its own.
 """
-from core._blkmap cimport lnt_extent, map_find
+from core._blkmap cimport map_find
 from core.base.entries cimport WAIT
+from core.base.extent cimport lnt_extent
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OF_CHECKSUM
 from core.base.memory cimport mem_aligned, mem_new
 from core.base.object cimport lnt_object

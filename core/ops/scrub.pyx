@@ -4,7 +4,7 @@ Runs under live I/O. A page that a checkpoint is writing is fresh and passed ove
 way is read again after it, because its block may have been torn, or given to something else, in between.
 """
 from core.base.checkpoint_wait cimport checkpoint_wait_running
-from core.base.entries cimport E_NODE, E_REF, VID, WAIT, entry_span, node_index, span_left
+from core.base.entries cimport E_NODE, E_REF, E_SPARSE, VID, WAIT, entry_of, entry_span, group_bits, node_index, span_left
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_COUNT_START, L_CSUM_BLOCKS, L_CSUM_START, L_DIRECTORY_ENTRIES, L_GROUP_BLOCKS, L_PAGE_MAGIC,
     L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_ZONE_BLOCKS, PG_CRC, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_TAG,
@@ -20,6 +20,7 @@ from core.base.page cimport PAGE_VALID, lnt_page
 from core.base.pool cimport run_is_fixed
 from core.base.runs cimport summary_home, summary_pages
 from core.base.schedule cimport op_again, op_ready
+from core.base.sparse cimport child_level
 from core.base.types cimport IO_READ, ST_CHECKSUM, ST_GONE, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
 from core.log.superblock cimport super_crc
 from core.ops.walk cimport row_add
@@ -127,8 +128,13 @@ cdef int path_step(lnt_pool *p, lnt_waiter *who, uint64_t *e, int *level, uint64
     if f == NULL:
         return rc
     level[0] -= 1
-    e[0] = (<uint64_t *>f.data)[node_index(lba, level[0])]
+    e[0] = entry_of(<uint64_t *>f.data, node_index(lba, level[0]))
     return 0
+
+
+cdef inline bint begins_group(uint64_t e, uint64_t lba) noexcept nogil:
+    """The entry of a sparse leaf is seen for each region of its group: the page is looked at with the first."""
+    return node_index(lba, 1) & ((1 << group_bits(e)) - 1) == 0
 
 
 cdef int verify_at(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, lnt_object *other, uint64_t *n) noexcept nogil:
@@ -153,7 +159,9 @@ cdef int verify_at(lnt_pool *p, lnt_waiter *who, lnt_admin *a, lnt_object *o, ln
         if y & E_NODE() and yl == xl and (x ^ y) & E_REF() == 0:
             return 0
         if lba & (entry_span(xl) - 1) == 0 and xl < a.scrub.verified_level:
-            rc = node_page(p, a, x & E_REF(), PK_NODE if xl else PK_CATALOG, <uint8_t>(xl - 1) if xl else 0)
+            rc = 0
+            if not x & E_SPARSE() or begins_group(x, lba):
+                rc = node_page(p, a, x & E_REF(), PK_NODE if xl else PK_CATALOG, child_level(x, xl) if xl else 0)
             if rc == WAIT:
                 return WAIT
             if rc:

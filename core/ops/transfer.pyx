@@ -4,10 +4,11 @@ An op runs until it must wait: for a page, for its I/O, for an epoch, a range lo
 puts it on its device's ready list and it runs again from its step. WRITE overwrites in place what is its object's alone and sends
 everything else to new blocks, which enter the map when all data has arrived.
 """
-from core._blkmap cimport lnt_extent, map_find, map_insert
+from core._blkmap cimport map_find, map_insert
 from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_wait_room
 from core.base.entries cimport E_EXCL, E_REF, WAIT
+from core.base.extent cimport lnt_extent
 from core.base.layout cimport L_BLOCK_BYTES, L_RUN_BLOCKS, OF_CHECKSUM
 from core.base.memory cimport mem_aligned, mem_zeroed
 from core.base.mutations cimport M_NO_MERGE_CHECK

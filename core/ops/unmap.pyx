@@ -2,8 +2,9 @@
 
 The ranges of one command are one op: its records share journal frames, and it waits for them once, at its end.
 """
-from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, lnt_extent, map_find, map_unmap
+from core._blkmap cimport LEAF_LOOKS, TURN_LOOKS, map_find, map_unmap
 from core.base.entries cimport WAIT
+from core.base.extent cimport lnt_extent
 from core.base.layout cimport L_BLOCK_BYTES, RB_UNMAP
 from core.base.mutations cimport M_HOLE_WRITES, M_SHORT_UNMAP
 from core.base.native cimport lnt_get_le64

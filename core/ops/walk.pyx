@@ -2,20 +2,25 @@
 
 Each keeps a block address as its cursor and descends from the roots again after every wait, so the maps may change under it.
 """
-from core._blkmap cimport lnt_extent, map_find, node_get
-from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT, entry_span, node_index, span_left
+from core._blkmap cimport map_find
+from core.base.entries cimport (
+    E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT, entry_of, entry_span, node_index, span_left,
+)
+from core.base.extent cimport lnt_extent
 from core.base.layout cimport L_NODE_ENTRIES, PK_NODE
 from core.base.memory cimport mem_wider
 from core.base.mutations cimport M_SHORT_DIFF
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_row, lnt_sole, lnt_walk
 from core.base.page cimport lnt_page
-from core.base.regions cimport in_region
+from core.base.regions cimport in_region, region_left, region_start
 from core.base.schedule cimport op_again
+from core.base.sparse cimport child_level, is_sparse, place_in, place_of, sparse_entry, sparse_first
 from core.base.types cimport ST_CHECKSUM, ST_GONE, ST_MEMORY
+from core.nodes cimport node_get
 from core.pages.cache cimport cache_find, cache_get
 from core.space.counts cimport count_at
-from libc.stdint cimport uint32_t, uint8_t
+from libc.stdint cimport uint32_t
 
 cdef enum:
     STEPS = 256               # pieces of maps looked at in one turn ...
@@ -82,13 +87,31 @@ cdef struct side:
 
 
 cdef int step_down(lnt_pool *p, lnt_waiter *who, side *s, uint64_t lba, int *rc) noexcept nogil:
-    s.f = cache_get(p, who, s.e & E_REF(), PK_NODE, <uint8_t>(s.level - 1), rc)
+    s.f = cache_get(p, who, s.e & E_REF(), PK_NODE, child_level(s.e, s.level), rc)
     if s.f == NULL:
         return 0
     s.level -= 1
     s.idx = node_index(lba, s.level)
-    s.e = (<uint64_t *>s.f.data)[s.idx]
+    s.e = entry_at(s.f, lba, s.idx)
     return 1
+
+
+cdef inline uint64_t entry_at(const lnt_page *f, uint64_t lba, int idx) noexcept nogil:
+    """What a node says of lba, whose entry it is if the node is an ordinary one."""
+    return sparse_entry(<uint64_t *>f.data, lba) if is_sparse(f) else entry_of(<uint64_t *>f.data, idx)
+
+
+cdef inline uint64_t hole_left(const side *s, uint64_t lba) noexcept nogil:
+    """Of a hole at lba: how many blocks are certainly part of it, to the end of the region. 1 where that would take a search."""
+    cdef int i
+    if s.level:
+        return region_left(lba)
+    if not is_sparse(s.f):
+        return 1
+    i = sparse_first(<uint64_t *>s.f.data, place_of(lba))
+    if i == L_NODE_ENTRIES or (<uint64_t *>s.f.data)[i] == 0:
+        return region_left(lba)
+    return min(region_left(lba), place_in((<uint64_t *>s.f.data)[i]) - place_of(lba))
 
 
 cdef inline uint64_t block_of(side *s, uint64_t lba) noexcept nogil:
@@ -106,7 +129,7 @@ cdef void leaves_ahead(lnt_pool *p, lnt_page *node, lnt_page *beside, int idx) n
         e = (<uint64_t *>node.data)[i]
         if e & E_NODE() and not e & VID() and (beside == NULL or (<uint64_t *>beside.data)[i] & E_REF() != e & E_REF()) and (
                 cache_find(p, e & E_REF()) == NULL):
-            cache_get(p, NULL, e & E_REF(), PK_NODE, 0, &rc)
+            cache_get(p, NULL, e & E_REF(), PK_NODE, child_level(e, 1), &rc)
 
 
 cdef int content_of(side *x, side *y, uint64_t lba) noexcept nogil:
@@ -137,7 +160,7 @@ cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob
     if p.mutations & M_SHORT_DIFF and oa != NULL and lba >= entry_span(min(oa.level, ob.level) + 1):
         x.e = y.e = 0
     while True:
-        if x.level == y.level and (x.e ^ y.e) & ((<uint64_t>1 << 56) - 1) == 0:
+        if x.level and x.level == y.level and (x.e ^ y.e) & ((<uint64_t>1 << 56) - 1) == 0:
             content[0] = DIFF_SAME
             n[0] = span_left(x.level, lba)
             return 0
@@ -166,12 +189,13 @@ cdef int compare_at(lnt_pool *p, lnt_waiter *who, lnt_object *oa, lnt_object *ob
     content[0] = content_of(&x, &y, lba)
     n[0] = most
     if x.level == 0 or y.level == 0:
-        k = 1                             # a leaf, beside another, a huge entry or a hole: go along as long as the answer stays
+        # A leaf, beside another, a huge entry or a hole: go along as long as the answer stays.
+        k = 1 if x.e or y.e else min(hole_left(&x, lba), hole_left(&y, lba))
         while in_region(lba) + k < L_NODE_ENTRIES:
             if x.level == 0:
-                x.e = (<uint64_t *>x.f.data)[x.idx + k]
+                x.e = entry_at(x.f, lba + k, x.idx + <int>k)
             if y.level == 0:
-                y.e = (<uint64_t *>y.f.data)[y.idx + k]
+                y.e = entry_at(y.f, lba + k, y.idx + <int>k)
             if content_of(&x, &y, lba + k) != content[0]:
                 break
             k += 1
@@ -213,7 +237,7 @@ cdef int sole_at(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint
     cdef uint64_t pba
     blocks[0] = 0
     while e & E_NODE():
-        f = node_get(p, who, e & E_REF(), <uint8_t>(level - 1), &rc)
+        f = node_get(p, who, e & E_REF(), child_level(e, level), &rc)
         if f == NULL:
             return rc
         if f.references != 1:
@@ -222,7 +246,7 @@ cdef int sole_at(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint
         level -= 1
         if level == 0:
             break
-        e = (<uint64_t *>f.data)[node_index(lba, level)]
+        e = entry_of(<uint64_t *>f.data, node_index(lba, level))
     n[0] = span_left(level if level else 1, lba)
     if level and not e & E_HUGE():
         return 0
@@ -230,9 +254,10 @@ cdef int sole_at(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint
         if level:
             pba = (e & E_REF()) + i
         else:
-            if not (<uint64_t *>f.data)[i] & E_DATA():
+            pba = entry_at(f, region_start(lba) + i, i)
+            if not pba & E_DATA():
                 continue
-            pba = (<uint64_t *>f.data)[i] & E_REF()
+            pba &= E_REF()
         c = count_at(p, who, pba, &cf, &rc)
         if c == NULL:
             return rc

@@ -2,6 +2,7 @@
 
 Owns nothing.
 """
+from core.base.entries cimport E_FOLLOW, E_SPARSE, group_bits
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_COUNT_START, L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_PAGE_MAGIC, L_RUN_BLOCKS, L_ZONE_BLOCKS, PG_CRC,
     PG_GEN, PG_HOME, PG_KIND, PG_LEVEL, PG_MAGIC, PG_N, PG_TAG, PK_COUNT, PK_CSUM, PK_NODE,
@@ -12,6 +13,7 @@ from core.base.native cimport (
     lnt_put_le64,
 )
 from core.base.pool cimport run_is_fixed
+from core.base.sparse cimport SPARSE_PBA, is_sparse, place_in, sparse_count
 from libc.string cimport memcpy, memset
 
 
@@ -55,6 +57,31 @@ cdef int counts_fit(lnt_pool *p, lnt_page *f) noexcept nogil:
     return 1
 
 
+cdef int sparse_fits(lnt_pool *p, const uint64_t *v) noexcept nogil:
+    """1 when the entries of a sparse leaf are in order, with blocks of the pool, and nothing follows the last one."""
+    cdef int i, n = sparse_count(v)
+    for i in range(n):
+        if (v[i] & SPARSE_PBA()) - 1 >= p.total_blocks - 1 or i and place_in(v[i]) <= place_in(v[i - 1]):
+            return 0
+    for i in range(n, L_NODE_ENTRIES):
+        if v[i]:
+            return 0
+    return 1
+
+
+cdef int groups_fit(const uint64_t *v) noexcept nogil:
+    """1 when each entry that follows belongs to a group whose first entry says the same."""
+    cdef int i, bits
+    cdef uint64_t first
+    for i in range(L_NODE_ENTRIES):
+        if v[i] & (E_FOLLOW() | E_SPARSE()):
+            bits = group_bits(v[i])
+            first = v[i >> bits << bits]
+            if bits == 0 or not first & E_SPARSE() or group_bits(first) != bits or (v[i] & E_SPARSE() and first != v[i]):
+                return 0
+    return 1
+
+
 cdef int page_decode(lnt_pool *p, lnt_page *f, const uint8_t *raw) noexcept nogil:
     if not page_check(p, raw, f.kind, f.id) or raw[PG_LEVEL] != f.level:
         if f.kind != PK_CSUM:
@@ -63,6 +90,9 @@ cdef int page_decode(lnt_pool *p, lnt_page *f, const uint8_t *raw) noexcept nogi
         return 1
     if f.kind == PK_NODE:
         lnt_node_unpack(<uint64_t *>f.data, raw + L_PAGE_HEADER_BYTES, L_NODE_ENTRIES)
+        if is_sparse(f):
+            return sparse_fits(p, <uint64_t *>f.data)
+        return f.level != 1 or groups_fit(<uint64_t *>f.data)
     elif f.kind == PK_COUNT:
         lnt_count_unpack(<uint32_t *>f.data, raw + L_PAGE_HEADER_BYTES, 1024)
         return p.mutations & M_NO_SPACE_SUM or counts_fit(p, f)

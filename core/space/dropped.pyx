@@ -13,6 +13,7 @@ from core.base.layout cimport L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_ONE_EPOCH
 from core.base.pool cimport next_images
 from core.base.schedule cimport op_ready
+from core.base.sparse cimport child_level, reference_of
 from core.base.trace cimport PF_ASIDE, memory_short, pool_fail
 from core.base.types cimport ST_MEMORY, lnt_op
 from core.pages.cache cimport cache_drop, cache_find, cache_get, node_home, node_housed
@@ -226,12 +227,13 @@ cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
             return 0
     p.dropped_ready.tail -= 1
     sub.seq = sub.epoch = 0
-    sub.level = level - 1 if level else 0
     i = 0
     while i < L_NODE_ENTRIES:
-        e = (<uint64_t *>f.data)[i]
+        e = reference_of(f, i)
         k = 1
+        sub.level = 0
         if e & E_NODE():
+            sub.level = child_level(e, level) if level else 0
             sub.kind = DROPPED_NODE
             sub.blocks = 1
         elif e & E_HUGE():
@@ -239,8 +241,8 @@ cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
             sub.blocks = L_RUN_BLOCKS
         elif e & E_DATA():
             start = e & E_REF()
-            while (i + k < L_NODE_ENTRIES and (<uint64_t *>f.data)[i + k] & E_DATA()
-                   and (<uint64_t *>f.data)[i + k] & E_REF() == start + k):
+            while (i + k < L_NODE_ENTRIES and reference_of(f, i + k) & E_DATA()
+                   and reference_of(f, i + k) & E_REF() == start + k):
                 k += 1
             sub.kind = DROPPED_DATA
             sub.blocks = k

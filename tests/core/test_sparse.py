@@ -39,8 +39,8 @@ class Wide:
     def content(block: int) -> bytes:
         return (block + 1).to_bytes(8, "little") * (BLOCK // 8)
 
-    def write(self, block: int) -> None:
-        self.pool.call("write", object_id=self.volume, offset_bytes=block * BLOCK, data=self.content(block))
+    def write(self, block: int, operation: str = "write") -> None:
+        self.pool.call(operation, object_id=self.volume, offset_bytes=block * BLOCK, data=self.content(block))
 
     def places(self, blocks: list[int]) -> list[int]:
         """Where in the pool these blocks lie; each reads as it was written."""
@@ -90,10 +90,11 @@ def test_a_stream_of_small_writes_takes_places_of_its_own() -> None:
 
 
 def test_new_leaves_are_written_to_their_homes_alone() -> None:
+    """Ordinary leaves: an atomic write gives its region one, so that nothing can stop it half-way."""
     wide = Wide()
     wide.pool.call("checkpoint")
     for block in scattered(300):
-        wide.write(block)
+        wide.write(block, "write_atomic")
     before = wide.device.area_pages
     wide.pool.call("checkpoint")
     assert wide.device.area_pages - before < 50     # 300 leaves, and what is above them

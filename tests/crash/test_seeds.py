@@ -8,12 +8,15 @@ from tests.crash.actions import DWELLING, run_seed
 from tests.crash.rig import Config
 
 # What a life is lived in. "paged": the smallest cache, so that nodes and counts come and go; "ring": a journal that wraps
-# and checkpoints all the time; "crowded": a pool that is nearly full; "deep": many objects, so that much is shared.
+# and checkpoints all the time; "crowded": a pool that is nearly full; "shared leaves": all objects have sparse leaves; "deep":
+# many objects, so that much is shared.
 SETTINGS = {
     "plain": (Config(), 16),
     "paged": (Config(size_bytes=96 << 20, cache_bytes=0, volume_bytes=40 << 20, hot_bytes=24 << 20), 6),
     "ring": (Config(journal_blocks=96), 8),
     "crowded": (Config(size_bytes=27 << 20, volume_bytes=4 << 20, hot_bytes=4 << 20), 6),
+    "shared leaves": (Config(size_bytes=96 << 20, cache_bytes=0, volume_bytes=40 << 20, hot_bytes=24 << 20,
+                             mutations="all_wide"), 6),
     "deep": (Config(max_objects=60, hot_bytes=16 << 10), 6),
 }
 

@@ -16,7 +16,8 @@ STREAMS = Config(size_bytes=80 << 20, volume_bytes=2 << 20, sizes=(2 << 20, 2 <<
                  checksums=0.1)
 ORDERED = replace(STREAMS, size_bytes=128 << 20, sizes=(2 << 20, 4 << 20), max_objects=4, gap_bytes=32 << 10)
 
-# "vast": every level of the map there is, all borders of nodes, resizes across them; "slow": idle stretches, so that what is
+# "vast": every level of the map there is, all borders of nodes, resizes across them; "shared leaves":
+# where all objects have sparse leaves; "slow": idle stretches, so that what is
 # done by the clock (commits, seals, checkpoints) meets crashes; "thin": the medium runs out of space at any write and has some
 # again later; "sparse": the same with a file, which must not mind; "full": no space most of the time, reservations and quotas,
 # growth; "mixed": all kinds of writes over the same
@@ -29,6 +30,9 @@ SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
                     sizes=(64 << 10, 4 << 20, 8 << 20, GIB, GIB + 4096, 3 * GIB, 512 * GIB, 512 * GIB + 4096, 3 * TIB,
                            600 * TIB)),
              wide.VAST, 1),
+    "vast, shared leaves": (Config(size_bytes=48 << 20, cache_bytes=0, hot_bytes=256 << 10, volume_bytes=GIB,
+                                   mutations="all_wide", sizes=(4 << 20, 8 << 20, GIB, GIB + 4096, 512 * GIB + 4096)),
+                            wide.VAST, 2),
     "slow": (Config(), wide.SLOW, 2),
     "slow ring": (Config(journal_blocks=96, cache_bytes=0), wide.SLOW, 2),
     "thin": (Config(thin_pages=60, hot_bytes=1 << 20), wide.THIN, 4),
@@ -44,6 +48,9 @@ SETTINGS: dict[str, tuple[Config, dict[Action, int], int]] = {
     "ordered": (ORDERED, wide.ORDERED, 1),
     "ordered, two queues": (replace(ORDERED, queues=2), wide.ORDERED, 1),
     "knots": (knots.CONFIG, knots.EVERYTHING, 4),
+    "knots, shared leaves": (replace(knots.CONFIG, mutations="all_wide"), knots.EVERYTHING, 2),
+    "mixed, shared leaves": (Config(hot_bytes=24 << 10, max_inflight=8, parts=0.3, volume_bytes=256 << 10, mutations="all_wide"),
+                             wide.MIXED, 2),
 }
 
 
