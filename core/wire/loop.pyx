@@ -27,7 +27,7 @@ from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE, TAG_MASK, TAG_RECV, TAG_SEND,
 from core.wire.thread cimport ACQUIRE, RELEASE, lnt_load32, lnt_store32, pthread_t
 from core.wire.uring cimport (
     IORING_CQE_BUFFER_SHIFT, IORING_CQE_F_BUFFER, IORING_CQE_F_MORE, io_uring_cqe, lnt_cq_overflowed, lnt_cqe,
-    lnt_cqe_seen, lnt_ring, lnt_ring_open, lnt_ring_pump, lnt_ring_submit, lnt_ring_wait,
+    lnt_cqe_seen, lnt_ring, lnt_ring_open, lnt_ring_pump, lnt_ring_start, lnt_ring_submit, lnt_ring_wait,
     lnt_uring_load,
 )
 from libc.errno cimport ECONNRESET, ENOBUFS, ENOMEM
@@ -85,6 +85,7 @@ cdef extern from *:
 cdef enum:
     SQ_ENTRIES = 1024
     CQ_ENTRIES = 16384
+    AT_ONCE = 4                       # requests submitted together, while the device takes those before
     ENGINE_US = 500                   # engine turns that go on longer let the connections have a look
     IDLE_US = 3000000                 # memory for buffers that nobody took in so long goes back to the system
     DRAIN_US = 5000000                # how long stop lets the engine finish background work
@@ -255,9 +256,11 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
             r.idle_us = r.now_us
         if r.now_us >= r.idle_us:
             r.idle_us = r.now_us + IDLE_US if buffers_idle(&r.buffers) else FOREVER
-        if r.dirty != NULL and r.disk.in_flight:
+        if r.disk.in_flight:
             lnt_lease_prove(r.lease_us)
-            lnt_ring_submit(r.ring)         # the device begins while answers are sent
+            r.counters.starts += lnt_ring_start(r.ring, AT_ONCE)   # the device has the first few already, ...
+        if r.dirty != NULL and r.disk.in_flight:
+            lnt_ring_submit(r.ring)         # ... and all of them while answers are sent
         if r.dirty != NULL:
             send_all(r)
         if r.tasks.waiting.head == NULL and r.settle == NULL:

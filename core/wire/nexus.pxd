@@ -533,8 +533,9 @@ cdef struct lnt_delays:            # core/wire/delay.pyx: of all LUNs
     uint64_t wake_us               # ... and are next
 
 cdef struct lnt_pacing:            # core/wire/pacing.pyx
-    uint64_t seen_pdus             # PDUs when the last turn ended
-    uint64_t seen_sends            # sends when the last turn ended
+    uint64_t seen_pdus, seen_sends, seen_requests    # PDUs, sends, reads and writes of the device when the last turn ended
+    uint64_t credit_us             # so long a busy device may be watched
+    uint64_t watches, watched_us   # how often it was, and how long in all
     uint64_t gathers               # pauses taken for more commands to come
     uint32_t behind                # answers an initiator heard in this turn has not taken yet: the least of them
     uint32_t pdu_mean              # PDUs a turn, in sixteenths
@@ -544,6 +545,7 @@ cdef struct lnt_pacing:            # core/wire/pacing.pyx
 cdef struct lnt_loop_counters:     # each by the module that does it
     uint64_t turns
     uint64_t wakeups
+    uint64_t starts                # submissions of a few requests while more of the same turn were to come
     uint64_t cqes
     uint64_t pdus                  # received on all connections
     uint64_t sends

@@ -1,4 +1,4 @@
-"""How a reactor waits between turns: it sleeps, spins for lone commands, or lets the commands of a busy initiator gather.
+"""How a reactor waits between turns: it sleeps, spins for lone commands, watches a busy device, or lets commands gather.
 
 Lives here and nowhere else: `lnt_reactor.pacing`. The reasons and figures are in docs/performance.md.
 """
@@ -67,6 +67,8 @@ cdef enum:
     BUSY = 8                          # requests at the device from which on half of them are waited for at a time ...
     BUSY_MOST = 16                    # ... up to so many, ...
     BUSY_US = 100                     # ... no longer than this
+    WATCH_US = 8                      # for so long a busy device is watched for each request it was given, ...
+    WATCH_POLLS = 4                   # ... at most so many times --poll-us in one go
     MEMORY_RETRY_US = 10000
     LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one
     SLICE_NS = 200000                 # short turns on the processor, and so early ones (the kernel's own is longer)
@@ -137,6 +139,38 @@ cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
     return now >= until
 
 
+cdef inline void earn_watch(lnt_reactor *r) noexcept nogil:
+    # Each request that the device was given pays for some microseconds of watching it, so that is what watching costs at most.
+    cdef uint64_t requests = r.disk.reads + r.disk.writes
+    cdef uint64_t earned = (requests - r.pacing.seen_requests) * WATCH_US
+    r.pacing.credit_us = min(r.pacing.credit_us + earned, <uint64_t>r.poll_us * WATCH_POLLS)
+    r.pacing.seen_requests = requests
+
+
+cdef inline bint may_watch(lnt_reactor *r) noexcept nogil:
+    # Only what is asked past the page cache ends without a thread of the kernel that works for it, and wants this core.
+    return r.pacing.credit_us and device_is_busy(r) and not r.disk.syncing and not r.disk.page_cache
+
+
+cdef int watch(lnt_reactor *r, uint64_t until) noexcept nogil:
+    # The device has many requests: what ends is answered, and what comes is submitted, without a wake-up, while it still works on
+    # the others. 1: there is something to do.
+    cdef uint64_t began, now, watch_end, spent
+    lnt_ring_pump(r.ring)
+    began = lnt_mono_us()
+    watch_end = min(began + r.pacing.credit_us, until)
+    now = began
+    while lnt_cqe(r.ring) == NULL and now < watch_end:
+        lnt_pause()
+        lnt_ring_pump(r.ring)
+        now = lnt_mono_us()
+    spent = min(now - began, r.pacing.credit_us)    # more than that was somebody else's turn
+    r.pacing.credit_us -= spent
+    r.pacing.watched_us += spent
+    r.pacing.watches += 1
+    return lnt_cqe(r.ring) != NULL or now >= until
+
+
 cdef void sleep(lnt_reactor *r, uint64_t until) noexcept nogil:
     # Until something completes. Of many requests at the device half, for a short while: it works on the others while these are
     # answered and new ones come. One by one each would take a wake-up and a send, and all at once would leave it idle meanwhile.
@@ -167,6 +201,7 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
             or until <= now or r.reap or r.settle != NULL or share_due(r)):
         lnt_ring_pump(r.ring)
         return
+    earn_watch(r)
     if may_gather(r, pdus, behind) and until - now > GATHER_US:
         lnt_ring_pump(r.ring)
         if lnt_cqe(r.ring) == NULL:
@@ -174,6 +209,9 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
             r.pacing.gathers += 1
             lnt_ring_pump(r.ring)
         if lnt_cqe(r.ring) != NULL:
+            return
+    elif may_watch(r):
+        if watch(r, until):
             return
     elif may_spin(r, pdus, answered, behind) and spin(r, until):
         return

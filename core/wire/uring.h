@@ -174,6 +174,19 @@ static inline int lnt_ring_submit(struct lnt_ring *r)   /* what is prepared; no 
     return r->api->submit(r);
 }
 
+static inline unsigned lnt_ring_start(struct lnt_ring *r, unsigned n)   /* submit what is prepared by n, but the last n: calls */
+{
+    struct lnt_ring_sq *q = &r->sq;
+    unsigned all = q->sqe_tail, calls = 0;
+    int taken = 1;
+    for (; taken > 0 && all - q->sqe_head > n; calls++) {
+        q->sqe_tail = q->sqe_head + n;      /* so far the library submits */
+        taken = r->api->submit(r);
+        q->sqe_tail = all;
+    }
+    return calls;
+}
+
 static inline int lnt_ring_pump(struct lnt_ring *r)   /* submit and collect, without waiting */
 {
     return r->api->submit_and_get_events(r);

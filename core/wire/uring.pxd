@@ -38,6 +38,7 @@ cdef extern from "wire/uring.h" nogil:
     io_uring_cqe *lnt_cqe(lnt_ring *r)
     int lnt_cq_overflowed(lnt_ring *r)
     int lnt_ring_submit(lnt_ring *r)
+    unsigned lnt_ring_start(lnt_ring *r, unsigned n)
     int lnt_ring_pump(lnt_ring *r)
     void lnt_cqe_seen(lnt_ring *r)
     void lnt_prep_rw(lnt_ring *r, int op, int file, void *buf, unsigned len, uint64_t off, uint64_t tag)

@@ -8,7 +8,7 @@ import pytest
 from core.wire.reactor import CommandEvent
 from core.wire.throttle import Throttle
 from core.wire.window import Windows
-from tests.support.wire import FINAL, READ, WRITE, rig, rw
+from tests.support.wire import FINAL, READ, WRITE, Rig, Wire, rig, rw
 
 SHM = Path("/dev/shm")
 
@@ -137,6 +137,51 @@ def test_nobody_spins_while_a_sync_is_under_way(tmp_path: Path) -> None:
                 w.command(cdb, data, flags=flags, edtl=len(data))
                 w.exp_stat_sn = int.from_bytes(w.receive().bhs[24:28], "big") + 1
         assert int(r.reactor.stats()["loop"]["wakeups"]) - before >= 50    # a sync is waited for asleep
+
+
+def figures(r: Rig, *names: str) -> list[int]:
+    """So much of each in the loop's own figures."""
+    loop = r.reactor.stats()["loop"]
+    return [int(loop[name]) for name in names]
+
+
+def read_blocks(w: Wire, count: int) -> None:
+    """So many reads of different blocks at once, each answered with its own."""
+    w.sock.sendall(b"".join(w.pdu(w.command_bhs(rw(0x28, 8 * number, 8), flags=FINAL | READ, edtl=4096, itt=number))
+                            for number in range(count)))
+    for _ in range(count):
+        data, last = w.gather()
+        assert data == bytes([last.itt + 1]) * 4096
+
+
+def written(r: Rig, count: int) -> Wire:
+    """A connection to a volume whose first blocks hold their number and one."""
+    w = r.wire()
+    for number in range(count):
+        w.command(rw(0x2A, 8 * number, 8), bytes([number + 1]) * 4096, flags=FINAL | WRITE, edtl=4096)
+        assert w.receive().status == 0
+    return w
+
+
+def test_a_batch_is_given_to_the_device_a_few_requests_at_a_time(tmp_path: Path) -> None:
+    with rig(tmp_path / "pool", inline_io=False) as r:
+        w = written(r, 32)
+        (before,) = figures(r, "starts")
+        read_blocks(w, 32)
+        assert figures(r, "starts")[0] - before >= 4
+
+
+@pytest.mark.parametrize("poll_us", [0, 50])
+def test_a_busy_device_is_watched_for_a_bounded_time_a_request(tmp_path: Path, poll_us: int) -> None:
+    with rig(tmp_path / "pool", inline_io=False, poll_us=poll_us) as r:
+        w = written(r, 32)
+        for attempt in range(1000):          # not while a sync is under way, which may be at any time
+            read_blocks(w, 32)
+            if attempt >= 10 and (figures(r, "watches") != [0] or not poll_us):
+                break
+        watches, watched_us, reads, writes = figures(r, "watches", "watched_us", "device_reads", "device_writes")
+        assert (watches > 0) == (poll_us > 0)
+        assert watched_us <= 8 * (reads + writes)
 
 
 def test_a_write_that_the_kernel_holds_back_sends_those_behind_it_to_workers() -> None:
