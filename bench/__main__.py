@@ -1,6 +1,6 @@
 """`python -m bench [SUITE ...]`: run suites side by side with peers, keep raw JSON, print tables, draw plots.
 
-Without arguments every suite runs, in about half an hour, and docs/benchmarks.md is written anew from the results.
+Without arguments every suite runs, in about 45 minutes, and docs/benchmarks.md is written anew from the results.
 """
 
 import argparse

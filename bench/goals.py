@@ -99,6 +99,25 @@ def many(rows: list[Row], depth: str = "") -> Iterable[tuple[str, float]]:
             yield case, iops / one
 
 
+def spread_wide(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    """256 sessions of a LUN each over 16, of a LUN each and of as many LUNs together as the 256 have."""
+    found = {row["case"]: row["iops"] for row in pick(rows, suite="sessions", target="lunette") if "iops" in row}
+    for mix in ("0 % writes", "30 % writes"):
+        wide = found.get(f"256 sessions, a LUN each, qd8, {mix}")
+        for few in ("16 sessions, a LUN each", "16 sessions, 16 LUNs each"):
+            base = found.get(f"{few}, qd8, {mix}")
+            if wide and base:
+                yield f"of {few}, {mix}", wide / base
+
+
+def level(rows: list[Row]) -> Iterable[tuple[str, float]]:
+    """One command at a time, of the quickest peer's rate."""
+    for row in pick(rows, suite="lone", target="lunette"):
+        peers = [r["iops"] for r in pick(rows, suite="lone", case=row["case"], medium=row["medium"]) if r["target"] != "lunette"]
+        if peers:
+            yield f"{row['case']} {row['medium']}", row["iops"] / max(peers)
+
+
 def slowest(rows: list[Row]) -> Iterable[tuple[str, float]]:
     for row in pick(rows, suite="sessions", target="lunette"):
         if "slowest" in row and not row["case"].startswith("1 session"):
@@ -190,6 +209,9 @@ GOALS = (
          at_most=True),
     Goal("Python beside that (% of a core)", 2.0, partial(beside, suite="mirror", field="python_percent"), at_most=True),
     Goal("promotion of 1 TiB (ms)", 1000.0, partial(beside, suite="mirror", field="promote_ms"), at_most=True),
+    Goal("one command at a time, of the quicker of tgt and SPDK", 1.0, level),
+    Goal("p99.9 of 70/30 at depth 16, of its p50", 10.0, partial(beside, suite="tails", field="p999_to_p50"), at_most=True),
+    Goal("256 sessions, share of 16's total", 0.90, spread_wide),
     Goal("header and data digests, share of none", 0.75, digests),
     Goal("with snapshots, share of without", 0.95, snapshots),
     Goal("synced writes: x tgt", 1.0, syncs),

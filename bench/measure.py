@@ -36,7 +36,7 @@ class Plan:
 
 QUICK = Plan("quick", seconds=1.2, repeats=2, key_repeats=3, size_mib=512, snapshots=(0, 10, 100), clones=10,
              depths=(1, 8, 32), retries=0)
-PUBLISHED = Plan("published", seconds=1.5, repeats=3, key_repeats=5, size_mib=1024,
+PUBLISHED = Plan("published", seconds=1.2, repeats=3, key_repeats=3, size_mib=1024,
                  snapshots=(0, 1, 10, 100, 1000, 10000), clones=1000, depths=(1, 4, 16, 32, 64), retries=1)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import initiator
 from bench.fio import CACHE
 from bench.machine import first_line
-from bench.targets import MIB, Target, TargetError, fill_file
+from bench.targets import Target, TargetError, make_file
 
 
 def unpack(package: str, program: str, libraries: tuple[str, ...]) -> str:
@@ -31,15 +31,6 @@ def unpack(package: str, program: str, libraries: tuple[str, ...]) -> str:
         subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *libraries],
                        capture_output=True, check=False)
     return str(unpacked)
-
-
-def make_file(path: Path, size_mib: int, fill: bool) -> None:
-    """A LUN's file, written or sparse."""
-    if fill:
-        fill_file(path, size_mib)
-    else:
-        path.touch()
-        os.truncate(path, size_mib * MIB)
 
 
 class Tgt(Target):
@@ -72,8 +63,7 @@ class Tgt(Target):
             raise TargetError(f"tgtadm {' '.join(arguments[:4])}: {done.stderr.strip()}")
 
     def add_lun(self, name: str, size_mib: int, fill: bool = True) -> str:
-        path = self.directory / f"{name}.img"
-        make_file(path, size_mib, fill)
+        path = self.backing(name, size_mib, fill)
         self.luns += 1
         flags = ["--bsoflags", "direct"] if self.direct else []
         self.admin("--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", str(self.luns),

@@ -3,12 +3,13 @@
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 from bench import initiator
 from bench.machine import first_line
-from bench.targets import Target, TargetError, fill_file
+from bench.targets import START_TIMEOUT_S, Target, TargetError
 
 ANSWER_BYTES = 65536
 ITS_OWN_MIB = 1024            # what it wants for itself beside the memory of its disks
@@ -43,7 +44,16 @@ class Spdk(Target):
         path.write_text(json.dumps(configuration))
         self.spawn([str(find_spdk()), "-m", "0x1", "--no-huge", "--no-pci", "-s", str(ITS_OWN_MIB + self.disks_mib),
                     "-r", str(self.rpc), "-c", str(path)])
+        self.wait_for_control()
         self.ask("framework_wait_init", {})
+
+    def wait_for_control(self) -> None:
+        """Its portal may listen before its control socket is there."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.rpc.exists():
+            if time.monotonic() > deadline or self.process is None or self.process.poll() is not None:
+                raise TargetError(f"{self.label} has no control socket: {self.last_words()}")
+            time.sleep(0.02)
 
     def ask(self, method: str, params: dict[str, Any]) -> Any:
         """A call of its JSON-RPC 2.0 (SPDK's documentation, "JSON-RPC"), one a connection."""
@@ -68,8 +78,7 @@ class Spdk(Target):
 
     def add_lun(self, name: str, size_mib: int, fill: bool = True) -> str:
         if self.direct:
-            path = self.directory / f"{name}.img"
-            fill_file(path, size_mib)
+            path = self.backing(name, size_mib, fill)
             self.ask("bdev_aio_create", {"name": name, "filename": str(path), "block_size": 512})
         else:
             self.ask("bdev_malloc_create", {"name": name, "num_blocks": size_mib * 2048, "block_size": 512})

@@ -81,7 +81,7 @@ def show(value: str | float | None, field: str) -> str:
     if value is None or value != value:
         return ""
     if field in ("ratio", "fairness", "slowest", "to_steady", "worst_to_steady", "p99_to_steady", "of_none", "gain", "ideal",
-                 "of_ideal", "of_ceiling", "start_s"):
+                 "of_ideal", "of_ceiling", "p999_to_p50", "start_s"):
         return f"{value:.2f}"
     if field in ("spread", "foreign_cpu", "idle_cpu"):
         return f"{value * 100:.1f} %" if field == "idle_cpu" else f"{value * 100:.0f} %"

@@ -51,6 +51,7 @@ class Target(ABC):
         self.directory.mkdir(parents=True)
         self.port = free_port()
         self.ports = {self.port}        # all that it listens on
+        self.device: Path | None = None     # what its one LUN, or its pool, lies in instead of a file
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,6 +66,13 @@ class Target(ABC):
     def add_lun(self, name: str, size_mib: int, fill: bool = True) -> str:
         """Make a LUN of `size_mib`, written in order when `fill`; its iscsi:// URL."""
 
+    def backing(self, name: str, size_mib: int, fill: bool) -> Path:
+        """What a LUN lies in: its device, or a file, written or sparse."""
+        path = self.device or self.directory / f"{name}.img"
+        if self.device is None:
+            make_file(path, size_mib, fill)
+        return path
+
     @abstractmethod
     def version(self) -> str: ...
 
@@ -76,7 +84,10 @@ class Target(ABC):
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise TargetError(f"{self.label} exited with {self.process.returncode}: {self.last_words()}")
-            ports = listening_ports(self.pid)
+            try:
+                ports = listening_ports(self.pid)
+            except FileNotFoundError:       # it has ended meanwhile
+                continue
             if ports == wanted:
                 return
             if ports - wanted:  # tgtd takes 0.0.0.0:3260 in silence when its portal cannot be had
@@ -119,6 +130,15 @@ def fill_file(path: Path, size_mib: int) -> None:
         os.fsync(out.fileno())
 
 
+def make_file(path: Path, size_mib: int, fill: bool) -> None:
+    """A LUN's file, written or sparse."""
+    if fill:
+        fill_file(path, size_mib)
+    else:
+        path.touch()
+        os.truncate(path, size_mib * MIB)
+
+
 class Lunette(Target):
     """Lunette from this checkout, through its command line only."""
 
@@ -155,7 +175,10 @@ class Lunette(Target):
         return [sys.executable, "-m", "target"]
 
     def make_pool(self) -> None:
-        if not self.pool.exists():
+        if self.device is not None and self.place != str(self.device):
+            self.place = str(self.device)
+            self.cli("pool", "create", self.place, "--name", self.label)
+        elif self.device is None and not self.pool.exists():
             self.cli("pool", "create", self.place, "--size", f"{self.pool_mib}M")
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from bench.compare import aging, basic, ceiling, cow, durable, many, mirror, parts, protect, rbd, reclaim, scale
+from bench.compare import aging, basic, ceiling, cow, durable, lone, many, mirror, parts, protect, rbd, reclaim, scale
 from bench.measure import Run
 
 
@@ -23,6 +23,8 @@ SUITES: dict[str, Suite] = {
     "schedule": Suite(reclaim.schedule, False, 3),
     "aging": Suite(aging.aging, False, 3),
     "latency": Suite(basic.latency, False, 2),
+    "lone": Suite(lone.lone, False, 3),
+    "tails": Suite(lone.tails, False, 2),
     "digests": Suite(many.digests, False, 2),
     "sync": Suite(durable.sync, False, 2),
     "direct": Suite(durable.direct, False, 2),

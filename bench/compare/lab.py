@@ -20,16 +20,19 @@ class Lab:
     """Starts one target of each kind the run asks for; ends and removes them on exit.
 
     variants: Lunettes to start, {suffix of the label: arguments of `lunette serve`}. only: the kinds to start (empty: all).
-    direct: O_DIRECT storage, where a target can. digests: let tgt grant them.
+    direct: O_DIRECT storage, where a target can. digests: let tgt grant them. spdk_files: SPDK's disks are files (past the page
+    cache; so they are where `direct` is wanted). `devices`: block devices to use instead of files, by kind of target.
     """
 
     def __init__(self, run: Run, medium: str, *, pool_mib: int = 0, variants: Mapping[str, tuple[str, ...]] | None = None,
-                 only: tuple[str, ...] = (), direct: bool = False, digests: bool = False) -> None:
+                 only: tuple[str, ...] = (), direct: bool = False, digests: bool = False, spdk_files: bool = False) -> None:
         self.run, self.medium = run, medium
         self.base: Path = run.media[medium]
         self.pool_mib = pool_mib or run.plan.size_mib * POOL_OVERHEAD + 256
         self.variants = {"": ()} if variants is None else variants
         self.only, self.direct, self.digests = only, direct, digests
+        self.spdk_files = spdk_files or direct
+        self.devices: dict[str, Path] = {}
         self.targets: list[Target] = []
         self.directory = Path()
 
@@ -43,7 +46,7 @@ class Lab:
             elif kind == "istgt":
                 made.append(Istgt(label, self.directory))
             elif kind == "spdk":
-                made.append(Spdk(label, self.directory, disks_mib=self.pool_mib, direct=self.direct))
+                made.append(Spdk(label, self.directory, disks_mib=self.pool_mib, direct=self.spdk_files))
             elif kind == "lunette":
                 made += [Lunette(label + suffix, self.directory, pool_mib=self.pool_mib,
                                  serve=serve + (("--direct",) if self.direct else ()))
@@ -58,11 +61,12 @@ class Lab:
         self.directory = Path(tempfile.mkdtemp(prefix="lunette-bench.", dir=self.base))
         try:
             for target in self.make():
+                target.device = self.devices.get(target.kind)
                 try:
                     target.start()
                     self.targets.append(target)
                     self.run.versions[target.kind] = target.version()
-                except TargetError as error:
+                except (TargetError, OSError) as error:     # whatever it died of: nothing of it may run on beside the others
                     target.discard()
                     self.run.note(f"{self.run.suite}: {target.label} left out: {error}")
         except BaseException:

@@ -9,6 +9,7 @@ from bench.measure import Run
 from bench.targets import Lunette, Target
 
 SESSIONS, LUNS, LUN_MIB = 64, 256, 4
+FEW = 16
 DIGESTS = {"none": "", "header": "header", "data": "data", "both": "header+data"}
 LOADS: dict[str, dict[str, Any]] = {
     "read-4k-qd32": {"write_percent": 0, "block_bytes": 4096, "depth": 32},
@@ -79,7 +80,9 @@ def sessions(run: Run) -> None:
                     kib_per_session=grown / SESSIONS / 1024)
         shapes = {f"1 session, 1 LUN, qd{depth}": ([slice(0, 1)], depth) for depth in (1, 8, 32)}
         shapes |= {f"{SESSIONS} sessions, {LUNS} LUNs, qd{depth}": ([slice(0, LUNS)] * SESSIONS, depth) for depth in (1, 8)}
-        shapes |= {f"{count} sessions, a LUN each, qd8": ([slice(i, i + 1) for i in range(count)], 8) for count in (16, LUNS)}
+        share = LUNS // FEW     # of all that 256 sessions touch: more of it than the processor's caches hold
+        shapes[f"{FEW} sessions, {share} LUNs each, qd8"] = ([slice(i, i + share) for i in range(0, LUNS, share)], 8)
+        shapes |= {f"{count} sessions, a LUN each, qd8": ([slice(i, i + 1) for i in range(count)], 8) for count in (FEW, LUNS)}
         for case, (groups, depth) in shapes.items():
             for write_percent in (0, 30):
                 def body(target: Target, rep: int, case: str = case, groups: list[slice] = groups, depth: int = depth,

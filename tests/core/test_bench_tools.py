@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import _bare, _initiator, clients, contention, fio, goals, initiator, machine, report, summary, svg
+from bench import _bare, _initiator, clients, contention, fio, goals, initiator, machine, measure, report, summary, svg
 from bench.compare import ceiling
+from bench.compare.lab import Lab
 from bench.peers import Tgt
-from bench.targets import TargetError
+from bench.targets import Target, TargetError
 
 
 def record(target: str, rep: int, iops: float) -> dict[str, object]:
@@ -141,6 +142,50 @@ def test_many_sessions_are_held_against_one_of_the_same_depth_and_one_of_32() ->
         ("64 sessions, 256 LUNs, qd8", 300.0))]
     assert list(goals.many(rows)) == [("64 sessions, 256 LUNs, qd1, 0 % writes", 3.0)]
     assert [share for _, share in goals.many(rows, "qd32")] == [0.45, 1.5]
+
+
+class Stillborn(Target):
+    """It dies of something that nobody foresaw, after its process has begun."""
+
+    discarded = False
+
+    def start(self) -> None:
+        raise FileNotFoundError("no control socket")
+
+    def add_lun(self, name: str, size_mib: int, fill: bool = True) -> str:
+        raise NotImplementedError
+
+    def version(self) -> str:
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        self.discarded = True
+
+
+def test_a_target_that_does_not_start_is_ended_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = measure.Run(measure.QUICK, {"tmpfs": tmp_path}, {})
+    dead = Stillborn("dead", tmp_path)
+    monkeypatch.setattr(Lab, "make", lambda _: [dead])
+    with Lab(run, "tmpfs") as lab:
+        assert lab.targets == []
+    assert dead.discarded
+    assert len(run.notes) == 1
+    assert "dead left out" in run.notes[0]
+
+
+def test_256_sessions_are_held_against_16_and_against_16_with_as_much_data() -> None:
+    rows = [{"suite": "sessions", "target": "lunette", "case": f"{shape}, qd8, 0 % writes", "iops": iops} for shape, iops in (
+        ("16 sessions, a LUN each", 100.0), ("16 sessions, 16 LUNs each", 80.0), ("256 sessions, a LUN each", 60.0))]
+    assert dict(goals.spread_wide(rows)) == {"of 16 sessions, a LUN each, 0 % writes": 0.6,
+                                             "of 16 sessions, 16 LUNs each, 0 % writes": 0.75}
+    assert not list(goals.spread_wide(rows[:2]))
+
+
+def test_lone_commands_are_held_against_the_quicker_peer() -> None:
+    rows = [{"suite": "lone", "target": target, "case": "read-4k-qd1", "medium": "xfs", "iops": iops}
+            for target, iops in (("lunette", 30.0), ("tgt", 20.0), ("spdk", 40.0))]
+    assert list(goals.level(rows)) == [("read-4k-qd1 xfs", 0.75)]
+    assert not list(goals.level(rows[:1]))
 
 
 def test_reactors_gain_what_a_lock_leaves_them() -> None:
