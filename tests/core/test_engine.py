@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from core import layout
 from core.errors import PoolError
 from core.pool.engine import Pool
 from tests.support.memdevice import MemoryDevice
@@ -261,7 +262,7 @@ def test_a_pool_that_is_none_is_refused(harm: str) -> None:
         if harm == "foreign":
             raw[0:8] = b"EXT4EXT4"
         elif harm == "newer":
-            raw[12] = 2
+            raw[12] = layout.FORMAT_VERSION + 1
         elif harm == "torn":
             raw[100] ^= 1
         device.pages[slot] = bytes(raw)
