@@ -13,9 +13,9 @@ from core.base.mutations cimport M_SHORT_DIFF
 from core.base.object cimport lnt_object
 from core.base.operation cimport lnt_row, lnt_sole, lnt_walk
 from core.base.page cimport lnt_page
-from core.base.regions cimport in_region, region_left, region_start
+from core.base.regions cimport in_region, region_left
 from core.base.schedule cimport op_again
-from core.base.sparse cimport child_level, is_sparse, place_in, place_of, sparse_entry, sparse_first
+from core.base.sparse cimport SPARSE_PBA, child_level, is_sparse, place_in, place_of, sparse_entry, sparse_first
 from core.base.types cimport ST_CHECKSUM, ST_GONE, ST_MEMORY
 from core.nodes cimport node_get
 from core.pages.cache cimport cache_find, cache_get
@@ -226,6 +226,20 @@ cdef int walk_diff(lnt_pool *p, lnt_waiter *who, lnt_admin *a) noexcept nogil:
     return 0
 
 
+cdef int sole_sparse(lnt_pool *p, lnt_waiter *who, const lnt_page *f, uint64_t lba, uint64_t *blocks) noexcept nogil:
+    """As `sole_at`, of the rest of a region that has its blocks in a sparse leaf."""
+    cdef const uint64_t *v = <const uint64_t *>f.data
+    cdef int i, rc = 0
+    cdef lnt_page *cf
+    cdef uint32_t *c
+    for i in range(sparse_first(v, place_of(lba)), sparse_first(v, place_of(lba) + region_left(lba))):
+        c = count_at(p, who, v[i] & SPARSE_PBA(), &cf, &rc)
+        if c == NULL:
+            return rc
+        blocks[0] += c[0] == 1
+    return 0
+
+
 cdef int sole_at(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint64_t *n, uint64_t *blocks) noexcept nogil:
     """How many of the next n blocks only this object refers to."""
     cdef uint64_t e = o.root | E_NODE() if o.root else 0
@@ -250,14 +264,15 @@ cdef int sole_at(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, uint
     n[0] = span_left(level if level else 1, lba)
     if level and not e & E_HUGE():
         return 0
+    if level == 0 and is_sparse(f):
+        return sole_sparse(p, who, f, lba, blocks)
     for i in range(node_index(lba, 0), L_NODE_ENTRIES):
         if level:
             pba = (e & E_REF()) + i
         else:
-            pba = entry_at(f, region_start(lba) + i, i)
-            if not pba & E_DATA():
+            if not (<uint64_t *>f.data)[i] & E_DATA():
                 continue
-            pba &= E_REF()
+            pba = (<uint64_t *>f.data)[i] & E_REF()
         c = count_at(p, who, pba, &cf, &rc)
         if c == NULL:
             return rc

@@ -222,6 +222,64 @@ def test_a_region_that_fills_gets_a_leaf_and_then_a_huge_entry() -> None:
                for page in pages(device, 1).values())
 
 
+def test_what_goes_gives_all_its_space_back() -> None:
+    """Leaves that are shared by regions and by objects go with the last of these, and nothing is taken for damage."""
+    _device, pool = new_pool()
+    volume = pool.call("create", name="v", size_bytes=SIZE)
+    pool.call("checkpoint")
+    free = pool.stats()["free_bytes"]
+    scattered(pool, volume, 300)
+    clone = pool.call("clone", source_id=volume, name="c")
+    pool.call("write", object_id=clone, offset_bytes=3 * RUN * BLOCK, data=content(1))
+    pool.call("checkpoint")
+    for each in (volume, clone):
+        pool.call("delete", object_id=each)
+    for _ in range(3):
+        pool.call("checkpoint")
+        pool.drain()
+    stats = pool.stats()
+    assert (stats["pending_items"], stats["damage_met"], stats["free_bytes"]) == (0, 0, free)
+
+
+def test_what_a_delete_would_free() -> None:
+    """Blocks that nobody else refers to are counted in leaves that are shared by regions, not in those shared by objects."""
+    _device, pool = new_pool()
+    volume = pool.call("create", name="v", size_bytes=SIZE)
+    scattered(pool, volume, 300)
+    assert pool.call("exclusive", object_ids=[volume]) == {volume: 300 * BLOCK}
+    snapshot = pool.call("snapshot", pairs=[(volume, "v@s")])[0]
+    assert pool.call("exclusive", object_ids=[volume, snapshot]) == {volume: 0, snapshot: 0}
+    pool.call("write", object_id=volume, offset_bytes=200 * MIB, data=content(1))
+    pool.call("unmap", object_id=volume, offset_bytes=0, length_bytes=100 * RUN * BLOCK)
+    for _ in range(3):
+        pool.call("checkpoint")
+        pool.drain()
+    freed = pool.call("exclusive", object_ids=[volume, snapshot])
+    assert freed[volume] == BLOCK
+    assert freed[snapshot] > 0
+
+
+def test_a_group_of_two_that_no_checkpoint_has_changed_since_is_cut() -> None:
+    """Its node on the medium refers to the new leaves where they lie."""
+    device, pool = new_pool()
+    volume = pool.call("create", name="v", size_bytes=SIZE)
+    pool.call("write_atomic", object_id=volume, offset_bytes=2 * RUN * BLOCK, data=content(2))   # beside: so it is one of two
+    pool.call("write", object_id=volume, offset_bytes=RUN * BLOCK, data=content(1))
+    assert pool.call("read", object_id=volume, offset_bytes=RUN * BLOCK, length_bytes=BLOCK) == content(1)
+    pool.call("checkpoint")
+    assert len(pages(device, layout.SPARSE_LEVEL)) == 1
+    for block in range(20):
+        pool.call("write", object_id=volume, offset_bytes=block * BLOCK, data=content(block))
+    pool.call("checkpoint")
+    pool.close()
+    report = check(device)
+    assert report.ok, report.errors
+    pool = Pool(device)
+    for block in (0, 19, RUN):
+        assert pool.call("read", object_id=volume, offset_bytes=block * BLOCK, length_bytes=BLOCK) == content(
+            1 if block == RUN else block)
+
+
 def test_a_difference_is_what_was_written() -> None:
     """Between a snapshot and what was written after it, over shared leaves and those that were cut since."""
     _device, pool = new_pool()
