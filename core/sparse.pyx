@@ -6,7 +6,9 @@ Nothing waits here, as in `core/_blkmap.pyx`; each cut leaves a valid tree. Live
 from core.base.check cimport LNT_CHECKS, lnt_check
 from core.base.entries cimport E_DATA, E_EXCL, E_FOLLOW, E_NODE, E_REF, E_SPARSE, WAIT, group_bits
 from core.base.extent cimport lnt_extent
-from core.base.layout cimport L_BLOCK_BYTES, L_GROUP_BITS, L_NODE_ENTRIES, L_RUN_BLOCKS, L_SPARSE_LEVEL, PK_NODE
+from core.base.layout cimport (
+    L_BLOCK_BYTES, L_GROUP_BITS, L_NODE_ENTRIES, L_NODE_GROUP_SHIFT, L_RUN_BLOCKS, L_SPARSE_LEVEL, PK_NODE,
+)
 from core.base.mutations cimport M_ALL_WIDE
 from core.base.regions cimport region_left, region_start
 from core.base.sparse cimport PLACE_SHIFT, SPARSE_PBA, place_in, place_of, sparse_count, sparse_first
@@ -157,7 +159,7 @@ cdef lnt_page *group_own(lnt_pool *p, lnt_waiter *who, lnt_page *up, int first, 
 cdef void group_put(lnt_page *up, int first, int bits, uint64_t id) noexcept nogil:
     """Entries of a dirty node become a group with this leaf; 0: holes."""
     cdef int i
-    cdef uint64_t size = <uint64_t>bits << 53
+    cdef uint64_t size = <uint64_t>bits << L_NODE_GROUP_SHIFT
     for i in range(first, first + (1 << bits)):
         entries(up)[i] = E_FOLLOW() | size if id else 0
     if id:

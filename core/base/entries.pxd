@@ -1,6 +1,6 @@
 # Entries of a node in memory: bits 0..47 reference, 48..55 flags as on disk, 56.. volatile hints. What each spans of an object.
 from core.base.check cimport lnt_static_assert
-from core.base.layout cimport L_NODE_ENTRIES
+from core.base.layout cimport L_NODE_ENTRIES, L_NODE_GROUP_SHIFT
 from libc.stdint cimport uint64_t
 
 cdef enum:
@@ -29,7 +29,7 @@ cdef inline uint64_t E_FOLLOW() noexcept nogil:
 
 cdef inline int group_bits(uint64_t e) noexcept nogil:
     """Of an entry with E_SPARSE or E_FOLLOW: its group has 2 to this power entries, from a multiple of that on."""
-    return <int>(e >> 53 & 7)
+    return <int>(e >> L_NODE_GROUP_SHIFT & 7)      # hints of this memory lie above
 
 cdef inline uint64_t entry_of(const uint64_t *v, int idx) noexcept nogil:
     """What entry idx of a node says; of a group, what its first entry says for all of them."""

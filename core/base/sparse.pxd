@@ -1,13 +1,13 @@
 # What a sparse leaf holds: of a group of regions the blocks that are mapped, in order, and nothing for those that are not.
 # In memory as on the medium an entry has the block's place among 65,536 and its pba; what follows the last one is 0.
 from core.base.entries cimport E_DATA, E_EXCL, E_SPARSE
-from core.base.layout cimport L_NODE_ENTRIES, L_SPARSE_LEVEL
+from core.base.layout cimport L_NODE_ENTRIES, L_PBA_BITS, L_PLACES, L_SPARSE_LEVEL
 from core.base.page cimport lnt_page
 from libc.stdint cimport uint64_t, uint8_t
 
 cdef enum:
-    PLACE_SHIFT = 40
-    PLACE_MASK = 0xFFFF
+    PLACE_SHIFT = L_PBA_BITS
+    PLACE_MASK = L_PLACES - 1
 
 cdef inline uint64_t SPARSE_PBA() noexcept nogil:
     return (<uint64_t>1 << PLACE_SHIFT) - 1

@@ -205,21 +205,21 @@ def test_the_version_tells_of_sparse_leaves() -> None:
     assert check(device).ok
 
 
-def test_a_region_that_fills_gets_a_leaf_and_then_a_huge_entry() -> None:
+def test_a_region_that_fills_has_a_leaf_of_its_own() -> None:
     device, pool = new_pool()
     volume = pool.call("create", name="v", size_bytes=SIZE)
     blocks = scattered(pool, volume, 120)
     for block in range(64 * RUN, 65 * RUN):                  # amid the others, in order and by single blocks
         pool.call("write", object_id=volume, offset_bytes=block * BLOCK, data=content(block))
-    pool.call("write", object_id=volume, offset_bytes=64 * RUN * BLOCK, data=b"".join(content(n) for n in range(RUN)))
     for block, number in blocks.items():
         if block // RUN != 64:
             assert pool.call("read", object_id=volume, offset_bytes=block * BLOCK, length_bytes=BLOCK) == content(number)
     pool.close()
     assert check(device).ok
     assert pages(device, layout.SPARSE_LEVEL)
-    assert any(page[HEADER + 7 * 64 + 6] in (layout.NODE_FLAGS["huge"], layout.NODE_FLAGS["node"])
-               for page in pages(device, 1).values())
+    node = next(page for page in pages(device, 1).values()
+                if any(page[HEADER + 7 * i + 6] & layout.NODE_FLAGS["sparse"] for i in range(RUN)))
+    assert node[HEADER + 7 * 64 + 6] in (layout.NODE_FLAGS["node"], layout.NODE_FLAGS["huge"])
 
 
 def test_what_goes_gives_all_its_space_back() -> None:
