@@ -3,6 +3,7 @@ from core.base.types cimport lnt_dev, lnt_io
 from core.wire.image cimport lnt_image
 from core.wire.throttle cimport lnt_throttle
 from core.wire.uring cimport lnt_ring
+from core.wire.waves cimport lnt_waves
 from core.wire.window cimport lnt_windows
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
@@ -27,6 +28,7 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint64_t map_bytes
     lnt_throttle throttle
     lnt_windows windows            # buffered files of some file systems: what is read without a system call
+    lnt_waves waves                # past the page cache: who has to wait for others to end
     uint32_t in_flight
     uint32_t discarding            # discards on the ring: inline writes wait for their holes
     uint32_t syncing               # syncs on the ring, done by threads of the kernel that want a core
@@ -38,6 +40,7 @@ cdef struct lnt_disk:              # lnt_dev over the ring
 
 cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inline_io) noexcept nogil
 cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil
+cdef bint disk_give(lnt_disk *d, uint64_t now_us) noexcept nogil
 cdef int disk_image(lnt_disk *d, void *image, uint64_t object_bytes) noexcept nogil
 cdef void disk_image_woken(lnt_disk *d) noexcept nogil
 cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil

@@ -13,6 +13,7 @@ from core.wire.throttle cimport SLOW_WRITE_US, throttle_wrote, throttled
 from core.wire.uring cimport (
     IORING_OP_READ, IORING_OP_READV, IORING_OP_WRITE, lnt_prep_fallocate, lnt_prep_fdatasync, lnt_prep_read_fd, lnt_prep_rw,
 )
+from core.wire.waves cimport waves_ended, waves_give, waves_next, waves_open, waves_turn
 from core.wire.window cimport (
     WAIT_US, faults_now, window_find, window_note, windows_close, windows_open, windows_turn, windows_waited,
 )
@@ -162,6 +163,11 @@ cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
         lnt_prep_fallocate(d.ring, <int>d.file, LNT_PUNCH, io.offset, io.length, tag)
 
 
+cdef inline bint in_waves(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # What is asked past the page cache ends when the device says so, not when a thread of the kernel has the time.
+    return not d.page_cache and (io.kind == IO_READ or io.kind == IO_WRITE)
+
+
 cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
     cdef lnt_disk *d = <lnt_disk *>dev.owner
     io.next = NULL
@@ -183,9 +189,22 @@ cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
         else:
             d.inline_head = io
         d.inline_tail = io
-    else:
+    elif not in_waves(d, io) or waves_give(&d.waves, io, io.kind == IO_READ):
         prep(d, io)
     return 0
+
+
+cdef bint disk_give(lnt_disk *d, uint64_t now_us) noexcept nogil:
+    """What has ended lets reads begin that waited for it. True: there are some for the ring."""
+    cdef lnt_io *io
+    cdef bint any = False
+    waves_turn(&d.waves, now_us)
+    io = waves_next(&d.waves)
+    while io != NULL:
+        any = True
+        prep(d, io)
+        io = waves_next(&d.waves)
+    return any
 
 
 # Hands a finished request to the list the loop gives to the engine under its lock.
@@ -211,19 +230,20 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
     if result == -EINTR:
         prep(d, io)
         return
-    if result < 0 or (io.kind != IO_READ and io.kind != IO_WRITE):
-        finished(d, io, result if result < 0 else 0)
-        return
-    at = io.done_bytes + <uint64_t>result
-    if at >= io.length:
-        finished(d, io, 0)
-    elif result == 0:
-        finished(d, io, -EIO if io.kind == IO_READ else -ENOSPC)
-    else:
-        if io.vector != NULL:
-            vector_filled(io, <uint64_t>result)
-        io.done_bytes = at
-        prep(d, io)
+    if result > 0 and (io.kind == IO_READ or io.kind == IO_WRITE):
+        at = io.done_bytes + <uint64_t>result
+        if at < io.length:
+            if io.vector != NULL:
+                vector_filled(io, <uint64_t>result)
+            io.done_bytes = at
+            prep(d, io)
+            return
+        result = 0
+    elif result >= 0:
+        result = -EIO if io.kind == IO_READ else -ENOSPC if io.kind == IO_WRITE else 0
+    if in_waves(d, io):
+        waves_ended(&d.waves)
+    finished(d, io, result)
 
 
 cdef int32_t file_rw(lnt_disk *d, lnt_io *io) noexcept nogil:
@@ -393,6 +413,7 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.small_folios = <uint8_t>(d.page_cache and lnt_on_ext4(fd))
     d.dev.gap_bytes = 0 if d.inline_io else GAP_CACHED_BYTES if d.page_cache else GAP_BYTES
     d.device = <uint8_t>lnt_is_device(fd)
+    waves_open(&d.waves)
     d.dev.submit = disk_submit
     d.dev.owner = d
     if d.page_cache and lnt_may_have_windows(fd):

@@ -11,7 +11,9 @@ from core.wire.command cimport delayed_step, dormant_step, waiting_step
 from core.wire.connection cimport connection_arm, connection_close, connection_disarmed
 from core.wire.control cimport requests_take
 from core.wire.delay cimport delay_begin
-from core.wire.disk cimport disk_close, disk_complete, disk_image, disk_image_woken, disk_open, disk_run_inline, lnt_disk
+from core.wire.disk cimport (
+    disk_close, disk_complete, disk_give, disk_image, disk_image_woken, disk_open, disk_run_inline, lnt_disk,
+)
 from core.wire.inbound cimport inbound_arrived, inbound_close, inbound_let_go, inbound_open
 from core.wire.keepalive cimport keepalive_turn
 from core.wire.lifecycle cimport connections_reap, sessions_reap
@@ -242,6 +244,9 @@ cdef void turn(lnt_reactor *r) noexcept nogil:
     if r.shares.waiting:
         share_turn(r)
     completions(r)
+    if disk_give(&r.disk, r.now_us):
+        lnt_lease_prove(r.lease_us)
+        r.counters.starts += lnt_ring_start(r.ring, AT_ONCE)    # before anything else: the device has nothing to do
     if r.bulk != NULL:
         direct_receives(r)
     if r.now_us >= r.delays.wake_us:
@@ -332,6 +337,7 @@ cdef void engine_drain(lnt_reactor *r) noexcept nogil:
             lnt_ring_pump(r.ring)
     while True:
         completions(r)
+        disk_give(&r.disk, lnt_mono_us())
         io = r.disk.done_head
         r.disk.done_head = NULL
         r.disk.done_tail = NULL

@@ -176,7 +176,7 @@ cdef void sleep(lnt_reactor *r, uint64_t until) noexcept nogil:
     # answered and new ones come. One by one each would take a wake-up and a send, and all at once would leave it idle meanwhile.
     cdef uint64_t now = lnt_mono_us()
     if device_is_busy(r) and until > now + BUSY_US:
-        lnt_ring_wait(r.ring, min(r.disk.in_flight // 2, <uint32_t>BUSY_MOST), BUSY_US)
+        lnt_ring_wait(r.ring, min((r.disk.in_flight - r.disk.waves.waiting) // 2, <uint32_t>BUSY_MOST), BUSY_US)
         if lnt_cqe(r.ring) != NULL:
             return
         now = lnt_mono_us()             # it is a slow one

@@ -184,6 +184,17 @@ def test_a_busy_device_is_watched_for_a_bounded_time_a_request(tmp_path: Path, p
         assert watched_us <= 8 * (reads + writes)
 
 
+def test_reads_that_waited_are_answered_with_their_own_data(tmp_path: Path) -> None:
+    with rig(tmp_path / "pool", inline_io=False) as r:    # the kernel answers by itself what its page cache has
+        w = written(r, 32)
+        for _ in range(1000):
+            read_blocks(w, 32)
+            if figures(r, "device_held_reads")[0] >= 100:
+                break
+        assert figures(r, "device_held_reads")[0] >= 100
+        r.until(lambda: figures(r, "device_in_flight") == [0])
+
+
 def test_a_write_that_the_kernel_holds_back_sends_those_behind_it_to_workers() -> None:
     """For 10 ms; twice as long each time that it soon happens again, up to 200 ms; and not for what only looks like it."""
     throttle = Throttle()

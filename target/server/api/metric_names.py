@@ -95,6 +95,8 @@ REACTOR = (
     Name("device_read_bytes", "lunette_reactor_device_read_bytes_total", "Bytes asked of the medium."),
     Name("device_write_bytes", "lunette_reactor_device_written_bytes_total", "Bytes given to the medium."),
     Name("device_in_flight", "lunette_reactor_device_in_flight", "Requests that the medium has not answered."),
+    Name("device_held_reads", "lunette_reactor_device_held_reads_total",
+         "Reads that waited for a medium that ends everything at once."),
     Name("throttled", "lunette_reactor_page_cache_throttles_total", "Times the kernel made a write into the page cache wait."),
     Name("buffer_bytes", "lunette_reactor_buffer_bytes", "Bytes of data buffers in use."),
     Name("buffer_cached_bytes", "lunette_reactor_buffer_cached_bytes", "Bytes of data buffers kept for use."),
