@@ -24,7 +24,7 @@ cdef dict connection_stats(lnt_connection *c):
 
 cdef dict loop_stats(lnt_reactor *r):
     return {"turns": r.counters.turns, "wakeups": r.counters.wakeups, "gathers": r.pacing.gathers,
-            "watches": r.pacing.watches, "watched_us": r.pacing.watched_us, "starts": r.counters.starts,
+            "spins": r.pacing.spins, "watches": r.pacing.watches, "watched_us": r.pacing.watched_us, "starts": r.counters.starts,
             "cqes": r.counters.cqes, "sends": r.counters.sends,
             "async_sends": r.counters.async_sends, "direct_recvs": r.counters.direct_receives,
             "starved": r.counters.starved,

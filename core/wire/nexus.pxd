@@ -422,6 +422,7 @@ cdef struct lnt_connection:
     uint8_t recovery               # ErrorRecoveryLevel of its session
     uint8_t armed                  # a receive is in the ring
     uint8_t paused                 # it does not read its answers: nothing more is read from it
+    uint8_t neighbour              # its initiator runs on this machine
     uint32_t ring_refs
     uint32_t stat_sn               # core/wire/send.pyx
     uint32_t max_send              # MaxRecvDataSegmentLength of the initiator ...
@@ -537,8 +538,10 @@ cdef struct lnt_pacing:            # core/wire/pacing.pyx
     uint64_t credit_us             # so long a busy device may be watched
     uint64_t watches, watched_us   # how often it was, and how long in all
     uint64_t gathers               # pauses taken for more commands to come
+    uint64_t spins                 # times it stayed awake for the next command
     uint32_t behind                # answers an initiator heard in this turn has not taken yet: the least of them
     uint32_t pdu_mean              # PDUs a turn, in sixteenths
+    uint32_t here                  # the last command heard was sent from this reactor's core
     uint32_t spin_chances          # turns after which spinning might pay
     uint32_t spin_score            # how well spinning has paid lately, 0..16+
 

@@ -70,7 +70,6 @@ cdef enum:
     WATCH_US = 8                      # for so long a busy device is watched for each request it was given, ...
     WATCH_POLLS = 4                   # ... at most so many times --poll-us in one go
     MEMORY_RETRY_US = 10000
-    LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one
     SLICE_NS = 200000                 # short turns on the processor, and so early ones (the kernel's own is longer)
 
 cdef uint64_t FOREVER = <uint64_t>-1
@@ -106,7 +105,8 @@ cdef inline bint device_is_busy(lnt_reactor *r) noexcept nogil:
 cdef inline bint may_spin(lnt_reactor *r, uint64_t pdus, bint answered, uint32_t behind) noexcept nogil:
     # Not while a sync is under way: the answer waits for a thread of the kernel that wants this core, longer than a spin. Nor
     # where the pool is a network away: each of its requests takes longer than a spin, and beside that a wake-up is little.
-    return (r.poll_us and not r.disk.syncing and r.disk.image.handle == NULL and (pdus or answered)
+    # Nor where the initiator shares this core: a spin keeps it from running, so that its next command comes after it.
+    return (r.poll_us and not r.disk.syncing and r.disk.image.handle == NULL and (pdus or answered) and not r.pacing.here
             and (r.pacing.pdu_mean < LONE_MEAN or behind == 0))
 
 
@@ -123,6 +123,7 @@ cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
     r.pacing.spin_chances += 1
     if not r.pacing.spin_score and r.pacing.spin_chances % 16:
         return 0
+    r.pacing.spins += 1
     lnt_ring_pump(r.ring)
     now = lnt_mono_us()
     spin_end = now + r.poll_us
