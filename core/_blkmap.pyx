@@ -11,7 +11,7 @@ from core.base.layout cimport L_MAX_LEVEL, L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.mutations cimport M_FIRST_HINT
 from core.base.regions cimport in_region, region_left
 from core.base.types cimport ST_RANGE
-from core.nodes cimport entries, node_get, node_new, shadow
+from core.nodes cimport alike, entries, hint_exclusive, node_get, node_new, shadow
 from core.objects cimport object_dirty
 from core.pages.cache cimport cache_get, page_dirty
 from core.space.counts cimport count_add, count_is_one, count_may_be_one, count_touch, shares_room
@@ -121,20 +121,6 @@ cdef int map_raise(lnt_pool *p, lnt_object *o, int level) noexcept nogil:
 # -- lookup ------------------------------------------------------------------------------------------------------------
 
 
-cdef int hint_exclusive(lnt_pool *p, lnt_waiter *who, lnt_page *f, int idx, int n) noexcept nogil:
-    """Look the counts of n blocks up and remember which have one reference only. 0 or WAIT.
-
-    From the first count that cannot be read on, nothing is claimed: what may be shared is written elsewhere.
-    """
-    cdef int i, rc = 0
-    for i in range(idx, idx + n):
-        if not entries(f)[i] & E_EXCL() and count_is_one(p, who, entries(f)[i] & E_REF(), 1, &rc):
-            entries(f)[i] |= E_EXCL()
-        if rc:
-            return rc if rc == WAIT else 0
-    return 0
-
-
 cdef int huge_exclusive(lnt_pool *p, lnt_waiter *who, lnt_extent *out) noexcept nogil:
     """Part of a huge entry is shared, or may be: shorten the extent to what is alike in that. 0 or WAIT."""
     cdef int rc = 0
@@ -191,13 +177,10 @@ cdef inline int leaf_extent(lnt_pool *p, lnt_waiter *who, lnt_page *f, int idx, 
     while idx + n < top and v[idx + n] & E_DATA() and v[idx + n] & E_REF() == start + n:
         n += 1
     if own:
-        rc = hint_exclusive(p, who, f, idx, n)
+        rc = hint_exclusive(p, who, v + idx, n, E_REF())
         if rc:
             return rc
-        top = 1
-        while top < n and (v[idx + top] ^ v[idx]) & E_EXCL() == 0:
-            top += 1
-        n = top
+        n = alike(v + idx, n)
     out.pba = start
     out.n = n
     out.entry = start | E_DATA()

@@ -12,10 +12,10 @@ from core.base.layout cimport (
 from core.base.mutations cimport M_ALL_WIDE
 from core.base.regions cimport region_left, region_start
 from core.base.sparse cimport PLACE_SHIFT, SPARSE_PBA, place_in, place_of, sparse_count, sparse_first
-from core.nodes cimport entries, node_get, node_new, shadow
+from core.nodes cimport alike, entries, hint_exclusive, node_get, node_new, shadow
 from core.objects cimport object_dirty
 from core.pages.cache cimport cache_get, page_dirty
-from core.space.counts cimport count_is_one, count_may_be_one
+from core.space.counts cimport count_may_be_one
 from core.space.dropped cimport drop_data, node_gone
 from libc.string cimport memcpy, memmove, memset
 
@@ -81,7 +81,7 @@ cdef int sparse_extent(lnt_pool *p, lnt_waiter *who, uint64_t e, uint64_t lba, u
     while i + n < L_NODE_ENTRIES and <uint64_t>n < left and v[i + n] & ~E_EXCL() == (v[i] & ~E_EXCL()) + n * step:
         n += 1
     if own:
-        rc = hint(p, who, v + i, n)
+        rc = hint_exclusive(p, who, v + i, n, SPARSE_PBA())
         if rc:
             return rc
         n = alike(v + i, n)
@@ -91,25 +91,6 @@ cdef int sparse_extent(lnt_pool *p, lnt_waiter *who, uint64_t e, uint64_t lba, u
     out.exclusive = own and v[i] & E_EXCL() != 0
     if LNT_CHECKS and out.exclusive:
         lnt_check(count_may_be_one(p, out.pba, n), "I4: what is claimed alone is counted once")
-    return 0
-
-
-cdef inline int alike(const uint64_t *v, int n) noexcept nogil:
-    """How many of the n entries are exclusive, or not, as the first one is."""
-    cdef int i = 1
-    while i < n and (v[i] ^ v[0]) & E_EXCL() == 0:
-        i += 1
-    return i
-
-
-cdef int hint(lnt_pool *p, lnt_waiter *who, uint64_t *v, int n) noexcept nogil:
-    """Remember which of n blocks have one reference only; from the first count that cannot be read on, none. 0 or WAIT."""
-    cdef int i, rc = 0
-    for i in range(n):
-        if not v[i] & E_EXCL() and count_is_one(p, who, v[i] & SPARSE_PBA(), 1, &rc):
-            v[i] |= E_EXCL()
-        if rc:
-            return rc if rc == WAIT else 0
     return 0
 
 
