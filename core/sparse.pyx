@@ -4,7 +4,7 @@ A group is cut into halves when its leaf is full, and around a region that fills
 Nothing waits here, as in `core/_blkmap.pyx`; each cut leaves a valid tree. Lives here and nowhere else: what groups there are.
 """
 from core.base.check cimport LNT_CHECKS, lnt_check
-from core.base.entries cimport E_DATA, E_EXCL, E_FOLLOW, E_NODE, E_REF, E_SPARSE, WAIT, group_bits
+from core.base.entries cimport E_DATA, E_EXCL, E_FOLLOW, E_NODE, E_REF, E_SPARSE, group_bits
 from core.base.extent cimport lnt_extent
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_GROUP_BITS, L_NODE_ENTRIES, L_NODE_GROUP_SHIFT, L_RUN_BLOCKS, L_SPARSE_LEVEL, PK_NODE,
