@@ -421,8 +421,7 @@ cdef struct lnt_connection:
     uint8_t data_digest
     uint8_t recovery               # ErrorRecoveryLevel of its session
     uint8_t armed                  # a receive is in the ring
-    uint8_t paused                 # it does not read its answers: nothing more is read from it
-    uint8_t neighbour              # its initiator runs on this machine
+    uint8_t paused, neighbour      # it does not read its answers: nothing is read from it; it is on this machine
     uint32_t ring_refs
     uint32_t stat_sn               # core/wire/send.pyx
     uint32_t max_send              # MaxRecvDataSegmentLength of the initiator ...
@@ -537,13 +536,11 @@ cdef struct lnt_pacing:            # core/wire/pacing.pyx
     uint64_t seen_pdus, seen_sends, seen_requests    # PDUs, sends, reads and writes of the device when the last turn ended
     uint64_t credit_us             # so long a busy device may be watched
     uint64_t watches, watched_us   # how often it was, and how long in all
-    uint64_t gathers               # pauses taken for more commands to come
-    uint64_t spins                 # times it stayed awake for the next command
+    uint64_t gathers, spins        # pauses taken for more commands to come; times it stayed awake for the next one
     uint32_t behind                # answers an initiator heard in this turn has not taken yet: the least of them
     uint32_t pdu_mean              # PDUs a turn, in sixteenths
     uint32_t here                  # the last command heard was sent from this reactor's core
-    uint32_t spin_chances          # turns after which spinning might pay
-    uint32_t spin_score            # how well spinning has paid lately, 0..16+
+    uint32_t spin_chances, spin_score    # turns after which spinning might pay; how well it has paid lately, 0..16+
 
 cdef struct lnt_loop_counters:     # each by the module that does it
     uint64_t turns
