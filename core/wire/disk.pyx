@@ -15,7 +15,8 @@ from core.wire.uring cimport (
 )
 from core.wire.waves cimport waves_ended, waves_give, waves_next, waves_open, waves_turn
 from core.wire.window cimport (
-    WAIT_US, faults_now, window_find, window_note, windows_close, windows_open, windows_turn, windows_waited,
+    WAIT_US, faults_now, sync_begins, sync_ended, window_find, window_note, window_rewrite, window_touched, window_wrote,
+    windows_close, windows_judge, windows_open, windows_turn, windows_waited,
 )
 from libc.errno cimport EINTR, EIO, ENOSPC, errno
 from libc.stdint cimport uintptr_t
@@ -154,6 +155,7 @@ cdef void prep(lnt_disk *d, lnt_io *io) noexcept nogil:
                     <uint8_t *>io.buf + at, <uint32_t>left, io.offset + at, tag)
     elif io.kind == IO_SYNC:
         d.syncing += 1
+        sync_begins()
         lnt_prep_fdatasync(d.ring, <int>d.file, tag)
     elif io.kind == IO_ALLOCATE:
         lnt_prep_fallocate(d.ring, <int>d.file, LNT_ZERO if d.device else FALLOC_FL_KEEP_SIZE, io.offset, io.length, tag)
@@ -227,6 +229,7 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
         d.discarding -= 1
     elif io.kind == IO_SYNC:
         d.syncing -= 1
+        sync_ended()
     if result == -EINTR:
         prep(d, io)
         return
@@ -319,6 +322,7 @@ cdef bint read_window(lnt_disk *d, lnt_io *io) noexcept nogil:
     after = lnt_mono_us()
     if after - before > WAIT_US:
         windows_waited(&d.windows, after, faults_now())
+    window_touched(&d.windows, io.offset, io.length)
     d.windows.copies += 1
     return True
 
@@ -346,13 +350,24 @@ cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
     prep(d, io)
 
 
+cdef bint write_window(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # By a copy, where that makes hardly more dirty than is. False: a system call must write it, and says what is wrong. What is
+    # new has no place in the file yet: only a call can say that there is none.
+    cdef uint8_t *at = window_rewrite(&d.windows, io.offset, io.length) if io.flags & IOF_NEW == 0 else NULL
+    return at != NULL and lnt_copy(at, io.buf, io.length, False) == 0
+
+
 cdef void write_cached(lnt_disk *d, lnt_io *io, long waits) noexcept nogil:
     cdef uint64_t before = lnt_mono_us()
     cdef uint64_t after
-    cdef int32_t result = perform(d, io)
+    cdef bint copied = write_window(d, io)
+    cdef int32_t result = 0 if copied else perform(d, io)
     after = lnt_mono_us()
-    if result == 0:
+    if copied and after - before > WAIT_US:
+        windows_waited(&d.windows, after, faults_now())
+    elif result == 0 and not copied:
         window_note(&d.windows, io.offset, io.length)
+        window_wrote(&d.windows, io.offset, io.length)
     finished(d, io, result)
     if after - before > SLOW_WRITE_US:
         throttle_wrote(&d.throttle, before, after, lnt_blocked() != waits, d.discarding != 0)
@@ -386,7 +401,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
     windows_turn(&d.windows, now_us)
     while io != NULL:
         following = io.next
-        if following != NULL and following.kind == IO_READ:
+        if following != NULL and (following.kind == IO_READ or d.windows.judging):
             lnt_copy_next(window_find(&d.windows, following.offset, following.length))
         io.next = NULL
         if io.kind == IO_READ:
@@ -398,6 +413,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
                 waits = lnt_blocked()
             write_cached(d, io, waits)
         io = following
+    windows_judge(&d.windows)
     return True
 
 

@@ -37,6 +37,7 @@ cdef dict loop_stats(lnt_reactor *r):
             "device_held_reads": r.disk.waves.held,
             "inline_io": r.disk.inline_io, "throttled": r.disk.throttle.times,
             "mapped_bytes": r.disk.map_bytes, "windows_enabled": r.disk.windows.enabled,
-            "window_copies": r.disk.windows.copies, "buffer_bytes": r.buffers.used,
+            "window_copies": r.disk.windows.copies,
+            "window_rewrites": r.disk.windows.rewrites, "buffer_bytes": r.buffers.used,
             "buffer_cached_bytes": r.buffers.cached, "python_bytes": r.buffers.charged,
             "tasks": r.tasks.live, "delayed": r.delays.count, "delayed_bytes": r.delays.held_bytes}

@@ -4,14 +4,26 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef enum:
     WINDOW_BITS = 27               # a window is 128 MiB of the file
     WINDOW_WORDS = 512             # ... of 64 pages of 4 KiB each
-    WINDOWS_MAX = 128              # 16 GiB: 32 MiB of page tables, and 0.5 MiB of what is known
+    WINDOWS_MAX = 128              # 16 GiB: 32 MiB of page tables, and 2.2 MiB of what is known
+    GROUP_PAGES = 512              # 2 MiB: what the kernel at most keeps, and makes dirty, as one
+    WINDOW_GROUPS = 64
     WAIT_US = 50                   # a copy that takes longer may have waited for the disk
+
+cdef struct lnt_group:             # of an epoch
+    uint32_t writes                # of pages
+    uint32_t dirty                 # pages that were written
 
 cdef struct lnt_window:
     uint8_t *at
     uint64_t index                 # which part of the file it is
     uint64_t used_us
     uint64_t known[WINDOW_WORDS]   # a bit a page: a system call found it in the cache, or left it there
+    uint64_t touched[WINDOW_WORDS]     # ... this thread has used it here
+    uint64_t epoch                 # what the next three were counted in
+    uint64_t dirty[WINDOW_WORDS]   # a bit a page: written
+    uint64_t entered[WINDOW_WORDS]     # ... here, so that it can be written here without a fault
+    lnt_group groups[WINDOW_GROUPS]
+    uint64_t hot_epoch[WINDOW_GROUPS]  # the last one in which a group is hot; 0: none
 
 cdef struct lnt_windows:
     int fd
@@ -27,6 +39,14 @@ cdef struct lnt_windows:
     uint64_t over_us               # ... and when it ended
     uint64_t copies
     long faults                    # of this thread, that waited for the disk
+    uint8_t writable               # hot groups are written by a copy, too
+    uint8_t judging                # one was in this turn
+    uint64_t epoch
+    uint64_t syncs_over            # of the process, when this thread looked last
+    uint64_t expected              # pages of this turn that may have faulted because they were new here
+    long minor_faults              # of this thread before
+    uint32_t surprises             # in this epoch
+    uint64_t rewrites
 
 cdef void windows_open(lnt_windows *w, int fd) noexcept nogil
 cdef void windows_close(lnt_windows *w) noexcept nogil
@@ -34,6 +54,12 @@ cdef void windows_turn(lnt_windows *w, uint64_t now_us) noexcept nogil
 cdef void windows_waited(lnt_windows *w, uint64_t now_us, long faults) noexcept nogil
 cdef const uint8_t *window_find(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
 cdef void window_note(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
+cdef void window_wrote(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
+cdef void window_touched(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
+cdef uint8_t *window_rewrite(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
+cdef void windows_judge(lnt_windows *w) noexcept nogil
+cdef void sync_begins() noexcept nogil
+cdef void sync_ended() noexcept nogil
 cdef long faults_now() noexcept nogil
 
 cdef class Windows:

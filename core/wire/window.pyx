@@ -1,34 +1,67 @@
-"""Windows onto the page cache: what a reactor's thread reads there by a copy, not by a system call (docs/performance.md).
+"""Windows onto the page cache: what a reactor's thread copies from and to there, without a system call (docs/performance.md).
 
-A window maps a part of the pool's file for reading, and knows which of its pages a system call has found in the cache or left
-there. One of them may have gone since: then the copy waits for the disk, or fails (core/wire/mapio.h). A copy that waited says
-that memory is wanted for something else, so all that was known is forgotten, and nothing is noted for a while. Lives here and
-nowhere else: `lnt_windows`.
+A window maps a part of the pool's file, and knows which of its pages a system call has found in the cache or left there. One of
+them may have gone since: then the copy waits for the disk, or fails (core/wire/mapio.h). A copy that waited says that memory is
+wanted for something else, so all that was known is forgotten, and nothing is noted for a while.
+
+A page's first write through a mapping after it was written back takes a fault, and makes all of its folio dirty, which may be 2
+MiB. So only hot groups, of 2 MiB, are written so: those of which four fifths are dirty and were written half as often again in
+this epoch, or all was written four times in the one before. An epoch ends with each sync of the process, and when pages fault
+that were writable: somebody else has written back. Lives here and nowhere else: `lnt_windows`.
 """
 from core.base.memory cimport mem_wider, mem_zeroed
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from *:
     """
     #ifndef _GNU_SOURCE
     #define _GNU_SOURCE
     #endif
+    #include <fcntl.h>
     #include <sys/mman.h>
     #include <sys/resource.h>
-    static void *lnt_window_map(int fd, size_t n, uint64_t off)
+    static void *lnt_window_map(int fd, size_t n, uint64_t off, int writable)
     {
-        void *p = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, (off_t)off);
+        void *p = mmap(NULL, n, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, (off_t)off);
         return p == MAP_FAILED ? NULL : p;
+    }
+    static int lnt_may_write(int fd)
+    {
+        int flags = fcntl(fd, F_GETFL);
+        return flags >= 0 && (flags & O_ACCMODE) == O_RDWR;
     }
     static long lnt_faults(void)
     {
         struct rusage u;
         return getrusage(RUSAGE_THREAD, &u) ? 0 : u.ru_majflt;
     }
+    static long lnt_minor_faults(void)
+    {
+        struct rusage u;
+        return getrusage(RUSAGE_THREAD, &u) ? 0 : u.ru_minflt;
+    }
+    #define lnt_bits(word) __builtin_popcountll(word)
+    /* Of all reactors: what one syncs is clean for all. */
+    static struct { uint64_t over; int64_t under_way; } lnt_window_syncs;
+    static void lnt_sync_began(void) { __atomic_add_fetch(&lnt_window_syncs.under_way, 1, __ATOMIC_SEQ_CST); }
+    static void lnt_sync_ended(void)
+    {
+        __atomic_add_fetch(&lnt_window_syncs.over, 1, __ATOMIC_SEQ_CST);
+        __atomic_sub_fetch(&lnt_window_syncs.under_way, 1, __ATOMIC_SEQ_CST);
+    }
+    static uint64_t lnt_syncs_over(void) { return __atomic_load_n(&lnt_window_syncs.over, __ATOMIC_RELAXED); }
+    static int lnt_is_syncing(void) { return __atomic_load_n(&lnt_window_syncs.under_way, __ATOMIC_RELAXED) > 0; }
     """
-    void *lnt_window_map(int fd, size_t n, uint64_t off) nogil
+    void *lnt_window_map(int fd, size_t n, uint64_t off, bint writable) nogil
+    bint lnt_may_write(int fd) nogil
     long lnt_faults() nogil
+    long lnt_minor_faults() nogil
+    uint32_t lnt_bits(uint64_t word) nogil
+    void lnt_sync_began() nogil
+    void lnt_sync_ended() nogil
+    uint64_t lnt_syncs_over() nogil
+    bint lnt_is_syncing() nogil
     int munmap(void *p, size_t n) nogil
 
 cdef enum:
@@ -36,6 +69,11 @@ cdef enum:
     IDLE_US = 1000000                 # a window that nobody has used for so long may go for another
     PAUSE_US = 1000000                # nothing is known for so long when a copy has waited ...
     PAUSE_MAX_US = 64000000           # ... and twice as long, up to this, where the next one soon waits, too
+    REWRITE_MAX_BYTES = 16384         # of one copy: a fault a page must stay cheaper than the call
+    GROUP_DIRTY = 410                 # of 512 pages: hot groups make at most 1.25 times as much dirty
+    GROUP_WRITES = 768                # ... of pages: what is written once in an epoch is no dearer by calls ...
+    LASTING_WRITES = 2048             # ... and from here on by far: the next epoch is likely to be such a one
+    SURPRISES_MAX = 16                # faults in an epoch that nothing explains; one of them may be any memory's
 
 cdef uint64_t WINDOW_BYTES = <uint64_t>1 << WINDOW_BITS
 
@@ -46,10 +84,13 @@ cdef long faults_now() noexcept nogil:
 
 
 cdef void windows_open(lnt_windows *w, int fd) noexcept nogil:
-    """None yet, of this file."""
+    """None yet, of this file. Where it is open for writing hot groups are written by a copy, too."""
     memset(w, 0, sizeof(lnt_windows))
     w.fd = fd
     w.enabled = 1
+    w.writable = lnt_may_write(fd)
+    w.epoch = 1
+    w.syncs_over = lnt_syncs_over()
     w.faults = lnt_faults()
 
 
@@ -66,6 +107,9 @@ cdef void windows_turn(lnt_windows *w, uint64_t now_us) noexcept nogil:
     w.now_us = now_us
     if w.until_us and now_us >= w.until_us:
         w.until_us = 0
+    if w.syncs_over != lnt_syncs_over():
+        w.syncs_over = lnt_syncs_over()
+        epoch_ends(w)
 
 
 cdef void windows_waited(lnt_windows *w, uint64_t now_us, long faults) noexcept nogil:
@@ -127,7 +171,7 @@ cdef lnt_window *window_open(lnt_windows *w, uint64_t index) noexcept nogil:
     v = window_new(w)
     if v == NULL:
         return NULL
-    v.at = <uint8_t *>lnt_window_map(w.fd, WINDOW_BYTES, index << WINDOW_BITS)
+    v.at = <uint8_t *>lnt_window_map(w.fd, WINDOW_BYTES, index << WINDOW_BITS, w.writable)
     if v.at == NULL:
         free(v)
         return NULL
@@ -181,6 +225,121 @@ cdef void window_note(lnt_windows *w, uint64_t offset, uint64_t length) noexcept
         v.known[word] |= pages_of_word(word, first, last)
 
 
+# -- hot groups --------------------------------------------------------------------------------------------------------
+
+
+cdef inline void epoch_ends(lnt_windows *w) noexcept nogil:
+    w.epoch += 1
+    w.surprises = 0
+
+
+cdef void sync_begins() noexcept nogil:
+    """Of the file, by a reactor's ring."""
+    lnt_sync_began()
+
+
+cdef void sync_ended() noexcept nogil:
+    """... and all pages that were dirty before it began are clean."""
+    lnt_sync_ended()
+
+
+cdef lnt_window *window_of_epoch(lnt_windows *w, uint64_t offset) noexcept nogil:
+    """The window of that part of the file, if it is open; what it counted in another epoch is forgotten."""
+    cdef uint64_t index = offset >> WINDOW_BITS
+    cdef lnt_window *v = w.table[index] if index < w.count else NULL
+    if v != NULL and v.epoch != w.epoch:
+        v.epoch = w.epoch
+        memset(v.dirty, 0, sizeof(v.dirty))
+        memset(v.entered, 0, sizeof(v.entered))
+        memset(v.groups, 0, sizeof(v.groups))
+    return v
+
+
+cdef inline bint is_hot(lnt_windows *w, lnt_window *v, uint64_t page) noexcept nogil:
+    return v.hot_epoch[page // GROUP_PAGES] >= w.epoch
+
+
+cdef void count_written(lnt_windows *w, lnt_window *v, uint64_t first, uint64_t last) noexcept nogil:
+    """Those pages of the window are written, by whatever way."""
+    cdef uint64_t word, bits
+    cdef lnt_group *g
+    for word in range(first // 64, last // 64 + 1):
+        bits = pages_of_word(word, first, last)
+        g = &v.groups[word * 64 // GROUP_PAGES]
+        g.writes += lnt_bits(bits)
+        g.dirty += lnt_bits(bits & ~v.dirty[word])
+        v.dirty[word] |= bits
+        if g.writes >= GROUP_WRITES and g.dirty >= GROUP_DIRTY:
+            v.hot_epoch[word * 64 // GROUP_PAGES] = w.epoch + (g.writes >= LASTING_WRITES)
+
+
+cdef uint32_t touch(uint64_t *seen, uint64_t first, uint64_t last) noexcept nogil:
+    """How many of those pages were not seen before."""
+    cdef uint64_t word, bits
+    cdef uint32_t n = 0
+    for word in range(first // 64, last // 64 + 1):
+        bits = pages_of_word(word, first, last)
+        n += lnt_bits(bits & ~seen[word])
+        seen[word] |= bits
+    return n
+
+
+cdef void window_wrote(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil:
+    """A system call has written those bytes."""
+    cdef uint64_t at = offset & (WINDOW_BYTES - 1)
+    cdef lnt_window *v
+    if not w.writable or w.until_us or at + length > WINDOW_BYTES:
+        return
+    v = window_of_epoch(w, offset)
+    if v != NULL:
+        count_written(w, v, at >> PAGE_BITS, (at + length - 1) >> PAGE_BITS)
+
+
+cdef void window_touched(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil:
+    """Those bytes, which window_find found, have been read: their pages may have faulted."""
+    cdef uint64_t at = offset & (WINDOW_BYTES - 1)
+    if w.judging:
+        w.expected += touch(w.table[offset >> WINDOW_BITS].touched, at >> PAGE_BITS, (at + length - 1) >> PAGE_BITS)
+
+
+cdef uint8_t *window_rewrite(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil:
+    """Where those bytes are to be copied to. NULL: a system call must write them."""
+    cdef uint64_t at = offset & (WINDOW_BYTES - 1)
+    cdef uint64_t first = at >> PAGE_BITS, last = (at + length - 1) >> PAGE_BITS
+    cdef lnt_window *v
+    if not w.writable or length > REWRITE_MAX_BYTES or window_find(w, offset, length) == NULL:
+        return NULL
+    v = window_of_epoch(w, offset)
+    if not is_hot(w, v, first) or not is_hot(w, v, last):
+        return NULL
+    if not w.judging:
+        w.judging = 1
+        w.expected = 0
+        w.minor_faults = lnt_minor_faults()
+    count_written(w, v, first, last)
+    touch(v.touched, first, last)
+    w.expected += touch(v.entered, first, last)
+    w.rewrites += 1
+    return v.at + at
+
+
+cdef void windows_judge(lnt_windows *w) noexcept nogil:
+    """After the copies of a turn: more faults than pages that were new to the mapping say that pages have been written back.
+
+    Not while a sync of our own is under way: it is expected to, and ends the epoch.
+    """
+    cdef long faults
+    if not w.judging:
+        return
+    w.judging = 0
+    faults = lnt_minor_faults() - w.minor_faults
+    if lnt_is_syncing() or faults <= <long>w.expected:
+        return
+    w.surprises += <uint32_t>(faults - <long>w.expected)
+    if w.surprises > SURPRISES_MAX:
+        epoch_ends(w)
+
+
 cdef class Windows:
     """For tests: onto a file of theirs, by a clock of theirs."""
 
@@ -198,10 +357,35 @@ cdef class Windows:
 
     def read(self, uint64_t offset, uint64_t length):
         cdef const uint8_t *at = window_find(&self.windows, offset, length)
-        return None if at == NULL else (<const char *>at)[:length]
+        if at == NULL:
+            return None
+        window_touched(&self.windows, offset, length)
+        return (<const char *>at)[:length]
+
+    def wrote(self, uint64_t offset, uint64_t length):
+        window_wrote(&self.windows, offset, length)
+
+    def rewrite(self, uint64_t offset, const uint8_t[::1] data):
+        cdef uint8_t *at = window_rewrite(&self.windows, offset, data.shape[0])
+        if at != NULL:
+            memcpy(at, &data[0], data.shape[0])
+        return at != NULL
+
+    def judge(self):
+        windows_judge(&self.windows)
+
+    def sync_begins(self):
+        sync_begins()
+
+    def sync_ended(self):
+        sync_ended()
 
     def waited(self, uint64_t now_us, long more_faults):
         windows_waited(&self.windows, now_us, self.windows.faults + more_faults)
+
+    @property
+    def epoch(self):
+        return self.windows.epoch
 
     @property
     def opened(self):

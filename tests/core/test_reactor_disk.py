@@ -1,6 +1,7 @@
 """The reactor's device: memory-backed pools, shrunken files, failing media."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -342,4 +343,184 @@ def test_a_truncated_page_cached_pool_fails_reads_not_the_process(tmp_path: Path
         w.command(rw(0x28, 0, 128), flags=FINAL | READ, edtl=65536)
         pdu = w.receive()
         assert (pdu.status, pdu.key) == (2, (3, 0x1100))
+        os.truncate(path, 64 << 20)
+
+
+GROUP, DIRTY, WRITES, SURPRISES = 512, 410, 768, 16
+
+
+def wrote(windows: Windows, fd: int, pages: int, first: int = 0) -> None:
+    """By a system call."""
+    os.pwrite(fd, bytes(pages * PAGE), first * PAGE)
+    windows.note(first * PAGE, pages * PAGE)
+    windows.wrote(first * PAGE, pages * PAGE)
+
+
+def heated(windows: Windows, fd: int, times: int = 2) -> None:
+    """The first 2 MiB of the file, in this epoch."""
+    for _ in range(times):
+        wrote(windows, fd, GROUP)
+
+
+def synced(windows: Windows) -> None:
+    """By any reactor; this one's next turn sees it."""
+    windows.sync_begins()
+    windows.sync_ended()
+    windows.turn(SECOND)
+
+
+def test_what_is_dirty_and_written_again_is_written_by_a_copy(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    data = os.urandom(PAGE)
+    for _ in range(2):
+        wrote(windows, fd, DIRTY - 1)
+    assert not windows.rewrite(0, data), "the kernel may make all 512 dirty"
+    windows = Windows(fd)
+    for first, pages in ((0, 256), (0, 256), (GROUP - 255, WRITES - 1 - 2 * 256)):
+        wrote(windows, fd, pages, first)
+    assert not windows.rewrite(0, data), "most were written once"
+    wrote(windows, fd, GROUP, GROUP)
+    assert not windows.rewrite(0, data), "another group"
+    wrote(windows, fd, 1)
+    assert windows.rewrite(7 * PAGE, data)
+    assert os.pread(fd, PAGE, 7 * PAGE) == data
+    assert windows.rewrite(8 * PAGE + 512, data[:1024])
+    assert os.pread(fd, 1024, 8 * PAGE + 512) == data[:1024]
+    assert not windows.rewrite(511 * PAGE, data * 2), "the second page lies in a group that is not hot"
+    assert not windows.rewrite(0, bytes(5 * PAGE)), "long ones are no dearer by a call"
+    os.close(fd)
+
+
+def test_a_file_that_is_open_for_reading_is_only_read(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    reading = os.open(tmp_path / "file", os.O_RDONLY)
+    windows = Windows(reading)
+    heated(windows, fd)
+    assert windows.read(0, 4) == bytes(4)
+    assert not windows.rewrite(0, bytes(PAGE))
+    os.close(reading)
+    os.close(fd)
+
+
+def test_a_hot_group_stays_so_for_one_sync_and_longer_only_where_it_is_written_again(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    heated(windows, fd)
+    synced(windows)
+    assert not windows.rewrite(0, bytes(PAGE)), "a fault a page would cost more than it saves"
+    heated(windows, fd, 4)
+    synced(windows)
+    for _ in range(4):
+        for page in range(GROUP):
+            assert windows.rewrite(page * PAGE, bytes(PAGE))
+    synced(windows)
+    assert windows.rewrite(0, bytes(PAGE)), "what is written by copies counts"
+    synced(windows)
+    assert not windows.rewrite(0, bytes(PAGE)), "once in an epoch is too little"
+    os.close(fd)
+
+
+def test_only_pages_that_a_call_has_seen_are_written_by_a_copy(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    for _ in range(2):
+        wrote(windows, fd, DIRTY)
+    assert windows.rewrite((DIRTY - 1) * PAGE, bytes(PAGE))
+    assert not windows.rewrite(DIRTY * PAGE, bytes(PAGE)), "it may be a hole, or not be in memory"
+    windows.waited(SECOND, 1)
+    assert not windows.rewrite(0, bytes(PAGE)), "memory is short"
+    os.close(fd)
+
+
+def test_pages_that_fault_again_end_an_epoch(tmp_path: Path) -> None:
+    """Somebody else has written them back. A file system in memory has nothing to write back, and then nothing faults."""
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    heated(windows, fd, 4)
+
+    def rewritten() -> int:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for page in 4 * [*range(GROUP)]:
+            assert windows.rewrite(page * PAGE, bytes(PAGE))
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+    rewritten()
+    windows.judge()
+    epoch = windows.epoch
+    assert epoch == 1, "each page is expected to fault once"
+    os.fdatasync(fd)
+    windows.sync_begins()
+    rewritten()
+    windows.judge()
+    assert windows.epoch == epoch, "a sync of our own ends the epoch when it is over, not before"
+    windows.sync_ended()
+    windows.turn(SECOND)
+    assert windows.epoch == epoch + 1
+    rewritten()
+    windows.judge()
+    epoch = windows.epoch
+    os.fdatasync(fd)
+    faults = rewritten()
+    windows.judge()
+    if faults >= GROUP:
+        assert windows.epoch == epoch + 1
+    elif faults <= SURPRISES:
+        assert windows.epoch == epoch
+    os.close(fd)
+
+
+def test_what_was_written_by_a_copy_is_on_the_medium_after_a_sync(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    data = os.urandom(64 * PAGE)
+    heated(windows, fd)
+    os.fdatasync(fd)
+    for page in range(64):
+        assert windows.rewrite(page * PAGE, data[page * PAGE:(page + 1) * PAGE])
+    os.fdatasync(fd)
+    del windows                                  # mapped pages are not dropped from the cache
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    assert os.pread(fd, len(data), 0) == data
+    os.close(fd)
+
+
+def overwritten(r: Rig, w: Wire) -> None:
+    """The volume's first 2 MiB, until a write is one by a copy; all of it holds one byte."""
+    for attempt in range(1000):
+        data = bytes([attempt % 255 + 1])
+        for at in range(0, 4096, 32):
+            w.command(rw(0x2A, at, 32), data * 16384, flags=FINAL | WRITE, edtl=16384)
+            assert w.receive().status == 0
+        if figures(r, "window_rewrites")[0] >= 128:
+            return
+    pytest.fail("no write by a copy")
+
+
+def test_writes_by_a_copy_read_back_and_survive(tmp_path: Path) -> None:
+    path = tmp_path / "pool"
+    with rig(path) as r:
+        if not figures(r, "windows_enabled")[0]:
+            pytest.skip("the test directory is on a file system without windows")
+        w = r.wire()
+        overwritten(r, w)
+        w.command(rw(0x2A, 8, 8), b"\xee" * 4096, flags=FINAL | WRITE, edtl=4096)
+        assert w.receive().status == 0
+        w.command(rw(0x28, 0, 24), flags=FINAL | READ, edtl=12288)
+        data = w.gather()[0]
+        assert data[4096:8192] == b"\xee" * 4096
+        assert data[:4096] == data[8192:] == data[:1] * 4096
+        assert data[4096:8192] in path.read_bytes(), "who reads the file sees it"
+
+
+def test_a_truncated_page_cached_pool_ends_no_process_that_writes(tmp_path: Path) -> None:
+    path = tmp_path / "pool"
+    with rig(path) as r:
+        if not figures(r, "windows_enabled")[0]:
+            pytest.skip("the test directory is on a file system without windows")
+        w = r.wire()
+        overwritten(r, w)
+        os.truncate(path, 4096)
+        w.command(rw(0x2A, 8, 8), b"\xee" * 4096, flags=FINAL | WRITE, edtl=4096)
+        assert w.receive() is not None
         os.truncate(path, 64 << 20)
