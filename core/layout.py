@@ -162,7 +162,7 @@ FRAME_HEADER = (
     Field(24, 8, "seq", "rises by one a frame"),
     Field(32, 8, "hard_upto", "data of every record in frames up to this one was synced before this frame was written"),
     Field(40, 8, "synced_upto", "frames up to this one were themselves synced before this frame was written"),
-    Field(48, 4, "length", "bytes of header and records; the frame takes whole blocks"),
+    Field(48, 4, "length", "bytes of header and records; behind them zeros, or the next frame"),
     Field(52, 4, "flags", "1: pad, the ring goes on at its start"),
     Field(56, 4, "records", "number of records"),
 )

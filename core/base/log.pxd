@@ -10,6 +10,7 @@ cdef struct lnt_journal_frame:
     uint64_t seq
     uint64_t hard_upto
     uint32_t position         # blocks into the ring
+    uint32_t before           # bytes of earlier frames in that block
     uint32_t length           # bytes used
     uint32_t records
     uint8_t done
@@ -21,6 +22,9 @@ cdef struct lnt_journal:
     uint32_t blocks
     uint32_t head                  # next free block of the ring
     uint32_t tail                  # first block that recovery needs
+    uint8_t shares                 # frames may share a block: the superblock on the medium says so
+    uint32_t shared_bytes          # of the block before `head` that frames have taken; 0: the next one begins a block
+    uint8_t *shared                # what they hold, a block
     uint64_t next_seq              # of the open frame
     uint64_t closed_seq            # last frame handed to the device
     uint64_t written_seq           # all frames up to it are in the medium's cache

@@ -9,9 +9,10 @@ from core.base.crc32c cimport lnt_crc32c
 from core.base.dropped cimport ring_count
 from core.base.entries cimport E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport (
-    DE_CRC, DE_HOME, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_DIRECTORY_ENTRY_BYTES, L_GROUP_BLOCKS, L_NODE_ENTRIES,
-    L_PAGE_HEADER_BYTES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_RUNS, PG_CRC, PK_DIRECTORY, PK_SUMMARY,
-    SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
+    DE_CRC, DE_HOME, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_DIRECTORY_ENTRY_BYTES, L_GROUP_BLOCKS,
+    L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_RUNS, PG_CRC, PK_DIRECTORY,
+    PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
+    SB_VERSION,
 )
 from core.base.log cimport (
     CHECKPOINT_APPLY, CHECKPOINT_HOMES, CHECKPOINT_IDLE, CHECKPOINT_IMAGES, CHECKPOINT_SUPER, CHECKPOINT_SYNC1, CHECKPOINT_SYNC2,
@@ -28,7 +29,7 @@ from core.base.schedule cimport ops_ready
 from core.base.trace cimport PF_AREA, PF_CHECKPOINT, PF_HOMES, PF_PAGE, memory_short, pool_fail
 from core.base.types cimport IO_WRITE, ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE, lnt_io
 from core.catalog.slots cimport object_store, slot_page
-from core.log.journal cimport checkpoint_sync, frame_close, frames_ready, journal_cut, journal_room
+from core.log.journal cimport block_end, checkpoint_sync, frame_close, frames_ready, frames_share, journal_cut, journal_room
 from core.log.pending cimport pending_freeze, pending_pages
 from core.log.superblock cimport super_build, super_next
 from core.objects cimport dirty_take
@@ -331,6 +332,7 @@ cdef int freeze(lnt_pool *p) noexcept nogil:
     frame_close(p, 0)
     p.checkpoint.cut_seq = p.journal.closed_seq
     p.checkpoint.cut_position = p.journal.head
+    block_end(p)                  # recovery begins there
     memset(p.checkpoint.directory, 0, <uint64_t>p.checkpoint.n_directory * L_BLOCK_BYTES)
     pending_freeze(p)
     pages_freeze(p)
@@ -467,6 +469,7 @@ cdef void published(lnt_pool *p) noexcept nogil:
     p.checkpoint.recovers = 0
     memcpy(p.checkpoint.live_buf, p.checkpoint.super_buf, L_BLOCK_BYTES)
     journal_cut(p, p.checkpoint.cut_seq, p.checkpoint.cut_position)
+    frames_share(p, lnt_get_le32(p.checkpoint.super_buf + SB_VERSION))
     homes_release(p)
     ops_ready(p, &p.checkpoint_wait.room)
 

@@ -1,6 +1,6 @@
 # The journal: records in frames, group commit, and the only place that syncs while a pool is open (docs/durability.md).
 from core.base.crc32c cimport lnt_crc32c
-from core.base.layout cimport FR_CRC, L_BLOCK_BYTES
+from core.base.layout cimport FR_CRC, L_BLOCK_BYTES, L_FIRST_VERSION
 from core.base.pool cimport lnt_pool
 from core.base.types cimport lnt_op
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
@@ -58,6 +58,14 @@ cdef inline void journal_continue(lnt_pool *p, uint32_t position, uint64_t next_
     p.journal.next_seq = next_seq
     p.journal.closed_seq = p.journal.written_seq = p.journal.seal_seq = next_seq - 1
     p.journal.hard_seq = p.journal.synced_seq = p.journal.marker_seq = p.journal.data_synced_seq = 0
+
+cdef inline void frames_share(lnt_pool *p, uint32_t version) noexcept nogil:
+    """The superblock on the medium says which version's rules hold: frames may share a block from version 2 on."""
+    p.journal.shares = version > L_FIRST_VERSION
+
+cdef inline void block_end(lnt_pool *p) noexcept nogil:
+    """The next frame begins a block of its own."""
+    p.journal.shared_bytes = 0
 
 cdef inline void journal_data_written(lnt_pool *p) noexcept nogil:
     """A write of data has ended: the next sync proves it."""

@@ -20,7 +20,7 @@ from core.base.schedule cimport op_finish, ops_ready
 from core.base.trace cimport PF_FRAME, PF_RING, PF_SYNC, memory_short, pool_fail
 from core.base.types cimport IO_SYNC, IO_WRITE, ST_IO_WRITE, ST_OK, lnt_io
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memmove, memset
 
 cdef enum:
     COMMIT_US = 1000000           # changes become hard at the latest after this, though nobody asked
@@ -31,7 +31,8 @@ cdef int journal_init(lnt_pool *p) noexcept nogil:
     p.journal.sync_io.kind = IO_SYNC
     p.journal.sync_io.owner = p
     p.journal.sync_io.done = sync_ended
-    return frames_ready(p)
+    p.journal.shared = <uint8_t *>mem_aligned(L_BLOCK_BYTES)
+    return p.journal.shared != NULL and frames_ready(p)
 
 
 cdef void journal_free(lnt_pool *p) noexcept nogil:
@@ -39,6 +40,8 @@ cdef void journal_free(lnt_pool *p) noexcept nogil:
     cdef lnt_journal_frame *nxt
     cdef int i
     cdef lnt_journal_frame *heads[3]
+    free(p.journal.shared)
+    p.journal.shared = NULL
     heads[0] = p.journal.spare
     heads[1] = p.journal.inflight
     heads[2] = p.journal.open
@@ -82,6 +85,7 @@ cdef lnt_journal_frame *frame_new(lnt_pool *p) noexcept nogil:
     f.records = 0
     f.done = 0
     f.pad = 0
+    f.before = 0
     f.hard_upto = 0
     return f
 
@@ -120,9 +124,30 @@ cdef void frame_written(lnt_io *io) noexcept nogil:
     frames_written(p)
 
 
+cdef bint frame_joins(lnt_pool *p, lnt_journal_frame *f) noexcept nogil:
+    """Whether the frame goes into the block of the one before it.
+
+    That block is written once more, with the same bytes up to here, so whatever a power cut leaves of that has them. No other
+    write of it may be under way. Where a sync has begun since, the next frame has a block of its own all the same.
+    """
+    return (p.journal.shares and p.journal.shared_bytes and p.journal.inflight == NULL
+            and p.journal.shared_bytes + f.length <= L_BLOCK_BYTES)
+
+
+cdef void frame_share(lnt_pool *p, lnt_journal_frame *f, uint32_t blocks) noexcept nogil:
+    """The frame is ready to be written: put what is in its block before it, and remember the block for the next one."""
+    if f.before:
+        memmove(f.buf + f.before, f.buf, f.length)
+        memcpy(f.buf, p.journal.shared, f.before)
+    if f.pad or blocks > 1 or not p.journal.shares:
+        p.journal.shared_bytes = 0
+        return
+    memcpy(p.journal.shared + f.before, f.buf + f.before, f.length)
+    p.journal.shared_bytes = f.before + f.length
+
+
 cdef void frame_submit(lnt_pool *p, lnt_journal_frame *f, uint32_t position) noexcept nogil:
-    cdef uint32_t blocks = (f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
-    memset(f.buf + f.length, 0, blocks * L_BLOCK_BYTES - f.length)
+    cdef uint32_t blocks = (f.before + f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
     memset(f.buf, 0, L_FRAME_HEADER_BYTES)
     lnt_put_le32(f.buf + FR_MAGIC, L_FRAME_MAGIC)
     memcpy(f.buf + FR_UUID, p.uuid, 16)
@@ -133,6 +158,8 @@ cdef void frame_submit(lnt_pool *p, lnt_journal_frame *f, uint32_t position) noe
     lnt_put_le32(f.buf + FR_FLAGS, FF_PAD if f.pad else 0)
     lnt_put_le32(f.buf + FR_RECORDS, f.records)
     lnt_put_le32(f.buf + FR_CRC, frame_crc(f.buf, f.length))
+    frame_share(p, f, blocks)
+    memset(f.buf + f.before + f.length, 0, blocks * L_BLOCK_BYTES - f.before - f.length)
     f.position = position
     f.io.kind = IO_WRITE
     f.io.offset = (p.journal.start + position) * L_BLOCK_BYTES
@@ -170,6 +197,10 @@ cdef void frame_close(lnt_pool *p, int force) noexcept nogil:
     f.hard_upto = p.journal.data_synced_seq
     p.journal.next_seq += 1
     p.journal.closed_seq = f.seq
+    if frame_joins(p, f):
+        f.before = p.journal.shared_bytes
+        frame_submit(p, f, (p.journal.head or p.journal.blocks) - 1)
+        return
     blocks = (f.length + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
     if ring_room(p) < blocks + (p.journal.blocks - p.journal.head if p.journal.head + blocks > p.journal.blocks else 0):
         pool_fail(p, PF_RING, blocks)      # the room checks of writers make this unreachable; never overwrite what recovery needs
@@ -271,6 +302,7 @@ cdef void journal_cut(lnt_pool *p, uint64_t seq, uint32_t position) noexcept nog
 cdef void sync_ended(lnt_io *io) noexcept nogil:
     cdef lnt_pool *p = <lnt_pool *>io.owner
     p.journal.syncing = 0
+    block_end(p)                  # what lies there is durable; the next frame says so, which is looked for at a block's start
     if io.result != 0:
         p.journal.sync_failed = 1
         pool_fail(p, PF_SYNC, <uint64_t>-io.result)     # the kernel may have dropped the pages: a second try proves nothing
@@ -287,6 +319,7 @@ cdef void sync_ended(lnt_io *io) noexcept nogil:
 
 cdef void sync_start(lnt_pool *p) noexcept nogil:
     frame_close(p, 0)             # its records' data is complete, so this sync proves it
+    block_end(p)
     p.journal.syncing = 1
     p.journal.sync_started += 1
     p.journal.cut_closed = p.journal.closed_seq

@@ -14,6 +14,7 @@ from core.base.layout cimport (
 from core.base.memory cimport mem_zeroed
 from core.base.mutations cimport M_NO_SUPER_CRC
 from core.base.native cimport lnt_get_le32, lnt_get_le64
+from core.log.journal cimport frames_share
 from core.log.superblock cimport super_bytes, super_crc
 from core.sparse cimport sparse_known
 from libc.stdint cimport uint64_t, uint8_t
@@ -77,6 +78,7 @@ cdef int super_load(lnt_pool *p, bytes raw) except -1:
     p.superblock.generation = lnt_get_le64(b + SB_SB_GEN)
     if lnt_get_le32(b + SB_VERSION) > L_FIRST_VERSION:
         sparse_known(p)
+    frames_share(p, lnt_get_le32(b + SB_VERSION))
     p.next_id = lnt_get_le64(b + SB_NEXT_ID)
     p.catalog.root = lnt_get_le64(b + SB_CATALOG_ROOT)
     p.catalog.level = <uint8_t>lnt_get_le32(b + SB_CATALOG_LEVEL)

@@ -45,17 +45,21 @@ FAULTS = {SHORT: "it is too short", NOBODY: "its object is not there", IMPOSSIBL
 # -- frames --------------------------------------------------------------------------------------------------------------
 
 
-cdef int frame_valid(lnt_pool *p, const uint8_t *b, uint64_t room_blocks) noexcept nogil:
+cdef int frame_valid(lnt_pool *p, const uint8_t *b, uint64_t room_bytes) noexcept nogil:
     cdef uint32_t length = lnt_get_le32(b + FR_LENGTH)
     if lnt_get_le32(b + FR_MAGIC) != L_FRAME_MAGIC or memcmp(b + FR_UUID, p.uuid, 16) != 0:
         return 0
     if length < L_FRAME_HEADER_BYTES or length > L_FRAME_BLOCKS * L_BLOCK_BYTES:
         return 0
-    if length > room_blocks * L_BLOCK_BYTES:
+    if length > room_bytes:
         return 0
     if p.mutations & M_NO_FRAME_CRC:
         return 1
     return lnt_get_le32(b + FR_CRC) == frame_crc(b, length)
+
+
+cdef inline bint frame_is(lnt_pool *p, const uint8_t *b, uint64_t room_bytes, uint64_t seq) noexcept nogil:
+    return (room_bytes >= L_FRAME_HEADER_BYTES and lnt_get_le64(b + FR_SEQ) == seq) and frame_valid(p, b, room_bytes)
 
 
 cdef bytes ring_read(lnt_pool *p, object device, const uint8_t *sb, uint32_t position, uint64_t expect):
@@ -73,32 +77,38 @@ cdef bytes ring_read(lnt_pool *p, object device, const uint8_t *sb, uint32_t pos
 
 
 cdef list frames_find(lnt_pool *p, const uint8_t *r, uint32_t *position, uint64_t *expect, uint64_t *hard):
-    """Places of the frames from `position` and number `expect` on, both left after the last; `hard`: synced up to."""
+    """Offsets in bytes of the frames from block `position` and number `expect` on, both left after the last.
+
+    `hard`: synced up to. A frame begins where the one before it ends, or at the block behind that.
+    """
     cdef const uint8_t *b
     cdef list frames = []
-    cdef uint32_t blocks = p.journal.blocks, i
+    cdef uint64_t size = <uint64_t>p.journal.blocks * L_BLOCK_BYTES, at = <uint64_t>position[0] * L_BLOCK_BYTES
+    cdef uint32_t i
     cdef int wrapped = 0
     while True:
-        b = r + <uint64_t>position[0] * L_BLOCK_BYTES
-        if not frame_valid(p, b, blocks - position[0]) or lnt_get_le64(b + FR_SEQ) != expect[0]:
-            break
+        b = r + at
+        if at == size or not frame_is(p, b, size - at, expect[0]):
+            if at % L_BLOCK_BYTES == 0 and at != size:
+                break
+            at = (at + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES * L_BLOCK_BYTES % size
+            continue
         if lnt_get_le32(b + FR_FLAGS) & FF_PAD:
             if wrapped:
                 break
             wrapped = 1
-            position[0] = 0
+            at = 0
             continue
         if lnt_get_le64(b + FR_HARD_UPTO) > hard[0]:
             hard[0] = lnt_get_le64(b + FR_HARD_UPTO)
-        frames.append(position[0])
-        position[0] += (lnt_get_le32(b + FR_LENGTH) + L_BLOCK_BYTES - 1) // L_BLOCK_BYTES
-        if position[0] == blocks:
-            position[0] = 0
+        frames.append(at)
+        at += lnt_get_le32(b + FR_LENGTH)
         expect[0] += 1
-    for i in range(blocks):
+    position[0] = <uint32_t>(at // L_BLOCK_BYTES)
+    for i in range(p.journal.blocks):
         b = r + <uint64_t>i * L_BLOCK_BYTES
-        if (frame_valid(p, b, blocks - i) and lnt_get_le64(b + FR_SEQ) > expect[0]
-                and lnt_get_le64(b + FR_SEQ) <= expect[0] + blocks
+        if (frame_valid(p, b, size - <uint64_t>i * L_BLOCK_BYTES) and lnt_get_le64(b + FR_SEQ) > expect[0]
+                and lnt_get_le64(b + FR_SEQ) <= expect[0] + size // L_FRAME_HEADER_BYTES
                 and lnt_get_le64(b + FR_SYNCED_UPTO) >= expect[0] and not p.mutations & M_NO_SYNCED_UPTO):
             raise damaged(f"journal frame {expect[0]} is gone, though it was durable")
     return frames
@@ -116,11 +126,11 @@ cdef int journal_replay(lnt_pool *p, object device, bytes raw, int trusted, list
     cdef list frames = frames_find(p, r, &position, &expect, &hard) if ring else []
     last = expect - 1 if trusted or p.mutations & M_ACCEPT_SOFT else hard
     if trusted and last > hard and not soft_rewrite(p, device, r, [at for at in frames if lnt_get_le64(
-            r + <uint64_t>at * L_BLOCK_BYTES + FR_SEQ) > hard]):
+            r + <uint64_t>at + FR_SEQ) > hard]):
         last = hard
     journal_number(p, lnt_get_le64(sb + SB_JOURNAL_SEQ))
     for at in frames:
-        b = r + <uint64_t>at * L_BLOCK_BYTES
+        b = r + <uint64_t>at
         if lnt_get_le64(b + FR_SEQ) > last:
             break
         journal_number(p, lnt_get_le64(b + FR_SEQ))
@@ -146,7 +156,7 @@ cdef int soft_rewrite(lnt_pool *p, object device, const uint8_t *ring, list fram
     if p.mutations & M_NO_REWRITE:
         return 1
     for position in frames:
-        b = ring + <uint64_t>position * L_BLOCK_BYTES
+        b = ring + <uint64_t>position
         at, length = L_FRAME_HEADER_BYTES, lnt_get_le32(b + FR_LENGTH)
         while at + RB_MAP <= length and 8 <= lnt_get_le32(b + at + RC_LENGTH) <= length - at:
             if b[at + RC_TYPE] == RT_MAP:

@@ -90,6 +90,17 @@ def durable_nodes(disk: SimDisk, sure: Superblock) -> Iterator[int]:
         yield from walk(root, number(raw, SB["catalog_level"]), catalog=True)
 
 
+def frames_of(raw: bytes) -> Iterator[bytes]:
+    """The whole frames of a frame's blocks: the one that begins there, and those behind it, each where the last one ends."""
+    at, expect = 0, number(raw, FR["seq"])
+    while raw[at:at + 4] == FRAME_MAGIC and number(raw[at:], FR["seq"]) == expect:
+        frame = raw[at:at + number(raw[at:], FR["length"])]
+        if number(frame, FR["crc"]) != crc32c(frame[8:]):
+            return
+        yield frame
+        at, expect = at + len(frame), expect + 1
+
+
 class WatchedDisk(SimDisk):
     """A SimDisk for one pool. `broken`: the first write that a power cut might turn into a loss."""
 
@@ -217,13 +228,21 @@ class WatchedDisk(SimDisk):
             self.began = (gen, self.writes)
 
     def _judge_frame(self, block: int, data: bytes, sure: Superblock) -> None:
-        for page in range(block, block + len(data) // PAGE_BYTES):
+        joined = self._joined(block, data)
+        for page in range(block, block + len(data) // PAGE_BYTES) if not joined else ():
             old = self.view.get(page, self.fill)
             if (old[:4] == FRAME_MAGIC and old[FR["uuid"]] == data[FR["uuid"]] and number(old, FR["seq"]) >= sure.journal_seq
                     and page in self._chain(sure)):
                 self._break(f"journal frame {number(old, FR['seq'])} is overwritten, which recovery needs")
-        if data[:4] == FRAME_MAGIC and not number(data, FR["flags"]) & layout.FRAME_FLAGS["pad"]:
-            self._judge_claims(data)
+        for frame in frames_of(data[joined:]):
+            if not number(frame, FR["flags"]) & layout.FRAME_FLAGS["pad"]:
+                self._judge_claims(frame)
+
+    def _joined(self, block: int, data: bytes) -> int:
+        """How many bytes of frames that already lie in that block a write of one more frame repeats."""
+        old = self.view.get(block, self.fill)
+        there = sum(map(len, frames_of(old)))
+        return there if 0 < there < len(data) == PAGE_BYTES and data[:there] == old[:there] else 0
 
     def _judge_claims(self, data: bytes) -> None:
         """What a frame says of those before it: that their data is durable (`hard_upto`), that they are (`synced_upto`)."""
@@ -282,16 +301,16 @@ class WatchedDisk(SimDisk):
         at, expect = sure.journal_pos, sure.journal_seq
         while sure.journal[at] not in found:
             head = self.view.get(sure.journal[at], self.fill)
-            length = number(head, FR["length"])
-            blocks = -(-length // PAGE_BYTES)
-            if head[:4] != FRAME_MAGIC or number(head, FR["seq"]) != expect or not 0 < blocks <= len(sure.journal) - at:
+            blocks = -(-number(head, FR["length"]) // PAGE_BYTES)
+            if not 0 < blocks <= len(sure.journal) - at:
                 break
             raw = b"".join(self.view.get(sure.journal[at + i], self.fill) for i in range(blocks))
-            if number(head, FR["crc"]) != crc32c(raw[8:length]):
+            frames = [frame for frame in frames_of(raw) if number(frame, FR["seq"]) >= expect]
+            if not frames or number(frames[0], FR["seq"]) != expect:
                 break
             found.add(sure.journal[at])
-            if number(head, FR["flags"]) & layout.FRAME_FLAGS["pad"]:
+            if number(frames[0], FR["flags"]) & layout.FRAME_FLAGS["pad"]:
                 at = 0
             else:
-                at, expect = (at + blocks) % len(sure.journal), expect + 1
+                at, expect = (at + blocks) % len(sure.journal), expect + len(frames)
         return found
