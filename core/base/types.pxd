@@ -16,6 +16,7 @@ cdef enum lnt_io_kind:
 
 cdef enum lnt_io_flag:
     IOF_NEW = 1               # WRITE: to blocks that hold nothing yet; a device whose medium grows may prepare for more of them
+    IOF_AWAITED = 2           # SYNC: one command of this device's thread waits for it, and nothing else does
 
 cdef enum lnt_op_kind:
     OP_READ = 1

@@ -18,7 +18,7 @@ from core.base.native cimport lnt_put_le32, lnt_put_le64
 from core.base.pool cimport lnt_op_state
 from core.base.schedule cimport op_finish, ops_ready
 from core.base.trace cimport PF_FRAME, PF_RING, PF_SYNC, memory_short, pool_fail
-from core.base.types cimport IO_SYNC, IO_WRITE, ST_IO_WRITE, ST_OK, lnt_io
+from core.base.types cimport IOF_AWAITED, IO_SYNC, IO_WRITE, OP_ADMIN, ST_IO_WRITE, ST_OK, lnt_io
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memmove, memset
 
@@ -317,6 +317,12 @@ cdef void sync_ended(lnt_io *io) noexcept nogil:
         p.journal.hard_seq = p.journal.cut_marker
 
 
+cdef inline bint awaited_alone(lnt_pool *p) noexcept nogil:
+    cdef lnt_op *op = p.journal.hard_waiters
+    return (op != NULL and op.next == NULL and op.dev == p.current_device and op.kind < OP_ADMIN
+            and p.journal.checkpoint_need_sync <= p.journal.sync_done)
+
+
 cdef void sync_start(lnt_pool *p) noexcept nogil:
     frame_close(p, 0)             # its records' data is complete, so this sync proves it
     block_end(p)
@@ -326,6 +332,7 @@ cdef void sync_start(lnt_pool *p) noexcept nogil:
     p.journal.cut_written = p.journal.written_seq
     p.journal.cut_marker = p.journal.marker_seq
     p.journal.cut_writes = p.journal.data_writes
+    p.journal.sync_io.flags = IOF_AWAITED if awaited_alone(p) else 0
     if p.current_device.submit(p.current_device, &p.journal.sync_io):
         sync_ended(&p.journal.sync_io)
 

@@ -1,6 +1,7 @@
 # The reactor's lnt_dev: device requests on its io_uring, inline where that is cheaper, or by librbd.
 from core.base.types cimport lnt_dev, lnt_io
 from core.wire.image cimport lnt_image
+from core.wire.lone cimport lnt_lone
 from core.wire.throttle cimport lnt_throttle
 from core.wire.uring cimport lnt_ring
 from core.wire.waves cimport lnt_waves
@@ -27,6 +28,8 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint8_t *map                   # memory-backed files: all of it
     uint64_t map_bytes
     lnt_throttle throttle
+    lnt_lone lone
+    uint8_t own_syncs              # this thread may perform them
     lnt_windows windows            # buffered files of some file systems: what is read without a system call
     lnt_waves waves                # past the page cache: who has to wait for others to end
     uint32_t in_flight

@@ -5,8 +5,9 @@ Those of a pool on Ceph are librbd's (core/wire/image.pyx).
 Inline: memory-backed files (copied through a mapping), reads the page cache can answer, and writes into it, which the kernel
 would hand to worker threads. Lives here and nowhere else: `lnt_disk`.
 """
-from core.base.types cimport IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, iovec
+from core.base.types cimport IOF_AWAITED, IOF_NEW, IO_ALLOCATE, IO_DISCARD, IO_READ, IO_SYNC, IO_WRITE, iovec
 from core.wire.image cimport image_close, image_finished, image_open, image_submit
+from core.wire.lone cimport lone_synced, lone_takes
 from core.wire.mapping cimport mapping_give, mapping_take
 from core.wire.tags cimport TAG_DEVICE, TAG_IMAGE
 from core.wire.throttle cimport SLOW_WRITE_US, throttle_wrote, throttled
@@ -172,6 +173,7 @@ cdef inline bint in_waves(lnt_disk *d, lnt_io *io) noexcept nogil:
 
 cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
     cdef lnt_disk *d = <lnt_disk *>dev.owner
+    cdef bint own_sync = False
     io.next = NULL
     io.done_bytes = io.parts_done = 0
     if io.kind == IO_READ:
@@ -182,8 +184,10 @@ cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
         d.write_bytes += io.length
     elif io.kind == IO_SYNC:
         d.syncs += 1
+        own_sync = lone_takes(&d.lone, lnt_mono_us(), d.write_bytes,
+                              d.own_syncs and io.flags & IOF_AWAITED != 0 and d.in_flight == 0)
     d.in_flight += 1
-    if (d.image.handle != NULL or (d.inline_io and io.kind != IO_ALLOCATE)
+    if (d.image.handle != NULL or own_sync or (d.inline_io and io.kind != IO_ALLOCATE)
             or (io.kind == IO_WRITE and d.page_cache and d.throttle.until_us == 0)
             or (io.kind == IO_READ and d.page_cache and (d.cached or d.reads % CACHED_MAX == 0))):
         if d.inline_tail != NULL:
@@ -230,6 +234,7 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
     elif io.kind == IO_SYNC:
         d.syncing -= 1
         sync_ended()
+        lone_synced(&d.lone, lnt_mono_us(), False)
     if result == -EINTR:
         prep(d, io)
         return
@@ -297,7 +302,10 @@ cdef int32_t punched(lnt_disk *d, lnt_io *io) noexcept nogil:
 
 cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
     if io.kind == IO_SYNC:
-        return 0 if fdatasync(d.fd) == 0 else -errno
+        while fdatasync(d.fd):
+            if errno != EINTR:
+                return -errno
+        return 0
     if io.kind == IO_DISCARD:
         return punched(d, io)
     return mapped_rw(d, io) if io.offset + io.length <= d.map_bytes else file_rw(d, io)
@@ -406,6 +414,10 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
         io.next = NULL
         if io.kind == IO_READ:
             read_cached(d, io)
+        elif io.kind == IO_SYNC:
+            sync_begins()
+            finished(d, io, perform(d, io))
+            sync_ended()
         elif d.throttle.until_us:
             prep(d, io)
         else:
@@ -426,6 +438,7 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.inline_io = <uint8_t>(lnt_memory_backed(fd) if inline_io < 0 else inline_io)
     d.copies = <uint8_t>lnt_is_buffered_file(fd)
     d.page_cache = <uint8_t>(inline_io != 0 and d.copies)
+    d.own_syncs = <uint8_t>(inline_io != 0 and not d.inline_io)
     d.small_folios = <uint8_t>(d.page_cache and lnt_on_ext4(fd))
     d.dev.gap_bytes = 0 if d.inline_io else GAP_CACHED_BYTES if d.page_cache else GAP_BYTES
     d.device = <uint8_t>lnt_is_device(fd)

@@ -34,7 +34,7 @@ cdef dict loop_stats(lnt_reactor *r):
             "device_reads": r.disk.reads, "device_writes": r.disk.writes,
             "device_syncs": r.disk.syncs, "device_read_bytes": r.disk.read_bytes,
             "device_write_bytes": r.disk.write_bytes, "device_in_flight": r.disk.in_flight,
-            "device_held_reads": r.disk.waves.held,
+            "device_held_reads": r.disk.waves.held, "own_syncs": r.disk.lone.times,
             "inline_io": r.disk.inline_io, "throttled": r.disk.throttle.times,
             "mapped_bytes": r.disk.map_bytes, "windows_enabled": r.disk.windows.enabled,
             "window_copies": r.disk.windows.copies,

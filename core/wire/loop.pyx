@@ -17,6 +17,7 @@ from core.wire.disk cimport (
 from core.wire.inbound cimport inbound_arrived, inbound_close, inbound_let_go, inbound_open
 from core.wire.keepalive cimport keepalive_turn
 from core.wire.lifecycle cimport connections_reap, sessions_reap
+from core.wire.lone cimport lone_synced
 from core.wire.mailbox cimport mailbox_arm, mailbox_wake, mailbox_woken
 from core.wire.nexus cimport (
     CLOSE_ERROR, CLOSE_PEER, CONNECTIONS_MAX, CONNECTION_OPEN, lnt_connection,
@@ -114,6 +115,7 @@ cdef void dev_wake(lnt_dev *dev) noexcept nogil:
 cdef void on_recv(lnt_reactor *r, lnt_connection *c, int32_t result, uint32_t flags) noexcept nogil:
     cdef uint8_t *p
     if flags & IORING_CQE_F_BUFFER:
+        r.disk.lone.heard = 1
         p = inbound_arrived(&r.inbound, flags >> IORING_CQE_BUFFER_SHIFT)
         if result > 0 and c.state == CONNECTION_OPEN:
             receive_bytes(r, c, p, <uint32_t>result)
@@ -156,6 +158,7 @@ cdef void completions(lnt_reactor *r) noexcept nogil:
         elif tag == TAG_IMAGE:
             disk_image_woken(&r.disk)
         elif tag == TAG_WAKE:
+            r.disk.lone.heard = 1
             mailbox_woken(r)
             mailbox_arm(r)
             requests_take(r)
@@ -197,6 +200,7 @@ cdef void engine_turn(lnt_reactor *r) noexcept nogil:
     r.submit_head = NULL
     r.submit_tail = NULL
     lnt_store32(&r.engine_due, 0, RELEASE)
+    r.disk.lone.only = r.tasks.live <= 1
     lnt_enter(r.pool)
     tell(io)
     while op != NULL:
@@ -209,6 +213,13 @@ cdef void engine_turn(lnt_reactor *r) noexcept nogil:
     r.engine_us = FOREVER if wait >= LNT_IDLE else r.now_us + wait
 
 
+cdef void own_sync_over(lnt_reactor *r) noexcept nogil:
+    # This thread waited for the medium itself: whoever came meanwhile waited, too.
+    lnt_lease_prove(r.lease_us)
+    lnt_ring_pump(r.ring)
+    lone_synced(&r.disk.lone, lnt_mono_us(), lnt_cqe(r.ring) != NULL)
+
+
 cdef void engine(lnt_reactor *r) noexcept nogil:
     # Engine turns until nothing more finishes inline. Bounded in number and time: a checkpoint on an inline device is work that
     # never waits.
@@ -218,6 +229,8 @@ cdef void engine(lnt_reactor *r) noexcept nogil:
         engine_turn(r)
         lnt_lease_prove(r.lease_us)
         disk_run_inline(&r.disk, r.now_us)
+        if r.disk.lone.here:
+            own_sync_over(r)
         lnt_dev_reap(r.pool, &r.disk.dev)
         if r.disk.done_head == NULL and r.submit_head == NULL:
             break

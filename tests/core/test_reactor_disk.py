@@ -3,9 +3,11 @@
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from core.wire.lone import Lone
 from core.wire.reactor import CommandEvent
 from core.wire.throttle import Throttle
 from core.wire.window import Windows
@@ -145,6 +147,62 @@ def test_nobody_spins_while_a_sync_is_under_way(tmp_path: Path) -> None:
                 w.command(cdb, data, flags=flags, edtl=len(data))
                 w.exp_stat_sn = int.from_bytes(w.receive().bhs[24:28], "big") + 1
         assert int(r.reactor.stats()["loop"]["wakeups"]) - before >= 50    # a sync is waited for asleep
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_lone_sync_is_waited_for_by_the_thread_that_has_nothing_else_to_do(tmp_path: Path, direct: bool) -> None:
+    with rig(tmp_path / "pool", direct=direct) as r:
+        if r.reactor.stats()["loop"]["inline_io"]:
+            pytest.skip("the test directory is in memory itself")
+        w = r.wire()
+        for number in range(300):           # a slow or a busy medium takes long now and then: then the ring has it
+            for cdb, data, flags in ((rw(0x2A, 0, 8), bytes([number % 256]) * 4096, FINAL | WRITE), (rw(0x35, 0, 0), b"", FINAL)):
+                w.command(cdb, data, flags=flags, edtl=len(data))
+                assert w.receive().status == 0
+            if figures(r, "own_syncs")[0] >= 3:
+                break
+        own, syncs = figures(r, "own_syncs", "device_syncs")
+        assert own <= max(syncs - 16, 0), "those before were short, and nobody spoke meanwhile"
+        w.command(rw(0x28, 0, 8), flags=FINAL | READ, edtl=4096)
+        assert w.gather()[0] == bytes([number % 256]) * 4096
+        if not own:
+            pytest.skip("syncs of the test directory are not short now")
+
+
+LITTLE = 4096
+
+
+def quiet(lone: Lone, syncs: int, *, heard: bool = False, took_us: int = 100) -> list[bool]:
+    """So many syncs of one command alone, one after the other: which of them are the thread's own."""
+    found = []
+    for number in range(syncs):
+        found.append(lone.takes(number * 10_000, number * LITTLE))
+        lone.synced(number * 10_000 + took_us, heard)
+    return found
+
+
+def test_a_sync_is_the_threads_own_once_sixteen_were_short_and_kept_nobody_waiting() -> None:
+    lone = Lone()
+    assert quiet(lone, 18) == [False] * 16 + [True] * 2
+    assert not any(quiet(Lone(), 40, heard=True)), "somebody speaks in each"
+    assert not any(quiet(Lone(), 40, took_us=1_001)), "the medium is slow"
+
+
+@pytest.mark.parametrize("fields", [{"awaited": False}, {"only": False}, {"written_bytes": 17 * LITTLE + (256 << 10)}])
+def test_a_sync_is_the_rings_where_others_want_it_or_much_was_written(fields: dict[str, Any]) -> None:
+    lone = Lone()
+    quiet(lone, 17)
+    assert not lone.takes(**{"now_us": 0, "written_bytes": 17 * LITTLE} | fields)
+    lone.synced(100)
+    assert lone.takes(0, fields.get("written_bytes", 17 * LITTLE)), "it was that one only"
+
+
+def test_one_that_speaks_during_a_sync_sends_those_behind_it_to_the_ring() -> None:
+    lone = Lone()
+    quiet(lone, 16)
+    assert lone.takes(0, 16 * LITTLE)
+    lone.synced(100, True)
+    assert quiet(lone, 17) == [False] * 16 + [True]
 
 
 def figures(r: Rig, *names: str) -> list[int]:
