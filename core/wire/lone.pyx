@@ -1,9 +1,9 @@
 """Whether the reactor's own thread performs a sync: only where that keeps nobody else waiting.
 
-A thread of the kernel takes a sync off the ring. For one command alone that is a thread woken to wait for the medium, and one more
-to be told. Its own thread has nothing else to do. So it waits itself, once syncs have been short and nobody has said a word during
-so many of them; the first that somebody speaks in, or that takes long, sends those behind it to the ring again. Lives here and
-nowhere else: `lnt_lone`.
+A thread of the kernel takes a sync off the ring. For one command alone that is a thread woken to wait for the medium, and one
+more to be told. Its own thread has nothing else to do. So it waits itself, once syncs have been short and nobody has said a word
+during so many of them; the first that somebody speaks in, or that takes long, sends those behind it to the ring again. Lives here
+and nowhere else: `lnt_lone`.
 """
 
 cdef enum:
