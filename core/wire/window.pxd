@@ -40,12 +40,15 @@ cdef struct lnt_windows:
     uint64_t copies
     long faults                    # of this thread, that waited for the disk
     uint8_t writable               # hot groups are written by a copy, too
-    uint8_t judging                # one was in this turn
+    uint8_t judging                # some were since faults were looked at ...
+    uint64_t judge_at              # ... which is done again after so many
     uint64_t epoch
     uint64_t syncs_over            # of the process, when this thread looked last
-    uint64_t expected              # pages of this turn that may have faulted because they were new here
+    uint64_t expected              # pages since then that may have faulted because they were new here
     long minor_faults              # of this thread before
-    uint32_t surprises             # in this epoch
+    uint64_t entered               # pages of this epoch that were written here
+    uint64_t surprises             # faults in this epoch that nothing explains ...
+    uint64_t surprises_most        # ... and how many do not end it
     uint64_t rewrites
 
 cdef void windows_open(lnt_windows *w, int fd) noexcept nogil

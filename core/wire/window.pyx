@@ -74,6 +74,7 @@ cdef enum:
     GROUP_WRITES = 768                # ... of pages: what is written once in an epoch is no dearer by calls ...
     LASTING_WRITES = 2048             # ... and from here on by far: the next epoch is likely to be such a one
     SURPRISES_MAX = 16                # faults in an epoch that nothing explains; one of them may be any memory's
+    JUDGE_COPIES = 32                 # between two looks at faults
 
 cdef uint64_t WINDOW_BYTES = <uint64_t>1 << WINDOW_BITS
 
@@ -90,6 +91,7 @@ cdef void windows_open(lnt_windows *w, int fd) noexcept nogil:
     w.enabled = 1
     w.writable = lnt_may_write(fd)
     w.epoch = 1
+    w.surprises_most = SURPRISES_MAX
     w.syncs_over = lnt_syncs_over()
     w.faults = lnt_faults()
 
@@ -109,7 +111,7 @@ cdef void windows_turn(lnt_windows *w, uint64_t now_us) noexcept nogil:
         w.until_us = 0
     if w.syncs_over != lnt_syncs_over():
         w.syncs_over = lnt_syncs_over()
-        epoch_ends(w)
+        epoch_ends(w, SURPRISES_MAX)
 
 
 cdef void windows_waited(lnt_windows *w, uint64_t now_us, long faults) noexcept nogil:
@@ -228,9 +230,11 @@ cdef void window_note(lnt_windows *w, uint64_t offset, uint64_t length) noexcept
 # -- hot groups --------------------------------------------------------------------------------------------------------
 
 
-cdef inline void epoch_ends(lnt_windows *w) noexcept nogil:
+cdef inline void epoch_ends(lnt_windows *w, uint64_t surprises_most) noexcept nogil:
     w.epoch += 1
-    w.surprises = 0
+    w.surprises = w.entered = 0
+    w.surprises_most = surprises_most
+    w.judging = 0
 
 
 cdef void sync_begins() noexcept nogil:
@@ -307,6 +311,7 @@ cdef uint8_t *window_rewrite(lnt_windows *w, uint64_t offset, uint64_t length) n
     cdef uint64_t at = offset & (WINDOW_BYTES - 1)
     cdef uint64_t first = at >> PAGE_BITS, last = (at + length - 1) >> PAGE_BITS
     cdef lnt_window *v
+    cdef uint32_t n
     if not w.writable or length > REWRITE_MAX_BYTES or window_find(w, offset, length) == NULL:
         return NULL
     v = window_of_epoch(w, offset)
@@ -314,11 +319,14 @@ cdef uint8_t *window_rewrite(lnt_windows *w, uint64_t offset, uint64_t length) n
         return NULL
     if not w.judging:
         w.judging = 1
+        w.judge_at = w.rewrites + JUDGE_COPIES
         w.expected = 0
         w.minor_faults = lnt_minor_faults()
     count_written(w, v, first, last)
     touch(v.touched, first, last)
-    w.expected += touch(v.entered, first, last)
+    n = touch(v.entered, first, last)
+    w.expected += n
+    w.entered += n
     w.rewrites += 1
     return v.at + at
 
@@ -326,18 +334,19 @@ cdef uint8_t *window_rewrite(lnt_windows *w, uint64_t offset, uint64_t length) n
 cdef void windows_judge(lnt_windows *w) noexcept nogil:
     """After the copies of a turn: more faults than pages that were new to the mapping say that pages have been written back.
 
-    Not while a sync of our own is under way: it is expected to, and ends the epoch.
+    Not while a sync of our own is under way: it is expected to, and ends the epoch. Who else writes back comes past each page
+    once, and may do so while the next epoch is young: that one ends early only where each has been surprising again.
     """
     cdef long faults
-    if not w.judging:
+    if not w.judging or w.rewrites < w.judge_at:
         return
     w.judging = 0
     faults = lnt_minor_faults() - w.minor_faults
     if lnt_is_syncing() or faults <= <long>w.expected:
         return
-    w.surprises += <uint32_t>(faults - <long>w.expected)
-    if w.surprises > SURPRISES_MAX:
-        epoch_ends(w)
+    w.surprises += <uint64_t>faults - w.expected
+    if w.surprises > w.surprises_most:
+        epoch_ends(w, max(w.entered, <uint64_t>SURPRISES_MAX))
 
 
 cdef class Windows:
