@@ -87,6 +87,7 @@ cdef struct lnt_checkpoint_wait:   # core/base/checkpoint_wait.pxd
 
 cdef struct lnt_checkpoint:
     uint8_t state
+    uint8_t homes_chosen      # once, for all that had none then
     uint8_t recovers          # it ends a recovery: nothing but the area is written before it is published
     uint64_t generation       # of the last checkpoint that is durable
     uint64_t area_start

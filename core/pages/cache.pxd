@@ -21,6 +21,8 @@ cdef int cache_freeze_room(lnt_pool *p, uint32_t n) noexcept nogil
 cdef void cache_freeze(lnt_pool *p, lnt_page *f, uint32_t slot) noexcept nogil
 cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil
 cdef void page_undirty(lnt_pool *p, lnt_page *f) noexcept nogil
+cdef void page_housed(lnt_pool *p, lnt_page *f, uint64_t home) noexcept nogil
+cdef void cache_frozen(lnt_pool *p) noexcept nogil
 
 cdef inline uint64_t page_hash(lnt_pool *p, uint64_t id) noexcept nogil:
     """Numbers in a row lie in a row: pages of one volume share pages of the table, and lines of the processor's cache."""

@@ -4,7 +4,7 @@ from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_BLOCK_BYTES
 from core.base.memory cimport mem_aligned, mem_new, mem_zeroed
 from core.base.operation cimport waiter_queue
-from core.base.page cimport PAGE_BAD, PAGE_READING, PAGE_VALID
+from core.base.page cimport DIRTY_HOME, DIRTY_HOMELESS, DIRTY_HOUSED, PAGE_BAD, PAGE_READING, PAGE_VALID
 from core.base.schedule cimport ops_ready
 from core.base.types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
 from core.pages.damage cimport damage_met, damage_over, damage_recent
@@ -305,9 +305,17 @@ cdef int cache_freeze_room(lnt_pool *p, uint32_t n) noexcept nogil:
 cdef void cache_freeze(lnt_pool *p, lnt_page *f, uint32_t slot) noexcept nogil:
     """The running checkpoint holds the page as it is now: it is serialised before its next change."""
     p.cache.frozen[slot] = f
+    f.dirty = 0
+    f.home = 0
     f.slot = slot
     f.in_checkpoint = 1
     f.writing = 1
+
+
+cdef void cache_frozen(lnt_pool *p) noexcept nogil:
+    """It holds all that was dirty."""
+    memset(p.cache.dirty, 0, sizeof(p.cache.dirty))
+    p.cache.n_dirty = p.cache.n_housed = 0
 
 
 cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil:
@@ -320,29 +328,47 @@ cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil:
     p.cache.frozen = NULL
 
 
+cdef void dirty_link(lnt_pool *p, lnt_page *f, uint8_t which) noexcept nogil:
+    f.dirty = which
+    f.dirty_prev = NULL
+    f.dirty_next = p.cache.dirty[which]
+    if f.dirty_next != NULL:
+        f.dirty_next.dirty_prev = f
+    p.cache.dirty[which] = f
+    p.cache.n_housed += which == DIRTY_HOUSED
+
+
+cdef void dirty_unlink(lnt_pool *p, lnt_page *f) noexcept nogil:
+    if f.dirty_prev != NULL:
+        f.dirty_prev.dirty_next = f.dirty_next
+    else:
+        p.cache.dirty[f.dirty] = f.dirty_next
+    if f.dirty_next != NULL:
+        f.dirty_next.dirty_prev = f.dirty_prev
+    p.cache.n_housed -= f.dirty == DIRTY_HOUSED
+
+
 cdef void page_dirtied(lnt_pool *p, lnt_page *f) noexcept nogil:
     """`page_dirty` of a page that is clean, or belongs to the running checkpoint."""
     if f.in_checkpoint:
         page_serialise(p, f)
     if f.dirty:
         return
-    f.dirty = 1
-    f.dirty_prev = NULL
-    f.dirty_next = p.cache.dirty
-    if f.dirty_next != NULL:
-        f.dirty_next.dirty_prev = f
-    p.cache.dirty = f
+    dirty_link(p, f, DIRTY_HOME if not f.id & VID() else DIRTY_HOUSED if f.home else DIRTY_HOMELESS)
     p.cache.n_dirty += 1
 
 
 cdef void page_undirty(lnt_pool *p, lnt_page *f) noexcept nogil:
     if not f.dirty:
         return
+    dirty_unlink(p, f)
     f.dirty = 0
-    if f.dirty_prev != NULL:
-        f.dirty_prev.dirty_next = f.dirty_next
-    else:
-        p.cache.dirty = f.dirty_next
-    if f.dirty_next != NULL:
-        f.dirty_next.dirty_prev = f.dirty_prev
     p.cache.n_dirty -= 1
+
+
+cdef void page_housed(lnt_pool *p, lnt_page *f, uint64_t home) noexcept nogil:
+    """A home was chosen for a new node."""
+    dirty_unlink(p, f)
+    f.home = home
+    dirty_link(p, f, DIRTY_HOUSED)
+    node_housed(p)

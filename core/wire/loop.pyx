@@ -89,7 +89,7 @@ cdef enum:
     SQ_ENTRIES = 1024
     CQ_ENTRIES = 16384
     AT_ONCE = 4                       # requests submitted together, while the device takes those before
-    ENGINE_US = 500                   # engine turns that go on longer let the connections have a look
+    ENGINE_US = 200                   # engine turns that go on longer let the connections have a look
     IDLE_US = 3000000                 # memory for buffers that nobody took in so long goes back to the system
     DRAIN_US = 5000000                # how long stop lets the engine finish background work
 

@@ -105,3 +105,34 @@ def test_one_unmap_of_several_ranges_ends_at_the_first_that_is_refused() -> None
     for further in ([(0, 0)], [(-4096, 4096)]):
         with pytest.raises(PoolError, match="empty, or outside"):
             made.call("unmap", object_id=volume, offset_bytes=0, length_bytes=4096, further=further)
+
+
+def test_a_checkpoint_chooses_homes_in_slices_and_writes_neighbours_together() -> None:
+    device = MemoryDevice(96 << 20)
+    Pool.create(device, name="test", journal_blocks=2048, area_blocks=8192)
+    made = Pool(device)
+    volume = made.call("create", name="v", size_bytes=LEAVES * LEAF)
+    made.call("checkpoint")
+    for leaf in range(LEAVES):
+        at = leaf * 977 % LEAVES         # they become dirty in any order
+        made.start("write", object_id=volume, offset_bytes=at * LEAF, data=bytes([at % 251]) * 4096)
+        if leaf % 100 == 99:
+            made.drain()
+            made.reap()
+    assert made.stats()["dirty_pages"] > LEAVES
+    token = made.start("checkpoint")
+    before = writes = 0
+    while token not in [done.token for done in made.reap()]:
+        made.turn()
+        requests = made.pending_io()
+        writes += sum(kind == "write" for _, kind, _, _ in requests)
+        before += writes == 0
+        for io_id, *_ in requests:
+            made.perform(io_id)
+    assert before >= LEAVES // 128
+    assert writes < LEAVES // 16, "each takes neighbours along"
+    made.close()
+    again = Pool(device)
+    for at in (0, 1, 976, LEAVES - 1):
+        assert again.call("read", object_id=volume, offset_bytes=at * LEAF, length_bytes=4096) == bytes([at % 251]) * 4096
+    again.close()
