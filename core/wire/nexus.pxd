@@ -533,11 +533,11 @@ cdef struct lnt_delays:            # core/wire/delay.pyx: of all LUNs
     uint64_t wake_us               # ... and are next
 
 cdef struct lnt_pacing:            # core/wire/pacing.pyx
-    uint64_t seen_pdus, seen_sends, seen_requests    # PDUs, sends, reads and writes of the device when the last turn ended
+    uint64_t seen_pdus, seen_sends, seen_given, seen_requests    # PDUs, sends, requests, what these pay, when the last turn ended
     uint64_t credit_us             # so long a busy device may be watched
     uint64_t watches, watched_us   # how often it was, and how long in all
     uint64_t gathers, spins        # pauses taken for more commands to come; times it stayed awake for the next one
-    uint32_t behind                # answers an initiator heard in this turn has not taken yet: the least of them
+    uint32_t behind, lag           # answers an initiator heard in this turn, or last, has not taken yet: the least of them
     uint32_t pdu_mean              # PDUs a turn, in sixteenths
     uint32_t here                  # the last command heard was sent from this reactor's core
     uint32_t spin_chances, spin_score    # turns after which spinning might pay; how well it has paid lately, 0..16+

@@ -1,4 +1,4 @@
-"""How a reactor waits between turns: it sleeps, spins for lone commands, watches a busy device, or lets commands gather.
+"""How a reactor waits between turns: it sleeps, spins for lone commands, watches a device, or lets commands gather.
 
 Lives here and nowhere else: `lnt_reactor.pacing`. The reasons and figures are in docs/performance.md.
 """
@@ -67,7 +67,8 @@ cdef enum:
     BUSY = 8                          # requests at the device from which on half of them are waited for at a time ...
     BUSY_MOST = 16                    # ... up to so many, ...
     BUSY_US = 100                     # ... no longer than this
-    WATCH_US = 8                      # for so long a busy device is watched for each request it was given, ...
+    WATCH_US = 16                     # for so long a device is watched for each request it was given, ...
+    WATCH_BYTES = 32768               # ... and for each so many bytes, ...
     WATCH_POLLS = 4                   # ... at most so many times --poll-us in one go
     MEMORY_RETRY_US = 10000
     SLICE_NS = 200000                 # short turns on the processor, and so early ones (the kernel's own is longer)
@@ -97,16 +98,23 @@ cdef bint answered_in_turn(lnt_reactor *r) noexcept nogil:
     return answered
 
 
+cdef bint given_in_turn(lnt_reactor *r) noexcept nogil:
+    # The data of a lone write may come in a later turn than its command did, and only then the device has it.
+    cdef bint given = r.disk.reads + r.disk.writes != r.pacing.seen_given
+    r.pacing.seen_given = r.disk.reads + r.disk.writes
+    return given
+
+
 cdef inline bint device_is_busy(lnt_reactor *r) noexcept nogil:
     # It has many reads and writes, and each of them completes by itself: librbd's do not.
     return r.disk.in_flight >= BUSY + r.disk.syncing + r.disk.discarding and r.disk.image.handle == NULL
 
 
-cdef inline bint may_spin(lnt_reactor *r, uint64_t pdus, bint answered, uint32_t behind) noexcept nogil:
+cdef inline bint may_spin(lnt_reactor *r, uint64_t pdus, bint busy, uint32_t behind) noexcept nogil:
     # Not while a sync is under way: the answer waits for a thread of the kernel that wants this core, longer than a spin. Nor
     # where the pool is a network away: each of its requests takes longer than a spin, and beside that a wake-up is little.
     # Nor where the initiator shares this core: a spin keeps it from running, so that its next command comes after it.
-    return (r.poll_us and not r.disk.syncing and r.disk.image.handle == NULL and (pdus or answered) and not r.pacing.here
+    return (r.poll_us and not r.disk.syncing and r.disk.image.handle == NULL and (pdus or busy) and not r.pacing.here
             and (r.pacing.pdu_mean < LONE_MEAN or behind == 0))
 
 
@@ -142,20 +150,23 @@ cdef int spin(lnt_reactor *r, uint64_t until) noexcept nogil:
 
 cdef inline void earn_watch(lnt_reactor *r) noexcept nogil:
     # Each request that the device was given pays for some microseconds of watching it, so that is what watching costs at most.
-    cdef uint64_t requests = r.disk.reads + r.disk.writes
+    cdef uint64_t requests = r.disk.reads + r.disk.writes + (r.disk.read_bytes + r.disk.write_bytes) // WATCH_BYTES
     cdef uint64_t earned = (requests - r.pacing.seen_requests) * WATCH_US
     r.pacing.credit_us = min(r.pacing.credit_us + earned, <uint64_t>r.poll_us * WATCH_POLLS)
     r.pacing.seen_requests = requests
 
 
 cdef inline bint may_watch(lnt_reactor *r) noexcept nogil:
-    # Only what is asked past the page cache ends without a thread of the kernel that works for it, and wants this core.
-    return r.pacing.credit_us and device_is_busy(r) and not r.disk.syncing and not r.disk.page_cache
+    # Only what is asked past the page cache ends without a thread of the kernel that works for it, and wants this core. Nor where
+    # a lone initiator wants it, or one is behind: while the device has little, more is to come, and better together.
+    return (r.pacing.credit_us and not r.disk.syncing and not r.disk.page_cache and not r.disk.inline_io
+            and r.disk.image.handle == NULL
+            and (device_is_busy(r) or (r.pacing.lag < GATHER_BEHIND and (not r.pacing.here or r.pacing.pdu_mean >= LONE_MEAN))))
 
 
 cdef int watch(lnt_reactor *r, uint64_t until) noexcept nogil:
-    # The device has many requests: what ends is answered, and what comes is submitted, without a wake-up, while it still works on
-    # the others. 1: there is something to do.
+    # A device is in use: what ends is answered, and what comes is submitted, without a wake-up. It would cost us its time, and
+    # the initiator, too, whose core has to wake ours. 1: there is something to do.
     cdef uint64_t began, now, watch_end, spent
     lnt_ring_pump(r.ring)
     began = lnt_mono_us()
@@ -192,9 +203,11 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     cdef uint64_t until = min(r.engine_us, r.keepalive_us, r.idle_us, r.delays.wake_us)
     cdef uint64_t now = r.now_us
     cdef uint64_t pdus = pdus_of_turn(r)
-    cdef bint answered = answered_in_turn(r)
+    cdef bint busy = answered_in_turn(r) | given_in_turn(r)
     cdef uint32_t behind = r.pacing.behind
     r.pacing.behind = BEHIND_NONE
+    if behind != BEHIND_NONE:
+        r.pacing.lag = behind
     if r.tasks.waiting.head != NULL and r.buffers.refused and until > now + MEMORY_RETRY_US:
         until = now + MEMORY_RETRY_US   # nobody says when there is memory again
     lnt_lease_prove(r.lease_us)         # what is submitted now may be writes
@@ -211,10 +224,9 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
             lnt_ring_pump(r.ring)
         if lnt_cqe(r.ring) != NULL:
             return
-    elif may_watch(r):
-        if watch(r, until):
-            return
-    elif may_spin(r, pdus, answered, behind) and spin(r, until):
+    elif may_watch(r) and watch(r, until):
+        return
+    elif may_spin(r, pdus, busy, behind) and spin(r, until):
         return
     r.counters.wakeups += 1
     sleep(r, until)

@@ -78,7 +78,7 @@ REACTOR = (
     Name("wakeups", "lunette_reactor_wakeups_total", "Times the loop slept until something happened."),
     Name("gathers", "lunette_reactor_gathers_total", "Pauses taken for more commands to come."),
     Name("spins", "lunette_reactor_spins_total", "Times the loop stayed awake for the next command of a lone initiator."),
-    Name("watches", "lunette_reactor_watches_total", "Times the loop stayed awake because the medium had many requests."),
+    Name("watches", "lunette_reactor_watches_total", "Times the loop stayed awake because the medium had requests."),
     Name("watched_us", "lunette_reactor_watched_seconds_total", "How long that was.", scale=1e-6),
     Name("starts", "lunette_reactor_starts_total", "Submissions of a few requests before the rest of a turn's."),
     Name("cqes", "lunette_reactor_completions_total", "Completions that the kernel reported."),
