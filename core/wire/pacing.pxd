@@ -7,14 +7,14 @@ cdef extern from "wire/neighbour.h" nogil:
     int lnt_sent_from_here(int fd)
 
 cdef enum:
-    LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one
+    LONE_MEAN = 48                    # PDUs a turn, in sixteenths, below which commands come one by one ...
+    ALONE_MEAN = 24                   # ... and below which there is but one most of the time: both sides take turns anyway
 
 cdef void pacing_start() noexcept nogil
 cdef void pacing_wait(lnt_reactor *r) noexcept nogil
 
 cdef inline void pacing_heard(lnt_reactor *r, lnt_connection *c, uint32_t exp_stat_sn) noexcept nogil:
     # A command came: how many answers its initiator has not taken yet, and whether it was sent from this very core.
-    if c.neighbour and r.pacing.pdu_mean < LONE_MEAN:
-        r.pacing.here = lnt_sent_from_here(c.fd)
+    r.pacing.here = c.neighbour and r.pacing.pdu_mean < ALONE_MEAN and lnt_sent_from_here(c.fd)
     if c.stat_sn - exp_stat_sn < r.pacing.behind:
         r.pacing.behind = c.stat_sn - exp_stat_sn
