@@ -100,7 +100,7 @@ cdef bint answered_in_turn(lnt_reactor *r) noexcept nogil:
 
 cdef bint given_in_turn(lnt_reactor *r) noexcept nogil:
     # The data of a lone write may come in a later turn than its command did, and only then the device has it.
-    cdef bint given = r.disk.reads + r.disk.writes != r.pacing.seen_given
+    cdef bint given = r.disk.reads + r.disk.writes != r.pacing.seen_given and r.disk.in_flight == 1
     r.pacing.seen_given = r.disk.reads + r.disk.writes
     return given
 
