@@ -539,7 +539,7 @@ cdef struct lnt_pacing:            # core/wire/pacing.pyx
     uint64_t gathers, spins        # pauses taken for more commands to come; times it stayed awake for the next one
     uint32_t behind, lag           # answers an initiator heard in this turn, or last, has not taken yet: the least of them
     uint32_t pdu_mean              # PDUs a turn, in sixteenths
-    uint32_t here                  # the last command heard was sent from this reactor's core
+    uint32_t here                  # of HERE_COMMANDS: lone commands to come before nobody is taken to share this core
     uint32_t spin_chances, spin_score    # turns after which spinning might pay; how well it has paid lately, 0..16+
 
 cdef struct lnt_loop_counters:     # each by the module that does it

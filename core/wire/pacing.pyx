@@ -161,7 +161,7 @@ cdef inline bint may_watch(lnt_reactor *r) noexcept nogil:
     # a lone initiator wants it, or one is behind: while the device has little, more is to come, and better together.
     return (r.pacing.credit_us and not r.disk.syncing and not r.disk.page_cache and not r.disk.inline_io
             and r.disk.image.handle == NULL
-            and (device_is_busy(r) or (r.pacing.lag < GATHER_BEHIND and (not r.pacing.here or r.pacing.pdu_mean >= LONE_MEAN))))
+            and (device_is_busy(r) or (r.pacing.lag < GATHER_BEHIND and r.pacing.here < HERE_COMMANDS)))
 
 
 cdef int watch(lnt_reactor *r, uint64_t until) noexcept nogil:
