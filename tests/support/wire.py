@@ -248,6 +248,12 @@ def tmf(w: Wire, function: int, itt: int, *, lun: int = 0, reference: int = NONE
     return struct.pack(">BBHIQIIII", 0x42, 0x80 | function, 0, 0, lun << 48, itt, reference, w.cmd_sn, 0).ljust(48, b"\0")
 
 
+def figures(r: Rig, *names: str) -> list[int]:
+    """So much of each in the loop's own figures."""
+    loop = r.reactor.stats()["loop"]
+    return [int(loop[name]) for name in names]
+
+
 @contextlib.contextmanager
 def rig(path: Path, **options: Any) -> Iterator[Rig]:
     made = Rig(path, **options)

@@ -1,0 +1,299 @@
+"""Windows onto the page cache: what may be read and written there by a copy, and what becomes of it."""
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from core.wire.window import Windows
+from tests.support.wire import FINAL, READ, WRITE, Rig, Wire, figures, rig, rw
+
+PAGE, WINDOW, WINDOWS_MAX, SECOND = 4096, 128 << 20, 128, 1_000_000
+
+
+@contextmanager
+def page_cached(path: Path) -> Iterator[tuple[Rig, Wire]]:
+    """A pool there, and a connection to its volume, where windows are to be had."""
+    with rig(path) as r:
+        if not figures(r, "windows_enabled")[0]:
+            pytest.skip("the test directory is on a file system without windows")
+        yield r, r.wire()
+
+
+def opened(path: Path, size_bytes: int) -> int:
+    """A new sparse file of that size."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.truncate(fd, size_bytes)
+    return fd
+
+
+def test_a_window_shows_what_a_system_call_left_in_the_page_cache(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", 2 * WINDOW)
+    windows = Windows(fd)
+    data = os.urandom(200 * PAGE)
+    os.pwrite(fd, data, 60 * PAGE)
+    assert windows.read(60 * PAGE, PAGE) is None, "nobody has said so"
+    windows.note(60 * PAGE, len(data))
+    assert windows.read(60 * PAGE, len(data)) == data
+    assert windows.read(61 * PAGE + 512, 1024) == data[PAGE + 512:PAGE + 1536]
+    assert windows.read(59 * PAGE, 2 * PAGE) is None
+    assert windows.read(259 * PAGE, 2 * PAGE) is None
+    os.pwrite(fd, b"new", 61 * PAGE + 512)
+    assert windows.read(61 * PAGE + 512, 3) == b"new", "it is the page cache, not a copy of it"
+    windows.note(WINDOW - PAGE, 2 * PAGE)
+    assert windows.read(WINDOW - PAGE, PAGE) is None, "what lies in two windows is left to system calls"
+    os.close(fd)
+
+
+def test_windows_forget_when_a_copy_has_waited_for_the_disk(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    windows.note(0, PAGE)
+    windows.waited(SECOND, 0)
+    assert windows.read(0, PAGE) is not None, "it only lost its core"
+    now = SECOND
+    for pause in (SECOND, 2 * SECOND, 4 * SECOND):
+        windows.waited(now, 1)
+        windows.note(0, PAGE)
+        assert windows.read(0, PAGE) is None
+        windows.turn(now + pause - 1)
+        windows.note(0, PAGE)
+        assert windows.read(0, PAGE) is None
+        now += pause
+        windows.turn(now)
+        assert windows.read(0, PAGE) is None, "nothing is known of before"
+        windows.note(0, PAGE)
+        assert windows.read(0, PAGE) is not None
+    windows.waited(now + 100 * SECOND, 1)
+    windows.turn(now + 101 * SECOND)
+    windows.note(0, PAGE)
+    assert windows.read(0, PAGE) is not None, "that was long ago"
+    os.close(fd)
+
+
+def test_windows_are_bounded_and_idle_ones_make_room(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", (WINDOWS_MAX + 1) * WINDOW)
+    os.pwrite(fd, b"last", WINDOWS_MAX * WINDOW)
+    windows = Windows(fd)
+    windows.turn(SECOND)
+    for index in range(WINDOWS_MAX + 1):
+        windows.note(index * WINDOW, PAGE)
+    assert windows.opened == WINDOWS_MAX
+    assert windows.read(WINDOWS_MAX * WINDOW, 4) is None, "all of them were in use a moment ago"
+    windows.turn(3 * SECOND)
+    for index in range(1, WINDOWS_MAX):
+        assert windows.read(index * WINDOW, PAGE) is not None
+    for _ in range(WINDOWS_MAX):
+        windows.note(WINDOWS_MAX * WINDOW, PAGE)
+    assert windows.read(WINDOWS_MAX * WINDOW, 4) == b"last"
+    assert windows.read(0, PAGE) is None, "that one was idle"
+    assert windows.read(WINDOW, PAGE) is not None
+    assert windows.opened == WINDOWS_MAX
+    os.close(fd)
+
+
+def test_a_truncated_page_cached_pool_fails_reads_not_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "pool"
+    with page_cached(path) as (r, w):
+        data = os.urandom(65536)
+        w.command(rw(0x2A, 0, 128), data, flags=FINAL | WRITE, edtl=65536)
+        assert w.receive().status == 0
+
+        def read() -> bytes:
+            w.command(rw(0x28, 0, 128), flags=FINAL | READ, edtl=65536)
+            return w.gather()[0]
+
+        while r.reactor.stats()["loop"]["window_copies"] < 50:
+            assert read() == data                # the first ones may not be tried in the cache
+        os.truncate(path, 4096)
+        w.command(rw(0x28, 0, 128), flags=FINAL | READ, edtl=65536)
+        pdu = w.receive()
+        assert (pdu.status, pdu.key) == (2, (3, 0x1100))
+        os.truncate(path, 64 << 20)
+
+
+GROUP, DIRTY, WRITES, SURPRISES = 512, 410, 768, 16
+
+
+def wrote(windows: Windows, fd: int, pages: int, first: int = 0) -> None:
+    """By a system call."""
+    os.pwrite(fd, bytes(pages * PAGE), first * PAGE)
+    windows.note(first * PAGE, pages * PAGE)
+    windows.wrote(first * PAGE, pages * PAGE)
+
+
+def heated(windows: Windows, fd: int, times: int = 2) -> None:
+    """The first 2 MiB of the file, in this epoch."""
+    for _ in range(times):
+        wrote(windows, fd, GROUP)
+
+
+def synced(windows: Windows) -> None:
+    """By any reactor; this one's next turn sees it."""
+    windows.sync_begins()
+    windows.sync_ended()
+    windows.turn(SECOND)
+
+
+def test_what_is_dirty_and_written_again_is_written_by_a_copy(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    data = os.urandom(PAGE)
+    for _ in range(2):
+        wrote(windows, fd, DIRTY - 1)
+    assert not windows.rewrite(0, data), "the kernel may make all 512 dirty"
+    windows = Windows(fd)
+    for first, pages in ((0, 256), (0, 256), (GROUP - 255, WRITES - 1 - 2 * 256)):
+        wrote(windows, fd, pages, first)
+    assert not windows.rewrite(0, data), "most were written once"
+    wrote(windows, fd, GROUP, GROUP)
+    assert not windows.rewrite(0, data), "another group"
+    wrote(windows, fd, 1)
+    assert windows.rewrite(7 * PAGE, data)
+    assert os.pread(fd, PAGE, 7 * PAGE) == data
+    assert windows.rewrite(8 * PAGE + 512, data[:1024])
+    assert os.pread(fd, 1024, 8 * PAGE + 512) == data[:1024]
+    assert not windows.rewrite(511 * PAGE, data * 2), "the second page lies in a group that is not hot"
+    assert not windows.rewrite(0, bytes(5 * PAGE)), "long ones are no dearer by a call"
+    os.close(fd)
+
+
+def test_a_file_that_is_open_for_reading_is_only_read(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    reading = os.open(tmp_path / "file", os.O_RDONLY)
+    windows = Windows(reading)
+    heated(windows, fd)
+    assert windows.read(0, 4) == bytes(4)
+    assert not windows.rewrite(0, bytes(PAGE))
+    os.close(reading)
+    os.close(fd)
+
+
+def test_a_hot_group_stays_so_for_one_sync_and_longer_only_where_it_is_written_again(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    heated(windows, fd)
+    synced(windows)
+    assert not windows.rewrite(0, bytes(PAGE)), "a fault a page would cost more than it saves"
+    heated(windows, fd, 4)
+    synced(windows)
+    for _ in range(4):
+        for page in range(GROUP):
+            assert windows.rewrite(page * PAGE, bytes(PAGE))
+    synced(windows)
+    assert windows.rewrite(0, bytes(PAGE)), "what is written by copies counts"
+    synced(windows)
+    assert not windows.rewrite(0, bytes(PAGE)), "once in an epoch is too little"
+    os.close(fd)
+
+
+def test_only_pages_that_a_call_has_seen_are_written_by_a_copy(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    for _ in range(2):
+        wrote(windows, fd, DIRTY)
+    assert windows.rewrite((DIRTY - 1) * PAGE, bytes(PAGE))
+    assert not windows.rewrite(DIRTY * PAGE, bytes(PAGE)), "it may be a hole, or not be in memory"
+    windows.waited(SECOND, 1)
+    assert not windows.rewrite(0, bytes(PAGE)), "memory is short"
+    os.close(fd)
+
+
+def test_pages_that_fault_again_end_an_epoch(tmp_path: Path) -> None:
+    """Somebody else has written them back. A file system in memory has nothing to write back, and then nothing faults."""
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    heated(windows, fd, 4)
+
+    def rewritten() -> int:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for page in 4 * [*range(GROUP)]:
+            assert windows.rewrite(page * PAGE, bytes(PAGE))
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+    rewritten()
+    windows.judge()
+    epoch = windows.epoch
+    assert epoch == 1, "each page is expected to fault once"
+    os.fdatasync(fd)
+    windows.sync_begins()
+    rewritten()
+    windows.judge()
+    assert windows.epoch == epoch, "a sync of our own ends the epoch when it is over, not before"
+    windows.sync_ended()
+    windows.turn(SECOND)
+    assert windows.epoch == epoch + 1
+    rewritten()
+    windows.judge()
+    epoch = windows.epoch
+    os.fdatasync(fd)
+    faults = rewritten()
+    windows.judge()
+    if faults <= SURPRISES:
+        assert windows.epoch == epoch
+        return os.close(fd)
+    assert windows.epoch == epoch + 1
+    rewritten()
+    os.fdatasync(fd)
+    surprises = rewritten()
+    windows.judge()
+    assert windows.epoch == epoch + 1, "it came past each page once more"
+    while surprises <= 2 * GROUP:
+        os.fdatasync(fd)
+        surprises += rewritten()
+    windows.judge()
+    assert windows.epoch == epoch + 2
+    return os.close(fd)
+
+
+def test_what_was_written_by_a_copy_is_on_the_medium_after_a_sync(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    data = os.urandom(64 * PAGE)
+    heated(windows, fd)
+    os.fdatasync(fd)
+    for page in range(64):
+        assert windows.rewrite(page * PAGE, data[page * PAGE:(page + 1) * PAGE])
+    os.fdatasync(fd)
+    del windows                                  # mapped pages are not dropped from the cache
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    assert os.pread(fd, len(data), 0) == data
+    os.close(fd)
+
+
+def overwritten(r: Rig, w: Wire) -> None:
+    """The volume's first 2 MiB, until a write is one by a copy; all of it holds one byte."""
+    for attempt in range(1000):
+        data = bytes([attempt % 255 + 1])
+        for at in range(0, 4096, 32):
+            w.command(rw(0x2A, at, 32), data * 16384, flags=FINAL | WRITE, edtl=16384)
+            assert w.receive().status == 0
+        if figures(r, "window_rewrites")[0] >= 128:
+            return
+    pytest.fail("no write by a copy")
+
+
+def test_writes_by_a_copy_read_back_and_survive(tmp_path: Path) -> None:
+    path = tmp_path / "pool"
+    with page_cached(path) as (r, w):
+        overwritten(r, w)
+        w.command(rw(0x2A, 8, 8), b"\xee" * 4096, flags=FINAL | WRITE, edtl=4096)
+        assert w.receive().status == 0
+        w.command(rw(0x28, 0, 24), flags=FINAL | READ, edtl=12288)
+        data = w.gather()[0]
+        assert data[4096:8192] == b"\xee" * 4096
+        assert data[:4096] == data[8192:] == data[:1] * 4096
+        assert data[4096:8192] in path.read_bytes(), "who reads the file sees it"
+
+
+def test_a_truncated_page_cached_pool_ends_no_process_that_writes(tmp_path: Path) -> None:
+    path = tmp_path / "pool"
+    with page_cached(path) as (r, w):
+        overwritten(r, w)
+        os.truncate(path, 4096)
+        w.command(rw(0x2A, 8, 8), b"\xee" * 4096, flags=FINAL | WRITE, edtl=4096)
+        assert w.receive() is not None
+        os.truncate(path, 64 << 20)
