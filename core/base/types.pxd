@@ -72,6 +72,7 @@ cdef struct lnt_io:
     void *buf                 # READ: destination, WRITE: source; otherwise NULL
     iovec *vector             # READ: not NULL: destinations instead, `length` in all; the device may change those it has filled
     uint32_t parts            # of the vector
+    void *unwanted            # parts that begin here are thrown away: who copies may leave them out
     uint32_t parts_done       # the device's own: those that are filled
     void (*done)(lnt_io *) noexcept nogil       # called on the device's thread, engine lock HELD
     void *owner

@@ -54,6 +54,7 @@ cdef inline void request_start(lnt_pool *p, lnt_op *op, request_done done, uint8
     io.buf = buf
     io.vector = vector
     io.parts = parts
+    io.unwanted = p.scratch
     io.owner = op
     io.done = done
     op_state(op).io_busy += 1

@@ -318,19 +318,53 @@ cdef void cache_had(lnt_disk *d, lnt_io *io) noexcept nogil:
     finished(d, io, 0)
 
 
-cdef bint read_window(lnt_disk *d, lnt_io *io) noexcept nogil:
-    # By a copy, where the page cache is known to hold it. False: a system call must see.
-    cdef const uint8_t *at = window_find(&d.windows, io.offset, io.length) if io.vector == NULL else NULL
-    cdef uint64_t before, after
-    if at == NULL:
+cdef bint parts_known(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # The page cache is known to hold all that is wanted of it.
+    cdef uint64_t at = io.offset
+    cdef uint32_t i
+    for i in range(io.parts):
+        if io.vector[i].iov_base != io.unwanted and window_find(&d.windows, at, io.vector[i].iov_len) == NULL:
+            return False
+        at += io.vector[i].iov_len
+    return True
+
+
+cdef bint parts_copied(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # What is wanted of a request of several parts, each to its place; the address of the next is looked up meanwhile.
+    cdef uint64_t at = io.offset, length
+    cdef uint32_t i
+    cdef const uint8_t *source
+    if not parts_known(d, io):
         return False
-    before = lnt_mono_us()
-    if lnt_copy(io.buf, at, io.length, False):
-        return False                  # the file is shorter, or the medium fails: the call says which
+    for i in range(io.parts):
+        length = io.vector[i].iov_len
+        if io.vector[i].iov_base != io.unwanted:
+            source = window_find(&d.windows, at, length)
+            lnt_copy_next(source + length)
+            if lnt_copy(io.vector[i].iov_base, source, length, False):
+                return False
+            window_touched(&d.windows, at, length)
+        at += length
+    return True
+
+
+cdef bint whole_copied(lnt_disk *d, lnt_io *io) noexcept nogil:
+    cdef const uint8_t *source = window_find(&d.windows, io.offset, io.length)
+    if source == NULL or lnt_copy(io.buf, source, io.length, False):
+        return False
+    window_touched(&d.windows, io.offset, io.length)
+    return True
+
+
+cdef bint read_window(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # By copies, where the page cache is known to hold it. False: a system call must see; it also says what is wrong where the
+    # file is shorter, or the medium fails.
+    cdef uint64_t before = lnt_mono_us(), after
+    if not (whole_copied(d, io) if io.vector == NULL else parts_copied(d, io)):
+        return False
     after = lnt_mono_us()
     if after - before > WAIT_US:
         windows_waited(&d.windows, after, faults_now())
-    window_touched(&d.windows, io.offset, io.length)
     d.windows.copies += 1
     return True
 
@@ -346,8 +380,7 @@ cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
     else:
         n = lnt_read_cached(d.fd, io.buf, io.length, io.offset)
     if n == <ssize_t>io.length:
-        if io.vector == NULL:
-            window_note(&d.windows, io.offset, io.length)
+        window_note(&d.windows, io.offset, io.length)
         cache_had(d, io)
         return
     d.cached = d.cached - 4 if d.cached > 4 else 0

@@ -115,6 +115,33 @@ def test_a_truncated_page_cached_pool_fails_reads_not_the_process(tmp_path: Path
         os.truncate(path, 64 << 20)
 
 
+def test_what_a_snapshot_has_scattered_is_read_by_copies_of_its_parts(tmp_path: Path) -> None:
+    with page_cached(tmp_path / "pool") as (r, w):
+        r.pool.order(False)
+        blocks = [os.urandom(PAGE) for _ in range(16)]
+
+        def write(block: int, data: bytes) -> None:
+            w.command(rw(0x2A, block * 8, len(data) // 512), data, flags=FINAL | WRITE, edtl=len(data))
+            assert w.receive().status == 0
+
+        def read() -> bytes:
+            w.command(rw(0x28, 0, 128), flags=FINAL | READ, edtl=65536)
+            return w.gather()[0]
+
+        write(0, b"".join(blocks))
+        before = r.pool.stats()["objects"]
+        r.pool.start("snapshot", pairs=[(r.volume, "v@a")])
+        r.until(lambda: r.pool.stats()["objects"] > before)
+        for block in range(1, 16, 2):
+            blocks[block] = os.urandom(PAGE)
+            write(block, blocks[block])
+        for _ in range(50):
+            assert read() == b"".join(blocks)    # the first ones may not be tried in the cache
+        copies, reads = figures(r, "window_copies", "device_reads")
+        assert read() == b"".join(blocks)
+        assert figures(r, "window_copies", "device_reads") == [copies + 2, reads + 2], "a request a run, each by copies"
+
+
 GROUP, DIRTY, WRITES, SURPRISES = 512, 410, 768, 16
 
 
