@@ -92,7 +92,7 @@ cdef struct lnt_checkpoint:
     uint64_t generation       # of the last checkpoint that is durable
     uint64_t area_start
     uint32_t area_blocks      # of one half
-    void *order               # while they are sorted
+    void *order               # room to put them in order
     uint32_t n_pages
     uint32_t n_images         # pages and summary pages, of which ...
     uint32_t n_fresh          # ... the first are new nodes: they go straight to their homes, the rest by way of the area

@@ -22,7 +22,7 @@ from core.base.memory cimport mem_aligned, mem_new
 from core.base.mutations cimport M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_SUPER_SYNC, M_STRAIGHT_RECOVERY
 from core.base.native cimport lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64
 from core.base.object cimport lnt_object
-from core.base.page cimport DIRTY_HOME, DIRTY_HOMELESS, DIRTY_HOUSED, lnt_page
+from core.base.page cimport DIRTY_HOME, DIRTY_HOMELESS, DIRTY_HOUSED, lnt_dirty, lnt_dirty_array, lnt_page
 from core.base.pool cimport next_images
 from core.base.runs cimport summary_home, summary_pages, summary_pages_of, summary_take
 from core.base.schedule cimport ops_ready
@@ -34,28 +34,24 @@ from core.log.pending cimport pending_freeze, pending_pages
 from core.log.superblock cimport super_build, super_next
 from core.objects cimport dirty_take
 from core.pages.cache cimport (
-    cache_freeze, cache_freeze_room, cache_frozen, cache_limits, cache_rekey, cache_thaw, node_home, page_housed,
+    cache_freeze, cache_freeze_room, cache_frozen, cache_limits, cache_rekey, cache_thaw, node_ahead, node_home,
+    page_housed,
 )
+from core.pages.dirty cimport dirty_next, dirty_sort
 from core.pages.format cimport page_seal, page_serialise
 from core.space.allocation cimport alloc_home
 from core.space.counts cimport count_add
 from core.space.dropped cimport drops_to_homes, homes_ready, homes_release
 from core.space.holes cimport punch_flags
 from core.space.medium cimport medium_flags, medium_goal, medium_later, nodes_prepare, nodes_tidy
-from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at) nogil
 
 cdef enum:
     MORE_HOMES = -2               # choose_homes has not finished; no status, and not WAIT
     TURN_HOMES = 128              # homes chosen in one turn ...
     LAST_HOMES = 32               # ... and in the turn that fixes the instant, where that is to be had
-    DIGIT_BITS = 11               # by which what is dirty is put in order
-    DIGITS = 2048
-    AHEAD = 8                     # pages asked for ahead of their turn
     CHUNK_PAGES = 64              # one write of images or of neighbouring homes: 256 KiB
     TURN_PAGES = 32               # pages serialised in one turn
     TURN_WRITES = 32              # writes of pages to their homes started in one turn ...
@@ -130,106 +126,80 @@ cdef int ckpt_due(lnt_pool *p) noexcept nogil:
 cdef int choose_homes(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """A page in the catalog for each changed object, then a home for each new node. 0 when both are complete, or MORE_HOMES."""
     cdef lnt_object *o = p.dirty_objects
-    cdef lnt_page *f
+    cdef lnt_dirty_array *homeless = &p.cache.dirty[DIRTY_HOMELESS]
     cdef uint64_t home = 0
     cdef int rc = 0, budget = TURN_HOMES
     while o != NULL:
         if not o.pub.gone and slot_page(p, who, o.slot, &rc) == NULL:
             return rc
         o = o.dirty_next
-    f = p.cache.dirty[DIRTY_HOMELESS]
-    while f != NULL:
+    while homeless.count:
         if budget == 0:
             return MORE_HOMES
         budget -= 1
         rc = alloc_home(p, who, &home)
         if rc:
             return rc             # homes found are kept
-        page_housed(p, f, home)
-        f = p.cache.dirty[DIRTY_HOMELESS]
+        page_housed(p, homeless.items[homeless.count - 1].f, home)
     if TURN_HOMES - budget > LAST_HOMES and not p.checkpoint.homes_chosen:
         p.checkpoint.homes_chosen = 1     # a turn more: what writers make meanwhile is little
         return MORE_HOMES
     return 0
 
 
-cdef struct ranked:
-    uint64_t id
-    lnt_page *f
-
-
 cdef void refer_to_homes(lnt_pool *p, lnt_page *f) noexcept nogil:
+    """Neighbours share leaves: each node of entries in a row that are equal is looked up once, and asked for ahead of that."""
     cdef uint64_t *v = <uint64_t *>f.data
-    cdef int i
+    cdef uint16_t[L_NODE_ENTRIES] places
+    cdef uint64_t was = 0, home = 0
+    cdef uint32_t i, k, n = 0
     f.refers_to_homeless = 0
     for i in range(L_NODE_ENTRIES):
-        if v[i] & E_NODE() and v[i] & VID():
-            if f.in_checkpoint:
-                page_serialise(p, f)
-            v[i] = node_home(p, v[i] & E_REF()) | (v[i] & ~E_REF())
+        places[n] = <uint16_t>i
+        n += (v[i] & E_NODE() != 0) & (v[i] & VID() != 0) & (v[i] != was)
+        was = v[i]
+    for k in range(n):
+        node_ahead(p, v[places[k]] & E_REF())
+    for k in range(n):
+        i = places[k]
+        was = v[i]
+        home = node_home(p, was & E_REF()) | (was & ~E_REF())
+        while i < L_NODE_ENTRIES and v[i] == was:
+            v[i] = home
+            i += 1
+
+
+cdef void refer_all_to_homes(lnt_pool *p, lnt_dirty_array *a) noexcept nogil:
+    cdef lnt_page *f
+    cdef uint64_t i
+    for i in range(a.count):
+        f = dirty_next(a, i)
+        if f.refers_to_homeless:
+            refer_to_homes(p, f)
 
 
 cdef int translate(lnt_pool *p) noexcept nogil:
-    """Replace every reference to a homeless node by its home; what is dirty is listed, new nodes first. 0 or a status."""
-    cdef ranked *at = <ranked *>p.checkpoint.order + p.cache.n_housed
-    cdef lnt_page *f = p.cache.dirty[DIRTY_HOME]
+    """Replace every reference to a homeless node by its home, which then is its id. 0 or a status."""
+    cdef lnt_dirty_array *housed = &p.cache.dirty[DIRTY_HOUSED]
     cdef lnt_object *o = p.dirty_objects
+    cdef lnt_page *f
+    cdef uint64_t i
     cdef int rc
-    while f != NULL:
-        at.id = f.id
-        at.f = f
-        at += 1
-        if f.refers_to_homeless:
-            refer_to_homes(p, f)
-        f = f.dirty_next
-    f = p.cache.dirty[DIRTY_HOUSED]
-    while f != NULL:
-        if f.refers_to_homeless:
-            refer_to_homes(p, f)
-        f = f.dirty_next
+    refer_all_to_homes(p, &p.cache.dirty[DIRTY_HOME])
+    refer_all_to_homes(p, housed)
     while o != NULL:
         o.root = node_home(p, o.root)
         o = o.dirty_next
     p.catalog.root = node_home(p, p.catalog.root)
     drops_to_homes(p)
-    at = <ranked *>p.checkpoint.order
-    f = p.cache.dirty[DIRTY_HOUSED]
-    while f != NULL:
+    for i in range(housed.count):
+        f = dirty_next(housed, i)
         if f.references != 1:
             rc = count_add(p, f.home, 1, <int>f.references - 1)
             if rc:
                 return rc
         cache_rekey(p, f, f.home)
-        at.id = f.id
-        at.f = f
-        at += 1
-        f = f.dirty_next
     return 0
-
-
-cdef void sort(ranked *these, ranked *others, uint64_t n, uint64_t ids) noexcept nogil:
-    """By their ids, all of them below `ids`: digit by digit, to `others` and back."""
-    cdef uint32_t[DIGITS] starts
-    cdef uint32_t total, before
-    cdef uint64_t i, shift = 0
-    cdef ranked *source = these
-    cdef ranked *to = others
-    while n > 1 and ids >> shift:
-        memset(starts, 0, sizeof(starts))
-        for i in range(n):
-            starts[source[i].id >> shift & (DIGITS - 1)] += 1
-        total = 0
-        for i in range(DIGITS):
-            before = total
-            total += starts[i]
-            starts[i] = before
-        for i in range(n):
-            to[starts[source[i].id >> shift & (DIGITS - 1)]] = source[i]
-            starts[source[i].id >> shift & (DIGITS - 1)] += 1
-        source, to = to, source
-        shift += DIGIT_BITS
-    if source != these:
-        memcpy(these, source, n * sizeof(ranked))
 
 
 cdef inline uint32_t fresh_count(lnt_pool *p) noexcept nogil:
@@ -237,7 +207,7 @@ cdef inline uint32_t fresh_count(lnt_pool *p) noexcept nogil:
 
     In recovery none does: room was made for nodes of what the checkpoint before refers to (`blocks_for_nodes`).
     """
-    return <uint32_t>p.cache.n_housed if not p.checkpoint.recovers or p.mutations & M_STRAIGHT_RECOVERY else 0
+    return <uint32_t>p.cache.dirty[DIRTY_HOUSED].count if not p.checkpoint.recovers or p.mutations & M_STRAIGHT_RECOVERY else 0
 
 
 cdef void summary_image(lnt_pool *p, uint64_t index, uint8_t *out, uint64_t generation) noexcept nogil:
@@ -281,7 +251,7 @@ cdef int instant_room(lnt_pool *p) noexcept nogil:
     p.checkpoint.n_directory = (area_images(p) + L_DIRECTORY_ENTRIES - 1) // L_DIRECTORY_ENTRIES
     if p.checkpoint.n_directory + p.checkpoint.n_images + npages > p.checkpoint.area_blocks:
         return ST_RANGE               # writers are held back long before
-    p.checkpoint.order = mem_new(2 * (n + 1) * sizeof(ranked))
+    p.checkpoint.order = mem_new((n + 1) * sizeof(lnt_dirty))
     p.checkpoint.homes = <uint64_t *>mem_new((p.checkpoint.n_images + 1) * sizeof(uint64_t))
     # For the largest there can be, kept: fresh memory for each would be faulted in each time.
     if p.checkpoint.buf == NULL:
@@ -315,18 +285,20 @@ cdef int objects_freeze(lnt_pool *p) noexcept nogil:
     return 0
 
 
+cdef void array_freeze(lnt_pool *p, lnt_dirty_array *a, uint32_t slot) noexcept nogil:
+    """From this slot of the checkpoint on, in the order of the homes."""
+    cdef uint64_t i
+    dirty_sort(a.items, <lnt_dirty *>p.checkpoint.order, a.count, p.total_blocks)
+    for i in range(a.count):
+        cache_freeze(p, dirty_next(a, i), slot + <uint32_t>i)
+        p.checkpoint.homes[slot + i] = a.items[i].id
+
+
 cdef void pages_freeze(lnt_pool *p) noexcept nogil:
-    """What is dirty, new nodes first, in the order of the homes."""
-    cdef ranked *order = <ranked *>p.checkpoint.order
-    cdef uint32_t i, n = p.checkpoint.n_pages, fresh = p.checkpoint.n_fresh
-    lnt_assert(n == p.cache.n_dirty, "I7: a checkpoint holds all that is dirty at its instant")
-    sort(order, order + n, fresh, p.total_blocks)
-    sort(order + fresh, order + n, n - fresh, p.total_blocks)
-    for i in range(n):
-        if i + AHEAD < n:
-            __builtin_prefetch(order[i + AHEAD].f)
-        cache_freeze(p, order[i].f, i)
-        p.checkpoint.homes[i] = order[i].id
+    """What is dirty, new nodes first."""
+    lnt_assert(p.checkpoint.n_pages == p.cache.n_dirty, "I7: a checkpoint holds all that is dirty at its instant")
+    array_freeze(p, &p.cache.dirty[DIRTY_HOUSED], 0)
+    array_freeze(p, &p.cache.dirty[DIRTY_HOME], <uint32_t>p.cache.dirty[DIRTY_HOUSED].count)
     cache_frozen(p)
     free(p.checkpoint.order)
     p.checkpoint.order = NULL

@@ -6,6 +6,9 @@ from core.base.page cimport PAGE_VALID, lnt_page
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
+cdef extern from *:
+    void __builtin_prefetch(const void *at) nogil
+
 cdef int cache_init(lnt_pool *p, uint64_t limit_pages) except -1 nogil
 cdef void cache_free(lnt_pool *p) noexcept nogil
 cdef void cache_drop(lnt_pool *p, lnt_page *f) noexcept nogil
@@ -53,6 +56,10 @@ cdef inline void page_dirty(lnt_pool *p, lnt_page *f) noexcept nogil:
 cdef inline uint64_t node_home(lnt_pool *p, uint64_t id) noexcept nogil:
     """A node by its home, which is chosen."""
     return cache_find(p, id).home if id & VID() else id
+
+cdef inline void node_ahead(lnt_pool *p, uint64_t id) noexcept nogil:
+    """It is looked up soon."""
+    __builtin_prefetch(p.cache.hash[page_hash(p, id)])
 
 cdef inline void node_homeless(lnt_pool *p) noexcept nogil:
     """A node was made: it will need a block."""

@@ -2,9 +2,9 @@
 from core.base.check cimport lnt_assert
 from core.base.entries cimport VID, WAIT
 from core.base.layout cimport L_BLOCK_BYTES
-from core.base.memory cimport mem_aligned, mem_new, mem_zeroed
+from core.base.memory cimport mem_aligned, mem_new, mem_widen, mem_zeroed
 from core.base.operation cimport waiter_queue
-from core.base.page cimport DIRTY_HOME, DIRTY_HOMELESS, DIRTY_HOUSED, PAGE_BAD, PAGE_READING, PAGE_VALID
+from core.base.page cimport DIRTY_ARRAYS, DIRTY_HOME, DIRTY_HOMELESS, DIRTY_HOUSED, PAGE_BAD, PAGE_READING, PAGE_VALID, lnt_dirty
 from core.base.schedule cimport ops_ready
 from core.base.types cimport IO_READ, ST_CHECKSUM, ST_IO_READ, ST_MEMORY, lnt_io, lnt_op
 from core.pages.damage cimport damage_met, damage_over, damage_recent
@@ -15,6 +15,7 @@ from libc.string cimport memset
 cdef enum:
     SLAB_FRAMES = 256
     SLAB_HEAD = 9 * 4096          # of a slab: a pointer to the next, the pages; their data follow
+    DIRTY_ROOM = 1024             # of the arrays of dirty pages, to begin with
     TRIM_LOOKS = 256              # pages looked at in one turn at least, and for each page too many
     TRIM_EACH = 8
 
@@ -46,6 +47,7 @@ cdef int cache_init(lnt_pool *p, uint64_t limit_pages) except -1 nogil:
 cdef void cache_free(lnt_pool *p) noexcept nogil:
     cdef void *slab
     cdef page_read *r
+    cdef int which
     p.cache.clock = p.cache.spare = NULL
     while p.cache.slabs != NULL:
         slab = p.cache.slabs
@@ -56,6 +58,9 @@ cdef void cache_free(lnt_pool *p) noexcept nogil:
         p.cache.reads = r.next
         free(r.raw)
         free(r)
+    for which in range(DIRTY_ARRAYS):
+        free(p.cache.dirty[which].items)
+        p.cache.dirty[which].items = NULL
     free(p.cache.hash)
     p.cache.hash = NULL
 
@@ -130,13 +135,17 @@ cdef void cache_pin(lnt_pool *p, lnt_page *f) noexcept nogil:
 
 cdef int slab_new(lnt_pool *p) noexcept nogil:
     """Memory for more pages. 0: there is none."""
-    cdef uint8_t *slab = <uint8_t *>mem_aligned(SLAB_HEAD + SLAB_FRAMES * L_BLOCK_BYTES)
+    cdef uint8_t *slab
     cdef lnt_page *f
     cdef int i
+    if not dirty_ready(p, p.cache.pages + SLAB_FRAMES):
+        return 0
+    slab = <uint8_t *>mem_aligned(SLAB_HEAD + SLAB_FRAMES * L_BLOCK_BYTES)
     if slab == NULL:
         return 0
     (<void **>slab)[0] = p.cache.slabs
     p.cache.slabs = slab
+    p.cache.pages += SLAB_FRAMES
     for i in range(SLAB_FRAMES - 1, -1, -1):
         f = <lnt_page *>(slab + 128 + i * sizeof(lnt_page))
         f.data = slab + SLAB_HEAD + i * L_BLOCK_BYTES
@@ -314,8 +323,10 @@ cdef void cache_freeze(lnt_pool *p, lnt_page *f, uint32_t slot) noexcept nogil:
 
 cdef void cache_frozen(lnt_pool *p) noexcept nogil:
     """It holds all that was dirty."""
-    memset(p.cache.dirty, 0, sizeof(p.cache.dirty))
-    p.cache.n_dirty = p.cache.n_housed = 0
+    cdef int which
+    for which in range(DIRTY_ARRAYS):
+        p.cache.dirty[which].count = 0
+    p.cache.n_dirty = 0
 
 
 cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil:
@@ -328,24 +339,35 @@ cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil:
     p.cache.frozen = NULL
 
 
-cdef void dirty_link(lnt_pool *p, lnt_page *f, uint8_t which) noexcept nogil:
+cdef int dirty_ready(lnt_pool *p, uint64_t pages) noexcept nogil:
+    """1 when each array has a place for so many: to make a page dirty needs no memory then."""
+    cdef uint64_t room = 2 * p.cache.dirty_room if p.cache.dirty_room else DIRTY_ROOM
+    cdef int which
+    if pages <= p.cache.dirty_room:
+        return 1
+    for which in range(1, DIRTY_ARRAYS):
+        if not mem_widen(<void **>&p.cache.dirty[which].items, room * sizeof(lnt_dirty)):
+            return 0                  # those that are wider by now are no harm
+    p.cache.dirty_room = room
+    return 1
+
+
+cdef void dirty_put(lnt_pool *p, lnt_page *f, uint8_t which) noexcept nogil:
+    cdef lnt_dirty *it = &p.cache.dirty[which].items[p.cache.dirty[which].count]
+    it.id = f.home if which == DIRTY_HOUSED else f.id
+    it.f = f
     f.dirty = which
-    f.dirty_prev = NULL
-    f.dirty_next = p.cache.dirty[which]
-    if f.dirty_next != NULL:
-        f.dirty_next.dirty_prev = f
-    p.cache.dirty[which] = f
-    p.cache.n_housed += which == DIRTY_HOUSED
+    f.dirty_at = <uint32_t>p.cache.dirty[which].count
+    p.cache.dirty[which].count += 1
 
 
-cdef void dirty_unlink(lnt_pool *p, lnt_page *f) noexcept nogil:
-    if f.dirty_prev != NULL:
-        f.dirty_prev.dirty_next = f.dirty_next
-    else:
-        p.cache.dirty[f.dirty] = f.dirty_next
-    if f.dirty_next != NULL:
-        f.dirty_next.dirty_prev = f.dirty_prev
-    p.cache.n_housed -= f.dirty == DIRTY_HOUSED
+cdef void dirty_take_out(lnt_pool *p, lnt_page *f) noexcept nogil:
+    """The last one has its place."""
+    cdef lnt_dirty *last
+    p.cache.dirty[f.dirty].count -= 1
+    last = &p.cache.dirty[f.dirty].items[p.cache.dirty[f.dirty].count]
+    last.f.dirty_at = f.dirty_at
+    p.cache.dirty[f.dirty].items[f.dirty_at] = last[0]
 
 
 cdef void page_dirtied(lnt_pool *p, lnt_page *f) noexcept nogil:
@@ -354,21 +376,21 @@ cdef void page_dirtied(lnt_pool *p, lnt_page *f) noexcept nogil:
         page_serialise(p, f)
     if f.dirty:
         return
-    dirty_link(p, f, DIRTY_HOME if not f.id & VID() else DIRTY_HOUSED if f.home else DIRTY_HOMELESS)
+    dirty_put(p, f, DIRTY_HOME if not f.id & VID() else DIRTY_HOUSED if f.home else DIRTY_HOMELESS)
     p.cache.n_dirty += 1
 
 
 cdef void page_undirty(lnt_pool *p, lnt_page *f) noexcept nogil:
     if not f.dirty:
         return
-    dirty_unlink(p, f)
+    dirty_take_out(p, f)
     f.dirty = 0
     p.cache.n_dirty -= 1
 
 
 cdef void page_housed(lnt_pool *p, lnt_page *f, uint64_t home) noexcept nogil:
     """A home was chosen for a new node."""
-    dirty_unlink(p, f)
+    dirty_take_out(p, f)
     f.home = home
-    dirty_link(p, f, DIRTY_HOUSED)
+    dirty_put(p, f, DIRTY_HOUSED)
     node_housed(p)
