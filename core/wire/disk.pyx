@@ -189,7 +189,7 @@ cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
     d.in_flight += 1
     if (d.image.handle != NULL or own_sync or (d.inline_io and io.kind != IO_ALLOCATE)
             or (io.kind == IO_WRITE and d.page_cache and d.throttle.until_us == 0)
-            or (io.kind == IO_READ and d.page_cache and (d.dev.cached or d.reads % CACHED_MAX == 0))):
+            or (io.kind == IO_READ and d.page_cache and (d.cached or d.reads % CACHED_MAX == 0))):
         if d.inline_tail != NULL:
             d.inline_tail.next = io
         else:
@@ -313,8 +313,8 @@ cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
 
 cdef void cache_had(lnt_disk *d, lnt_io *io) noexcept nogil:
     # All of it: the next reads are tried there, too.
-    if d.dev.cached < CACHED_MAX:
-        d.dev.cached += 1
+    if d.cached < CACHED_MAX:
+        d.cached += 1
     finished(d, io, 0)
 
 
@@ -383,7 +383,7 @@ cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
         window_note(&d.windows, io.offset, io.length)
         cache_had(d, io)
         return
-    d.dev.cached = d.dev.cached - 4 if d.dev.cached > 4 else 0
+    d.cached = d.cached - 4 if d.cached > 4 else 0
     if n > 0 and io.vector != NULL:
         vector_filled(io, <uint64_t>n)
     elif n > 0:
