@@ -10,6 +10,7 @@ from core.wire.nexus cimport (
     CLOSE_ERROR, CLOSE_REQUESTED, CLOSE_STOPPED, CONNECTIONS_MAX, CONNECTION_DEAD, CONNECTION_OPEN, EV_CONNECTION_FREED,
     EV_SESSION_CLOSED, LUN_HASH, T_SEND, lnt_event, lnt_lun, lnt_task,
 )
+from core.wire.pacing cimport lnt_is_neighbour
 from core.wire.payload cimport payload_take_heap
 from core.wire.receive cimport receive_bytes
 from core.wire.send cimport send_teardown
@@ -37,6 +38,7 @@ cdef void connection_add(lnt_reactor *r, lnt_request *m) noexcept nogil:
     r.connections = c
     r.connection_table[c.file - 1] = c
     c.session.connections += 1
+    c.neighbour = <uint8_t>lnt_is_neighbour(c.fd)
     connection_heard(c, r.now_us)
     if c.keepalive.interval_us:
         r.keepalive_us = 0

@@ -12,7 +12,6 @@ from core.wire.inbound cimport lnt_inbound
 from core.wire.pdu cimport AHS_BYTES_MAX, BHS_BYTES
 from core.wire.shares cimport lnt_share, lnt_shares
 from core.wire.thread cimport pthread_mutex_t, pthread_t
-from core.wire.trial cimport lnt_trial
 from core.wire.uring cimport iovec, lnt_ring, msghdr
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -421,7 +420,8 @@ cdef struct lnt_connection:
     uint8_t header_digest
     uint8_t data_digest
     uint8_t recovery               # ErrorRecoveryLevel of its session
-    uint8_t armed, paused          # a receive is in the ring; it does not read its answers: nothing is read from it
+    uint8_t armed                  # a receive is in the ring
+    uint8_t paused, neighbour      # it does not read its answers: nothing is read from it; it is on this machine
     uint32_t ring_refs
     uint32_t stat_sn               # core/wire/send.pyx
     uint32_t max_send              # MaxRecvDataSegmentLength of the initiator ...
@@ -539,7 +539,7 @@ cdef struct lnt_pacing:            # core/wire/pacing.pyx
     uint64_t gathers, spins        # pauses taken for more commands to come; times it stayed awake for the next one
     uint32_t behind, lag           # answers an initiator heard in this turn, or last, has not taken yet: the least of them
     uint32_t pdu_mean              # PDUs a turn, in sixteenths
-    lnt_trial trial                # whether spins, and watching a device that has little, bring commands sooner
+    uint32_t here                  # of HERE_COMMANDS: lone commands to come before nobody is taken to share this core
     uint32_t spin_chances, spin_score    # turns after which spinning might pay; how well it has paid lately, 0..16+
 
 cdef struct lnt_loop_counters:     # each by the module that does it

@@ -4,7 +4,6 @@ Lives here and nowhere else: `lnt_reactor.pacing`. The reasons and figures are i
 """
 from core.wire.share cimport share_due
 from core.wire.thread cimport ACQUIRE, lnt_load32
-from core.wire.trial cimport trial_heard
 from core.wire.uring cimport lnt_cqe, lnt_ring_pump, lnt_ring_wait
 from libc.stdint cimport uint64_t
 
@@ -114,8 +113,8 @@ cdef inline bint device_is_busy(lnt_reactor *r) noexcept nogil:
 cdef inline bint may_spin(lnt_reactor *r, uint64_t pdus, bint busy, uint32_t behind) noexcept nogil:
     # Not while a sync is under way: the answer waits for a thread of the kernel that wants this core, longer than a spin. Nor
     # where the pool is a network away: each of its requests takes longer than a spin, and beside that a wake-up is little.
-    # Nor where commands come no sooner for it.
-    return (r.poll_us and not r.disk.syncing and r.disk.image.handle == NULL and (pdus or busy) and r.pacing.trial.awake
+    # Nor where the initiator shares this core: a spin keeps it from running, so that its next command comes after it.
+    return (r.poll_us and not r.disk.syncing and r.disk.image.handle == NULL and (pdus or busy) and not r.pacing.here
             and (r.pacing.pdu_mean < LONE_MEAN or behind == 0))
 
 
@@ -158,12 +157,11 @@ cdef inline void earn_watch(lnt_reactor *r) noexcept nogil:
 
 
 cdef inline bint may_watch(lnt_reactor *r) noexcept nogil:
-    # Only what is asked past the page cache ends without a thread of the kernel that works for it, and wants this core. While
-    # the device has little, not where commands come no sooner for it, nor where an initiator is behind: more is to come, and
-    # better together.
+    # Only what is asked past the page cache ends without a thread of the kernel that works for it, and wants this core. Nor where
+    # a lone initiator wants it, or one is behind: while the device has little, more is to come, and better together.
     return (r.pacing.credit_us and not r.disk.syncing and not r.disk.page_cache and not r.disk.inline_io
             and r.disk.image.handle == NULL
-            and (device_is_busy(r) or (r.pacing.lag < GATHER_BEHIND and r.pacing.trial.awake)))
+            and (device_is_busy(r) or (r.pacing.lag < GATHER_BEHIND and r.pacing.here < HERE_COMMANDS)))
 
 
 cdef int watch(lnt_reactor *r, uint64_t until) noexcept nogil:
@@ -210,8 +208,6 @@ cdef void pacing_wait(lnt_reactor *r) noexcept nogil:
     r.pacing.behind = BEHIND_NONE
     if behind != BEHIND_NONE:
         r.pacing.lag = behind
-        if pdus:
-            trial_heard(&r.pacing.trial, now, pdus)
     if r.tasks.waiting.head != NULL and r.buffers.refused and until > now + MEMORY_RETRY_US:
         until = now + MEMORY_RETRY_US   # nobody says when there is memory again
     lnt_lease_prove(r.lease_us)         # what is submitted now may be writes
