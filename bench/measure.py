@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench import clients, fio, procstat
-from bench.targets import Target
+from bench.targets import Target, awake
 
 T = TypeVar("T")
 
@@ -104,12 +104,13 @@ def initiator_seconds() -> float:
 
 
 def once(pid: int | None, body: Callable[[], Record]) -> Record:
-    """Call body() and account for every CPU second of the machine: target `pid`, initiator (this process), others."""
-    machine0, own0, target0 = procstat.MachineTime.now(), initiator_seconds(), procstat.cpu_seconds(pid) if pid else 0.0
-    started = time.monotonic()
-    record = body()
-    elapsed = time.monotonic() - started
-    machine1, own1 = procstat.MachineTime.now(), initiator_seconds()
+    """Call body(), target `pid` being awake; account for every CPU second: target, initiator (this process), others."""
+    with awake(pid):
+        machine0, own0, target0 = procstat.MachineTime.now(), initiator_seconds(), procstat.cpu_seconds(pid) if pid else 0.0
+        started = time.monotonic()
+        record = body()
+        elapsed = time.monotonic() - started
+        machine1, own1 = procstat.MachineTime.now(), initiator_seconds()
     target_cpu = (procstat.cpu_seconds(pid) if pid else 0.0) - target0
     own_cpu = own1 - own0
     foreign = machine1.busy - machine0.busy - target_cpu - own_cpu

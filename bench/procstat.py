@@ -1,4 +1,4 @@
-"""What the kernel says of a process and of the machine: CPU time, memory, listening sockets (proc(5))."""
+"""What the kernel says of a process and of the machine: CPU time, state, memory, listening sockets (proc(5))."""
 
 import os
 import re
@@ -36,6 +36,11 @@ def python_seconds(pid: int) -> float:
         return int(fields[0]) / 1e9
     ticks = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(ticks[11]) + int(ticks[12])) / TICKS_PER_S
+
+
+def state(pid: int) -> str:
+    """A letter: R and S run and sleep, T is held by SIGSTOP, Z has ended."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def rss_bytes(pid: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import initiator
 from bench.machine import first_line
-from bench.targets import START_TIMEOUT_S, Target, TargetError
+from bench.targets import START_TIMEOUT_S, Target, TargetError, awake, rest
 
 ANSWER_BYTES = 65536
 ITS_OWN_MIB = 1024            # what it wants for itself beside the memory of its disks
@@ -24,7 +24,10 @@ def find_spdk() -> Path:
 
 
 class Spdk(Target):
-    """SPDK's target: a core of its own, which it polls; disks in its own memory, with `direct` files past the page cache."""
+    """SPDK's target: a core of its own, which it polls; disks in its own memory, with `direct` files past the page cache.
+
+    It rests while nobody asks it for anything: else all others would be measured on a machine with one core less.
+    """
 
     kind = "spdk"
     iqn = "iqn.2026-11.dev.lunette.bench"
@@ -46,6 +49,7 @@ class Spdk(Target):
                     "-r", str(self.rpc), "-c", str(path)])
         self.wait_for_control()
         self.ask("framework_wait_init", {})
+        rest(self.pid)
 
     def wait_for_control(self) -> None:
         """Its portal may listen before its control socket is there."""
@@ -58,7 +62,7 @@ class Spdk(Target):
     def ask(self, method: str, params: dict[str, Any]) -> Any:
         """A call of its JSON-RPC 2.0 (SPDK's documentation, "JSON-RPC"), one a connection."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method} | ({"params": params} if params else {})
-        with socket.socket(socket.AF_UNIX) as sock:
+        with awake(self.pid), socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(30)
             sock.connect(str(self.rpc))
             sock.sendall(json.dumps(request).encode())
@@ -87,7 +91,8 @@ class Spdk(Target):
             "luns": [{"bdev_name": name, "lun_id": 0}], "queue_depth": 128, "disable_chap": True})
         url = f"iscsi://127.0.0.1:{self.port}/{self.iqn}:{name}/0"
         if fill and not self.direct:
-            initiator.fill(url, size_mib)
+            with awake(self.pid):
+                initiator.fill(url, size_mib)
         return url
 
     def version(self) -> str:

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import initiator
+from bench import initiator, procstat
 from bench.machine import lunette_version
-from bench.procstat import listening_ports
 from target.cli import register
 from target.cli.batch import parse_line
 from target.client import Client
@@ -37,6 +38,26 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def rest(pid: int) -> None:
+    """Let a target do nothing until it is `awake`: one that polls would have a core of its own while others are measured."""
+    os.kill(pid, signal.SIGSTOP)
+    while procstat.state(pid) not in "TZ":
+        time.sleep(0.001)
+
+
+@contextmanager
+def awake(pid: int | None) -> Iterator[None]:
+    """A target that rests runs meanwhile."""
+    rests = pid if pid is not None and procstat.state(pid) == "T" else None
+    if rests is not None:
+        os.kill(rests, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        if rests is not None:
+            rest(rests)
 
 
 class Target(ABC):
@@ -85,7 +106,7 @@ class Target(ABC):
             if self.process.poll() is not None:
                 raise TargetError(f"{self.label} exited with {self.process.returncode}: {self.last_words()}")
             try:
-                ports = listening_ports(self.pid)
+                ports = procstat.listening_ports(self.pid)
             except FileNotFoundError:       # it has ended meanwhile
                 continue
             if ports == wanted:
@@ -109,6 +130,7 @@ class Target(ABC):
         """End the daemon: its stop signal, after 15 s SIGKILL."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(self.stop_signal)
+            self.process.send_signal(signal.SIGCONT)        # it may rest
             try:
                 self.process.wait(15)
             except subprocess.TimeoutExpired:

@@ -10,7 +10,7 @@ from bench.clients import size_bytes
 from bench.compare.lab import PAIR, Lab
 from bench.fio import Job
 from bench.measure import Record, Run
-from bench.targets import Target
+from bench.targets import Target, awake
 
 NO_POLL = {"": (), "-nopoll": ("--poll-us", "0")}
 
@@ -112,11 +112,13 @@ def idle(run: Run) -> None:
         urls = lab.luns(64)
         seconds = max(4.0, run.plan.seconds)
         for target in lab.targets:
-            sessions = initiator.idle([urls[target.label]], 1)
-            before, started = procstat.cpu_seconds(target.pid), time.monotonic()
-            time.sleep(seconds)
-            used = procstat.cpu_seconds(target.pid) - before
-            for session in sessions:
-                session.sock.close()
+            with awake(target.pid):
+                sessions = initiator.idle([urls[target.label]], 1)
+                before, started = procstat.cpu_seconds(target.pid), time.monotonic()
+                time.sleep(seconds)
+                used = procstat.cpu_seconds(target.pid) - before
+                elapsed = time.monotonic() - started
+                for session in sessions:
+                    session.sock.close()
             run.add(case="idle", medium="tmpfs", target=target.label, rep=0,
-                    idle_cpu=used / (time.monotonic() - started), rss_mib=procstat.rss_bytes(target.pid) / (1 << 20))
+                    idle_cpu=used / elapsed, rss_mib=procstat.rss_bytes(target.pid) / (1 << 20))

@@ -62,11 +62,12 @@ class Lab:
         try:
             for target in self.make():
                 target.device = self.devices.get(target.kind)
+                self.targets.append(target)
                 try:
                     target.start()
-                    self.targets.append(target)
                     self.run.versions[target.kind] = target.version()
                 except (TargetError, OSError) as error:     # whatever it died of: nothing of it may run on beside the others
+                    self.targets.remove(target)
                     target.discard()
                     self.run.note(f"{self.run.suite}: {target.label} left out: {error}")
         except BaseException:

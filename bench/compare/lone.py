@@ -11,7 +11,7 @@ from bench.compare.durable import SYNC_LUN_MIB
 from bench.compare.lab import PAIR, Lab
 from bench.fio import Job
 from bench.measure import Record, Run
-from bench.targets import Lunette, Target, TargetError
+from bench.targets import Lunette, Target, TargetError, awake
 
 SECONDS = 1.0               # of one timed run at most: there are many
 LUN_MIB = 512               # of a LUN what is written and read
@@ -60,8 +60,9 @@ def on_devices(run: Run, disk: str) -> None:
 
 def compared(run: Run, targets: list[Target], urls: dict[str, str], medium: str) -> None:
     """The three cases on LUNs of which the first part is written."""
-    for url in urls.values():
-        initiator.fill(url, LUN_MIB)
+    for target in targets:
+        with awake(target.pid):
+            initiator.fill(urls[target.label], LUN_MIB)
     seconds = min(run.plan.seconds, SECONDS)
     for name in ALONE:
         def body(target: Target, rep: int, name: str = name) -> None:
