@@ -31,6 +31,7 @@ cdef extern from *:
     #include <fcntl.h>
     #include <sys/resource.h>
     #include <sys/stat.h>
+    #include <sys/sysmacros.h>
     #include <sys/uio.h>
     #include <sys/vfs.h>
     #include <unistd.h>
@@ -60,6 +61,11 @@ cdef extern from *:
     {
         struct stat info;
         return fstat(fd, &info) == 0 && S_ISBLK(info.st_mode);
+    }
+    static int lnt_is_on_loop(int fd)           /* a loop device (its major number is fixed), or a file system on one */
+    {
+        struct stat info;
+        return !fstat(fd, &info) && major(S_ISBLK(info.st_mode) ? info.st_rdev : info.st_dev) == 7;
     }
     static int lnt_is_buffered_file(int fd)
     {
@@ -98,6 +104,7 @@ cdef extern from *:
     int lnt_may_have_windows(int fd) nogil
     int lnt_is_buffered_file(int fd) nogil
     int lnt_is_device(int fd) nogil
+    int lnt_is_on_loop(int fd) nogil
     uint64_t lnt_file_bytes(int fd) nogil
     long lnt_blocked() nogil
     int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
@@ -475,6 +482,7 @@ cdef int disk_open(lnt_disk *d, lnt_ring *ring, int fd, uint32_t file, int inlin
     d.small_folios = <uint8_t>(d.page_cache and lnt_on_ext4(fd))
     d.dev.gap_bytes = 0 if d.inline_io else GAP_CACHED_BYTES if d.page_cache else GAP_BYTES
     d.device = <uint8_t>lnt_is_device(fd)
+    d.loops = <uint8_t>lnt_is_on_loop(fd)
     waves_open(&d.waves)
     d.dev.submit = disk_submit
     d.dev.owner = d

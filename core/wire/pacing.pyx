@@ -110,11 +110,16 @@ cdef inline bint device_is_busy(lnt_reactor *r) noexcept nogil:
     return r.disk.in_flight >= BUSY + r.disk.syncing + r.disk.discarding and r.disk.image.handle == NULL
 
 
+cdef inline bint kernel_works(lnt_reactor *r) noexcept nogil:
+    # A thread of the kernel does what was asked, and wants a core: a sync, whatever a loop device has.
+    return r.disk.syncing != 0 or (r.disk.loops and r.disk.in_flight != 0)
+
+
 cdef inline bint may_spin(lnt_reactor *r, uint64_t pdus, bint busy, uint32_t behind) noexcept nogil:
-    # Not while a sync is under way: the answer waits for a thread of the kernel that wants this core, longer than a spin. Nor
-    # where the pool is a network away: each of its requests takes longer than a spin, and beside that a wake-up is little.
-    # Nor where the initiator shares this core: a spin keeps it from running, so that its next command comes after it.
-    return (r.poll_us and not r.disk.syncing and r.disk.image.handle == NULL and (pdus or busy) and not r.pacing.here
+    # Not where the answer waits for a thread of the kernel that wants this core, longer than a spin. Nor where the pool is a
+    # network away: each of its requests takes longer than a spin, and beside that a wake-up is little. Nor where the initiator
+    # shares this core: a spin keeps it from running, so that its next command comes after it.
+    return (r.poll_us and not kernel_works(r) and r.disk.image.handle == NULL and (pdus or busy) and not r.pacing.here
             and (r.pacing.pdu_mean < LONE_MEAN or behind == 0))
 
 
@@ -159,7 +164,7 @@ cdef inline void earn_watch(lnt_reactor *r) noexcept nogil:
 cdef inline bint may_watch(lnt_reactor *r) noexcept nogil:
     # Only what is asked past the page cache ends without a thread of the kernel that works for it, and wants this core. Nor where
     # a lone initiator wants it, or one is behind: while the device has little, more is to come, and better together.
-    return (r.pacing.credit_us and not r.disk.syncing and not r.disk.page_cache and not r.disk.inline_io
+    return (r.pacing.credit_us and not kernel_works(r) and not r.disk.page_cache and not r.disk.inline_io
             and r.disk.image.handle == NULL
             and (device_is_busy(r) or (r.pacing.lag < GATHER_BEHIND and r.pacing.here < HERE_COMMANDS)))
 
