@@ -92,10 +92,6 @@ cdef extern from *:
         struct iovec v = { .iov_base = buf, .iov_len = n };
         return preadv2(fd, &v, 1, (off_t)off, RWF_NOWAIT);
     }
-    static ssize_t lnt_read_cached_vector(int fd, const struct iovec *v, int n, uint64_t off)
-    {
-        return preadv2(fd, v, n, (off_t)off, RWF_NOWAIT);
-    }
     #define LNT_ZERO (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE)
     #define LNT_PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
     """
@@ -109,7 +105,6 @@ cdef extern from *:
     long lnt_blocked() nogil
     int lnt_punch(int fd, uint64_t off, uint64_t len) nogil
     ssize_t lnt_read_cached(int fd, void *buf, size_t n, uint64_t off) nogil
-    ssize_t lnt_read_cached_vector(int fd, const iovec *v, int n, uint64_t off) nogil
     int LNT_PUNCH
     int LNT_ZERO
     int FALLOC_FL_KEEP_SIZE
@@ -125,6 +120,7 @@ cdef extern from "wire/mapio.h" nogil:
     void lnt_copy_prepare()
     int lnt_copy(void *to, const void *source, size_t n, bint there)
     void lnt_copy_next(const void *at)
+    void lnt_soon(const void *at)
 
 cdef enum:
     RW_BYTES_MAX = 0x40000000
@@ -232,6 +228,14 @@ cdef inline void finished(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogi
     d.in_flight -= 1
 
 
+cdef inline void cache_has(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # A call has left there what it has read or written.
+    if io.kind == IO_READ or io.kind == IO_WRITE:
+        window_note(&d.windows, io.offset, io.length)
+    if io.kind == IO_WRITE:
+        window_wrote(&d.windows, io.offset, io.length)
+
+
 cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
     # A completion from the ring: short transfers go on where they stopped, an interrupted one again.
     cdef uint64_t at
@@ -258,6 +262,8 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
         result = -EIO if io.kind == IO_READ else -ENOSPC if io.kind == IO_WRITE else 0
     if in_waves(d, io):
         waves_ended(&d.waves)
+    if result == 0 and d.page_cache:
+        cache_has(d, io)
     finished(d, io, result)
 
 
@@ -325,33 +331,40 @@ cdef void cache_had(lnt_disk *d, lnt_io *io) noexcept nogil:
     finished(d, io, 0)
 
 
-cdef bint parts_known(lnt_disk *d, lnt_io *io) noexcept nogil:
-    # The page cache is known to hold all that is wanted of it.
-    cdef uint64_t at = io.offset
-    cdef uint32_t i
-    for i in range(io.parts):
-        if io.vector[i].iov_base != io.unwanted and window_find(&d.windows, at, io.vector[i].iov_len) == NULL:
-            return False
+cdef inline void part_sought(lnt_disk *d, lnt_io *io, uint32_t i, uint64_t at) noexcept nogil:
+    # The next part that is wanted, from the i-th on, which begins at `at`: its address is looked up while another is copied.
+    if i < io.parts and io.vector[i].iov_base == io.unwanted:
         at += io.vector[i].iov_len
+        i += 1
+    if i < io.parts:
+        lnt_copy_next(window_find(&d.windows, at, io.vector[i].iov_len))
+
+
+cdef bint part_read(lnt_disk *d, uint64_t at, uint8_t *buf, uint64_t length) noexcept nogil:
+    # From a window, or by a call that finds it in the page cache.
+    cdef const uint8_t *source = window_find(&d.windows, at, length)
+    if source != NULL:
+        if lnt_copy(buf, source, length, False):
+            return False
+        window_touched(&d.windows, at, length)
+        return True
+    if lnt_read_cached(d.fd, buf, length, at) != <ssize_t>length:
+        return False
+    window_note(&d.windows, at, length)
     return True
 
 
-cdef bint parts_copied(lnt_disk *d, lnt_io *io) noexcept nogil:
-    # What is wanted of a request of several parts, each to its place; the address of the next is looked up meanwhile.
-    cdef uint64_t at = io.offset, length
+cdef bint parts_read(lnt_disk *d, lnt_io *io) noexcept nogil:
+    # What is wanted of a request of several parts, each to its place. What lies between them may be holes of the file, which a
+    # call for all of it would bring into the page cache.
+    cdef uint64_t at = io.offset, following
     cdef uint32_t i
-    cdef const uint8_t *source
-    if not parts_known(d, io):
-        return False
     for i in range(io.parts):
-        length = io.vector[i].iov_len
-        if io.vector[i].iov_base != io.unwanted:
-            source = window_find(&d.windows, at, length)
-            lnt_copy_next(source + length)
-            if lnt_copy(io.vector[i].iov_base, source, length, False):
-                return False
-            window_touched(&d.windows, at, length)
-        at += length
+        following = at + io.vector[i].iov_len
+        part_sought(d, io, i + 1, following)
+        if io.vector[i].iov_base != io.unwanted and not part_read(d, at, <uint8_t *>io.vector[i].iov_base, io.vector[i].iov_len):
+            return False
+        at = following
     return True
 
 
@@ -367,33 +380,29 @@ cdef bint read_window(lnt_disk *d, lnt_io *io) noexcept nogil:
     # By copies, where the page cache is known to hold it. False: a system call must see; it also says what is wrong where the
     # file is shorter, or the medium fails.
     cdef uint64_t before = lnt_mono_us(), after
-    if not (whole_copied(d, io) if io.vector == NULL else parts_copied(d, io)):
+    if not (whole_copied(d, io) if io.vector == NULL else parts_read(d, io)):
         return False
     after = lnt_mono_us()
     if after - before > WAIT_US:
-        windows_waited(&d.windows, after, faults_now())
+        windows_waited(&d.windows, io.offset, after - before, after, faults_now())
     d.windows.copies += 1
     return True
 
 
 cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
     # What the page cache lacks is left to the ring. Where that is most of it, only one read in sixteen is tried here.
-    cdef ssize_t n
+    cdef ssize_t n = 0
     if read_window(d, io):
         cache_had(d, io)
         return
-    if io.vector != NULL:
-        n = lnt_read_cached_vector(d.fd, io.vector, <int>io.parts, io.offset)
-    else:
+    if io.vector == NULL:
         n = lnt_read_cached(d.fd, io.buf, io.length, io.offset)
     if n == <ssize_t>io.length:
         window_note(&d.windows, io.offset, io.length)
         cache_had(d, io)
         return
     d.cached = d.cached - 4 if d.cached > 4 else 0
-    if n > 0 and io.vector != NULL:
-        vector_filled(io, <uint64_t>n)
-    elif n > 0:
+    if n > 0:
         io.done_bytes = <uint64_t>n
     prep(d, io)
 
@@ -412,10 +421,9 @@ cdef void write_cached(lnt_disk *d, lnt_io *io, long waits) noexcept nogil:
     cdef int32_t result = 0 if copied else perform(d, io)
     after = lnt_mono_us()
     if copied and after - before > WAIT_US:
-        windows_waited(&d.windows, after, faults_now())
+        windows_waited(&d.windows, io.offset, after - before, after, faults_now())
     elif result == 0 and not copied:
-        window_note(&d.windows, io.offset, io.length)
-        window_wrote(&d.windows, io.offset, io.length)
+        cache_has(d, io)
     finished(d, io, result)
     if after - before > SLOW_WRITE_US:
         throttle_wrote(&d.throttle, before, after, lnt_blocked() != waits, d.discarding != 0)
@@ -449,6 +457,8 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
     windows_turn(&d.windows, now_us)
     while io != NULL:
         following = io.next
+        if following != NULL:
+            lnt_soon(following.next)
         if following != NULL and (following.kind == IO_READ or d.windows.judging):
             lnt_copy_next(window_find(&d.windows, following.offset, following.length))
         io.next = NULL

@@ -56,4 +56,6 @@ static inline void lnt_copy_next(const void *at)   /* the next copy is from or t
 {
     __builtin_prefetch(at);
 }
+
+static inline void lnt_soon(const void *at) { __builtin_prefetch(at); }
 #endif

@@ -35,6 +35,8 @@ cdef struct lnt_windows:
     uint32_t hand                  # which of them is looked at next when another is wanted
     uint64_t now_us
     uint64_t until_us              # nothing is known or noted until then; 0: it is
+    uint64_t waits_since_us        # since then copies ...
+    uint64_t waited_us             # ... have waited for the disk so long
     uint64_t pause_us              # how long the last pause was ...
     uint64_t over_us               # ... and when it ended
     uint64_t copies
@@ -54,7 +56,7 @@ cdef struct lnt_windows:
 cdef void windows_open(lnt_windows *w, int fd) noexcept nogil
 cdef void windows_close(lnt_windows *w) noexcept nogil
 cdef void windows_turn(lnt_windows *w, uint64_t now_us) noexcept nogil
-cdef void windows_waited(lnt_windows *w, uint64_t now_us, long faults) noexcept nogil
+cdef void windows_waited(lnt_windows *w, uint64_t offset, uint64_t took_us, uint64_t now_us, long faults) noexcept nogil
 cdef const uint8_t *window_find(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
 cdef void window_note(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
 cdef void window_wrote(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil

@@ -1,8 +1,9 @@
 """Windows onto the page cache: what a reactor's thread copies from and to there, without a system call (docs/performance.md).
 
 A window maps a part of the pool's file, and knows which of its pages a system call has found in the cache or left there. One of
-them may have gone since: then the copy waits for the disk, or fails (core/wire/mapio.h). A copy that waited says that memory is
-wanted for something else, so all that was known is forgotten, and nothing is noted for a while.
+them may have gone since: then the copy waits for the disk, or fails (core/wire/mapio.h), and what was known of its group is
+forgotten. Where copies wait for more than a little of the time memory is wanted for something else: then all is forgotten, and
+nothing is noted for a while.
 
 A page's first write through a mapping after it was written back takes a fault, and makes all of its folio dirty, which may be 2
 MiB. So only hot groups, of 2 MiB, are written so: those of which four fifths are dirty and were written half as often again in
@@ -24,7 +25,10 @@ cdef extern from *:
     static void *lnt_window_map(int fd, size_t n, uint64_t off, int writable)
     {
         void *p = mmap(NULL, n, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, (off_t)off);
-        return p == MAP_FAILED ? NULL : p;
+        if (p == MAP_FAILED)
+            return NULL;
+        madvise(p, n, MADV_RANDOM);     /* a page that has gone comes back alone, not with megabytes of holes around it */
+        return p;
     }
     static int lnt_may_write(int fd)
     {
@@ -67,8 +71,10 @@ cdef extern from *:
 cdef enum:
     PAGE_BITS = 12
     IDLE_US = 1000000                 # a window that nobody has used for so long may go for another
-    PAUSE_US = 1000000                # nothing is known for so long when a copy has waited ...
-    PAUSE_MAX_US = 64000000           # ... and twice as long, up to this, where the next one soon waits, too
+    WAITS_US = 1000000                # of so long ...
+    WAITED_MOST_US = 20000            # ... copies may wait for the disk so long in all; else
+    PAUSE_US = 1000000                # ... nothing is known for so long,
+    PAUSE_MAX_US = 64000000           # ... and twice as long, up to this, where the next pause is soon needed, too
     REWRITE_MAX_BYTES = 16384         # of one copy: a fault a page must stay cheaper than the call
     GROUP_DIRTY = 410                 # of 512 pages: hot groups make at most 1.25 times as much dirty
     GROUP_WRITES = 768                # ... of pages: what is written once in an epoch is no dearer by calls ...
@@ -114,16 +120,29 @@ cdef void windows_turn(lnt_windows *w, uint64_t now_us) noexcept nogil:
         epoch_ends(w, SURPRISES_MAX)
 
 
-cdef void windows_waited(lnt_windows *w, uint64_t now_us, long faults) noexcept nogil:
-    """A copy took long. `faults`: as faults_now says; where it has not changed the thread only lost its core."""
-    cdef bint again
-    cdef uint32_t i
+cdef void windows_waited(lnt_windows *w, uint64_t offset, uint64_t took_us, uint64_t now_us, long faults) noexcept nogil:
+    """A copy there took long. `faults`: as faults_now says; where it has not changed the thread only lost its core."""
+    cdef lnt_window *v = w.table[offset >> WINDOW_BITS] if offset >> WINDOW_BITS < w.count else NULL
+    cdef uint64_t group = ((offset & (WINDOW_BYTES - 1)) >> PAGE_BITS) // GROUP_PAGES
     if faults == w.faults:
         return
     w.faults = faults
+    if v != NULL:
+        memset(&v.known[group * GROUP_PAGES // 64], 0, GROUP_PAGES // 8)
+    if now_us >= w.waits_since_us + WAITS_US:
+        w.waits_since_us = now_us
+        w.waited_us = 0
+    w.waited_us += took_us
+    if w.waited_us > WAITED_MOST_US:
+        pause_begins(w, now_us)
+
+
+cdef void pause_begins(lnt_windows *w, uint64_t now_us) noexcept nogil:
+    cdef bint again = w.pause_us and now_us < w.over_us + 2 * w.pause_us
+    cdef uint32_t i
     for i in range(w.opened):
         memset(w.open[i].known, 0, sizeof(w.open[i].known))
-    again = w.pause_us and now_us < w.over_us + 2 * w.pause_us
+    w.waited_us = 0
     w.pause_us = min(2 * w.pause_us, <uint64_t>PAUSE_MAX_US) if again else PAUSE_US
     w.until_us = w.over_us = now_us + w.pause_us
 
@@ -389,8 +408,8 @@ cdef class Windows:
     def sync_ended(self):
         sync_ended()
 
-    def waited(self, uint64_t now_us, long more_faults):
-        windows_waited(&self.windows, now_us, self.windows.faults + more_faults)
+    def waited(self, uint64_t offset, uint64_t took_us, uint64_t now_us, long more_faults):
+        windows_waited(&self.windows, offset, took_us, now_us, self.windows.faults + more_faults)
 
     @property
     def epoch(self):

@@ -48,29 +48,51 @@ def test_a_window_shows_what_a_system_call_left_in_the_page_cache(tmp_path: Path
     os.close(fd)
 
 
-def test_windows_forget_when_a_copy_has_waited_for_the_disk(tmp_path: Path) -> None:
+WAIT_US, WAITS = 1000, 21       # of the disk, and more of them than may be in a second
+
+
+def waited(windows: Windows, now_us: int) -> None:
+    for _ in range(WAITS):
+        windows.waited(0, WAIT_US, now_us, 1)
+
+
+def test_a_group_is_forgotten_when_a_copy_has_waited_for_the_disk(tmp_path: Path) -> None:
     fd = opened(tmp_path / "file", WINDOW)
     windows = Windows(fd)
-    windows.note(0, PAGE)
-    windows.waited(SECOND, 0)
-    assert windows.read(0, PAGE) is not None, "it only lost its core"
-    now = SECOND
+    windows.note(0, 3 * GROUP * PAGE)
+    windows.waited(GROUP * PAGE, WAIT_US, SECOND, 0)
+    assert windows.read(GROUP * PAGE, PAGE) is not None, "it only lost its core"
+    for number in range(3 * WAITS):
+        windows.waited((GROUP + number) * PAGE, WAIT_US, SECOND + number * SECOND // WAITS * 2, 1)
+        assert windows.read(GROUP * PAGE, PAGE) is windows.read((2 * GROUP - 1) * PAGE, PAGE) is None
+        assert windows.read(0, GROUP * PAGE) is not None, "few waits say nothing of the others"
+        assert windows.read(2 * GROUP * PAGE, GROUP * PAGE) is not None
+        windows.note(GROUP * PAGE, GROUP * PAGE)
+        assert windows.read(GROUP * PAGE, PAGE) is not None
+    os.close(fd)
+
+
+def test_windows_rest_when_copies_wait_for_the_disk(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", 2 * WINDOW)
+    windows = Windows(fd)
+    windows.note(WINDOW, PAGE)
+    now = 2 * SECOND
     for pause in (SECOND, 2 * SECOND, 4 * SECOND):
-        windows.waited(now, 1)
-        windows.note(0, PAGE)
-        assert windows.read(0, PAGE) is None
+        waited(windows, now)
+        windows.note(WINDOW, PAGE)
+        assert windows.read(WINDOW, PAGE) is None
         windows.turn(now + pause - 1)
-        windows.note(0, PAGE)
-        assert windows.read(0, PAGE) is None
+        windows.note(WINDOW, PAGE)
+        assert windows.read(WINDOW, PAGE) is None
         now += pause
         windows.turn(now)
-        assert windows.read(0, PAGE) is None, "nothing is known of before"
-        windows.note(0, PAGE)
-        assert windows.read(0, PAGE) is not None
-    windows.waited(now + 100 * SECOND, 1)
+        assert windows.read(WINDOW, PAGE) is None, "nothing is known of before"
+        windows.note(WINDOW, PAGE)
+        assert windows.read(WINDOW, PAGE) is not None
+    waited(windows, now + 100 * SECOND)
     windows.turn(now + 101 * SECOND)
-    windows.note(0, PAGE)
-    assert windows.read(0, PAGE) is not None, "that was long ago"
+    windows.note(WINDOW, PAGE)
+    assert windows.read(WINDOW, PAGE) is not None, "that was long ago"
     os.close(fd)
 
 
@@ -224,7 +246,7 @@ def test_only_pages_that_a_call_has_seen_are_written_by_a_copy(tmp_path: Path) -
         wrote(windows, fd, DIRTY)
     assert windows.rewrite((DIRTY - 1) * PAGE, bytes(PAGE))
     assert not windows.rewrite(DIRTY * PAGE, bytes(PAGE)), "it may be a hole, or not be in memory"
-    windows.waited(SECOND, 1)
+    waited(windows, SECOND)
     assert not windows.rewrite(0, bytes(PAGE)), "memory is short"
     os.close(fd)
 
