@@ -88,6 +88,7 @@ cdef struct lnt_dev:
     void (*wake)(lnt_dev *) noexcept nogil
     void *owner
     uint32_t gap_bytes        # a read of so many that nobody wants costs less than one more request; 0: no read has a vector
+    uint8_t cached            # how well reads are found in a page cache lately, 0..16: what is found there costs no request
     # --- engine private below ---
     lnt_op *ready_head
     lnt_op *ready_tail

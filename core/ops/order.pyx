@@ -6,7 +6,8 @@ whether that is worth it) behind the initiators: while they only read, some at a
 faster; while they write, fewer, with rests. What is noted lives in memory only, and is forgotten where there is no place for it.
 
 In memory a scattered read costs nothing, and nothing is noted. What is moved in a page cache is written back beside later
-writers, so there only what is read counts, and nothing is moved while they write.
+writers, so there only what is read counts, and nothing is moved while they write. What is found there is read by copies, however
+it lies: beside its readers one is moved at a time, with long rests, for the day on which the cache has it no more.
 
 Lives here and nowhere else: `ordering`.
 """
@@ -29,6 +30,7 @@ cdef enum:
     AHEAD = 3                     # regions behind one that a long read finds scattered
     BESIDE = 3                    # moved at a time beside initiators that write ...
     REST = 1                      # ... each followed by a rest so many times as long ...
+    REST_CACHED = 3               # ... or so many, beside those that read what the page cache has: a quarter of their time ...
     MOVE_US = 20000               # ... as this at most: what takes longer has waited for them
 
 
@@ -76,26 +78,40 @@ cdef void order_read(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
         lba += L_RUN_BLOCKS
 
 
+cdef void look_around(lnt_pool *p) noexcept nogil:
+    """Whether initiators send commands now, and whether they write."""
+    if p.ordering.changes != p.budget.changes:
+        p.ordering.changes = p.budget.changes
+        p.ordering.writing_us = p.now_us
+    if p.ordering.requests != p.budget.requests:
+        p.ordering.requests = p.budget.requests
+        p.ordering.asking_us = p.now_us
+
+
 cdef inline bint beside_writers(lnt_pool *p) noexcept nogil:
     return p.ordering.writing_us != 0 and p.now_us < p.ordering.writing_us + SILENT_US
 
 
-cdef void look_around(lnt_pool *p) noexcept nogil:
-    """Whether initiators write now."""
-    if p.ordering.changes != p.budget.changes:
-        p.ordering.changes = p.budget.changes
-        p.ordering.writing_us = p.now_us
+cdef inline bint beside_cached(lnt_pool *p) noexcept nogil:
+    """Initiators read what the page cache has: that gains little by a move, and waits for its copies."""
+    return p.background_device.cached and p.ordering.asking_us != 0 and p.now_us < p.ordering.asking_us + SILENT_US
 
 
-cdef inline uint32_t most_beside(lnt_pool *p) noexcept nogil:
-    """How many regions may be moved at a time beside initiators that write."""
-    return BESIDE if p.background_device.gap_bytes >= GAP_WORTH else 0
+cdef inline uint64_t silent_us(lnt_pool *p) noexcept nogil:
+    """From when on it costs nobody anything, if they send nothing more."""
+    cdef uint64_t last = p.ordering.asking_us if beside_cached(p) else p.ordering.writing_us
+    return last + SILENT_US if last else 0
+
+
+cdef inline uint32_t most_now(lnt_pool *p) noexcept nogil:
+    """How many regions may be moved at a time."""
+    if beside_writers(p):
+        return BESIDE if p.background_device.gap_bytes >= GAP_WORTH else 0
+    return 1 if beside_cached(p) else ORDER_MOVERS
 
 
 cdef inline bint may_begin(lnt_pool *p) noexcept nogil:
-    if not beside_writers(p):
-        return p.ordering.busy < ORDER_MOVERS
-    return p.ordering.busy < most_beside(p) and p.now_us >= p.ordering.rest_us
+    return p.ordering.busy < most_now(p) and (p.now_us >= p.ordering.rest_us or p.now_us >= silent_us(p))
 
 
 cdef lnt_mover *free_mover(lnt_pool *p) noexcept nogil:
@@ -151,16 +167,15 @@ cdef int order_turn(lnt_pool *p) noexcept nogil:
 
 cdef uint64_t order_due(lnt_pool *p) noexcept nogil:
     """When the next may begin, if none ends before; 0: none waits."""
-    cdef uint64_t silent = p.ordering.writing_us + SILENT_US
     if p.ordering.count == 0 or p.ordering.busy == ORDER_MOVERS:
         return 0
-    if p.ordering.busy < most_beside(p):
-        return max(min(silent, p.ordering.rest_us), <uint64_t>1)
-    return 0 if p.ordering.busy and beside_writers(p) else silent
+    if p.ordering.busy < most_now(p):
+        return max(min(silent_us(p), p.ordering.rest_us), <uint64_t>1)
+    return 0 if p.ordering.busy else silent_us(p)
 
 
 cdef void order_ended(lnt_pool *p, lnt_op *op) noexcept nogil:
-    """A move is over: those who write are left their part of the time."""
+    """A move is over: those whom it costs something are left their part of the time."""
     cdef lnt_mover *m = <lnt_mover *>op.owner
     cdef uint64_t took_us = min(p.now_us - m.began_us, <uint64_t>MOVE_US)
     p.ordering.regions += m.move.status == 0 and m.move.result == MOVED
@@ -168,8 +183,8 @@ cdef void order_ended(lnt_pool *p, lnt_op *op) noexcept nogil:
     object_release(p, <lnt_object *>m.move.obj)
     p.ordering.busy -= 1
     look_around(p)
-    if m.move.status == 0 and m.move.result == MOVED and beside_writers(p):
-        p.ordering.rest_us = p.now_us + REST * took_us
+    if m.move.status == 0 and m.move.result == MOVED and p.now_us < silent_us(p):
+        p.ordering.rest_us = p.now_us + (REST_CACHED if beside_cached(p) else REST) * took_us
     m.move.obj = NULL
 
 

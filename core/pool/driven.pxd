@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 cdef class DrivenPool(PoolState):
     cdef object ios           # io id -> request
     cdef int side_attach(self) except -1
-    cdef int gap_set(self, uint32_t gap_bytes) except -1
+    cdef int medium_set(self, uint32_t gap_bytes, bint cached) except -1
     cdef int collect(self) except -1
     cdef int collect_from(self, lnt_queue_device *q) except -1
     cdef uint64_t turn_queue(self, lnt_queue_device *q, uint64_t now_us) except? 77

@@ -26,11 +26,13 @@ cdef class DrivenPool(PoolState):
         dev_link(self.p, &self.side.dev)
         return 0
 
-    cdef int gap_set(self, uint32_t gap_bytes) except -1:
-        """Reads of these devices join pieces with so much between them."""
+    cdef int medium_set(self, uint32_t gap_bytes, bint cached) except -1:
+        """Reads of these devices join pieces with so much between them, and a page cache has what they read."""
         self.q.dev.gap_bytes = min(gap_bytes, <uint32_t>GAP_BYTES_MOST)
+        self.q.dev.cached = cached
         if self.side != NULL:
             self.side.dev.gap_bytes = self.q.dev.gap_bytes
+            self.side.dev.cached = cached
         return 0
 
     cdef int collect(self) except -1:

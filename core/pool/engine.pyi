@@ -55,12 +55,13 @@ class Pool:
         """The superblock that counts. PoolError: foreign, newer, damaged; OSError."""
     def __init__(self, device: Device, *, cache_bytes: int = 268435456, read_only: bool = False,
                  punch_delay_us: int = 2_000_000, mutations: str = "", clock: Callable[[], int] | None = None,
-                 queues: int = 1, gap_bytes: int = 0) -> None:
+                 queues: int = 1, gap_bytes: int = 0, cached: bool = False) -> None:
         """Open and recover. PoolError: foreign, newer, damaged, io_read, io_write.
 
         `punch_delay_us`: time between two looks for what overwriting freed; `mutations`: see tests/crash; `clock`: microseconds,
         instead of the machine's, wherever no time is given; `queues`: 2 for tests of what two reactors do to each other;
-        `gap_bytes`: reads of the pool's own device join pieces with so much between them, and what is scattered is put in order.
+        `gap_bytes`: reads of the pool's own device join pieces with so much between them, and what is scattered is put in order;
+        `cached`: a page cache has what they ask for.
         """
     def close(self) -> None:
         """Checkpoint and mark clean. Idempotent."""

@@ -88,7 +88,7 @@ cdef class Pool(DrivenPool):
         return super_current(device)
 
     def __init__(self, device, *, cache_bytes=268435456, read_only=False, punch_delay_us=2000000, mutations="", clock=None,
-                 queues=1, gap_bytes=0):
+                 queues=1, gap_bytes=0, cached=False):
         self.device, self.clock = device, clock
         self.read_only = read_only
         self.ios = {}
@@ -101,7 +101,7 @@ cdef class Pool(DrivenPool):
             self.recover(cache_bytes)
             if queues == 2:
                 self.side_attach()
-            self.gap_set(gap_bytes)
+            self.medium_set(gap_bytes, cached)
         except OSError as e:
             self.abandon()
             raise PoolError("io_read", f"pool cannot be read: {e.strerror or e}") from e

@@ -20,7 +20,6 @@ cdef struct lnt_disk:              # lnt_dev over the ring
     uint8_t copies                 # what is written is copied at once, or by the kernel: it may lie anywhere in memory
     uint8_t device                 # a block device: what is to be allocated is written with zeros
     uint8_t loops                  # on a loop device: a thread of the kernel does what is asked, and wants a core
-    uint8_t cached                 # how well those have found lately, 0..16
     lnt_image image                # pools on Ceph: there is no file
     lnt_io *inline_head            # to be performed without the engine's lock
     lnt_io *inline_tail

@@ -119,7 +119,6 @@ cdef extern from "base/native.h" nogil:
 cdef extern from "wire/mapio.h" nogil:
     void lnt_copy_prepare()
     int lnt_copy(void *to, const void *source, size_t n, bint there)
-    void lnt_copy_next(const void *at)
     void lnt_soon(const void *at)
 
 cdef enum:
@@ -192,7 +191,7 @@ cdef int disk_submit(lnt_dev *dev, lnt_io *io) noexcept nogil:
     d.in_flight += 1
     if (d.image.handle != NULL or own_sync or (d.inline_io and io.kind != IO_ALLOCATE)
             or (io.kind == IO_WRITE and d.page_cache and d.throttle.until_us == 0)
-            or (io.kind == IO_READ and d.page_cache and (d.cached or d.reads % CACHED_MAX == 0))):
+            or (io.kind == IO_READ and d.page_cache and (d.dev.cached or d.reads % CACHED_MAX == 0))):
         if d.inline_tail != NULL:
             d.inline_tail.next = io
         else:
@@ -326,8 +325,8 @@ cdef int32_t perform(lnt_disk *d, lnt_io *io) noexcept nogil:
 
 cdef void cache_had(lnt_disk *d, lnt_io *io) noexcept nogil:
     # All of it: the next reads are tried there, too.
-    if d.cached < CACHED_MAX:
-        d.cached += 1
+    if d.dev.cached < CACHED_MAX:
+        d.dev.cached += 1
     finished(d, io, 0)
 
 
@@ -337,7 +336,7 @@ cdef inline void part_sought(lnt_disk *d, lnt_io *io, uint32_t i, uint64_t at) n
         at += io.vector[i].iov_len
         i += 1
     if i < io.parts:
-        lnt_copy_next(window_find(&d.windows, at, io.vector[i].iov_len))
+        lnt_soon(window_find(&d.windows, at, io.vector[i].iov_len))
 
 
 cdef bint part_read(lnt_disk *d, uint64_t at, uint8_t *buf, uint64_t length) noexcept nogil:
@@ -401,7 +400,7 @@ cdef void read_cached(lnt_disk *d, lnt_io *io) noexcept nogil:
         window_note(&d.windows, io.offset, io.length)
         cache_had(d, io)
         return
-    d.cached = d.cached - 4 if d.cached > 4 else 0
+    d.dev.cached = d.dev.cached - 4 if d.dev.cached > 4 else 0
     if n > 0:
         io.done_bytes = <uint64_t>n
     prep(d, io)
@@ -450,7 +449,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
         while io != NULL:
             following = io.next
             if following != NULL and d.map != NULL:
-                lnt_copy_next(d.map + following.offset)
+                lnt_soon(d.map + following.offset)
             finished(d, io, perform(d, io))
             io = following
         return True
@@ -460,7 +459,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
         if following != NULL:
             lnt_soon(following.next)
         if following != NULL and (following.kind == IO_READ or d.windows.judging):
-            lnt_copy_next(window_find(&d.windows, following.offset, following.length))
+            lnt_soon(window_find(&d.windows, following.offset, following.length))
         io.next = NULL
         if io.kind == IO_READ:
             read_cached(d, io)

@@ -52,10 +52,8 @@ static __attribute__((noinline)) int lnt_copy(void *to, const void *from, size_t
     return 0;
 }
 
-static inline void lnt_copy_next(const void *at)   /* the next copy is from or to here: its address and first line are sought */
+static inline void lnt_soon(const void *at)    /* what is used next: its address and first line are sought meanwhile */
 {
     __builtin_prefetch(at);
 }
-
-static inline void lnt_soon(const void *at) { __builtin_prefetch(at); }
 #endif

@@ -151,6 +151,29 @@ def test_of_a_page_cache_nothing_is_moved_while_somebody_writes() -> None:
     assert stats["ordered_regions"] == 0
 
 
+def test_beside_those_that_read_from_a_page_cache_few_moves_have_long_rests() -> None:
+    """They gain little: one region at a time, and a quarter of the time at most. Once they are silent the others follow."""
+    aged = Aged(regions=8, gap_bytes=CACHED_GAP, cached=True)
+    aged.age(0.6)
+    aged.now_us += 1_000_000
+    aged.pool.order(True)
+    for region in (1, 4):
+        aged.pool.call("read", object_id=aged.volume, offset_bytes=region * RUN, length_bytes=MIB)
+    waiting, ordered, began, ended = 7, 0, aged.now_us, 0
+    while ordered < 3:
+        aged.pool.call("read", object_id=aged.volume, offset_bytes=0, length_bytes=BLOCK)
+        stats = aged.pool.stats()
+        if stats["waiting_regions"] < waiting:
+            assert stats["waiting_regions"] == waiting - 1 == 6 - ordered, "one at a time"
+            assert not ended or aged.now_us - ended >= 2 * (ended - began), "what passes between two looks is not counted"
+            waiting, began = waiting - 1, aged.now_us
+        if stats["ordered_regions"] > ordered:
+            ordered, ended = ordered + 1, aged.now_us
+    aged.now_us += 20_000
+    aged.pool.drain()
+    assert aged.pool.stats()["waiting_regions"] == 0
+
+
 def test_a_volume_may_be_shrunk_while_its_regions_wait() -> None:
     aged = Aged(regions=4, gap_bytes=CACHED_GAP)
     aged.age(0.6)
