@@ -4,17 +4,18 @@ import itertools
 import math
 import shutil
 import socket
+import subprocess
 import threading
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
-from bench import _bare, _initiator, clients, contention, fio, goals, initiator, machine, measure, report, summary, svg
+from bench import _bare, _initiator, clients, contention, fio, goals, initiator, machine, measure, procstat, report, summary, svg
 from bench.compare import ceiling
 from bench.compare.lab import Lab
 from bench.peers import Tgt
-from bench.targets import Target, TargetError
+from bench.targets import Target, TargetError, rest
 
 
 def record(target: str, rep: int, iops: float) -> dict[str, object]:
@@ -171,6 +172,23 @@ def test_a_target_that_does_not_start_is_ended_and_the_others_go_on(tmp_path: Pa
     assert dead.discarded
     assert len(run.notes) == 1
     assert "dead left out" in run.notes[0]
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_a_target_that_rests_runs_only_while_it_is_measured(rests: bool) -> None:
+    seen: list[str] = []
+
+    def body() -> measure.Record:
+        seen.append(procstat.state(target.pid))
+        return {"ios": 1}
+
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as target:
+        if rests:
+            rest(target.pid)
+        measure.once(target.pid, body)
+        seen.append(procstat.state(target.pid))
+        target.kill()
+    assert [state == "T" for state in seen] == [False, rests]
 
 
 def test_256_sessions_are_held_against_16_and_against_16_with_as_much_data() -> None:
