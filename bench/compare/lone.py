@@ -1,5 +1,6 @@
 """Suites of a command's time: one at a time beside peers on each medium, and the slowest of many beside checkpoints."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -63,6 +64,7 @@ def compared(run: Run, targets: list[Target], urls: dict[str, str], medium: str)
     for target in targets:
         with awake(target.pid):
             initiator.fill(urls[target.label], LUN_MIB)
+    os.sync()                   # or the first syncs write all of that
     seconds = min(run.plan.seconds, SECONDS)
     for name in ALONE:
         def body(target: Target, rep: int, name: str = name) -> None:

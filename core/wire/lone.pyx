@@ -2,13 +2,14 @@
 
 A thread of the kernel takes a sync off the ring. For one command alone that is a thread woken to wait for the medium, and one
 more to be told. Its own thread has nothing else to do. So it waits itself, once syncs have been short and nobody has said a word
-during so many of them; the first that somebody speaks in, or that takes long, sends those behind it to the ring again. Lives here
-and nowhere else: `lnt_lone`.
+during so many of them; the first that somebody speaks in sends as many behind it to the ring again, one that takes long a few.
+Lives here and nowhere else: `lnt_lone`.
 """
 
 cdef enum:
     QUIET = 16                        # syncs in a row
-    SHORT_US = 1000                   # longer ones are left to the ring
+    SHORT_US = 1000                   # where more than one in five take longer the ring has all of them ...
+    LONG = 4                          # ... as each counts against so many
     WRITTEN_BYTES = 262144            # since the last sync was asked for: more may take long
 
 
@@ -27,8 +28,10 @@ cdef bint lone_takes(lnt_lone *l, uint64_t now_us, uint64_t written_bytes, bint 
 cdef void lone_synced(lnt_lone *l, uint64_t now_us, bint heard) noexcept nogil:
     """It is over, whoever performed it. `heard`: somebody has spoken meanwhile and waits."""
     l.here = 0
-    if heard or l.heard or now_us - l.asked_us > SHORT_US:
+    if heard or l.heard:
         l.quiet = 0
+    elif now_us - l.asked_us > SHORT_US:
+        l.quiet = l.quiet - LONG if l.quiet > LONG else 0
     elif l.quiet < QUIET:
         l.quiet += 1
 

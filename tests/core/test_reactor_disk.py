@@ -213,6 +213,18 @@ def test_one_that_speaks_during_a_sync_sends_those_behind_it_to_the_ring() -> No
     assert quiet(lone, 17) == [False] * 16 + [True]
 
 
+def test_one_that_takes_long_sends_four_behind_it_to_the_ring_and_one_in_four_all() -> None:
+    lone = Lone()
+    quiet(lone, 16)
+    assert lone.takes(0, 16 * LITTLE)
+    lone.synced(1_001)
+    assert quiet(lone, 6) == [False] * 4 + [True] * 2
+    for _ in range(16):
+        quiet(lone, 3)
+        quiet(lone, 1, took_us=1_001)
+    assert not any(quiet(lone, 8))
+
+
 def read_blocks(w: Wire, count: int) -> None:
     """So many reads of different blocks at once, each answered with its own."""
     w.sock.sendall(b"".join(w.pdu(w.command_bhs(rw(0x28, 8 * number, 8), flags=FINAL | READ, edtl=4096, itt=number))
