@@ -5,7 +5,7 @@ cdef struct lnt_lone:
     uint8_t only                   # core/wire/loop.pyx: the reactor has one command, or none
     uint8_t here                   # this thread performs one: core/wire/loop.pyx sees who came meanwhile
     uint8_t heard                  # somebody said something since the last sync was asked for
-    uint32_t quiet                 # syncs in a row that were short and kept nobody waiting
+    uint32_t quiet                 # syncs that were short and kept nobody waiting, less what long ones count
     uint64_t asked_us              # when the last one was asked for ...
     uint64_t written_bytes         # ... and what the device had been given by then
     uint64_t times                 # performed by this thread
