@@ -111,7 +111,7 @@ def once(pid: int | None, body: Callable[[], Record]) -> Record:
         record = body()
         elapsed = time.monotonic() - started
         machine1, own1 = procstat.MachineTime.now(), initiator_seconds()
-    target_cpu = (procstat.cpu_seconds(pid) if pid else 0.0) - target0
+        target_cpu = (procstat.cpu_seconds(pid) if pid else 0.0) - target0
     own_cpu = own1 - own0
     foreign = machine1.busy - machine0.busy - target_cpu - own_cpu
     count = record.pop("ios")
