@@ -243,7 +243,7 @@ cdef void disk_complete(lnt_disk *d, lnt_io *io, int32_t result) noexcept nogil:
         d.discarding -= 1
     elif io.kind == IO_SYNC:
         d.syncing -= 1
-        sync_ended()
+        sync_ended(lnt_mono_us())
         lone_synced(&d.lone, lnt_mono_us(), False)
     if result == -EINTR:
         prep(d, io)
@@ -383,7 +383,7 @@ cdef bint read_window(lnt_disk *d, lnt_io *io) noexcept nogil:
         return False
     after = lnt_mono_us()
     if after - before > WAIT_US:
-        windows_waited(&d.windows, io.offset, after - before, after, faults_now())
+        windows_waited(&d.windows, io.offset, io.length, after - before, after, faults_now())
     d.windows.copies += 1
     return True
 
@@ -420,7 +420,7 @@ cdef void write_cached(lnt_disk *d, lnt_io *io, long waits) noexcept nogil:
     cdef int32_t result = 0 if copied else perform(d, io)
     after = lnt_mono_us()
     if copied and after - before > WAIT_US:
-        windows_waited(&d.windows, io.offset, after - before, after, faults_now())
+        windows_waited(&d.windows, io.offset, io.length, after - before, after, faults_now())
     elif result == 0 and not copied:
         cache_has(d, io)
     finished(d, io, result)
@@ -466,7 +466,7 @@ cdef bint disk_run_inline(lnt_disk *d, uint64_t now_us) noexcept nogil:
         elif io.kind == IO_SYNC:
             sync_begins()
             finished(d, io, perform(d, io))
-            sync_ended()
+            sync_ended(lnt_mono_us())
         elif d.throttle.until_us:
             prep(d, io)
         else:

@@ -48,6 +48,7 @@ cdef struct lnt_windows:
     uint64_t syncs_over            # of the process, when this thread looked last
     uint64_t expected              # pages since then that may have faulted because they were new here
     long minor_faults              # of this thread before
+    uint64_t began_us              # this epoch
     uint64_t entered               # pages of this epoch that were written here
     uint64_t surprises             # faults in this epoch that nothing explains ...
     uint64_t surprises_most        # ... and how many do not end it
@@ -56,7 +57,8 @@ cdef struct lnt_windows:
 cdef void windows_open(lnt_windows *w, int fd) noexcept nogil
 cdef void windows_close(lnt_windows *w) noexcept nogil
 cdef void windows_turn(lnt_windows *w, uint64_t now_us) noexcept nogil
-cdef void windows_waited(lnt_windows *w, uint64_t offset, uint64_t took_us, uint64_t now_us, long faults) noexcept nogil
+cdef void windows_waited(lnt_windows *w, uint64_t offset, uint64_t length, uint64_t took_us, uint64_t now_us,
+                         long faults) noexcept nogil
 cdef const uint8_t *window_find(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
 cdef void window_note(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
 cdef void window_wrote(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
@@ -64,7 +66,7 @@ cdef void window_touched(lnt_windows *w, uint64_t offset, uint64_t length) noexc
 cdef uint8_t *window_rewrite(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil
 cdef void windows_judge(lnt_windows *w) noexcept nogil
 cdef void sync_begins() noexcept nogil
-cdef void sync_ended() noexcept nogil
+cdef void sync_ended(uint64_t now_us) noexcept nogil
 cdef long faults_now() noexcept nogil
 
 cdef class Windows:

@@ -16,7 +16,7 @@ class Windows:
         """A system call has read or written those bytes."""
     def read(self, offset: int, length: int) -> bytes | None:
         """Those bytes; None where not all of them are known to be in the cache."""
-    def waited(self, offset: int, took_us: int, now_us: int, more_faults: int) -> None:
+    def waited(self, offset: int, length: int, took_us: int, now_us: int, more_faults: int) -> None:
         """A copy took long, during which this thread had so many faults that waited for the disk."""
     def wrote(self, offset: int, length: int) -> None:
         """A system call has written those bytes."""
@@ -26,5 +26,5 @@ class Windows:
         """The turn's copies are over: did pages fault that should have been writable?"""
     def sync_begins(self) -> None:
         """Of any reactor of the process ..."""
-    def sync_ended(self) -> None:
+    def sync_ended(self, now_us: int) -> None:
         """... and it is over: seen by the next turn."""

@@ -7,8 +7,9 @@ nothing is noted for a while.
 
 A page's first write through a mapping after it was written back takes a fault, and makes all of its folio dirty, which may be 2
 MiB. So only hot groups, of 2 MiB, are written so: those of which four fifths are dirty and were written half as often again in
-this epoch, or all was written four times in the one before. An epoch ends with each sync of the process, and when pages fault
-that were writable: somebody else has written back. Lives here and nowhere else: `lnt_windows`.
+this epoch, or all was written four times in the one before; half as much will do in an epoch that has lasted for a while, and so
+is likely to last. An epoch ends with each sync of the process, and when pages fault that were writable: somebody else has written
+back. Lives here and nowhere else: `lnt_windows`.
 """
 from core.base.memory cimport mem_wider, mem_zeroed
 from libc.stdlib cimport free
@@ -47,14 +48,16 @@ cdef extern from *:
     }
     #define lnt_bits(word) __builtin_popcountll(word)
     /* Of all reactors: what one syncs is clean for all. */
-    static struct { uint64_t over; int64_t under_way; } lnt_window_syncs;
+    static struct { uint64_t over; int64_t under_way; uint64_t over_us; } lnt_window_syncs;
     static void lnt_sync_began(void) { __atomic_add_fetch(&lnt_window_syncs.under_way, 1, __ATOMIC_SEQ_CST); }
-    static void lnt_sync_ended(void)
+    static void lnt_sync_ended(uint64_t now_us)
     {
+        __atomic_store_n(&lnt_window_syncs.over_us, now_us, __ATOMIC_RELAXED);
         __atomic_add_fetch(&lnt_window_syncs.over, 1, __ATOMIC_SEQ_CST);
         __atomic_sub_fetch(&lnt_window_syncs.under_way, 1, __ATOMIC_SEQ_CST);
     }
     static uint64_t lnt_syncs_over(void) { return __atomic_load_n(&lnt_window_syncs.over, __ATOMIC_RELAXED); }
+    static uint64_t lnt_sync_over_us(void) { return __atomic_load_n(&lnt_window_syncs.over_us, __ATOMIC_RELAXED); }
     static int lnt_is_syncing(void) { return __atomic_load_n(&lnt_window_syncs.under_way, __ATOMIC_RELAXED) > 0; }
     """
     void *lnt_window_map(int fd, size_t n, uint64_t off, bint writable) nogil
@@ -63,8 +66,9 @@ cdef extern from *:
     long lnt_minor_faults() nogil
     uint32_t lnt_bits(uint64_t word) nogil
     void lnt_sync_began() nogil
-    void lnt_sync_ended() nogil
+    void lnt_sync_ended(uint64_t now_us) nogil
     uint64_t lnt_syncs_over() nogil
+    uint64_t lnt_sync_over_us() nogil
     bint lnt_is_syncing() nogil
     int munmap(void *p, size_t n) nogil
 
@@ -78,6 +82,9 @@ cdef enum:
     REWRITE_MAX_BYTES = 16384         # of one copy: a fault a page must stay cheaper than the call
     GROUP_DIRTY = 410                 # of 512 pages: hot groups make at most 1.25 times as much dirty
     GROUP_WRITES = 768                # ... of pages: what is written once in an epoch is no dearer by calls ...
+    LONG_US = 4000000                 # an epoch that lasts so long is one of few syncs: groups are hot the sooner ...
+    LONG_DIRTY = 192                  # ... where all 512 are less than three times what is dirty
+    LONG_WRITES = 256                 # ... and twice what was written
     LASTING_WRITES = 2048             # ... and from here on by far: the next epoch is likely to be such a one
     SURPRISES_MAX = 16                # faults in an epoch that nothing explains; one of them may be any memory's
     JUDGE_COPIES = 32                 # between two looks at faults
@@ -113,22 +120,33 @@ cdef void windows_close(lnt_windows *w) noexcept nogil:
 
 cdef void windows_turn(lnt_windows *w, uint64_t now_us) noexcept nogil:
     w.now_us = now_us
+    if not w.began_us:
+        w.began_us = now_us
     if w.until_us and now_us >= w.until_us:
         w.until_us = 0
     if w.syncs_over != lnt_syncs_over():
         w.syncs_over = lnt_syncs_over()
-        epoch_ends(w, SURPRISES_MAX)
+        epoch_ends(w, lnt_sync_over_us(), SURPRISES_MAX)
 
 
-cdef void windows_waited(lnt_windows *w, uint64_t offset, uint64_t took_us, uint64_t now_us, long faults) noexcept nogil:
-    """A copy there took long. `faults`: as faults_now says; where it has not changed the thread only lost its core."""
-    cdef lnt_window *v = w.table[offset >> WINDOW_BITS] if offset >> WINDOW_BITS < w.count else NULL
-    cdef uint64_t group = ((offset & (WINDOW_BYTES - 1)) >> PAGE_BITS) // GROUP_PAGES
+cdef void window_forget(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil:
+    """What is known of the groups that hold those bytes."""
+    cdef uint64_t group = (offset >> PAGE_BITS) // GROUP_PAGES
+    cdef lnt_window *v
+    while group <= ((offset + length - 1) >> PAGE_BITS) // GROUP_PAGES and group // WINDOW_GROUPS < w.count:
+        v = w.table[group // WINDOW_GROUPS]
+        if v != NULL:
+            memset(&v.known[group % WINDOW_GROUPS * GROUP_PAGES // 64], 0, GROUP_PAGES // 8)
+        group += 1
+
+
+cdef void windows_waited(lnt_windows *w, uint64_t offset, uint64_t length, uint64_t took_us, uint64_t now_us,
+                         long faults) noexcept nogil:
+    """A copy of those bytes took long. `faults`: as faults_now says; where it has not changed the thread only lost its core."""
     if faults == w.faults:
         return
     w.faults = faults
-    if v != NULL:
-        memset(&v.known[group * GROUP_PAGES // 64], 0, GROUP_PAGES // 8)
+    window_forget(w, offset, length)
     if now_us >= w.waits_since_us + WAITS_US:
         w.waits_since_us = now_us
         w.waited_us = 0
@@ -249,8 +267,9 @@ cdef void window_note(lnt_windows *w, uint64_t offset, uint64_t length) noexcept
 # -- hot groups --------------------------------------------------------------------------------------------------------
 
 
-cdef inline void epoch_ends(lnt_windows *w, uint64_t surprises_most) noexcept nogil:
+cdef inline void epoch_ends(lnt_windows *w, uint64_t ended_us, uint64_t surprises_most) noexcept nogil:
     w.epoch += 1
+    w.began_us = ended_us
     w.surprises = w.entered = 0
     w.surprises_most = surprises_most
     w.judging = 0
@@ -261,9 +280,9 @@ cdef void sync_begins() noexcept nogil:
     lnt_sync_began()
 
 
-cdef void sync_ended() noexcept nogil:
+cdef void sync_ended(uint64_t now_us) noexcept nogil:
     """... and all pages that were dirty before it began are clean."""
-    lnt_sync_ended()
+    lnt_sync_ended(now_us)
 
 
 cdef lnt_window *window_of_epoch(lnt_windows *w, uint64_t offset) noexcept nogil:
@@ -286,13 +305,15 @@ cdef void count_written(lnt_windows *w, lnt_window *v, uint64_t first, uint64_t 
     """Those pages of the window are written, by whatever way."""
     cdef uint64_t word, bits
     cdef lnt_group *g
+    cdef bint lasts = w.now_us >= w.began_us + LONG_US
+    cdef uint32_t dirty_least = LONG_DIRTY if lasts else GROUP_DIRTY, writes_least = LONG_WRITES if lasts else GROUP_WRITES
     for word in range(first // 64, last // 64 + 1):
         bits = pages_of_word(word, first, last)
         g = &v.groups[word * 64 // GROUP_PAGES]
         g.writes += lnt_bits(bits)
         g.dirty += lnt_bits(bits & ~v.dirty[word])
         v.dirty[word] |= bits
-        if g.writes >= GROUP_WRITES and g.dirty >= GROUP_DIRTY:
+        if g.writes >= writes_least and g.dirty >= dirty_least:
             v.hot_epoch[word * 64 // GROUP_PAGES] = w.epoch + (g.writes >= LASTING_WRITES)
 
 
@@ -365,7 +386,7 @@ cdef void windows_judge(lnt_windows *w) noexcept nogil:
         return
     w.surprises += <uint64_t>faults - w.expected
     if w.surprises > w.surprises_most:
-        epoch_ends(w, max(w.entered, <uint64_t>SURPRISES_MAX))
+        epoch_ends(w, w.now_us, max(w.entered, <uint64_t>SURPRISES_MAX))
 
 
 cdef class Windows:
@@ -405,11 +426,11 @@ cdef class Windows:
     def sync_begins(self):
         sync_begins()
 
-    def sync_ended(self):
-        sync_ended()
+    def sync_ended(self, uint64_t now_us):
+        sync_ended(now_us)
 
-    def waited(self, uint64_t offset, uint64_t took_us, uint64_t now_us, long more_faults):
-        windows_waited(&self.windows, offset, took_us, now_us, self.windows.faults + more_faults)
+    def waited(self, uint64_t offset, uint64_t length, uint64_t took_us, uint64_t now_us, long more_faults):
+        windows_waited(&self.windows, offset, length, took_us, now_us, self.windows.faults + more_faults)
 
     @property
     def epoch(self):

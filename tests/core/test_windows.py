@@ -53,22 +53,25 @@ WAIT_US, WAITS = 1000, 21       # of the disk, and more of them than may be in a
 
 def waited(windows: Windows, now_us: int) -> None:
     for _ in range(WAITS):
-        windows.waited(0, WAIT_US, now_us, 1)
+        windows.waited(0, PAGE, WAIT_US, now_us, 1)
 
 
 def test_a_group_is_forgotten_when_a_copy_has_waited_for_the_disk(tmp_path: Path) -> None:
     fd = opened(tmp_path / "file", WINDOW)
     windows = Windows(fd)
     windows.note(0, 3 * GROUP * PAGE)
-    windows.waited(GROUP * PAGE, WAIT_US, SECOND, 0)
+    windows.waited(GROUP * PAGE, PAGE, WAIT_US, SECOND, 0)
     assert windows.read(GROUP * PAGE, PAGE) is not None, "it only lost its core"
     for number in range(3 * WAITS):
-        windows.waited((GROUP + number) * PAGE, WAIT_US, SECOND + number * SECOND // WAITS * 2, 1)
+        windows.waited((GROUP + number) * PAGE, PAGE, WAIT_US, SECOND + number * SECOND // WAITS * 2, 1)
         assert windows.read(GROUP * PAGE, PAGE) is windows.read((2 * GROUP - 1) * PAGE, PAGE) is None
         assert windows.read(0, GROUP * PAGE) is not None, "few waits say nothing of the others"
         assert windows.read(2 * GROUP * PAGE, GROUP * PAGE) is not None
         windows.note(GROUP * PAGE, GROUP * PAGE)
         assert windows.read(GROUP * PAGE, PAGE) is not None
+    windows.waited((2 * GROUP - 1) * PAGE, 2 * PAGE, WAIT_US, 9 * SECOND, 1)
+    assert windows.read(GROUP * PAGE, PAGE) is windows.read(2 * GROUP * PAGE, PAGE) is None, "which page has gone it can't tell"
+    assert windows.read(0, PAGE) is not None
     os.close(fd)
 
 
@@ -180,11 +183,11 @@ def heated(windows: Windows, fd: int, times: int = 2) -> None:
         wrote(windows, fd, GROUP)
 
 
-def synced(windows: Windows) -> None:
+def synced(windows: Windows, now_us: int = SECOND) -> None:
     """By any reactor; this one's next turn sees it."""
     windows.sync_begins()
-    windows.sync_ended()
-    windows.turn(SECOND)
+    windows.sync_ended(now_us)
+    windows.turn(now_us)
 
 
 def test_what_is_dirty_and_written_again_is_written_by_a_copy(tmp_path: Path) -> None:
@@ -239,6 +242,30 @@ def test_a_hot_group_stays_so_for_one_sync_and_longer_only_where_it_is_written_a
     os.close(fd)
 
 
+def test_where_no_sync_has_been_for_a_while_a_group_is_hot_the_sooner(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    synced(windows, 2 * SECOND)
+
+    def few_written() -> bool:
+        wrote(windows, fd, 192)
+        wrote(windows, fd, 64)
+        return windows.rewrite(0, bytes(PAGE))
+
+    windows.turn(5 * SECOND)
+    assert not few_written(), "the sync was three seconds ago"
+    windows.sync_begins()
+    windows.sync_ended(6 * SECOND)
+    windows.turn(10 * SECOND)       # the thread slept
+    assert few_written(), "it counts from the end of the sync, not from when it was seen"
+    synced(windows, 11 * SECOND)
+    windows.turn(16 * SECOND)
+    wrote(windows, fd, 191)
+    wrote(windows, fd, 65)
+    assert not windows.rewrite(0, bytes(PAGE)), "the kernel may make all 512 dirty"
+    os.close(fd)
+
+
 def test_only_pages_that_a_call_has_seen_are_written_by_a_copy(tmp_path: Path) -> None:
     fd = opened(tmp_path / "file", WINDOW)
     windows = Windows(fd)
@@ -272,7 +299,7 @@ def test_pages_that_fault_again_end_an_epoch(tmp_path: Path) -> None:
     rewritten()
     windows.judge()
     assert windows.epoch == epoch, "a sync of our own ends the epoch when it is over, not before"
-    windows.sync_ended()
+    windows.sync_ended(SECOND)
     windows.turn(SECOND)
     assert windows.epoch == epoch + 1
     rewritten()
