@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 15.0
 REACTOR_THREAD = "lunette-data"
 MIB = 1 << 20
+SETTLED_S, SETTLE_MOST_S = 2.0, 20.0    # without a sync for so long, if that comes within so long
 COMMAND_LINE = register()
 
 
@@ -96,6 +97,9 @@ class Target(ABC):
 
     @abstractmethod
     def version(self) -> str: ...
+
+    def settle(self) -> None:  # noqa: B027
+        """Return once it has made durable what a fill left it with; those that never do so of themselves have nothing to do."""
 
     def spawn(self, command: list[str]) -> None:
         """Start the daemon and wait until it listens on this target's ports and on no other address."""
@@ -242,6 +246,15 @@ class Lunette(Target):
         """All numbers of the pool."""
         found: dict[str, Any] = Client(str(self.api)).get("/v1/stats")["pool"]
         return found
+
+    def settle(self) -> None:
+        """Its commits, a checkpoint and the seal of the journal follow a fill for some seconds."""
+        deadline = time.monotonic() + SETTLE_MOST_S
+        syncs, since = self.stats()["syncs"], time.monotonic()
+        while time.monotonic() < min(since + SETTLED_S, deadline):
+            time.sleep(0.1)
+            if self.stats()["syncs"] != syncs:
+                syncs, since = self.stats()["syncs"], time.monotonic()
 
     def urls(self) -> dict[str, str]:
         """The iscsi:// URLs of all connected objects by name, on this target's portal."""

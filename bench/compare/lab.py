@@ -94,7 +94,14 @@ class Lab:
                 self.targets.remove(target)
                 target.discard()
                 self.run.note(f"{self.run.suite}: {target.label} left out: {error}")
+        if fill:
+            self.settle()
         return urls
+
+    def settle(self) -> None:
+        """What a fill left some target to do would be measured as everybody's slowness."""
+        for target in self.targets:
+            target.settle()
 
     def lunettes(self) -> list[Any]:
         return [t for t in self.targets if t.kind == "lunette"]

@@ -64,6 +64,7 @@ def compared(run: Run, targets: list[Target], urls: dict[str, str], medium: str)
     for target in targets:
         with awake(target.pid):
             initiator.fill(urls[target.label], LUN_MIB)
+        target.settle()
     os.sync()                   # or the first syncs write all of that
     seconds = min(run.plan.seconds, SECONDS)
     for name in ALONE:
