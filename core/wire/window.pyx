@@ -86,7 +86,8 @@ cdef enum:
     LONG_DIRTY = 192                  # ... where all 512 are less than three times what is dirty
     LONG_WRITES = 256                 # ... and twice what was written
     LASTING_WRITES = 2048             # ... and from here on by far: the next epoch is likely to be such a one
-    SURPRISES_MAX = 16                # faults in an epoch that nothing explains; one of them may be any memory's
+    SURPRISES_MAX = 16                # faults in an epoch that nothing explains; one of them may be any memory's ...
+    SURPRISES_PART = 64               # ... and one of so many pages may have gone: who writes back comes past them all
     JUDGE_COPIES = 32                 # between two looks at faults
 
 cdef uint64_t WINDOW_BYTES = <uint64_t>1 << WINDOW_BITS
@@ -385,7 +386,7 @@ cdef void windows_judge(lnt_windows *w) noexcept nogil:
     if lnt_is_syncing() or faults <= <long>w.expected:
         return
     w.surprises += <uint64_t>faults - w.expected
-    if w.surprises > w.surprises_most:
+    if w.surprises > max(w.surprises_most, w.entered // SURPRISES_PART):
         epoch_ends(w, w.now_us, max(w.entered, <uint64_t>SURPRISES_MAX))
 
 

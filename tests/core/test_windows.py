@@ -1,5 +1,6 @@
 """Windows onto the page cache: what may be read and written there by a copy, and what becomes of it."""
 
+import mmap
 import os
 import resource
 from collections.abc import Iterator
@@ -167,7 +168,7 @@ def test_what_a_snapshot_has_scattered_is_read_by_copies_of_its_parts(tmp_path: 
         assert figures(r, "window_copies", "device_reads") == [copies + 2, reads + 2], "a request a run, each by copies"
 
 
-GROUP, DIRTY, WRITES, SURPRISES = 512, 410, 768, 16
+GROUP, DIRTY, WRITES, SURPRISES, JUDGED = 512, 410, 768, 16, 32
 
 
 def wrote(windows: Windows, fd: int, pages: int, first: int = 0) -> None:
@@ -323,6 +324,28 @@ def test_pages_that_fault_again_end_an_epoch(tmp_path: Path) -> None:
     windows.judge()
     assert windows.epoch == epoch + 2
     return os.close(fd)
+
+
+def test_a_few_pages_of_many_that_fault_again_end_no_epoch(tmp_path: Path) -> None:
+    """A kernel that takes idle pages away does so one by one: who writes back comes past them all."""
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    for _ in range(4):
+        wrote(windows, fd, 4 * GROUP)
+    for page in range(4 * GROUP):
+        assert windows.rewrite(page * PAGE, bytes(PAGE))
+    windows.judge()
+    for epoch in (1, 2):
+        assert windows.rewrite(0, bytes(PAGE))
+        with mmap.mmap(-1, 18 * PAGE) as strange:       # any memory's faults count
+            strange.madvise(mmap.MADV_NOHUGEPAGE)
+            for page in range(18):
+                strange[page * PAGE] = 1
+        for page in range(JUDGED):
+            assert windows.rewrite(page * PAGE, bytes(PAGE))
+        windows.judge()
+        assert windows.epoch == epoch, "18 of 2,048 are less than one of 64, 36 are more"
+    os.close(fd)
 
 
 def test_what_was_written_by_a_copy_is_on_the_medium_after_a_sync(tmp_path: Path) -> None:
