@@ -32,8 +32,8 @@ cdef struct lnt_ordering:
     uint64_t rest_us              # beside initiators whom it costs something none begins before
     uint64_t changes              # commands of initiators that write, when they were looked at last
     uint64_t writing_us           # when there were new ones; 0: never
-    uint64_t requests             # commands of initiators, likewise
-    uint64_t asking_us
+    uint64_t cached               # commands of initiators on devices that find in a page cache what they read, likewise
+    uint64_t cached_us
     uint64_t regions              # moved by the engine itself
     uint64_t nowhere              # regions that had no place to go to
 

@@ -49,6 +49,7 @@ cdef struct lnt_holes:        # core/space/holes.pyx
 cdef struct lnt_budget:
     uint64_t requests         # commands of initiators so far ...
     uint64_t changes          # ... that change data
+    uint64_t cached           # ... on devices that find in a page cache what they read
     uint64_t seen             # ... when they were looked at last
     uint64_t active_us        # when there were new ones; 0: never
     uint64_t owed_us          # discards took so long, and nobody has rested for it

@@ -79,13 +79,13 @@ cdef void order_read(lnt_pool *p, lnt_object *o, uint64_t lba) noexcept nogil:
 
 
 cdef void look_around(lnt_pool *p) noexcept nogil:
-    """Whether initiators send commands now, and whether they write."""
+    """Whether initiators write now, and whether they are served from a page cache."""
     if p.ordering.changes != p.budget.changes:
         p.ordering.changes = p.budget.changes
         p.ordering.writing_us = p.now_us
-    if p.ordering.requests != p.budget.requests:
-        p.ordering.requests = p.budget.requests
-        p.ordering.asking_us = p.now_us
+    if p.ordering.cached != p.budget.cached:
+        p.ordering.cached = p.budget.cached
+        p.ordering.cached_us = p.now_us
 
 
 cdef inline bint beside_writers(lnt_pool *p) noexcept nogil:
@@ -94,12 +94,12 @@ cdef inline bint beside_writers(lnt_pool *p) noexcept nogil:
 
 cdef inline bint beside_cached(lnt_pool *p) noexcept nogil:
     """Initiators read what the page cache has: that gains little by a move, and waits for its copies."""
-    return p.background_device.cached and p.ordering.asking_us != 0 and p.now_us < p.ordering.asking_us + SILENT_US
+    return p.ordering.cached_us != 0 and p.now_us < p.ordering.cached_us + SILENT_US
 
 
 cdef inline uint64_t silent_us(lnt_pool *p) noexcept nogil:
     """From when on it costs nobody anything, if they send nothing more."""
-    cdef uint64_t last = p.ordering.asking_us if beside_cached(p) else p.ordering.writing_us
+    cdef uint64_t last = p.ordering.cached_us if beside_cached(p) else p.ordering.writing_us
     return last + SILENT_US if last else 0
 
 

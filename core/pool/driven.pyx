@@ -27,12 +27,11 @@ cdef class DrivenPool(PoolState):
         return 0
 
     cdef int medium_set(self, uint32_t gap_bytes, bint cached) except -1:
-        """Reads of these devices join pieces with so much between them, and a page cache has what they read."""
+        """Reads of these devices join pieces with so much between them, and a page cache has what the last of them reads."""
         self.q.dev.gap_bytes = min(gap_bytes, <uint32_t>GAP_BYTES_MOST)
-        self.q.dev.cached = cached
         if self.side != NULL:
             self.side.dev.gap_bytes = self.q.dev.gap_bytes
-            self.side.dev.cached = cached
+        (self.side if self.side != NULL else self.q).dev.cached = cached
         return 0
 
     cdef int collect(self) except -1:

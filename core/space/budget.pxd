@@ -14,3 +14,4 @@ cdef inline void budget_request(lnt_pool *p, bint changes) noexcept nogil:
     """An initiator has sent a command."""
     p.budget.requests += 1
     p.budget.changes += changes
+    p.budget.cached += p.current_device != NULL and p.current_device.cached != 0

@@ -40,11 +40,11 @@ class Aged:
     """A volume that is overwritten here and there after each of its snapshots, which stay."""
 
     def __init__(self, *, regions: int = 2, pool_bytes: int = 160 * MIB, gap_bytes: int = GAP,
-                 cached: bool = False, **args: Any) -> None:
+                 cached: bool = False, queues: int = 1, **args: Any) -> None:
         self.device = Counting(pool_bytes)
         Pool.create(self.device, name="test", journal_blocks=512, area_blocks=1024)
         self.now_us = 0
-        self.pool = Pool(self.device, gap_bytes=gap_bytes, cached=cached, clock=self.clock)
+        self.pool = Pool(self.device, gap_bytes=gap_bytes, cached=cached, queues=queues, clock=self.clock)
         self.pool.order(False)
         self.random = random.Random(2)
         self.volume: int = self.pool.call("create", name="v", size_bytes=regions * RUN, **args)
