@@ -21,6 +21,10 @@ static inline uint64_t lnt_mono_us(void)
     return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
+/* What is used next: its address and first line are sought meanwhile. */
+static inline void lnt_soon(const void *at) { __builtin_prefetch(at); }
+static inline void lnt_soon_written(void *at) { __builtin_prefetch(at, 1); }
+
 /* A node on disk has 7-byte entries; in memory 8. Both ends are little-endian. */
 static inline void lnt_node_unpack(uint64_t *out, const uint8_t *in, int n)
 {

@@ -17,6 +17,8 @@ cdef extern from "native.h" nogil:
     void lnt_put_le32(void *, uint32_t)
     void lnt_put_le16(void *, uint16_t)
     uint64_t lnt_mono_us()
+    void lnt_soon(const void *at)
+    void lnt_soon_written(void *at)
     void lnt_node_unpack(uint64_t *, const uint8_t *, int)
     void lnt_node_pack(uint8_t *, const uint64_t *, int)
     void lnt_count_unpack(uint32_t *, const uint8_t *, int)

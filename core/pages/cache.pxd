@@ -1,13 +1,11 @@
 # Metadata pages in memory: found by home, read on first touch, verified, evicted clean (docs/on-disk-format.md, page header).
 from core.base.entries cimport VID
 from core.base.hash cimport hash_spread
+from core.base.native cimport lnt_soon
 from core.base.operation cimport lnt_waiter
 from core.base.page cimport PAGE_VALID, lnt_page
 from core.base.pool cimport lnt_pool
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
-
-cdef extern from *:
-    void __builtin_prefetch(const void *at) nogil
 
 cdef int cache_init(lnt_pool *p, uint64_t limit_pages) except -1 nogil
 cdef void cache_free(lnt_pool *p) noexcept nogil
@@ -59,7 +57,7 @@ cdef inline uint64_t node_home(lnt_pool *p, uint64_t id) noexcept nogil:
 
 cdef inline void node_ahead(lnt_pool *p, uint64_t id) noexcept nogil:
     """It is looked up soon."""
-    __builtin_prefetch(p.cache.hash[page_hash(p, id)])
+    lnt_soon(p.cache.hash[page_hash(p, id)])
 
 cdef inline void node_homeless(lnt_pool *p) noexcept nogil:
     """A node was made: it will need a block."""

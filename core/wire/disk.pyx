@@ -115,11 +115,11 @@ cdef extern from *:
 
 cdef extern from "base/native.h" nogil:
     uint64_t lnt_mono_us()
+    void lnt_soon(const void *at)
 
 cdef extern from "wire/mapio.h" nogil:
     void lnt_copy_prepare()
     int lnt_copy(void *to, const void *source, size_t n, bint there)
-    void lnt_soon(const void *at)
 
 cdef enum:
     RW_BYTES_MAX = 0x40000000

@@ -51,9 +51,4 @@ static __attribute__((noinline)) int lnt_copy(void *to, const void *from, size_t
     lnt_copy_escape = NULL;
     return 0;
 }
-
-static inline void lnt_soon(const void *at)    /* what is used next: its address and first line are sought meanwhile */
-{
-    __builtin_prefetch(at);
-}
 #endif
