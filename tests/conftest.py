@@ -1,6 +1,7 @@
 """For all tests: what is said of one that passed only the second time, and how property tests choose their examples.
 
-Those have no deadline for one example, whatever else the machine does, and the same examples each time. LUNETTE_EXPLORE=1 tries others, as long runs do: what those find is for people, and no chance in anybody's change.
+Those have no deadline for one example, whatever else the machine does, and the same examples each time. LUNETTE_EXPLORE=1
+tries others, as long runs do: what those find is for people, and no chance in anybody's change.
 """
 
 import os
