@@ -310,14 +310,15 @@ cdef int map_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, uint64_t lba, u
     """Map n blocks within one leaf's span; the reference that the blocks were allocated with becomes the map's."""
     cdef lnt_page *leaf
     cdef lnt_page *up
+    cdef lnt_page *above
     cdef int rc, i
     cdef int idx = node_index(lba, 0)
     cdef uint64_t e, old
     cdef bint done
     if n <= SPARSE_MOST and is_wide(p, o):
-        rc = path_own(p, who, o, lba, 1, &up, NULL)
+        rc = path_own(p, who, o, lba, 1, &up, &above)
         if rc == 0:
-            rc = sparse_insert(p, who, o, up, node_index(lba, 1), lba, pba, <int>n, hint, &done)
+            rc = sparse_insert(p, who, o, above, up, lba, pba, <int>n, hint, &done)
         if rc or done:
             return rc
     rc = path_own(p, who, o, lba, 0 if n < L_RUN_BLOCKS else 1, &leaf, &up)

@@ -38,3 +38,4 @@ cdef inline int alike(const uint64_t *v, int n) noexcept nogil:
 cdef lnt_page *node_get(lnt_pool *p, lnt_waiter *who, uint64_t id, uint8_t level, int *rc) noexcept nogil
 cdef lnt_page *node_new(lnt_pool *p, uint8_t kind, uint8_t level, int *rc) noexcept nogil
 cdef lnt_page *shadow(lnt_pool *p, lnt_waiter *who, lnt_page *f, int *rc) noexcept nogil
+cdef void leaf_dirty(lnt_pool *p, lnt_page *above, int above_idx, lnt_page *up, int idx, lnt_page *leaf) noexcept nogil

@@ -6,10 +6,11 @@ from core.base.entries cimport E_DATA, E_EXCL, E_HUGE, E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
 from core.base.sparse cimport reference_of
 from core.base.types cimport ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE
-from core.pages.cache cimport cache_get, cache_new, node_homeless, page_dirty
+from core.pages.cache cimport cache_get, cache_new, node_homeless, page_dirty, page_moved
 from core.space.allocation cimport space_for_nodes
 from core.space.counts cimport count_add, count_at, count_touch, node_ref, node_touch
-from core.space.dropped cimport drop_node, node_gone
+from core.space.dropped cimport drop_node, home_left, node_gone
+from core.space.homes cimport home_take, homes_at_hand
 from libc.stdint cimport uint32_t
 
 
@@ -120,3 +121,35 @@ cdef lnt_page *shadow(lnt_pool *p, lnt_waiter *who, lnt_page *f, int *rc) noexce
     g.refers_to_homeless = f.refers_to_homeless
     drop_node(p, f.id, f.level, 0)
     return g
+
+
+# -- nodes that leave their homes --------------------------------------------------------------------------------------
+
+
+cdef inline bint has_home(const lnt_page *f) noexcept nogil:
+    """A checkpoint has the node where it is, and it has not changed since."""
+    return not f.dirty and not f.id & VID()
+
+
+cdef void node_move(lnt_pool *p, lnt_page *up, int idx, lnt_page *f) noexcept nogil:
+    """Give a node, to which entry idx of `up` refers, the next home at hand."""
+    page_dirty(p, up)
+    home_left(p, f)
+    page_moved(p, f, home_take(p))
+    entries(up)[idx] = f.id | (entries(up)[idx] & ~E_REF())
+
+
+cdef void leaf_dirty(lnt_pool *p, lnt_page *above, int above_idx, lnt_page *up, int idx, lnt_page *leaf) noexcept nogil:
+    """`page_dirty` of a leaf to which entry idx of `up` refers, and entry above_idx of `above` to that; all are the object's own.
+
+    Where homes are at hand leaf and node leave theirs: what no checkpoint has where it will be is written there once, without
+    an image in the area (docs/decisions/0018). `above` is NULL where `up` is the root, which stays.
+    """
+    cdef bint both
+    if has_home(leaf):
+        both = above != NULL and has_home(up)
+        if homes_at_hand(p, 2 if both else 1):
+            if both:
+                node_move(p, above, above_idx, up)
+            node_move(p, up, idx, leaf)
+    page_dirty(p, leaf)

@@ -16,7 +16,7 @@ cdef int sparse_extent(lnt_pool *p, lnt_waiter *who, uint64_t e, uint64_t lba, u
 cdef int sparse_filled(lnt_pool *p, lnt_waiter *who, uint64_t e, uint64_t lba, uint32_t *filled) noexcept nogil
 cdef int sparse_unhint(lnt_pool *p, lnt_waiter *who, uint64_t e, uint64_t lba, uint32_t n) noexcept nogil
 cdef int region_open(lnt_pool *p, lnt_waiter *who, lnt_page *up, int idx) noexcept nogil
-cdef int sparse_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_page *up, int idx, uint64_t lba, uint64_t pba, int n,
-                       uint64_t hints, bint *done) noexcept nogil
+cdef int sparse_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_page *above, lnt_page *up, uint64_t lba, uint64_t pba,
+                       int n, uint64_t hints, bint *done) noexcept nogil
 cdef int sparse_remove(lnt_pool *p, lnt_waiter *who, lnt_page *up, int idx, uint64_t lba, uint32_t n,
                        uint32_t *removed) noexcept nogil

@@ -4,7 +4,7 @@ A group is cut into halves when its leaf is full, and around a region that fills
 Nothing waits here, as in `core/_blkmap.pyx`; each cut leaves a valid tree. Lives here and nowhere else: what groups there are.
 """
 from core.base.check cimport LNT_CHECKS, lnt_check
-from core.base.entries cimport E_DATA, E_EXCL, E_FOLLOW, E_NODE, E_REF, E_SPARSE, group_bits
+from core.base.entries cimport E_DATA, E_EXCL, E_FOLLOW, E_NODE, E_REF, E_SPARSE, group_bits, node_index
 from core.base.extent cimport lnt_extent
 from core.base.layout cimport (
     L_BLOCK_BYTES, L_GROUP_BITS, L_NODE_ENTRIES, L_NODE_GROUP_SHIFT, L_RUN_BLOCKS, L_SPARSE_LEVEL, PK_NODE,
@@ -12,7 +12,7 @@ from core.base.layout cimport (
 from core.base.mutations cimport M_ALL_WIDE
 from core.base.regions cimport region_left, region_start
 from core.base.sparse cimport PLACE_SHIFT, SPARSE_PBA, place_in, place_of, sparse_count, sparse_first
-from core.nodes cimport alike, entries, hint_exclusive, node_get, node_new, shadow
+from core.nodes cimport alike, entries, hint_exclusive, leaf_dirty, node_get, node_new, shadow
 from core.objects cimport object_dirty
 from core.pages.cache cimport cache_get, page_dirty
 from core.space.counts cimport count_may_be_one
@@ -237,13 +237,14 @@ cdef int group_new(lnt_pool *p, lnt_page *up, int idx, int *rc) noexcept nogil:
 # -- change ------------------------------------------------------------------------------------------------------------
 
 
-cdef int sparse_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_page *up, int idx, uint64_t lba, uint64_t pba, int n,
-                       uint64_t hints, bint *done) noexcept nogil:
+cdef int sparse_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_page *above, lnt_page *up, uint64_t lba, uint64_t pba,
+                       int n, uint64_t hints, bint *done) noexcept nogil:
     """Map n blocks of one region below an owned level-1 node, if they belong into a sparse leaf (`done`). 0, WAIT or a status.
+    `above`: the node above that one, or NULL.
 
     The reference that the blocks were allocated with becomes the map's.
     """
-    cdef int rc = 0, first
+    cdef int rc = 0, first, idx = node_index(lba, 1)
     cdef lnt_page *f
     done[0] = False
     if n > region_room(p):
@@ -258,7 +259,7 @@ cdef int sparse_insert(lnt_pool *p, lnt_waiter *who, lnt_object *o, lnt_page *up
         if region_filled(entries(f), lba) + n > region_room(p):
             return 0
         if sparse_count(entries(f)) + n <= room(p):
-            page_dirty(p, f)
+            leaf_dirty(p, above, node_index(lba, 2), up, first, f)
             entries_put(p, o, entries(f), place_of(lba), pba, n, hints)
             object_dirty(p, o)
             done[0] = True

@@ -1,5 +1,6 @@
 # Rings of dropped references. What each of the pool's rings waits for: core/space/dropped.
 from core.base.memory cimport mem_new
+from core.base.page cimport lnt_dirty
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport abort, free
 
@@ -23,6 +24,19 @@ cdef struct lnt_dropped_ring:
     uint64_t head
     uint64_t tail
     uint64_t capacity         # power of two
+
+cdef struct lnt_homes:        # core/space/homes.pyx
+    uint64_t *spare           # blocks at hand, in the order in which a sweep over the medium comes by: from head on, before tail
+    uint64_t head
+    uint64_t tail
+    uint64_t spare_room       # of the array
+    uint64_t sweep            # behind the one that was taken last
+    lnt_dirty *left           # those that are not in order yet (without a page)
+    uint64_t n_left
+    uint64_t left_room
+    uint64_t asked            # for so many since the last checkpoint became durable ...
+    uint64_t asked_before     # ... and from the one before it to that
+    uint64_t kept             # so many may be here
 
 cdef enum:
     RING_ITEMS = 1024         # to begin with; always a power of two
@@ -60,7 +74,7 @@ cdef inline int ring_ready(lnt_dropped_ring *r, uint64_t more) noexcept nogil:
     r.capacity = cap
     return 1
 
-cdef inline void ring_push(lnt_dropped_ring *r, lnt_dropped *it) noexcept nogil:
+cdef inline void ring_push(lnt_dropped_ring *r, const lnt_dropped *it) noexcept nogil:
     if ring_count(r) == r.capacity and not ring_ready(r, 1):
         abort()                   # unreachable: `ring_ready` was asked; what is on the medium stays as it is
     ring_at(r, r.tail)[0] = it[0]

@@ -10,7 +10,7 @@ cdef enum page_state:
 cdef enum:                   # lnt_page.dirty, and the array that it is in; 0: the page is clean
     DIRTY_HOME = 1            # it has been home before
     DIRTY_HOMELESS = 2        # a new node without a home
-    DIRTY_HOUSED = 3          # one whose home is chosen
+    DIRTY_HOUSED = 3          # one whose home is chosen, or one that has left the home where a checkpoint has it
     DIRTY_ARRAYS = 4
 
 cdef struct lnt_page:

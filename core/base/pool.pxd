@@ -1,7 +1,7 @@
 # The state of an open pool: one struct, guarded by one lock. Who writes which field: tests/core/test_owners.py.
 from core.base.check cimport lnt_static_assert
 from core.base.damage cimport lnt_damage
-from core.base.dropped cimport lnt_dropped_ring
+from core.base.dropped cimport lnt_dropped_ring, lnt_homes
 from core.base.layout cimport L_RUN_BLOCKS, L_ZONE_BLOCKS, L_ZONE_META_BLOCKS
 from core.base.log cimport lnt_checkpoint, lnt_checkpoint_wait, lnt_journal, lnt_superblock
 from core.base.native cimport pthread_mutex_t
@@ -71,6 +71,7 @@ cdef struct lnt_pool:
     lnt_dropped_ring dropped_waiting  # waiting for seq and epoch
     lnt_dropped_ring dropped_homes    # waiting for a checkpoint
     lnt_dropped_ring dropped_ready    # ready: a stack
+    lnt_homes homes                   # blocks at hand for nodes that leave their homes
     lnt_damage damage
     lnt_marks marks
     lnt_holes holes

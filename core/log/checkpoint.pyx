@@ -7,10 +7,10 @@ from core.base.check cimport lnt_assert
 from core.base.checkpoint_wait cimport checkpoint_begun
 from core.base.crc32c cimport lnt_crc32c
 from core.base.dropped cimport ring_count
-from core.base.entries cimport E_NODE, E_REF, VID, WAIT
+from core.base.entries cimport WAIT
 from core.base.layout cimport (
     DE_CRC, DE_HOME, L_BLOCK_BYTES, L_DIRECTORY_ENTRIES, L_DIRECTORY_ENTRY_BYTES, L_GROUP_BLOCKS,
-    L_NODE_ENTRIES, L_PAGE_HEADER_BYTES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_RUNS, PG_CRC, PK_DIRECTORY,
+    L_PAGE_HEADER_BYTES, L_RUN_BLOCKS, L_SLOTS_PER_PAGE, L_SLOT_BYTES, L_SUMMARY_RUNS, PG_CRC, PK_DIRECTORY,
     PK_SUMMARY, SB_AREA_IMAGES, SB_AREA_PENDING, SB_CKPT_GEN, SB_JOURNAL_POS, SB_JOURNAL_SEQ, SB_PENDING_CRC,
     SB_VERSION,
 )
@@ -22,36 +22,32 @@ from core.base.memory cimport mem_aligned, mem_new
 from core.base.mutations cimport M_NO_CKPT_SYNC, M_NO_HOME_SYNC, M_NO_SUPER_SYNC, M_STRAIGHT_RECOVERY
 from core.base.native cimport lnt_get_le32, lnt_get_le64, lnt_put_le16, lnt_put_le32, lnt_put_le64
 from core.base.object cimport lnt_object
-from core.base.page cimport DIRTY_HOME, DIRTY_HOMELESS, DIRTY_HOUSED, lnt_dirty, lnt_dirty_array, lnt_page
+from core.base.page cimport DIRTY_HOME, DIRTY_HOUSED, lnt_dirty, lnt_dirty_array, lnt_page
 from core.base.pool cimport next_images
 from core.base.runs cimport summary_home, summary_pages, summary_pages_of, summary_take
 from core.base.schedule cimport ops_ready
 from core.base.trace cimport PF_AREA, PF_CHECKPOINT, PF_HOMES, PF_PAGE, memory_short, pool_fail
 from core.base.types cimport IO_WRITE, ST_CHECKSUM, ST_MEMORY, ST_NO_SPACE, ST_RANGE, lnt_io
 from core.catalog.slots cimport object_store, slot_page
+from core.log.housing cimport MORE_HOMES, choose_homes, translate
 from core.log.journal cimport block_end, checkpoint_sync, frame_close, frames_ready, frames_share, journal_cut, journal_room
 from core.log.pending cimport pending_freeze, pending_pages
 from core.log.superblock cimport super_build, super_next
 from core.objects cimport dirty_take
 from core.pages.cache cimport (
-    cache_freeze, cache_freeze_room, cache_frozen, cache_limits, cache_rekey, cache_thaw, node_ahead, node_home,
-    page_housed,
+    cache_freeze, cache_freeze_room, cache_frozen, cache_limits, cache_thaw,
 )
 from core.pages.dirty cimport dirty_next, dirty_sort
 from core.pages.format cimport page_seal, page_serialise
-from core.space.allocation cimport alloc_home
-from core.space.counts cimport count_add
-from core.space.dropped cimport drops_to_homes, homes_ready, homes_release
+from core.space.dropped cimport homes_ready, homes_release, homes_wait
 from core.space.holes cimport punch_flags
 from core.space.medium cimport medium_flags, medium_goal, medium_later, nodes_prepare, nodes_tidy
-from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 cdef enum:
-    MORE_HOMES = -2               # choose_homes has not finished; no status, and not WAIT
-    TURN_HOMES = 128              # homes chosen in one turn ...
-    LAST_HOMES = 32               # ... and in the turn that fixes the instant, where that is to be had
+    LAST_HOMES = 32               # homes chosen in the turn that fixes the instant, where that is to be had
     CHUNK_PAGES = 64              # one write of images or of neighbouring homes: 256 KiB
     TURN_PAGES = 32               # pages serialised in one turn
     TURN_WRITES = 32              # writes of pages to their homes started in one turn ...
@@ -117,93 +113,15 @@ cdef int ckpt_due(lnt_pool *p) noexcept nogil:
         return 1
     if ring_count(&p.dropped_waiting) > WAITING_MOST:
         return 1
-    return (p.cache.n_dirty > 0 or ring_count(&p.dropped_homes)) and p.now_us > p.checkpoint.next_due_us
+    return (p.cache.n_dirty > 0 or homes_wait(p)) and p.now_us > p.checkpoint.next_due_us
 
 
 # -- freezing the instant ----------------------------------------------------------------------------------------------------
 
 
-cdef int choose_homes(lnt_pool *p, lnt_waiter *who) noexcept nogil:
-    """A page in the catalog for each changed object, then a home for each new node. 0 when both are complete, or MORE_HOMES."""
-    cdef lnt_object *o = p.dirty_objects
-    cdef lnt_dirty_array *homeless = &p.cache.dirty[DIRTY_HOMELESS]
-    cdef uint64_t home = 0
-    cdef int rc = 0, budget = TURN_HOMES
-    while o != NULL:
-        if not o.pub.gone and slot_page(p, who, o.slot, &rc) == NULL:
-            return rc
-        o = o.dirty_next
-    while homeless.count:
-        if budget == 0:
-            return MORE_HOMES
-        budget -= 1
-        rc = alloc_home(p, who, &home)
-        if rc:
-            return rc             # homes found are kept
-        page_housed(p, homeless.items[homeless.count - 1].f, home)
-    if TURN_HOMES - budget > LAST_HOMES and not p.checkpoint.homes_chosen:
-        p.checkpoint.homes_chosen = 1     # a turn more: what writers make meanwhile is little
-        return MORE_HOMES
-    return 0
-
-
-cdef void refer_to_homes(lnt_pool *p, lnt_page *f) noexcept nogil:
-    """Neighbours share leaves: each node of entries in a row that are equal is looked up once, and asked for ahead of that."""
-    cdef uint64_t *v = <uint64_t *>f.data
-    cdef uint16_t[L_NODE_ENTRIES] places
-    cdef uint64_t was = 0, home = 0
-    cdef uint32_t i, k, n = 0
-    f.refers_to_homeless = 0
-    for i in range(L_NODE_ENTRIES):
-        places[n] = <uint16_t>i
-        n += (v[i] & E_NODE() != 0) & (v[i] & VID() != 0) & (v[i] != was)
-        was = v[i]
-    for k in range(n):
-        node_ahead(p, v[places[k]] & E_REF())
-    for k in range(n):
-        i = places[k]
-        was = v[i]
-        home = node_home(p, was & E_REF()) | (was & ~E_REF())
-        while i < L_NODE_ENTRIES and v[i] == was:
-            v[i] = home
-            i += 1
-
-
-cdef void refer_all_to_homes(lnt_pool *p, lnt_dirty_array *a) noexcept nogil:
-    cdef lnt_page *f
-    cdef uint64_t i
-    for i in range(a.count):
-        f = dirty_next(a, i)
-        if f.refers_to_homeless:
-            refer_to_homes(p, f)
-
-
-cdef int translate(lnt_pool *p) noexcept nogil:
-    """Replace every reference to a homeless node by its home, which then is its id. 0 or a status."""
-    cdef lnt_dirty_array *housed = &p.cache.dirty[DIRTY_HOUSED]
-    cdef lnt_object *o = p.dirty_objects
-    cdef lnt_page *f
-    cdef uint64_t i
-    cdef int rc
-    refer_all_to_homes(p, &p.cache.dirty[DIRTY_HOME])
-    refer_all_to_homes(p, housed)
-    while o != NULL:
-        o.root = node_home(p, o.root)
-        o = o.dirty_next
-    p.catalog.root = node_home(p, p.catalog.root)
-    drops_to_homes(p)
-    for i in range(housed.count):
-        f = dirty_next(housed, i)
-        if f.references != 1:
-            rc = count_add(p, f.home, 1, <int>f.references - 1)
-            if rc:
-                return rc
-        cache_rekey(p, f, f.home)
-    return 0
-
-
 cdef inline uint32_t fresh_count(lnt_pool *p) noexcept nogil:
-    """New nodes, which go straight home: a block that is free for all that is durable (I6) is harmed by nothing written there.
+    """Nodes that no checkpoint has where they will be go straight home: a block that is free for all that is durable (I6) is
+    harmed by nothing written there.
 
     In recovery none does: room was made for nodes of what the checkpoint before refers to (`blocks_for_nodes`).
     """
@@ -233,7 +151,7 @@ cdef void instant_free(lnt_pool *p, uint32_t written) noexcept nogil:
 
 
 cdef inline uint32_t area_images(lnt_pool *p) noexcept nogil:
-    """Images that go by way of the area: those behind the new nodes."""
+    """Images that go by way of the area: those behind what goes straight home."""
     return p.checkpoint.n_images - p.checkpoint.n_fresh
 
 
@@ -411,7 +329,7 @@ cdef void homes_write(lnt_pool *p, uint32_t stop) noexcept nogil:
 
 
 cdef int images_turn(lnt_pool *p) noexcept nogil:
-    """Serialise some pages, start some writes: of new nodes home, of the rest to the area. 1 when all is written."""
+    """Serialise some pages, start some writes: straight home of what goes there, the rest to the area. 1 when all is written."""
     cdef uint32_t i, n, at
     cdef uint64_t base = p.checkpoint.area_start + ((p.checkpoint.generation + 1) & 1) * p.checkpoint.area_blocks
     cdef uint32_t stop = p.checkpoint.n_serialised + TURN_PAGES
@@ -489,9 +407,13 @@ cdef int want_sync(lnt_pool *p, uint8_t state) noexcept nogil:
 
 cdef int homes_turn(lnt_pool *p, lnt_waiter *who) noexcept nogil:
     """Choose homes; when all are chosen the instant is frozen. 1: go on at once; 0: wait."""
+    cdef uint32_t chosen = 0
     cdef int rc = nodes_prepare(p, who)
     if rc == 0:
-        rc = choose_homes(p, who)
+        rc = choose_homes(p, who, &chosen)
+    if rc == 0 and chosen > LAST_HOMES and not p.checkpoint.homes_chosen:
+        p.checkpoint.homes_chosen = 1     # a turn more: what writers make meanwhile is little
+        rc = MORE_HOMES
     if rc == 0:
         rc = freeze(p)
         if rc == 0:

@@ -28,7 +28,8 @@ cdef enum:
     PART = 128
     JOURNAL_LEAST = 512
     AREA_LEAST = 1024
-    PART_MOST = 16384
+    JOURNAL_MOST = 16384
+    AREA_MOST = 32768             # a leaf of a sparse volume takes more writes in a checkpoint that may hold more of them
     DATA_LEAST = 1024             # blocks: two runs
 
 
@@ -45,8 +46,8 @@ cdef object room_below(object device, uint64_t blocks):
             raise
 
 
-cdef uint64_t part_of(uint64_t total_blocks, uint64_t least) noexcept:
-    return min(max(total_blocks // PART // L_RUN_BLOCKS * L_RUN_BLOCKS, least), <uint64_t>PART_MOST)
+cdef uint64_t part_of(uint64_t total_blocks, uint64_t least, uint64_t most) noexcept:
+    return min(max(total_blocks // PART // L_RUN_BLOCKS * L_RUN_BLOCKS, least), most)
 
 
 cdef uint64_t summaries_write(object device, bytes super_raw) except? 0:
@@ -81,8 +82,8 @@ cdef object pool_create(object device, str name, uint64_t size_bytes, uint64_t j
     cdef bytes raw_name = name.encode()
     if not raw_name or len(raw_name) > 63:
         raise PoolError("invalid", "a pool's name has 1 to 63 bytes")
-    journal_blocks = journal_blocks or part_of(total, JOURNAL_LEAST)
-    area_blocks = area_blocks or part_of(total, AREA_LEAST)
+    journal_blocks = journal_blocks or part_of(total, JOURNAL_LEAST, JOURNAL_MOST)
+    area_blocks = area_blocks or part_of(total, AREA_LEAST, AREA_MOST)
     fixed = L_ZONE_META_BLOCKS + journal_blocks + 2 * area_blocks
     if total < fixed + DATA_LEAST or total * L_BLOCK_BYTES > device.size_bytes:
         least = L_ZONE_META_BLOCKS + JOURNAL_LEAST + 2 * AREA_LEAST + DATA_LEAST

@@ -38,12 +38,22 @@ cdef void pending_ring(lnt_pool *p, lnt_dropped_ring *r, uint32_t *count, uint32
             pending_put(p, it.ref, it.blocks, DROPPED_DATA, count, cap)
 
 
+cdef void pending_homes(lnt_pool *p, uint32_t *count, uint32_t cap) noexcept nogil:
+    """Blocks at hand for nodes that move."""
+    cdef uint64_t i
+    for i in range(p.homes.head, p.homes.tail):
+        pending_put(p, p.homes.spare[i], 1, DROPPED_DATA, count, cap)
+    for i in range(p.homes.n_left):
+        pending_put(p, p.homes.left[i].id, 1, DROPPED_DATA, count, cap)
+
+
 cdef uint32_t pending_store(lnt_pool *p, uint32_t cap) noexcept nogil:
     """All dropped references and all blocks of writes in flight; returns how many items there are."""
     cdef uint32_t n = 0
     cdef lnt_piece *a = p.pieces
     pending_ring(p, &p.dropped_waiting, &n, cap)
     pending_ring(p, &p.dropped_homes, &n, cap)
+    pending_homes(p, &n, cap)
     pending_ring(p, &p.dropped_ready, &n, cap)
     pending_ring(p, &p.damage.aside, &n, cap)
     while a != NULL:

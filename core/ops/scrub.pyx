@@ -113,7 +113,7 @@ cdef int node_page(lnt_pool *p, lnt_admin *a, uint64_t home, uint8_t kind, uint8
     if home >= p.total_blocks:
         return ST_CHECKSUM
     f = cache_find(p, home)
-    if f != NULL and f.writing:
+    if f != NULL and (f.writing or f.home):       # or no checkpoint was there
         return 0
     rc = fetch(p, a, home)
     if rc:

@@ -23,6 +23,7 @@ cdef void cache_freeze(lnt_pool *p, lnt_page *f, uint32_t slot) noexcept nogil
 cdef void cache_thaw(lnt_pool *p, uint32_t n) noexcept nogil
 cdef void page_undirty(lnt_pool *p, lnt_page *f) noexcept nogil
 cdef void page_housed(lnt_pool *p, lnt_page *f, uint64_t home) noexcept nogil
+cdef void page_moved(lnt_pool *p, lnt_page *f, uint64_t home) noexcept nogil
 cdef void cache_frozen(lnt_pool *p) noexcept nogil
 
 cdef inline uint64_t page_hash(lnt_pool *p, uint64_t id) noexcept nogil:

@@ -388,6 +388,16 @@ cdef void page_undirty(lnt_pool *p, lnt_page *f) noexcept nogil:
     p.cache.n_dirty -= 1
 
 
+cdef void page_moved(lnt_pool *p, lnt_page *f, uint64_t home) noexcept nogil:
+    """A node that is clean, or as the running checkpoint has it, is at home in another block, where none was, and will change."""
+    if f.in_checkpoint:
+        page_serialise(p, f)
+    cache_rekey(p, f, home)
+    f.home = home
+    dirty_put(p, f, DIRTY_HOUSED)
+    p.cache.n_dirty += 1
+
+
 cdef void page_housed(lnt_pool *p, lnt_page *f, uint64_t home) noexcept nogil:
     """A home was chosen for a new node."""
     dirty_take_out(p, f)

@@ -18,7 +18,7 @@ from core.ops.order cimport order_due, order_ended, order_turn
 from core.pages.cache cimport cache_trim
 from core.pages.damage cimport damage_due
 from core.space.allocation cimport space_for_data
-from core.space.dropped cimport epochs_turn, reclaim_turn
+from core.space.dropped cimport epochs_turn, homes_wait, reclaim_turn
 from core.space.holes cimport punch_due, punch_turn
 from core.space.medium cimport medium_turn
 
@@ -157,7 +157,7 @@ cdef uint64_t background_wait(lnt_pool *p, uint64_t now_us) noexcept nogil:
         wait = p.journal.background_due_us - now_us if p.journal.background_due_us > now_us else 0
     elif p.journal.seal_due_us:
         wait = p.journal.seal_due_us - now_us if p.journal.seal_due_us > now_us else 0
-    elif (p.cache.n_dirty or ring_count(&p.dropped_homes)) and p.checkpoint.state == CHECKPOINT_IDLE:
+    elif (p.cache.n_dirty or homes_wait(p)) and p.checkpoint.state == CHECKPOINT_IDLE:
         wait = p.checkpoint.next_due_us - now_us + 1 if p.checkpoint.next_due_us > now_us else 1000
     if due and due < now_us + wait:
         wait = due - now_us if due > now_us else 0

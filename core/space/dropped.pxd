@@ -12,6 +12,7 @@ cdef void drop_unused(lnt_pool *p, uint64_t pba, uint32_t n) noexcept nogil
 cdef int epochs_turn(lnt_pool *p) noexcept nogil
 cdef uint64_t pending_count(lnt_pool *p) noexcept nogil
 cdef void homes_release(lnt_pool *p) noexcept nogil
+cdef int homes_wait(lnt_pool *p) noexcept nogil
 cdef int homes_ready(lnt_pool *p) noexcept nogil
 cdef void drops_to_homes(lnt_pool *p) noexcept nogil
 cdef void drops_free(lnt_pool *p) noexcept nogil
@@ -19,6 +20,7 @@ cdef int home_give_up(lnt_pool *p) noexcept nogil
 cdef int drop_load(lnt_pool *p, lnt_dropped *it) noexcept nogil
 cdef void reclaim_until(lnt_pool *p, uint64_t free_blocks) noexcept nogil
 cdef void node_gone(lnt_pool *p, lnt_page *f) noexcept nogil
+cdef void home_left(lnt_pool *p, lnt_page *f) noexcept nogil
 cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil
 
 cdef inline int drops_ready(lnt_pool *p, uint64_t unused) noexcept nogil:

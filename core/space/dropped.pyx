@@ -10,6 +10,7 @@ from core.base.dropped cimport (
 )
 from core.base.entries cimport E_DATA, E_HUGE, E_NODE, E_REF, VID, WAIT
 from core.base.layout cimport L_NODE_ENTRIES, L_RUN_BLOCKS, PK_NODE
+from core.base.log cimport CHECKPOINT_IMAGES, CHECKPOINT_SYNC2
 from core.base.mutations cimport M_EARLY_FREE, M_EARLY_PUNCH, M_NO_EPOCH, M_NO_HOME_HOLD, M_ONE_EPOCH
 from core.base.pool cimport next_images
 from core.base.schedule cimport op_ready
@@ -19,6 +20,7 @@ from core.base.types cimport ST_MEMORY, lnt_op
 from core.pages.cache cimport cache_drop, cache_find, cache_get, node_home, node_housed
 from core.pages.damage cimport aside_due, aside_put, aside_ready, aside_take, aside_tried, damage_probe
 from core.space.counts cimport count_add, count_at, count_touch, node_ref, node_touch
+from core.space.homes cimport home_keep, home_spared, homes_count, homes_free, homes_order, homes_round
 from core.space.marks cimport freed_give_up, freed_mark
 from libc.stdlib cimport free
 
@@ -107,20 +109,28 @@ cdef int item_is_ripe(lnt_pool *p, lnt_dropped *it) noexcept nogil:
 
 cdef uint64_t pending_count(lnt_pool *p) noexcept nogil:
     """Items whose references are not yet off the counts."""
-    return (ring_count(&p.dropped_waiting) + ring_count(&p.dropped_homes) + ring_count(&p.dropped_ready)
-            + ring_count(&p.damage.aside))
+    return (ring_count(&p.dropped_waiting) + ring_count(&p.dropped_homes) + homes_count(p)
+            + ring_count(&p.dropped_ready) + ring_count(&p.damage.aside))
 
 
 cdef void homes_release(lnt_pool *p) noexcept nogil:
     """A checkpoint became durable: blocks of nodes that only the one before it used are free."""
     cdef lnt_dropped *it
+    homes_round(p)
     while ring_count(&p.dropped_homes):
         it = ring_oldest(&p.dropped_homes)
         if it.epoch >= p.checkpoint.generation:
             break
         it.kind = DROPPED_DATA
-        ring_push(&p.dropped_ready, it)
+        if not home_keep(p, it):
+            ring_push(&p.dropped_ready, it)
         p.dropped_homes.head += 1
+    homes_order(p)
+
+
+cdef int homes_wait(lnt_pool *p) noexcept nogil:
+    """1 when homes that nodes have left would be free, or free for all, after another checkpoint."""
+    return ring_count(&p.dropped_homes) != 0 or homes_count(p) != 0
 
 
 cdef int homes_ready(lnt_pool *p) noexcept nogil:
@@ -146,6 +156,7 @@ cdef void drops_free(lnt_pool *p) noexcept nogil:
     free(p.dropped_waiting.items)
     free(p.dropped_homes.items)
     free(p.dropped_ready.items)
+    homes_free(p)
 
 
 cdef int home_give_up(lnt_pool *p) noexcept nogil:
@@ -259,34 +270,50 @@ cdef int release_node(lnt_pool *p, lnt_waiter *who, lnt_dropped *it) noexcept no
 
 cdef void node_gone(lnt_pool *p, lnt_page *f) noexcept nogil:
     """A node without references leaves the cache; its block waits for the checkpoint that no longer uses it."""
+    if not f.id & VID():
+        home_left(p, f)
+    elif f.home:                  # chosen, but no checkpoint knows it
+        drop_unused(p, f.home, 1)
+    else:
+        node_housed(p)
+    cache_drop(p, f)
+
+
+cdef void home_left(lnt_pool *p, lnt_page *f) noexcept nogil:
+    """A node leaves its block, which waits for the checkpoint that no longer uses it."""
     cdef lnt_dropped it
+    it.ref = f.id
     it.blocks = 1
     it.level = f.level
     it.trim = 0
     it.seq = 0
-    if f.id & VID():
-        if f.home:                # chosen, but no checkpoint knows it
-            it.ref = f.home
-            it.kind = DROPPED_DATA
-            it.epoch = 0
-            ring_push(&p.dropped_ready, &it)
-        else:
-            node_housed(p)
+    it.kind = DROPPED_HOME
+    it.epoch = p.checkpoint.generation + (1 if CHECKPOINT_IMAGES <= p.checkpoint.state <= CHECKPOINT_SYNC2 else 0)
+    if p.mutations & M_NO_HOME_HOLD:
+        it.kind = DROPPED_DATA
+        ring_push(&p.dropped_ready, &it)
     else:
-        it.ref = f.id
-        it.kind = DROPPED_HOME
-        it.epoch = p.checkpoint.generation + (1 if p.checkpoint.state else 0)
-        if p.mutations & M_NO_HOME_HOLD:
-            it.kind = DROPPED_DATA
-            ring_push(&p.dropped_ready, &it)
-        else:
-            ring_push(&p.dropped_homes, &it)
-    cache_drop(p, f)
+        ring_push(&p.dropped_homes, &it)
+
+
+cdef int take_ripe(lnt_pool *p) noexcept nogil:
+    """The oldest of what waits for its frame and for epochs is ready, if it is ripe. 0: nothing is."""
+    cdef lnt_dropped *it
+    if ring_count(&p.dropped_waiting) == 0:
+        return 0
+    it = ring_oldest(&p.dropped_waiting)
+    if not item_is_ripe(p, it):
+        return 0
+    ring_push(&p.dropped_ready, it)
+    p.dropped_waiting.head += 1
+    p.stat_pending_blocks -= it.blocks
+    return 1
 
 
 cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
     """Work off ripe items, within a budget of steps. 1: more to do now; 0: nothing ripe; WAIT: a page is on its way."""
     cdef lnt_dropped *it
+    cdef lnt_dropped spared
     cdef uint64_t block
     cdef int rc
     if aside_retry(p):
@@ -299,17 +326,14 @@ cdef int reclaim_turn(lnt_pool *p, lnt_waiter *who, int budget) noexcept nogil:
             memory_short(p)
             return 0
         if ring_count(&p.dropped_ready) == 0:
-            if ring_count(&p.dropped_waiting) == 0:
+            if home_spared(p, &spared):
+                ring_push(&p.dropped_ready, &spared)
+            elif not take_ripe(p):
                 return 0
-            it = ring_oldest(&p.dropped_waiting)
-            if not item_is_ripe(p, it):
-                return 0
-            ring_push(&p.dropped_ready, it)
-            p.dropped_waiting.head += 1
-            p.stat_pending_blocks -= it.blocks
         it = ring_newest(&p.dropped_ready)
         if next_images(p) >= p.cache.dirty_limit or (
-                it.kind == DROPPED_NODE and ring_count(&p.dropped_homes) >= <uint64_t>p.checkpoint.area_blocks * 4):
+                it.kind == DROPPED_NODE
+                and ring_count(&p.dropped_homes) + homes_count(p) >= <uint64_t>p.checkpoint.area_blocks * 4):
             checkpoint_want(p)                # the next checkpoint would not hold what this makes dirty, or what waits for it
             return 0
         budget -= NODE_STEPS if it.kind == DROPPED_NODE else DATA_STEPS + <int>it.blocks

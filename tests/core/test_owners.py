@@ -76,6 +76,7 @@ OWNER_OF = {                                    # a field of lnt_pool -> the mod
     "dropped_waiting": "space/dropped",
     "dropped_homes": "space/dropped",
     "dropped_ready": "space/dropped",
+    "homes": "space/homes",
     "damage": "pages/damage",
     "marks": "space/marks",
     "holes": "space/holes",
