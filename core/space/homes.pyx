@@ -24,8 +24,8 @@ cdef enum:
 
 
 cdef inline uint64_t wanted(lnt_pool *p) noexcept nogil:
-    """So many shall be at hand, or on the way, by what was asked for of late."""
-    return ROUNDS * max(p.homes.asked, p.homes.asked_before)
+    """So many shall be at hand, or on the way, by what was asked for of late. A pending list has room for them (`bookable`)."""
+    return min(ROUNDS * max(p.homes.asked, p.homes.asked_before), AREAS_MOST * <uint64_t>p.checkpoint.area_blocks)
 
 
 cdef int homes_at_hand(lnt_pool *p, uint64_t n) noexcept nogil:
@@ -39,7 +39,7 @@ cdef int homes_at_hand(lnt_pool *p, uint64_t n) noexcept nogil:
 cdef int homes_short(lnt_pool *p) noexcept nogil:
     """1 when another one shall be chosen, and there is memory to keep it: space is ample, too."""
     cdef uint64_t have = homes_count(p) + ring_count(&p.dropped_homes)
-    if have >= wanted(p) or have >= AREAS_MOST * <uint64_t>p.checkpoint.area_blocks:
+    if have >= wanted(p):
         return 0
     if space_for_nodes(p) < p.cache.dirty_stop + p.reserve_blocks // 2 or space_for_data(p) < AMPLE_PART * p.reserve_blocks:
         return 0
