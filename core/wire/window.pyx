@@ -2,8 +2,8 @@
 
 A window maps a part of the pool's file, and knows which of its pages a system call has found in the cache or left there. One of
 them may have gone since: then the copy waits for the disk, or fails (core/wire/mapio.h), and what was known of its group is
-forgotten. Where copies wait for more than a little of the time memory is wanted for something else: then all is forgotten, and
-nothing is noted for a while.
+forgotten. Where copies wait for longer than they save, and for more than a little of the time, memory is wanted for something
+else: then all is forgotten, and nothing is noted for a while.
 
 A page's first write through a mapping after it was written back takes a fault, and makes all of its folio dirty, which may be 2
 MiB. So only hot groups, of 2 MiB, are written so: those of which four fifths are dirty and were written half as often again in
@@ -75,8 +75,10 @@ cdef extern from *:
 cdef enum:
     PAGE_BITS = 12
     IDLE_US = 1000000                 # a window that nobody has used for so long may go for another
-    WAITS_US = 1000000                # of so long ...
-    WAITED_MOST_US = 20000            # ... copies may wait for the disk so long in all; else
+    WAITS_PART = 50                   # of all time copies may wait for the disk ...
+    WAITS_MOST_US = 50000             # ... up to so long at once, and for what copies save:
+    SAVED_NS = 1000                   # ... a page's copy takes so much less than a call, or more,
+    SAVED_MOST_US = 300000            # ... up to this. Else
     PAUSE_US = 1000000                # ... nothing is known for so long,
     PAUSE_MAX_US = 64000000           # ... and twice as long, up to this, where the next pause is soon needed, too
     REWRITE_MAX_BYTES = 16384         # of one copy: a fault a page must stay cheaper than the call
@@ -105,6 +107,7 @@ cdef void windows_open(lnt_windows *w, int fd) noexcept nogil:
     w.enabled = 1
     w.writable = lnt_may_write(fd)
     w.epoch = 1
+    w.credit_us = WAITS_MOST_US
     w.surprises_most = SURPRISES_MAX
     w.syncs_over = lnt_syncs_over()
     w.faults = lnt_faults()
@@ -148,12 +151,20 @@ cdef void windows_waited(lnt_windows *w, uint64_t offset, uint64_t length, uint6
         return
     w.faults = faults
     window_forget(w, offset, length)
-    if now_us >= w.waits_since_us + WAITS_US:
-        w.waits_since_us = now_us
-        w.waited_us = 0
-    w.waited_us += took_us
-    if w.waited_us > WAITED_MOST_US:
+    credit_grows(w, now_us)
+    if took_us > w.credit_us:
         pause_begins(w, now_us)
+    else:
+        w.credit_us -= took_us
+
+
+cdef void credit_grows(lnt_windows *w, uint64_t now_us) noexcept nogil:
+    """What copies may wait for: a part of the time since it was reckoned last, and what they have saved since."""
+    if w.credit_us < WAITS_MOST_US:
+        w.credit_us = min(w.credit_us + (now_us - w.reckoned_us) // WAITS_PART, <uint64_t>WAITS_MOST_US)
+    w.credit_us = min(w.credit_us + w.pages_copied * SAVED_NS // 1000, <uint64_t>SAVED_MOST_US)
+    w.reckoned_us = now_us
+    w.pages_copied = 0
 
 
 cdef void pause_begins(lnt_windows *w, uint64_t now_us) noexcept nogil:
@@ -161,7 +172,7 @@ cdef void pause_begins(lnt_windows *w, uint64_t now_us) noexcept nogil:
     cdef uint32_t i
     for i in range(w.opened):
         memset(w.open[i].known, 0, sizeof(w.open[i].known))
-    w.waited_us = 0
+    w.credit_us = WAITS_MOST_US
     w.pause_us = min(2 * w.pause_us, <uint64_t>PAUSE_MAX_US) if again else PAUSE_US
     w.until_us = w.over_us = now_us + w.pause_us
 
@@ -343,6 +354,7 @@ cdef void window_wrote(lnt_windows *w, uint64_t offset, uint64_t length) noexcep
 cdef void window_touched(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil:
     """Those bytes, which window_find found, have been read: their pages may have faulted."""
     cdef uint64_t at = offset & (WINDOW_BYTES - 1)
+    w.pages_copied += ((at + length - 1) >> PAGE_BITS) - (at >> PAGE_BITS) + 1
     if w.judging:
         w.expected += touch(w.table[offset >> WINDOW_BITS].touched, at >> PAGE_BITS, (at + length - 1) >> PAGE_BITS)
 
@@ -369,6 +381,7 @@ cdef uint8_t *window_rewrite(lnt_windows *w, uint64_t offset, uint64_t length) n
     w.expected += n
     w.entered += n
     w.rewrites += 1
+    w.pages_copied += last - first + 1
     return v.at + at
 
 

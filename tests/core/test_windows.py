@@ -49,7 +49,10 @@ def test_a_window_shows_what_a_system_call_left_in_the_page_cache(tmp_path: Path
     os.close(fd)
 
 
-WAIT_US, WAITS = 1000, 21       # of the disk, and more of them than may be in a second
+WAIT_US, WAITS = 1000, 51       # of the disk, and more of them than may be at once where nothing was saved
+WAITS_PART = 50                 # of all time they may be
+SAVED_US = 1                    # by a page that is copied ...
+SAVED_MOST_US = 300_000         # ... and what may be waited for all of them
 
 
 def waited(windows: Windows, now_us: int) -> None:
@@ -64,7 +67,7 @@ def test_a_group_is_forgotten_when_a_copy_has_waited_for_the_disk(tmp_path: Path
     windows.waited(GROUP * PAGE, PAGE, WAIT_US, SECOND, 0)
     assert windows.read(GROUP * PAGE, PAGE) is not None, "it only lost its core"
     for number in range(3 * WAITS):
-        windows.waited((GROUP + number) * PAGE, PAGE, WAIT_US, SECOND + number * SECOND // WAITS * 2, 1)
+        windows.waited((GROUP + number) * PAGE, PAGE, WAIT_US, SECOND + number * WAIT_US * WAITS_PART, 1)
         assert windows.read(GROUP * PAGE, PAGE) is windows.read((2 * GROUP - 1) * PAGE, PAGE) is None
         assert windows.read(0, GROUP * PAGE) is not None, "few waits say nothing of the others"
         assert windows.read(2 * GROUP * PAGE, GROUP * PAGE) is not None
@@ -97,6 +100,20 @@ def test_windows_rest_when_copies_wait_for_the_disk(tmp_path: Path) -> None:
     windows.turn(now + 101 * SECOND)
     windows.note(WINDOW, PAGE)
     assert windows.read(WINDOW, PAGE) is not None, "that was long ago"
+    os.close(fd)
+
+
+def test_what_copies_save_may_be_waited_for(tmp_path: Path) -> None:
+    fd = opened(tmp_path / "file", WINDOW)
+    windows = Windows(fd)
+    for pages in (0, 40_000, 1_000_000):
+        windows.note(0, PAGE)
+        for _ in range(pages):
+            windows.read(0, PAGE)
+        windows.waited(GROUP * PAGE, PAGE, min(pages * SAVED_US, SAVED_MOST_US), 1, 1)
+        assert windows.read(0, PAGE) is not None, "it was saved, and first what time allows was there, too"
+    windows.waited(GROUP * PAGE, PAGE, 2 * SAVED_US, 1, 1)
+    assert windows.read(0, PAGE) is None
     os.close(fd)
 
 
