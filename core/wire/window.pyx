@@ -158,17 +158,25 @@ cdef void windows_waited(lnt_windows *w, uint64_t offset, uint64_t length, uint6
         w.credit_us -= took_us
 
 
+cdef inline bint paused_lately(lnt_windows *w, uint64_t now_us) noexcept nogil:
+    return w.pause_us and now_us < w.over_us + 2 * w.pause_us
+
+
 cdef void credit_grows(lnt_windows *w, uint64_t now_us) noexcept nogil:
-    """What copies may wait for: a part of the time since it was reckoned last, and what they have saved since."""
+    """What copies may wait for: a part of the time since it was reckoned last, and what they have saved since.
+
+    Not that where a pause was not long ago: who has no memory would be stopped for as long as copies gain, again and again.
+    """
     if w.credit_us < WAITS_MOST_US:
         w.credit_us = min(w.credit_us + (now_us - w.reckoned_us) // WAITS_PART, <uint64_t>WAITS_MOST_US)
-    w.credit_us = min(w.credit_us + w.pages_copied * SAVED_NS // 1000, <uint64_t>SAVED_MOST_US)
+    if not paused_lately(w, now_us):
+        w.credit_us = min(w.credit_us + w.pages_copied * SAVED_NS // 1000, <uint64_t>SAVED_MOST_US)
     w.reckoned_us = now_us
     w.pages_copied = 0
 
 
 cdef void pause_begins(lnt_windows *w, uint64_t now_us) noexcept nogil:
-    cdef bint again = w.pause_us and now_us < w.over_us + 2 * w.pause_us
+    cdef bint again = paused_lately(w, now_us)
     cdef uint32_t i
     for i in range(w.opened):
         memset(w.open[i].known, 0, sizeof(w.open[i].known))

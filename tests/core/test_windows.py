@@ -114,6 +114,12 @@ def test_what_copies_save_may_be_waited_for(tmp_path: Path) -> None:
         assert windows.read(0, PAGE) is not None, "it was saved, and first what time allows was there, too"
     windows.waited(GROUP * PAGE, PAGE, 2 * SAVED_US, 1, 1)
     assert windows.read(0, PAGE) is None
+    windows.turn(2 * SECOND)
+    windows.note(0, PAGE)
+    for _ in range(100_000):
+        windows.read(0, PAGE)
+    windows.waited(GROUP * PAGE, PAGE, WAIT_US * WAITS, 2 * SECOND, 1)
+    assert windows.read(0, PAGE) is None, "a pause was a moment ago: what is saved says little"
     os.close(fd)
 
 
