@@ -77,7 +77,7 @@ cdef enum:
     IDLE_US = 1000000                 # a window that nobody has used for so long may go for another
     WAITS_PART = 50                   # of all time copies may wait for the disk ...
     WAITS_MOST_US = 50000             # ... up to so long at once, and for what copies save:
-    SAVED_NS = 1000                   # ... a page's copy takes so much less than a call, or more,
+    SAVED_NS = 1000                   # ... one takes so much less than a call, however long it is,
     SAVED_MOST_US = 300000            # ... up to this. Else
     PAUSE_US = 1000000                # ... nothing is known for so long,
     PAUSE_MAX_US = 64000000           # ... and twice as long, up to this, where the next pause is soon needed, too
@@ -170,9 +170,9 @@ cdef void credit_grows(lnt_windows *w, uint64_t now_us) noexcept nogil:
     if w.credit_us < WAITS_MOST_US:
         w.credit_us = min(w.credit_us + (now_us - w.reckoned_us) // WAITS_PART, <uint64_t>WAITS_MOST_US)
     if not paused_lately(w, now_us):
-        w.credit_us = min(w.credit_us + w.pages_copied * SAVED_NS // 1000, <uint64_t>SAVED_MOST_US)
+        w.credit_us = min(w.credit_us + w.pieces_copied * SAVED_NS // 1000, <uint64_t>SAVED_MOST_US)
     w.reckoned_us = now_us
-    w.pages_copied = 0
+    w.pieces_copied = 0
 
 
 cdef void pause_begins(lnt_windows *w, uint64_t now_us) noexcept nogil:
@@ -362,7 +362,7 @@ cdef void window_wrote(lnt_windows *w, uint64_t offset, uint64_t length) noexcep
 cdef void window_touched(lnt_windows *w, uint64_t offset, uint64_t length) noexcept nogil:
     """Those bytes, which window_find found, have been read: their pages may have faulted."""
     cdef uint64_t at = offset & (WINDOW_BYTES - 1)
-    w.pages_copied += ((at + length - 1) >> PAGE_BITS) - (at >> PAGE_BITS) + 1
+    w.pieces_copied += 1
     if w.judging:
         w.expected += touch(w.table[offset >> WINDOW_BITS].touched, at >> PAGE_BITS, (at + length - 1) >> PAGE_BITS)
 
@@ -389,7 +389,7 @@ cdef uint8_t *window_rewrite(lnt_windows *w, uint64_t offset, uint64_t length) n
     w.expected += n
     w.entered += n
     w.rewrites += 1
-    w.pages_copied += last - first + 1
+    w.pieces_copied += 1
     return v.at + at
 
 
